@@ -1,0 +1,126 @@
+"""What a pass is, and the manager that runs, sweeps, verifies and dumps.
+
+A pass is a frozen dataclass with a name, the form it needs, the form it gives, and
+`run(graph, log)`. It never verifies, prints, sweeps or dumps: the manager does, after each pass.
+"""
+
+from __future__ import annotations
+
+import difflib
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar, Protocol
+
+from qcomp.errors import CompileError, PassError, VerifyError
+from qcomp.ir.form import Form
+from qcomp.ir.graph import Graph
+from qcomp.ir.verify import verify
+
+
+@dataclass
+class PassLog:
+    """What a pass did and what it declined, a line each, in order."""
+
+    lines: list[str] = field(default_factory=list)
+
+    def did(self, what: str) -> None:
+        self.lines.append(f"did  {what}")
+
+    def skipped(self, where: str, reason: str) -> None:
+        self.lines.append(f"skip {where}: {reason}")
+
+    def note(self, what: str) -> None:
+        """A figure or a choice worth knowing that is neither done nor declined."""
+        self.lines.append(f"note {what}")
+
+    @property
+    def text(self) -> str:
+        return "\n".join(self.lines)
+
+    def count(self, kind: str) -> int:
+        """How many lines are of kind "did", "skip" or "note"."""
+        return sum(line.startswith(kind) for line in self.lines)
+
+
+class Pass(Protocol):
+    """The contract of a pass."""
+
+    name: ClassVar[str]
+    needs: ClassVar[Form]
+    gives: ClassVar[Form]
+
+    def run(self, graph: Graph, log: PassLog) -> None:
+        """Change `graph` in place; raise PassError where the work can't be done."""
+        ...
+
+
+@dataclass(frozen=True)
+class PassRecord:
+    """One pass that ran: its name, log and seconds."""
+
+    name: str
+    log: PassLog
+    seconds: float
+
+
+@dataclass
+class PassManager:
+    """Runs passes over one working copy: run, sweep, verify, dump."""
+
+    dump: Path | None = None
+    records: list[PassRecord] = field(default_factory=list)
+    _text: str = ""
+
+    def begin(self, graph: Graph, form: Form) -> Graph:
+        """The working copy; the caller's graph is never touched."""
+        verify(graph, form)
+        if self.dump is not None:
+            self.dump.mkdir(parents=True, exist_ok=True)
+            self._text = str(graph)
+            self._write("00-import.txt", self._text)
+        return graph.clone()
+
+    def run(self, graph: Graph, passes: Sequence[Pass]) -> Graph:
+        """Run `passes` on `graph` in place and give it back."""
+        for p in passes:
+            self._run_one(graph, p)
+        return graph
+
+    def _run_one(self, graph: Graph, p: Pass) -> None:
+        log = PassLog()
+        began = time.perf_counter()
+        try:
+            p.run(graph, log)
+            graph.sweep()
+            verify(graph, p.gives)
+        except CompileError as error:
+            before = ", ".join(r.name for r in self.records) or "none"
+            kind = "left a broken graph" if isinstance(error, VerifyError) else "failed"
+            raise PassError(f"pass {p.name} {kind}: {error}\n(passes already run: {before})") from error
+        self.records.append(PassRecord(p.name, log, time.perf_counter() - began))
+        if self.dump is not None:
+            self._dump(graph, p.name, log)
+
+    def _dump(self, graph: Graph, name: str, log: PassLog) -> None:
+        stem = f"{len(self.records):02d}-{name}"
+        text = str(graph)
+        diff = difflib.unified_diff(
+            self._text.splitlines(), text.splitlines(), "before", "after", n=1, lineterm=""
+        )
+        self._write(f"{stem}.txt", text)
+        self._write(f"{stem}.log", log.text)
+        self._write(f"{stem}.diff", "\n".join(diff))
+        self._text = text
+
+    def _write(self, name: str, text: str) -> None:
+        assert self.dump is not None
+        (self.dump / name).write_text(text + "\n", encoding="utf-8")
+
+
+def run_pass(graph: Graph, p: Pass) -> tuple[Graph, PassLog]:
+    """Run one pass on a copy, swept and verified: for tests and for use by hand."""
+    manager = PassManager()
+    after = manager.run(manager.begin(graph, p.needs), [p])
+    return after, manager.records[0].log

@@ -1,0 +1,41 @@
+"""Errors that a user can meet. Each message says what, where, and what would be accepted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class CompileError(Exception):
+    """Any failure to turn a model into a library that is not a defect of qcomp."""
+
+
+class UnsupportedOp(CompileError):
+    """Operators or forms of operators that qcomp does not take; all of a model at once."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(self.problems))
+
+
+class ModelError(CompileError):
+    """The model file is broken, unsafe or inconsistent."""
+
+
+class CalibrationError(CompileError):
+    """Calibration data is missing, malformed or does not fit the model."""
+
+
+class VerifyError(CompileError):
+    """A graph breaks an invariant of its form."""
+
+
+class PassError(CompileError):
+    """A pass can't do its work; names the pass and the passes already run."""
+
+
+class TargetError(CompileError):
+    """A target can't be built, or lacks something the graph needs."""
+
+
+class OutputError(CompileError):
+    """The output directory can't be written; nothing was left behind."""

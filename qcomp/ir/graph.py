@@ -1,0 +1,211 @@
+"""The graph: a bipartite networkx.DiGraph of ops and tensors, and its few mutators.
+
+Nodes carry one frozen payload each. Operand order lives in `Op.inputs`; edges are derived from it.
+The order of ops is a topological sort that breaks ties by creation, so dumps and generated symbols
+are the same on each run.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import networkx as nx
+
+from qcomp.ir.ops.base import Op
+from qcomp.ir.tensor import Array, Tensor, TensorId, TensorType, constant
+
+_NOT_IN_IDS = re.compile(r"[^A-Za-z0-9_./\-]")
+
+
+def _op_node(id: TensorId) -> str:
+    return f"op {id}"
+
+
+def sanitized(name: str) -> str:
+    """A name that the text format can print; never empty."""
+    return _NOT_IN_IDS.sub("_", name) or "_"
+
+
+@dataclass
+class Graph:
+    """`inputs` and `outputs` map public names to tensors; a rewrite never renames them."""
+
+    name: str
+    inputs: dict[str, TensorId] = field(default_factory=dict)
+    outputs: dict[str, TensorId] = field(default_factory=dict)
+    _nx: Any = field(default_factory=nx.DiGraph, repr=False)
+    _serial: int = 0
+
+    # ------------------------------------------------------------------ reading
+
+    def tensor(self, id: TensorId) -> Tensor:
+        """The tensor; KeyError if there is none."""
+        tensor: Tensor = self._nx.nodes[id]["tensor"]
+        return tensor
+
+    def type(self, id: TensorId) -> TensorType:
+        return self.tensor(id).type
+
+    def data(self, id: TensorId) -> Array:
+        """The array of a constant; KeyError for an activation."""
+        data = self.tensor(id).data
+        if data is None:
+            raise KeyError(f"%{id} is not a constant")
+        return data
+
+    def is_constant(self, id: TensorId) -> bool:
+        return self.tensor(id).is_constant
+
+    def __contains__(self, id: TensorId) -> bool:
+        return id in self._nx
+
+    def op(self, id: TensorId) -> Op:
+        """The op whose result is `id`; KeyError if there is none."""
+        op: Op = self._nx.nodes[_op_node(id)]["op"]
+        return op
+
+    def producer(self, id: TensorId) -> Op | None:
+        """The op that defines the tensor; None for inputs and constants."""
+        return self.op(id) if _op_node(id) in self._nx else None
+
+    def consumers(self, id: TensorId) -> list[Op]:
+        """The ops that read the tensor, each once, in creation order."""
+        nodes = [self._nx.nodes[n] for n in self._nx.successors(id)]
+        return [n["op"] for n in sorted(nodes, key=lambda n: n["serial"])]
+
+    def is_output(self, id: TensorId) -> bool:
+        return id in self.outputs.values()
+
+    def sole_consumer(self, id: TensorId) -> Op | None:
+        """The only reader of a tensor that is not a graph output, else None."""
+        consumers = self.consumers(id)
+        return consumers[0] if len(consumers) == 1 and not self.is_output(id) else None
+
+    def activations(self, op: Op) -> list[TensorId]:
+        """The operands that are not constants."""
+        return [t for t in op.inputs if not self.is_constant(t)]
+
+    def ops(self) -> list[Op]:
+        """All ops in a deterministic topological order; a list, so the graph may change under it."""
+        nodes = self._nx.nodes
+        order = nx.lexicographical_topological_sort(self._nx, key=lambda n: nodes[n]["serial"])
+        return [nodes[n]["op"] for n in order if "op" in nodes[n]]
+
+    def tensors(self) -> list[Tensor]:
+        """All tensors in creation order."""
+        nodes = [n for n in self._nx.nodes.values() if "tensor" in n]
+        return [n["tensor"] for n in sorted(nodes, key=lambda n: n["serial"])]
+
+    def view(self) -> nx.DiGraph:
+        """A read-only view for analyses with networkx."""
+        return nx.freeze(self._nx.copy(as_view=True))
+
+    def fresh_id(self, hint: str) -> TensorId:
+        """An id that is not taken, from a readable hint."""
+        hint = sanitized(hint)
+        if hint not in self._nx:
+            return hint
+        n = 1
+        while f"{hint}.{n}" in self._nx:
+            n += 1
+        return f"{hint}.{n}"
+
+    # ----------------------------------------------------------------- mutating
+
+    def add_tensor(self, tensor: Tensor) -> TensorId:
+        """Add an input or a constant (op results are added by add_op)."""
+        if tensor.id in self._nx:
+            raise ValueError(f"tensor %{tensor.id} exists already")
+        self._add_node(tensor.id, tensor=tensor)
+        return tensor.id
+
+    def add_constant(self, hint: str, data: Array) -> TensorId:
+        return self.add_tensor(constant(self.fresh_id(hint), data))
+
+    def add_input(self, name: str, type: TensorType) -> TensorId:
+        id = self.add_tensor(Tensor(self.fresh_id(name), type))
+        self.inputs[name] = id
+        return id
+
+    def add_op(self, op: Op) -> TensorId:
+        """Add an op and its result tensor, whose type is inferred; ValueError if operands misfit."""
+        result = Tensor(op.output, op.result_type(*(self.type(t) for t in op.inputs)))
+        self.add_tensor(result)
+        self._add_node(_op_node(op.id), op=op)
+        self._link(op)
+        return op.output
+
+    def replace_op(self, op: Op, **tensor_changes: Any) -> None:
+        """Put another op in the place of the one with the same id; it keeps its place in the order."""
+        node = _op_node(op.id)
+        self._nx.remove_edges_from(list(self._nx.in_edges(node)))
+        self._nx.nodes[node]["op"] = op
+        self._link(op)
+        type = op.result_type(*(self.type(t) for t in op.inputs))
+        self.update_tensor(replace(self.tensor(op.output), type=type, **tensor_changes))
+
+    def update_tensor(self, tensor: Tensor) -> None:
+        """Replace a tensor's record (range, qparams, data); its id must exist."""
+        self._nx.nodes[tensor.id]["tensor"] = tensor
+
+    def replace_uses(self, old: TensorId, new: TensorId) -> None:
+        """Let every reader of `old`, and the graph outputs, read `new` instead."""
+        for op in self.consumers(old):
+            if op.output != new:
+                self.set_inputs(op, tuple(new if t == old else t for t in op.inputs))
+        self.outputs = {name: new if t == old else t for name, t in self.outputs.items()}
+
+    def set_inputs(self, op: Op, inputs: tuple[TensorId, ...]) -> None:
+        self.replace_op(replace(op, inputs=inputs))
+
+    def erase(self, id: TensorId) -> None:
+        """Remove a tensor and its producer; nothing may read it."""
+        if self.consumers(id) or self.is_output(id) or id in self.inputs.values():
+            raise ValueError(f"%{id} is still in use")
+        if _op_node(id) in self._nx:
+            self._nx.remove_node(_op_node(id))
+        self._nx.remove_node(id)
+
+    def sweep(self) -> None:
+        """Remove ops and constants that no output needs; inputs stay."""
+        live = set(self.outputs.values()) | set(self.inputs.values())
+        for output in self.outputs.values():
+            live |= nx.ancestors(self._nx, output)
+        dead = [n for n in self._nx.nodes if n not in live]
+        self._nx.remove_nodes_from(dead)
+
+    def clone(self) -> Graph:
+        """A copy that shares the payloads and arrays."""
+        return Graph(
+            self.name, dict(self.inputs), dict(self.outputs), self._nx.copy(), self._serial
+        )
+
+    def _add_node(self, node: str, **payload: object) -> None:
+        self._nx.add_node(node, serial=self._serial, **payload)
+        self._serial += 1
+
+    def _link(self, op: Op) -> None:
+        node = _op_node(op.id)
+        for t in op.inputs:
+            if t not in self._nx:
+                raise ValueError(f"%{op.id} reads %{t}, which does not exist")
+            self._nx.add_edge(t, node)
+        self._nx.add_edge(node, op.output)
+
+    def __str__(self) -> str:
+        from qcomp.ir.text import format_graph
+
+        return format_graph(self)
+
+
+Arrays = Mapping[str, Array]
+
+
+def constants_of(graph: Graph) -> Iterator[tuple[TensorId, Array]]:
+    """Ids and arrays of all constants, in creation order."""
+    for tensor in graph.tensors():
+        if tensor.data is not None:
+            yield tensor.id, tensor.data

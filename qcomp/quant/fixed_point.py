@@ -1,0 +1,170 @@
+"""Requantization of 32-bit accumulators to 8 bits: the four forms, exact, in numpy.
+
+The forms are DESIGN section 3.1's; each multiplies by an effective `multiplier * 2**-shift'` per channel:
+
+* NARROW  t = sat16((acc + 2^(shift-1)) >> shift);  q = zero_point + ((t * m + 2^14) >> 15),
+          with 257 <= m < 2^15, so the effective multiplier is m * 2^-(shift + 15).
+* WIDE    q = zero_point + ((acc * m + 2^(shift-1)) >> shift), m in Q31, 64-bit product, half up.
+* TFLITE  RoundingDivideByPOT(SaturatingRoundingDoublingHighMul(acc << left, m), right): gemmlowp's
+          double rounding; `shift` is TFLite's exponent, positive to the left.
+* ONNX    float32 product rounded half to even; `multiplier` holds the bits of the float32.
+
+Every form saturates the result to [qmin, qmax].
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+I64 = NDArray[np.int64]
+I32 = NDArray[np.int32]
+
+INT32_MAX = 2**31 - 1
+INT32_MIN = -(2**31)
+
+
+class Form(enum.Enum):
+    """How an accumulator becomes 8 bits."""
+
+    NARROW = "narrow"
+    WIDE = "wide"
+    TFLITE = "tflite"
+    ONNX = "onnx"
+
+
+@dataclass(frozen=True)
+class Requantize:
+    """The epilogue's constants that do not vary with the channel."""
+
+    form: Form
+    zero_point: int
+    qmin: int = -128
+    qmax: int = 127
+
+    def __post_init__(self) -> None:
+        if not -128 <= self.qmin <= self.qmax <= 127:
+            raise ValueError(f"saturation [{self.qmin}, {self.qmax}] is not within i8")
+        if not -128 <= self.zero_point <= 127:
+            raise ValueError(f"zero_point {self.zero_point} is not an i8")
+
+
+def requantize(acc: I64, multiplier: I32, shift: I32, q: Requantize) -> NDArray[np.int8]:
+    """acc [..., C] (int32 values) to i8; multiplier and shift [C] or [1]."""
+    scaled = _SCALE[q.form](acc.astype(np.int64), multiplier.astype(np.int64), shift.astype(np.int64))
+    return np.clip(scaled + q.zero_point, q.qmin, q.qmax).astype(np.int8)
+
+
+def saturate_i16(x: I64) -> I64:
+    return np.clip(x, -(2**15), 2**15 - 1)
+
+
+def rounding_shift(x: I64, shift: I64 | int) -> I64:
+    """x / 2^shift, half up; shift >= 0."""
+    shift = np.asarray(shift, np.int64)
+    half = np.where(shift > 0, np.int64(1) << np.maximum(shift - 1, 0), 0)
+    return np.asarray((x + half) >> shift, np.int64)
+
+
+def mulhrs(a: I64, b: I64) -> I64:
+    """16-bit rounding high product (pmulhrsw, sqrdmulh without its one saturating case)."""
+    return (a * b + (1 << 14)) >> 15
+
+
+def _scale_narrow(acc: I64, multiplier: I64, shift: I64) -> I64:
+    return mulhrs(saturate_i16(rounding_shift(acc, shift)), multiplier)
+
+
+def _scale_wide(acc: I64, multiplier: I64, shift: I64) -> I64:
+    return rounding_shift(acc * multiplier, shift)
+
+
+def saturating_rounding_doubling_high_mul(a: I64, b: I64) -> I64:
+    """gemmlowp fixedpoint.h; ties go up, C division truncates."""
+    product = a * b
+    nudged = product + np.where(product >= 0, 1 << 30, 1 - (1 << 30))
+    quotient = np.where(nudged >= 0, nudged >> 31, -((-nudged) >> 31))
+    return np.where((a == INT32_MIN) & (b == INT32_MIN), INT32_MAX, quotient)
+
+
+def rounding_divide_by_pot(x: I64, exponent: I64) -> I64:
+    """gemmlowp fixedpoint.h; ties go away from zero."""
+    mask = (np.int64(1) << exponent) - 1
+    remainder = x & mask
+    threshold = (mask >> 1) + (x < 0)
+    return (x >> exponent) + (remainder > threshold)
+
+
+def _scale_tflite(acc: I64, multiplier: I64, shift: I64) -> I64:
+    left, right = np.maximum(shift, 0), np.maximum(-shift, 0)
+    shifted = np.asarray(acc << left).astype(np.int32).astype(np.int64)
+    return rounding_divide_by_pot(
+        saturating_rounding_doubling_high_mul(shifted, multiplier), right
+    )
+
+
+def _scale_onnx(acc: I64, multiplier: I64, shift: I64) -> I64:
+    real = multiplier.astype(np.int32).view(np.float32)
+    scaled = np.rint(acc.astype(np.float32) * real)
+    return np.clip(scaled, -1024.0, 1024.0).astype(np.int64)
+
+
+_SCALE = {
+    Form.NARROW: _scale_narrow,
+    Form.WIDE: _scale_wide,
+    Form.TFLITE: _scale_tflite,
+    Form.ONNX: _scale_onnx,
+}
+
+
+def multiplier_wide(real: float) -> tuple[int, int]:
+    """(m, shift) with m in [2^30, 2^31) and real ~ m * 2^-shift, for WIDE; 1 <= shift <= 62.
+
+    A factor above 2^30 can't be reached; one below 2^-32 is zero for every 32-bit accumulator.
+    """
+    if not (math.isfinite(real) and real > 0):
+        raise ValueError(f"multiplier must be positive and finite, not {real}")
+    mantissa, exponent = math.frexp(real)
+    m = round(mantissa * 2**31)
+    if m == 2**31:
+        m, exponent = 2**30, exponent + 1
+    shift = 31 - exponent
+    if shift > 62:
+        return m >> min(shift - 62, 31), 62
+    if shift < 1:
+        raise ValueError(f"multiplier {real} is too large")
+    return m, shift
+
+
+def multiplier_narrow(real: float, bits: int = 15) -> tuple[int, int] | None:
+    """(m, shift) with m of `bits` bits for NARROW, or None where shift would leave [0, 30]."""
+    if not (math.isfinite(real) and real > 0):
+        return None
+    mantissa, exponent = math.frexp(real)
+    m = round(mantissa * 2**bits)
+    if m == 2**bits:
+        m, exponent = 2 ** (bits - 1), exponent + 1
+    shift = bits - exponent - 15
+    return (max(m, 257), shift) if 0 <= shift <= 30 else None
+
+
+def multiplier_tflite(real: float) -> tuple[int, int]:
+    """TFLite's QuantizeMultiplier: (q31, exponent), positive exponent shifts left."""
+    if real == 0.0:
+        return 0, 0
+    mantissa, exponent = math.frexp(real)
+    q31 = math.floor(mantissa * 2**31 + 0.5)
+    if q31 == 2**31:
+        q31, exponent = q31 // 2, exponent + 1
+    if exponent < -31:
+        return 0, 0
+    return q31, exponent
+
+
+def multiplier_onnx(real: float) -> tuple[int, int]:
+    """The bits of the float32 multiplier, as ONNX Runtime uses it."""
+    return int(np.float32(real).view(np.int32)), 0
