@@ -87,11 +87,23 @@ class TensorType:
 
 
 @dataclass(frozen=True, eq=False)
+class NormalStatistics:
+    """Per-channel mean and standard deviation [C] that a batch normalisation imposed on a value.
+
+    They describe the producing op's result before its clamp, in real units.
+    """
+
+    mean: NDArray[np.float64]
+    std: NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
 class Tensor:
     """One value. A constant has `data` (read-only) and no producer.
 
     `range` is the calibrated real interval (ANNOTATED form); `qparams` the affine parameters of an
-    i8 activation (QDQ and INTEGER forms).
+    i8 activation (QDQ and INTEGER forms); `normal` what a folded batch normalisation told of it (a
+    hint for data-free passes, which the text form does not print).
     """
 
     id: TensorId
@@ -99,6 +111,7 @@ class Tensor:
     data: Array | None = None
     range: tuple[float, float] | None = None
     qparams: QParams | None = None
+    normal: NormalStatistics | None = None
 
     @property
     def is_constant(self) -> bool:
