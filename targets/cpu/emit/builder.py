@@ -1,0 +1,157 @@
+"""A thin layer over llvmlite's IRBuilder: integer vectors and loops with static trip counts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from llvmlite import ir
+
+Value = Any  # llvmlite has no types
+
+I8, I16, I32, I64 = (ir.IntType(n) for n in (8, 16, 32, 64))
+PTR = ir.PointerType()
+
+Carried = Sequence[Value]
+
+
+def vector(element: ir.Type, lanes: int) -> ir.VectorType:
+    return ir.VectorType(element, lanes)
+
+
+def i64(n: int) -> ir.Constant:
+    return ir.Constant(I64, n)
+
+
+def splat(element: ir.Type, lanes: int, n: int) -> ir.Constant:
+    """The constant vector <n, n, ...>."""
+    return ir.Constant(vector(element, lanes), [ir.Constant(element, n)] * lanes)
+
+
+def shuffle(b: ir.IRBuilder, a: Value, c: Value, indices: Sequence[int]) -> Value:
+    mask = ir.Constant(vector(I32, len(indices)), [ir.Constant(I32, i) for i in indices])
+    return b.shuffle_vector(a, c, mask)
+
+
+def broadcast(b: ir.IRBuilder, scalar: Value, lanes: int) -> Value:
+    """A scalar in every lane."""
+    type = vector(scalar.type, lanes)
+    one = b.insert_element(ir.Constant(type, ir.Undefined), scalar, ir.Constant(I32, 0))
+    return shuffle(b, one, ir.Constant(type, ir.Undefined), [0] * lanes)
+
+
+def at(b: ir.IRBuilder, pointer: Value, offset: Value | int) -> Value:
+    """pointer + offset bytes."""
+    if isinstance(offset, int):
+        if offset == 0:
+            return pointer
+        offset = i64(offset)
+    return b.gep(pointer, [offset], inbounds=True, source_etype=I8)
+
+
+def load(b: ir.IRBuilder, pointer: Value, type: ir.Type, align: int = 1) -> Value:
+    return b.load(pointer, typ=type, align=align)
+
+
+def store(b: ir.IRBuilder, value: Value, pointer: Value, align: int = 1) -> None:
+    b.store(value, pointer, align=align)
+
+
+def store_bytes(b: ir.IRBuilder, value: Value, pointer: Value, count: int) -> None:
+    """Store exactly the first `count` lanes of a vector of i8, in pieces of powers of two."""
+    done = 0
+    while done < count:
+        piece = 1 << ((count - done).bit_length() - 1)
+        if piece == value.type.count:
+            part = value
+        else:
+            part = shuffle(b, value, value, range(done, done + piece))
+        store(b, part, at(b, pointer, done))
+        done += piece
+
+
+def clamp(b: ir.IRBuilder, x: Value, low: int, high: int) -> Value:
+    """Signed saturation of integer lanes to [low, high]."""
+    element, lanes = x.type.element, x.type.count
+    lows, highs = splat(element, lanes, low), splat(element, lanes, high)
+    x = b.select(b.icmp_signed("<", x, lows), lows, x)
+    return b.select(b.icmp_signed(">", x, highs), highs, x)
+
+
+def multiple(b: ir.IRBuilder, index: Value | int, factor: int) -> Value | int:
+    """index * factor, folded where the index is a Python integer."""
+    if isinstance(index, int):
+        return index * factor
+    return b.mul(index, i64(factor)) if factor != 1 else index
+
+
+def plus(b: ir.IRBuilder, x: Value | int, y: Value | int) -> Value | int:
+    if isinstance(x, int) and isinstance(y, int):
+        return x + y
+    if isinstance(x, int):
+        return b.add(y, i64(x)) if x else y
+    if isinstance(y, int):
+        return b.add(x, i64(y)) if y else x
+    return b.add(x, y)
+
+
+def repeat(
+    b: ir.IRBuilder,
+    count: int,
+    carried: Carried,
+    body: Callable[[Value | int, Carried], Carried],
+    name: str = "i",
+) -> list[Value]:
+    """body(index, values) -> values, `count` (static) times; one trip emits no loop.
+
+    The index is a Python 0 for a single trip, an i64 phi otherwise.
+    """
+    if count == 0:
+        return list(carried)
+    if count == 1:
+        return list(body(0, carried))
+    before = b.block
+    head = b.append_basic_block(name)
+    b.branch(head)
+    b.position_at_end(head)
+    index = b.phi(I64, name)
+    index.add_incoming(i64(0), before)
+    phis = []
+    for value in carried:
+        phi = b.phi(value.type)
+        phi.add_incoming(value, before)
+        phis.append(phi)
+    results = list(body(index, phis))
+    next_index = b.add(index, i64(1))
+    latch = b.block
+    index.add_incoming(next_index, latch)
+    for phi, result in zip(phis, results, strict=True):
+        phi.add_incoming(result, latch)
+    done = b.append_basic_block(f"{name}.done")
+    b.cbranch(b.icmp_unsigned("<", next_index, i64(count)), head, done)
+    b.position_at_end(done)
+    return results
+
+
+def loop(
+    b: ir.IRBuilder, count: int, body: Callable[[Value | int], None], name: str = "i"
+) -> None:
+    """body(index), `count` (static) times, nothing carried."""
+
+    def step(index: Value | int, _: Carried) -> Carried:
+        body(index)
+        return ()
+
+    repeat(b, count, (), step, name)
+
+
+def overlapped(b: ir.IRBuilder, index: Value | int, step: int, extent: int) -> Value | int:
+    """min(index * step, extent - step): start of tile `index` of ceil(extent / step) tiles, the last
+    of which is moved back so that it ends at `extent` (extent >= step)."""
+    if isinstance(index, int):
+        return min(index * step, extent - step)
+    start = b.mul(index, i64(step))
+    if extent % step == 0:
+        return start
+    last = i64(extent - step)
+    return b.select(b.icmp_unsigned("<", start, last), start, last)
