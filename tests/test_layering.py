@@ -1,0 +1,105 @@
+"""Imports point one way, as docs/forms.md draws them; read from the sources' syntax trees."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SOURCES = {
+    "qcomp": ROOT / "qcomp",
+    "qcomp.passes": ROOT / "passes",
+    "qcomp.targets": ROOT / "targets",
+}
+
+# Layer -> the layers it may import. The longest matching prefix of a module's name is its layer;
+# `qcomp` stands for the public modules at the top.
+ALLOWED: dict[str, set[str]] = {
+    "qcomp.errors": set(),
+    "qcomp.quant": set(),
+    "qcomp.ir": {"qcomp.quant", "qcomp.errors"},
+    "qcomp.export": {"qcomp.ir", "qcomp.quant", "qcomp.errors"},
+    "qcomp.calibration": {"qcomp.export", "qcomp.ir", "qcomp.quant", "qcomp.errors"},
+    "qcomp.frontends": {"qcomp.ir", "qcomp.quant", "qcomp.errors"},
+    "qcomp.passes": {"qcomp.ir", "qcomp.quant", "qcomp.errors"},
+    "qcomp.targets": {"qcomp.ir", "qcomp.quant", "qcomp.errors"},
+}
+TOP = "qcomp"
+CLI = "qcomp.cli"
+
+# Packages that only some layers may import.
+FOREIGN: dict[str, set[str]] = {
+    "onnx": {"qcomp.frontends", "qcomp.export"},
+    "onnxruntime": {"qcomp.export", "qcomp.calibration"},
+    "llvmlite": {"qcomp.targets"},
+    "networkx": {"qcomp.ir", "qcomp.passes", "qcomp.targets"},
+    "typer": {CLI},
+    "torch": {"qcomp.frontends"},
+    "tvm": {"qcomp.targets"},
+}
+
+
+def modules() -> Iterator[tuple[str, Path]]:
+    for name, directory in SOURCES.items():
+        for path in sorted(directory.rglob("*.py")):
+            parts = path.relative_to(directory).with_suffix("").parts
+            if parts[0] not in ("passes", "targets"):
+                yield ".".join([name, *(p for p in parts if p != "__init__")]), path
+
+
+def imported(path: Path) -> Iterator[tuple[int, str]]:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module is not None:
+            yield node.lineno, node.module
+            yield from ((node.lineno, f"{node.module}.{alias.name}") for alias in node.names)
+
+
+def layer(module: str) -> str:
+    named = [n for n in [*ALLOWED, CLI] if module == n or module.startswith(n + ".")]
+    return named[0] if named else TOP
+
+
+def may_import(importer: str, imported_: str) -> bool:
+    ours, theirs = layer(importer), layer(imported_)
+    if ours in (theirs, CLI):
+        return True
+    if ours == TOP:
+        return theirs != CLI
+    return theirs in ALLOWED[ours]
+
+
+@pytest.mark.parametrize(
+    ("module", "path"), list(modules()), ids=lambda v: v if isinstance(v, str) else ""
+)
+def test_imports_point_one_way(module: str, path: Path) -> None:
+    broken = [
+        f"line {line}: {module} imports {name}"
+        for line, name in imported(path)
+        if name.startswith("qcomp.") and not may_import(module, name)
+    ]
+    assert not broken
+
+
+@pytest.mark.parametrize(
+    ("module", "path"), list(modules()), ids=lambda v: v if isinstance(v, str) else ""
+)
+def test_foreign_packages_stay_in_their_layer(module: str, path: Path) -> None:
+    broken = [
+        f"line {line}: {module} imports {name}"
+        for line, name in imported(path)
+        if (top := name.partition(".")[0]) in FOREIGN and layer(module) not in FOREIGN[top]
+    ]
+    assert not broken
+
+
+def test_the_rule_catches_an_import_against_the_direction() -> None:
+    assert not may_import("qcomp.passes.fold", "qcomp.targets.base")
+    assert not may_import("qcomp.ir.graph", "qcomp.compiler")
+    assert not may_import("qcomp.compiler", "qcomp.cli")
+    assert may_import("qcomp.compiler", "qcomp.targets.cpu")
+    assert may_import("qcomp.cli.app", "qcomp.compiler")
