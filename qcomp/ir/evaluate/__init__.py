@@ -1,0 +1,94 @@
+"""The meaning of every op in numpy: the oracle of all tests.
+
+`MEANINGS` maps an op type to `meaning(op, *operands) -> result`. Quantize and Dequantize are not in
+it: their parameters belong to the tensors, so `apply` reads them from the graph.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from qcomp.ir.evaluate.border import fake_quant_constant
+from qcomp.ir.evaluate.float import FLOAT_MEANINGS
+from qcomp.ir.evaluate.integer import INTEGER_MEANINGS
+from qcomp.ir.evaluate.movement import MOVEMENT_MEANINGS
+from qcomp.ir.evaluate.reduction import REDUCTION_MEANINGS
+from qcomp.ir.graph import Graph
+from qcomp.ir.ops import Dequantize, FakeQuantConstant, Op, Quantize
+from qcomp.ir.tensor import Array, DType, TensorId, TensorType
+from qcomp.quant.qparams import QParams, dequantize, quantize
+
+__all__ = ["MEANINGS", "apply", "evaluate", "evaluate_all"]
+
+MEANINGS: Mapping[type[Op], Callable[..., Array]] = {
+    **FLOAT_MEANINGS,
+    **REDUCTION_MEANINGS,
+    **MOVEMENT_MEANINGS,
+    FakeQuantConstant: fake_quant_constant,
+    **INTEGER_MEANINGS,
+}
+
+
+def evaluate(graph: Graph, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    """Outputs by public name; a value is dropped after its last reader."""
+    values = _bound_inputs(graph, inputs)
+    ops = graph.ops()
+    uses = Counter(t for op in ops for t in set(op.inputs))
+    uses.update(graph.outputs.values())
+    for op in ops:
+        values[op.output] = apply(graph, op, values)
+        for t in set(op.inputs):
+            uses[t] -= 1
+            if not uses[t]:
+                values.pop(t, None)
+    return {name: _value(graph, values, t) for name, t in graph.outputs.items()}
+
+
+def evaluate_all(graph: Graph, inputs: Mapping[str, Array]) -> dict[TensorId, Array]:
+    """Every activation by tensor id: the graph's inputs and all results."""
+    values = _bound_inputs(graph, inputs)
+    for op in graph.ops():
+        values[op.output] = apply(graph, op, values)
+    return values
+
+
+def apply(graph: Graph, op: Op, values: Mapping[TensorId, Array]) -> Array:
+    """The result of one op of the graph; `values` holds its operands that are not constants."""
+    operands = [_value(graph, values, t) for t in op.inputs]
+    if isinstance(op, Quantize):
+        return quantize(operands[0], _qparams(graph, op.output))
+    if isinstance(op, Dequantize):
+        return dequantize(operands[0], _qparams(graph, op.x))
+    return np.asarray(MEANINGS[type(op)](op, *operands))
+
+
+def _value(graph: Graph, values: Mapping[TensorId, Array], id: TensorId) -> Array:
+    data = graph.tensor(id).data
+    return values[id] if data is None else data
+
+
+def _qparams(graph: Graph, id: TensorId) -> QParams:
+    qparams = graph.tensor(id).qparams
+    if qparams is None:
+        raise ValueError(f"%{id} has no qparams; expected a graph in form qdq")
+    return qparams
+
+
+def _bound_inputs(graph: Graph, inputs: Mapping[str, Array]) -> dict[TensorId, Array]:
+    if set(inputs) != set(graph.inputs):
+        raise ValueError(f"expected the inputs {sorted(graph.inputs)}, got {sorted(inputs)}")
+    for name, id in graph.inputs.items():
+        expected, got = graph.type(id), inputs[name]
+        if expected.dtype.numpy != got.dtype or expected.shape != got.shape:
+            raise ValueError(f"input {name} must be {expected}, not {_described(got)}")
+    return {id: inputs[name] for name, id in graph.inputs.items()}
+
+
+def _described(x: Array) -> str:
+    try:
+        return str(TensorType(DType.of(x.dtype), x.shape))
+    except ValueError:
+        return f"{x.dtype}[{','.join(map(str, x.shape))}]"
