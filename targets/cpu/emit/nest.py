@@ -6,6 +6,7 @@ last axis is vectorised where its strides are 0 or the element size.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -22,7 +23,7 @@ from qcomp.targets.cpu.emit.builder import (
     vector,
 )
 
-Body = Callable[[ir.IRBuilder, Sequence[Value]], Value]
+Body = Callable[[ir.IRBuilder, Sequence[Value], int], Value]
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ def simplified(nest: Nest) -> Nest:
             groups[-1].append(i)
         else:
             groups.append([i])
-    extents = tuple(_product(nest.extents[i] for i in g) for g in groups)
+    extents = tuple(math.prod(nest.extents[i] for i in g) for g in groups)
     strides = tuple(tuple(s[g[-1]] for g in groups) for s in nest.strides)
     where = {axis: n for n, g in enumerate(groups) for axis in g}
     indexed = tuple((where[axis], source) for axis, source in nest.indexed)
@@ -61,13 +62,6 @@ def _even(nest: Nest, group: Sequence[int], axis: int) -> bool:
     return all(s[last] == s[axis] * nest.extents[axis] for s in nest.strides)
 
 
-def _product(values: object) -> int:
-    result = 1
-    for v in values:  # type: ignore[attr-defined]
-        result *= v
-    return result
-
-
 def emit_nest(
     b: ir.IRBuilder,
     nest: Nest,
@@ -77,7 +71,7 @@ def emit_nest(
     width: int,
     tables: Sequence[Value] = (),
 ) -> None:
-    """body(b, sources) -> result, on vectors of at most `width` lanes; ends the function.
+    """body(b, sources, lanes) -> result, on vectors of at most `width` lanes; ends the function.
 
     `types` are the element types of sources and result. Vectors shrink in powers of two at the end
     of the last axis, so nothing outside the operands is touched.
@@ -131,13 +125,13 @@ def emit_nest(
                 values.append(broadcast(b, load(b, pointer, type), lanes))
             else:
                 values.append(load(b, pointer, vector(type, lanes)))
-        store(b, body(b, values), at_[-1])
+        store(b, body(b, values, lanes), at_[-1])
 
     outer(0, list(pointers))
     b.ret_void()
 
 
-def copy_body(b: ir.IRBuilder, values: Sequence[Value]) -> Value:
+def copy_body(b: ir.IRBuilder, values: Sequence[Value], lanes: int) -> Value:
     """The body of a movement."""
     return values[0]
 

@@ -1,0 +1,129 @@
+"""Bodies of elementwise loops: vectors of i8 in, a vector of i8 out.
+
+Meanings: qcomp.ir.evaluate.integer. Every op is a function of its frozen record; lanes are i32 unless
+a docstring proves that fewer bits are enough.
+"""
+
+from __future__ import annotations
+
+from llvmlite import ir
+
+from qcomp.ir.ops import QAdd, QAddWide, QDiv, QMaximum, QMinimum, QMul, QPRelu
+from qcomp.targets.cpu.emit.builder import (
+    I8,
+    I16,
+    I32,
+    I64,
+    Value,
+    at,
+    clamp,
+    load,
+    splat,
+    vector,
+)
+from qcomp.targets.cpu.emit.requantize import emit_requantize, emit_saturate
+
+
+def centred(b: ir.IRBuilder, x: Value, zero_point: int, element: ir.Type = I32) -> Value:
+    """x - zero_point, in [-255, 255]."""
+    lanes = x.type.count
+    wide = b.sext(x, vector(element, lanes))
+    return b.sub(wide, splat(element, lanes, zero_point)) if zero_point else wide
+
+
+def add(b: ir.IRBuilder, op: QAdd, a: Value, c: Value) -> Value:
+    """|(x - z) << 7| <= 32640 and |multiplier| < 2^15: both factors are 16-bit, products below 2^30."""
+    lanes = a.type.count
+
+    def term(x: Value, zero_point: int, multiplier: int) -> Value:
+        t = b.shl(centred(b, x, zero_point, I16), splat(I16, lanes, 7))
+        product = b.mul(b.sext(t, vector(I32, lanes)), splat(I32, lanes, multiplier))
+        return b.ashr(b.add(product, splat(I32, lanes, 1 << 14)), splat(I32, lanes, 15))
+
+    total = b.add(
+        term(a, op.a_zero_point, op.a_multiplier), term(c, op.b_zero_point, op.b_multiplier)
+    )
+    return _shifted(b, total, op.fraction_bits, op.zero_point, op.qmin, op.qmax)
+
+
+def _shifted(
+    b: ir.IRBuilder, x: Value, shift: int, zero_point: int, qmin: int, qmax: int
+) -> Value:
+    """sat(zero_point + ((x + 2^(shift-1)) >> shift))."""
+    lanes = x.type.count
+    if shift:
+        x = b.add(x, splat(I32, lanes, 1 << (shift - 1)))
+        x = b.ashr(x, splat(I32, lanes, shift))
+    return emit_saturate(b, x, zero_point, qmin, qmax, lanes)
+
+
+def add_wide(b: ir.IRBuilder, op: QAddWide, a: Value, c: Value) -> Value:
+    """The constants are chosen so that both products and the rounding fit i32."""
+    lanes = a.type.count
+    total = b.add(
+        b.mul(centred(b, a, op.a_zero_point), splat(I32, lanes, op.a_multiplier)),
+        b.mul(centred(b, c, op.b_zero_point), splat(I32, lanes, op.b_multiplier)),
+    )
+    return _shifted(b, total, op.shift, op.zero_point, op.qmin, op.qmax)
+
+
+def mul(b: ir.IRBuilder, op: QMul, a: Value, c: Value) -> Value:
+    """|product| <= 255^2."""
+    lanes = a.type.count
+    acc = b.mul(centred(b, a, op.a_zero_point), centred(b, c, op.b_zero_point))
+    return emit_requantize(
+        b, acc, splat(I32, lanes, op.multiplier), splat(I32, lanes, op.shift), op.requantize
+    )
+
+
+def div(b: ir.IRBuilder, op: QDiv, a: Value, c: Value) -> Value:
+    """Magnitudes in u32: 2|n| + |d| < 2^31 + 2^30. A zero divisor is replaced by 1 and selected away."""
+    lanes = a.type.count
+    zero, one = splat(I32, lanes, 0), splat(I32, lanes, 1)
+
+    def magnitude(x: Value) -> Value:
+        return b.select(b.icmp_signed("<", x, zero), b.sub(zero, x), x)
+
+    n = b.mul(centred(b, a, op.a_zero_point), splat(I32, lanes, op.multiplier))
+    d = b.shl(centred(b, c, op.b_zero_point), splat(I32, lanes, op.shift))
+    negative = b.icmp_signed("<", b.xor(n, d), zero)
+    size, divisor = magnitude(n), magnitude(d)
+    by_zero = b.icmp_signed("==", d, zero)
+    safe = b.select(by_zero, one, divisor)
+    quotient = b.udiv(b.add(b.shl(size, one), safe), b.shl(safe, one))
+    # A quotient by zero is "infinite": anything beyond the range of i8 saturates.
+    infinite = b.select(b.icmp_signed("==", n, zero), zero, splat(I32, lanes, 1 << 20))
+    quotient = b.select(by_zero, infinite, clamp(b, quotient, 0, 1 << 20))
+    sign = b.select(by_zero, b.icmp_signed("<", n, zero), negative)
+    signed = b.select(sign, b.sub(zero, quotient), quotient)
+    return emit_saturate(b, signed, op.zero_point, op.qmin, op.qmax, lanes)
+
+
+def minimum(b: ir.IRBuilder, op: QMinimum, a: Value, c: Value) -> Value:
+    return clamp(b, b.select(b.icmp_signed("<", a, c), a, c), op.qmin, op.qmax)
+
+
+def maximum(b: ir.IRBuilder, op: QMaximum, a: Value, c: Value) -> Value:
+    return clamp(b, b.select(b.icmp_signed(">", a, c), a, c), op.qmin, op.qmax)
+
+
+def prelu(b: ir.IRBuilder, op: QPRelu, x: Value, negative: Value) -> Value:
+    """|t| <= 255 and |multipliers| < 2^22: products fit i32."""
+    lanes = x.type.count
+    t = centred(b, x, op.x_zero_point)
+    is_negative = b.icmp_signed("<", t, splat(I32, lanes, 0))
+    multiplier = b.select(is_negative, negative, splat(I32, lanes, op.positive_multiplier))
+    return _shifted(b, b.mul(t, multiplier), op.shift, op.zero_point, op.qmin, op.qmax)
+
+
+def table_lookup(b: ir.IRBuilder, x: Value, table: Value) -> Value:
+    """table[x as an unsigned byte], lane by lane."""
+    lanes = x.type.count
+    result = ir.Constant(vector(I8, lanes), ir.Undefined)
+    for lane in range(lanes):
+        index = ir.Constant(I32, lane)
+        slot = at(b, table, b.zext(b.extract_element(x, index), I64))
+        result = b.insert_element(result, load(b, slot, I8), index)
+    return result
+
+

@@ -1,0 +1,69 @@
+"""Calling generated code in this process: from an object in memory, or from a shared library."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from llvmlite import binding as llvm
+from numpy.typing import NDArray
+
+from qcomp.errors import TargetError
+from qcomp.targets.cpu.memory import ALIGN
+
+
+class EntryPoint:
+    """NAME_run as a Python callable on arrays; `keep` holds what owns the code."""
+
+    def __init__(self, address: int, arguments: int, keep: object) -> None:
+        self._run = ctypes.CFUNCTYPE(ctypes.c_int, *[ctypes.c_void_p] * arguments)(address)
+        self._keep = keep
+
+    def __call__(
+        self, inputs: Sequence[NDArray[Any]], outputs: Sequence[NDArray[Any]], arena: NDArray[np.uint8]
+    ) -> None:
+        """Arrays must be contiguous, of the model's shapes and types; the arena 64-byte aligned."""
+        status = self._run(*(a.ctypes.data for a in (*inputs, *outputs, arena)))
+        if status != 0:
+            raise TargetError(f"the generated code returned status {status}")
+
+    def bound(self, arrays: Sequence[NDArray[Any]]) -> Any:
+        """A call without arguments for timing; the arrays must outlive it."""
+        pointers = [ctypes.c_void_p(a.ctypes.data) for a in arrays]
+        return lambda run=self._run, p=pointers: run(*p)
+
+
+def load_object(code: bytes, name: str, arguments: int) -> EntryPoint:
+    """Link an object for this machine into the process."""
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    lljit = llvm.create_lljit_compiler()
+    library = (
+        llvm.JITLibraryBuilder()
+        .add_object_img(code)
+        .export_symbol(f"{name}_run")
+        .link(lljit, name)
+    )
+    return EntryPoint(library[f"{name}_run"], arguments, (lljit, library))
+
+
+def load_library(path: Path, name: str, arguments: int) -> EntryPoint:
+    """Open a shared library; TargetError where it is not one for this machine."""
+    try:
+        library = ctypes.CDLL(str(path))
+        function = getattr(library, f"{name}_run")
+    except (OSError, AttributeError) as error:
+        raise TargetError(f"{path} can't be loaded on this machine: {error}") from error
+    address = ctypes.cast(function, ctypes.c_void_p).value
+    assert address is not None
+    return EntryPoint(address, arguments, library)
+
+
+def aligned_arena(size: int) -> NDArray[np.uint8]:
+    """Uninitialised memory for an arena."""
+    raw = np.empty(size + ALIGN, np.uint8)
+    start = -raw.ctypes.data % ALIGN
+    return raw[start : start + size]

@@ -1,0 +1,148 @@
+"""What every lowering function works with: the graph, where tensors live, and a way to call kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numpy.typing import NDArray
+
+from qcomp.ir.graph import Graph
+from qcomp.ir.tensor import TensorId
+from qcomp.targets.cpu.emit.builder import I8, Value, splat
+from qcomp.targets.cpu.emit.nest import Body, Nest, emit_nest, simplified
+from qcomp.targets.cpu.isa import Isa
+from qcomp.targets.cpu.memory import Layout, dense_layout
+from qcomp.targets.cpu.program import (
+    Address,
+    Arena,
+    Call,
+    ConstantData,
+    EmitKernel,
+    Kernels,
+    moved,
+)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a tensor is: the start of its buffer (or argument, or data) and its layout in it."""
+
+    base: Address
+    layout: Layout
+
+    @property
+    def start(self) -> Address:
+        """The address of element 0."""
+        return moved(self.base, self.layout.offset)
+
+
+@dataclass
+class Lowering:
+    """The state of one lowering. Lowering functions append calls and name kernels, nothing else."""
+
+    graph: Graph
+    isa: Isa
+    kernels: Kernels
+    places: dict[TensorId, Place]
+    data: ConstantData = field(default_factory=ConstantData)
+    calls: list[Call] = field(default_factory=list)
+    temporaries: dict[str, tuple[int, int]] = field(default_factory=dict)
+    current: TensorId = ""
+    step: int = 0
+
+    def place(self, tensor: TensorId) -> Place:
+        """Where an operand or result is; a constant is put into the data on first use."""
+        if tensor not in self.places:
+            array = self.graph.data(tensor)
+            self.places[tensor] = Place(
+                self.data.add(array), dense_layout(array.shape, array.dtype.itemsize)
+            )
+        return self.places[tensor]
+
+    def constant(self, array: NDArray[Any]) -> Address:
+        return self.data.add(array)
+
+    def temporary(self, size: int) -> Arena:
+        """Arena bytes that live during the current op only."""
+        name = f"temporary {len(self.temporaries)}"
+        self.temporaries[name] = (size, self.step)
+        return Arena(name, 0)
+
+    def call(
+        self, kind: str, key: Hashable, arguments: Sequence[Address], emit: EmitKernel
+    ) -> None:
+        """Call the kernel for `key`, emitting it on first use: emit(builder, pointers)."""
+        name = self.kernels.get(kind, key, len(arguments), emit)
+        self.calls.append(Call(self.current, name, tuple(arguments)))
+
+    def nest(
+        self,
+        kind: str,
+        nest: Nest,
+        addresses: Sequence[Address],
+        types: Sequence[ir.Type],
+        body: Body,
+        key: Hashable = (),
+        *,
+        tables: Sequence[Address] = (),
+        extra: Sequence[Address] = (),
+        width: int | None = None,
+    ) -> None:
+        """Call a loop nest; `key` holds all that `body` depends on besides the nest."""
+        nest = simplified(nest)
+        width = width or 2 * self.isa.lanes
+        n, t = len(addresses), len(tables)
+
+        def emit(b: ir.IRBuilder, pointers: Sequence[Value]) -> None:
+            bound = _bound(body, pointers[n + t :]) if extra else body
+            emit_nest(b, nest, pointers[:n], types, bound, width, pointers[n : n + t])
+
+        self.call(kind, (nest, key, width), (*addresses, *tables, *extra), emit)
+
+    def fill(self, place: Place, value: int, extents: Sequence[int], offset: int) -> None:
+        """Store an i8 in a box of a buffer that starts `offset` bytes from the buffer's base."""
+        strides = place.layout.strides
+        nest = Nest(tuple(extents), (strides,), (1,))
+        body = lambda b, _, lanes: splat(I8, lanes, value)  # noqa: E731
+        target = [moved(place.base, offset)]
+        self.nest("fill", nest, target, [I8], body, value, width=4 * self.isa.lanes)
+
+    def fill_border(self, place: Place, value: int) -> None:
+        """The halo of an NHWC tensor: bands above and below, then left and right."""
+        layout = place.layout
+        n, h, w, c = layout.shape
+        image, row, pixel, _ = layout.strides
+        if layout.is_contiguous:
+            return
+        top, left = layout.offset // row, layout.offset % row // pixel
+        wide, high = row // pixel, image // row
+        bands = (
+            (0, 0, top, wide),
+            (top + h, 0, high - top - h, wide),
+            (top, 0, h, left),
+            (top, left + w, h, wide - left - w),
+        )
+        for y, x, rows, columns in bands:
+            if rows and columns:
+                self.fill(place, value, (n, rows, columns, c), y * row + x * pixel)
+
+
+def _bound(body: Any, pointers: Sequence[Value]) -> Body:
+    """A body that also wants pointers: body(b, values, lanes, pointers)."""
+    return lambda b, values, lanes: body(b, values, lanes, pointers)
+
+
+def broadcast_strides(layout: Layout, shape: Sequence[int]) -> tuple[int, ...]:
+    """Strides that read `layout` as if it had `shape` (numpy broadcasting)."""
+    missing = len(shape) - len(layout.shape)
+    own = [0 if e == 1 else s for e, s in zip(layout.shape, layout.strides, strict=True)]
+    return (*([0] * missing), *own)
+
+
+def offsets(indices: NDArray[np.int64], stride: int) -> NDArray[np.int32]:
+    """An index table of a nest: byte offsets."""
+    return (indices * stride).astype(np.int32)

@@ -1,0 +1,93 @@
+"""Lowering of elementwise ops: one loop nest each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+
+from qcomp.ir.ops import (
+    Op,
+    QAdd,
+    QAddWide,
+    QBinary,
+    QDiv,
+    QMaximum,
+    QMinimum,
+    QMul,
+    QPRelu,
+    Table,
+)
+from qcomp.targets.cpu.emit import elementwise as emit
+from qcomp.targets.cpu.emit.builder import I8, I32, Value
+from qcomp.targets.cpu.emit.nest import Nest
+from qcomp.targets.cpu.lower.context import Lowering, broadcast_strides
+
+_BINARY: Mapping[type[QBinary], Callable[..., Value]] = {
+    QAdd: emit.add,
+    QAddWide: emit.add_wide,
+    QMul: emit.mul,
+    QDiv: emit.div,
+    QMinimum: emit.minimum,
+    QMaximum: emit.maximum,
+}
+
+
+def _anonymous(op: Op) -> Op:
+    """The op without the names of its tensors: what the generated code depends on."""
+    return replace(op, inputs=(), output="")
+
+
+def lower_binary(lowering: Lowering, op: QBinary) -> None:
+    a, c, y = (lowering.place(t) for t in (op.a, op.b, op.output))
+    shape = y.layout.shape
+    strides = (
+        broadcast_strides(a.layout, shape),
+        broadcast_strides(c.layout, shape),
+        y.layout.strides,
+    )
+    body = _BINARY[type(op)]
+    lowering.nest(
+        op.mnemonic,
+        Nest(shape, strides, (1, 1, 1)),
+        [a.start, c.start, y.start],
+        [I8, I8, I8],
+        lambda b, values, lanes: body(b, op, *values),
+        _anonymous(op),
+    )
+
+
+def lower_prelu(lowering: Lowering, op: QPRelu) -> None:
+    x, slope, y = (lowering.place(t) for t in (op.x, op.negative_multiplier, op.output))
+    shape = y.layout.shape
+    strides = (x.layout.strides, broadcast_strides(slope.layout, shape), y.layout.strides)
+    lowering.nest(
+        "prelu",
+        Nest(shape, strides, (1, 4, 1)),
+        [x.start, slope.start, y.start],
+        [I8, I32, I8],
+        lambda b, values, lanes: emit.prelu(b, op, *values),
+        _anonymous(op),
+    )
+
+
+def lower_table(lowering: Lowering, op: Table) -> None:
+    """The table is stored from index 0 = value 0, so the index is the unsigned byte."""
+    x, y = lowering.place(op.x), lowering.place(op.output)
+    table = lowering.constant(np.roll(lowering.graph.data(op.table), 128))
+
+    def body(b: ir.IRBuilder, values: Sequence[Value], lanes: int, pointers: Any) -> Value:
+        return emit.table_lookup(b, values[0], pointers[0])
+
+    lowering.nest(
+        "table",
+        Nest(y.layout.shape, (x.layout.strides, y.layout.strides), (1, 1)),
+        [x.start, y.start],
+        [I8, I8],
+        body,  # type: ignore[arg-type]
+        extra=[table],
+        width=16,
+    )

@@ -1,0 +1,173 @@
+"""Lowering of convolution and dense layers."""
+
+from __future__ import annotations
+
+import numpy as np
+from llvmlite import ir
+from numpy.typing import NDArray
+
+from qcomp.ir.ops import QConv2d, QDense
+from qcomp.ir.tensor import Array
+from qcomp.quant.fixed_point import Form, Requantize
+from qcomp.targets.cpu.emit.builder import Value
+from qcomp.targets.cpu.emit.depthwise import DepthwiseSpec, emit_depthwise, padded_channels
+from qcomp.targets.cpu.emit.gemm import (
+    Axis,
+    GemmSpec,
+    emit_gemm,
+    flattened,
+    pack_channels,
+    pack_weights,
+    tiling,
+)
+from qcomp.targets.cpu.lower.context import Lowering
+from qcomp.targets.cpu.program import Address, moved
+
+
+def folded_bias(
+    weight: Array, bias: Array, shift: Array, x_zero_point: int, q: Requantize
+) -> NDArray[np.int32]:
+    """bias - x_zero_point * sum(w), and the narrow form's rounding; certified to fit i32."""
+    sums = weight.reshape(len(weight), -1).astype(np.int64).sum(axis=1)
+    folded = bias.astype(np.int64) - x_zero_point * sums
+    if q.form is Form.NARROW:
+        folded += np.where(shift > 0, np.int64(1) << np.maximum(shift.astype(np.int64) - 1, 0), 0)
+    return folded.astype(np.int32)
+
+
+def lower_conv2d(lowering: Lowering, op: QConv2d) -> None:
+    """Depthwise layers go to their own kernel, everything else is a GEMM."""
+    graph = lowering.graph
+    weight = graph.data(op.weight)
+    if op.groups == graph.type(op.x).shape[3] == weight.shape[0] and op.groups > 1:
+        _depthwise(lowering, op, weight)
+    else:
+        _convolution(lowering, op, weight)
+
+
+def _window_start(lowering: Lowering, op: QConv2d) -> Address:
+    """The address of the first window's first element, in the border."""
+    x = lowering.place(op.x)
+    _, row, pixel, _ = x.layout.strides
+    top, left, _, _ = op.padding
+    return moved(x.start, -(top * row + left * pixel))
+
+
+def _axes(lowering: Lowering, op: QConv2d) -> tuple[Axis, Axis, Axis]:
+    """batch, rows and columns of the result."""
+    x, y = lowering.place(op.x).layout, lowering.place(op.output).layout
+    n, h, w, _ = y.shape
+    return (
+        Axis(n, x.strides[0], y.strides[0]),
+        Axis(h, x.strides[1] * op.stride[0], y.strides[1]),
+        Axis(w, x.strides[2] * op.stride[1], y.strides[2]),
+    )
+
+
+def _depthwise(lowering: Lowering, op: QConv2d, weight: Array) -> None:
+    graph, isa = lowering.graph, lowering.isa
+    batch, rows, columns = _axes(lowering, op)
+    channels, kh, kw, _ = weight.shape
+    _, row, pixel, _ = lowering.place(op.x).layout.strides
+    taps = tuple(
+        y * op.dilation[0] * row + x * op.dilation[1] * pixel for y in range(kh) for x in range(kw)
+    )
+    spec = DepthwiseSpec(batch, rows, columns, taps, channels, op.requantize)
+    padded = padded_channels(spec, isa)
+    table = np.zeros((kh * kw, padded), np.int8)
+    table[:, :channels] = weight.reshape(channels, kh * kw).T
+    bias = folded_bias(weight, graph.data(op.bias), graph.data(op.shift), op.x_zero_point, op.requantize)
+    params = np.zeros((3, padded), np.int32)
+    params[:, :channels] = [bias, graph.data(op.multiplier), graph.data(op.shift)]
+
+    def emit(b: ir.IRBuilder, pointers: tuple[Value, ...]) -> None:
+        emit_depthwise(b, spec, isa, *pointers)
+
+    arguments = (
+        _window_start(lowering, op),
+        lowering.place(op.output).start,
+        lowering.constant(table),
+        lowering.constant(params),
+    )
+    lowering.call("depthwise", spec, arguments, emit)
+
+
+def _convolution(lowering: Lowering, op: QConv2d, weight: Array) -> None:
+    batch, rows, columns = _axes(lowering, op)
+    outputs, kh, kw, depth = weight.shape
+    _, row, pixel, _ = lowering.place(op.x).layout.strides
+    segments: list[tuple[int, int]] = [(kh, op.dilation[0] * row)]
+    length = depth
+    if op.dilation[1] == 1 and pixel == depth:
+        length = kw * depth
+    else:
+        segments.append((kw, op.dilation[1] * pixel))
+    per_group = outputs // op.groups
+    spec = GemmSpec(
+        groups=Axis(op.groups, depth, per_group),
+        batch=batch,
+        rows=rows,
+        columns=columns,
+        segments=tuple(s for s in segments if s[0] > 1),
+        length=length,
+        channels=per_group,
+        requantize=op.requantize,
+    )
+    if kh == 1:
+        spec = flattened(spec)
+    packed = weight.reshape(op.groups, per_group, spec.segment_count, length)
+    _gemm(lowering, op, spec, packed, weight, _window_start(lowering, op))
+
+
+def lower_dense(lowering: Lowering, op: QDense) -> None:
+    """[..., K] is a column of pixels."""
+    x, y = lowering.place(op.x), lowering.place(op.output)
+    weight = lowering.graph.data(op.weight)
+    outputs, depth = weight.shape
+    count = int(np.prod(x.layout.shape[:-1], dtype=np.int64))
+    spec = GemmSpec(
+        groups=Axis(1, 0, 0),
+        batch=Axis(1, 0, 0),
+        rows=Axis(1, 0, 0),
+        columns=Axis(count, depth, outputs),
+        segments=(),
+        length=depth,
+        channels=outputs,
+        requantize=op.requantize,
+    )
+    assert x.layout.is_contiguous and y.layout.is_contiguous
+    _gemm(lowering, op, spec, weight[None, :, None, :], weight, x.start)
+
+
+def _gemm(
+    lowering: Lowering,
+    op: QConv2d | QDense,
+    spec: GemmSpec,
+    packed: Array,
+    weight: Array,
+    start: Address,
+) -> None:
+    """`packed` is [groups, N, segments, length]."""
+    graph, isa = lowering.graph, lowering.isa
+    tile = tiling(spec, isa)
+    weights = np.concatenate([pack_weights(group, spec, tile) for group in packed])
+    bias = folded_bias(weight, graph.data(op.bias), graph.data(op.shift), op.x_zero_point, op.requantize)
+    tables = (bias, graph.data(op.multiplier), graph.data(op.shift))
+    params = np.concatenate(
+        [
+            pack_channels(part, tile)
+            for group in range(spec.groups.count)
+            for part in (t[group * spec.channels : (group + 1) * spec.channels] for t in tables)
+        ]
+    )
+
+    def emit(b: ir.IRBuilder, pointers: tuple[Value, ...]) -> None:
+        emit_gemm(b, spec, tile, *pointers)
+
+    arguments = (
+        start,
+        lowering.place(op.output).start,
+        lowering.constant(weights),
+        lowering.constant(params),
+    )
+    lowering.call("gemm", spec, arguments, emit)

@@ -1,0 +1,107 @@
+"""The entry point, the tensor descriptions and the data: from a program to an object file."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+
+from llvmlite import binding as llvm
+from llvmlite import ir
+
+from qcomp.ir.graph import Graph
+from qcomp.ir.tensor import DType, Tensor
+from qcomp.targets.cpu.emit.builder import I8, I32, I64, PTR, Value, at, i64
+from qcomp.targets.cpu.isa import target_machine
+from qcomp.targets.cpu.lower.graph import Program
+from qcomp.targets.cpu.memory import ALIGN
+from qcomp.targets.cpu.program import Address, Arena, Argument, Data
+
+NAME_BYTES = 64
+MAX_RANK = 8
+STATUS_OK = 0
+STATUS_BAD_ARENA = 1
+
+# The values of qcomp_type in the header.
+TYPE_CODES = {DType.I8: 1, DType.I32: 2}
+
+
+def build_object(program: Program, name: str) -> bytes:
+    """A relocatable ELF file that defines NAME_run, NAME_inputs and NAME_outputs, and nothing else."""
+    add_entry_point(program, name)
+    add_descriptions(program.module, program.graph, name)
+    parsed = llvm.parse_assembly(str(program.module))
+    parsed.verify()
+    machine = target_machine(program.isa)
+    code: bytes = machine.emit_object(parsed)
+    return code
+
+
+def _bytes_global(
+    module: ir.Module, name: str, content: bytes, *, exported: bool, align: int
+) -> ir.GlobalVariable:
+    type = ir.ArrayType(I8, len(content))
+    variable = ir.GlobalVariable(module, type, name)
+    variable.initializer = ir.Constant(type, bytearray(content))
+    variable.global_constant = True
+    variable.align = align
+    if not exported:
+        variable.linkage = "internal"
+        variable.unnamed_addr = True
+    return variable
+
+
+def add_entry_point(program: Program, name: str) -> None:
+    """int NAME_run(const int8_t *input..., int8_t *output..., void *arena)."""
+    graph, module = program.graph, program.module
+    inputs, outputs = len(graph.inputs), len(graph.outputs)
+    type = ir.FunctionType(I32, [PTR] * (inputs + outputs + 1))
+    run = ir.Function(module, type, f"{name}_run")
+    run.attributes.add("nounwind")
+    data = _bytes_global(
+        module, f"{name}_data", program.data.bytes(), exported=False, align=ALIGN
+    )
+    b = ir.IRBuilder(run.append_basic_block("entry"))
+    bad, good = run.append_basic_block("bad_arena"), run.append_basic_block("good")
+    arena = run.args[-1]
+    address = b.ptrtoint(arena, I64)
+    misaligned = b.icmp_unsigned("!=", b.and_(address, i64(ALIGN - 1)), i64(0))
+    null = b.icmp_unsigned("==", address, i64(0))
+    b.cbranch(b.or_(misaligned, null), bad, good)
+    b.position_at_end(bad)
+    b.ret(ir.Constant(I32, STATUS_BAD_ARENA))
+    b.position_at_end(good)
+
+    def pointer(where: Address) -> Value:
+        match where:
+            case Arena(buffer, offset):
+                return at(b, arena, program.memory.offsets[buffer] + offset)
+            case Data(offset):
+                return at(b, data, offset)
+            case Argument(index, is_output, offset):
+                return at(b, run.args[index + (inputs if is_output else 0)], offset)
+
+    for call in program.calls:
+        b.call(module.get_global(call.kernel), [pointer(a) for a in call.arguments])
+    b.ret(ir.Constant(I32, STATUS_OK))
+
+
+def add_descriptions(module: ir.Module, graph: Graph, name: str) -> None:
+    """NAME_inputs and NAME_outputs: arrays of qcomp_tensor, free of pointers, so they need no relocation."""
+    for kind, tensors in (("inputs", graph.inputs), ("outputs", graph.outputs)):
+        content = b"".join(describe(public, graph.tensor(t)) for public, t in tensors.items())
+        _bytes_global(module, f"{name}_{kind}", content, exported=True, align=8)
+
+
+def describe(name: str, tensor: Tensor) -> bytes:
+    """One qcomp_tensor of the header, little-endian."""
+    shape: Sequence[int] = (*tensor.type.shape, *([0] * (MAX_RANK - tensor.type.rank)))
+    q = tensor.qparams
+    return struct.pack(
+        f"<{NAME_BYTES}sii{MAX_RANK}ifi",
+        name.encode()[: NAME_BYTES - 1],
+        TYPE_CODES[tensor.type.dtype],
+        tensor.type.rank,
+        *shape,
+        q.scale if q else 1.0,
+        q.zero_point if q else 0,
+    )

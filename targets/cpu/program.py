@@ -1,0 +1,120 @@
+"""A lowered model: kernels, the calls of one run in order, constant data and the memory plan."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numpy.typing import NDArray
+
+from qcomp.targets.cpu.emit.builder import PTR, Value
+from qcomp.targets.cpu.memory import ALIGN, SLACK
+
+
+@dataclass(frozen=True)
+class Arena:
+    """A byte of a buffer in the arena."""
+
+    buffer: str
+    offset: int
+
+
+@dataclass(frozen=True)
+class Data:
+    """A byte of the constant data."""
+
+    offset: int
+
+
+@dataclass(frozen=True)
+class Argument:
+    """A byte of the caller's input or output number `index`."""
+
+    index: int
+    is_output: bool
+    offset: int = 0
+
+
+Address = Arena | Data | Argument
+
+
+def moved(address: Address, offset: int) -> Address:
+    """`offset` bytes further."""
+    if offset == 0:
+        return address
+    match address:
+        case Arena(buffer, base):
+            return Arena(buffer, base + offset)
+        case Data(base):
+            return Data(base + offset)
+        case Argument(index, is_output, base):
+            return Argument(index, is_output, base + offset)
+
+
+@dataclass(frozen=True)
+class Call:
+    """One kernel call; `op` is the id of the op it belongs to."""
+
+    op: str
+    kernel: str
+    arguments: tuple[Address, ...]
+
+
+@dataclass
+class ConstantData:
+    """The read-only bytes of the library, 64-byte aligned, equal arrays stored once."""
+
+    parts: list[bytes] = field(default_factory=list)
+    size: int = 0
+    _known: dict[bytes, Data] = field(default_factory=dict)
+
+    def add(self, array: NDArray[Any]) -> Data:
+        raw = np.ascontiguousarray(array).tobytes()
+        if raw in self._known:
+            return self._known[raw]
+        address = Data(self.size)
+        self._known[raw] = address
+        padding = -len(raw) % ALIGN
+        self.parts += [raw, bytes(padding)]
+        self.size += len(raw) + padding
+        return address
+
+    def bytes(self) -> bytes:
+        """All of it, and slack for vector loads that run past the last array."""
+        return b"".join([*self.parts, bytes(SLACK)])
+
+
+EmitKernel = Callable[..., None]
+
+
+@dataclass
+class Kernels:
+    """The functions of a module, one per shape class."""
+
+    module: ir.Module
+    prefix: str
+    attributes: tuple[str, ...] = ()
+    _known: dict[Hashable, str] = field(default_factory=dict)
+
+    def get(self, kind: str, key: Hashable, arity: int, emit: EmitKernel) -> str:
+        """The name of the kernel for `key`, emitted on first use: emit(builder, *pointers)."""
+        full_key = (kind, key)
+        if full_key not in self._known:
+            name = f"{self.prefix}_{kind}_{len(self._known)}"
+            self._known[full_key] = name
+            emit(*self._begin(name, arity))
+        return self._known[full_key]
+
+    def _begin(self, name: str, arity: int) -> tuple[ir.IRBuilder, Sequence[Value]]:
+        type = ir.FunctionType(ir.VoidType(), [PTR] * arity)
+        function = ir.Function(self.module, type, name)
+        function.linkage = "internal"
+        for text in self.attributes:
+            set.add(function.attributes, text)
+        for argument in function.args:
+            argument.add_attribute("noalias")
+        function.attributes.add("nounwind")
+        return ir.IRBuilder(function.append_basic_block("entry")), function.args
