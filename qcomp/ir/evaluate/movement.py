@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 import numpy as np
-from numpy.typing import NDArray
 
 from qcomp.ir.ops import (
     BlockOrder,
@@ -31,6 +30,8 @@ from qcomp.ir.ops import (
 from qcomp.ir.tensor import Array
 from qcomp.quant.fixed_point import rounding_shift
 from qcomp.quant.resample import (
+    F64,
+    I64,
     WEIGHT_BITS,
     fixed_point_weights,
     linear_weights,
@@ -71,7 +72,7 @@ def pad(op: Pad, x: Array) -> Array:
             return np.pad(x, border, mode="wrap")
 
 
-def gather(op: Gather, x: Array, indices: NDArray[np.int64]) -> Array:
+def gather(op: Gather, x: Array, indices: I64) -> Array:
     return np.take(x, indices, axis=op.axis)
 
 
@@ -110,16 +111,16 @@ def _resize_linear_i8(op: Resize2d, x: Array) -> Array:
 
     |acc| <= 128 * 2^22 + 2^21 < 2^31, so 32 bits hold it.
     """
-    one = 1 << WEIGHT_BITS
     (y0, y1, wy), (x0, x1, wx) = _linear_axes(op, x)
     qy, qx = fixed_point_weights(wy)[:, None, None], fixed_point_weights(wx)[:, None]
-    wide: NDArray[np.int64] = x.astype(np.int64)
-    columns = wide[:, :, x0] * (one - qx) + wide[:, :, x1] * qx
-    acc = columns[:, y0] * (one - qy) + columns[:, y1] * qy
+    one = np.int64(1 << WEIGHT_BITS)
+    wide = x.astype(np.int64)
+    columns: I64 = np.add(wide[:, :, x0] * (one - qx), wide[:, :, x1] * qx)
+    acc: I64 = np.add(columns[:, y0] * (one - qy), columns[:, y1] * qy)
     return rounding_shift(acc, 2 * WEIGHT_BITS).astype(np.int8)
 
 
-def _linear_axes(op: Resize2d, x: Array) -> list[tuple[Array, Array, Array]]:
+def _linear_axes(op: Resize2d, x: Array) -> list[tuple[I64, I64, F64]]:
     return [
         linear_weights(x.shape[axis + 1], size, scale, op.coordinates.value)
         for axis, (size, scale) in enumerate(zip(op.size, op.scale, strict=True))
