@@ -1,6 +1,6 @@
 """Requantization of 32-bit accumulators to 8 bits: the four forms, exact, in numpy.
 
-The forms are DESIGN section 3.1's; each multiplies by an effective `multiplier * 2**-shift'` per channel:
+Each multiplies by an effective factor per channel:
 
 * NARROW  t = sat16((acc + 2^(shift-1)) >> shift);  q = zero_point + ((t * m + 2^14) >> 15),
           with 257 <= m < 2^15, so the effective multiplier is m * 2^-(shift + 15).
@@ -55,12 +55,15 @@ class Requantize:
 
 def requantize(acc: I64, multiplier: I32, shift: I32, q: Requantize) -> NDArray[np.int8]:
     """acc [..., C] (int32 values) to i8; multiplier and shift [C] or [1]."""
-    scaled = _SCALE[q.form](acc.astype(np.int64), multiplier.astype(np.int64), shift.astype(np.int64))
-    return np.clip(scaled + q.zero_point, q.qmin, q.qmax).astype(np.int8)
+    scaled = _SCALE[q.form](
+        acc.astype(np.int64), multiplier.astype(np.int64), shift.astype(np.int64)
+    )
+    saturated: NDArray[np.int8] = np.clip(scaled + q.zero_point, q.qmin, q.qmax).astype(np.int8)
+    return saturated
 
 
 def saturate_i16(x: I64) -> I64:
-    return np.clip(x, -(2**15), 2**15 - 1)
+    return np.asarray(np.clip(x, -(2**15), 2**15 - 1), np.int64)
 
 
 def rounding_shift(x: I64, shift: I64 | int) -> I64:
@@ -70,9 +73,9 @@ def rounding_shift(x: I64, shift: I64 | int) -> I64:
     return np.asarray((x + half) >> shift, np.int64)
 
 
-def mulhrs(a: I64, b: I64) -> I64:
+def mulhrs(a: I64, b: I64 | int) -> I64:
     """16-bit rounding high product (pmulhrsw, sqrdmulh without its one saturating case)."""
-    return (a * b + (1 << 14)) >> 15
+    return np.asarray((a * b + (1 << 14)) >> 15, np.int64)
 
 
 def _scale_narrow(acc: I64, multiplier: I64, shift: I64) -> I64:
@@ -88,7 +91,7 @@ def saturating_rounding_doubling_high_mul(a: I64, b: I64) -> I64:
     product = a * b
     nudged = product + np.where(product >= 0, 1 << 30, 1 - (1 << 30))
     quotient = np.where(nudged >= 0, nudged >> 31, -((-nudged) >> 31))
-    return np.where((a == INT32_MIN) & (b == INT32_MIN), INT32_MAX, quotient)
+    return np.asarray(np.where((a == INT32_MIN) & (b == INT32_MIN), INT32_MAX, quotient), np.int64)
 
 
 def rounding_divide_by_pot(x: I64, exponent: I64) -> I64:
@@ -102,14 +105,13 @@ def rounding_divide_by_pot(x: I64, exponent: I64) -> I64:
 def _scale_tflite(acc: I64, multiplier: I64, shift: I64) -> I64:
     left, right = np.maximum(shift, 0), np.maximum(-shift, 0)
     shifted = np.asarray(acc << left).astype(np.int32).astype(np.int64)
-    return rounding_divide_by_pot(
-        saturating_rounding_doubling_high_mul(shifted, multiplier), right
-    )
+    return rounding_divide_by_pot(saturating_rounding_doubling_high_mul(shifted, multiplier), right)
 
 
 def _scale_onnx(acc: I64, multiplier: I64, shift: I64) -> I64:
     real = multiplier.astype(np.int32).view(np.float32)
-    scaled = np.rint(acc.astype(np.float32) * real)
+    with np.errstate(over="ignore", under="ignore"):
+        scaled = np.rint(acc.astype(np.float32) * real)
     return np.clip(scaled, -1024.0, 1024.0).astype(np.int64)
 
 
@@ -122,12 +124,12 @@ _SCALE = {
 
 
 def multiplier_wide(real: float) -> tuple[int, int]:
-    """(m, shift) with m in [2^30, 2^31) and real ~ m * 2^-shift, for WIDE; 1 <= shift <= 62.
+    """(m, shift) with real ~ m * 2^-shift for WIDE, m < 2^31, 1 <= shift <= 62.
 
-    A factor above 2^30 can't be reached; one below 2^-32 is zero for every 32-bit accumulator.
+    m has 31 bits where real >= 2^-32; a smaller factor makes every 32-bit accumulator zero, and so
+    does what is left of m. A factor of 2^30 or more can't be reached.
     """
-    if not (math.isfinite(real) and real > 0):
-        raise ValueError(f"multiplier must be positive and finite, not {real}")
+    _expect_positive(real)
     mantissa, exponent = math.frexp(real)
     m = round(mantissa * 2**31)
     if m == 2**31:
@@ -136,35 +138,51 @@ def multiplier_wide(real: float) -> tuple[int, int]:
     if shift > 62:
         return m >> min(shift - 62, 31), 62
     if shift < 1:
-        raise ValueError(f"multiplier {real} is too large")
+        raise ValueError(f"multiplier {real} is too large; expected less than 2^30")
     return m, shift
 
 
 def multiplier_narrow(real: float, bits: int = 15) -> tuple[int, int] | None:
-    """(m, shift) with m of `bits` bits for NARROW, or None where shift would leave [0, 30]."""
-    if not (math.isfinite(real) and real > 0):
-        return None
+    """(m, shift) with m of `bits` bits for NARROW, or None where shift would leave [0, 30].
+
+    NARROW wants m >= 257, so an m that would be smaller gets one bit more.
+    """
+    if not 8 <= bits <= 15:
+        raise ValueError(f"a narrow multiplier has 8 to 15 bits, not {bits}")
+    _expect_positive(real)
     mantissa, exponent = math.frexp(real)
     m = round(mantissa * 2**bits)
     if m == 2**bits:
         m, exponent = 2 ** (bits - 1), exponent + 1
     shift = bits - exponent - 15
-    return (max(m, 257), shift) if 0 <= shift <= 30 else None
+    while m < 257:
+        m, shift = 2 * m, shift + 1
+    return (m, shift) if 0 <= shift <= 30 else None
 
 
 def multiplier_tflite(real: float) -> tuple[int, int]:
     """TFLite's QuantizeMultiplier: (q31, exponent), positive exponent shifts left."""
     if real == 0.0:
         return 0, 0
+    _expect_positive(real)
     mantissa, exponent = math.frexp(real)
     q31 = math.floor(mantissa * 2**31 + 0.5)
     if q31 == 2**31:
         q31, exponent = q31 // 2, exponent + 1
     if exponent < -31:
         return 0, 0
+    if exponent > 30:
+        raise ValueError(f"multiplier {real} is too large; expected less than 2^30")
     return q31, exponent
 
 
 def multiplier_onnx(real: float) -> tuple[int, int]:
     """The bits of the float32 multiplier, as ONNX Runtime uses it."""
+    if not 0 <= real <= float(np.finfo(np.float32).max):
+        raise ValueError(f"multiplier must be a finite float32, not {real}")
     return int(np.float32(real).view(np.int32)), 0
+
+
+def _expect_positive(real: float) -> None:
+    if not (math.isfinite(real) and real > 0):
+        raise ValueError(f"multiplier must be positive and finite, not {real}")

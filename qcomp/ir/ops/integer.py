@@ -58,9 +58,7 @@ class QConv2d(IntegerOp):
 
     def result_type(self, *inputs: TensorType) -> TensorType:
         x, weight = inputs[:2]
-        shape = convolution_shape(
-            x, weight, self.stride, self.padding, self.dilation, self.groups
-        )
+        shape = convolution_shape(x, weight, self.stride, self.padding, self.dilation, self.groups)
         expect_accumulating(inputs, weight.shape[0])
         return x.with_shape(shape)
 
@@ -179,8 +177,9 @@ class QMul(QBinary):
 class QDiv(QBinary):
     """Quotient, rounded half away from zero.
 
-    n = (a - za) * multiplier, d = (b - zb) << shift; q = zero_point + sign * ((2|n| + |d|) // (2|d|)),
-    saturated; d = 0 saturates by the sign of n, and 0 / 0 is zero_point. |n|, |d| < 2^30.
+    n = (a - za) * multiplier, d = (b - zb) << shift, |n|, |d| < 2^30;
+    q = zero_point + sign * ((2|n| + |d|) // (2|d|)), saturated to [qmin, qmax];
+    d = 0 saturates by the sign of n, and 0 / 0 is zero_point.
     """
 
     mnemonic: ClassVar[str] = "q_div"
@@ -233,8 +232,8 @@ class Table(IntegerOp):
 
 @dataclass(frozen=True, kw_only=True)
 class QPRelu(IntegerOp):
-    """Two multipliers by sign: t = x - x_zero_point;
-    sat8(zero_point + ((t * (t >= 0 ? positive_multiplier : negative_multiplier) + 2^(shift-1)) >> shift)).
+    """Two multipliers by sign: t = x - x_zero_point, m = positive if t >= 0 else negative_multiplier;
+    sat8(zero_point + ((t * m + 2^(shift-1)) >> shift)).
 
     negative_multiplier is a constant i32 that broadcasts to x; all |multipliers| < 2^22.
     """
@@ -291,9 +290,7 @@ class QAveragePool2d(IntegerOp):
             multiplier == TensorType(DType.I32, (self.kernel[0] * self.kernel[1] + 1,)),
             f"expected a multiplier for each count, got {multiplier}",
         )
-        return x.with_shape(
-            pool_shape(x, self.kernel, self.stride, self.padding, self.dilation)
-        )
+        return x.with_shape(pool_shape(x, self.kernel, self.stride, self.padding, self.dilation))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -363,8 +360,15 @@ class QSoftmax(IntegerOp):
 class QLogSoftmax(IntegerOp):
     """sat8(zero_point + (((x - max) * multiplier - log(S) + 2^(shift-1)) >> shift)), in i64.
 
-    S as in QSoftmax; log(S) = log_table[n] + (bits of S below its leading one, Q8, looked up)
-    in units of 2^-shift steps; see qcomp.ir.evaluate.integer. log_table is i32 [32 + 257].
+    S = sum of exp_table[max - x], Q16, as in QSoftmax; 2^16 <= S < 2^31. With U units per nat
+    (2^shift steps of the result), log_table i32 [32 + 257] holds rint(U * ln(2) * (n - 16)) for n
+    in 0..31, then T[i] = rint(U * ln(1 + i / 256)) for i in 0..256, and
+
+        n = floor(log2(S));  f = ((S << (31 - n)) & (2^31 - 1)) >> 15     the mantissa, Q16
+        i = f >> 8;  r = f & 255
+        log(S) = log_table[n] + T[i] + ((T[i + 1] - T[i]) * r >> 8)
+
+    The constants of qcomp.quant.tables make every sum of this fit i32.
     """
 
     mnemonic: ClassVar[str] = "q_log_softmax"

@@ -1,0 +1,73 @@
+"""Exact integer meaning of the ops on single values and on pairs; all arithmetic in int64."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from qcomp.ir.ops.integer import (
+    QAdd,
+    QAddWide,
+    QDiv,
+    QMaximum,
+    QMinimum,
+    QMul,
+    QPRelu,
+    Table,
+)
+from qcomp.ir.tensor import Array
+from qcomp.quant.fixed_point import I64, mulhrs, requantize, rounding_shift
+
+
+def saturated(x: Array, qmin: int, qmax: int) -> Array:
+    return np.clip(x, qmin, qmax).astype(np.int8)
+
+
+def centered(x: Array, zero_point: int) -> I64:
+    """x - zero_point without overflow."""
+    return x.astype(np.int64) - zero_point
+
+
+def q_add(op: QAdd, a: Array, b: Array) -> Array:
+    a_term = mulhrs(centered(a, op.a_zero_point) << 7, op.a_multiplier)
+    b_term = mulhrs(centered(b, op.b_zero_point) << 7, op.b_multiplier)
+    scaled = rounding_shift(a_term + b_term, op.fraction_bits)
+    return saturated(op.zero_point + scaled, op.qmin, op.qmax)
+
+
+def q_add_wide(op: QAddWide, a: Array, b: Array) -> Array:
+    a_term = centered(a, op.a_zero_point) * op.a_multiplier
+    b_term = centered(b, op.b_zero_point) * op.b_multiplier
+    scaled = rounding_shift(a_term + b_term, op.shift)
+    return saturated(op.zero_point + scaled, op.qmin, op.qmax)
+
+
+def q_mul(op: QMul, a: Array, b: Array) -> Array:
+    product = centered(a, op.a_zero_point) * centered(b, op.b_zero_point)
+    return requantize(product, np.array(op.multiplier), np.array(op.shift), op.requantize)
+
+
+def q_div(op: QDiv, a: Array, b: Array) -> Array:
+    n = centered(a, op.a_zero_point) * op.multiplier
+    d = centered(b, op.b_zero_point) << op.shift
+    size = np.abs(d)
+    quotient = np.sign(n) * np.sign(d) * ((2 * np.abs(n) + size) // np.maximum(2 * size, 1))
+    by_zero = np.sign(n) * 1024
+    return saturated(op.zero_point + np.where(d == 0, by_zero, quotient), op.qmin, op.qmax)
+
+
+def q_minimum(op: QMinimum, a: Array, b: Array) -> Array:
+    return saturated(np.minimum(a, b), op.qmin, op.qmax)
+
+
+def q_maximum(op: QMaximum, a: Array, b: Array) -> Array:
+    return saturated(np.maximum(a, b), op.qmin, op.qmax)
+
+
+def table(op: Table, x: Array, table: Array) -> Array:
+    return np.asarray(table[x.astype(np.intp) + 128])
+
+
+def q_prelu(op: QPRelu, x: Array, negative_multiplier: Array) -> Array:
+    t = centered(x, op.x_zero_point)
+    multiplier = np.where(t >= 0, op.positive_multiplier, negative_multiplier.astype(np.int64))
+    return saturated(op.zero_point + rounding_shift(t * multiplier, op.shift), op.qmin, op.qmax)
