@@ -9,7 +9,7 @@ from qcomp.errors import VerifyError
 from qcomp.ir.form import Form
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import Dequantize, Domain, FakeQuantConstant, Movement, Op, Quantize
-from qcomp.ir.tensor import DType
+from qcomp.ir.tensor import DType, TensorId
 from qcomp.ir.text import format_op
 
 _DOMAINS = {
@@ -67,7 +67,7 @@ def _op_problems(graph: Graph, op: Op, form: Form) -> list[str]:
     problems = [
         f"operand {i} (%{op.inputs[i]}) must be a constant"
         for i in op.constant_operands
-        if not graph.is_constant(op.inputs[i])
+        if not _holds_constant(graph, op.inputs[i])
     ]
     try:
         expected = op.result_type(*(graph.type(t) for t in op.inputs))
@@ -76,6 +76,11 @@ def _op_problems(graph: Graph, op: Op, form: Form) -> list[str]:
     if expected != graph.type(op.output):
         problems.append(f"expected the result {expected}")
     return problems
+
+
+def _holds_constant(graph: Graph, id: TensorId) -> bool:
+    """A constant, or in QDQ form one that is rounded where it stands."""
+    return graph.is_constant(id) or isinstance(graph.producer(id), FakeQuantConstant)
 
 
 def _form_problems(graph: Graph, form: Form) -> list[str]:
