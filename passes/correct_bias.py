@@ -1,0 +1,126 @@
+"""Take back the mean error that rounded weights put on each output channel.
+
+Nagel et al., "Data-free quantization through weight equalization and bias correction", ICCV 2019,
+section 4.2. With W~ the weights as quantized and eps = W~ - W, the output moves on average by
+
+    E[W~ x + b] - E[W x + b]  =  eps E[x],
+
+which a bias of b - eps E[x] undoes. E[x] is one number per input channel, so for a convolution eps
+is first summed over its taps. That takes each tap to see the mean of the whole image: zeros that
+padding puts at the border, where a tap sees less, are neglected.
+
+The means were measured on the float graph. In the QDQ graph an operand is read back through
+dequantize and quantize, and the float tensor before them still has its id.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qcomp.ir.form import Form
+from qcomp.ir.graph import Graph
+from qcomp.ir.ops import Conv2d, Dense, Dequantize, FakeQuantConstant, Quantize
+from qcomp.ir.tensor import TensorId
+from qcomp.passes.base import PassLog
+from qcomp.quant.qparams import quantize_channels
+
+F64 = NDArray[np.float64]
+Linear = Conv2d | Dense
+
+_CORRECTED = ".corrected"
+_IS_CORRECTED = re.compile(re.escape(_CORRECTED) + r"(\.\d+)?$")
+
+
+@dataclass(frozen=True)
+class CorrectBias:
+    """`channel_means` has E[x] per channel of the float tensors that Conv2d and Dense read."""
+
+    name: ClassVar[str] = "correct-bias"
+    needs: ClassVar[Form] = Form.QDQ
+    gives: ClassVar[Form] = Form.QDQ
+
+    channel_means: Mapping[TensorId, F64]
+
+    def run(self, graph: Graph, log: PassLog) -> None:
+        for op in graph.ops():
+            if not isinstance(op, Conv2d | Dense):
+                continue
+            if reason := _uncorrectable(graph, op, self.channel_means):
+                log.skipped(op.id, reason)
+            else:
+                _correct(graph, op, self.channel_means[_float_source(graph, op.x)], log)
+
+
+def _uncorrectable(graph: Graph, op: Linear, means: Mapping[TensorId, F64]) -> str | None:
+    """The reason this op must keep its bias, or None."""
+    weight, bias = graph.producer(op.weight), graph.producer(op.bias)
+    if not isinstance(weight, FakeQuantConstant):
+        return f"its weight %{op.weight} is not quantized"
+    if not isinstance(bias, FakeQuantConstant):
+        return f"its bias %{op.bias} is not quantized"
+    if _IS_CORRECTED.search(bias.x):
+        return f"its bias %{bias.x} is corrected already"
+    if graph.sole_consumer(bias.output) is None:
+        return f"its bias %{bias.output} has other users"
+    source = _float_source(graph, op.x)
+    if source not in means:
+        return f"no channel means of %{source}"
+    channels = graph.type(op.x).shape[-1]
+    if means[source].shape != (channels,):
+        return f"channel means of %{source} are {means[source].shape}, expected ({channels},)"
+    return None
+
+
+def _float_source(graph: Graph, id: TensorId) -> TensorId:
+    """The float tensor that a chain of dequantize and quantize approximates."""
+    producer = graph.producer(id)
+    while isinstance(producer, Dequantize | Quantize):
+        id = producer.x
+        producer = graph.producer(id)
+    return id
+
+
+def _correct(graph: Graph, op: Linear, mean: F64, log: PassLog) -> None:
+    bias = graph.producer(op.bias)
+    assert isinstance(bias, FakeQuantConstant)
+    shift = _expected_shift(op, _weight_error(graph, op.weight), mean)
+    corrected = (graph.data(bias.x).astype(np.float64) - shift).astype(np.float32)
+    id = graph.add_constant(bias.x + _CORRECTED, corrected)
+    graph.replace_op(bias.with_input(0, id))
+    log.did(f"%{op.id}: bias moved by at most {_largest(graph, op, shift)}")
+
+
+def _weight_error(graph: Graph, weight: TensorId) -> F64:
+    """eps = W~ - W in float64."""
+    quantized = graph.producer(weight)
+    assert isinstance(quantized, FakeQuantConstant)
+    data, scale = graph.data(quantized.x), graph.data(quantized.scale)
+    axis = quantized.axis
+    q = quantize_channels(data, scale, axis, quantized.qmin, quantized.qmax).astype(np.float64)
+    shape = [1] * data.ndim
+    shape[axis] = scale.size
+    error: F64 = q * scale.reshape(shape) - data.astype(np.float64)
+    return error
+
+
+def _expected_shift(op: Linear, error: F64, mean: F64) -> F64:
+    """eps E[x] per output channel; of a grouped convolution each group sees its own channels."""
+    if isinstance(op, Dense):
+        return np.asarray(error @ mean)
+    taps = error.sum(axis=(1, 2)).reshape(op.groups, -1, error.shape[3])
+    return np.asarray(np.einsum("goi,gi->go", taps, mean.reshape(op.groups, -1))).reshape(-1)
+
+
+def _largest(graph: Graph, op: Linear, shift: F64) -> str:
+    """The largest correction in units of the output's scale, or in real units without one."""
+    largest = float(np.max(np.abs(shift), initial=0.0))
+    for reader in graph.consumers(op.output):
+        if (qparams := graph.tensor(reader.output).qparams) is not None:
+            return f"{largest / qparams.scale:.3g} output steps"
+    return f"{largest:.3g}"
