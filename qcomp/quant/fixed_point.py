@@ -99,7 +99,7 @@ def rounding_divide_by_pot(x: I64, exponent: I64) -> I64:
     mask = (np.int64(1) << exponent) - 1
     remainder = x & mask
     threshold = (mask >> 1) + (x < 0)
-    return (x >> exponent) + (remainder > threshold)
+    return np.asarray((x >> exponent) + (remainder > threshold), np.int64)
 
 
 def _scale_tflite(acc: I64, multiplier: I64, shift: I64) -> I64:
@@ -112,7 +112,7 @@ def _scale_onnx(acc: I64, multiplier: I64, shift: I64) -> I64:
     real = multiplier.astype(np.int32).view(np.float32)
     with np.errstate(over="ignore", under="ignore"):
         scaled = np.rint(acc.astype(np.float32) * real)
-    return np.clip(scaled, -1024.0, 1024.0).astype(np.int64)
+    return np.asarray(np.clip(scaled, -1024.0, 1024.0), np.int64)
 
 
 _SCALE = {

@@ -232,8 +232,8 @@ class Table(IntegerOp):
 
 @dataclass(frozen=True, kw_only=True)
 class QPRelu(IntegerOp):
-    """Two multipliers by sign: t = x - x_zero_point, m = positive if t >= 0 else negative_multiplier;
-    sat8(zero_point + ((t * m + 2^(shift-1)) >> shift)).
+    """Two multipliers by sign: t = x - x_zero_point;
+    sat8(zero_point + ((t * m + 2^(shift-1)) >> shift)), m = positive_multiplier where t >= 0.
 
     negative_multiplier is a constant i32 that broadcasts to x; all |multipliers| < 2^22.
     """
