@@ -1,0 +1,79 @@
+"""Carry out a choice: the chosen members work on held values, everything else sees no change."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from qcomp.ir.graph import Graph
+from qcomp.ir.ops import Op, Reshape
+from qcomp.ir.tensor import TensorId
+from qcomp.passes.layout.dense import reorder_columns
+from qcomp.passes.layout.edit import erase_unused, reshaped, transposed
+from qcomp.passes.layout.permutation import Permutation, after, identity, inverse
+from qcomp.passes.layout.region import Member, Region
+from qcomp.passes.layout.rules import RULES, reshape_of_held
+
+
+def twist_members(graph: Graph, region: Region, chosen: Sequence[TensorId]) -> None:
+    """Replace the chosen ops in place; a value's readers outside get it back by a Transpose.
+
+    Ops keep their ids, so that a layer's name still finds it; its result is then the held value.
+    """
+    ids = set(chosen)
+    ordered = [op for op in graph.ops() if op.id in ids]
+    held_as: dict[TensorId, Permutation] = {}
+    touched: list[TensorId] = []
+    for op in ordered:
+        member = region.members[op.id]
+        touched += op.inputs
+        # Read again: an earlier member may have given a dense layer other weights.
+        graph.replace_op(_on_held(graph, graph.op(op.id), member, held_as))
+        if member.columns is not None:
+            reorder_columns(graph, member.columns)
+        else:
+            held_as[op.output] = member.result
+    for value, twist in held_as.items():
+        _restore_for_outside(graph, value, twist, ids)
+    erase_unused(graph, touched)
+
+
+def _on_held(graph: Graph, op: Op, member: Member, held_as: dict[TensorId, Permutation]) -> Op:
+    rule = RULES[type(op)]
+    inputs = list(op.inputs)
+    for i in rule.operands(op):
+        t = op.inputs[i]
+        inputs[i] = _operand(graph, t, held_as.get(t), member.operand)
+    if isinstance(op, Reshape):
+        twisted: Op = op if member.columns is not None else reshape_of_held(op, member.result)
+    else:
+        twisted = rule.twisted(op, member.operand)
+    return replace(twisted, inputs=tuple(inputs))
+
+
+def _operand(
+    graph: Graph, value: TensorId, now: Permutation | None, wanted: Permutation
+) -> TensorId:
+    """The held form of an operand; one of lower rank first gets leading axes of extent 1."""
+    if now is None and graph.type(value).size == 1:
+        return value
+    if now is None:
+        shape = graph.type(value).shape
+        extended = (1,) * (len(wanted) - len(shape)) + shape
+        name = value
+        value = reshaped(graph, value, extended, f"{name}.extended")
+        return transposed(graph, value, inverse(wanted), f"{name}.held")
+    return transposed(graph, value, after(now, inverse(wanted)), f"{value}.held")
+
+
+def _restore_for_outside(
+    graph: Graph, value: TensorId, twist: Permutation, chosen: set[TensorId]
+) -> None:
+    outside = [op for op in graph.consumers(value) if op.id not in chosen]
+    if not outside and not graph.is_output(value):
+        return
+    plain = transposed(graph, value, twist, f"{value}.plain")
+    assert plain != value or twist == identity(len(twist))
+    for op in outside:
+        graph.set_inputs(op, tuple(plain if t == value else t for t in op.inputs))
+    graph.outputs = {name: plain if t == value else t for name, t in graph.outputs.items()}
