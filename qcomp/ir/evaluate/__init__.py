@@ -21,7 +21,7 @@ from qcomp.ir.ops import Dequantize, FakeQuantConstant, Op, Quantize
 from qcomp.ir.tensor import Array, DType, TensorId, TensorType
 from qcomp.quant.qparams import QParams, dequantize, quantize
 
-__all__ = ["MEANINGS", "apply", "evaluate", "evaluate_all"]
+__all__ = ["MEANINGS", "apply", "checked_inputs", "evaluate", "evaluate_all"]
 
 MEANINGS: Mapping[type[Op], Callable[..., Array]] = {
     **FLOAT_MEANINGS,
@@ -34,7 +34,7 @@ MEANINGS: Mapping[type[Op], Callable[..., Array]] = {
 
 def evaluate(graph: Graph, inputs: Mapping[str, Array]) -> dict[str, Array]:
     """Outputs by public name; a value is dropped after its last reader."""
-    values = _bound_inputs(graph, inputs)
+    values = checked_inputs(graph, inputs)
     ops = graph.ops()
     uses = Counter(t for op in ops for t in set(op.inputs))
     uses.update(graph.outputs.values())
@@ -49,7 +49,7 @@ def evaluate(graph: Graph, inputs: Mapping[str, Array]) -> dict[str, Array]:
 
 def evaluate_all(graph: Graph, inputs: Mapping[str, Array]) -> dict[TensorId, Array]:
     """Every activation by tensor id: the graph's inputs and all results."""
-    values = _bound_inputs(graph, inputs)
+    values = checked_inputs(graph, inputs)
     for op in graph.ops():
         values[op.output] = apply(graph, op, values)
     return values
@@ -77,7 +77,8 @@ def _qparams(graph: Graph, id: TensorId) -> QParams:
     return qparams
 
 
-def _bound_inputs(graph: Graph, inputs: Mapping[str, Array]) -> dict[TensorId, Array]:
+def checked_inputs(graph: Graph, inputs: Mapping[str, Array]) -> dict[TensorId, Array]:
+    """The inputs by tensor id; ValueError unless names, shapes and types are the graph's."""
     if set(inputs) != set(graph.inputs):
         raise ValueError(f"expected the inputs {sorted(graph.inputs)}, got {sorted(inputs)}")
     for name, id in graph.inputs.items():

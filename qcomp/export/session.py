@@ -1,0 +1,41 @@
+"""Running a float or QDQ graph with ONNX Runtime: calibration's and evaluation's float executor."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import onnxruntime
+
+from qcomp.export.model import export_onnx
+from qcomp.ir.evaluate import checked_inputs
+from qcomp.ir.graph import Graph
+from qcomp.ir.tensor import Array, TensorId
+
+_ERROR = 3
+
+
+class FloatSession:
+    """The graph, ready to run; `extra_outputs` come back under their tensor ids.
+
+    QDQ graphs run in float arithmetic, as written: nothing is fused into integer kernels.
+    """
+
+    def __init__(
+        self, graph: Graph, *, extra_outputs: Sequence[TensorId] = (), threads: int | None = None
+    ) -> None:
+        model = export_onnx(graph, extra_outputs=extra_outputs)
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = _ERROR
+        options.intra_op_num_threads = 0 if threads is None else threads
+        options.add_session_config_entry("session.disable_quant_qdq", "1")
+        self._graph = graph
+        self._names = [output.name for output in model.graph.output]
+        self._session = onnxruntime.InferenceSession(
+            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Outputs by public name, extra outputs by tensor id."""
+        checked_inputs(self._graph, inputs)
+        results = self._session.run(self._names, dict(inputs))
+        return dict(zip(self._names, results, strict=True))

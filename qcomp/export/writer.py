@@ -1,0 +1,182 @@
+"""Writes ONNX nodes and keeps each tensor in the layouts that were asked for.
+
+The graph is NHWC and ONNX's spatial operators are NCHW. A value exists in one layout when it is
+defined; the other is made by a Transpose when somebody first reads it, so chains of spatial and
+elementwise ops stay in NCHW and pay for no transposes.
+"""
+
+from __future__ import annotations
+
+import enum
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from qcomp.ir.graph import Graph
+from qcomp.ir.ops import ClampRange, FakeQuantConstant
+from qcomp.ir.tensor import Array, TensorId
+from qcomp.quant.qparams import quantize_channels
+
+Attribute = int | float | str | Sequence[int]
+
+
+class Layout(enum.Enum):
+    """Order of the axes of a rank-4 value; values of other ranks are only in OURS."""
+
+    OURS = (0, 1, 2, 3)  # NHWC, or whatever the graph says
+    FIRST = (0, 3, 1, 2)  # NCHW; axis i of it is axis FIRST.value[i] of ours
+
+    def axis(self, axis: int) -> int:
+        """Where our axis lies in this layout."""
+        return self.value.index(axis) if self is Layout.FIRST else axis
+
+    def arranged(self, per_axis: Sequence[int]) -> list[int]:
+        """One number per axis of ours, in the order of this layout."""
+        return [per_axis[i] for i in self.value] if self is Layout.FIRST else list(per_axis)
+
+
+_OTHER = {Layout.OURS: Layout.FIRST, Layout.FIRST: Layout.OURS}
+_FROM_OTHER = {Layout.OURS: (0, 2, 3, 1), Layout.FIRST: (0, 3, 1, 2)}
+
+
+class Writer:
+    """The nodes and initializers of one model; `names` holds the ONNX name of each tensor."""
+
+    def __init__(self, graph: Graph, names: Mapping[TensorId, str]) -> None:
+        self.graph = graph
+        self.nodes: list[onnx.NodeProto] = []
+        self.initializers: dict[str, onnx.TensorProto] = {}
+        self._names = names
+        self._taken = set(names.values())
+        self._serial = itertools.count()
+        self._values: dict[tuple[TensorId, Layout], str] = {}
+        self._unnamed: dict[str, onnx.NodeProto] = {}
+        self._parameters: dict[tuple[TensorId, tuple[int, ...]], str] = {}
+        self._literals: dict[tuple[str, tuple[int, ...], bytes], str] = {}
+
+    # ------------------------------------------------------------------ nodes
+
+    def emit(self, kind: str, inputs: Sequence[str], **attributes: Attribute) -> str:
+        """Append a node of one result; the value's name."""
+        name = self._fresh(kind)
+        node = helper.make_node(kind, inputs, [name], name=name)
+        node.attribute.extend(helper.make_attribute(k, v) for k, v in attributes.items())
+        self.nodes.append(node)
+        self._unnamed[name] = node
+        return name
+
+    def emit_as(self, name: str, kind: str, inputs: Sequence[str]) -> None:
+        """Append a node whose result has the given name."""
+        self.nodes.append(helper.make_node(kind, inputs, [name], name=name))
+
+    def emit_clamp(self, x: str, clamp: ClampRange) -> str:
+        """Nothing, Relu or Clip."""
+        if clamp.is_none:
+            return x
+        if clamp.low == 0 and clamp.high == math.inf:
+            return self.emit("Relu", [x])
+        bounds = [self.scalar(b) if math.isfinite(b) else "" for b in (clamp.low, clamp.high)]
+        return self.emit("Clip", [x, *bounds] if bounds[1] else [x, bounds[0]])
+
+    def literal(self, array: Array) -> str:
+        """An initializer; equal arrays share one."""
+        key = (array.dtype.str, array.shape, array.tobytes())
+        if key not in self._literals:
+            name = self._fresh("literal")
+            self._literals[key] = name
+            self._initializer(name, array)
+        return self._literals[key]
+
+    def scalar(self, value: float) -> str:
+        return self.literal(np.array(value, np.float32))
+
+    def integers(self, values: Sequence[int]) -> str:
+        """A shape, a list of axes, and the like."""
+        return self.literal(np.array(values, np.int64))
+
+    def _fresh(self, hint: str) -> str:
+        return next(n for i in self._serial if (n := f"{hint}:{i}") not in self._taken)
+
+    # ----------------------------------------------------------------- values
+
+    def define(self, id: TensorId, layout: Layout, value: str) -> None:
+        """Say that `value` is the tensor in this layout; a new value takes the tensor's name."""
+        node = self._unnamed.pop(value, None)
+        if node is not None:
+            value = self._name(id, layout)
+            node.output[0] = node.name = value
+        self._values[id, layout] = value
+
+    def has(self, id: TensorId, layout: Layout) -> bool:
+        """Whether the tensor can be read in this layout without a Transpose."""
+        return self.is_parameter(id) or (id, layout) in self._values
+
+    def read(self, id: TensorId, layout: Layout) -> str:
+        """The value in the layout; transposed, once, if it is only in the other."""
+        if self.is_parameter(id):
+            return self.parameter(id, layout.value if layout is Layout.FIRST else None)
+        if (id, layout) not in self._values:
+            other = self._values[id, _OTHER[layout]]
+            self.define(id, layout, self.emit("Transpose", [other], perm=_FROM_OTHER[layout]))
+        return self._values[id, layout]
+
+    def common_layout(self, ids: Sequence[TensorId]) -> Layout:
+        """FIRST where all activations have rank 4 and one of them is at hand in it."""
+        activations = [t for t in ids if not self.is_parameter(t)]
+        spatial = all(self.graph.type(t).rank == 4 for t in activations)
+        if spatial and any(self.has(t, Layout.FIRST) for t in activations):
+            return Layout.FIRST
+        return Layout.OURS
+
+    def _name(self, id: TensorId, layout: Layout) -> str:
+        return self._names[id] if layout is Layout.OURS else f"{self._names[id]}:nchw"
+
+    # ------------------------------------------------------------- parameters
+
+    def is_parameter(self, id: TensorId) -> bool:
+        """A constant, or a constant that was rounded to integers."""
+        return self.graph.is_constant(id) or isinstance(self.graph.producer(id), FakeQuantConstant)
+
+    def parameter(self, id: TensorId, permutation: Sequence[int] | None = None) -> str:
+        """A parameter with its axes permuted, and grown in front to as many as `permutation` has.
+
+        A rounded constant is stored as integers behind a DequantizeLinear.
+        """
+        rank = self.graph.type(id).rank
+        order = tuple(range(rank)) if permutation is None else tuple(permutation)
+        if (id, order) not in self._parameters:
+            producer = self.graph.producer(id)
+            if isinstance(producer, FakeQuantConstant):
+                value = self._rounded(producer, order)
+            else:
+                value = self._initializer(self._arranged_name(id, order), self._arranged(id, order))
+            self._parameters[id, order] = value
+        return self._parameters[id, order]
+
+    def _rounded(self, op: FakeQuantConstant, order: tuple[int, ...]) -> str:
+        x, scale = self.graph.data(op.x), self.graph.data(op.scale)
+        small = op.qmin >= -128 and op.qmax <= 127
+        q = quantize_channels(x, scale, op.axis, op.qmin, op.qmax)
+        q = q.astype(np.int8 if small else np.int32)
+        grown = q.reshape((1,) * (len(order) - q.ndim) + q.shape).transpose(order)
+        integers = self._initializer(f"{self._arranged_name(op.id, order)}:q", grown)
+        scales = self.literal(scale.astype(np.float32).reshape(() if scale.size == 1 else (-1,)))
+        axis = order.index(op.axis + len(order) - q.ndim)
+        return self.emit("DequantizeLinear", [integers, scales], axis=axis)
+
+    def _arranged(self, id: TensorId, order: tuple[int, ...]) -> Array:
+        data = self.graph.data(id)
+        return data.reshape((1,) * (len(order) - data.ndim) + data.shape).transpose(order)
+
+    def _arranged_name(self, id: TensorId, order: tuple[int, ...]) -> str:
+        name = self._names[id]
+        in_place = order == tuple(range(self.graph.type(id).rank))
+        return name if in_place else f"{name}:{''.join(map(str, order))}"
+
+    def _initializer(self, name: str, array: Array) -> str:
+        self.initializers[name] = numpy_helper.from_array(np.array(array, order="C"), name)
+        return name
