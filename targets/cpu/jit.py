@@ -19,6 +19,7 @@ class EntryPoint:
     """NAME_run as a Python callable on arrays; `keep` holds what owns the code."""
 
     def __init__(self, address: int, arguments: int, keep: object) -> None:
+        self.address = address
         self._run = ctypes.CFUNCTYPE(ctypes.c_int, *[ctypes.c_void_p] * arguments)(address)
         self._keep = keep
 

@@ -1,0 +1,87 @@
+"""Measure how long one run of a saved library takes.
+
+Each measurement is a batch of runs in a compiled loop, long enough that the cost of calling it from
+Python (about a microsecond) is below one per cent; the report gives quantiles over the batches.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from qcomp.compiler import CompiledNetwork, load
+from qcomp.targets.cpu.jit import aligned_arena, load_library
+from qcomp.targets.cpu.repeat import repeated
+from qcomp.verification import load_vectors
+
+_BATCH_SECONDS = 200e-6
+_MIN_BATCHES = 20
+_WARM_UP_SECONDS = 0.2
+
+Loop = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class BenchReport:
+    """Microseconds per run. With several threads each runs the whole network on its own arena."""
+
+    median_us: float
+    p10_us: float
+    p90_us: float
+    runs: int
+    threads: int
+    runs_per_second: float
+
+
+def bench_directory(directory: Path, seconds: float = 2.0, threads: int = 1) -> BenchReport:
+    """Run the library of `directory` for about `seconds`, on its first test vector."""
+    net = load(directory)
+    loops = [_loop(net, Path(directory)) for _ in range(threads)]
+    count = _runs_per_batch(loops[0])
+    times: list[list[float]] = [[] for _ in loops]
+    workers = [
+        threading.Thread(target=_measure, args=(loop, count, seconds, into))
+        for loop, into in zip(loops, times, strict=True)
+    ]
+    began = time.perf_counter()
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    elapsed = time.perf_counter() - began
+    all_us = np.array([t for thread in times for t in thread]) * 1e6
+    p10, median, p90 = (float(q) for q in np.quantile(all_us, [0.1, 0.5, 0.9]))
+    runs = len(all_us) * count
+    return BenchReport(median, p10, p90, runs, threads, runs / elapsed)
+
+
+def _loop(net: CompiledNetwork, directory: Path) -> Loop:
+    inputs, outputs = load_vectors(net, directory)
+    arrays = [np.ascontiguousarray(x[0]) for x in inputs]
+    arrays += [np.zeros_like(y[0]) for y in outputs]
+    entry = load_library(directory / f"lib{net.name}.so", net.name, len(arrays) + 1)
+    return repeated(entry, [*arrays, aligned_arena(net.arena_bytes)])
+
+
+def _runs_per_batch(loop: Loop) -> int:
+    """Warm up, then as many runs as fill a batch."""
+    end = time.perf_counter() + _WARM_UP_SECONDS
+    fastest = np.inf
+    while (began := time.perf_counter()) < end:
+        loop(1)
+        fastest = min(fastest, time.perf_counter() - began)
+    return max(1, round(_BATCH_SECONDS / float(fastest)))
+
+
+def _measure(loop: Loop, count: int, seconds: float, into: list[float]) -> None:
+    """Append seconds per run, one figure per batch."""
+    end = time.perf_counter() + seconds
+    while len(into) < _MIN_BATCHES or time.perf_counter() < end:
+        began = time.perf_counter()
+        loop(count)
+        into.append((time.perf_counter() - began) / count)
