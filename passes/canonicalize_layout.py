@@ -23,7 +23,7 @@ from qcomp.ir.ops import Transpose
 from qcomp.ir.tensor import TensorId
 from qcomp.passes.base import PassLog
 from qcomp.passes.layout.cut import best_choice, transpose_cost
-from qcomp.passes.layout.moves import simplify_moves
+from qcomp.passes.layout.moves import finish_moves, simplify_moves
 from qcomp.passes.layout.permutation import Permutation, inverse
 from qcomp.passes.layout.region import grow
 from qcomp.passes.layout.twist import twist_members
@@ -45,6 +45,7 @@ class CanonicalizeLayout:
             before, cost = cost, _cost(graph)
             if cost >= before:
                 break
+        finish_moves(graph, log)
         for op in _transposes(graph):
             log.skipped(op.id, _why_it_stays(graph, op))
 

@@ -10,6 +10,7 @@ posteriori estimation for binary images", 1989). Of several, the one that twists
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import networkx as nx
@@ -17,11 +18,21 @@ import networkx as nx
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import Transpose
 from qcomp.ir.tensor import TensorId
-from qcomp.passes.layout.permutation import after, equivalent, held, keeps_order
+from qcomp.passes.layout.permutation import (
+    Permutation,
+    Shape,
+    after,
+    held,
+    identity,
+    inverse,
+    keeps_order,
+)
 from qcomp.passes.layout.region import Region, carriers
 
-# A transpose at the border of the graph disturbs no kernel, so it is cheaper per element.
+# Per element. A transpose at the border of the graph stands between no two kernels to be fused.
 INNER, BORDER = 4, 1
+# Of a transpose that is only a reshape: less than any other, but it does stand between kernels.
+RESHAPE_INNER, RESHAPE_BORDER = 2, 1
 
 PLAIN, TWISTED = "plain", "twisted"
 
@@ -39,10 +50,22 @@ def _node(id: TensorId) -> str:
     return f"op {id}"
 
 
+def _cost(shape: Shape, permutation: Permutation, border: bool) -> int:
+    """Of Transpose(x, permutation), x of this shape."""
+    if permutation == identity(len(permutation)):
+        return 0
+    if keeps_order(shape, permutation):
+        return RESHAPE_BORDER if border else RESHAPE_INNER
+    return math.prod(shape) * (BORDER if border else INNER)
+
+
 def transpose_cost(graph: Graph, op: Transpose) -> int:
     """Elements moved, weighted by the place."""
-    at_border = op.x in graph.inputs.values() or not graph.consumers(op.output)
-    return graph.type(op.output).size * (BORDER if at_border else INNER)
+    return _cost(graph.type(op.x).shape, op.permutation, _at_border(graph, op))
+
+
+def _at_border(graph: Graph, op: Transpose) -> bool:
+    return op.x in graph.inputs.values() or not graph.consumers(op.output)
 
 
 def best_choice(graph: Graph, region: Region) -> list[TensorId]:
@@ -66,36 +89,42 @@ def best_choice(graph: Graph, region: Region) -> list[TensorId]:
 
 
 def _couplings(graph: Graph, region: Region, value: TensorId) -> list[Coupling]:
+    """What a value of the region costs its readers, by where it comes from."""
     twist = region.twists[value]
-    size = graph.type(value).size
+    shape = held(graph.type(value).shape, twist)
+    border = value in graph.inputs.values()
+    source, spared = PLAIN, 0
     producer = graph.producer(value)
-    from_input = value in graph.inputs.values()
-    source = PLAIN
     if isinstance(producer, Transpose):
-        if not equivalent(graph.type(value).shape, producer.permutation, twist):
-            return []  # one transpose either way
-        source, from_input = TWISTED, producer.x in graph.inputs.values()
+        # Its operand, moved by what is left, is the held value; that may spare nothing.
+        left = after(producer.permutation, inverse(twist))
+        border = producer.x in graph.inputs.values()
+        source, spared = TWISTED, _cost(graph.type(producer.x).shape, left, border)
     elif value in region.members:
         source = _node(value)
-    weight = size * (BORDER if from_input else INNER)
     readers: list[str] = []
     couplings: list[Coupling] = []
     for reader in graph.consumers(value):
         if isinstance(reader, Transpose):
-            whole = after(twist, reader.permutation)
-            if keeps_order(held(graph.type(value).shape, twist), whole):
-                border = from_input or not graph.consumers(reader.output)
-                cost = size * (BORDER if border else INNER)
-                couplings.append(Coupling(source, (TWISTED,), cost))
-            continue  # any other transpose stays one, composed with the twist
+            couplings.append(_wanted(graph, reader, source, twist, shape, border))
+            continue
         member = region.members.get(reader.id)
         carries = member is not None and value in carriers(graph, reader, member.operand)
         readers.append(_node(reader.id) if carries else PLAIN)
-    if readers:
-        couplings.append(Coupling(source, tuple(readers), weight))
+    couplings.append(Coupling(source, tuple(readers), _cost(shape, twist, border) - spared))
     if graph.is_output(value):
-        couplings.append(Coupling(source, (PLAIN,), size * BORDER))
-    return couplings
+        couplings.append(Coupling(source, (PLAIN,), _cost(shape, twist, border=True) - spared))
+    return [c for c in couplings if c.cost > 0]
+
+
+def _wanted(
+    graph: Graph, reader: Transpose, source: str, twist: Permutation, shape: Shape, border: bool
+) -> Coupling:
+    """A transpose wants its operand twisted, as far as it then has less to move."""
+    border = border or _at_border(graph, reader)
+    now = _cost(graph.type(reader.x).shape, reader.permutation, border)
+    then = _cost(shape, after(twist, reader.permutation), border)
+    return Coupling(source, (TWISTED,), now - then)
 
 
 def _side_costs(graph: Graph, region: Region) -> list[Coupling]:
@@ -105,11 +134,9 @@ def _side_costs(graph: Graph, region: Region) -> list[Coupling]:
         op = graph.op(id)
         carried = carriers(graph, op, member.operand)
         for t in graph.activations(op):
-            if t in carried:
+            if t in carried or graph.type(t).size == 1:
                 continue
-            shape = graph.type(t).shape
-            extended = (1,) * (len(member.operand) - len(shape)) + shape
-            if not keeps_order(held(extended, member.operand), member.operand):
-                cost = graph.type(t).size * INNER
-                couplings.append(Coupling(PLAIN, (_node(id),), cost))
+            extended = (1,) * (len(member.operand) - graph.type(t).rank) + graph.type(t).shape
+            cost = _cost(extended, inverse(member.operand), border=False)
+            couplings.append(Coupling(PLAIN, (_node(id),), max(cost, RESHAPE_INNER)))
     return couplings

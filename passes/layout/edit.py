@@ -9,14 +9,7 @@ import numpy as np
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import Reshape, Transpose
 from qcomp.ir.tensor import TensorId
-from qcomp.passes.layout.permutation import (
-    Permutation,
-    Shape,
-    after,
-    identity,
-    keeps_order,
-    permuted,
-)
+from qcomp.passes.layout.permutation import Permutation, Shape, after, identity
 
 
 def transposed(graph: Graph, value: TensorId, permutation: Permutation, name: str) -> TensorId:
@@ -29,8 +22,6 @@ def transposed(graph: Graph, value: TensorId, permutation: Permutation, name: st
     producer = graph.producer(value)
     if isinstance(producer, Transpose):
         return transposed(graph, producer.x, after(producer.permutation, permutation), name)
-    if keeps_order(tensor.type.shape, permutation):
-        return reshaped(graph, value, permuted(tensor.type.shape, permutation), name)
     return graph.add_op(
         Transpose(inputs=(value,), output=graph.fresh_id(name), permutation=permutation)
     )

@@ -34,7 +34,12 @@ Rewrite = Callable[[Graph, Op], Replacement]
 def simplify_moves(graph: Graph, log: PassLog) -> None:
     """Apply the rewrites until none applies; shuffles first, since merging would hide them."""
     _apply_all(graph, log, (shuffle_to_gather,))
-    _apply_all(graph, log, (*SIMPLIFICATIONS, *SELECTION_REWRITES))
+    _apply_all(graph, log, SIMPLIFICATIONS)
+
+
+def finish_moves(graph: Graph, log: PassLog) -> None:
+    """Also replace transposes of unit axes, which until now could still meet and cancel."""
+    _apply_all(graph, log, (transpose_of_unit_axes_to_reshape, *SIMPLIFICATIONS))
 
 
 def _apply_all(graph: Graph, log: PassLog, rewrites: tuple[Rewrite, ...]) -> None:
@@ -171,10 +176,10 @@ def merge_transposes_across_reshapes(graph: Graph, op: Op) -> Replacement:
 
 SIMPLIFICATIONS: tuple[Rewrite, ...] = (
     drop_move_without_effect,
-    transpose_of_unit_axes_to_reshape,
     merge_reshapes,
     merge_transposes,
     share_equal_moves,
     chain_to_reshape,
     merge_transposes_across_reshapes,
+    *SELECTION_REWRITES,
 )

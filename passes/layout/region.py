@@ -2,8 +2,8 @@
 
 A region grows from one value and its twist along ops that have a rule (rules.py), up and down,
 and fixes one twist for each value it reaches. It ends at transposes, at ops of one layout (such
-as convolutions), at graph inputs and outputs, where the twist no longer moves anything, and where
-two ways would give the same value different twists.
+as convolutions), at graph inputs and outputs, where the twist is the identity, and where two ways
+would give the same value different twists.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from qcomp.ir.graph import Graph
 from qcomp.ir.ops import Op, Transpose
 from qcomp.ir.tensor import TensorId
 from qcomp.passes.layout.dense import DenseColumns, absorbing_dense
-from qcomp.passes.layout.permutation import Permutation, equivalent, held, keeps_order
+from qcomp.passes.layout.permutation import Permutation, equivalent, identity
 from qcomp.passes.layout.rules import RULES, why_fixed
 
 
@@ -75,13 +75,9 @@ def _reach(
     graph: Graph, region: Region, queue: deque[TensorId], value: TensorId, twist: Permutation
 ) -> None:
     """Fix a value's twist, unless it has one or needs none."""
-    if value not in region.twists and not _trivial(graph, value, twist):
+    if value not in region.twists and twist != identity(len(twist)):
         region.twists[value] = twist
         queue.append(value)
-
-
-def _trivial(graph: Graph, value: TensorId, twist: Permutation) -> bool:
-    return keeps_order(held(graph.type(value).shape, twist), twist)
 
 
 def _member(graph: Graph, region: Region, op: Op, value: TensorId) -> Member | str:

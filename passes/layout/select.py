@@ -4,6 +4,7 @@
     Reshape(Gather(Reshape(x)))     = Gather(x)          where the first reshape splits an axis, the
                                                          gather picks from a part, the last merges
     Gather(x, [a, a+s, a+2s, ...])  = Slice(x)           in steps of s
+    Slice(Slice(x))                 = Slice(x)           starts and steps compose per axis
 
 The second is how ShuffleNet's channel shuffle and split end up: every other channel.
 """
@@ -11,7 +12,7 @@ The second is how ShuffleNet's channel shuffle and split end up: every other cha
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -125,4 +126,25 @@ def _through_split(
     return axis, np.ascontiguousarray(grid[:, inner.indices].reshape(-1))
 
 
-SELECTION_REWRITES = (gather_to_slice, merge_selections, merge_selection_with_reshapes)
+def merge_slices(graph: Graph, op: Op) -> Op | None:
+    """Only where every reader of the inner one is a slice too: then no work is repeated."""
+    inner = graph.producer(op.inputs[0])
+    if not isinstance(op, Slice) or not isinstance(inner, Slice) or graph.is_output(inner.output):
+        return None
+    if not all(isinstance(reader, Slice) for reader in graph.consumers(inner.output)):
+        return None
+    within = zip(inner.starts, inner.steps, op.starts, strict=True)
+    return replace(
+        op,
+        inputs=inner.inputs,
+        starts=tuple(start + step * position for start, step, position in within),
+        steps=tuple(a * b for a, b in zip(inner.steps, op.steps, strict=True)),
+    )
+
+
+SELECTION_REWRITES = (
+    gather_to_slice,
+    merge_slices,
+    merge_selections,
+    merge_selection_with_reshapes,
+)

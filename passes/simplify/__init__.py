@@ -1,0 +1,1 @@
+"""What the fold-constants pass is made of: rewrites of single ops."""
