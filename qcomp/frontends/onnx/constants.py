@@ -1,0 +1,166 @@
+"""Fold nodes whose operands are all constant: exporters' arithmetic on shapes, mostly.
+
+The meaning is onnx.reference on a model of this one node. The size of the result is bounded by
+shape inference before anything is computed, as `Expand` of a tiny file may ask for terabytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import onnx
+import onnx.helper
+import onnx.numpy_helper
+import onnx.shape_inference
+from onnx.reference import ReferenceEvaluator
+
+from qcomp.errors import ModelError
+from qcomp.frontends.onnx.context import MAX_RESULT_ELEMENTS, Node, Refused
+from qcomp.frontends.onnx.structure import describe
+from qcomp.frontends.onnx.tensors import decode_tensor
+from qcomp.ir.tensor import Array, DType
+
+_NOT_FOLDABLE = {
+    "Bernoulli",
+    "Multinomial",
+    "RandomNormal",
+    "RandomNormalLike",
+    "RandomUniform",
+    "RandomUniformLike",
+}
+_RESULT_WITHIN_INPUTS = {"Compress", "NonZero", "Unique"}  # data decides their shape
+_SHAPE_OPERAND_ELEMENTS = 1024  # larger operands are passed to shape inference by type only
+_KINDS = "iufb"
+
+# Whatever onnx.reference raises on operands that do not fit, short of a defect of ours.
+_REFERENCE_ERRORS = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+
+
+def fold(node: Node) -> bool:
+    """Record the node's results as constants; False if they depend on activations."""
+    if node.op_type in ("Shape", "Size"):
+        _record(node, [_shape_or_size(node)])
+        return True
+    if node.op_type == "Constant":
+        _record(node, [_constant(node)])
+        return True
+    inputs = {name: node.context.constants.get(name) for name in node.proto.input if name}
+    known = {name: data for name, data in inputs.items() if data is not None}
+    if node.op_type == "CastLike" and known.keys() == {node.proto.input[0]}:
+        node.require(node.type(1).dtype is DType.F32, "a cast to indices", "to FLOAT")
+        _record(node, [known[node.proto.input[0]].astype(np.float32)])
+        return True
+    if len(known) < len(inputs) or not known or node.op_type in _NOT_FOLDABLE:
+        return False
+    _record(node, _evaluated(node, known))
+    return True
+
+
+def _record(node: Node, results: list[Array]) -> None:
+    for name, data in zip(node.proto.output, results, strict=False):
+        if name:
+            node.context.constants[name] = data
+
+
+def _shape_or_size(node: Node) -> Array:
+    name = node.proto.input[0]
+    constant = node.context.constants.get(name)
+    shape = node.shape() if constant is None else constant.shape
+    if node.op_type == "Size":
+        return np.array(int(np.prod(shape, dtype=np.int64)), np.int64)
+    last = len(shape) if "end" not in node.attributes else node.integer("end")
+    return np.array(shape[node.integer("start", 0) : last], np.int64)
+
+
+def _constant(node: Node) -> Array:
+    if len(node.attributes) != 1:
+        raise ModelError(f"{describe(node.proto)} must have exactly one value")
+    ((name, value),) = node.attributes.items()
+    match name:
+        case "value" if isinstance(value, onnx.TensorProto):
+            return decode_tensor(value, node.context.folder, describe(node.proto))
+        case "value_float":
+            return np.array(node.number(name, 0.0), np.float32)
+        case "value_floats":
+            return np.array(node.numbers(name), np.float32)
+        case "value_int":
+            return np.array(node.integer(name), np.int64)
+        case "value_ints":
+            return np.array(node.integers(name), np.int64)
+        case _:
+            raise Refused(f"constant given as {name}", "value, value_float(s), value_int(s)")
+
+
+def _evaluated(node: Node, inputs: Mapping[str, Array]) -> list[Array]:
+    model = _one_node_model(node, inputs)
+    try:
+        _check_size(node, model, inputs)
+        with np.errstate(all="ignore"):
+            results = ReferenceEvaluator(model).run(None, dict(inputs))
+    except _REFERENCE_ERRORS as error:
+        raise Refused(f"its constant operands can't be evaluated: {error}") from error
+    for data in results:
+        if not isinstance(data, np.ndarray | np.generic) or data.dtype.kind not in _KINDS:
+            raise Refused("its constant result is no tensor of numbers")
+        if data.size > MAX_RESULT_ELEMENTS:
+            raise Refused(f"its constant result has {data.size} elements")
+    return [np.asarray(data) for data in results]
+
+
+def _one_node_model(node: Node, inputs: Mapping[str, Array]) -> onnx.ModelProto:
+    proto = onnx.NodeProto()
+    proto.CopyFrom(node.proto)
+    for a in proto.attribute:
+        if a.type == onnx.AttributeProto.TENSOR:
+            a.t.CopyFrom(
+                onnx.numpy_helper.from_array(
+                    decode_tensor(a.t, node.context.folder, describe(node.proto))
+                )
+            )
+    types = [
+        onnx.helper.make_tensor_value_info(
+            name, onnx.helper.np_dtype_to_tensor_dtype(data.dtype), data.shape
+        )
+        for name, data in inputs.items()
+    ]
+    outputs = [onnx.ValueInfoProto(name=name) for name in proto.output if name]
+    graph = onnx.helper.make_graph([proto], "fold", types, outputs)
+    return onnx.helper.make_model(
+        graph, opset_imports=[onnx.helper.make_opsetid("", node.opset)], ir_version=8
+    )
+
+
+def _check_size(node: Node, model: onnx.ModelProto, inputs: Mapping[str, Array]) -> None:
+    """Refuse results that are too large, or whose size is not known beforehand."""
+    if node.op_type in _RESULT_WITHIN_INPUTS:
+        return
+    known = onnx.ModelProto()
+    known.CopyFrom(model)
+    known.graph.initializer.extend(
+        onnx.numpy_helper.from_array(data, name)
+        for name, data in inputs.items()
+        if data.size <= _SHAPE_OPERAND_ELEMENTS
+    )
+    inferred = onnx.shape_inference.infer_shapes(known, data_prop=True)
+    for value in inferred.graph.output:
+        tensor = value.type.tensor_type
+        dims = [d.dim_value if d.HasField("dim_value") else -1 for d in tensor.shape.dim]
+        if not tensor.HasField("shape") or min(dims, default=0) < 0:
+            raise Refused("the size of its constant result is not known before it is computed")
+        size = 1
+        for extent in dims:
+            size *= extent
+        if size > MAX_RESULT_ELEMENTS:
+            raise Refused(
+                f"its constant result would have {size} elements", f"up to {MAX_RESULT_ELEMENTS}"
+            )

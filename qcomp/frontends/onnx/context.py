@@ -1,0 +1,283 @@
+"""What a rule sees: one node with decoded attributes, and the graph that grows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx.helper
+
+from qcomp.errors import ModelError
+from qcomp.frontends.onnx.structure import describe
+from qcomp.ir.graph import Graph
+from qcomp.ir.ops import Op
+from qcomp.ir.tensor import Array, TensorId, TensorType
+
+MAX_RESULT_ELEMENTS = 1 << 28
+
+_SCHEMA_TYPES = {
+    value: getattr(onnx.defs.OpSchema.AttrType, name)
+    for name, value in onnx.AttributeProto.AttributeType.items()
+    if name != "UNDEFINED"
+}
+
+Attribute = int | float | str | tuple[int, ...] | tuple[float, ...] | onnx.TensorProto
+
+
+class Refused(Exception):
+    """One node in a form that qcomp does not take."""
+
+    def __init__(self, reason: str, accepted: str = "") -> None:
+        super().__init__(f"{reason}; accepted: {accepted}" if accepted else reason)
+
+
+@dataclass
+class Context:
+    """The state of one import; ONNX value names are the keys."""
+
+    graph: Graph
+    opset: int
+    folder: Path | None
+    used: set[str]
+    constants: dict[str, Array] = field(default_factory=dict)
+    values: dict[str, TensorId] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    converted: dict[str, str] = field(default_factory=dict)  # constant to the dtype it had
+    not_finite: dict[str, None] = field(default_factory=dict)
+    added: dict[tuple[str, str], TensorId] = field(default_factory=dict)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """The shape of any value; a constant does not enter the graph for it."""
+        constant = self.constants.get(name)
+        return self.graph.type(self.values[name]).shape if constant is None else constant.shape
+
+    def floats(self, name: str) -> Array:
+        """A constant as f32; remembers what was converted and what is not finite."""
+        data = self.constants[name]
+        if data.dtype != np.float32:
+            self.converted[name] = str(data.dtype)
+            with np.errstate(over="ignore"):
+                data = data.astype(np.float32)
+        if not np.isfinite(data).all():
+            self.not_finite[name] = None
+        return data
+
+
+@dataclass(frozen=True)
+class Node:
+    """One ONNX node: operands by position, typed attributes, and ways to add ops for it."""
+
+    context: Context
+    proto: onnx.NodeProto
+    attributes: Mapping[str, Attribute]
+
+    # ------------------------------------------------------------------ asking
+
+    @property
+    def op_type(self) -> str:
+        return str(self.proto.op_type)
+
+    @property
+    def opset(self) -> int:
+        return self.context.opset
+
+    @property
+    def graph(self) -> Graph:
+        return self.context.graph
+
+    def require(self, condition: bool, reason: str, accepted: str = "") -> None:
+        """Refuse this node unless `condition`."""
+        if not condition:
+            raise Refused(reason, accepted)
+
+    @property
+    def arity(self) -> int:
+        return len(self.proto.input)
+
+    def has(self, index: int) -> bool:
+        return index < len(self.proto.input) and self.proto.input[index] != ""
+
+    def is_constant(self, index: int) -> bool:
+        return self.has(index) and self.proto.input[index] in self.context.constants
+
+    def unused(self, output: int) -> bool:
+        """No node reads the output, and the graph does not return it."""
+        names = self.proto.output
+        return output >= len(names) or names[output] not in self.context.used
+
+    # ---------------------------------------------------------------- operands
+
+    def x(self, index: int = 0) -> TensorId:
+        """An operand as a tensor of the graph; a constant becomes an f32 constant."""
+        self.require(self.has(index), f"input {index} is missing")
+        name = self.proto.input[index]
+        if name in self.context.constants:
+            return self.weight(index, self.floats(index), "")
+        return self.context.values[name]
+
+    def type(self, index: int = 0) -> TensorType:
+        return self.graph.type(self.x(index))
+
+    def shape(self, index: int = 0) -> tuple[int, ...]:
+        self.require(self.has(index), f"input {index} is missing")
+        return self.context.shape(self.proto.input[index])
+
+    def constant(self, index: int, what: str) -> Array:
+        """An operand that must be known at compile time."""
+        self.require(
+            self.is_constant(index),
+            f"{what} must be a constant",
+            "an initializer or constant expression",
+        )
+        return self.context.constants[self.proto.input[index]]
+
+    def floats(self, index: int, what: str = "the operand") -> Array:
+        """A constant operand as f32 weights."""
+        data = self.constant(index, what)
+        self.require(
+            data.dtype.kind == "f", f"{what} has element type {data.dtype}", "floating point"
+        )
+        self.require(data.size > 0, f"{what} is empty")
+        return self.context.floats(self.proto.input[index])
+
+    def integer_list(self, index: int, what: str) -> tuple[int, ...]:
+        """A constant operand as integers: axes, pads, a shape."""
+        data = self.constant(index, what)
+        self.require(data.dtype.kind in "iu" and data.ndim <= 1, f"{what} must be integers")
+        return tuple(int(v) for v in data.reshape(-1))
+
+    def scalar(self, index: int, what: str) -> float:
+        """A constant operand with one element."""
+        data = self.constant(index, what)
+        self.require(data.size == 1 and data.dtype.kind in "iufb", f"{what} must be one number")
+        return float(data.reshape(-1)[0])
+
+    # -------------------------------------------------------------- attributes
+
+    def integer(self, name: str, default: int | None = None) -> int:
+        value = self.attributes.get(name, default)
+        if not isinstance(value, int):
+            raise Refused(f"attribute {name} is missing or no integer")
+        return value
+
+    def integers(self, name: str, default: tuple[int, ...] | None = None) -> tuple[int, ...]:
+        value = self.attributes.get(name, default)
+        if not isinstance(value, tuple):
+            raise Refused(f"attribute {name} is missing or no list of integers")
+        return tuple(int(v) for v in value)
+
+    def number(self, name: str, default: float) -> float:
+        value = self.attributes.get(name, default)
+        if not isinstance(value, int | float):
+            raise Refused(f"attribute {name} is no number")
+        return float(value)
+
+    def numbers(self, name: str) -> tuple[float, ...]:
+        value = self.attributes.get(name)
+        if not isinstance(value, tuple):
+            raise Refused(f"attribute {name} is missing or no list of numbers")
+        return tuple(float(v) for v in value)
+
+    def text(self, name: str, default: str) -> str:
+        value = self.attributes.get(name, default)
+        if not isinstance(value, str):
+            raise Refused(f"attribute {name} is no string")
+        return value
+
+    # ----------------------------------------------------------------- emitting
+
+    def weight(self, index: int, data: Array, layout: str) -> TensorId:
+        """A constant made from an operand; the same operand in the same layout is added once."""
+        name = self.proto.input[index]
+        key = (name, layout)
+        if key not in self.context.added:
+            self.context.added[key] = self.graph.add_constant(name, data)
+        return self.context.added[key]
+
+    def new_constant(self, role: str, data: Array) -> TensorId:
+        """A constant that no ONNX value names, such as a missing bias."""
+        return self.graph.add_constant(f"{self._output_name(0)}.{role}", data)
+
+    def out(self, index: int = 0) -> TensorId:
+        """The id of a result: the ONNX value's name."""
+        name = self._output_name(index)
+        if name not in self.context.values:
+            self.context.values[name] = self.graph.fresh_id(name)
+        return self.context.values[name]
+
+    def part(self, role: str) -> TensorId:
+        """A fresh id for a value inside this node's expansion."""
+        return self.graph.fresh_id(f"{self._output_name(0)}.{role}")
+
+    def add(self, op: Op) -> TensorId:
+        """Add an op; refuses results that no machine could hold."""
+        id = self.graph.add_op(op)
+        size = self.graph.type(id).size
+        self.require(size <= MAX_RESULT_ELEMENTS, f"a result would have {size} elements")
+        self.require(size > 0, "a result would be empty")
+        return id
+
+    def alias(self, tensor: TensorId, index: int = 0) -> None:
+        """The result is `tensor` itself: an operator that does nothing here."""
+        self.context.values[self._output_name(index)] = tensor
+
+    def _output_name(self, index: int) -> str:
+        return str(self.proto.output[index])
+
+
+def decode_node(context: Context, proto: onnx.NodeProto) -> Node:
+    """Check the node against its ONNX schema and decode its attributes."""
+    schema = _schema(proto, context.opset)
+    for count, what, least, most in (
+        (len(proto.input), "inputs", schema.min_input, schema.max_input),
+        (len(proto.output), "outputs", schema.min_output, schema.max_output),
+    ):
+        if not least <= count <= most:
+            raise ModelError(f"{describe(proto)} has {count} {what}; accepted: {least} to {most}")
+    if not any(proto.output):
+        raise ModelError(f"{describe(proto)} has no outputs")
+    attributes: dict[str, Attribute] = {}
+    for a in proto.attribute:
+        known = schema.attributes.get(a.name)
+        if known is None:
+            raise Refused(
+                f"attribute {a.name} is unknown in opset {context.opset}",
+                ", ".join(sorted(schema.attributes)),
+            )
+        if known.type != _SCHEMA_TYPES.get(a.type) or a.ref_attr_name:
+            raise ModelError(f"{describe(proto)}: attribute {a.name} has the wrong type")
+        attributes[a.name] = _attribute(a)
+    return Node(context, proto, attributes)
+
+
+def _schema(proto: onnx.NodeProto, opset: int) -> onnx.defs.OpSchema:
+    try:
+        schema = onnx.defs.get_schema(proto.op_type, opset, "")
+    except onnx.defs.SchemaError as error:
+        raise Refused(f"operator {proto.op_type} is unknown in opset {opset}") from error
+    if schema.deprecated:
+        raise Refused(f"operator {proto.op_type} is no longer part of opset {opset}")
+    return schema
+
+
+def _attribute(a: onnx.AttributeProto) -> Attribute:
+    kinds = onnx.AttributeProto
+    match a.type:
+        case kinds.INT:
+            return int(a.i)
+        case kinds.FLOAT:
+            return float(a.f)
+        case kinds.STRING:
+            return bytes(a.s).decode("utf-8", "replace")
+        case kinds.INTS:
+            return tuple(a.ints)
+        case kinds.FLOATS:
+            return tuple(a.floats)
+        case kinds.TENSOR:
+            return a.t
+        case _:
+            kind = kinds.AttributeType.Name(a.type)
+            raise Refused(f"attribute {a.name} is of kind {kind}, such as subgraphs")

@@ -1,0 +1,115 @@
+"""Read an ONNX model from a path, bytes or a ModelProto; the file is not trusted.
+
+Every failure of protobuf or onnx becomes a ModelError that names the model.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+import onnx.inliner
+from google.protobuf.message import DecodeError, EncodeError
+
+from qcomp.errors import ModelError
+
+MIN_OPSET = 7
+DEFAULT_DOMAINS = ("", "ai.onnx")
+_MAX_INLINED_NODES = 1_000_000
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A parsed model, the folder its external data may lie in, and a name for messages."""
+
+    proto: onnx.ModelProto
+    folder: Path | None
+    label: str
+    opset: int
+
+    @property
+    def graph(self) -> onnx.GraphProto:
+        return self.proto.graph
+
+    @property
+    def name(self) -> str:
+        return self.proto.graph.name or Path(self.label).stem
+
+
+def load_model(model: str | os.PathLike[str] | bytes | onnx.ModelProto) -> LoadedModel:
+    """Parse, check the opset and inline the model's own functions."""
+    if isinstance(model, onnx.ModelProto):
+        proto, folder, label = model, None, "the model"
+    elif isinstance(model, bytes):
+        proto, folder, label = _parsed(model, "the model"), None, "the model"
+    else:
+        path = Path(model)
+        proto, folder, label = _parsed(_read(path), str(path)), path.parent, str(path)
+    if proto.ir_version < 1 or not proto.HasField("graph") or not proto.graph.output:
+        raise ModelError(f"{label} is not an ONNX model: it has no graph with outputs")
+    opset = _opset(proto, label)
+    return LoadedModel(_inlined(proto, label), folder, label, opset)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"{path} can't be read: {error.strerror or error}") from error
+
+
+def _parsed(data: bytes, label: str) -> onnx.ModelProto:
+    proto = onnx.ModelProto()
+    try:
+        proto.ParseFromString(data)
+    except (DecodeError, ValueError, RuntimeError) as error:
+        raise ModelError(f"{label} is not an ONNX model, or is truncated: {error}") from error
+    return proto
+
+
+def _opset(proto: onnx.ModelProto, label: str) -> int:
+    versions = {o.version for o in proto.opset_import if o.domain in DEFAULT_DOMAINS}
+    newest = onnx.defs.onnx_opset_version()
+    if len(versions) != 1:
+        raise ModelError(f"{label} imports opsets {sorted(versions)} of ai.onnx; one is expected")
+    version = int(versions.pop())
+    if not MIN_OPSET <= version <= newest:
+        raise ModelError(
+            f"{label} uses opset {version}; accepted: {MIN_OPSET} to {newest} "
+            "(onnx.version_converter converts older models)"
+        )
+    return version
+
+
+def _inlined(proto: onnx.ModelProto, label: str) -> onnx.ModelProto:
+    """The model with calls of its own functions replaced by their bodies."""
+    if not proto.functions:
+        return proto
+    size = _inlined_nodes(proto, label)
+    if size > _MAX_INLINED_NODES:
+        raise ModelError(f"{label}: its functions expand to {size} nodes")
+    try:
+        return onnx.inliner.inline_local_functions(proto)
+    except (DecodeError, EncodeError, ValueError, RuntimeError, TypeError) as error:
+        raise ModelError(f"{label}: its functions can't be inlined: {error}") from error
+
+
+def _inlined_nodes(proto: onnx.ModelProto, label: str) -> int:
+    """How many nodes inlining gives; recursion is refused, as the inliner would not end."""
+    bodies = {
+        (f.domain, f.name): Counter((n.domain, n.op_type) for n in f.node) for f in proto.functions
+    }
+    sizes: dict[tuple[str, str], int] = {}
+    pending = set(bodies)
+    while pending:
+        ready = sorted(f for f in pending if not any(c in pending for c in bodies[f]))
+        if not ready:
+            names = ", ".join(f"{d}.{n}" for d, n in sorted(pending))
+            raise ModelError(f"{label}: recursive functions {names}")
+        for f in ready:
+            sizes[f] = sum(count * sizes.get(call, 1) for call, count in bodies[f].items())
+        pending -= set(ready)
+    return sum(sizes.get((n.domain, n.op_type), 1) for n in proto.graph.node)
