@@ -24,10 +24,6 @@ class Isa:
         """32-bit accumulators in one vector."""
         return self.vector_bits // 32
 
-    @property
-    def elf_machine(self) -> str:
-        return self.triple.split("-")[0]
-
 
 X86_64 = Isa("x86-64", "x86_64-unknown-linux-gnu", "", vector_bits=128, registers=16)
 AARCH64 = Isa("aarch64", "aarch64-unknown-linux-gnu", "+neon", vector_bits=128, registers=32)

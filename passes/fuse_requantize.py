@@ -1,0 +1,82 @@
+"""Lower the QDQ form to integer ops.
+
+`quantize(op(dequantize(x), ...))` becomes one integer op with its requantize inside, in the place of the
+quantize; a movement moves the integers; a quantize that reads a dequantize is a change of scale, a
+256-entry table. Inputs and outputs of the graph become i8.
+
+The rules, one for each float op, are in integer_rules.py.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from qcomp.errors import PassError
+from qcomp.ir.form import Form
+from qcomp.ir.graph import Graph
+from qcomp.ir.ops import ArgMax, Dequantize, Op, Quantize
+from qcomp.ir.tensor import DType, Tensor
+from qcomp.ir.text import format_op
+from qcomp.passes.base import PassLog
+from qcomp.passes.integer_rules import RULES, Site, rescale
+from qcomp.passes.qdq import quantized_operand
+from qcomp.quant.qparams import QParams
+
+
+@dataclass(frozen=True)
+class FuseRequantize:
+    """See the module."""
+
+    name: ClassVar[str] = "fuse-requantize"
+    needs: ClassVar[Form] = Form.QDQ
+    gives: ClassVar[Form] = Form.INTEGER
+
+    def run(self, graph: Graph, log: PassLog) -> None:
+        for op in graph.ops():
+            if isinstance(op, Quantize):
+                _lower(graph, op, log)
+            elif isinstance(op, ArgMax):
+                graph.replace_op(op.with_input(0, quantized_operand(graph, op.x)))
+                log.did(f"{op.id}: reads integers")
+        _bind_inputs(graph)
+        for name, t in graph.outputs.items():
+            if graph.type(t).dtype is DType.F32:
+                graph.outputs[name] = quantized_operand(graph, t)
+
+
+def _lower(graph: Graph, quantize: Quantize, log: PassLog) -> None:
+    """Replace a quantize, and the float op that it reads, by an integer op."""
+    op = graph.producer(quantize.x)
+    if op is None:
+        return  # an input of the graph
+    site = Site(graph, quantize.output)
+    if isinstance(op, Dequantize):
+        new: Op = rescale(site, op.x)
+    elif type(op) in RULES:
+        try:
+            new = RULES[type(op)](site, op)
+        except ValueError as error:
+            raise PassError(f"{format_op(graph, op)}\n  has no integer form: {error}") from error
+    else:
+        raise PassError(f"{format_op(graph, op)}\n  has no integer form")
+    qparams = graph.tensor(quantize.output).qparams
+    graph.replace_op(new, qparams=qparams)
+    log.did(f"{op.id}: {op.mnemonic} to {new.mnemonic}{site.remark}")
+
+
+def _bind_inputs(graph: Graph) -> None:
+    """Float inputs become i8: the tensor `%x` takes the place of its quantize `%x.q`.
+
+    An input that nothing reads keeps a unit scale.
+    """
+    for id in graph.inputs.values():
+        if graph.type(id).dtype is not DType.F32:
+            continue
+        quantized = [op.output for op in graph.consumers(id) if isinstance(op, Quantize)]
+        found = [graph.tensor(t).qparams for t in quantized]
+        type = graph.type(id).with_dtype(DType.I8)
+        graph.update_tensor(Tensor(id, type, qparams=found[0] if found else QParams(1.0)))
+        for t in quantized:
+            graph.replace_uses(t, id)
+            graph.erase(t)

@@ -1,0 +1,176 @@
+"""`compile(model, target)`: import, passes, target; nothing else."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qcomp.calibration.batch_norm import ranges_from_batch_norm
+from qcomp.calibration.data import open_calibration
+from qcomp.calibration.statistics import Statistics
+from qcomp.config import QuantizationConfig
+from qcomp.errors import CompileError
+from qcomp.frontends import import_model
+from qcomp.ir.form import Form
+from qcomp.ir.graph import Graph
+from qcomp.network import CompiledNetwork
+from qcomp.passes.annotate_ranges import AnnotateRanges
+from qcomp.passes.base import Pass, PassManager
+from qcomp.passes.canonicalize_layout import CanonicalizeLayout
+from qcomp.passes.certify_accumulators import CertifyAccumulators
+from qcomp.passes.correct_bias import CorrectBias
+from qcomp.passes.equalize_cross_layer import EqualizeCrossLayer
+from qcomp.passes.fold_batch_norm import FoldBatchNorm
+from qcomp.passes.fold_constants import FoldConstants
+from qcomp.passes.fuse_activation import FuseActivation
+from qcomp.passes.fuse_requantize import FuseRequantize
+from qcomp.passes.insert_quantize import InsertQuantize
+from qcomp.passes.recompose_activations import RecomposeActivations
+from qcomp.passes.snap_scales import SnapScales
+from qcomp.quant.metrics import sqnr_db
+from qcomp.targets.catalog import target as find_target
+from qcomp.targets.cpu.jit import load_object
+
+Feed = Mapping[str, NDArray[Any]]
+
+KEPT_SAMPLES = 8
+
+
+def compile(
+    model: Any,
+    target: str = "native",
+    *,
+    calibration: Any = None,
+    config: QuantizationConfig | None = None,
+    bind: Mapping[str, int] | None = None,
+    dump: str | os.PathLike[str] | None = None,
+    name: str | None = None,
+    progress: bool = False,
+) -> CompiledNetwork:
+    """From a trained float network to integer code.
+
+    model: path, bytes or ModelProto of an ONNX network.
+    target: "native", "x86-64" or "aarch64".
+    calibration: an iterable of arrays (or dicts, for several inputs), a directory of .npy, or an .npz;
+        None uses the batch-norm statistics of the model.
+    bind: extents of dynamic dimensions by name.
+    dump: a directory that gets text, log and diff of every pass.
+    name: the C identifier that prefixes every symbol; the model's file name by default.
+
+    Raises CompileError: UnsupportedOp, ModelError, CalibrationError, PassError, TargetError.
+    """
+    config = config or QuantizationConfig()
+    backend = find_target(target)
+    imported = import_model(model, bind=bind)
+    symbol = c_name(name or _default_name(model))
+    manager = PassManager(Path(dump) if dump is not None else None)
+    graph = manager.begin(imported.graph, Form.FLOAT)
+    manager.run(graph, float_passes(config))
+    statistics, kept, notes = _statistics(graph, calibration, config, progress)
+    manager.run(graph, integer_passes(config, statistics, calibrated=calibration is not None))
+    artifact = backend.emit(graph, symbol)
+    arguments = len(graph.inputs) + len(graph.outputs) + 1
+    net = CompiledNetwork(
+        graph,
+        artifact,
+        config,
+        notes=(*imported.notes, *notes),
+        records=tuple(manager.records),
+        samples=tuple(kept),
+        _entry=lambda: load_object(artifact.object_code, symbol, arguments),
+    )
+    if kept and artifact.runs_here:
+        net.sqnr_db_output = output_sqnr_db(imported.graph, net, kept)
+    return net
+
+
+def float_passes(config: QuantizationConfig) -> list[Pass]:
+    """FLOAT to FLOAT: what the later passes want to see."""
+    passes: list[Pass] = [
+        FoldConstants(),
+        CanonicalizeLayout(),
+        FoldBatchNorm(),
+        RecomposeActivations(),
+        FuseActivation(),
+    ]
+    return [*passes, EqualizeCrossLayer()] if config.equalize else passes
+
+
+def integer_passes(
+    config: QuantizationConfig, statistics: Statistics, *, calibrated: bool
+) -> list[Pass]:
+    """FLOAT to INTEGER."""
+    passes: list[Pass] = [
+        AnnotateRanges(statistics.ranges),
+        InsertQuantize(config.per_channel, config.symmetric_activations),
+    ]
+    if config.snap_scales:
+        passes.append(SnapScales())
+    if config.bias_correction == "empirical" and calibrated:
+        passes.append(CorrectBias(statistics.channel_means))
+    return [*passes, FuseRequantize(), CertifyAccumulators()]
+
+
+def _statistics(
+    graph: Graph, calibration: Any, config: QuantizationConfig, progress: bool
+) -> tuple[Statistics, list[Feed], list[str]]:
+    """Ranges and means, up to KEPT_SAMPLES samples, and what to tell the user."""
+    if calibration is None:
+        statistics = ranges_from_batch_norm(graph)
+        return statistics, [], ["no calibration data: ranges come from batch-norm statistics"]
+    from qcomp.calibration.collect import collect
+
+    kept: list[Feed] = []
+    types = {name: graph.type(t) for name, t in graph.inputs.items()}
+
+    def keeping(feeds: Iterable[Feed]) -> Iterator[Feed]:
+        for feed in feeds:
+            if len(kept) < KEPT_SAMPLES:
+                kept.append({n: np.array(a) for n, a in feed.items()})
+            yield feed
+
+    source = keeping(open_calibration(calibration, types))
+    statistics = collect(graph, source, observer=config.range, progress=progress)
+    return statistics, kept, [f"calibrated on {statistics.samples} samples"]
+
+
+def output_sqnr_db(imported: Graph, net: CompiledNetwork, samples: Iterable[Feed]) -> float | None:
+    """SQNR of the integer outputs against the float network as imported, over all samples.
+
+    None where no output is quantized (an ArgMax gives indices).
+    """
+    from qcomp.export.session import FloatSession
+
+    session = FloatSession(imported)
+    reference, answer = [], []
+    for sample in samples:
+        expected, got = session.run(sample), net(sample)
+        for output in net.outputs:
+            if output.dtype == "int8":
+                reference.append(expected[output.name].ravel())
+                answer.append(got[output.name].ravel())
+    if not reference:
+        return None
+    return sqnr_db(np.concatenate(reference), np.concatenate(answer))
+
+
+def _default_name(model: Any) -> str:
+    if isinstance(model, str | os.PathLike):
+        return Path(model).stem
+    return "network"
+
+
+def c_name(text: str) -> str:
+    """A C identifier from any text; CompileError where nothing is left of it."""
+    name = re.sub(r"[^A-Za-z0-9_]", "_", text)
+    if not re.search(r"[A-Za-z0-9]", name):
+        raise CompileError(f"{text!r} gives no C identifier; give a name")
+    return name if not name[0].isdigit() else f"net_{name}"
+
+

@@ -1,0 +1,225 @@
+"""A compiled network: callable on numpy arrays, saved as a directory of C artefacts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qcomp.config import QuantizationConfig
+from qcomp.errors import TargetError
+from qcomp.ir.evaluate import evaluate
+from qcomp.ir.graph import Graph
+from qcomp.passes.base import PassRecord
+from qcomp.quant.qparams import QParams, dequantize, quantize
+from qcomp.targets.base import Artifact
+from qcomp.targets.cpu.jit import EntryPoint, aligned_arena
+
+Array = NDArray[Any]
+Arrays = Array | Sequence[Array] | Mapping[str, Array]
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """An input or output of the integer code, in the model's own layout."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    scale: float
+    zero_point: int
+    bytes: int
+
+    @property
+    def qparams(self) -> QParams:
+        return QParams(self.scale, self.zero_point)
+
+
+def describe_tensors(graph: Graph, tensors: Mapping[str, str]) -> tuple[TensorInfo, ...]:
+    """Infos of a graph's inputs or outputs."""
+    infos = []
+    for name, id in tensors.items():
+        type, q = graph.type(id), graph.tensor(id).qparams
+        scale, zero_point = (q.scale, q.zero_point) if q else (1.0, 0)
+        infos.append(
+            TensorInfo(name, type.shape, str(type.dtype.numpy), scale, zero_point, type.bytes)
+        )
+    return tuple(infos)
+
+
+@dataclass
+class CompiledNetwork:
+    """The answer of `compile` and `load`.
+
+    Calling it takes floats and gives floats: an array for one input, a sequence in the model's order
+    or a dict by name for several; the first axis may hold any multiple of the model's batch. A dict
+    gives a dict, otherwise one output is an array and several are a tuple.
+    """
+
+    graph: Graph
+    artifact: Artifact
+    config: QuantizationConfig
+    notes: tuple[str, ...] = ()
+    records: tuple[PassRecord, ...] = ()
+    sqnr_db_output: float | None = None
+    samples: tuple[Mapping[str, Array], ...] = ()
+    directory: Path | None = None
+    _entry: Callable[[], EntryPoint] | None = None
+    _loaded: EntryPoint | None = field(default=None, repr=False)
+
+    @property
+    def name(self) -> str:
+        return self.artifact.name
+
+    @property
+    def target(self) -> str:
+        return self.artifact.target
+
+    @property
+    def isa(self) -> tuple[str, ...]:
+        return self.artifact.isa
+
+    @property
+    def arena_bytes(self) -> int:
+        return self.artifact.arena_bytes
+
+    @property
+    def weights_bytes(self) -> int:
+        return self.artifact.weights_bytes
+
+    @property
+    def inputs(self) -> tuple[TensorInfo, ...]:
+        return describe_tensors(self.graph, self.graph.inputs)
+
+    @property
+    def outputs(self) -> tuple[TensorInfo, ...]:
+        return describe_tensors(self.graph, self.graph.outputs)
+
+    def __call__(self, x: Arrays) -> Any:
+        """Float in, float out, through the generated code."""
+        return self._dequantized(self.run_integer(self.quantized(x)), x)
+
+    def run_integer(self, x: Arrays) -> Any:
+        """i8 in, integers out, through the generated code."""
+        entry = self.entry()
+        arena = aligned_arena(self.arena_bytes)
+        shapes = [(o.shape, np.dtype(o.dtype)) for o in self.outputs]
+
+        def run(inputs: Sequence[Array]) -> list[Array]:
+            outputs = [np.empty(shape, dtype) for shape, dtype in shapes]
+            entry([np.ascontiguousarray(a) for a in inputs], outputs, arena)
+            return outputs
+
+        return self._in_batches(x, run)
+
+    def specification(self, x: Arrays) -> Any:
+        """Float in, float out, through the numpy meaning of the integer graph."""
+        return self._dequantized(self.specification_integer(self.quantized(x)), x)
+
+    def specification_integer(self, x: Arrays) -> Any:
+        """i8 in, integers out, through the numpy meaning of the integer graph."""
+        names = list(self.graph.inputs)
+
+        def run(inputs: Sequence[Array]) -> list[Array]:
+            return list(evaluate(self.graph, dict(zip(names, inputs, strict=True))).values())
+
+        return self._in_batches(x, run)
+
+    def quantized(self, x: Arrays) -> Arrays:
+        """Floats to the i8 of the inputs, in the form that they came in."""
+        arrays = self._arrays(x)
+        result = []
+        for array, info in zip(arrays, self.inputs, strict=True):
+            if array.dtype.kind not in "fiu":
+                raise ValueError(f"input {info.name}: expected numbers, got {array.dtype}")
+            result.append(quantize(array.astype(np.float32), info.qparams))
+        return self._like(x, result, [i.name for i in self.inputs])
+
+    def entry(self) -> EntryPoint:
+        """The generated code in this process; TargetError where it is for another machine."""
+        if self._loaded is None:
+            if not self.artifact.runs_here or self._entry is None:
+                raise TargetError(f"code for {self.artifact.triple} can't run on this machine")
+            self._loaded = self._entry()
+        return self._loaded
+
+    def save(self, directory: str | Path) -> Path:
+        """Write the library, header, manifest, vectors and specification; all or nothing."""
+        from qcomp.store import save
+
+        self.directory = save(self, Path(directory))
+        return self.directory
+
+    def _dequantized(self, q: Any, x: Arrays) -> Any:
+        arrays = list(q.values()) if isinstance(q, dict) else list(q) if isinstance(q, tuple) else [q]
+        real = [
+            dequantize(array, info.qparams) if info.dtype == "int8" else array
+            for array, info in zip(arrays, self.outputs, strict=True)
+        ]
+        return self._like(x, real, [o.name for o in self.outputs])
+
+    def _in_batches(self, x: Arrays, run: Callable[[Sequence[Array]], list[Array]]) -> Any:
+        arrays = self._arrays(x)
+        for array, info in zip(arrays, self.inputs, strict=True):
+            if array.dtype != np.int8:
+                raise ValueError(f"input {info.name}: expected int8, got {array.dtype}")
+        count = self._batches(arrays)
+        parts = []
+        for i in range(count):
+            parts.append(
+                run([a[i * n : (i + 1) * n] if s else a for a, n, s in self._steps(arrays)])
+            )
+        joined = []
+        for k, info in enumerate(self.outputs):
+            results = [p[k] for p in parts]
+            stackable = info.shape[:1] == (self._batch(),)
+            joined.append(
+                results[0] if count == 1 else np.concatenate(results) if stackable else np.stack(results)
+            )
+        return self._like(x, joined, [o.name for o in self.outputs])
+
+    def _batch(self) -> int:
+        shape = self.inputs[0].shape if self.inputs else ()
+        return shape[0] if shape else 0
+
+    def _steps(self, arrays: Sequence[Array]) -> list[tuple[Array, int, bool]]:
+        return [
+            (a, info.shape[0] if info.shape else 1, bool(info.shape))
+            for a, info in zip(arrays, self.inputs, strict=True)
+        ]
+
+    def _batches(self, arrays: Sequence[Array]) -> int:
+        """How many runs the arrays hold; ValueError where shapes do not fit."""
+        counts = set()
+        for array, info in zip(arrays, self.inputs, strict=True):
+            wanted = f"input {info.name}: expected [{', '.join(map(str, info.shape))}]"
+            if array.ndim != len(info.shape) or array.shape[1:] != info.shape[1:]:
+                raise ValueError(f"{wanted} with any multiple of samples, got {list(array.shape)}")
+            if info.shape and (array.shape[0] == 0 or array.shape[0] % info.shape[0]):
+                raise ValueError(f"{wanted}, {array.shape[0]} samples are no multiple of {info.shape[0]}")
+            counts.add(array.shape[0] // info.shape[0] if info.shape else 1)
+        if len(counts) != 1:
+            raise ValueError(f"inputs hold different numbers of samples: {sorted(counts)} runs")
+        return counts.pop()
+
+    def _arrays(self, x: Arrays) -> list[Array]:
+        names = [i.name for i in self.inputs]
+        if isinstance(x, Mapping):
+            if set(x) != set(names):
+                raise ValueError(f"expected the inputs {names}, got {sorted(x)}")
+            return [np.asarray(x[n]) for n in names]
+        arrays = [x] if isinstance(x, np.ndarray) else list(x)
+        if len(arrays) != len(names):
+            raise ValueError(f"expected {len(names)} inputs {names}, got {len(arrays)}")
+        return [np.asarray(a) for a in arrays]
+
+    @staticmethod
+    def _like(x: Arrays, arrays: Sequence[Array], names: Sequence[str]) -> Any:
+        if isinstance(x, Mapping):
+            return dict(zip(names, arrays, strict=True))
+        return arrays[0] if len(arrays) == 1 else tuple(arrays)
+

@@ -1,0 +1,207 @@
+"""A compiled network as a directory: libraries, header, manifest, vectors, specification.
+
+    libNAME.so  libNAME.a  NAME.h  NAME.manifest.json  NAME.vectors.npz  NAME.graph.txt  NAME.constants.npz
+
+Files are written aside and moved into place when all of them exist.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qcomp.config import QuantizationConfig
+from qcomp.errors import ModelError, OutputError
+from qcomp.ir.form import Form
+from qcomp.ir.graph import constants_of
+from qcomp.ir.text import ParseError, parse
+from qcomp.ir.verify import verify
+from qcomp.network import CompiledNetwork, TensorInfo
+from qcomp.targets.base import Artifact
+from qcomp.targets.cpu.archive import member
+from qcomp.targets.cpu.jit import load_library, load_object
+from qcomp.targets.cpu.link import shared_library, static_library
+from qcomp.targets.cpu.target import runs_here
+from qcomp.vectors import make_vectors
+
+VERSION = 1
+
+
+def save(net: CompiledNetwork, directory: Path) -> Path:
+    """Write all files into `directory`; OutputError leaves it as it was."""
+    with _staged(directory) as aside:
+        _write_files(net, aside)
+    return directory
+
+
+@contextmanager
+def _staged(directory: Path) -> Iterator[Path]:
+    """A folder beside `directory` whose files move into it at the end, or vanish."""
+    created: list[Path] = []
+    aside: Path | None = None
+    try:
+        parent = directory.absolute().parent
+        for folder in (*reversed(parent.parents), parent):
+            if not folder.exists():
+                folder.mkdir()
+                created.insert(0, folder)
+        aside = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=parent))
+        yield aside
+        if not directory.exists():
+            aside.chmod(0o755)
+            aside.rename(directory)
+        else:
+            for file in sorted(aside.iterdir()):
+                os.replace(file, directory / file.name)
+        created.clear()
+    except OSError as error:
+        raise OutputError(f"can't write {directory}: {error.strerror or error}") from error
+    finally:
+        if aside is not None and aside.exists():
+            shutil.rmtree(aside)
+        for folder in created:
+            folder.rmdir()
+
+
+def _write_files(net: CompiledNetwork, folder: Path) -> None:
+    name, artifact = net.name, net.artifact
+    (folder / f"lib{name}.a").write_bytes(static_library(artifact))
+    library = shared_library(artifact, folder)
+    (folder / f"{name}.h").write_text(artifact.header, encoding="utf-8")
+    (folder / f"{name}.graph.txt").write_text(str(net.graph) + "\n", encoding="utf-8")
+    constants: dict[str, Any] = dict(constants_of(net.graph))
+    with (folder / f"{name}.constants.npz").open("wb") as file:
+        np.savez(file, **{f"c{i}": a for i, a in enumerate(constants.values())}, ids=_strings(constants))
+    with (folder / f"{name}.vectors.npz").open("wb") as file:
+        np.savez(file, **make_vectors(net))
+    manifest = _manifest(net, library.name if library else None)
+    manifest["sha256"] = {f.name: _sha256(f) for f in sorted(folder.iterdir())}
+    text = json.dumps(manifest, indent=2) + "\n"
+    (folder / f"{name}.manifest.json").write_text(text, encoding="utf-8")
+
+
+def _strings(constants: dict[str, Any]) -> NDArray[np.uint8]:
+    """Ids as bytes: an array of objects would be a pickle."""
+    return np.frombuffer("\n".join(constants).encode(), np.uint8)
+
+
+def _sha256(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def _manifest(net: CompiledNetwork, library: str | None) -> dict[str, Any]:
+    artifact = net.artifact
+    return {
+        "name": net.name,
+        "version": VERSION,
+        "run": f"{net.name}_run",
+        "library": library,
+        "static_library": f"lib{net.name}.a",
+        "header": f"{net.name}.h",
+        "target": artifact.target,
+        "triple": artifact.triple,
+        "isa": list(artifact.isa),
+        "arena_bytes": artifact.arena_bytes,
+        "arena_align": artifact.arena_align,
+        "live_bytes": artifact.live_bytes,
+        "weights_bytes": artifact.weights_bytes,
+        "inputs": [_tensor(i) for i in net.inputs],
+        "outputs": [_tensor(o) for o in net.outputs],
+        "sqnr_db_output": net.sqnr_db_output,
+        "notes": list(net.notes),
+        "config": dataclasses.asdict(net.config),
+    }
+
+
+def _tensor(info: TensorInfo) -> dict[str, Any]:
+    return {**dataclasses.asdict(info), "shape": list(info.shape)}
+
+
+def manifest_of(directory: Path) -> tuple[Path, dict[str, Any]]:
+    """The one manifest of a directory; ModelError where there is none, several, or a broken one."""
+    found = sorted(directory.glob("*.manifest.json"))
+    if len(found) != 1:
+        raise ModelError(f"{directory}: expected one NAME.manifest.json, found {len(found)}")
+    try:
+        manifest = json.loads(found[0].read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{found[0]} can't be read: {error}") from error
+    if not isinstance(manifest, dict) or manifest.get("version") != VERSION:
+        raise ModelError(f"{found[0]} is not a manifest of version {VERSION}")
+    return found[0], manifest
+
+
+def load(directory: str | Path) -> CompiledNetwork:
+    """The network that `save` wrote; ModelError where files are missing or do not fit together."""
+    folder = Path(directory)
+    path, manifest = manifest_of(folder)
+    try:
+        name = str(manifest["name"])
+        _check_hashes(folder, manifest["sha256"])
+        with np.load(folder / f"{name}.constants.npz", allow_pickle=False) as file:
+            ids = bytes(file["ids"]).decode().split("\n")
+            constants = {id: _read_only(file[f"c{i}"]) for i, id in enumerate(ids) if id}
+        graph = parse((folder / f"{name}.graph.txt").read_text(encoding="utf-8"), constants)
+        verify(graph, Form.INTEGER)
+        artifact = _artifact(folder, manifest)
+        config = QuantizationConfig(**manifest["config"])
+    except (OSError, KeyError, TypeError, ValueError, ParseError) as error:
+        raise ModelError(f"{path}: the directory is incomplete or damaged: {error}") from error
+    arguments = len(graph.inputs) + len(graph.outputs) + 1
+    library = manifest["library"]
+
+    def entry() -> Any:
+        if library is None:
+            return load_object(artifact.object_code, name, arguments)
+        return load_library((folder / library).absolute(), name, arguments)
+
+    return CompiledNetwork(
+        graph,
+        artifact,
+        config,
+        notes=tuple(manifest["notes"]),
+        sqnr_db_output=manifest["sqnr_db_output"],
+        directory=folder,
+        _entry=entry,
+    )
+
+
+def _check_hashes(folder: Path, hashes: dict[str, str]) -> None:
+    for file, expected in hashes.items():
+        if Path(file).name != file or not (folder / file).is_file():
+            raise ValueError(f"{file} is missing")
+        if _sha256(folder / file) != expected:
+            raise ValueError(f"{file} was changed after it was written")
+
+
+def _read_only(array: NDArray[Any]) -> NDArray[Any]:
+    array.flags.writeable = False
+    return array
+
+
+def _artifact(folder: Path, manifest: dict[str, Any]) -> Artifact:
+    name = manifest["name"]
+    return Artifact(
+        name=name,
+        target=manifest["target"],
+        isa=tuple(manifest["isa"]),
+        triple=manifest["triple"],
+        object_code=member((folder / f"lib{name}.a").read_bytes()),
+        header=(folder / f"{name}.h").read_text(encoding="utf-8"),
+        arena_bytes=manifest["arena_bytes"],
+        arena_align=manifest["arena_align"],
+        live_bytes=manifest["live_bytes"],
+        weights_bytes=manifest["weights_bytes"],
+        runs_here=runs_here(manifest["triple"]),
+    )

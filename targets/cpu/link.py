@@ -1,0 +1,61 @@
+"""From an object file to libraries: `.a` always, `.so` where a linker exists."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+from qcomp.errors import TargetError
+from qcomp.targets.base import Artifact
+from qcomp.targets.cpu.archive import archive
+
+# Compilers and linkers for a machine, in order of preference.
+_NATIVE = ("cc", "gcc", "clang", "ld")
+_CROSS = ("{machine}-linux-gnu-gcc", "{machine}-linux-gnu-ld", "ld.lld")
+
+
+def symbols(name: str) -> tuple[str, ...]:
+    """What a model's library exports."""
+    return (f"{name}_run", f"{name}_inputs", f"{name}_outputs")
+
+
+def static_library(artifact: Artifact) -> bytes:
+    """Bytes of libNAME.a."""
+    return archive(f"{artifact.name}.o", artifact.object_code, symbols(artifact.name))
+
+
+def linker(artifact: Artifact) -> list[str] | None:
+    """The command that links a shared library for the artifact's machine, or None."""
+    machine = artifact.triple.split("-")[0]
+    if artifact.runs_here:
+        names = ([os.environ["CC"]] if os.environ.get("CC") else []) + list(_NATIVE)
+    else:
+        names = [n.format(machine=machine) for n in _CROSS]
+    for name in names:
+        if path := shutil.which(name):
+            bare = Path(path).name.endswith(("ld", "ld.lld"))
+            return [path, "-shared"] if bare else [path, "-shared", "-nostdlib"]
+    return None
+
+
+def shared_library(artifact: Artifact, directory: Path) -> Path | None:
+    """Link libNAME.so from libNAME.o's code in `directory`; None where no linker exists."""
+    command = linker(artifact)
+    if command is None:
+        return None
+    library = directory / f"lib{artifact.name}.so"
+    source = directory / f"{artifact.name}.o"
+    source.write_bytes(artifact.object_code)
+    noexec = ["-z", "noexecstack"] if "-nostdlib" not in command else ["-Wl,-z,noexecstack"]
+    try:
+        done = subprocess.run(
+            [*command, *noexec, "-o", str(library), str(source)],
+            capture_output=True, text=True, check=False, timeout=300,
+        )  # fmt: skip
+    finally:
+        source.unlink()
+    if done.returncode != 0:
+        raise TargetError(f"{command[0]} can't link {library.name}: {done.stderr.strip()}")
+    return library
