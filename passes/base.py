@@ -98,7 +98,9 @@ class PassManager:
         except CompileError as error:
             before = ", ".join(r.name for r in self.records) or "none"
             kind = "left a broken graph" if isinstance(error, VerifyError) else "failed"
-            raise PassError(f"pass {p.name} {kind}: {error}\n(passes already run: {before})") from error
+            raise PassError(
+                f"pass {p.name} {kind}: {error}\n(passes already run: {before})"
+            ) from error
         self.records.append(PassRecord(p.name, log, time.perf_counter() - began))
         if self.dump is not None:
             self._dump(graph, p.name, log)

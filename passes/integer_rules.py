@@ -137,7 +137,11 @@ def requantize_constants(real: np.ndarray) -> tuple[Form, np.ndarray, np.ndarray
         form, pairs = Form.NARROW, [f for f in factors if f is not None]
     else:
         form, pairs = Form.WIDE, [multiplier_wide(float(r)) for r in real]
-    return form, np.array([m for m, _ in pairs], np.int32), np.array([k for _, k in pairs], np.int32)
+    return (
+        form,
+        np.array([m for m, _ in pairs], np.int32),
+        np.array([k for _, k in pairs], np.int32),
+    )
 
 
 def matmul(site: Site, op: ops.MatMul) -> ops.Op:
@@ -253,9 +257,7 @@ def clamp(site: Site, op: ops.Clamp) -> ops.Op:
 def prelu(site: Site, op: ops.PRelu) -> ops.Op:
     x_id, x = site.operand(op.x)
     slope = site.graph.data(op.slope)
-    positive, negative, shift = binary_constants.prelu_constants(
-        x.scale, site.qparams.scale, slope
-    )
+    positive, negative, shift = binary_constants.prelu_constants(x.scale, site.qparams.scale, slope)
     return ops.QPRelu(
         inputs=(x_id, site.constant(op.slope, negative)),
         output=site.output,

@@ -14,10 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
-from qcomp.compiler import CompiledNetwork, load
-from qcomp.targets.cpu.jit import aligned_arena, load_library
+from qcomp.network import CompiledNetwork
+from qcomp.store import load
+from qcomp.targets.cpu.jit import aligned_arena
 from qcomp.targets.cpu.repeat import repeated
-from qcomp.verification import load_vectors
+from qcomp.vectors import random_inputs
 
 _BATCH_SECONDS = 200e-6
 _MIN_BATCHES = 20
@@ -39,9 +40,9 @@ class BenchReport:
 
 
 def bench_directory(directory: Path, seconds: float = 2.0, threads: int = 1) -> BenchReport:
-    """Run the library of `directory` for about `seconds`, on its first test vector."""
+    """Run the library of `directory` for about `seconds`, on random inputs."""
     net = load(directory)
-    loops = [_loop(net, Path(directory)) for _ in range(threads)]
+    loops = [_loop(net) for _ in range(threads)]
     count = _runs_per_batch(loops[0])
     times: list[list[float]] = [[] for _ in loops]
     workers = [
@@ -60,12 +61,11 @@ def bench_directory(directory: Path, seconds: float = 2.0, threads: int = 1) -> 
     return BenchReport(median, p10, p90, runs, threads, runs / elapsed)
 
 
-def _loop(net: CompiledNetwork, directory: Path) -> Loop:
-    inputs, outputs = load_vectors(net, directory)
-    arrays = [np.ascontiguousarray(x[0]) for x in inputs]
-    arrays += [np.zeros_like(y[0]) for y in outputs]
-    entry = load_library(directory / f"lib{net.name}.so", net.name, len(arrays) + 1)
-    return repeated(entry, [*arrays, aligned_arena(net.arena_bytes)])
+def _loop(net: CompiledNetwork) -> Loop:
+    random = np.random.default_rng(0)
+    inputs = [random_inputs(info, random) for info in net.inputs]
+    outputs = [np.empty(info.shape, info.dtype) for info in net.outputs]
+    return repeated(net.entry(), [*inputs, *outputs, aligned_arena(net.arena_bytes)])
 
 
 def _runs_per_batch(loop: Loop) -> int:

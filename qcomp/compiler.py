@@ -172,5 +172,3 @@ def c_name(text: str) -> str:
     if not re.search(r"[A-Za-z0-9]", name):
         raise CompileError(f"{text!r} gives no C identifier; give a name")
     return name if not name[0].isdigit() else f"net_{name}"
-
-

@@ -137,7 +137,8 @@ class CompiledNetwork:
             if array.dtype.kind not in "fiu":
                 raise ValueError(f"input {info.name}: expected numbers, got {array.dtype}")
             result.append(quantize(array.astype(np.float32), info.qparams))
-        return self._like(x, result, [i.name for i in self.inputs])
+        answer: Arrays = self._like(x, result, [i.name for i in self.inputs])
+        return answer
 
     def entry(self) -> EntryPoint:
         """The generated code in this process; TargetError where it is for another machine."""
@@ -155,7 +156,9 @@ class CompiledNetwork:
         return self.directory
 
     def _dequantized(self, q: Any, x: Arrays) -> Any:
-        arrays = list(q.values()) if isinstance(q, dict) else list(q) if isinstance(q, tuple) else [q]
+        arrays = (
+            list(q.values()) if isinstance(q, dict) else list(q) if isinstance(q, tuple) else [q]
+        )
         real = [
             dequantize(array, info.qparams) if info.dtype == "int8" else array
             for array, info in zip(arrays, self.outputs, strict=True)
@@ -178,7 +181,11 @@ class CompiledNetwork:
             results = [p[k] for p in parts]
             stackable = info.shape[:1] == (self._batch(),)
             joined.append(
-                results[0] if count == 1 else np.concatenate(results) if stackable else np.stack(results)
+                results[0]
+                if count == 1
+                else np.concatenate(results)
+                if stackable
+                else np.stack(results)
             )
         return self._like(x, joined, [o.name for o in self.outputs])
 
@@ -200,7 +207,9 @@ class CompiledNetwork:
             if array.ndim != len(info.shape) or array.shape[1:] != info.shape[1:]:
                 raise ValueError(f"{wanted} with any multiple of samples, got {list(array.shape)}")
             if info.shape and (array.shape[0] == 0 or array.shape[0] % info.shape[0]):
-                raise ValueError(f"{wanted}, {array.shape[0]} samples are no multiple of {info.shape[0]}")
+                raise ValueError(
+                    f"{wanted}, {array.shape[0]} samples are no multiple of {info.shape[0]}"
+                )
             counts.add(array.shape[0] // info.shape[0] if info.shape else 1)
         if len(counts) != 1:
             raise ValueError(f"inputs hold different numbers of samples: {sorted(counts)} runs")
@@ -222,4 +231,3 @@ class CompiledNetwork:
         if isinstance(x, Mapping):
             return dict(zip(names, arrays, strict=True))
         return arrays[0] if len(arrays) == 1 else tuple(arrays)
-

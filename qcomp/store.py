@@ -81,8 +81,9 @@ def _write_files(net: CompiledNetwork, folder: Path) -> None:
     (folder / f"{name}.h").write_text(artifact.header, encoding="utf-8")
     (folder / f"{name}.graph.txt").write_text(str(net.graph) + "\n", encoding="utf-8")
     constants: dict[str, Any] = dict(constants_of(net.graph))
+    arrays: dict[str, Any] = {f"c{i}": a for i, a in enumerate(constants.values())}
     with (folder / f"{name}.constants.npz").open("wb") as file:
-        np.savez(file, **{f"c{i}": a for i, a in enumerate(constants.values())}, ids=_strings(constants))
+        np.savez(file, ids=_strings(constants), **arrays)
     with (folder / f"{name}.vectors.npz").open("wb") as file:
         np.savez(file, **make_vectors(net))
     manifest = _manifest(net, library.name if library else None)

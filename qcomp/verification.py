@@ -1,12 +1,12 @@
 """Compare a saved library with the integer specification that is saved beside it.
 
-Three kinds of samples: the stored test vectors (whose outputs are compared too), edge vectors, in
-which every value is an extreme of its type or the zero point, and random ones.
+Three kinds of vectors: the stored ones (whose answers are compared too), edge vectors, in which
+every value is an extreme of its type or the zero point, and random ones.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,20 +14,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qcomp.compiler import CompiledNetwork, TensorInfo, load
-from qcomp.errors import CompileError
+from qcomp.errors import ModelError
+from qcomp.network import CompiledNetwork, TensorInfo
+from qcomp.store import load
+from qcomp.vectors import edge_inputs, random_inputs
 
-Array = NDArray[Any]
-Arrays = tuple[Array, ...]
-Progress = Callable[[int], None]
+Arrays = Mapping[str, NDArray[Any]]
+Progress = Callable[[], None]
 
-_BATCH = 8  # samples at a time, which bounds the memory of the specification
+_EDGES = ("low", "high", "zero", "alternating")
 _SEED = 20
 
 
 @dataclass(frozen=True)
 class Difference:
-    """What one batch of answers has against the expected ones."""
+    """How far answers are from the expected ones."""
 
     values: int = 0
     differing_values: int = 0
@@ -43,7 +44,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class VerificationReport:
-    """Counts over all samples; the library is right when no bit differs."""
+    """Counts over all vectors; the library is right when no bit differs."""
 
     samples: int
     compared_values: int
@@ -57,24 +58,23 @@ class VerificationReport:
 
 
 @dataclass(frozen=True)
-class Batch:
-    """Samples of one kind, and the stored answers where there are any."""
+class Case:
+    """One vector, and the stored answer where there is one."""
 
     kind: str
     inputs: Arrays
     stored: Arrays | None = None
 
 
-def difference(ours: Array, expected: Array) -> Difference:
-    """Compare two arrays bit for bit; a wrong shape or type is an error, not a difference."""
+def difference(ours: NDArray[Any], expected: NDArray[Any]) -> Difference:
+    """Compare two arrays of one shape and type bit for bit; ValueError where these differ."""
     if ours.shape != expected.shape or ours.dtype != expected.dtype:
-        raise CompileError(
+        raise ValueError(
             f"expected {expected.dtype}{list(expected.shape)}, got {ours.dtype}{list(ours.shape)}"
         )
-    a = np.ascontiguousarray(ours).reshape(-1)
-    b = np.ascontiguousarray(expected).reshape(-1)
-    bits = int(np.unpackbits(a.view(np.uint8) ^ b.view(np.uint8)).sum())
-    return Difference(a.size, int(np.count_nonzero(a != b)), bits)
+    a, b = np.ascontiguousarray(ours).reshape(-1), np.ascontiguousarray(expected).reshape(-1)
+    bits = np.unpackbits(a.view(np.uint8) ^ b.view(np.uint8))
+    return Difference(a.size, int(np.count_nonzero(a != b)), int(np.count_nonzero(bits)))
 
 
 def verify_directory(
@@ -82,105 +82,65 @@ def verify_directory(
 ) -> VerificationReport:
     """Run the library of `directory` against its specification, on `samples` random vectors too."""
     net = load(directory)
-    stored_inputs, stored_outputs = load_vectors(net, Path(directory))
-    batches = [
-        *_split(Batch("stored vector", stored_inputs, stored_outputs)),
-        *_split(Batch("edge vector", edge_vectors(net.inputs, stored_inputs))),
-        *random_batches(stored_inputs, samples),
-    ]
     total, count, first = Difference(), 0, None
-    for batch in batches:
-        found = _compare(net, batch)
+    for case in [*stored_cases(net, directory), *edge_cases(net), *random_cases(net, samples)]:
+        found = _compare(net, case)
         if found.differing_bits and first is None:
-            first = f"{batch.kind}: {found.differing_values} of {found.values} values differ"
-        total += found
-        count += len(batch.inputs[0])
+            first = f"{case.kind}: {found.differing_values} of {found.values} values differ"
+        total, count = total + found, count + 1
         if progress is not None:
-            progress(len(batch.inputs[0]))
+            progress()
     return VerificationReport(
         count, total.values, total.differing_values, total.differing_bits, first
     )
 
 
-def _compare(net: CompiledNetwork, batch: Batch) -> Difference:
-    ours = as_tuple(net.run_integer(as_argument(batch.inputs)))
-    meaning = as_tuple(net.specification_integer(as_argument(batch.inputs)))
+def _compare(net: CompiledNetwork, case: Case) -> Difference:
+    ours: Arrays = net.run_integer(case.inputs)
+    expected: Arrays = net.specification_integer(case.inputs)
     total = Difference()
-    for expected in (meaning, batch.stored):
-        if expected is not None:
-            for a, b in zip(ours, expected, strict=True):
-                total += difference(a, b)
+    for answer in (expected, case.stored):
+        if answer is not None:
+            total = sum((difference(ours[n], a) for n, a in answer.items()), total)
     return total
 
 
-def load_vectors(net: CompiledNetwork, directory: Path) -> tuple[Arrays, Arrays]:
-    """The stored inputs and outputs, each with a leading sample axis."""
+def stored_cases(net: CompiledNetwork, directory: Path) -> list[Case]:
+    """The vectors that were saved with the library; ModelError where they do not belong to it."""
     path = directory / f"{net.name}.vectors.npz"
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            inputs = tuple(stored[f"input_{i}"] for i in range(len(net.inputs)))
-            outputs = tuple(stored[f"output_{i}"] for i in range(len(net.outputs)))
+        with np.load(path, allow_pickle=False) as file:
+            inputs = [file[f"input_{k}"] for k in range(len(net.inputs))]
+            outputs = [file[f"output_{k}"] for k in range(len(net.outputs))]
+        return [
+            Case(f"stored vector {i}", _named(net.inputs, row), _named(net.outputs, answer))
+            for i, (row, answer) in enumerate(
+                zip(zip(*inputs, strict=True), zip(*outputs, strict=True), strict=True)
+            )
+        ]
     except (KeyError, ValueError) as error:
-        raise CompileError(f"{path} does not hold this network's vectors: {error}") from error
-    return inputs, outputs
+        raise ModelError(f"{path} does not hold vectors of {net.name}: {error}") from error
 
 
-def edge_vectors(infos: Sequence[TensorInfo], like: Arrays) -> Arrays:
-    """All-lowest, all-highest, all zero point, and three patterns of alternating extremes."""
-    return tuple(_edges(info, x) for info, x in zip(infos, like, strict=True))
+def _named(infos: tuple[TensorInfo, ...], arrays: tuple[NDArray[Any], ...]) -> Arrays:
+    return {info.name: array for info, array in zip(infos, arrays, strict=True)}
 
 
-def _edges(info: TensorInfo, like: Array) -> Array:
-    limits = np.iinfo(like.dtype)
-    shape = like.shape[1:]
-    index = np.arange(int(np.prod(shape))).reshape(shape)
-    rows = sum(np.indices(shape)) if shape else index
-    patterns = [
-        np.full(shape, limits.min),
-        np.full(shape, limits.max),
-        np.full(shape, info.zero_point),
-        np.where(index % 2 == 0, limits.min, limits.max),
-        np.where(index % 2 == 0, limits.max, limits.min),
-        np.where(np.asarray(rows) % 2 == 0, limits.min, limits.max),
+def edge_cases(net: CompiledNetwork) -> list[Case]:
+    """Every input at its lowest, its highest, its zero point, and alternating between extremes."""
+    return [
+        Case(f"edge vector {kind}", {i.name: edge_inputs(i, kind) for i in net.inputs})
+        for kind in _EDGES
     ]
-    return np.stack(patterns).astype(like.dtype)
 
 
-def random_batches(like: Arrays, samples: int) -> Iterator[Batch]:
-    """Uniform values and, each second batch, extremes only; the same on each run."""
-    rng = np.random.default_rng(_SEED)
-    for number, start in enumerate(range(0, samples, _BATCH)):
-        count = min(_BATCH, samples - start)
-        draw = _uniform if number % 2 == 0 else _extremes
-        yield Batch("random vector", tuple(draw(rng, x, count) for x in like))
+def random_cases(net: CompiledNetwork, count: int) -> Iterator[Case]:
+    """Uniform values and, each second time, extremes only; the same on each run."""
+    random = np.random.default_rng(_SEED)
+    for i in range(count):
+        draw = random_inputs if i % 2 == 0 else _extremes
+        yield Case(f"random vector {i}", {info.name: draw(info, random) for info in net.inputs})
 
 
-def _uniform(rng: np.random.Generator, like: Array, count: int) -> Array:
-    limits = np.iinfo(like.dtype)
-    values = rng.integers(limits.min, limits.max, (count, *like.shape[1:]), endpoint=True)
-    return values.astype(like.dtype)
-
-
-def _extremes(rng: np.random.Generator, like: Array, count: int) -> Array:
-    limits = np.iinfo(like.dtype)
-    high = rng.random((count, *like.shape[1:])) < 0.5
-    return np.where(high, limits.max, limits.min).astype(like.dtype)
-
-
-def _split(batch: Batch) -> Iterator[Batch]:
-    for start in range(0, len(batch.inputs[0]), _BATCH):
-        part = slice(start, start + _BATCH)
-        stored = None if batch.stored is None else tuple(y[part] for y in batch.stored)
-        yield Batch(batch.kind, tuple(x[part] for x in batch.inputs), stored)
-
-
-def as_argument(arrays: Arrays) -> Any:
-    """What a network takes: the array where there is one, else a tuple in the model's order."""
-    return arrays[0] if len(arrays) == 1 else arrays
-
-
-def as_tuple(answer: Any) -> Arrays:
-    """What a network gives, as a tuple in the model's order."""
-    if isinstance(answer, dict):
-        return tuple(answer.values())
-    return answer if isinstance(answer, tuple) else (answer,)
+def _extremes(info: TensorInfo, random: np.random.Generator) -> NDArray[np.int8]:
+    return np.where(random.random(info.shape) < 0.5, np.int8(-128), np.int8(127)).astype(np.int8)

@@ -32,7 +32,8 @@ class Artifact:
 class Target(Protocol):
     """Turns an integer graph into an artifact; raises TargetError."""
 
-    name: str
+    @property
+    def name(self) -> str: ...
 
     def emit(self, graph: Graph, name: str) -> Artifact:
         """`name` is a C identifier: the prefix of every symbol."""

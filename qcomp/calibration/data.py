@@ -94,8 +94,8 @@ def _runs(source: Source, inputs: Inputs) -> Iterator[dict[str, Array]]:
 def expected_runs(source: Source, inputs: Inputs) -> int | None:
     """How many runs there will be if one item makes one run; None where the source does not say."""
     if isinstance(source, str | os.PathLike):
-        path = Path(source)
-        return len(_files(path)) if path.is_dir() else None
+        files = _files(Path(source))
+        return None if files is None else len(files)
     if _is_array(source):
         return _run_count(np.asarray(source).shape, next(iter(inputs.values()))) or None
     return len(source) if isinstance(source, Sequence) else None
@@ -104,13 +104,19 @@ def expected_runs(source: Source, inputs: Inputs) -> int | None:
 # ------------------------------------------------------------------------- files
 
 
-def _files(directory: Path) -> list[Path]:
-    return sorted(p for p in directory.iterdir() if p.suffix in _SUFFIXES and p.is_file())
+def _files(path: Path) -> list[Path] | None:
+    """The data files of a directory by name; None if the path is not a directory."""
+    try:
+        if not path.is_dir():
+            return None
+        return sorted(p for p in path.iterdir() if p.suffix in _SUFFIXES and p.is_file())
+    except OSError as error:
+        raise CalibrationError(f"{path}: can't be read: {error}") from error
 
 
 def _from_path(path: Path, inputs: Inputs) -> Iterator[dict[str, Array]]:
-    if path.is_dir():
-        files = _files(path)
+    files = _files(path)
+    if files is not None:
         if not files:
             raise CalibrationError(f"{path}: no .npy or .npz file in it")
         for file in files:

@@ -1,0 +1,5 @@
+"""The command line: `qcomp inspect | compile | verify | bench | run`."""
+
+from qcomp.cli.app import main
+
+__all__ = ["main"]

@@ -36,7 +36,7 @@ class Graph:
     name: str
     inputs: dict[str, TensorId] = field(default_factory=dict)
     outputs: dict[str, TensorId] = field(default_factory=dict)
-    _nx: Any = field(default_factory=nx.DiGraph, repr=False)
+    _nx: Any = field(default_factory=lambda: nx.DiGraph(), repr=False)
     _serial: int = 0
 
     # ------------------------------------------------------------------ reading
@@ -99,9 +99,10 @@ class Graph:
         nodes = [n for n in self._nx.nodes.values() if "tensor" in n]
         return [n["tensor"] for n in sorted(nodes, key=lambda n: n["serial"])]
 
-    def view(self) -> nx.DiGraph:
+    def view(self) -> nx.DiGraph[str]:
         """A read-only view for analyses with networkx."""
-        return nx.freeze(self._nx.copy(as_view=True))
+        frozen: nx.DiGraph[str] = nx.freeze(self._nx.copy(as_view=True))
+        return frozen
 
     def fresh_id(self, hint: str) -> TensorId:
         """An id that is not taken, from a readable hint."""

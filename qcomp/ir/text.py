@@ -77,7 +77,9 @@ def _quoted(name: str) -> str:
 def format_op(graph: Graph, op: Op) -> str:
     """One line: `%y = conv2d(%x, %w, %b) {stride=(1, 1)} : f32[1,4,4,8]`."""
     operands = ", ".join(f"%{t}" for t in op.inputs)
-    fields = ", ".join(f"{f.name}={format_value(getattr(op, f.name))}" for f in attributes(type(op)))
+    fields = ", ".join(
+        f"{f.name}={format_value(getattr(op, f.name))}" for f in attributes(type(op))
+    )
     braces = f" {{{fields}}}" if fields else ""
     result = _format_tensor(graph.tensor(op.output)) if op.output in graph else "?"
     return f"%{op.output} = {op.mnemonic}({operands}){braces} : {result}"
@@ -120,7 +122,9 @@ def format_value(value: object) -> str:
 # ----------------------------------------------------------------------- parsing
 
 _HEADER = re.compile(r"graph @(?P<name>\S+?)\((?P<inputs>.*)\) \{$")
-_INPUT = re.compile(r'(?:(?P<name>"(?:[^"\\]|\\.)*"|[^\s"%=,]+)=)?%(?P<id>[^\s:]+): (?P<type>[^%"]+?)(?:, (?=[%"A-Za-z_])|$)')
+_INPUT = re.compile(
+    r'(?:(?P<name>"(?:[^"\\]|\\.)*"|[^\s"%=,]+)=)?%(?P<id>[^\s:]+): (?P<type>[^%"]+?)(?:, (?=[%"A-Za-z_])|$)'
+)
 _CONSTANT = re.compile(r"%(?P<id>\S+) = constant : (?P<type>.+)$")
 _OP = re.compile(
     r"%(?P<id>\S+) = (?P<mnemonic>\w+)\((?P<operands>[^()]*)\)(?: \{(?P<fields>.*)\})? : (?P<type>.+)$"

@@ -28,7 +28,9 @@ def verify(graph: Graph, form: Form) -> None:
             problems += [f"{format_op(graph, op)}\n  {p}" for p in _op_problems(graph, op, form)]
         problems += _form_problems(graph, form)
     if problems:
-        raise VerifyError(f"graph @{graph.name} is not in form {form.value}:\n" + "\n".join(problems))
+        raise VerifyError(
+            f"graph @{graph.name} is not in form {form.value}:\n" + "\n".join(problems)
+        )
 
 
 def _structure(graph: Graph) -> list[str]:

@@ -22,12 +22,19 @@ _ACC_BUDGET = _ACC_LIMIT - 2.0**30
 def weight_scales(weight: NDArray[np.floating], *, per_channel: bool) -> F64:
     """max|w| / 127 along axis 0, or over all; f64 [C] or [1]. A dead channel has scale 0."""
     flat = np.abs(weight.astype(np.float64)).reshape(len(weight), -1)
-    peaks = flat.max(axis=1, initial=0.0)
-    return peaks / WEIGHT_MAX if per_channel else peaks.max(initial=0.0, keepdims=True) / WEIGHT_MAX
+    peaks: F64 = flat.max(axis=1, initial=0.0)
+    if not per_channel:
+        peaks = peaks.max(initial=0.0, keepdims=True)
+    scales: F64 = peaks / WEIGHT_MAX
+    return scales
 
 
 def certified_scales(
-    scales: F64, weight: NDArray[np.floating], bias: NDArray[np.floating], x_scale: float, y_scale: float
+    scales: F64,
+    weight: NDArray[np.floating],
+    bias: NDArray[np.floating],
+    x_scale: float,
+    y_scale: float,
 ) -> F64:
     """Scales raised where the accumulator or the bias of a channel would not fit an int32.
 
@@ -46,7 +53,8 @@ def certified_scales(
         lowest = lowest.max(keepdims=True)
     dead = scales == 0.0
     raised = np.maximum(scales, lowest)
-    return np.where(dead, np.maximum(lowest, math.ldexp(y_scale / x_scale, -8)), raised)
+    result: F64 = np.where(dead, np.maximum(lowest, math.ldexp(y_scale / x_scale, -8)), raised)
+    return result
 
 
 def snapped_scales(scales: F64, x_scale: float, y_scale: float) -> F64:

@@ -84,8 +84,14 @@ def header(graph: Graph, name: str, arena_bytes: int, weights_bytes: int) -> str
             type = graph.type(t)
             lines.append(f"#define {upper}_{kind}{i}_SIZE {type.size} /* {list(type.shape)} */")
             lines.append(f"#define {upper}_{kind}{i}_BYTES {type.bytes}")
-    arguments = [f"const {_C_TYPES[graph.type(t).dtype]} *input{_suffix(i, inputs)}" for i, t in enumerate(inputs)]
-    arguments += [f"{_C_TYPES[graph.type(t).dtype]} *output{_suffix(i, outputs)}" for i, t in enumerate(outputs)]
+    arguments = [
+        f"const {_C_TYPES[graph.type(t).dtype]} *input{_suffix(i, inputs)}"
+        for i, t in enumerate(inputs)
+    ]
+    arguments += [
+        f"{_C_TYPES[graph.type(t).dtype]} *output{_suffix(i, outputs)}"
+        for i, t in enumerate(outputs)
+    ]
     lines += [
         "",
         f"extern const qcomp_tensor {name}_inputs[{len(inputs)}];",

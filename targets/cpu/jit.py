@@ -24,7 +24,10 @@ class EntryPoint:
         self._keep = keep
 
     def __call__(
-        self, inputs: Sequence[NDArray[Any]], outputs: Sequence[NDArray[Any]], arena: NDArray[np.uint8]
+        self,
+        inputs: Sequence[NDArray[Any]],
+        outputs: Sequence[NDArray[Any]],
+        arena: NDArray[np.uint8],
     ) -> None:
         """Arrays must be contiguous, of the model's shapes and types; the arena 64-byte aligned."""
         status = self._run(*(a.ctypes.data for a in (*inputs, *outputs, arena)))
@@ -43,10 +46,7 @@ def load_object(code: bytes, name: str, arguments: int) -> EntryPoint:
     llvm.initialize_native_asmprinter()
     lljit = llvm.create_lljit_compiler()
     library = (
-        llvm.JITLibraryBuilder()
-        .add_object_img(code)
-        .export_symbol(f"{name}_run")
-        .link(lljit, name)
+        llvm.JITLibraryBuilder().add_object_img(code).export_symbol(f"{name}_run").link(lljit, name)
     )
     return EntryPoint(library[f"{name}_run"], arguments, (lljit, library))
 

@@ -57,9 +57,7 @@ def add_entry_point(program: Program, name: str) -> None:
     type = ir.FunctionType(I32, [PTR] * (inputs + outputs + 1))
     run = ir.Function(module, type, f"{name}_run")
     run.attributes.add("nounwind")
-    data = _bytes_global(
-        module, f"{name}_data", program.data.bytes(), exported=False, align=ALIGN
-    )
+    data = _bytes_global(module, f"{name}_data", program.data.bytes(), exported=False, align=ALIGN)
     b = ir.IRBuilder(run.append_basic_block("entry"))
     bad, good = run.append_basic_block("bad_arena"), run.append_basic_block("good")
     arena = run.args[-1]

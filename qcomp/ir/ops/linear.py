@@ -60,9 +60,7 @@ class Conv2d(Op):
     def result_type(self, *inputs: TensorType) -> TensorType:
         x, weight, bias = inputs
         expect_float(*inputs)
-        shape = convolution_shape(
-            x, weight, self.stride, self.padding, self.dilation, self.groups
-        )
+        shape = convolution_shape(x, weight, self.stride, self.padding, self.dilation, self.groups)
         expect(bias.shape == (weight.shape[0],), f"bias {bias} for {weight.shape[0]} channels")
         return x.with_shape(shape)
 

@@ -152,7 +152,8 @@ class Gather(Movement):
     def result_type(self, *inputs: TensorType) -> TensorType:
         x, indices = inputs
         expect(
-            indices.rank == 1 and indices.dtype is DType.I64, f"indices must be i64[M], not {indices}"
+            indices.rank == 1 and indices.dtype is DType.I64,
+            f"indices must be i64[M], not {indices}",
         )
         expect(0 <= self.axis < x.rank, f"axis {self.axis} outside rank {x.rank}")
         shape = list(x.shape)

@@ -42,9 +42,7 @@ class MaxPool2d(Op):
 
     def result_type(self, *inputs: TensorType) -> TensorType:
         (x,) = inputs
-        return x.with_shape(
-            pool_shape(x, self.kernel, self.stride, self.padding, self.dilation)
-        )
+        return x.with_shape(pool_shape(x, self.kernel, self.stride, self.padding, self.dilation))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,9 +61,7 @@ class AveragePool2d(Op):
     def result_type(self, *inputs: TensorType) -> TensorType:
         (x,) = inputs
         expect_float(x)
-        return x.with_shape(
-            pool_shape(x, self.kernel, self.stride, self.padding, self.dilation)
-        )
+        return x.with_shape(pool_shape(x, self.kernel, self.stride, self.padding, self.dilation))
 
 
 class Reduction(enum.Enum):

@@ -133,9 +133,7 @@ def repeat(
     return results
 
 
-def loop(
-    b: ir.IRBuilder, count: int, body: Callable[[Value | int], None], name: str = "i"
-) -> None:
+def loop(b: ir.IRBuilder, count: int, body: Callable[[Value | int], None], name: str = "i") -> None:
     """body(index), `count` (static) times, nothing carried."""
 
     def step(index: Value | int, _: Carried) -> Carried:

@@ -51,7 +51,13 @@ def padded_channels(spec: DepthwiseSpec, isa: Isa) -> int:
 
 
 def emit_depthwise(
-    b: ir.IRBuilder, spec: DepthwiseSpec, isa: Isa, src: Value, dst: Value, weights: Value, params: Value
+    b: ir.IRBuilder,
+    spec: DepthwiseSpec,
+    isa: Isa,
+    src: Value,
+    dst: Value,
+    weights: Value,
+    params: Value,
 ) -> None:
     """The whole layer. weights are i8 [tap][channel], params i32 [bias, multiplier, shift][channel]."""
     lanes = isa.lanes

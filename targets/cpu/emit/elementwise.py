@@ -21,7 +21,7 @@ from qcomp.targets.cpu.emit.builder import (
     splat,
     vector,
 )
-from qcomp.targets.cpu.emit.requantize import emit_requantize, emit_saturate
+from qcomp.targets.cpu.emit.requantize import emit_requantize_by, emit_saturate
 
 
 def centred(b: ir.IRBuilder, x: Value, zero_point: int, element: ir.Type = I32) -> Value:
@@ -46,9 +46,7 @@ def add(b: ir.IRBuilder, op: QAdd, a: Value, c: Value) -> Value:
     return _shifted(b, total, op.fraction_bits, op.zero_point, op.qmin, op.qmax)
 
 
-def _shifted(
-    b: ir.IRBuilder, x: Value, shift: int, zero_point: int, qmin: int, qmax: int
-) -> Value:
+def _shifted(b: ir.IRBuilder, x: Value, shift: int, zero_point: int, qmin: int, qmax: int) -> Value:
     """sat(zero_point + ((x + 2^(shift-1)) >> shift))."""
     lanes = x.type.count
     if shift:
@@ -71,9 +69,7 @@ def mul(b: ir.IRBuilder, op: QMul, a: Value, c: Value) -> Value:
     """|product| <= 255^2."""
     lanes = a.type.count
     acc = b.mul(centred(b, a, op.a_zero_point), centred(b, c, op.b_zero_point))
-    return emit_requantize(
-        b, acc, splat(I32, lanes, op.multiplier), splat(I32, lanes, op.shift), op.requantize
-    )
+    return emit_requantize_by(b, acc, op.multiplier, op.shift, op.requantize)
 
 
 def div(b: ir.IRBuilder, op: QDiv, a: Value, c: Value) -> Value:
@@ -125,5 +121,3 @@ def table_lookup(b: ir.IRBuilder, x: Value, table: Value) -> Value:
         slot = at(b, table, b.zext(b.extract_element(x, index), I64))
         result = b.insert_element(result, load(b, slot, I8), index)
     return result
-
-

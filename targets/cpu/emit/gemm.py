@@ -98,18 +98,14 @@ def tiling(spec: GemmSpec, isa: Isa) -> Tiling:
     vectors = -(-spec.channels // isa.lanes)
     widest = min(4 if isa.registers >= 32 else 2, vectors)
     count = -(-vectors // widest)
-    blocks = tuple(
-        vectors // count + (1 if i < vectors % count else 0) for i in range(count)
-    )
+    blocks = tuple(vectors // count + (1 if i < vectors % count else 0) for i in range(count))
     most = max(1, min((isa.registers - 3 - blocks[0]) // blocks[0], 14))
     columns = spec.columns.count
     pixels = -(-columns // -(-columns // most))
     return Tiling(pixels, blocks, isa.lanes)
 
 
-def pack_weights(
-    weight: NDArray[np.int8], spec: GemmSpec, tile: Tiling
-) -> NDArray[np.int8]:
+def pack_weights(weight: NDArray[np.int8], spec: GemmSpec, tile: Tiling) -> NDArray[np.int8]:
     """[N, segments, length] of one group to [block][segment][pair][vector][lane][2], zero-filled."""
     channels, segments, length = weight.shape
     lanes = tile.lanes
@@ -134,7 +130,13 @@ def pack_channels(values: NDArray[np.int32], tile: Tiling) -> NDArray[np.int32]:
 
 
 def emit_gemm(
-    b: ir.IRBuilder, spec: GemmSpec, tile: Tiling, src: Value, dst: Value, weights: Value, params: Value
+    b: ir.IRBuilder,
+    spec: GemmSpec,
+    tile: Tiling,
+    src: Value,
+    dst: Value,
+    weights: Value,
+    params: Value,
 ) -> None:
     """The whole layer. `params` is [group][bias, multiplier, shift][channel] in i32."""
     vectors = sum(tile.blocks)
@@ -191,7 +193,10 @@ def emit_gemm(
 
     def core(size: int, channels: int, src: Value, dst: Value, w: Value, p: Value) -> None:
         i32s = vector(I32, tile.lanes)
-        table = lambda t, v: load(b, at(b, p, t * table_bytes + v * vector_bytes), i32s, 4)  # noqa: E731
+
+        def table(t: int, v: int) -> Value:
+            return load(b, at(b, p, t * table_bytes + v * vector_bytes), i32s, 4)
+
         bias = [table(0, v) for v in range(size)]
         sums = _dot(b, spec, tile, size, bias * tile.pixels, src, w)
         for v in range(size):
@@ -242,9 +247,7 @@ def _dot(
 
         return repeat(b, spec.pairs, sums, pair, "k")
 
-    def nested(
-        level: int, x: Value, w: Value, sums: Sequence[Value]
-    ) -> Sequence[Value]:
+    def nested(level: int, x: Value, w: Value, sums: Sequence[Value]) -> Sequence[Value]:
         if level == len(spec.segments):
             return pairs(x, w, sums)
         count, stride = spec.segments[level]

@@ -99,12 +99,21 @@ def emit_nest(
     def inner(at_: Sequence[Value]) -> None:
         extent = nest.extents[-1] if axes else 1
         steps = [s[-1] if axes else 0 for s in nest.strides]
-        vectorised = extent > 1 and all(
-            s == size or (s == 0 and n < len(steps) - 1)
-            for n, (s, size) in enumerate(zip(steps, nest.sizes, strict=True))
-        ) and not any(axis == axes - 1 for axis, _ in nest.indexed)
+        vectorised = (
+            extent > 1
+            and all(
+                s == size or (s == 0 and n < len(steps) - 1)
+                for n, (s, size) in enumerate(zip(steps, nest.sizes, strict=True))
+            )
+            and not any(axis == axes - 1 for axis, _ in nest.indexed)
+        )
         if not vectorised:
-            loop(b, extent, lambda i: apply(advance(axes - 1, i, at_) if axes else at_, 1, steps), "x")
+            loop(
+                b,
+                extent,
+                lambda i: apply(advance(axes - 1, i, at_) if axes else at_, 1, steps),
+                "x",
+            )
             return
         whole, rest = divmod(extent, width)
 
@@ -134,5 +143,3 @@ def emit_nest(
 def copy_body(b: ir.IRBuilder, values: Sequence[Value], lanes: int) -> Value:
     """The body of a movement."""
     return values[0]
-
-

@@ -6,7 +6,17 @@ from llvmlite import ir
 
 from qcomp.errors import TargetError
 from qcomp.quant.fixed_point import Form, Requantize
-from qcomp.targets.cpu.emit.builder import I8, I16, I32, I64, Value, clamp, splat, vector
+from qcomp.targets.cpu.emit.builder import (
+    I8,
+    I16,
+    I32,
+    I64,
+    Value,
+    broadcast,
+    clamp,
+    splat,
+    vector,
+)
 
 
 def emit_requantize(
@@ -24,9 +34,26 @@ def emit_requantize(
     elif q.form is Form.TFLITE:
         scaled = _tflite(b, acc, multiplier, shift)
     else:
-        raise TargetError(f"the requantize form {q.form.value} needs floats, which targets do not emit")
+        raise TargetError(
+            f"the requantize form {q.form.value} needs floats, which targets do not emit"
+        )
     # |scaled| <= 2^31 - 1 - 128 is guaranteed: NARROW is below 2^15, WIDE and TFLITE are clamped.
     return emit_saturate(b, scaled, q.zero_point, q.qmin, q.qmax, lanes)
+
+
+def emit_requantize_by(
+    b: ir.IRBuilder, acc: Value, multiplier: Value | int, shift: int, q: Requantize
+) -> Value:
+    """<n x i32> to <n x i8> by one multiplier (a constant or a scalar i32) and a constant shift.
+
+    The rounding of NARROW is added here: acc + 2^(shift-1) must fit i32.
+    """
+    lanes = acc.type.count
+    if q.form is Form.NARROW and shift > 0:
+        acc = b.add(acc, splat(I32, lanes, 1 << (shift - 1)))
+    static = isinstance(multiplier, int)
+    multipliers = splat(I32, lanes, multiplier) if static else broadcast(b, multiplier, lanes)
+    return emit_requantize(b, acc, multipliers, splat(I32, lanes, shift), q)
 
 
 def emit_saturate(
@@ -79,9 +106,7 @@ def _tflite(b: ir.IRBuilder, acc: Value, multiplier: Value, shift: Value) -> Val
     )
     nudged = b.add(product, nudge)
     # Division by 2^31 truncates: add 2^31 - 1 to negatives before the arithmetic shift.
-    bias = b.select(
-        b.icmp_signed("<", nudged, zero64), splat(I64, lanes, (1 << 31) - 1), zero64
-    )
+    bias = b.select(b.icmp_signed("<", nudged, zero64), splat(I64, lanes, (1 << 31) - 1), zero64)
     high = b.trunc(b.ashr(b.add(nudged, bias), splat(I64, lanes, 31)), vector(I32, lanes))
     one = splat(I32, lanes, 1)
     mask = b.sub(b.shl(one, right), one)

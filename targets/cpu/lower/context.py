@@ -10,8 +10,12 @@ import numpy as np
 from llvmlite import ir
 from numpy.typing import NDArray
 
+from qcomp.errors import TargetError
 from qcomp.ir.graph import Graph
-from qcomp.ir.tensor import TensorId
+from qcomp.ir.ops import Op, QMatMul, QReduceSum
+from qcomp.ir.tensor import DType, TensorId
+from qcomp.ir.text import format_op
+from qcomp.quant.fixed_point import Form
 from qcomp.targets.cpu.emit.builder import I8, Value, splat
 from qcomp.targets.cpu.emit.nest import Body, Nest, emit_nest, simplified
 from qcomp.targets.cpu.isa import Isa
@@ -129,6 +133,25 @@ class Lowering:
         for y, x, rows, columns in bands:
             if rows and columns:
                 self.fill(place, value, (n, rows, columns, c), y * row + x * pixel)
+
+
+def expect_i8(lowering: Lowering, op: Op) -> None:
+    """The op is typed for any element, its kernel for i8 only."""
+    type = lowering.graph.type(op.inputs[0])
+    if type.dtype is not DType.I8:
+        raise TargetError(
+            f"{format_op(lowering.graph, op)}\n  {op.mnemonic} of {type}; expected i8 elements"
+        )
+
+
+def expect_i32_sums(lowering: Lowering, op: QMatMul | QReduceSum, largest: int) -> None:
+    """`largest` bounds the sums' magnitude; NARROW adds its rounding to them."""
+    if op.requantize.form is Form.NARROW:
+        largest += (1 << op.shift) >> 1
+    if largest >= 2**31:
+        raise TargetError(
+            f"{format_op(lowering.graph, op)}\n  sums may reach {largest}; expected below 2^31"
+        )
 
 
 def _bound(body: Any, pointers: Sequence[Value]) -> Body:

@@ -56,7 +56,7 @@ def lower_graph(graph: Graph, isa: Isa, prefix: str) -> Program:
         raise TargetError(f"{isa.name} can't lower:\n{lines}\nit lowers: {names}")
     module = ir.Module(prefix)
     module.triple = isa.triple
-    attributes = (f'"prefer-vector-width"="{isa.vector_bits}"',)
+    attributes: tuple[str, ...] = (f'"prefer-vector-width"="{isa.vector_bits}"',)
     if isa.vector_bits > 256:
         attributes += (f'"min-legal-vector-width"="{isa.vector_bits}"',)
     ops = graph.ops()

@@ -32,7 +32,8 @@ def folded_bias(
     folded = bias.astype(np.int64) - x_zero_point * sums
     if q.form is Form.NARROW:
         folded += np.where(shift > 0, np.int64(1) << np.maximum(shift.astype(np.int64) - 1, 0), 0)
-    return folded.astype(np.int32)
+    result: NDArray[np.int32] = folded.astype(np.int32)
+    return result
 
 
 def lower_conv2d(lowering: Lowering, op: QConv2d) -> None:
@@ -76,7 +77,9 @@ def _depthwise(lowering: Lowering, op: QConv2d, weight: Array) -> None:
     padded = padded_channels(spec, isa)
     table = np.zeros((kh * kw, padded), np.int8)
     table[:, :channels] = weight.reshape(channels, kh * kw).T
-    bias = folded_bias(weight, graph.data(op.bias), graph.data(op.shift), op.x_zero_point, op.requantize)
+    bias = folded_bias(
+        weight, graph.data(op.bias), graph.data(op.shift), op.x_zero_point, op.requantize
+    )
     params = np.zeros((3, padded), np.int32)
     params[:, :channels] = [bias, graph.data(op.multiplier), graph.data(op.shift)]
 
@@ -151,7 +154,9 @@ def _gemm(
     graph, isa = lowering.graph, lowering.isa
     tile = tiling(spec, isa)
     weights = np.concatenate([pack_weights(group, spec, tile) for group in packed])
-    bias = folded_bias(weight, graph.data(op.bias), graph.data(op.shift), op.x_zero_point, op.requantize)
+    bias = folded_bias(
+        weight, graph.data(op.bias), graph.data(op.shift), op.x_zero_point, op.requantize
+    )
     tables = (bias, graph.data(op.multiplier), graph.data(op.shift))
     params = np.concatenate(
         [

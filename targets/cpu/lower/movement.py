@@ -42,7 +42,9 @@ def copy(
     nest = Nest(extents, (src_strides, dst_strides), (element, element), indexed)
     type = ir.IntType(8 * element)
     width = 4 * lowering.isa.lanes // element
-    lowering.nest("copy", nest, [src, dst], [type, type], copy_body, element, tables=tables, width=width)
+    lowering.nest(
+        "copy", nest, [src, dst], [type, type], copy_body, element, tables=tables, width=width
+    )
 
 
 def copy_tensor(lowering: Lowering, src: Place, dst: Place) -> None:

@@ -6,7 +6,16 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from qcomp.ir import ops
-from qcomp.targets.cpu.lower import elementwise, linear, movement, reduction
+from qcomp.targets.cpu.lower import (
+    elementwise,
+    linear,
+    matmul,
+    movement,
+    pooling,
+    reduction,
+    resize,
+    softmax,
+)
 from qcomp.targets.cpu.lower.context import Lowering
 
 LowerOp = Callable[[Lowering, Any], None]
@@ -14,7 +23,7 @@ LowerOp = Callable[[Lowering, Any], None]
 LOWERINGS: Mapping[type[ops.Op], LowerOp] = {
     ops.QConv2d: linear.lower_conv2d,
     ops.QDense: linear.lower_dense,
-    ops.QMatMul: reduction.lower_matmul,
+    ops.QMatMul: matmul.lower_matmul,
     ops.QAdd: elementwise.lower_binary,
     ops.QAddWide: elementwise.lower_binary,
     ops.QMul: elementwise.lower_binary,
@@ -34,12 +43,12 @@ LOWERINGS: Mapping[type[ops.Op], LowerOp] = {
     ops.DepthToSpace: movement.lower_depth_to_space,
     ops.SpaceToDepth: movement.lower_space_to_depth,
     ops.ZeroStuff: movement.lower_zero_stuff,
-    ops.Resize2d: reduction.lower_resize2d,
-    ops.MaxPool2d: reduction.lower_max_pool2d,
-    ops.QAveragePool2d: reduction.lower_average_pool2d,
+    ops.Resize2d: resize.lower_resize2d,
+    ops.MaxPool2d: pooling.lower_max_pool2d,
+    ops.QAveragePool2d: pooling.lower_average_pool2d,
     ops.QReduceSum: reduction.lower_reduce_sum,
     ops.QReduceExtreme: reduction.lower_reduce_extreme,
-    ops.QSoftmax: reduction.lower_softmax,
-    ops.QLogSoftmax: reduction.lower_log_softmax,
+    ops.QSoftmax: softmax.lower_softmax,
+    ops.QLogSoftmax: softmax.lower_log_softmax,
     ops.ArgMax: reduction.lower_argmax,
 }

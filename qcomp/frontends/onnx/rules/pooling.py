@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from qcomp.frontends.onnx.context import Node
 from qcomp.frontends.onnx.layout import channels_first, channels_last, require_spatial
-from qcomp.frontends.onnx.windows import Axis, Window, axes, window
+from qcomp.frontends.onnx.windows import Axis, Window, auto_pad, axes, window
 from qcomp.ir.ops import AveragePool2d, MaxPool2d, Pad, Reduce, Reduction, Transpose
 from qcomp.ir.tensor import TensorId
 
@@ -61,7 +61,15 @@ def average_pool(node: Node) -> None:
 
 
 def _axes(node: Node) -> list[Axis]:
-    return axes(node, require_spatial(node), node.integers("kernel_shape"))
+    along = axes(node, require_spatial(node), node.integers("kernel_shape"))
+    if auto_pad(node).startswith("SAME"):
+        node.require(
+            all(a.dilation == 1 and a.stride <= a.kernel + 1 for a in along),
+            "auto_pad with dilations, or with strides beyond the kernel, where ONNX and onnxruntime "
+            "differ",
+            "explicit pads",
+        )
+    return along
 
 
 def _require_no_empty_window(node: Node, along: list[Axis]) -> None:

@@ -122,7 +122,7 @@ def _pads(
 ) -> list[Pair]:
     """ONNX's pads: given, or such that the result has `output_shape` or size * stride.
 
-    onnxruntime puts an odd pad before for SAME_LOWER only where the size is not given.
+    An odd pad goes after for SAME_UPPER, else before; what lacks is appended after.
     """
     count = len(sizes)
     mode = auto_pad(node)
@@ -135,9 +135,14 @@ def _pads(
     for i in range(count):
         full = stride[i] * (sizes[i] - 1) + extra[i] + (kernel[i] - 1) * dilation[i] + 1
         total = full - target[i]
+        node.require(
+            total >= 0 or bool(wanted),
+            f"auto_pad={mode} with kernels smaller than the stride",
+            "explicit pads or output_shape",
+        )
         if total < 0:
             pads.append((0, total))
             continue
         small, large = total // 2, total - total // 2
-        pads.append((small, large) if mode != "SAME_LOWER" else (large, small))
+        pads.append((small, large) if mode == "SAME_UPPER" else (large, small))
     return pads

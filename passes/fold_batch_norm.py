@@ -1,0 +1,218 @@
+"""Fold batch normalisation, and per-channel constants, into convolutions and dense layers.
+
+    y = conv(x, W) + b;   bn = gamma * (y - mean) / sqrt(var + eps) + beta = k * y + c
+After a linear op, per output channel o:     conv(x, k[o] * W[o]) + (k[o] * b[o] + c[o]).
+Before a linear op, per input channel i:     conv(k * x + c, W) + b
+                                           = conv(x, W[:, i] * k[i]) + (b + sum(W[:, i] * c[i]));
+exact where the convolution pads nothing (padding is zeros of k * x + c, not of x) or where c is 0.
+Elsewhere k * x + c becomes a depthwise 1x1 convolution. Grouped and depthwise convolutions are the
+same algebra; transposed ones are Conv2d here.
+
+Ioffe and Szegedy, "Batch Normalization", ICML 2015, algorithm 2; Jacob et al., CVPR 2018, 3.2.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qcomp.ir.form import Form
+from qcomp.ir.graph import Graph
+from qcomp.ir.ops import BatchNorm, Conv2d, Dense, Op, Reshape, Unary
+from qcomp.ir.tensor import TensorId
+from qcomp.passes.base import PassLog
+from qcomp.passes.channel_affine import ChannelAffine, channel_affine
+from qcomp.passes.own_constants import fits_float32, own_constant
+
+F64 = NDArray[np.float64]
+Linear = Conv2d | Dense
+
+
+@dataclass(frozen=True)
+class FoldBatchNorm:
+    """First into the linear op before, then into the one behind; what is left becomes depthwise."""
+
+    name: ClassVar[str] = "fold-batch-norm"
+    needs: ClassVar[Form] = Form.FLOAT
+    gives: ClassVar[Form] = Form.FLOAT
+
+    def run(self, graph: Graph, log: PassLog) -> None:
+        for op in graph.ops():
+            if (affine := channel_affine(graph, op)) and _why_not_back(graph, affine) is None:
+                _fold_back(graph, op, affine, log)
+        for op in reversed(graph.ops()):
+            if (affine := channel_affine(graph, op)) and _why_not_ahead(graph, op, affine) is None:
+                _fold_ahead(graph, op, affine, log)
+        for op in graph.ops():
+            if affine := channel_affine(graph, op):
+                _settle(graph, op, affine, log)
+
+
+def _settle(graph: Graph, op: Op, affine: ChannelAffine, log: PassLog) -> None:
+    """An op that was not folded: into the convolution that its predecessor became, or a new one."""
+    back = _why_not_back(graph, affine)
+    if back is None:
+        _fold_back(graph, op, affine, log)
+        return
+    reason = f"{back}; {_why_not_ahead(graph, op, affine)}"
+    if not fits_float32(affine.scale, affine.shift):
+        log.skipped(op.id, back)
+    elif isinstance(op, Unary) or (affine.is_uniform and not isinstance(op, BatchNorm)):
+        log.skipped(op.id, f"{reason}; one value in all channels needs no convolution")
+    else:
+        _make_depthwise(graph, op, affine)
+        log.did(f"{op.id} into a depthwise 1x1 convolution: {reason}")
+
+
+# ------------------------------------------------------- into the linear op before
+
+
+def _why_not_back(graph: Graph, affine: ChannelAffine) -> str | None:
+    """The reason this can't go into the linear op that feeds it, or None."""
+    if not fits_float32(affine.scale, affine.shift):
+        return "the scale or shift of a channel is not finite in float32"
+    if (linear := _linear_above(graph, affine.x)) is None:
+        return f"%{affine.x} does not come from a convolution or dense layer"
+    for t in (*_reshapes_above(graph, affine.x), linear.output):
+        if graph.sole_consumer(t) is None:
+            return f"%{t} has other users"
+    if not linear.clamp.is_none:
+        return f"a clamp stands behind %{linear.id}"
+    if not fits_float32(*_scaled_outputs(graph, linear, affine)):
+        return f"the folded weights of %{linear.id} are not finite in float32"
+    return None
+
+
+def _reshapes_above(graph: Graph, id: TensorId) -> list[TensorId]:
+    """Results of the reshapes that end in `id` and keep the channel axis."""
+    found = []
+    while isinstance(op := graph.producer(id), Reshape):
+        if graph.type(op.x).shape[-1:] != op.shape[-1:]:
+            break
+        found.append(id)
+        id = op.x
+    return found
+
+
+def _linear_above(graph: Graph, id: TensorId) -> Linear | None:
+    reshapes = _reshapes_above(graph, id)
+    op = graph.producer(graph.op(reshapes[-1]).inputs[0] if reshapes else id)
+    return op if isinstance(op, Linear) else None
+
+
+def _scaled_outputs(graph: Graph, linear: Linear, affine: ChannelAffine) -> tuple[F64, F64]:
+    weight = graph.data(linear.weight).astype(np.float64)
+    bias = graph.data(linear.bias).astype(np.float64)
+    scale = affine.scale.reshape(-1, *(1,) * (weight.ndim - 1))
+    return scale * weight, affine.scale * bias + affine.shift
+
+
+def _fold_back(graph: Graph, op: Op, affine: ChannelAffine, log: PassLog) -> None:
+    """The linear op takes over the id of `op`, or the last reshape between them does."""
+    linear = _linear_above(graph, affine.x)
+    assert linear is not None
+    folded = _with_numbers(graph, linear, *_scaled_outputs(graph, linear, affine))
+    folded = replace(folded, clamp=affine.clamp)
+    normal = affine.statistics(graph.tensor(linear.output).normal)
+    last = graph.producer(affine.x)
+    if isinstance(last, Reshape):
+        graph.replace_op(folded, normal=normal)
+        graph.replace_op(replace(last, output=op.id), normal=normal)
+    else:
+        graph.replace_op(replace(folded, output=op.id), normal=normal)
+    graph.erase(affine.x)
+    log.did(f"{op.id} into {linear.id}")
+
+
+def _with_numbers(graph: Graph, linear: Linear, weight: F64, bias: F64) -> Linear:
+    return replace(
+        linear,
+        inputs=(
+            linear.x,
+            own_constant(graph, linear, linear.weight, weight),
+            own_constant(graph, linear, linear.bias, bias),
+        ),
+    )
+
+
+# ------------------------------------------------------- into the linear op behind
+
+
+def _why_not_ahead(graph: Graph, op: Op, affine: ChannelAffine) -> str | None:
+    """The reason this can't go into the linear op that reads it, or None."""
+    if not fits_float32(affine.scale, affine.shift):
+        return "the scale or shift of a channel is not finite in float32"
+    linear = graph.sole_consumer(op.output)
+    if linear is None:
+        return f"%{op.output} is not read by one op alone"
+    if not isinstance(linear, Linear):
+        return f"its reader %{linear.id} is no convolution or dense layer"
+    if not affine.clamp.is_none:
+        return f"a clamp stands between it and %{linear.id}"
+    if isinstance(linear, Conv2d) and any(linear.padding) and affine.shift.any():
+        return f"%{linear.id} pads with zeros and the shift is not zero"
+    if not fits_float32(*_scaled_inputs(graph, linear, affine)):
+        return f"the folded weights of %{linear.id} are not finite in float32"
+    return None
+
+
+def _scaled_inputs(graph: Graph, linear: Linear, affine: ChannelAffine) -> tuple[F64, F64]:
+    weight = graph.data(linear.weight).astype(np.float64)
+    bias = graph.data(linear.bias).astype(np.float64)
+    groups = linear.groups if isinstance(linear, Conv2d) else 1
+    shape = (weight.shape[0], *(1,) * (weight.ndim - 2), weight.shape[-1])
+    scale, shift = (
+        np.repeat(v.reshape(groups, -1), weight.shape[0] // groups, axis=0).reshape(shape)
+        for v in (affine.scale, affine.shift)
+    )
+    added: F64 = np.sum(weight * shift, axis=tuple(range(1, weight.ndim)))
+    return scale * weight, bias + added
+
+
+def _fold_ahead(graph: Graph, op: Op, affine: ChannelAffine, log: PassLog) -> None:
+    linear = graph.sole_consumer(op.output)
+    assert isinstance(linear, Linear)
+    numbers = _scaled_inputs(graph, linear, affine)
+    graph.replace_op(_with_numbers(graph, linear, *numbers).with_input(0, affine.x))
+    graph.erase(op.output)
+    log.did(f"{op.id} into {linear.id} behind it")
+
+
+# ------------------------------------------------------- into a convolution of its own
+
+
+def _make_depthwise(graph: Graph, op: Op, affine: ChannelAffine) -> None:
+    """Values of another rank than 4 are seen as pixels for the convolution; a reshape is free."""
+    shape = graph.type(affine.x).shape
+    batch, channels = (shape[0] if len(shape) > 1 else 1), shape[-1]
+    x, output = affine.x, op.id
+    if len(shape) != 4:
+        x = graph.add_op(
+            Reshape(
+                inputs=(x,),
+                output=graph.fresh_id(f"{op.id}.pixels"),
+                shape=(batch, 1, graph.type(x).size // (batch * channels), channels),
+            )
+        )
+        output = graph.fresh_id(f"{op.id}.scaled")
+    weight = affine.scale.astype(np.float32).reshape(channels, 1, 1, 1)
+    conv = Conv2d(
+        inputs=(
+            x,
+            graph.add_constant(f"{op.id}.weight", weight),
+            graph.add_constant(f"{op.id}.bias", affine.shift.astype(np.float32)),
+        ),
+        output=output,
+        groups=channels,
+        clamp=affine.clamp,
+    )
+    normal = affine.statistics(graph.tensor(affine.x).normal)
+    if output == op.id:
+        graph.replace_op(conv, normal=normal)
+        return
+    graph.add_op(conv)
+    graph.update_tensor(replace(graph.tensor(output), normal=normal))
+    graph.replace_op(Reshape(inputs=(output,), output=op.id, shape=shape), normal=normal)

@@ -1,0 +1,139 @@
+"""Put quantize and dequantize around every float op.
+
+Each f32 activation `%t` becomes `%t.q = quantize(%t)`, `%t.dq = dequantize(%t.q)`, and its readers read
+`%t.dq`. Weights, biases and constant operands go through `fake_quant_constant`: weights symmetric in
+[-127, 127] per output channel (or per tensor), biases int32 at scale_x * scale_w.
+
+Scales come from the ranges; tensors that integers are copied between share one (same_scale.py). A
+weight scale is raised where a channel's bias or accumulator would not fit int32
+(qcomp.quant.weights.certified_scales).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from qcomp.errors import PassError
+from qcomp.ir.form import Form
+from qcomp.ir.graph import Graph
+from qcomp.ir.ops import (
+    BatchNorm,
+    Binary,
+    Conv2d,
+    Dense,
+    Dequantize,
+    FakeQuantConstant,
+    Maximum,
+    Minimum,
+    Op,
+    Quantize,
+)
+from qcomp.ir.tensor import Tensor, TensorId
+from qcomp.ir.text import format_op
+from qcomp.passes.base import PassLog
+from qcomp.passes.same_scale import Assignment, assign_qparams, copies_integers
+from qcomp.quant.qparams import QParams
+from qcomp.quant.weights import BIAS_MAX, WEIGHT_MAX, certified_scales, weight_scales
+
+
+@dataclass(frozen=True)
+class InsertQuantize:
+    """`per_channel` weights; activations in [qmin, qmax], affine unless `symmetric_activations`."""
+
+    name: ClassVar[str] = "insert-quantize"
+    needs: ClassVar[Form] = Form.ANNOTATED
+    gives: ClassVar[Form] = Form.QDQ
+
+    per_channel: bool = True
+    symmetric_activations: bool = False
+
+    def run(self, graph: Graph, log: PassLog) -> None:
+        ops = graph.ops()
+        if any(isinstance(op, Quantize) for op in ops):
+            log.skipped(graph.name, "quantized already")
+            return
+        for op in ops:
+            if isinstance(op, BatchNorm):
+                raise PassError(f"{format_op(graph, op)}\n  was not folded and has no integer form")
+        assignment = assign_qparams(
+            graph, qmin=-128, qmax=127, symmetric=self.symmetric_activations
+        )
+        for op in ops:
+            if isinstance(op, Conv2d | Dense):
+                self._quantize_weight(graph, op, assignment, log)
+            elif isinstance(op, Binary) and not isinstance(op, Minimum | Maximum):
+                _quantize_constants(graph, op)
+        for tensor, qparams in assignment.own.items():
+            _quantize_activation(graph, tensor, qparams, assignment.group[tensor], log)
+
+    def _quantize_weight(
+        self, graph: Graph, op: Conv2d | Dense, assignment: Assignment, log: PassLog
+    ) -> None:
+        weight, bias = graph.data(op.weight), graph.data(op.bias)
+        x_scale, y_scale = assignment.own[op.x].scale, assignment.own[op.output].scale
+        found = weight_scales(weight, per_channel=self.per_channel)
+        scales = certified_scales(found, weight, bias, x_scale, y_scale)
+        dead = int(np.count_nonzero(found == 0.0))
+        raised = int(np.count_nonzero(scales > found)) - dead
+        if dead or raised:
+            log.note(f"{op.id}: {dead} dead channels, {raised} scales raised to fit int32")
+        quantized_weight = _fake_quant(graph, op.weight, scales, WEIGHT_MAX)
+        quantized_bias = _fake_quant(graph, op.bias, scales * x_scale, BIAS_MAX)
+        graph.set_inputs(op, (op.x, quantized_weight, quantized_bias))
+
+
+def _fake_quant(graph: Graph, constant: TensorId, scales: np.ndarray, limit: int) -> TensorId:
+    scale = graph.add_constant(f"{constant}.scale", scales)
+    return graph.add_op(
+        FakeQuantConstant(
+            inputs=(constant, scale),
+            output=graph.fresh_id(f"{constant}.fq"),
+            axis=0,
+            qmin=-limit,
+            qmax=limit,
+        )
+    )
+
+
+def _quantize_constants(graph: Graph, op: Op) -> None:
+    """Constant operands of a binary op: symmetric, one scale."""
+    for index, t in enumerate(op.inputs):
+        if graph.is_constant(t):
+            data = graph.data(t)
+            if data.ndim == 0:
+                t = graph.add_constant(t, data.reshape(1))
+            peak = float(np.abs(data).max(initial=0.0))
+            scale = np.array([peak / WEIGHT_MAX if peak > 0 else 1.0])
+            op = op.with_input(index, _fake_quant(graph, t, scale, WEIGHT_MAX))
+            graph.replace_op(op)
+
+
+def _quantize_activation(
+    graph: Graph, tensor: TensorId, own: QParams, group: QParams, log: PassLog
+) -> None:
+    readers = graph.consumers(tensor)
+    outputs = [name for name, t in graph.outputs.items() if t == tensor]
+    if not readers and not outputs:
+        return
+    plain = _round_trip(graph, tensor, tensor, own)
+    wants_group = [op for op in readers if copies_integers(op)] if own != group else []
+    rescaled = _round_trip(graph, plain, f"{tensor}.rescaled", group) if wants_group else plain
+    for op in readers:
+        new = rescaled if op in wants_group else plain
+        graph.set_inputs(op, tuple(new if t == tensor else t for t in op.inputs))
+    for name in outputs:
+        graph.outputs[name] = plain
+    log.did(f"{tensor}: scale {own.scale:.6g}, zero_point {own.zero_point}")
+    if wants_group:
+        log.note(f"{tensor}: rescaled to {group.scale:.6g} for {len(wants_group)} readers")
+
+
+def _round_trip(graph: Graph, tensor: TensorId, hint: str, qparams: QParams) -> TensorId:
+    """quantize, dequantize; the id of the dequantized tensor."""
+    quantized = graph.add_op(Quantize(inputs=(tensor,), output=graph.fresh_id(f"{hint}.q")))
+    record = graph.tensor(quantized)
+    graph.update_tensor(Tensor(quantized, record.type, qparams=qparams))
+    return graph.add_op(Dequantize(inputs=(quantized,), output=graph.fresh_id(f"{hint}.dq")))

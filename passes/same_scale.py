@@ -1,0 +1,104 @@
+"""Which tensors must share one scale, and the qparams of every activation.
+
+Movements, max pooling and extremes copy integers, so their operands and results have one scale; so
+have the operands of minimum and maximum. Groups are the classes of the smallest equivalence that holds
+all these ties. A group's range is the union of its members'.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import networkx as nx
+
+from qcomp.errors import PassError
+from qcomp.ir.graph import Graph
+from qcomp.ir.ops import (
+    LogSoftmax,
+    Maximum,
+    MaxPool2d,
+    Minimum,
+    Movement,
+    Op,
+    Reduce,
+    Reduction,
+    Softmax,
+)
+from qcomp.ir.tensor import DType, TensorId
+from qcomp.quant.qparams import QParams
+
+SOFTMAX = QParams(1 / 256, -128)
+LOG_SOFTMAX = QParams(16 / 256, 127)
+
+
+def copies_integers(op: Op) -> bool:
+    """Operands and result of the op have one scale."""
+    if isinstance(op, Reduce):
+        return op.kind in (Reduction.MAX, Reduction.MIN)
+    return isinstance(op, Movement | MaxPool2d | Minimum | Maximum)
+
+
+def pinned(op: Op | None) -> QParams | None:
+    """The qparams that an op's result must have (TensorFlow Lite's quantization specification)."""
+    if isinstance(op, LogSoftmax):
+        return LOG_SOFTMAX
+    return SOFTMAX if isinstance(op, Softmax) else None
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """Own qparams of each tensor, and the qparams of the group in which its readers want it.
+
+    They differ only where a tensor with pinned qparams joins a group that they do not fit: there the
+    readers get a rescaled copy.
+    """
+
+    own: Mapping[TensorId, QParams]
+    group: Mapping[TensorId, QParams]
+
+
+def assign_qparams(graph: Graph, *, qmin: int, qmax: int, symmetric: bool) -> Assignment:
+    """QParams of every f32 activation; PassError for one without a range."""
+    own: dict[TensorId, QParams] = {}
+    group: dict[TensorId, QParams] = {}
+    for members in _classes(graph):
+        fixed = {t: q for t in members if (q := pinned(graph.producer(t))) is not None}
+        ranges = [_range(graph, t) for t in members]
+        low, high = min(r[0] for r in ranges), max(r[1] for r in ranges)
+        common = QParams.from_range(low, high, qmin=qmin, qmax=qmax, symmetric=symmetric)
+        if len(set(fixed.values())) == 1:
+            candidate = next(iter(fixed.values()))
+            free = [_range(graph, t) for t in members if t not in fixed]
+            if all(_covers(candidate, r) for r in free):
+                common = candidate
+        for t in members:
+            own[t] = fixed.get(t, common)
+            group[t] = common
+    return Assignment(own, group)
+
+
+def _classes(graph: Graph) -> list[list[TensorId]]:
+    ties: nx.Graph[TensorId] = nx.Graph()
+    order: dict[TensorId, int] = {}
+    for tensor in graph.tensors():
+        if tensor.type.dtype is DType.F32 and not tensor.is_constant:
+            order[tensor.id] = len(order)
+            ties.add_node(tensor.id)
+    for op in graph.ops():
+        if copies_integers(op):
+            ties.add_edges_from((t, op.output) for t in graph.activations(op))
+    classes = [sorted(c, key=order.__getitem__) for c in nx.connected_components(ties)]
+    return sorted(classes, key=lambda members: order[members[0]])
+
+
+def _range(graph: Graph, tensor: TensorId) -> tuple[float, float]:
+    found = graph.tensor(tensor).range
+    if found is None:
+        raise PassError(f"%{tensor} has no range; annotate ranges first")
+    return found
+
+
+def _covers(q: QParams, found: tuple[float, float]) -> bool:
+    low, high = q.range
+    return low - q.scale <= found[0] and found[1] <= high + q.scale

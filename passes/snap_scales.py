@@ -1,0 +1,66 @@
+"""Move weight scales so that requantize multipliers are exact.
+
+The narrow requantize multiplies by m * 2^-(k + 15) with an m of 10 bits. A weight scale s is ours to
+choose: the nearest one with scale_x * s / scale_y of that very form is at most 2^-10 away, and then the
+multiplier has no error at all (DESIGN section 3.1). The bias scale follows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from qcomp.ir.form import Form
+from qcomp.ir.graph import Graph
+from qcomp.ir.ops import Conv2d, Dense, FakeQuantConstant, Op
+from qcomp.ir.tensor import constant
+from qcomp.passes.base import PassLog
+from qcomp.passes.qdq import operand_qparams, result_qparams
+from qcomp.quant.weights import snapped_scales
+
+
+@dataclass(frozen=True)
+class SnapScales:
+    """See the module."""
+
+    name: ClassVar[str] = "snap-scales"
+    needs: ClassVar[Form] = Form.QDQ
+    gives: ClassVar[Form] = Form.QDQ
+
+    def run(self, graph: Graph, log: PassLog) -> None:
+        for op in graph.ops():
+            if not isinstance(op, Conv2d | Dense):
+                continue
+            weight, bias = graph.producer(op.weight), graph.producer(op.bias)
+            if reason := _unmovable(graph, weight, bias):
+                log.skipped(op.id, reason)
+                continue
+            assert isinstance(weight, FakeQuantConstant) and isinstance(bias, FakeQuantConstant)
+            _snap(graph, op, weight, bias, log)
+
+
+def _unmovable(graph: Graph, weight: Op | None, bias: Op | None) -> str | None:
+    if not isinstance(weight, FakeQuantConstant) or not isinstance(bias, FakeQuantConstant):
+        return "weight or bias is not quantized"
+    for scale in (weight.scale, bias.scale):
+        if len(graph.consumers(scale)) > 1:
+            return f"%{scale} is shared with another op"
+    return None
+
+
+def _snap(
+    graph: Graph,
+    op: Conv2d | Dense,
+    weight: FakeQuantConstant,
+    bias: FakeQuantConstant,
+    log: PassLog,
+) -> None:
+    x_scale = operand_qparams(graph, op.x).scale
+    y_scale = result_qparams(graph, op.output).scale
+    before = graph.data(weight.scale)
+    after = snapped_scales(before, x_scale, y_scale)
+    graph.update_tensor(constant(weight.scale, after))
+    graph.update_tensor(constant(bias.scale, after * x_scale))
+    log.did(f"{op.id}: largest move {np.abs(after / before - 1.0).max():.2e}")

@@ -1,0 +1,154 @@
+"""What pooling and reductions do with values: maxima, minima, sums and indices of extremes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import reduce
+
+from llvmlite import ir
+
+from qcomp.ir.ops import Reduction
+from qcomp.quant.fixed_point import Requantize
+from qcomp.targets.cpu.emit.builder import (
+    I8,
+    I16,
+    I32,
+    Value,
+    at,
+    broadcast,
+    load,
+    multiple,
+    plus,
+    splat,
+    vector,
+)
+from qcomp.targets.cpu.emit.pooling import PoolFold
+from qcomp.targets.cpu.emit.requantize import emit_requantize_by
+
+GROUP = 8  # values that one step of a reduction takes; 8 * 128 fits i16
+KEY_BITS = 23  # of the index in a key of argmax; the other bits hold the i8
+
+
+@dataclass(frozen=True)
+class Position:
+    """Which elements of the reduced axis a step sees: value k, lane l is index + k * step + l * lane."""
+
+    index: Value | int
+    step: int
+    lane: int
+
+
+@dataclass(frozen=True)
+class Fold:
+    """A reduction: step(accumulators, values, position), merge(accumulators of two parts), finish."""
+
+    element: ir.Type
+    start: int
+    result: ir.IntType
+    step: Callable[[ir.IRBuilder, Value, Sequence[Value], Position], Value]
+    merge: Callable[[ir.IRBuilder, Value, Value], Value]
+    finish: Callable[[ir.IRBuilder, Value], Value]
+
+
+def larger(b: ir.IRBuilder, x: Value, y: Value) -> Value:
+    return b.select(b.icmp_signed(">", x, y), x, y)
+
+
+def smaller(b: ir.IRBuilder, x: Value, y: Value) -> Value:
+    return b.select(b.icmp_signed("<", x, y), x, y)
+
+
+def extreme(kind: Reduction) -> Fold:
+    """Maximum or minimum of i8."""
+    merge = larger if kind is Reduction.MAX else smaller
+
+    def step(b: ir.IRBuilder, acc: Value, xs: Sequence[Value], where: Position) -> Value:
+        return merge(b, acc, reduce(lambda x, y: merge(b, x, y), xs))
+
+    start = -128 if kind is Reduction.MAX else 127
+    return Fold(I8, start, I8, step, merge, lambda b, acc: acc)
+
+
+def widened_sum(b: ir.IRBuilder, acc: Value, xs: Sequence[Value], where: Position) -> Value:
+    """acc (i32) + the sum of at most GROUP vectors of i8, which fits i16."""
+    lanes = acc.type.count
+    narrow = [b.sext(x, vector(I16, lanes)) for x in xs]
+    return b.add(acc, b.sext(reduce(b.add, narrow), vector(I32, lanes)))
+
+
+def requantized_sum(
+    count: int, x_zero_point: int, multiplier: int, shift: int, q: Requantize
+) -> Fold:
+    """requantize(sum - count * zero_point); the caller certifies that 255 * count fits i32."""
+
+    def finish(b: ir.IRBuilder, acc: Value) -> Value:
+        centred = b.sub(acc, splat(I32, acc.type.count, count * x_zero_point))
+        return emit_requantize_by(b, centred, multiplier, shift, q)
+
+    add = lambda b, x, y: b.add(x, y)  # noqa: E731
+    return Fold(I32, 0, I8, widened_sum, add, finish)
+
+
+def index_of_largest(extent: int, *, last: bool) -> Fold:
+    """ArgMax as a maximum of keys: the value in the high bits, the index (or its complement) below.
+
+    Keys differ, so one maximum finds the value and, among equals, the last index or the first.
+    """
+    mask = (1 << KEY_BITS) - 1
+
+    def step(b: ir.IRBuilder, acc: Value, xs: Sequence[Value], where: Position) -> Value:
+        for k, x in enumerate(xs):
+            acc = larger(b, acc, key(b, x, where, k))
+        return acc
+
+    def key(b: ir.IRBuilder, x: Value, where: Position, k: int) -> Value:
+        lanes = x.type.count
+        i32s = vector(I32, lanes)
+        base = plus(b, where.index, k * where.step)
+        first = splat(I32, lanes, base) if isinstance(base, int) else _splat_index(b, base, lanes)
+        ramp = ir.Constant(i32s, [ir.Constant(I32, lane * where.lane) for lane in range(lanes)])
+        index = b.add(first, ramp)
+        low = index if last else b.sub(splat(I32, lanes, extent - 1), index)
+        return b.or_(b.shl(b.sext(x, i32s), splat(I32, lanes, KEY_BITS)), low)
+
+    def finish(b: ir.IRBuilder, acc: Value) -> Value:
+        low = b.and_(acc, splat(I32, acc.type.count, mask))
+        return low if last else b.sub(splat(I32, acc.type.count, extent - 1), low)
+
+    return Fold(I32, -(2**31), I32, step, larger, finish)
+
+
+def _splat_index(b: ir.IRBuilder, index: Value, lanes: int) -> Value:
+    return broadcast(b, b.trunc(index, I32), lanes)
+
+
+def max_pool() -> PoolFold:
+    """The largest tap inside; padding has the least value, so an empty window gives -128."""
+    return PoolFold(I8, -128, larger, lambda b, acc, count: acc)
+
+
+def average_pool(
+    taps: int, x_zero_point: int, shift: int, q: Requantize, multipliers: Value
+) -> PoolFold:
+    """requantize(sum of (x - zero_point) over the taps inside); multipliers i32 by their number.
+
+    256 taps of i8 fit i16 (256 * 128 = 2^15 in magnitude, and only the negative side reaches it).
+    """
+    element = I16 if taps <= 256 else I32
+
+    def step(b: ir.IRBuilder, acc: Value, x: Value) -> Value:
+        return b.add(acc, b.sext(x, acc.type))
+
+    def finish(b: ir.IRBuilder, acc: Value, count: Value | int) -> Value:
+        lanes = acc.type.count
+        wide = acc if element is I32 else b.sext(acc, vector(I32, lanes))
+        if x_zero_point:
+            offset = multiple(b, count, x_zero_point)
+            static = isinstance(offset, int)
+            zero = splat(I32, lanes, offset) if static else _splat_index(b, offset, lanes)
+            wide = b.sub(wide, zero)
+        multiplier = load(b, at(b, multipliers, multiple(b, count, 4)), I32, 4)
+        return emit_requantize_by(b, wide, multiplier, shift, q)
+
+    return PoolFold(element, 0, step, finish)

@@ -1,0 +1,93 @@
+"""Bilinear resampling of i8 NHWC by weights in Q11. Meaning: qcomp.ir.evaluate.movement (Resize2d)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from llvmlite import ir
+
+from qcomp.quant.resample import WEIGHT_BITS
+from qcomp.targets.cpu.emit.builder import (
+    I8,
+    I32,
+    I64,
+    Value,
+    at,
+    broadcast,
+    load,
+    loop,
+    multiple,
+    splat,
+    store,
+    vector,
+)
+from qcomp.targets.cpu.emit.gemm import Axis
+from qcomp.targets.cpu.emit.lanes import chunk, over_chunks
+
+ENTRY = 3  # i32 per position of a table: offset of x[i0], offset of x[i1], weight of x[i1]
+
+
+@dataclass(frozen=True)
+class ResizeSpec:
+    """rows and columns count results; where their sources lie is in the tables."""
+
+    batch: Axis
+    rows: Axis
+    columns: Axis
+    channels: int
+
+
+def emit_resize_linear(
+    b: ir.IRBuilder,
+    spec: ResizeSpec,
+    lanes: int,
+    src: Value,
+    dst: Value,
+    row_table: Value,
+    column_table: Value,
+) -> None:
+    """Differences of i8 fit 9 bits: a * (2^11 - w) + c * w is (a << 11) + (c - a) * w."""
+    width = chunk(spec.channels, 4 * lanes, lanes)
+    type = vector(I32, width)
+    bits = splat(I32, width, WEIGHT_BITS)
+
+    def entry(table: Value, i: Value | int) -> tuple[Value, Value, Value]:
+        slot = at(b, table, multiple(b, i, 4 * ENTRY))
+        first, second, weight = (load(b, at(b, slot, 4 * k), I32, 4) for k in range(ENTRY))
+        return b.sext(first, I64), b.sext(second, I64), broadcast(b, weight, width)
+
+    def between(x: Value, y: Value, weight: Value) -> Value:
+        return b.add(b.shl(x, bits), b.mul(b.sub(y, x), weight))
+
+    def batch(i: Value | int) -> None:
+        image = at(b, src, multiple(b, i, spec.batch.src))
+        result = at(b, dst, multiple(b, i, spec.batch.dst))
+
+        def row(r: Value | int) -> None:
+            top, bottom, down = entry(row_table, r)
+            lines = at(b, image, top), at(b, image, bottom)
+            y = at(b, result, multiple(b, r, spec.rows.dst))
+
+            def column(k: Value | int) -> None:
+                left, right, along = entry(column_table, k)
+                pixels = [(at(b, p, left), at(b, p, right)) for p in lines]
+                z = at(b, y, multiple(b, k, spec.columns.dst))
+
+                def channels(c: Value | int) -> None:
+                    def tap(p: Value) -> Value:
+                        return b.sext(load(b, at(b, p, c), vector(I8, width)), type)
+
+                    upper, lower = (between(tap(p), tap(q), along) for p, q in pixels)
+                    acc = between(upper, lower, down)
+                    rounded = b.add(acc, splat(I32, width, 1 << (2 * WEIGHT_BITS - 1)))
+                    q = b.ashr(rounded, splat(I32, width, 2 * WEIGHT_BITS))
+                    store(b, b.trunc(q, vector(I8, width)), at(b, z, c))
+
+                over_chunks(b, spec.channels, width, channels)
+
+            loop(b, spec.columns.count, column, "column")
+
+        loop(b, spec.rows.count, row, "row")
+
+    loop(b, spec.batch.count, batch, "batch")
+    b.ret_void()

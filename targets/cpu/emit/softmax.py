@@ -1,0 +1,151 @@
+"""Softmax and its logarithm: integer exponentials from a table, one division or logarithm a row.
+
+Meanings: qcomp.ir.evaluate.integer (QSoftmax, QLogSoftmax).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from llvmlite import ir
+
+from qcomp.ir.ops import Reduction
+from qcomp.targets.cpu.emit.builder import (
+    I8,
+    I32,
+    I64,
+    Value,
+    at,
+    i64,
+    load,
+    loop,
+    multiple,
+    repeat,
+    store,
+)
+from qcomp.targets.cpu.emit.folds import extreme
+from qcomp.targets.cpu.emit.gemm import Axis
+from qcomp.targets.cpu.emit.lanes import scalar
+from qcomp.targets.cpu.emit.reduce import fold_line, over_axes
+
+LOG_MANTISSA = 32  # where the mantissas start in the table of logarithms
+
+
+@dataclass(frozen=True)
+class SoftmaxSpec:
+    """`axis` is normalised at each position of `kept`."""
+
+    kept: tuple[Axis, ...]
+    axis: Axis
+    lanes: int
+
+
+@dataclass(frozen=True)
+class LogSpec:
+    """The constants of QLogSoftmax."""
+
+    multiplier: int
+    shift: int
+    zero_point: int
+
+
+def emit_softmax(
+    b: ir.IRBuilder, spec: SoftmaxSpec, src: Value, dst: Value, exp_table: Value
+) -> None:
+    """256 * e <= 2^24 and S < 2^31, so 256 * e + S // 2 fits 32 bits."""
+
+    def row(x: Value, y: Value) -> None:
+        top = _largest(b, spec, x)
+        total = _total(b, spec, x, top, exp_table)
+        half = b.lshr(total, _i32(1))
+
+        def element(i: Value | int) -> None:
+            scaled = b.shl(_exponential(b, spec, x, i, top, exp_table), _i32(8))
+            quotient = b.sub(b.udiv(b.add(scaled, half), total), _i32(128))
+            q = b.select(b.icmp_signed(">", quotient, _i32(127)), _i32(127), quotient)
+            store(b, b.trunc(q, I8), at(b, y, multiple(b, i, spec.axis.dst)))
+
+        loop(b, spec.axis.count, element, "element")
+
+    over_axes(b, spec.kept, src, dst, row)
+    b.ret_void()
+
+
+def emit_log_softmax(
+    b: ir.IRBuilder,
+    spec: SoftmaxSpec,
+    log: LogSpec,
+    src: Value,
+    dst: Value,
+    exp_table: Value,
+    log_table: Value,
+) -> None:
+    """Sums in i64, so they can't overflow whatever the constants are."""
+
+    def row(x: Value, y: Value) -> None:
+        top = _largest(b, spec, x)
+        total = _total(b, spec, x, top, exp_table)
+        half = (1 << log.shift) >> 1
+        offset = b.sub(i64(half), _logarithm(b, total, log_table))
+
+        def element(i: Value | int) -> None:
+            below = b.sext(b.sub(_element(b, spec, x, i), top), I64)
+            scaled = b.ashr(b.add(b.mul(below, i64(log.multiplier)), offset), i64(log.shift))
+            q = b.add(scaled, i64(log.zero_point))
+            q = b.select(b.icmp_signed("<", q, i64(-128)), i64(-128), q)
+            q = b.select(b.icmp_signed(">", q, i64(127)), i64(127), q)
+            store(b, b.trunc(q, I8), at(b, y, multiple(b, i, spec.axis.dst)))
+
+        loop(b, spec.axis.count, element, "element")
+
+    over_axes(b, spec.kept, src, dst, row)
+    b.ret_void()
+
+
+def _i32(n: int) -> ir.Constant:
+    return ir.Constant(I32, n)
+
+
+def _element(b: ir.IRBuilder, spec: SoftmaxSpec, x: Value, i: Value | int) -> Value:
+    return b.sext(load(b, at(b, x, multiple(b, i, spec.axis.src)), I8), I32)
+
+
+def _largest(b: ir.IRBuilder, spec: SoftmaxSpec, x: Value) -> Value:
+    found = fold_line(b, extreme(Reduction.MAX), (spec.axis,), x, spec.lanes)
+    return b.sext(scalar(b, found), I32)
+
+
+def _exponential(
+    b: ir.IRBuilder, spec: SoftmaxSpec, x: Value, i: Value | int, top: Value, table: Value
+) -> Value:
+    """The table's entry for how far below the largest the element is, 0 to 255."""
+    below = b.zext(b.sub(top, _element(b, spec, x, i)), I64)
+    return load(b, at(b, table, b.shl(below, i64(2))), I32, 4)
+
+
+def _total(b: ir.IRBuilder, spec: SoftmaxSpec, x: Value, top: Value, table: Value) -> Value:
+    """At most 32767 * 2^16 < 2^31."""
+    (total,) = repeat(
+        b,
+        spec.axis.count,
+        [_i32(0)],
+        lambda i, sums: [b.add(sums[0], _exponential(b, spec, x, i, top, table))],
+        "sum",
+    )
+    return total
+
+
+def _logarithm(b: ir.IRBuilder, total: Value, table: Value) -> Value:
+    """log(total / 2^16) in the units of the table, as i64; total > 0."""
+    zeros = b.ctlz(total, ir.Constant(ir.IntType(1), 1))
+    mantissa = b.and_(b.shl(total, zeros), _i32(2**31 - 1))
+    fraction = b.zext(b.lshr(mantissa, _i32(15)), I64)
+    n = b.zext(b.sub(_i32(31), zeros), I64)
+    slot = at(b, table, b.shl(b.lshr(fraction, i64(8)), i64(2)))
+
+    def entry(p: Value) -> Value:
+        return b.sext(load(b, p, I32, 4), I64)
+
+    low, high = (entry(at(b, slot, 4 * (LOG_MANTISSA + k))) for k in (0, 1))
+    between = b.ashr(b.mul(b.sub(high, low), b.and_(fraction, i64(255))), i64(8))
+    return b.add(b.add(entry(at(b, table, b.shl(n, i64(2)))), low), between)

@@ -1,0 +1,78 @@
+"""Lowering of reductions over any axes, and of argmax."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+
+import numpy as np
+from llvmlite import ir
+
+from qcomp.errors import TargetError
+from qcomp.ir.ops import ArgMax, QReduceExtreme, QReduceSum
+from qcomp.ir.text import format_op
+from qcomp.targets.cpu.emit.builder import Value
+from qcomp.targets.cpu.emit.folds import (
+    KEY_BITS,
+    Fold,
+    extreme,
+    index_of_largest,
+    requantized_sum,
+)
+from qcomp.targets.cpu.emit.gemm import Axis
+from qcomp.targets.cpu.emit.reduce import ReduceSpec, emit_reduce, simplified_axes
+from qcomp.targets.cpu.lower.context import Lowering, expect_i8, expect_i32_sums
+
+MAX_CENTRED = 255  # |x - zero_point| of two i8
+
+
+def lower_reduce_sum(lowering: Lowering, op: QReduceSum) -> None:
+    shape = lowering.graph.type(op.x).shape
+    count = int(np.prod([shape[i] for i in op.axes], dtype=np.int64))
+    expect_i32_sums(lowering, op, count * MAX_CENTRED)
+    fold = requantized_sum(count, op.x_zero_point, op.multiplier, op.shift, op.requantize)
+    key = (op.x_zero_point, op.multiplier, op.shift, op.requantize)
+    _reduce(lowering, op, op.axes, op.keepdims, fold, key)
+
+
+def lower_reduce_extreme(lowering: Lowering, op: QReduceExtreme) -> None:
+    _reduce(lowering, op, op.axes, op.keepdims, extreme(op.kind), op.kind)
+
+
+def lower_argmax(lowering: Lowering, op: ArgMax) -> None:
+    expect_i8(lowering, op)
+    extent = lowering.graph.type(op.x).shape[op.axis]
+    if extent > 1 << KEY_BITS:
+        raise TargetError(
+            f"{format_op(lowering.graph, op)}\n  argmax over {extent} elements; "
+            f"expected at most {1 << KEY_BITS}"
+        )
+    fold = index_of_largest(extent, last=op.last)
+    _reduce(lowering, op, (op.axis,), op.keepdims, fold, op.last)
+
+
+def _reduce(
+    lowering: Lowering,
+    op: QReduceSum | QReduceExtreme | ArgMax,
+    axes: Sequence[int],
+    keepdims: bool,
+    fold: Fold,
+    key: Hashable,
+) -> None:
+    x, y = lowering.place(op.x), lowering.place(op.output)
+    strides = iter(y.layout.strides)
+    kept, reduced = [], []
+    for i, (count, stride) in enumerate(zip(x.layout.shape, x.layout.strides, strict=True)):
+        if i in axes:
+            reduced.append(Axis(count, stride, 0))
+            if keepdims:
+                next(strides)
+        else:
+            kept.append(Axis(count, stride, next(strides)))
+    # A reduced axis has no result stride, so its neighbours merge by the source alone.
+    spec = ReduceSpec(simplified_axes(kept), simplified_axes(reduced))
+    lanes = lowering.isa.lanes
+
+    def emit(b: ir.IRBuilder, pointers: tuple[Value, ...]) -> None:
+        emit_reduce(b, spec, fold, lanes, *pointers)
+
+    lowering.call(op.mnemonic, (spec, key), (x.start, y.start), emit)

@@ -1,0 +1,46 @@
+"""Lowering of softmax and log-softmax along any axis."""
+
+from __future__ import annotations
+
+from llvmlite import ir
+
+from qcomp.ir.ops import QLogSoftmax, QSoftmax
+from qcomp.targets.cpu.emit.builder import Value
+from qcomp.targets.cpu.emit.gemm import Axis
+from qcomp.targets.cpu.emit.reduce import simplified_axes
+from qcomp.targets.cpu.emit.softmax import (
+    LogSpec,
+    SoftmaxSpec,
+    emit_log_softmax,
+    emit_softmax,
+)
+from qcomp.targets.cpu.lower.context import Lowering
+
+
+def lower_softmax(lowering: Lowering, op: QSoftmax) -> None:
+    spec = _spec(lowering, op)
+
+    def emit(b: ir.IRBuilder, pointers: tuple[Value, ...]) -> None:
+        emit_softmax(b, spec, *pointers)
+
+    arguments = [lowering.place(t).start for t in (op.x, op.output, op.exp_table)]
+    lowering.call("softmax", spec, arguments, emit)
+
+
+def lower_log_softmax(lowering: Lowering, op: QLogSoftmax) -> None:
+    spec = _spec(lowering, op)
+    log = LogSpec(op.multiplier, op.shift, op.zero_point)
+
+    def emit(b: ir.IRBuilder, pointers: tuple[Value, ...]) -> None:
+        emit_log_softmax(b, spec, log, *pointers)
+
+    operands = (op.x, op.output, op.exp_table, op.log_table)
+    arguments = [lowering.place(t).start for t in operands]
+    lowering.call("log_softmax", (spec, log), arguments, emit)
+
+
+def _spec(lowering: Lowering, op: QSoftmax | QLogSoftmax) -> SoftmaxSpec:
+    x, y = lowering.place(op.x).layout, lowering.place(op.output).layout
+    axes = [Axis(*step) for step in zip(x.shape, x.strides, y.strides, strict=True)]
+    kept = simplified_axes(axes[: op.axis] + axes[op.axis + 1 :])
+    return SoftmaxSpec(kept, axes[op.axis], lowering.isa.lanes)
