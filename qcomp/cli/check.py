@@ -1,0 +1,60 @@
+"""`qcomp verify` and `qcomp bench`: is the library right, and how fast is it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import Progress
+
+from qcomp.benchmark import bench_directory
+from qcomp.cli.options import Directory, Json
+from qcomp.verification import verify_directory
+
+DIFFERENT = 1
+
+
+def verify(
+    directory: Directory,
+    samples: Annotated[int, typer.Option(min=0, help="Random vectors to run.")] = 32,
+    as_json: Json = False,
+) -> None:
+    """Compare the library with its integer specification; exit status 1 if a bit differs."""
+    shown = sys.stderr.isatty()
+    with Progress(console=Console(stderr=True), disable=not shown, transient=True) as bar:
+        task = bar.add_task("verifying", total=None)
+        report = verify_directory(directory, samples, progress=lambda: bar.advance(task))
+    if as_json:
+        typer.echo(json.dumps(dataclasses.asdict(report)))
+    else:
+        typer.echo(
+            f"{report.samples} vectors, {report.compared_values} values compared: "
+            f"{report.differing_bits} differing bits"
+        )
+        if report.first_difference is not None:
+            typer.echo(f"first difference: {report.first_difference}")
+    if not report.exact:
+        raise typer.Exit(DIFFERENT)
+
+
+def bench(
+    directory: Directory,
+    threads: Annotated[
+        int, typer.Option(min=1, help="Callers at once, each with its own arena.")
+    ] = 1,
+    seconds: Annotated[float, typer.Option(min=0.01, help="How long to measure.")] = 2.0,
+    as_json: Json = False,
+) -> None:
+    """Measure one run of the library."""
+    report = bench_directory(directory, seconds, threads)
+    if as_json:
+        typer.echo(json.dumps(dataclasses.asdict(report)))
+    else:
+        typer.echo(
+            f"median {report.median_us:.1f} us, p10 {report.p10_us:.1f}, p90 {report.p90_us:.1f}; "
+            f"{report.runs} runs, {report.threads} at once, {report.runs_per_second:.0f} per second"
+        )

@@ -1,0 +1,115 @@
+"""`qcomp compile`: a model becomes a directory with its library, header and test vectors."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from qcomp.cli.options import Bindings, Json, Model, parse_bindings
+from qcomp.compiler import compile as compile_model
+from qcomp.config import QuantizationConfig
+from qcomp.network import CompiledNetwork, TensorInfo
+
+
+def compile(
+    model: Model,
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Written to.")],
+    target: Annotated[str, typer.Option(metavar="T", help="native, x86-64 or aarch64.")] = "native",
+    calibration: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE_OR_DIR", help="A .npy or .npz file, or a directory of .npy."),
+    ] = None,
+    bind: Bindings = None,
+    per_tensor: Annotated[
+        bool, typer.Option("--per-tensor", help="One weight scale per tensor, not per channel.")
+    ] = False,
+    range: Annotated[
+        Literal["mse", "minmax", "percentile", "ema"],
+        typer.Option("--range", help="How activation ranges come from the calibration data."),
+    ] = "mse",
+    dump: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Write text, log and difference of every pass."),
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="C name of the network; default: the file's name.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Compile a float network to an integer-only C library."""
+    bindings = parse_bindings(bind)
+    config = QuantizationConfig(per_channel=not per_tensor, range=range)
+    began = time.perf_counter()
+    net = compile_model(
+        model,
+        target,
+        calibration=calibration,
+        config=config,
+        bind=bindings,
+        dump=dump,
+        name=name,
+        progress=sys.stderr.isatty(),
+    )
+    directory = net.save(output)
+    summary = summarize(net, directory, time.perf_counter() - began)
+    if as_json:
+        typer.echo(json.dumps(summary))
+    else:
+        typer.echo(report(net, summary, directory))
+
+
+def summarize(net: CompiledNetwork, directory: Path, seconds: float) -> dict[str, Any]:
+    """What `--json` prints."""
+    shared = directory / f"lib{net.name}.so"
+    library = shared if shared.is_file() else directory / f"lib{net.name}.a"
+    return {
+        "target": net.target,
+        "isa": list(net.isa),
+        "arena_bytes": net.arena_bytes,
+        "weights_bytes": net.weights_bytes,
+        "library_bytes": library.stat().st_size,
+        "seconds": round(seconds, 3),
+        "sqnr_db_output": net.sqnr_db_output,
+        "input": _one_or_all(net.inputs),
+        "output": _one_or_all(net.outputs),
+    }
+
+
+def _one_or_all(infos: Sequence[TensorInfo]) -> Any:
+    records = [dataclasses.asdict(info) for info in infos]
+    return records[0] if len(records) == 1 else records
+
+
+def report(net: CompiledNetwork, summary: dict[str, Any], directory: Path) -> str:
+    """The same for people."""
+    sqnr = net.sqnr_db_output
+    lines = [
+        f"{net.name} for {net.target} ({', '.join(net.isa)}) in {directory}",
+        f"  arena    {net.arena_bytes:>12,} bytes",
+        f"  weights  {net.weights_bytes:>12,} bytes",
+        f"  library  {summary['library_bytes']:>12,} bytes",
+        *(_tensor_line("input", info) for info in net.inputs),
+        *(_tensor_line("output", info) for info in net.outputs),
+    ]
+    if sqnr is not None:
+        lines.append(
+            f"  outputs are {sqnr:.1f} dB above their quantization error (calibration data)"
+        )
+    lines += [f"  note: {note}" for note in net.notes]
+    lines.append(f"  {summary['seconds']:.1f} s")
+    return "\n".join(lines)
+
+
+def _tensor_line(kind: str, info: TensorInfo) -> str:
+    shape = "x".join(map(str, info.shape))
+    return (
+        f"  {kind:<8} {info.name}: {info.dtype} {shape}, "
+        f"scale {info.scale:.8g}, zero point {info.zero_point}"
+    )

@@ -1,0 +1,58 @@
+"""`qcomp inspect`: what a model is made of, and what would be refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import typer
+
+from qcomp.cli.options import Bindings, Json, Model, parse_bindings
+from qcomp.frontends.onnx.inspect import Inspection, inspect_onnx
+from qcomp.ir.tensor import TensorType
+
+
+def inspect(model: Model, bind: Bindings = None, as_json: Json = False) -> None:
+    """Show operators, shapes, parameters and MACs of a model, and what would be refused and why."""
+    inspection = inspect_onnx(model, parse_bindings(bind))
+    typer.echo(json.dumps(summarize(inspection)) if as_json else report(inspection))
+
+
+def summarize(inspection: Inspection) -> dict[str, Any]:
+    """What `--json` prints."""
+    return {
+        "name": inspection.name,
+        "opset": inspection.opset,
+        "inputs": _types(inspection.inputs),
+        "outputs": _types(inspection.outputs),
+        "operators": dict(inspection.operators),
+        "parameters": inspection.parameters,
+        "macs": inspection.macs,
+        "notes": list(inspection.notes),
+        "problems": list(inspection.problems),
+    }
+
+
+def _types(tensors: Mapping[str, TensorType]) -> dict[str, str]:
+    return {name: str(type) for name, type in tensors.items()}
+
+
+def report(inspection: Inspection) -> str:
+    """The same for people."""
+    width = max(map(len, inspection.operators), default=0)
+    lines = [
+        f"{inspection.name}, opset {inspection.opset}",
+        *(f"  input   {name}: {type}" for name, type in inspection.inputs.items()),
+        *(f"  output  {name}: {type}" for name, type in inspection.outputs.items()),
+        f"  {inspection.parameters:,} parameters, {inspection.macs:,} MACs",
+        "  operators:",
+        *(f"    {op:<{width}} {count:>5}" for op, count in inspection.operators.items()),
+        *(f"  note: {note}" for note in inspection.notes),
+    ]
+    if inspection.problems:
+        lines.append(f"  would be refused, for {len(inspection.problems)} reasons:")
+        lines += [f"    {problem}" for problem in inspection.problems]
+    else:
+        lines.append("  nothing would be refused")
+    return "\n".join(lines)

@@ -1,0 +1,34 @@
+"""Arguments and options that several commands share, and how their texts are read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Bindings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--bind", metavar="N=1", help="Give a dynamic dimension its size; may be repeated."
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
+Model = Annotated[Path, typer.Argument(metavar="MODEL", help="An ONNX file.")]
+Directory = Annotated[
+    Path, typer.Argument(metavar="DIR", help="A directory that `qcomp compile` wrote.")
+]
+
+
+def parse_bindings(texts: list[str] | None) -> dict[str, int]:
+    """`["N=1"]` as `{"N": 1}`; a usage error for anything else."""
+    bindings = {}
+    for text in texts or []:
+        name, equals, size = text.rpartition("=")
+        if not (name and equals and size.isascii() and size.isdigit() and int(size) > 0):
+            raise typer.BadParameter(
+                f"{text!r}: expected NAME=SIZE with a positive size, as in N=1",
+                param_hint="--bind",
+            )
+        bindings[name] = int(size)
+    return bindings
