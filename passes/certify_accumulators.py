@@ -1,0 +1,230 @@
+"""Certify that no integer sum can overflow, from the actual weights, biases and ranges.
+
+Per channel of a convolution or dense layer (DESIGN section 3.2)
+
+    |bias| + sum_k |w_k| * max(|qmin - zero_point|, |qmax - zero_point|) + rounding < 2^31
+
+with rounding = 2^(shift-1) in the NARROW form, which adds it to the accumulator, and 0 in the
+others. Sums without weights are bounded by their number of terms; additions by their multipliers,
+in the width of their lanes. Multipliers and shifts must be those that the form's own proof assumes.
+The choosers of scales and constants see to all of this beforehand, so a failure here is a defect.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from qcomp.errors import PassError
+from qcomp.ir.form import Form
+from qcomp.ir.graph import Graph
+from qcomp.ir.ops import (
+    Op,
+    QAdd,
+    QAddWide,
+    QAveragePool2d,
+    QConv2d,
+    QDense,
+    QDiv,
+    QMatMul,
+    QMul,
+    QPRelu,
+    QReduceSum,
+)
+from qcomp.ir.tensor import TensorId
+from qcomp.ir.text import format_op
+from qcomp.passes.base import PassLog
+from qcomp.quant.fixed_point import I64, Requantize
+from qcomp.quant.fixed_point import Form as Arithmetic
+
+
+@dataclass(frozen=True)
+class CertifyAccumulators:
+    """See the module."""
+
+    name: ClassVar[str] = "certify-accumulators"
+    needs: ClassVar[Form] = Form.INTEGER
+    gives: ClassVar[Form] = Form.INTEGER
+
+    def run(self, graph: Graph, log: PassLog) -> None:
+        problems: list[str] = []
+        for op in graph.ops():
+            rule = _RULES.get(type(op))
+            if rule is None:
+                continue
+            sums: Sums = rule(graph, op)
+            found = [*sums.problems()]
+            if found:
+                problems.append("\n  ".join([format_op(graph, op), *found]))
+            else:
+                log.note(f"{op.id}: {sums.head_room():.1f} bits of head-room")
+        if problems:
+            raise PassError("accumulators are not certified:\n" + "\n".join(problems))
+
+
+@dataclass(frozen=True)
+class Epilogue:
+    """The constants of a requantize, one multiplier and shift per channel or one for all."""
+
+    requantize: Requantize
+    multiplier: I64
+    shift: I64
+
+    def rounding(self) -> I64 | int:
+        """What the form adds to the accumulator itself."""
+        narrow = self.requantize.form is Arithmetic.NARROW
+        return (np.int64(1) << np.clip(self.shift, 0, 62)) >> 1 if narrow else 0
+
+    def problems(self) -> Iterator[str]:
+        form = self.requantize.form
+        m_low, m_high, s_low, s_high = _CLAIMS[form]
+        constants = np.broadcast(self.multiplier, self.shift)
+        for channel, (m, s) in enumerate(constants):
+            if not (m_low <= m < m_high and s_low <= s <= s_high):
+                yield (
+                    f"channel {channel}: multiplier {m} and shift {s}; form {form.value} expects "
+                    f"{m_low} <= multiplier < {m_high} and {s_low} <= shift <= {s_high}"
+                )
+
+
+# multiplier in [low, high), shift in [low, high]; ONNX: the bits of a finite positive float32.
+_CLAIMS: Mapping[Arithmetic, tuple[int, int, int, int]] = {
+    Arithmetic.NARROW: (257, 2**15, 0, 30),
+    Arithmetic.WIDE: (0, 2**31, 1, 62),
+    Arithmetic.TFLITE: (0, 2**31, -31, 30),
+    Arithmetic.ONNX: (0, 0x7F800000, 0, 0),
+}
+
+
+@dataclass(frozen=True)
+class Sums:
+    """The largest magnitudes of an op's sums, one per channel or one for all, and their lanes."""
+
+    largest: I64
+    epilogue: Epilogue | None = None
+    bits: int = 31
+
+    def reach(self) -> I64:
+        """With rounding, and with TFLite's left shift of the accumulator."""
+        if self.epilogue is None:
+            return self.largest
+        reach = self.largest + self.epilogue.rounding()
+        if self.epilogue.requantize.form is Arithmetic.TFLITE:
+            reach = reach << np.clip(self.epilogue.shift, 0, 31)
+        return np.atleast_1d(reach)
+
+    def problems(self) -> Iterator[str]:
+        for channel, reach in enumerate(self.reach().tolist()):
+            if reach >= 2**self.bits:
+                yield (
+                    f"channel {channel}: the sum can reach {reach}, "
+                    f"expected less than 2^{self.bits}"
+                )
+        if self.epilogue is not None:
+            yield from self.epilogue.problems()
+
+    def head_room(self) -> float:
+        return self.bits - math.log2(max(int(self.reach().max(initial=1)), 1))
+
+
+def _linear(graph: Graph, op: QConv2d | QDense) -> Sums:
+    weight = np.abs(graph.data(op.weight).astype(np.int64))
+    taps = weight.reshape(len(weight), -1).sum(axis=1)
+    bias = np.abs(graph.data(op.bias).astype(np.int64))
+    largest = bias + taps * _centered(graph, op.x, op.x_zero_point)
+    multiplier = graph.data(op.multiplier).astype(np.int64)
+    shift = graph.data(op.shift).astype(np.int64)
+    return Sums(largest, Epilogue(op.requantize, multiplier, shift))
+
+
+def _matmul(graph: Graph, op: QMatMul) -> Sums:
+    depth = graph.type(op.a).shape[-1]
+    return Sums(depth * _product(graph, op), _scalar_epilogue(op))
+
+
+def _mul(graph: Graph, op: QMul) -> Sums:
+    return Sums(_product(graph, op), _scalar_epilogue(op))
+
+
+def _reduce_sum(graph: Graph, op: QReduceSum) -> Sums:
+    count = math.prod(graph.type(op.x).shape[a] for a in op.axes)
+    return Sums(_one(count * _centered(graph, op.x, op.x_zero_point)), _scalar_epilogue(op))
+
+
+def _average_pool(graph: Graph, op: QAveragePool2d) -> Sums:
+    """The multiplier of count 0 meets only the sum 0, so no form asks anything of it."""
+    largest = math.prod(op.kernel) * _centered(graph, op.x, op.x_zero_point)
+    multiplier = graph.data(op.multiplier).astype(np.int64)[1:]
+    return Sums(_one(largest), Epilogue(op.requantize, multiplier, _one(op.shift)))
+
+
+def _add(graph: Graph, op: QAdd) -> Sums:
+    """The multipliers must fit the 16-bit lanes as well."""
+    terms = [(128 * reach * m + 2**14) >> 15 for reach, m in _scaled_operands(graph, op)]
+    multipliers = abs(op.a_multiplier), abs(op.b_multiplier)
+    return Sums(_one(max(sum(terms) + (2**op.fraction_bits >> 1), *multipliers)), bits=15)
+
+
+def _add_wide(graph: Graph, op: QAddWide) -> Sums:
+    terms = [reach * m for reach, m in _scaled_operands(graph, op)]
+    return Sums(_one(sum(terms) + (2**op.shift >> 1)))
+
+
+def _div(graph: Graph, op: QDiv) -> Sums:
+    n = _centered(graph, op.a, op.a_zero_point) * abs(op.multiplier)
+    d = _centered(graph, op.b, op.b_zero_point) << op.shift
+    return Sums(_one(max(n, d)), bits=30)
+
+
+def _prelu(graph: Graph, op: QPRelu) -> Sums:
+    negative = np.abs(graph.data(op.negative_multiplier).astype(np.int64)).max(initial=0)
+    multiplier = max(abs(op.positive_multiplier), int(negative))
+    return Sums(_one(_centered(graph, op.x, op.x_zero_point) * multiplier + (2**op.shift >> 1)))
+
+
+def _product(graph: Graph, op: QMatMul | QMul) -> I64:
+    a, b = _centered(graph, op.a, op.a_zero_point), _centered(graph, op.b, op.b_zero_point)
+    return _one(a * b)
+
+
+def _scaled_operands(graph: Graph, op: QAdd | QAddWide) -> list[tuple[int, int]]:
+    """Largest |q - zero_point| and |multiplier| of both operands."""
+    return [
+        (_centered(graph, op.a, op.a_zero_point), abs(op.a_multiplier)),
+        (_centered(graph, op.b, op.b_zero_point), abs(op.b_multiplier)),
+    ]
+
+
+def _scalar_epilogue(op: QMatMul | QMul | QReduceSum) -> Epilogue:
+    return Epilogue(op.requantize, _one(op.multiplier), _one(op.shift))
+
+
+def _centered(graph: Graph, id: TensorId, zero_point: int) -> int:
+    """The largest |q - zero_point| of a tensor's values."""
+    tensor = graph.tensor(id)
+    if tensor.data is not None:
+        return int(np.abs(tensor.data.astype(np.int64) - zero_point).max(initial=0))
+    assert tensor.qparams is not None, "the INTEGER form gives every activation qparams"
+    return max(abs(tensor.qparams.qmin - zero_point), abs(tensor.qparams.qmax - zero_point))
+
+
+def _one(value: int) -> I64:
+    return np.array([value], np.int64)
+
+
+_RULES: Mapping[type[Op], Callable[[Graph, Any], Sums]] = {
+    QConv2d: _linear,
+    QDense: _linear,
+    QMatMul: _matmul,
+    QMul: _mul,
+    QReduceSum: _reduce_sum,
+    QAveragePool2d: _average_pool,
+    QAdd: _add,
+    QAddWide: _add_wide,
+    QDiv: _div,
+    QPRelu: _prelu,
+}
