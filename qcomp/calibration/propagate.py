@@ -1,0 +1,289 @@
+"""What each float op makes of beliefs about its operands; see batch_norm.py for the assumptions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from qcomp.calibration.normal import (
+    F64,
+    Belief,
+    added,
+    clamped,
+    combined,
+    containing,
+    joined,
+    mapped,
+    mixture,
+    multiplied,
+    normal,
+    of_constant,
+    pooled,
+    scaled,
+    selected,
+    spread,
+    uniform,
+)
+from qcomp.errors import CalibrationError
+from qcomp.ir.evaluate.unary import FUNCTIONS
+from qcomp.ir.graph import Graph
+from qcomp.ir.ops import (
+    Add,
+    AveragePool2d,
+    BatchNorm,
+    Binary,
+    BroadcastTo,
+    Clamp,
+    Concat,
+    Conv2d,
+    Dense,
+    DepthToSpace,
+    Div,
+    Gather,
+    LogSoftmax,
+    MatMul,
+    Maximum,
+    MaxPool2d,
+    Minimum,
+    Mul,
+    Op,
+    Pad,
+    PadMode,
+    PRelu,
+    Reduce,
+    Reduction,
+    Reshape,
+    Resize2d,
+    Slice,
+    Softmax,
+    SpaceToDepth,
+    Sub,
+    Tile,
+    Transpose,
+    Unary,
+    ZeroStuff,
+)
+from qcomp.ir.tensor import TensorId
+from qcomp.ir.text import format_op
+
+
+@dataclass
+class Beliefs:
+    """What is believed of the activations so far."""
+
+    graph: Graph
+    known: dict[TensorId, Belief] = field(default_factory=dict)
+
+    def channels(self, id: TensorId) -> int:
+        shape = self.graph.type(id).shape
+        return shape[-1] if shape else 1
+
+    def read(self, id: TensorId, channels: int | None = None) -> Belief:
+        """With as many channels as the tensor has, or as asked for."""
+        own = self.channels(id)
+        data = self.graph.tensor(id).data
+        belief = spread(self.known[id] if data is None else of_constant(data, own), own)
+        return belief if channels is None else spread(belief, channels)
+
+    def infer(self, op: Op) -> Belief:
+        """The belief about the op's result; CalibrationError if it has no finite bounds."""
+        if type(op) not in _RULES:
+            raise CalibrationError(f"{format_op(self.graph, op)}\n  needs calibration data")
+        with np.errstate(all="ignore"):
+            belief = _RULES[type(op)](self, op)
+        if not np.isfinite([belief.low, belief.high, belief.mean, belief.std]).all():
+            raise CalibrationError(
+                f"{format_op(self.graph, op)}\n  may be infinite for operands in "
+                f"{[self.read(t).range for t in op.inputs]}; give calibration data"
+            )
+        return belief
+
+
+def _conv2d(beliefs: Beliefs, op: Conv2d) -> Belief:
+    weight = beliefs.graph.data(op.weight).astype(np.float64)
+    x = beliefs.read(op.x)
+    per_output = weight.shape[0] // op.groups
+    first = np.repeat(np.arange(op.groups), per_output) * weight.shape[3]
+    channel = first[:, None] + np.arange(weight.shape[3])  # [O, I]: which channel of x it reads
+    gain = weight.sum(axis=(1, 2))
+    power = np.maximum((weight**2).sum(axis=(1, 2)), gain**2)
+    return _weighted_sum(beliefs, op, gain, power, x.mean[channel], x.std[channel])
+
+
+def _dense(beliefs: Beliefs, op: Dense) -> Belief:
+    weight = beliefs.graph.data(op.weight).astype(np.float64)
+    x = beliefs.read(op.x)
+    return _weighted_sum(beliefs, op, weight, weight**2, x.mean[None], x.std[None])
+
+
+def _weighted_sum(
+    beliefs: Beliefs, op: Conv2d | Dense, gain: F64, power: F64, mean: F64, std: F64
+) -> Belief:
+    bias = beliefs.graph.data(op.bias).astype(np.float64)
+    result = normal((gain * mean).sum(axis=1) + bias, np.sqrt((power * std**2).sum(axis=1)))
+    return clamped(result, op.clamp)
+
+
+def _matmul(beliefs: Beliefs, op: MatMul) -> Belief:
+    a, b = beliefs.read(op.a), beliefs.read(op.b)
+    inner = beliefs.channels(op.a)
+    column, row = np.arange(inner)[:, None], np.arange(beliefs.channels(op.b))[None]
+    product = multiplied(selected(a, column), selected(b, row))
+    return normal(product.mean.sum(axis=0), np.sqrt((product.std**2).sum(axis=0)))
+
+
+def _batch_norm(beliefs: Beliefs, op: BatchNorm) -> Belief:
+    beta, gamma = beliefs.graph.data(op.beta), beliefs.graph.data(op.gamma)
+    return normal(beta.astype(np.float64), np.abs(gamma.astype(np.float64)))
+
+
+def _clamp(beliefs: Beliefs, op: Clamp) -> Belief:
+    return clamped(beliefs.read(op.x), op.clamp)
+
+
+def _unary(beliefs: Beliefs, op: Unary) -> Belief:
+    return mapped(beliefs.read(op.x), lambda v: FUNCTIONS[op.function](v, op.alpha, op.beta))
+
+
+def _prelu(beliefs: Beliefs, op: PRelu) -> Belief:
+    x = beliefs.read(op.x)
+    slopes = beliefs.read(op.slope, x.mean.size)
+
+    def with_slope(slope: F64) -> Belief:
+        return mapped(x, lambda v: np.where(v >= 0, v, v * slope))
+
+    return mixture([with_slope(slopes.low), with_slope(slopes.high)])
+
+
+_Pairwise = Callable[[Belief, Belief], Belief]
+
+
+def _binary(function: _Pairwise) -> Callable[[Beliefs, Any], Belief]:
+    def rule(beliefs: Beliefs, op: Binary) -> Belief:
+        channels = beliefs.channels(op.output)
+        a, b = beliefs.read(op.a, channels), beliefs.read(op.b, channels)
+        return clamped(function(a, b), op.clamp)
+
+    return rule
+
+
+def _divided(a: Belief, b: Belief) -> Belief:
+    """The bounds are infinite where those of b enclose zero."""
+    result = combined(a, b, np.divide)
+    unbounded = (b.low <= 0) & (b.high >= 0)
+    return Belief(result.mean, result.std, result.low, np.where(unbounded, np.inf, result.high))
+
+
+def _unchanged(beliefs: Beliefs, op: Any) -> Belief:
+    """Values move, or are averaged or chosen within a channel, and stay in their bounds."""
+    return beliefs.read(op.x, beliefs.channels(op.output))
+
+
+def _average_pool(beliefs: Beliefs, op: AveragePool2d) -> Belief:
+    x = beliefs.read(op.x)
+    return containing(x, 0.0) if op.count_include_pad and any(op.padding) else x
+
+
+def _reduce(beliefs: Beliefs, op: Reduce) -> Belief:
+    shape = beliefs.graph.type(op.x).shape
+    x = beliefs.read(op.x)
+    if len(shape) - 1 in op.axes:
+        x = spread(pooled(x), beliefs.channels(op.output))
+    terms = math.prod(shape[axis] for axis in op.axes)
+    return scaled(x, float(terms)) if op.kind is Reduction.SUM else x
+
+
+def _softmax(beliefs: Beliefs, op: Softmax) -> Belief:
+    share = 1.0 / beliefs.graph.type(op.x).shape[op.axis]
+    unit = spread(uniform(0.0, 1.0), beliefs.channels(op.output))
+    return Belief(np.full_like(unit.mean, share), unit.std * share, unit.low, unit.high)
+
+
+def _log_softmax(beliefs: Beliefs, op: LogSoftmax) -> Belief:
+    low, high = beliefs.read(op.x).range
+    least = low - high - math.log(beliefs.graph.type(op.x).shape[op.axis])
+    return spread(uniform(least, 0.0), beliefs.channels(op.output))
+
+
+def _concat(beliefs: Beliefs, op: Concat) -> Belief:
+    parts = [beliefs.read(t) for t in op.inputs]
+    last = beliefs.graph.type(op.output).rank - 1
+    return joined(parts) if op.axis == last else mixture(parts)
+
+
+def _slice(beliefs: Beliefs, op: Slice) -> Belief:
+    return selected(beliefs.read(op.x), op.starts[-1] + op.steps[-1] * np.arange(op.sizes[-1]))
+
+
+def _gather(beliefs: Beliefs, op: Gather) -> Belief:
+    x = beliefs.read(op.x)
+    last = beliefs.graph.type(op.x).rank - 1
+    return selected(x, beliefs.graph.data(op.indices)) if op.axis == last else x
+
+
+def _pad(beliefs: Beliefs, op: Pad) -> Belief:
+    grows = op.before[-1] + op.after[-1] > 0
+    x = pooled(beliefs.read(op.x)) if grows else beliefs.read(op.x)
+    x = spread(x, beliefs.channels(op.output))
+    return containing(x, op.value) if op.mode is PadMode.CONSTANT else x
+
+
+def _zero_stuff(beliefs: Beliefs, op: ZeroStuff) -> Belief:
+    return containing(beliefs.read(op.x), op.value)
+
+
+def _reshape(beliefs: Beliefs, op: Reshape) -> Belief:
+    """Flattening pixels into channels repeats the channels; anything else mixes them."""
+    x, channels = beliefs.read(op.x), beliefs.channels(op.output)
+    if channels % x.mean.size == 0:
+        return selected(x, np.arange(channels) % x.mean.size)
+    return spread(x, channels)
+
+
+def _transpose(beliefs: Beliefs, op: Transpose) -> Belief:
+    x = beliefs.read(op.x)
+    kept = op.permutation[-1] == len(op.permutation) - 1
+    return x if kept else spread(pooled(x), beliefs.channels(op.output))
+
+
+def _tile(beliefs: Beliefs, op: Tile) -> Belief:
+    x = beliefs.read(op.x)
+    return selected(x, np.arange(beliefs.channels(op.output)) % x.mean.size)
+
+
+_RULES: Mapping[type[Op], Callable[[Beliefs, Any], Belief]] = {
+    Conv2d: _conv2d,
+    Dense: _dense,
+    MatMul: _matmul,
+    BatchNorm: _batch_norm,
+    Clamp: _clamp,
+    Unary: _unary,
+    PRelu: _prelu,
+    Add: _binary(added),
+    Sub: _binary(lambda a, b: added(a, b, -1.0)),
+    Mul: _binary(multiplied),
+    Div: _binary(_divided),
+    Minimum: _binary(lambda a, b: combined(a, b, np.minimum)),
+    Maximum: _binary(lambda a, b: combined(a, b, np.maximum)),
+    MaxPool2d: _unchanged,
+    AveragePool2d: _average_pool,
+    Reduce: _reduce,
+    Softmax: _softmax,
+    LogSoftmax: _log_softmax,
+    Concat: _concat,
+    Slice: _slice,
+    Gather: _gather,
+    Pad: _pad,
+    ZeroStuff: _zero_stuff,
+    Reshape: _reshape,
+    Transpose: _transpose,
+    Tile: _tile,
+    BroadcastTo: _unchanged,
+    Resize2d: _unchanged,
+    DepthToSpace: _unchanged,
+    SpaceToDepth: _unchanged,
+}
