@@ -1,7 +1,7 @@
 """The main job from end to end: the trained digits network becomes a C program that is measured.
 
-Run by `make demo`. Compiles examples/digits.onnx, links examples/c_app against the library, runs it on
-the real test digits and compares its answers, bit for bit, with the numpy specification.
+Run by `make demo`. Compiles examples/digits.onnx, links examples/c_app against the library, runs it
+on the real test digits and compares its answers, bit for bit, with the numpy specification.
 """
 
 from __future__ import annotations

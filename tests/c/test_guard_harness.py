@@ -1,0 +1,84 @@
+"""The guard program finds what it is there for: each test gives it a library with one defect."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from guard_check import GuardResult, guard_check
+
+HEADER = """
+#include <stdint.h>
+#define ECHO_ARENA_BYTES 64
+#define ECHO_ARENA_ALIGN 64
+#define ECHO_INPUT0_BYTES 5
+#define ECHO_OUTPUT0_BYTES 5
+int echo_run(const int8_t *input, int8_t *output, void *arena);
+"""
+
+SOURCE = """
+#include "echo.h"
+int echo_run(const int8_t *input, int8_t *output, void *arena) {
+  int8_t *const scratch = arena;
+  for (int i = 0; i < 5; i++) scratch[i] = input[i];
+  for (int i = 0; i < 5; i++) output[i] = scratch[i];
+  %s
+  return 0;
+}
+"""
+
+DEFECTS = {
+    "input is read past its end": "(void)((volatile const int8_t *)input)[5];",
+    "input is read before its begin": "(void)((volatile const int8_t *)input)[-1];",
+    "output is written past its end": "output[5] = 1;",
+    "output is written before its begin": "output[-1] = 1;",
+    "arena is written past its end": "scratch[64] = 1;",
+    "arena is written before its begin": "scratch[-1] = 1;",
+    "output is wrong by one bit": "output[4] ^= 4;",
+    "input is overwritten": "((int8_t *)(uintptr_t)input)[0] ^= 1;",
+    "arena is used before it is written": "output[0] ^= scratch[40] & 1;",
+    "a call fails": "return 1;",
+}
+
+
+def library(directory: Path, cc: str, body: str) -> Path:
+    """A library that copies five bytes, and then does what `body` says."""
+    (directory / "echo.h").write_text(HEADER)
+    (directory / "echo.c").write_text(SOURCE % body)
+    command = [cc, "-std=c99", "-O0", "-w", "-c", "echo.c", "-o", "echo.o"]
+    subprocess.run(command, check=True, cwd=directory)
+    subprocess.run(["ar", "rcs", "libecho.a", "echo.o"], check=True, cwd=directory)
+    manifest = {
+        "name": "echo",
+        "header": "echo.h",
+        "static_library": "libecho.a",
+        "inputs": [{"bytes": 5}],
+        "outputs": [{"bytes": 5}],
+    }
+    (directory / "echo.manifest.json").write_text(json.dumps(manifest))
+    return directory
+
+
+def check(directory: Path) -> GuardResult:
+    vectors = np.arange(15, dtype=np.int8).reshape(3, 5)
+    return guard_check(directory, [vectors], [vectors])
+
+
+def test_a_library_without_defects_is_clean(tmp_path: Path, cc: str) -> None:
+    result = check(library(tmp_path, cc, ""))
+    assert result.clean
+    assert (result.samples, result.threads, result.runs) == (3, 4, 18)
+
+
+@pytest.mark.parametrize("defect", DEFECTS)
+def test_a_defect_is_found(defect: str, tmp_path: Path, cc: str) -> None:
+    assert not check(library(tmp_path, cc, DEFECTS[defect])).clean
+
+
+def test_vectors_of_the_wrong_size_are_refused(tmp_path: Path, cc: str) -> None:
+    wrong = np.zeros((1, 4), np.int8)
+    with pytest.raises(ValueError, match="a sample has 8 bytes; the manifest says 10"):
+        guard_check(library(tmp_path, cc, ""), [wrong], [wrong])
