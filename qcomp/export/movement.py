@@ -152,8 +152,13 @@ def resize2d(w: Writer, op: Resize2d) -> None:
 
 
 def _resize_target(w: Writer, op: Resize2d, source: tuple[int, int]) -> list[str] | None:
-    """The operands `scales, sizes`: ONNX takes one and infers the other."""
+    """The operands `scales, sizes`: ONNX takes one and infers the other.
+
+    ONNX Runtime copies where the shape stays, whatever the scales say.
+    """
     scales = [np.float32(s) for s in op.scale]
+    if op.size == source and scales != [1, 1]:
+        return None
     inferred = [math.floor(float(s) * extent) for s, extent in zip(scales, source, strict=True)]
     if tuple(inferred) == op.size:
         return [w.literal(np.array([1, 1, *scales], np.float32))]

@@ -22,6 +22,8 @@ from qcomp.ir.ops import (
 from qcomp.ir.ops.linear import Padding
 from qcomp.ir.tensor import DType, TensorId
 
+NO_PADDING = (0, 0, 0, 0)
+
 _REDUCE: Mapping[Reduction, str] = {
     Reduction.MEAN: "ReduceMean",
     Reduction.SUM: "ReduceSum",
@@ -31,10 +33,11 @@ _REDUCE: Mapping[Reduction, str] = {
 
 
 def max_pool2d(w: Writer, op: MaxPool2d) -> None:
-    x, pads = w.read(op.x, Layout.FIRST), op.padding
-    if not _accepted(op):
-        dtype = w.graph.type(op.x).dtype
-        x, pads = _padded(w, x, pads, dtype, -math.inf if dtype is DType.F32 else -128), (0,) * 4
+    if _accepted(op):
+        x, pads = w.read(op.x, Layout.FIRST), op.padding
+    else:
+        is_float = w.graph.type(op.x).dtype is DType.F32
+        x, pads = _padded(w, op, -math.inf if is_float else -128), NO_PADDING
     y = w.emit(
         "MaxPool",
         [x],
@@ -48,17 +51,14 @@ def max_pool2d(w: Writer, op: MaxPool2d) -> None:
 
 def average_pool2d(w: Writer, op: AveragePool2d) -> None:
     """AveragePool, or the sum of explicitly padded windows times one over their counts."""
-    x = w.read(op.x, Layout.FIRST)
     if _accepted(op) and op.dilation == (1, 1):
+        x = w.read(op.x, Layout.FIRST)
         y = _average(w, op, x, op.padding, count_include_pad=int(op.count_include_pad))
-        w.define(op.id, Layout.FIRST, y)
-        return
-    means = _average(
-        w, op, _padded(w, x, op.padding, DType.F32, 0.0), (0,) * 4, count_include_pad=0
-    )
-    if not op.count_include_pad:
-        means = w.emit("Mul", [means, w.literal(_corrections(w, op))])
-    w.define(op.id, Layout.FIRST, means)
+    else:
+        y = _average(w, op, _padded(w, op, 0.0), NO_PADDING, count_include_pad=0)
+        if not op.count_include_pad:
+            y = w.emit("Mul", [y, w.literal(_corrections(w, op))])
+    w.define(op.id, Layout.FIRST, y)
 
 
 def _average(w: Writer, op: AveragePool2d, x: str, pads: Padding, *, count_include_pad: int) -> str:
@@ -87,10 +87,23 @@ def _accepted(op: MaxPool2d | AveragePool2d) -> bool:
     return max(top, bottom) < op.kernel[0] and max(left, right) < op.kernel[1]
 
 
-def _padded(w: Writer, x: str, padding: Padding, dtype: DType, value: float) -> str:
-    top, left, bottom, right = padding
-    pads = w.integers([0, 0, top, left, 0, 0, bottom, right])
-    return w.emit("Pad", [x, pads, w.literal(np.array(value, dtype.numpy))])
+def _padded(w: Writer, op: MaxPool2d | AveragePool2d, value: float) -> str:
+    """The operand in NCHW with its border, joined from parts.
+
+    ONNX Runtime would fuse a Pad into the pooling, and then refuse the pooling.
+    """
+    type = w.graph.type(op.x)
+    top, left, bottom, right = op.padding
+    shape = Layout.FIRST.arranged(type.shape)
+    y = w.read(op.x, Layout.FIRST)
+    for axis, before, after in ((2, top, bottom), (3, left, right)):
+        borders = [
+            w.literal(np.full([*shape[:axis], n, *shape[axis + 1 :]], value, type.dtype.numpy))
+            for n in (before, after)
+        ]
+        y = w.emit("Concat", [borders[0], y, borders[1]], axis=axis)
+        shape[axis] += before + after
+    return y
 
 
 def reduce(w: Writer, op: Reduce) -> None:

@@ -24,6 +24,7 @@ class FloatSession:
         self, graph: Graph, *, extra_outputs: Sequence[TensorId] = (), threads: int | None = None
     ) -> None:
         model = export_onnx(graph, extra_outputs=extra_outputs)
+        onnxruntime.set_default_logger_severity(_ERROR)  # what is logged outside of any session
         options = onnxruntime.SessionOptions()
         options.log_severity_level = _ERROR
         options.intra_op_num_threads = 0 if threads is None else threads

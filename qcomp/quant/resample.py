@@ -20,17 +20,23 @@ WEIGHT_BITS = 11
 
 _HALF = np.float32(0.5)
 
+# A coordinate this near below a half is a tie that float32 missed (ONNX Runtime issue 28291).
+_TIE = 1e-6
+
 
 def _half_pixel(x: F32, scale: np.float32, in_size: int, out_size: int) -> F32:
     return (x + _HALF) / scale - _HALF
 
 
 def _half_pixel_symmetric(x: F32, scale: np.float32, in_size: int, out_size: int) -> F32:
-    """Keeps the centre of the image where the true size scale * in_size is not an integer."""
+    """Keeps the centre of the image where the true size scale * in_size is not an integer.
+
+    The last sum is in float64, as in ONNX Runtime.
+    """
     adjustment = np.float32(out_size) / (scale * np.float32(in_size))
     centre = np.float32(in_size) / np.float32(2)
-    offset = centre * (np.float32(1) - adjustment)
-    return offset + (x + _HALF) / scale - _HALF
+    offset = np.float64(centre * (np.float32(1) - adjustment))
+    return (offset + (x.astype(np.float64) + 0.5) / np.float64(scale) - 0.5).astype(np.float32)
 
 
 def _pytorch_half_pixel(x: F32, scale: np.float32, in_size: int, out_size: int) -> F32:
@@ -62,7 +68,7 @@ _COORDINATES: Mapping[str, Callable[[F32, np.float32, int, int], F32]] = {
 
 _ROUNDINGS: Mapping[str, Callable[[F64], F64]] = {
     "round_prefer_floor": lambda x: np.ceil(x - 0.5),
-    "round_prefer_ceil": lambda x: np.floor(x + 0.5),
+    "round_prefer_ceil": lambda x: np.floor(x + 0.5 + _TIE),
     "floor": np.floor,
     "ceil": np.ceil,
 }
