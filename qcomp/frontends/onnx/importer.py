@@ -12,7 +12,8 @@ from google.protobuf.message import DecodeError, EncodeError
 
 from qcomp.errors import ModelError, UnsupportedOp
 from qcomp.frontends.onnx.constants import fold
-from qcomp.frontends.onnx.context import Context, Node, Refused, decode_node
+from qcomp.frontends.onnx.context import Context, Node, Refused
+from qcomp.frontends.onnx.decode import decode_node
 from qcomp.frontends.onnx.load import DEFAULT_DOMAINS, LoadedModel, load_model
 from qcomp.frontends.onnx.rules import FOLDED_ONLY, RULES
 from qcomp.frontends.onnx.shapes import bound_inputs, element_type
@@ -54,6 +55,7 @@ def import_onnx(model: Model, *, bind: Mapping[str, int] | None = None) -> Impor
     attempt = attempt_import(model, bind or {})
     if attempt.problems:
         raise UnsupportedOp(attempt.problems)
+    attempt.graph.sweep()
     verify(attempt.graph, Form.FLOAT)
     return ImportedModel(attempt.graph, attempt.notes)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import onnx
 
@@ -12,10 +12,31 @@ from qcomp.errors import ModelError
 
 def ordered_nodes(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
     """The nodes so that each follows what it reads; ModelError for a broken graph."""
+    _check_text(graph)
     given = _given_names(graph)
     producer = _producers(graph, given)
     _check_uses(graph, given | set(producer))
     return _sorted(graph.node, producer)
+
+
+def _check_text(graph: onnx.GraphProto) -> None:
+    """protobuf gives back bytes, and no str, for text that is not UTF-8."""
+    for text in _texts(graph):
+        if not isinstance(text, str):
+            raise ModelError(f"the model has a name that is not UTF-8: {text!r}")
+
+
+def _texts(graph: onnx.GraphProto) -> Iterator[object]:
+    yield graph.name
+    for value in (*graph.input, *graph.output):
+        yield value.name
+        yield from (d.dim_param for d in value.type.tensor_type.shape.dim)
+    for tensor in graph.initializer:
+        yield tensor.name
+        yield from (text for entry in tensor.external_data for text in (entry.key, entry.value))
+    for node in graph.node:
+        yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
+        yield from (text for a in node.attribute for text in (a.name, a.ref_attr_name))
 
 
 def _given_names(graph: onnx.GraphProto) -> set[str]:

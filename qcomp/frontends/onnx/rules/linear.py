@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from qcomp.frontends.onnx.context import Node
@@ -21,7 +23,7 @@ from qcomp.ir.ops import (
 from qcomp.ir.tensor import Array, TensorId
 
 
-def bias(node: Node, index: int, channels: int) -> TensorId:
+def bias_or_zeros(node: Node, index: int, channels: int) -> TensorId:
     """The constant bias operand, or zeros."""
     if not node.has(index):
         return node.new_constant("bias", np.zeros(channels, np.float32))
@@ -41,7 +43,7 @@ def conv(node: Node) -> None:
             inputs=(
                 channels_last(node),
                 node.weight(1, oihw.transpose(0, 2, 3, 1), "OHWI"),
-                bias(node, 2, weight.shape[0]),
+                bias_or_zeros(node, 2, weight.shape[0]),
             ),
             output=node.part("conv"),
             stride=w.stride,
@@ -54,47 +56,30 @@ def conv(node: Node) -> None:
 
 
 def gemm(node: Node) -> None:
-    """alpha * A' @ B' + beta * C; the factors go into constant operands."""
+    """alpha * A' @ B' + beta * C; a C that is the same in all rows becomes the bias."""
     for index in (0, 1):
         rank = len(node.shape(index))
         node.require(rank == 2, f"operand {index} of rank {rank}", "matrices")
     a = node.x(0)
     if node.integer("transA", 0):
         a = node.add(Transpose(inputs=(a,), output=node.part("a"), permutation=(1, 0)))
-    alpha, beta = node.number("alpha", 1.0), node.number("beta", 1.0)
-    adds = node.has(2) and beta != 0.0
-    if not node.is_constant(1):
-        y = _matrix_product(node, a, alpha)
-        if adds:
-            node.add(Add(inputs=(y, _scaled_addend(node, beta)), output=node.out()))
-        else:
-            node.alias(y)
+    beta = node.number("beta", 1.0)
+    node.require(math.isfinite(beta * node.number("alpha", 1.0)), "alpha or beta is not finite")
+    row = _row(node) if node.has(2) and beta != 0.0 and node.is_constant(1) else None
+    if not node.has(2) or beta == 0.0 or row is not None:
+        _gemm_product(node, a, row, node.out())
         return
-    given = node.floats(1, "B")
-    weight = np.float32(alpha) * (given if node.integer("transB", 0) else given.T)
-    layout = f"gemm {alpha} {node.integer('transB', 0)}"
-    outputs = weight.shape[0]
-    row = _row(node, outputs) if adds else np.zeros(outputs, np.float32)
-    output = node.out() if row is not None else node.part("product")
-    vector = np.zeros(outputs, np.float32) if row is None else np.float32(beta) * row
-    dense = Dense(
-        inputs=(
-            a,
-            node.weight(1, weight, layout),
-            _bias_of(node, vector, beta, row is not None and adds),
-        ),
-        output=output,
-    )
-    y = node.add(dense)
-    if row is None:
-        node.add(Add(inputs=(y, _scaled_addend(node, beta)), output=node.out()))
+    y = _gemm_product(node, a, row, node.part("product"))
+    c = node.x(2) if beta == 1.0 else _scaled(node, node.x(2), beta, node.part("addend"))
+    node.add(Add(inputs=(y, c), output=node.out()))
 
 
-def _row(node: Node, outputs: int) -> Array | None:
+def _row(node: Node) -> Array | None:
     """C as a vector over the outputs; None if it varies by row or is no constant."""
     if not node.is_constant(2):
         return None
     c = node.floats(2, "C")
+    outputs = node.shape(1)[0 if node.integer("transB", 0) else 1]
     if c.ndim == 2 and c.shape[0] == 1:
         c = c[0]
     if c.ndim > 1 or (c.ndim == 1 and c.shape[0] not in (1, outputs)):
@@ -102,29 +87,30 @@ def _row(node: Node, outputs: int) -> Array | None:
     return np.broadcast_to(c, (outputs,))
 
 
-def _bias_of(node: Node, vector: Array, beta: float, named: bool) -> TensorId:
-    if not named:
-        return node.new_constant("bias", vector)
-    return node.weight(2, vector, f"gemm bias {beta} {vector.shape[0]}")
+def _gemm_product(node: Node, a: TensorId, row: Array | None, output: TensorId) -> TensorId:
+    """alpha * a @ B' (+ beta * row): a Dense with scaled constants, or a MatMul."""
+    alpha, beta = node.number("alpha", 1.0), node.number("beta", 1.0)
+    transposed = node.integer("transB", 0) != 0
+    if node.is_constant(1):
+        b = node.floats(1, "B")
+        scaled = np.float32(alpha) * (b if transposed else b.T)
+        weight = node.weight(1, scaled, f"gemm {alpha} {transposed}")
+        if row is None:
+            bias = node.new_constant("bias", np.zeros(scaled.shape[0], np.float32))
+        else:
+            bias = node.weight(2, np.float32(beta) * row, f"gemm {beta} {row.shape}")
+        return node.add(Dense(inputs=(a, weight, bias), output=output))
+    b_id = node.x(1)
+    if transposed:
+        b_id = node.add(Transpose(inputs=(b_id,), output=node.part("b"), permutation=(1, 0)))
+    if alpha == 1.0:
+        return node.add(MatMul(inputs=(a, b_id), output=output))
+    y = node.add(MatMul(inputs=(a, b_id), output=node.part("unscaled")))
+    return _scaled(node, y, alpha, output)
 
 
-def _matrix_product(node: Node, a: TensorId, alpha: float) -> TensorId:
-    b = node.x(1)
-    if node.integer("transB", 0):
-        b = node.add(Transpose(inputs=(b,), output=node.part("b"), permutation=(1, 0)))
-    y = node.add(MatMul(inputs=(a, b), output=node.part("product")))
-    return y if alpha == 1.0 else _scaled(node, y, alpha, "scaled")
-
-
-def _scaled_addend(node: Node, beta: float) -> TensorId:
-    c = node.x(2)
-    return c if beta == 1.0 else _scaled(node, c, beta, "addend")
-
-
-def _scaled(node: Node, x: TensorId, factor: float, role: str) -> TensorId:
-    return node.add(
-        Unary(inputs=(x,), output=node.part(role), function=Function.AFFINE, alpha=factor, beta=0.0)
-    )
+def _scaled(node: Node, x: TensorId, factor: float, output: TensorId) -> TensorId:
+    return node.add(Unary(inputs=(x,), output=output, function=Function.AFFINE, alpha=factor))
 
 
 def matmul(node: Node) -> None:

@@ -65,8 +65,7 @@ def _axes(node: Node) -> list[Axis]:
     if auto_pad(node).startswith("SAME"):
         node.require(
             all(a.dilation == 1 and a.stride <= a.kernel + 1 for a in along),
-            "auto_pad with dilations, or with strides beyond the kernel, where ONNX and onnxruntime "
-            "differ",
+            "auto_pad with dilation, or stride beyond the kernel: ONNX and onnxruntime differ",
             "explicit pads",
         )
     return along

@@ -80,7 +80,7 @@ def _split_sizes(node: Node, extent: int) -> tuple[int, ...]:
     if "split" in node.attributes:
         return node.integers("split")
     count = node.integer("num_outputs", len(node.proto.output))
-    node.require(count >= 1, f"num_outputs={count}")
+    node.require(count == len(node.proto.output), f"num_outputs={count}", "one per output")
     node.require(
         node.opset >= 18 or extent % count == 0, f"{count} equal parts of an extent of {extent}"
     )

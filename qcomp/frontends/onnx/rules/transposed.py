@@ -12,7 +12,7 @@ import numpy as np
 
 from qcomp.frontends.onnx.context import Node
 from qcomp.frontends.onnx.layout import channels_first, channels_last, require_spatial
-from qcomp.frontends.onnx.rules.linear import bias
+from qcomp.frontends.onnx.rules.linear import bias_or_zeros
 from qcomp.frontends.onnx.windows import (
     NO_AXIS,
     Axis,
@@ -45,7 +45,7 @@ def conv_transpose(node: Node) -> None:
             inputs=(
                 x,
                 node.weight(1, ohwi, f"flipped OHWI of {groups} groups"),
-                bias(node, 2, ohwi.shape[0]),
+                bias_or_zeros(node, 2, ohwi.shape[0]),
             ),
             output=node.part("conv"),
             padding=(max(v.before, 0), max(h.before, 0), max(v.after, 0), max(h.after, 0)),

@@ -1,0 +1,70 @@
+"""One NodeProto to a Node: checked against ONNX's schema, attributes decoded once."""
+
+from __future__ import annotations
+
+import onnx
+
+from qcomp.errors import ModelError
+from qcomp.frontends.onnx.context import Attribute, Context, Node, Refused
+from qcomp.frontends.onnx.structure import describe
+
+_SCHEMA_TYPES = {
+    value: getattr(onnx.defs.OpSchema.AttrType, name)
+    for name, value in onnx.AttributeProto.AttributeType.items()
+    if name != "UNDEFINED"
+}
+
+
+def decode_node(context: Context, proto: onnx.NodeProto) -> Node:
+    """Check the node against its ONNX schema and decode its attributes."""
+    schema = _schema(proto, context.opset)
+    for count, what, least, most in (
+        (len(proto.input), "inputs", schema.min_input, schema.max_input),
+        (len(proto.output), "outputs", schema.min_output, schema.max_output),
+    ):
+        if not least <= count <= most:
+            raise ModelError(f"{describe(proto)} has {count} {what}; accepted: {least} to {most}")
+    if not any(proto.output):
+        raise ModelError(f"{describe(proto)} has no outputs")
+    attributes: dict[str, Attribute] = {}
+    for a in proto.attribute:
+        known = schema.attributes.get(a.name)
+        if known is None:
+            raise Refused(
+                f"attribute {a.name} is unknown in opset {context.opset}",
+                ", ".join(sorted(schema.attributes)),
+            )
+        if known.type != _SCHEMA_TYPES.get(a.type) or a.ref_attr_name:
+            raise ModelError(f"{describe(proto)}: attribute {a.name} has the wrong type")
+        attributes[a.name] = _attribute(a)
+    return Node(context, proto, attributes)
+
+
+def _schema(proto: onnx.NodeProto, opset: int) -> onnx.defs.OpSchema:
+    try:
+        schema = onnx.defs.get_schema(proto.op_type, opset, "")
+    except onnx.defs.SchemaError as error:
+        raise Refused(f"operator {proto.op_type} is unknown in opset {opset}") from error
+    if schema.deprecated:
+        raise Refused(f"operator {proto.op_type} is no longer part of opset {opset}")
+    return schema
+
+
+def _attribute(a: onnx.AttributeProto) -> Attribute:
+    kinds = onnx.AttributeProto
+    match a.type:
+        case kinds.INT:
+            return int(a.i)
+        case kinds.FLOAT:
+            return float(a.f)
+        case kinds.STRING:
+            return bytes(a.s).decode("utf-8", "replace")
+        case kinds.INTS:
+            return tuple(a.ints)
+        case kinds.FLOATS:
+            return tuple(a.floats)
+        case kinds.TENSOR:
+            return a.t
+        case _:
+            kind = kinds.AttributeType.Name(a.type)
+            raise Refused(f"attribute {a.name} is of kind {kind}, such as subgraphs")
