@@ -20,7 +20,7 @@ from qcomp.ir.ops import ClampRange
 F64 = NDArray[np.float64]
 
 STD_DEVIATIONS = 6.0  # Nagel et al., ICCV 2019, section 4: ranges are beta +- 6 gamma
-_INTERVAL_POINTS = 257
+_INTERVAL_POINTS = 1025
 
 
 def _nodes(count: int) -> F64:
