@@ -20,7 +20,7 @@ WEIGHT_BITS = 11
 
 _HALF = np.float32(0.5)
 
-# A coordinate this near below a half is a tie that float32 missed (ONNX Runtime issue 28291).
+# A coordinate this near to a half is a tie that float32 missed (ONNX Runtime issue 28291).
 _TIE = 1e-6
 
 
@@ -67,7 +67,7 @@ _COORDINATES: Mapping[str, Callable[[F32, np.float32, int, int], F32]] = {
 }
 
 _ROUNDINGS: Mapping[str, Callable[[F64], F64]] = {
-    "round_prefer_floor": lambda x: np.ceil(x - 0.5),
+    "round_prefer_floor": lambda x: np.ceil(x - 0.5 - _TIE),
     "round_prefer_ceil": lambda x: np.floor(x + 0.5 + _TIE),
     "floor": np.floor,
     "ceil": np.ceil,
