@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+import qcomp
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -70,6 +72,15 @@ def zoo() -> Path:
 def examples() -> Path:
     """The examples directory, with the committed digits network and its data."""
     return ROOT / "examples"
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory: pytest.TempPathFactory, examples: Path) -> Path:
+    """The directory of the digits network, compiled once for this machine; read-only by custom."""
+    net = qcomp.compile(
+        examples / "digits.onnx", calibration=examples / "digits_calibration.npz", name="digits"
+    )
+    return net.save(tmp_path_factory.mktemp("compiled") / "digits")
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,37 @@
+"""Running the command line in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from qcomp.cli import main
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a command ended and what it printed."""
+
+    status: int
+    out: str
+    err: str
+
+
+Command = Callable[..., Outcome]
+
+
+@pytest.fixture
+def qcomp_command(capsys: pytest.CaptureFixture[str]) -> Command:
+    """`qcomp_command("verify", path)` is `qcomp verify PATH`."""
+
+    def command(*args: str | Path) -> Outcome:
+        with pytest.raises(SystemExit) as exit:
+            main([str(a) for a in args])
+        captured = capsys.readouterr()
+        status = exit.value.code
+        return Outcome(status if isinstance(status, int) else 0, captured.out, captured.err)
+
+    return command
