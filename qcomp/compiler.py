@@ -31,6 +31,7 @@ from qcomp.passes.fold_constants import FoldConstants
 from qcomp.passes.fuse_activation import FuseActivation
 from qcomp.passes.fuse_requantize import FuseRequantize
 from qcomp.passes.insert_quantize import InsertQuantize
+from qcomp.passes.narrow_saturated_ranges import NarrowSaturatedRanges
 from qcomp.passes.recompose_activations import RecomposeActivations
 from qcomp.passes.snap_scales import SnapScales
 from qcomp.quant.metrics import sqnr_db
@@ -108,6 +109,7 @@ def integer_passes(
     """FLOAT to INTEGER."""
     passes: list[Pass] = [
         AnnotateRanges(statistics.ranges),
+        NarrowSaturatedRanges(),
         InsertQuantize(config.per_channel, config.symmetric_activations),
     ]
     if config.snap_scales:

@@ -1,0 +1,106 @@
+"""Give no integers to inputs on which a function is flat.
+
+A value x that only saturating functions read (SiLU, sigmoid, tanh, hard-swish, GELU, ...) often ranges
+far into the flat part, and 8 bits over all of it leave few steps where the function bends. Let y = f(x)
+have the step s = width / 255. The range of x shrinks to the smallest [a, b] with
+
+    |f(x) - f(a)| <= s / 2 for x <= a,    |f(x) - f(b)| <= s / 2 for x >= b,
+
+so saturation at a or b costs at most half a step of y. With several readers, the union of their needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qcomp.ir.evaluate.unary import FUNCTIONS
+from qcomp.ir.form import Form
+from qcomp.ir.graph import Graph
+from qcomp.ir.ops import Clamp, Op, Unary
+from qcomp.ir.tensor import Tensor
+from qcomp.passes.base import PassLog
+
+F64 = NDArray[np.float64]
+Range = tuple[float, float]
+
+_GRID = 4097
+_STEPS = 255
+_WORTHWHILE = 0.02  # the share of the range that must be gained; every cut costs half a step
+
+
+@dataclass(frozen=True)
+class NarrowSaturatedRanges:
+    """See the module."""
+
+    name: ClassVar[str] = "narrow-saturated-ranges"
+    needs: ClassVar[Form] = Form.ANNOTATED
+    gives: ClassVar[Form] = Form.ANNOTATED
+
+    def run(self, graph: Graph, log: PassLog) -> None:
+        for tensor in graph.tensors():
+            readers = graph.consumers(tensor.id)
+            if not any(isinstance(op, Unary | Clamp) for op in readers):
+                continue
+            if reason := _must_stay(graph, tensor, readers):
+                log.skipped(tensor.id, reason)
+                continue
+            assert tensor.range is not None
+            needs = [_needed(tensor.range, _real(op), _tolerance(graph, op)) for op in readers]
+            low, high = min(n[0] for n in needs), max(n[1] for n in needs)
+            width = tensor.range[1] - tensor.range[0]
+            if high - low > (1.0 - _WORTHWHILE) * width:
+                log.skipped(tensor.id, "no reader is flat at the ends")
+                continue
+            graph.update_tensor(replace(tensor, range=(low, high)))
+            before = f"[{tensor.range[0]:.4g}, {tensor.range[1]:.4g}]"
+            log.did(f"{tensor.id}: {before} to [{low:.4g}, {high:.4g}]")
+
+
+def _must_stay(graph: Graph, tensor: Tensor, readers: list[Op]) -> str | None:
+    """The reason the range must stay, or None."""
+    if graph.is_output(tensor.id):
+        return "a graph output"
+    for op in readers:
+        if not isinstance(op, Unary | Clamp):
+            return f"%{op.id} ({op.mnemonic}) reads all of it"
+    return None
+
+
+def _real(op: Op) -> Callable[[F64], F64]:
+    if isinstance(op, Clamp):
+        return lambda x: np.clip(x, op.clamp.low, op.clamp.high)
+    assert isinstance(op, Unary)
+    function = FUNCTIONS[op.function]
+    return lambda x: np.asarray(function(x, op.alpha, op.beta), np.float64)
+
+
+def _tolerance(graph: Graph, op: Op) -> float:
+    """Half a step of the reader's result."""
+    found = graph.tensor(op.output).range
+    assert found is not None
+    return (max(found[1], 0.0) - min(found[0], 0.0)) / _STEPS / 2
+
+
+def _needed(whole: Range, function: Callable[[F64], F64], tolerance: float) -> Range:
+    """[a, b] within `whole` outside of which the function moves by at most the tolerance."""
+    x = np.linspace(whole[0], whole[1], _GRID)
+    with np.errstate(all="ignore"):
+        y = function(x)
+    if not np.isfinite(y).all():
+        return whole
+    first = _flat_until(y, tolerance)
+    last = _GRID - 1 - _flat_until(y[::-1], tolerance)
+    if first >= last:  # constant to within the tolerance
+        return whole
+    return float(x[first]), float(x[last])
+
+
+def _flat_until(y: F64, tolerance: float) -> int:
+    """The largest i with |y[j] - y[i]| <= tolerance for all j <= i."""
+    spread = np.maximum(np.maximum.accumulate(y) - y, y - np.minimum.accumulate(y))
+    return int(np.flatnonzero(spread <= tolerance)[-1])

@@ -1,0 +1,76 @@
+"""Ranges shrink only where every reader is flat."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from qcomp.ir.graph import Graph
+from qcomp.ir.ops import Add, Function, Unary
+from qcomp.ir.tensor import DType, TensorType
+from qcomp.passes.base import run_pass
+from qcomp.passes.narrow_saturated_ranges import NarrowSaturatedRanges
+
+RANGES = {
+    Function.SILU: (-0.2785, 6.0),
+    Function.SIGMOID: (0.0, 1.0),
+    Function.TANH: (-1.0, 1.0),
+    Function.ABS: (0.0, 70.0),
+}
+
+
+def graph_with(*functions: Function, x: tuple[float, float] = (-70.0, 6.0)) -> Graph:
+    graph = Graph("g")
+    id = graph.add_input("in", TensorType(DType.F32, (1, 8)))
+    graph.update_tensor(replace(graph.tensor(id), range=x))
+    for i, function in enumerate(functions):
+        y = graph.add_op(Unary(inputs=(id,), output=f"y{i}", function=function))
+        graph.update_tensor(replace(graph.tensor(y), range=RANGES[function]))
+        graph.outputs[f"y{i}"] = y
+    return graph
+
+
+def test_the_flat_end_of_silu_is_cut_by_half_a_step_at_most() -> None:
+    after, log = run_pass(graph_with(Function.SILU), NarrowSaturatedRanges())
+    low, high = after.tensor("in").range or (0.0, 0.0)
+    assert high == 6.0
+    assert -10.0 < low < -3.0
+    step = (6.0 + 0.2785) / 255
+    cut = np.linspace(-70.0, low, 1000)
+    silu = lambda x: x / (1 + np.exp(-x))  # noqa: E731
+    assert np.abs(silu(cut) - silu(low)).max() <= step / 2 * 1.01
+    assert "in: [-70, 6]" in log.text
+
+
+def test_two_readers_get_the_union_of_their_needs() -> None:
+    silu, _ = run_pass(graph_with(Function.SILU), NarrowSaturatedRanges())
+    both, _ = run_pass(graph_with(Function.SILU, Function.TANH), NarrowSaturatedRanges())
+    assert both.tensor("in").range == silu.tensor("in").range
+
+
+@pytest.mark.parametrize("functions", [(Function.ABS,), (Function.SIGMOID, Function.ABS)])
+def test_a_reader_that_is_not_flat_keeps_the_range(functions: tuple[Function, ...]) -> None:
+    after, log = run_pass(graph_with(*functions), NarrowSaturatedRanges())
+    assert after.tensor("in").range == (-70.0, 6.0)
+    assert "skip in: no reader is flat at the ends" in log.text
+
+
+def test_another_kind_of_reader_keeps_the_range() -> None:
+    graph = graph_with(Function.SILU)
+    total = graph.add_op(Add(inputs=("in", "y0"), output="sum"))
+    graph.update_tensor(replace(graph.tensor(total), range=(-70.0, 12.0)))
+    graph.outputs["sum"] = total
+    after, log = run_pass(graph, NarrowSaturatedRanges())
+    assert after.tensor("in").range == (-70.0, 6.0)
+    assert "%sum (add) reads all of it" in log.text
+
+
+def test_a_second_run_changes_the_range_by_no_more_than_the_grid() -> None:
+    once, _ = run_pass(graph_with(Function.TANH), NarrowSaturatedRanges())
+    twice, _ = run_pass(once, NarrowSaturatedRanges())
+    first, second = once.tensor("in").range, twice.tensor("in").range
+    assert first is not None
+    assert second is not None
+    assert abs(second[0] - first[0]) < 1.0
