@@ -4,7 +4,7 @@
 quantize; a movement moves the integers; a quantize that reads a dequantize is a change of scale, a
 256-entry table. Inputs and outputs of the graph become i8.
 
-The rules, one for each float op, are in integer_rules.py.
+The rules, one for each float op, are in integer_rules.
 """
 
 from __future__ import annotations

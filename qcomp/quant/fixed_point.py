@@ -142,22 +142,22 @@ def multiplier_wide(real: float) -> tuple[int, int]:
     return m, shift
 
 
-def multiplier_narrow(real: float, bits: int = 15) -> tuple[int, int] | None:
-    """(m, shift) with m of `bits` bits for NARROW, or None where shift would leave [0, 30].
+NARROW_BITS = 10  # DESIGN section 3.1: enough bits of m, and the most fraction bits of t
 
-    NARROW wants m >= 257, so an m that would be smaller gets one bit more.
+
+def multiplier_narrow(real: float) -> tuple[int, int] | None:
+    """(m, shift) nearest to real = m * 2^-(shift + 15) for NARROW, within 2^-10 of it.
+
+    m has 10 bits; from 2^-5 on, where the shift is 0, up to 15. None for a factor that rounds to 1
+    or above, or is below 2^-36, where no shift in [0, 30] reaches.
     """
-    if not 8 <= bits <= 15:
-        raise ValueError(f"a narrow multiplier has 8 to 15 bits, not {bits}")
     _expect_positive(real)
-    mantissa, exponent = math.frexp(real)
-    m = round(mantissa * 2**bits)
-    if m == 2**bits:
-        m, exponent = 2 ** (bits - 1), exponent + 1
-    shift = bits - exponent - 15
-    while m < 257:
-        m, shift = 2 * m, shift + 1
-    return (m, shift) if 0 <= shift <= 30 else None
+    _, exponent = math.frexp(real)
+    shift = max(NARROW_BITS - exponent - 15, 0)
+    m = round(math.ldexp(real, shift + 15))
+    if m == 2**NARROW_BITS and shift > 0:
+        m, shift = m // 2, shift - 1
+    return (m, shift) if m < 2**15 and shift <= 30 else None
 
 
 def multiplier_tflite(real: float) -> tuple[int, int]:

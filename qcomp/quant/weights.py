@@ -10,6 +10,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from qcomp.quant.fixed_point import multiplier_narrow
+
 F64 = NDArray[np.float64]
 
 WEIGHT_MAX = 127
@@ -65,22 +67,8 @@ def snapped_scales(scales: F64, x_scale: float, y_scale: float) -> F64:
     """
     result = scales.copy()
     for c, scale in enumerate(scales):
-        factor = narrow_factor(x_scale * float(scale) / y_scale)
+        factor = multiplier_narrow(x_scale * float(scale) / y_scale)
         if factor is not None:
             m, k = factor
             result[c] = math.ldexp(m, -(k + 15)) * y_scale / x_scale
     return result
-
-
-def narrow_factor(real: float) -> tuple[int, int] | None:
-    """(m, k) nearest to real with m of 10 bits, or of up to 15 bits at k = 0; None outside."""
-    if not (math.isfinite(real) and real > 0.0):
-        return None
-    _, exponent = math.frexp(real)
-    k = max(10 - exponent - 15, 0)
-    m = round(math.ldexp(real, k + 15))
-    if m == 1024 and k > 0:
-        m, k = 512, k - 1
-    if not (257 <= m < 2**15 and k <= 30):
-        return None
-    return m, k

@@ -1,0 +1,81 @@
+"""Convolution, dense and matrix product: integer sums and a requantize."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from qcomp.errors import PassError
+from qcomp.ir import ops
+from qcomp.ir.tensor import Array, TensorId
+from qcomp.passes.integer_rules.site import Site
+from qcomp.quant import binary_constants
+from qcomp.quant.fixed_point import Form, Requantize, multiplier_narrow, multiplier_wide
+from qcomp.quant.qparams import QParams
+
+
+def conv2d(site: Site, op: ops.Conv2d) -> ops.Op:
+    inputs, x, requantize = _linear(site, op)
+    return ops.QConv2d(
+        inputs=inputs,
+        output=site.output,
+        x_zero_point=x.zero_point,
+        requantize=requantize,
+        stride=op.stride,
+        padding=op.padding,
+        dilation=op.dilation,
+        groups=op.groups,
+    )
+
+
+def dense(site: Site, op: ops.Dense) -> ops.Op:
+    inputs, x, requantize = _linear(site, op)
+    return ops.QDense(
+        inputs=inputs, output=site.output, x_zero_point=x.zero_point, requantize=requantize
+    )
+
+
+def _linear(
+    site: Site, op: ops.Conv2d | ops.Dense
+) -> tuple[tuple[TensorId, ...], QParams, Requantize]:
+    """Operands (x, weight, bias, multiplier, shift), qparams of x, and the epilogue."""
+    x_id, x = site.operand(op.x)
+    weight, bias = site.graph.producer(op.weight), site.graph.producer(op.bias)
+    if not isinstance(weight, ops.FakeQuantConstant) or not isinstance(bias, ops.FakeQuantConstant):
+        raise PassError(f"{op.id}: weight and bias must be quantized constants")
+    w, scales = site.fake_quant(weight)
+    b, _ = site.fake_quant(bias)
+    real = np.broadcast_to(x.scale * scales / site.qparams.scale, len(w))
+    form, multiplier, shift = requantize_constants(real)
+    site.remark = f", {form.value}"
+    operands = (
+        site.constant(weight.x, w.astype(np.int8)),
+        site.constant(bias.x, b.astype(np.int32)),
+        site.constant(f"{op.id}.multiplier", multiplier),
+        site.constant(f"{op.id}.shift", shift),
+    )
+    return (x_id, *operands), x, site.requantize(form, op.clamp)
+
+
+def requantize_constants(real: Array) -> tuple[Form, Array, Array]:
+    """NARROW where every channel's factor is in its reach (2^-36 to 1), else WIDE."""
+    narrow = [multiplier_narrow(float(r)) for r in real]
+    pairs = [f for f in narrow if f is not None]
+    form = Form.NARROW
+    if len(pairs) < len(narrow):
+        form, pairs = Form.WIDE, [multiplier_wide(float(r)) for r in real]
+    multiplier, shift = np.array(pairs, np.int32).reshape(-1, 2).T
+    return form, multiplier, shift
+
+
+def matmul(site: Site, op: ops.MatMul) -> ops.Op:
+    (a_id, a), (b_id, b) = site.operand(op.a), site.operand(op.b)
+    multiplier, shift = binary_constants.mul_constants(a.scale, b.scale, site.qparams.scale)
+    return ops.QMatMul(
+        inputs=(a_id, b_id),
+        output=site.output,
+        a_zero_point=a.zero_point,
+        b_zero_point=b.zero_point,
+        multiplier=multiplier,
+        shift=shift,
+        requantize=site.requantize(Form.WIDE),
+    )

@@ -1,0 +1,71 @@
+"""Where an integer op goes: what its rule asks the graph for, and puts into it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from qcomp.errors import PassError
+from qcomp.ir import ops
+from qcomp.ir.graph import Graph
+from qcomp.ir.tensor import Array, DType, TensorId
+from qcomp.passes.qdq import quantized_operand
+from qcomp.quant.fixed_point import Form, Requantize
+from qcomp.quant.qparams import QParams, quantize, quantize_channels
+
+
+@dataclass
+class Site:
+    """Where an integer op goes; `remark` ends the log line."""
+
+    graph: Graph
+    output: TensorId
+    remark: str = ""
+
+    @property
+    def qparams(self) -> QParams:
+        found = self.graph.tensor(self.output).qparams
+        assert found is not None
+        return found
+
+    def operand(self, tensor: TensorId) -> tuple[TensorId, QParams]:
+        """The i8 tensor behind an operand, with its qparams; constants are quantized here."""
+        producer = self.graph.producer(tensor)
+        if isinstance(producer, ops.FakeQuantConstant):
+            data, scale = self.fake_quant(producer)
+            if scale.size != 1:
+                raise PassError(f"%{tensor} has a scale per channel; expected one for all")
+            return self.constant(producer.x, data.astype(np.int8)), QParams(float(scale[0]))
+        id = quantized_operand(self.graph, tensor)
+        found = self.graph.tensor(id).qparams
+        assert found is not None
+        return id, found
+
+    def same_scale_operand(self, tensor: TensorId) -> TensorId:
+        """An operand in the result's scale; a constant is quantized to it."""
+        if self.graph.is_constant(tensor):
+            return self.constant(tensor, quantize(self.graph.data(tensor), self.qparams))
+        return quantized_operand(self.graph, tensor)
+
+    def fake_quant(self, op: ops.FakeQuantConstant) -> tuple[Array, Array]:
+        """The integers and the scales."""
+        scale = self.graph.data(op.scale)
+        return quantize_channels(self.graph.data(op.x), scale, op.axis, op.qmin, op.qmax), scale
+
+    def constant(self, hint: TensorId, data: Array) -> TensorId:
+        return self.graph.add_constant(f"{hint}.{DType.of(data.dtype).value}", data)
+
+    def saturation(self, clamp: ops.ClampRange) -> tuple[int, int]:
+        """[qmin, qmax] of the result after the clamp; low and high round to the nearest step."""
+        q = self.qparams
+        limits = []
+        for bound, limit in ((clamp.low, q.qmin), (clamp.high, q.qmax)):
+            if math.isfinite(bound):
+                limit = int(np.clip(np.rint(bound / q.scale) + q.zero_point, q.qmin, q.qmax))
+            limits.append(limit)
+        return limits[0], limits[1]
+
+    def requantize(self, form: Form, clamp: ops.ClampRange = ops.NO_CLAMP) -> Requantize:
+        return Requantize(form, self.qparams.zero_point, *self.saturation(clamp))
