@@ -144,8 +144,10 @@ def loop(b: ir.IRBuilder, count: int, body: Callable[[Value | int], None], name:
 
 
 def overlapped(b: ir.IRBuilder, index: Value | int, step: int, extent: int) -> Value | int:
-    """min(index * step, extent - step): start of tile `index` of ceil(extent / step) tiles, the last
-    of which is moved back so that it ends at `extent` (extent >= step)."""
+    """min(index * step, extent - step): where tile `index` of ceil(extent / step) tiles starts.
+
+    The last tile is moved back so that it ends at `extent` (extent >= step).
+    """
     if isinstance(index, int):
         return min(index * step, extent - step)
     start = b.mul(index, i64(step))

@@ -59,7 +59,7 @@ def emit_depthwise(
     weights: Value,
     params: Value,
 ) -> None:
-    """The whole layer. weights are i8 [tap][channel], params i32 [bias, multiplier, shift][channel]."""
+    """The whole layer: weights i8 [tap][channel], params i32 [bias, multiplier, shift][channel]."""
     lanes = isa.lanes
     table = padded_channels(spec, isa)
     pixels = min(_PIXELS, spec.columns.count)

@@ -16,7 +16,7 @@ def repeat_trips(
     body: Callable[[Value | int, Carried], Carried],
     name: str = "i",
 ) -> list[Value]:
-    """body(index, values) -> values, `trips` times: static for a Python integer, else an i64 >= 0."""
+    """body(index, values) -> values, `trips` times; an i64 value is known at run time only."""
     if isinstance(trips, int):
         return repeat(b, trips, carried, body, name)
     before = b.block

@@ -1,7 +1,7 @@
 """Bodies of elementwise loops: vectors of i8 in, a vector of i8 out.
 
-Meanings: qcomp.ir.evaluate.integer. Every op is a function of its frozen record; lanes are i32 unless
-a docstring proves that fewer bits are enough.
+Meanings: qcomp.ir.evaluate.integer. Every op is a function of its frozen record; lanes are i32
+unless a docstring proves that fewer bits are enough.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def centred(b: ir.IRBuilder, x: Value, zero_point: int, element: ir.Type = I32) 
 
 
 def add(b: ir.IRBuilder, op: QAdd, a: Value, c: Value) -> Value:
-    """|(x - z) << 7| <= 32640 and |multiplier| < 2^15: both factors are 16-bit, products below 2^30."""
+    """|(x - z) << 7| <= 32640 and |multiplier| < 2^15: 16-bit factors, products below 2^30."""
     lanes = a.type.count
 
     def term(x: Value, zero_point: int, multiplier: int) -> Value:
@@ -67,13 +67,12 @@ def add_wide(b: ir.IRBuilder, op: QAddWide, a: Value, c: Value) -> Value:
 
 def mul(b: ir.IRBuilder, op: QMul, a: Value, c: Value) -> Value:
     """|product| <= 255^2."""
-    lanes = a.type.count
     acc = b.mul(centred(b, a, op.a_zero_point), centred(b, c, op.b_zero_point))
     return emit_requantize_by(b, acc, op.multiplier, op.shift, op.requantize)
 
 
 def div(b: ir.IRBuilder, op: QDiv, a: Value, c: Value) -> Value:
-    """Magnitudes in u32: 2|n| + |d| < 2^31 + 2^30. A zero divisor is replaced by 1 and selected away."""
+    """Magnitudes in u32: 2|n| + |d| < 2^31 + 2^30. A zero divisor becomes 1 for now."""
     lanes = a.type.count
     zero, one = splat(I32, lanes, 0), splat(I32, lanes, 1)
 

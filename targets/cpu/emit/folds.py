@@ -32,7 +32,7 @@ KEY_BITS = 23  # of the index in a key of argmax; the other bits hold the i8
 
 @dataclass(frozen=True)
 class Position:
-    """Which elements of the reduced axis a step sees: value k, lane l is index + k * step + l * lane."""
+    """Which elements a step sees: lane l of value k is element index + k * step + l * lane."""
 
     index: Value | int
     step: int
@@ -41,7 +41,7 @@ class Position:
 
 @dataclass(frozen=True)
 class Fold:
-    """A reduction: step(accumulators, values, position), merge(accumulators of two parts), finish."""
+    """A reduction: step takes values into accumulators, merge joins accumulators, finish ends."""
 
     element: ir.Type
     start: int

@@ -2,7 +2,7 @@
 
 An NHWC convolution on an image with a border is a matrix product whose K axis is cut in segments:
 KH (x KW) runs of contiguous bytes of the source. No copy, no bounds checks. Products of pairs are
-`sext(x) * sext(w)` added two by two, a shape that LLVM turns into the machine's 16-bit multiply-add.
+`sext(x) * sext(w)` added two by two, which LLVM turns into the machine's 16-bit multiply-add.
 
 Meaning: qcomp.ir.evaluate.integer (QConv2d, QDense); the bias holds -zero_point * sum(w) and the
 rounding of the narrow form.
@@ -94,7 +94,7 @@ def flattened(spec: GemmSpec) -> GemmSpec:
 
 
 def tiling(spec: GemmSpec, isa: Isa) -> Tiling:
-    """Balanced tiles that keep accumulators, one block of weights and two temporaries in registers."""
+    """Balanced tiles: accumulators, one block of weights and two temporaries fit the registers."""
     vectors = -(-spec.channels // isa.lanes)
     widest = min(4 if isa.registers >= 32 else 2, vectors)
     count = -(-vectors // widest)
@@ -106,7 +106,7 @@ def tiling(spec: GemmSpec, isa: Isa) -> Tiling:
 
 
 def pack_weights(weight: NDArray[np.int8], spec: GemmSpec, tile: Tiling) -> NDArray[np.int8]:
-    """[N, segments, length] of one group to [block][segment][pair][vector][lane][2], zero-filled."""
+    """One group's [N, segments, length] to [block][segment][pair][vector][lane][2], zero-filled."""
     channels, segments, length = weight.shape
     lanes = tile.lanes
     vectors = sum(tile.blocks)
@@ -278,8 +278,10 @@ def _multiply_add(
     for m in range(tile.pixels):
         both = broadcast(b, load(b, at(b, x, m * pitch), I16), lanes)
         a = b.sext(b.bitcast(both, i8s), i32s)
-        for v in range(size):
-            result.append(b.add(sums[m * size + v], _pair_sums(b, b.mul(a, columns[v]), lanes)))
+        result += [
+            b.add(sums[m * size + v], _pair_sums(b, b.mul(a, column), lanes))
+            for v, column in enumerate(columns)
+        ]
     return result
 
 

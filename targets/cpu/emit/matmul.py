@@ -1,4 +1,4 @@
-"""Product of two activations: pairs of rows of b are interleaved on the fly, vectors over its columns.
+"""Product of two activations: vectors over the columns of b, whose rows are interleaved in pairs.
 
 Meaning: qcomp.ir.evaluate.integer (QMatMul).
 """
@@ -39,7 +39,7 @@ _ROWS = 4
 
 @dataclass(frozen=True)
 class MatMulSpec:
-    """y[m, n] = requantize(sum over k of (a[m, k] - za) * (b[k, n] - zb)) at each outer position."""
+    """y[m, n] = requantize(sum over k of (a[m, k] - za) * (b[k, n] - zb)), at outer positions."""
 
     outer: tuple[tuple[int, int, int, int], ...]  # count; strides of a, b, y
     rows: Axis  # of a and y
@@ -70,9 +70,7 @@ def emit_matmul(
         count, *strides = spec.outer[level]
 
         def step(i: Value | int) -> None:
-            moved = [
-                at(b, p, multiple(b, i, s)) for p, s in zip((x, w, y), strides, strict=True)
-            ]
+            moved = [at(b, p, multiple(b, i, s)) for p, s in zip((x, w, y), strides, strict=True)]
             outer(level + 1, *moved)
 
         loop(b, count, step, "outer")

@@ -1,7 +1,7 @@
 """Loop nests over strided operands: the shape of every elementwise op and every movement.
 
-A nest has one result and any number of sources; axes that step evenly in all of them are merged, the
-last axis is vectorised where its strides are 0 or the element size.
+A nest has one result and any number of sources; axes that step evenly in all of them are merged,
+the last axis is vectorised where its strides are 0 or the element size.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ Body = Callable[[ir.IRBuilder, Sequence[Value], int], Value]
 class Nest:
     """extents, and per operand (sources first, the result last) a stride in bytes for each axis.
 
-    `sizes` are the element sizes in bytes. `indexed` lists (axis, source): the offset along that axis
-    is read from a table of i32, one more pointer of the kernel for each.
+    `sizes` are the element sizes in bytes. `indexed` lists (axis, source): the offset along that
+    axis is read from a table of i32, one more pointer of the kernel for each.
     """
 
     extents: tuple[int, ...]

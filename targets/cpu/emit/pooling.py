@@ -42,7 +42,7 @@ _UNROLLED_ROWS = 4
 
 @dataclass(frozen=True)
 class WindowAxis:
-    """One axis of a pooling: `results` windows over `size` elements; src and dst are byte strides."""
+    """One axis of a pooling: `results` windows over `size` elements; src and dst are strides."""
 
     results: int
     size: int
@@ -93,7 +93,7 @@ class PoolSpec:
 
 @dataclass(frozen=True)
 class PoolFold:
-    """How a window becomes a value: step(accumulators, i8 lanes); finish(accumulators, taps inside)."""
+    """How a window becomes values: step(acc, i8 lanes) per tap, finish(acc, count of taps)."""
 
     element: ir.Type
     start: int
@@ -219,15 +219,13 @@ def _over_rows(
 def _tile_taps(
     b: ir.IRBuilder, spec: PoolSpec, fold: PoolFold, line: Value, accs: Sequence[Value]
 ) -> list[Value]:
-    """One row of taps of neighbouring windows; a column that several windows share is loaded once."""
+    """One row of taps of neighbouring windows; columns that windows share are loaded once."""
     columns, type = spec.columns, vector(I8, spec.lanes)
 
     def tap(j: Value | int, accs: Sequence[Value]) -> list[Value]:
         p = at(b, line, multiple(b, j, columns.dilation * columns.src))
         pitch = columns.stride * columns.src
-        return [
-            fold.step(b, acc, load(b, at(b, p, m * pitch), type)) for m, acc in enumerate(accs)
-        ]
+        return [fold.step(b, acc, load(b, at(b, p, m * pitch), type)) for m, acc in enumerate(accs)]
 
     if columns.kernel > _UNROLLED_COLUMNS:
         return repeat(b, columns.kernel, accs, tap, "tap")

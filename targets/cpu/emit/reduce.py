@@ -1,6 +1,7 @@
 """Reductions over any axes: vectors over the last kept axis, or over the last reduced one.
 
-Meanings: qcomp.ir.evaluate.integer (QReduceSum, QReduceExtreme), qcomp.ir.evaluate.reduction (ArgMax).
+Meanings: qcomp.ir.evaluate.integer_reduction (QReduceSum, QReduceExtreme),
+qcomp.ir.evaluate.reduction (ArgMax).
 """
 
 from __future__ import annotations
@@ -100,9 +101,7 @@ def emit_reduce(
     b.ret_void()
 
 
-def fold_across(
-    b: ir.IRBuilder, fold: Fold, axes: Sequence[Axis], x: Value, width: int
-) -> Value:
+def fold_across(b: ir.IRBuilder, fold: Fold, axes: Sequence[Axis], x: Value, width: int) -> Value:
     """`width` neighbours, each folded over the axes on its own."""
 
     def run(axis: Axis, x: Value, accs: Carried) -> Carried:
@@ -112,10 +111,8 @@ def fold_across(
     return acc
 
 
-def fold_line(
-    b: ir.IRBuilder, fold: Fold, axes: Sequence[Axis], x: Value, lanes: int
-) -> Value:
-    """<1 x t>: everything folded to one value; vectors along the last axis where it is contiguous."""
+def fold_line(b: ir.IRBuilder, fold: Fold, axes: Sequence[Axis], x: Value, lanes: int) -> Value:
+    """<1 x t>: all folded to one value, in vectors along the last axis where it is contiguous."""
     count, stride = (axes[-1].count, axes[-1].src) if axes else (1, 0)
     if stride != 1:
         return fold_across(b, fold, axes, x, 1)

@@ -1,4 +1,7 @@
-"""Bilinear resampling of i8 NHWC by weights in Q11. Meaning: qcomp.ir.evaluate.movement (Resize2d)."""
+"""Bilinear resampling of i8 NHWC by weights in Q11.
+
+Meaning: qcomp.ir.evaluate.movement (Resize2d).
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every lowering function works with: the graph, where tensors live, and a way to call kernels."""
+"""What lowering functions work with: the graph, where tensors live, and a way to call kernels."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from qcomp.ir.ops import Op, QMatMul, QReduceSum
 from qcomp.ir.tensor import DType, TensorId
 from qcomp.ir.text import format_op
 from qcomp.quant.fixed_point import Form
-from qcomp.targets.cpu.emit.builder import I8, Value, splat
+from qcomp.targets.cpu.emit.builder import Value, splat
 from qcomp.targets.cpu.emit.nest import Body, Nest, emit_nest, simplified
 from qcomp.targets.cpu.isa import Isa
 from qcomp.targets.cpu.memory import Layout, dense_layout
@@ -108,12 +108,14 @@ class Lowering:
         self.call(kind, (nest, key, width), (*addresses, *tables, *extra), emit)
 
     def fill(self, place: Place, value: int, extents: Sequence[int], offset: int) -> None:
-        """Store an i8 in a box of a buffer that starts `offset` bytes from the buffer's base."""
-        strides = place.layout.strides
-        nest = Nest(tuple(extents), (strides,), (1,))
-        body = lambda b, _, lanes: splat(I8, lanes, value)  # noqa: E731
+        """Store a value in a box of a buffer that starts `offset` bytes from the buffer's base."""
+        element = place.layout.element
+        type = ir.IntType(8 * element)
+        nest = Nest(tuple(extents), (place.layout.strides,), (element,))
+        body = lambda b, _, lanes: splat(type, lanes, value)  # noqa: E731
         target = [moved(place.base, offset)]
-        self.nest("fill", nest, target, [I8], body, value, width=4 * self.isa.lanes)
+        width = 4 * self.isa.lanes // element
+        self.nest("fill", nest, target, [type], body, (value, element), width=width)
 
     def fill_border(self, place: Place, value: int) -> None:
         """The halo of an NHWC tensor: bands above and below, then left and right."""

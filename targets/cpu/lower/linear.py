@@ -138,7 +138,8 @@ def lower_dense(lowering: Lowering, op: QDense) -> None:
         channels=outputs,
         requantize=op.requantize,
     )
-    assert x.layout.is_contiguous and y.layout.is_contiguous
+    assert x.layout.is_contiguous
+    assert y.layout.is_contiguous
     _gemm(lowering, op, spec, weight[None, :, None, :], weight, x.start)
 
 

@@ -34,7 +34,7 @@ def copy(
     dst: Address,
     dst_strides: tuple[int, ...],
     *,
-    element: int = 1,
+    element: int,
     indexed: tuple[tuple[int, int], ...] = (),
     tables: tuple[Address, ...] = (),
 ) -> None:
@@ -88,7 +88,10 @@ def lower_concat(lowering: Lowering, op: Concat) -> None:
     for t in op.inputs:
         src = lowering.place(t)
         to = moved(dst.start, first * dst.layout.strides[op.axis])
-        copy(lowering, src.layout.shape, src.start, src.layout.strides, to, dst.layout.strides)
+        copy(
+            lowering, src.layout.shape, src.start, src.layout.strides, to, dst.layout.strides,
+            element=src.layout.element,
+        )  # fmt: skip
         first += src.layout.shape[op.axis]
 
 
@@ -110,7 +113,10 @@ def lower_pad(lowering: Lowering, op: Pad) -> None:
         lowering.fill(dst, int(op.value), dst.layout.shape, dst.layout.offset)
         start = sum(a * s for a, s in zip(op.before, dst.layout.strides, strict=True))
         to = moved(dst.start, start)
-        copy(lowering, src.layout.shape, src.start, src.layout.strides, to, dst.layout.strides)
+        copy(
+            lowering, src.layout.shape, src.start, src.layout.strides, to, dst.layout.strides,
+            element=src.layout.element,
+        )  # fmt: skip
         return
     axes = [i for i, (a, z) in enumerate(zip(op.before, op.after, strict=True)) if a or z]
     tables = tuple(
@@ -128,7 +134,7 @@ def lower_pad(lowering: Lowering, op: Pad) -> None:
     )
     copy(
         lowering, dst.layout.shape, src.start, src.layout.strides, dst.start, dst.layout.strides,
-        indexed=tuple((i, 0) for i in axes), tables=tables,
+        element=src.layout.element, indexed=tuple((i, 0) for i in axes), tables=tables,
     )  # fmt: skip
 
 
@@ -144,7 +150,10 @@ def lower_gather(lowering: Lowering, op: Gather) -> None:
 def lower_broadcast_to(lowering: Lowering, op: BroadcastTo) -> None:
     src, dst = lowering.place(op.x), lowering.place(op.output)
     strides = broadcast_strides(src.layout, dst.layout.shape)
-    copy(lowering, dst.layout.shape, src.start, strides, dst.start, dst.layout.strides)
+    copy(
+        lowering, dst.layout.shape, src.start, strides, dst.start, dst.layout.strides,
+        element=src.layout.element,
+    )  # fmt: skip
 
 
 def lower_tile(lowering: Lowering, op: Tile) -> None:
@@ -159,7 +168,10 @@ def lower_tile(lowering: Lowering, op: Tile) -> None:
         extents += [repeats, extent]
         src_strides += [0, s]
         dst_strides += [extent * d, d]
-    copy(lowering, tuple(extents), src.start, tuple(src_strides), dst.start, tuple(dst_strides))
+    copy(
+        lowering, tuple(extents), src.start, tuple(src_strides), dst.start, tuple(dst_strides),
+        element=src.layout.element,
+    )  # fmt: skip
 
 
 def _block_copy(
@@ -177,10 +189,10 @@ def _block_copy(
     extents = (n, h, block, w, block, c)
     deep_strides = (dn, dh, by, dw, bx, bc)
     wide_strides = (wn, wh * block, wh, ww * block, ww, wc)
-    if to_wide:
-        copy(lowering, extents, deep.start, deep_strides, wide.start, wide_strides)
-    else:
-        copy(lowering, extents, wide.start, wide_strides, deep.start, deep_strides)
+    src, dst = (deep.start, deep_strides), (wide.start, wide_strides)
+    if not to_wide:
+        src, dst = dst, src
+    copy(lowering, extents, *src, *dst, element=deep.layout.element)
 
 
 def lower_depth_to_space(lowering: Lowering, op: DepthToSpace) -> None:
@@ -198,4 +210,7 @@ def lower_zero_stuff(lowering: Lowering, op: ZeroStuff) -> None:
     lowering.fill(dst, int(op.value), dst.layout.shape, dst.layout.offset)
     n, h, w, c = dst.layout.strides
     strides = (n, h * op.stride[0], w * op.stride[1], c)
-    copy(lowering, src.layout.shape, src.start, src.layout.strides, dst.start, strides)
+    copy(
+        lowering, src.layout.shape, src.start, src.layout.strides, dst.start, strides,
+        element=src.layout.element,
+    )  # fmt: skip

@@ -9,10 +9,10 @@ from llvmlite import ir
 
 from qcomp.ir.ops import MaxPool2d, QAveragePool2d
 from qcomp.targets.cpu.emit.builder import Value
-from qcomp.targets.cpu.emit.folds import PoolFold, average_pool, max_pool
+from qcomp.targets.cpu.emit.folds import average_pool, max_pool
 from qcomp.targets.cpu.emit.gemm import Axis
 from qcomp.targets.cpu.emit.lanes import chunk
-from qcomp.targets.cpu.emit.pooling import PoolSpec, WindowAxis, emit_pool
+from qcomp.targets.cpu.emit.pooling import PoolFold, PoolSpec, WindowAxis, emit_pool
 from qcomp.targets.cpu.lower.context import Lowering, expect_i8
 from qcomp.targets.cpu.program import Address
 

@@ -58,7 +58,7 @@ def _linear(lowering: Lowering, op: Resize2d) -> None:
 
 
 def _linear_table(lowering: Lowering, op: Resize2d, i: int) -> NDArray[np.int32]:
-    """Per result position along H or W: byte offsets of both neighbours, Q11 weight of the second."""
+    """Per result position along H or W: offsets of both neighbours, Q11 weight of the second."""
     layout = lowering.place(op.x).layout
     extent, stride = layout.shape[1 + i], layout.strides[1 + i]
     i0, i1, w1 = linear_weights(extent, op.size[i], op.scale[i], op.coordinates.value)

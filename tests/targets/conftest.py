@@ -1,0 +1,197 @@
+"""Runs integer graphs on every instruction set this machine has and compares with `evaluate`."""
+
+from __future__ import annotations
+
+import ctypes
+import itertools
+import mmap
+import platform
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pytest
+from llvmlite import binding as llvm
+from numpy.testing import assert_array_equal
+from numpy.typing import NDArray
+
+from qcomp.ir.evaluate import evaluate
+from qcomp.ir.graph import Graph
+from qcomp.ir.ops import Op, QConv2d
+from qcomp.ir.tensor import DType, TensorId, TensorType
+from qcomp.quant.fixed_point import Form, Requantize
+from qcomp.quant.qparams import QParams
+from qcomp.targets.cpu.isa import AARCH64, X86_64, Isa, native
+from qcomp.targets.cpu.jit import load_object
+from qcomp.targets.cpu.lower.graph import lower_graph
+from qcomp.targets.cpu.module import build_object
+
+Array = NDArray[Any]
+MakeOp = Callable[..., Op]
+
+_X86_LEVELS = (
+    Isa("sse4.1", X86_64.triple, "+sse4.1", vector_bits=128, registers=16),
+    Isa("avx2", X86_64.triple, "+avx2", vector_bits=256, registers=16),
+)
+
+
+def host_isas() -> list[Isa]:
+    """The portable baseline, the levels between that the host has, and the host itself."""
+    if platform.machine() not in ("x86_64", "AMD64"):
+        return [AARCH64]
+    features = llvm.get_host_cpu_features()
+    between = [isa for isa in _X86_LEVELS if features.get(isa.name, False)]
+    return [X86_64, *between, replace(native(), name="native")]
+
+
+class Guarded:
+    """An array that ends (or begins) where memory ends: one byte beyond it is a crash."""
+
+    def __init__(self, content: Array, *, at_end: bool) -> None:
+        page = mmap.PAGESIZE
+        pages = -(-max(content.nbytes, 1) // page)
+        self._map = mmap.mmap(-1, (pages + 2) * page)
+        base = ctypes.addressof(ctypes.c_char.from_buffer(self._map))
+        for guard in (base, base + (pages + 1) * page):
+            assert ctypes.CDLL(None).mprotect(ctypes.c_void_p(guard), page, 0) == 0
+        start = page + (pages * page - content.nbytes if at_end else 0)
+        self.array: Array = np.frombuffer(self._map, content.dtype, content.size, start).reshape(
+            content.shape
+        )
+        self.array[...] = content
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """An operand that is a constant of the graph."""
+
+    array: Array
+
+
+class Kit:
+    """What the tests of the targets are written with."""
+
+    fixed = Fixed
+    isas: Sequence[Isa] = tuple(host_isas())
+
+    def one_op(
+        self, make: MakeOp, *operands: Array | Fixed, zero_point: int = 0, borders: bool = False
+    ) -> tuple[Graph, dict[str, Array]]:
+        """A graph of one op and the values of its inputs; all i8 activations have one zero point.
+
+        With `borders`, padded convolutions read every image too, so that it has a halo in memory.
+        """
+        graph, inputs, ids = Graph("one"), {}, []
+        for n, operand in enumerate(operands):
+            if isinstance(operand, Fixed):
+                ids.append(graph.add_constant(f"c{n}", operand.array))
+            else:
+                type = TensorType(DType.of(operand.dtype), operand.shape)
+                ids.append(graph.add_input(f"x{n}", type))
+                inputs[f"x{n}"] = operand
+        result = graph.add_op(make(inputs=tuple(ids), output="y"))
+        graph.outputs["y"] = result
+        images = [t for t in (*graph.inputs.values(), result) if _is_image(graph, t)]
+        for n, image in enumerate(images if borders else ()):
+            self._reader(graph, image, n, zero_point)
+        for tensor in graph.tensors():
+            if not tensor.is_constant and tensor.type.dtype is DType.I8:
+                graph.update_tensor(replace(tensor, qparams=QParams(0.5, zero_point)))
+        return graph, inputs
+
+    def _reader(self, graph: Graph, image: TensorId, n: int, zero_point: int) -> None:
+        """A 2x2 convolution to one channel whose padding is different on each side."""
+        channels = graph.type(image).shape[3]
+        weight = np.ones((1, 2, 2, channels), np.int8)
+        parameters = [np.array([v], np.int32) for v in (5, 300, 2)]
+        constants = [graph.add_constant("k", a) for a in (weight, *parameters)]
+        reader = QConv2d(
+            inputs=(image, *constants),
+            output=f"read{n}",
+            x_zero_point=zero_point,
+            requantize=Requantize(Form.NARROW, zero_point),
+            padding=(1, 2, 3, 1),
+        )
+        graph.outputs[f"read{n}"] = graph.add_op(reader)
+
+    def compiled(self, graph: Graph, isa: Isa) -> Callable[..., dict[str, Array]]:
+        """The generated code: run(inputs, at_end) -> outputs; all memory lies at a border."""
+        program = lower_graph(graph, isa, "net")
+        code = build_object(program, "net")
+        entry = load_object(code, "net", len(graph.inputs) + len(graph.outputs) + 1)
+        junk = np.random.default_rng(1).integers(0, 256, program.memory.arena_bytes, np.uint8)
+        types = {name: graph.type(id) for name, id in graph.outputs.items()}
+
+        def run(inputs: Mapping[str, Array], at_end: bool = True) -> dict[str, Array]:
+            feeds = [Guarded(inputs[name], at_end=at_end).array for name in graph.inputs]
+            results = {
+                name: Guarded(
+                    np.full(t.shape, 0x5A5A5A5A).astype(t.dtype.numpy), at_end=at_end
+                ).array
+                for name, t in types.items()
+            }
+            entry(feeds, list(results.values()), Guarded(junk, at_end=at_end).array)
+            for feed, name in zip(feeds, graph.inputs, strict=True):
+                assert_array_equal(feed, inputs[name], err_msg="an input was written to")
+            return results
+
+        return run
+
+    def check_graph(
+        self, graph: Graph, inputs: Mapping[str, Array], isas: Sequence[Isa] | None = None
+    ) -> None:
+        """The generated code equals the specification in every bit.
+
+        Without `isas`, on two instruction sets that the graph's text chooses, to save time.
+        """
+        expected = evaluate(graph, inputs)
+        for isa in isas or self._two_isas(str(graph)):
+            run = self.compiled(graph, isa)
+            for at_end in (True, False):
+                for name, value in run(inputs, at_end).items():
+                    message = f"{name} on {isa.name}\n{graph}"
+                    assert_array_equal(value, expected[name], err_msg=message)
+
+    def _two_isas(self, text: str) -> list[Isa]:
+        pairs = list(itertools.combinations(self.isas, 2)) or [tuple(self.isas)]
+        return list(pairs[zlib.crc32(text.encode()) % len(pairs)])
+
+    def check(
+        self,
+        make: MakeOp,
+        *operands: Array | Fixed,
+        zero_point: int = 0,
+        borders: bool = False,
+        isas: Sequence[Isa] | None = None,
+    ) -> None:
+        """One op, alone; with `borders`, also between tensors that have a halo."""
+        self.check_graph(*self.one_op(make, *operands, zero_point=zero_point), isas)
+        if borders:
+            between = self.one_op(make, *operands, zero_point=zero_point, borders=True)
+            self.check_graph(*between, isas)
+
+    def i8(self, *shape: int, seed: int = 0) -> NDArray[np.int8]:
+        """Every value is possible; one in four is an extreme."""
+        random = np.random.default_rng([seed, *shape])
+        values = random.integers(-128, 128, shape, np.int8)
+        extremes = random.choice(np.array([-128, 127], np.int8), shape)
+        return np.where(random.random(shape) < 0.25, extremes, values).astype(np.int8)
+
+
+def _is_image(graph: Graph, tensor: TensorId) -> bool:
+    type = graph.type(tensor)
+    return type.rank == 4 and type.dtype is DType.I8
+
+
+@pytest.fixture(scope="session")
+def kit() -> Kit:
+    return Kit()
+
+
+@pytest.fixture(params=host_isas(), ids=lambda isa: isa.name)
+def isa(request: pytest.FixtureRequest) -> Isa:
+    """Each instruction set in turn."""
+    value: Isa = request.param
+    return value

@@ -1,0 +1,161 @@
+"""Generated movements equal their meaning, also between tensors with a border in memory."""
+
+from __future__ import annotations
+
+from functools import partial
+from itertools import permutations
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from qcomp.ir.ops import (
+    ArgMax,
+    BlockOrder,
+    BroadcastTo,
+    Concat,
+    DepthToSpace,
+    Gather,
+    Pad,
+    PadMode,
+    Reshape,
+    Slice,
+    SpaceToDepth,
+    Tile,
+    Transpose,
+    ZeroStuff,
+)
+
+SHAPE = (2, 5, 6, 19)
+
+
+@pytest.mark.parametrize("shape", [(60, 19), (1140,), (2, 30, 1, 19), (19, 6, 5, 2)], ids=str)
+def test_reshape(kit: Any, shape: tuple[int, ...]) -> None:
+    kit.check(partial(Reshape, shape=shape), kit.i8(*SHAPE), borders=True)
+
+
+def test_a_reshape_of_a_result_is_a_view(kit: Any) -> None:
+    graph, inputs = kit.one_op(partial(Pad, before=(0, 1), after=(2, 0), value=3), kit.i8(4, 7))
+    graph.outputs["z"] = graph.add_op(Reshape(inputs=("y",), output="z", shape=(2, 24)))
+    graph.outputs["w"] = graph.add_op(Reshape(inputs=("z",), output="w", shape=(48,)))
+    for id in ("z", "w"):
+        record = graph.tensor("y")
+        graph.update_tensor(type(record)(id, graph.type(id), qparams=record.qparams))
+    kit.check_graph(graph, inputs)
+
+
+@pytest.mark.parametrize("permutation", list(permutations(range(4))), ids=str)
+def test_transpose(kit: Any, permutation: tuple[int, ...]) -> None:
+    op = partial(Transpose, permutation=permutation)
+    kit.check(op, kit.i8(*SHAPE), borders=permutation[0] == 0)
+
+
+@pytest.mark.parametrize("axis", range(4))
+def test_concat(kit: Any, axis: int) -> None:
+    parts = []
+    for seed, extent in enumerate((3, 16, 1)):
+        shape = list(SHAPE)
+        shape[axis] = extent
+        parts.append(kit.i8(*shape, seed=seed))
+    kit.check(partial(Concat, axis=axis), *parts, borders=True)
+    kit.check(partial(Concat, axis=axis), parts[0], kit.fixed(parts[1]))
+
+
+@pytest.mark.parametrize(
+    ("starts", "sizes", "steps"),
+    [
+        ((0, 1, 2, 3), (2, 3, 2, 16), (1, 1, 1, 1)),
+        ((1, 4, 5, 18), (2, 5, 3, 19), (-1, -1, -2, -1)),
+        ((1, 0, 0, 0), (1, 3, 2, 7), (1, 2, 3, 3)),
+    ],
+)
+def test_slice(kit: Any, starts: Any, sizes: Any, steps: Any) -> None:
+    op = partial(Slice, starts=starts, sizes=sizes, steps=steps)
+    kit.check(op, kit.i8(*SHAPE), borders=True)
+
+
+@pytest.mark.parametrize("mode", list(PadMode), ids=lambda m: m.value)
+def test_pad(kit: Any, mode: PadMode) -> None:
+    for before, after in (((0, 1, 2, 0), (0, 2, 1, 0)), ((1, 0, 0, 3), (0, 0, 5, 2))):
+        op = partial(Pad, before=before, after=after, mode=mode, value=-7.0)
+        kit.check(op, kit.i8(*SHAPE), borders=True)
+
+
+@pytest.mark.parametrize("axis", range(4))
+def test_gather(kit: Any, axis: int) -> None:
+    indices = np.array([1, 0, 1, 1, SHAPE[axis] - 1], np.int64)
+    kit.check(partial(Gather, axis=axis), kit.i8(*SHAPE), kit.fixed(indices), borders=True)
+
+
+@pytest.mark.parametrize("source", [(1, 5, 1, 19), (19,), (1, 1, 1, 1), (5, 1, 1)], ids=str)
+def test_broadcast_to(kit: Any, source: tuple[int, ...]) -> None:
+    kit.check(partial(BroadcastTo, shape=SHAPE), kit.i8(*source), borders=True)
+
+
+@pytest.mark.parametrize("repeats", [(1, 1, 1, 3), (2, 1, 3, 1), (1, 1, 1, 1)], ids=str)
+def test_tile(kit: Any, repeats: tuple[int, ...]) -> None:
+    kit.check(partial(Tile, repeats=repeats), kit.i8(*SHAPE), borders=True)
+
+
+@pytest.mark.parametrize("order", list(BlockOrder), ids=lambda o: o.value)
+@pytest.mark.parametrize("block", [1, 2, 3])
+def test_depth_to_space_and_back(kit: Any, block: int, order: BlockOrder) -> None:
+    deep, wide = kit.i8(2, 3, 2, 36), kit.i8(2, 6, 12, 5)
+    kit.check(partial(DepthToSpace, block=block, order=order), deep, borders=True)
+    kit.check(partial(SpaceToDepth, block=block, order=order), wide, borders=True)
+
+
+@pytest.mark.parametrize("stride", [(1, 1), (2, 2), (3, 1)], ids=str)
+def test_zero_stuff(kit: Any, stride: tuple[int, int]) -> None:
+    kit.check(partial(ZeroStuff, stride=stride, value=-3.0), kit.i8(*SHAPE), borders=True)
+
+
+@pytest.mark.parametrize(
+    "move",
+    [
+        partial(Reshape, shape=(5, 12)),
+        partial(Transpose, permutation=(2, 0, 1)),
+        partial(Slice, starts=(1, 4, 3), sizes=(1, 3, 4), steps=(1, -2, -1)),
+        partial(BroadcastTo, shape=(3, 2, 5, 6)),
+        partial(Tile, repeats=(2, 1, 3)),
+        partial(Pad, before=(0, 1, 2), after=(1, 0, 0), value=70000.0),
+        partial(Pad, before=(0, 1, 2), after=(1, 0, 0), mode=PadMode.EDGE),
+    ],
+    ids=lambda move: move.func.mnemonic,
+)
+def test_movements_of_indices(kit: Any, move: Any) -> None:
+    """The result of an argmax is i32."""
+    graph, inputs = kit.one_op(partial(ArgMax, axis=3, keepdims=False), kit.i8(2, 5, 6, 19))
+    graph.outputs["z"] = graph.add_op(move(inputs=("y",), output="z"))
+    kit.check_graph(graph, inputs)
+
+
+def test_indices_are_joined(kit: Any) -> None:
+    graph, inputs = kit.one_op(partial(ArgMax, axis=1), kit.i8(3, 300))
+    graph.outputs["z"] = graph.add_op(Concat(inputs=("y", "y"), output="z", axis=0))
+    kit.check_graph(graph, inputs)
+
+
+@settings(max_examples=40, deadline=None)
+@given(data=st.data())
+def test_random_slices_of_transposes(kit: Any, data: st.DataObject) -> None:
+    shape = data.draw(st.lists(st.integers(1, 9), min_size=1, max_size=5))
+    order = tuple(data.draw(st.permutations(range(len(shape)))))
+    graph, inputs = kit.one_op(partial(Transpose, permutation=order), kit.i8(*shape))
+    starts, sizes, steps = [], [], []
+    for extent in (shape[i] for i in order):
+        first, last = (data.draw(st.integers(0, extent - 1)) for _ in range(2))
+        step = data.draw(st.integers(1, 3)) * (1 if last >= first else -1)
+        starts.append(first)
+        steps.append(step)
+        sizes.append((last - first) // step + 1)
+    graph.outputs["z"] = graph.add_op(
+        Slice(
+            inputs=("y",), output="z", starts=tuple(starts), sizes=tuple(sizes), steps=tuple(steps)
+        )
+    )
+    record = graph.tensor("y")
+    graph.update_tensor(type(record)("z", graph.type("z"), qparams=record.qparams))
+    kit.check_graph(graph, inputs, [data.draw(st.sampled_from(kit.isas))])

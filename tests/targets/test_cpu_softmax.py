@@ -1,0 +1,57 @@
+"""Generated softmax and log-softmax equal their meaning."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+
+from qcomp.ir.ops import QLogSoftmax, QSoftmax
+from qcomp.quant.tables import exp_table, log_softmax_constants, log_table
+
+
+def log_softmax(
+    axis: int, x_scale: float, y_scale: float, zero_point: int
+) -> tuple[partial[QLogSoftmax], list[np.ndarray[Any, Any]]]:
+    multiplier, shift, units = log_softmax_constants(x_scale, y_scale)
+    op = partial(QLogSoftmax, axis=axis, multiplier=multiplier, shift=shift, zero_point=zero_point)
+    return op, [exp_table(x_scale), log_table(units)]
+
+
+def check_both(kit: Any, axis: int, x: Any, scale: float = 0.05, **options: Any) -> None:
+    kit.check(partial(QSoftmax, axis=axis), x, kit.fixed(exp_table(scale)), **options)
+    op, tables = log_softmax(axis, scale, 0.07, 127)
+    kit.check(op, x, *map(kit.fixed, tables), **options)
+
+
+@pytest.mark.parametrize("size", [1, 2, 10, 15, 16, 17, 31, 33, 64, 1000])
+def test_softmax_over_the_last_axis(kit: Any, size: int) -> None:
+    check_both(kit, 1, kit.i8(3, size))
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2, 3])
+def test_softmax_over_any_axis_between_bordered_tensors(kit: Any, axis: int) -> None:
+    check_both(kit, axis, kit.i8(2, 5, 6, 7), borders=True)
+
+
+@pytest.mark.parametrize("scale", [1e-6, 0.001, 0.3, 20.0])
+def test_softmax_of_any_scale(kit: Any, scale: float) -> None:
+    check_both(kit, 1, kit.i8(4, 40), scale)
+
+
+def test_softmax_of_equal_extremes(kit: Any) -> None:
+    for value in (-128, 127):
+        check_both(kit, 1, np.full((2, 5), value, np.int8))
+
+
+def test_softmax_over_the_longest_axis(kit: Any) -> None:
+    """32767 equal elements: the sum of the exponentials is 32767 * 2^16, just below 2^31."""
+    check_both(kit, 1, np.zeros((1, 32767), np.int8))
+
+
+@pytest.mark.parametrize("y_scale", [0.02, 0.5, 4.0])
+def test_log_softmax_of_any_result_scale(kit: Any, y_scale: float) -> None:
+    op, tables = log_softmax(1, 0.1, y_scale, -3)
+    kit.check(op, kit.i8(6, 33), *map(kit.fixed, tables))
