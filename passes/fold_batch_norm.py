@@ -17,18 +17,23 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from qcomp.ir.form import Form
 from qcomp.ir.graph import Graph
-from qcomp.ir.ops import BatchNorm, Conv2d, Dense, Op, Reshape, Unary
+from qcomp.ir.ops import BatchNorm, Conv2d, Op, Reshape, Unary
 from qcomp.ir.tensor import TensorId
 from qcomp.passes.base import PassLog
 from qcomp.passes.channel_affine import ChannelAffine, channel_affine
-from qcomp.passes.own_constants import fits_float32, own_constant
-
-F64 = NDArray[np.float64]
-Linear = Conv2d | Dense
+from qcomp.passes.linear_weights import (
+    F64,
+    Linear,
+    fits_float32,
+    groups_of,
+    per_input,
+    per_output,
+    weight_and_bias,
+    with_numbers,
+)
 
 
 @dataclass(frozen=True)
@@ -104,18 +109,16 @@ def _linear_above(graph: Graph, id: TensorId) -> Linear | None:
 
 
 def _scaled_outputs(graph: Graph, linear: Linear, affine: ChannelAffine) -> tuple[F64, F64]:
-    weight = graph.data(linear.weight).astype(np.float64)
-    bias = graph.data(linear.bias).astype(np.float64)
-    scale = affine.scale.reshape(-1, *(1,) * (weight.ndim - 1))
-    return scale * weight, affine.scale * bias + affine.shift
+    weight, bias = weight_and_bias(graph, linear)
+    return per_output(affine.scale, weight) * weight, affine.scale * bias + affine.shift
 
 
 def _fold_back(graph: Graph, op: Op, affine: ChannelAffine, log: PassLog) -> None:
     """The linear op takes over the id of `op`, or the last reshape between them does."""
     linear = _linear_above(graph, affine.x)
     assert linear is not None
-    folded = _with_numbers(graph, linear, *_scaled_outputs(graph, linear, affine))
-    folded = replace(folded, clamp=affine.clamp)
+    inputs = with_numbers(graph, linear, *_scaled_outputs(graph, linear, affine))
+    folded = replace(linear, inputs=inputs, clamp=affine.clamp)
     normal = affine.statistics(graph.tensor(linear.output).normal)
     last = graph.producer(affine.x)
     if isinstance(last, Reshape):
@@ -125,17 +128,6 @@ def _fold_back(graph: Graph, op: Op, affine: ChannelAffine, log: PassLog) -> Non
         graph.replace_op(replace(folded, output=op.id), normal=normal)
     graph.erase(affine.x)
     log.did(f"{op.id} into {linear.id}")
-
-
-def _with_numbers(graph: Graph, linear: Linear, weight: F64, bias: F64) -> Linear:
-    return replace(
-        linear,
-        inputs=(
-            linear.x,
-            own_constant(graph, linear, linear.weight, weight),
-            own_constant(graph, linear, linear.bias, bias),
-        ),
-    )
 
 
 # ------------------------------------------------------- into the linear op behind
@@ -160,23 +152,19 @@ def _why_not_ahead(graph: Graph, op: Op, affine: ChannelAffine) -> str | None:
 
 
 def _scaled_inputs(graph: Graph, linear: Linear, affine: ChannelAffine) -> tuple[F64, F64]:
-    weight = graph.data(linear.weight).astype(np.float64)
-    bias = graph.data(linear.bias).astype(np.float64)
-    groups = linear.groups if isinstance(linear, Conv2d) else 1
-    shape = (weight.shape[0], *(1,) * (weight.ndim - 2), weight.shape[-1])
-    scale, shift = (
-        np.repeat(v.reshape(groups, -1), weight.shape[0] // groups, axis=0).reshape(shape)
-        for v in (affine.scale, affine.shift)
+    weight, bias = weight_and_bias(graph, linear)
+    groups = groups_of(linear)
+    added: F64 = np.sum(
+        weight * per_input(affine.shift, weight, groups), axis=tuple(range(1, weight.ndim))
     )
-    added: F64 = np.sum(weight * shift, axis=tuple(range(1, weight.ndim)))
-    return scale * weight, bias + added
+    return per_input(affine.scale, weight, groups) * weight, bias + added
 
 
 def _fold_ahead(graph: Graph, op: Op, affine: ChannelAffine, log: PassLog) -> None:
     linear = graph.sole_consumer(op.output)
     assert isinstance(linear, Linear)
-    numbers = _scaled_inputs(graph, linear, affine)
-    graph.replace_op(_with_numbers(graph, linear, *numbers).with_input(0, affine.x))
+    _, *constants = with_numbers(graph, linear, *_scaled_inputs(graph, linear, affine))
+    graph.set_inputs(linear, (affine.x, *constants))
     graph.erase(op.output)
     log.did(f"{op.id} into {linear.id} behind it")
 

@@ -1,0 +1,59 @@
+"""Numbers of convolutions and dense layers: factors per channel, and new data for constants."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qcomp.ir.graph import Graph
+from qcomp.ir.ops import Conv2d, Dense
+from qcomp.ir.tensor import TensorId, constant
+
+F64 = NDArray[np.float64]
+Linear = Conv2d | Dense
+
+
+def groups_of(op: Linear) -> int:
+    return op.groups if isinstance(op, Conv2d) else 1
+
+
+def weight_and_bias(graph: Graph, op: Linear) -> tuple[F64, F64]:
+    return graph.data(op.weight).astype(np.float64), graph.data(op.bias).astype(np.float64)
+
+
+def per_output(values: F64, weight: F64) -> F64:
+    """One value per output channel, shaped to meet the weight [O, ..., I]."""
+    return values.reshape(-1, *(1,) * (weight.ndim - 1))
+
+
+def per_input(values: F64, weight: F64, groups: int) -> F64:
+    """One value per input channel, shaped [O, 1, ..., I] to meet the weight [O, ..., I].
+
+    Output channel o of group g reads the input channels g * I to (g + 1) * I - 1.
+    """
+    outputs, depth = weight.shape[0], weight.shape[-1]
+    rows = np.repeat(values.reshape(groups, depth), outputs // groups, axis=0)
+    return rows.reshape(outputs, *(1,) * (weight.ndim - 2), depth)
+
+
+def with_numbers(graph: Graph, op: Linear, weight: F64, bias: F64) -> tuple[TensorId, ...]:
+    """Operands of `op` with other numbers; a constant that another op reads is left alone."""
+    return (
+        op.x,
+        _own_constant(graph, op, op.weight, weight),
+        _own_constant(graph, op, op.bias, bias),
+    )
+
+
+def _own_constant(graph: Graph, reader: Linear, id: TensorId, data: F64) -> TensorId:
+    rounded = data.astype(np.float32)
+    if graph.is_output(id) or [op.id for op in graph.consumers(id)] != [reader.id]:
+        return graph.add_constant(id, rounded)
+    graph.update_tensor(constant(id, rounded))
+    return id
+
+
+def fits_float32(*arrays: F64) -> bool:
+    """Whether all values stay finite when they are rounded to float32."""
+    with np.errstate(over="ignore"):
+        return all(bool(np.isfinite(a.astype(np.float32)).all()) for a in arrays)
