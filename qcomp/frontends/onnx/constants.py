@@ -12,11 +12,11 @@ import numpy as np
 import onnx
 import onnx.helper
 import onnx.numpy_helper
-import onnx.shape_inference
 from onnx.reference import ReferenceEvaluator
 
 from qcomp.errors import ModelError
 from qcomp.frontends.onnx.context import MAX_RESULT_ELEMENTS, Node, Refused
+from qcomp.frontends.onnx.infer import InferredType, inferred_types, one_node_model
 from qcomp.frontends.onnx.structure import describe
 from qcomp.frontends.onnx.tensors import decode_tensor
 from qcomp.ir.tensor import Array, DType
@@ -30,7 +30,6 @@ _NOT_FOLDABLE = {
     "RandomUniformLike",
 }
 _RESULT_WITHIN_INPUTS = {"Compress", "NonZero", "Unique"}  # data decides their shape
-_SHAPE_OPERAND_ELEMENTS = 1024  # larger operands are passed to shape inference by type only
 _KINDS = "iufb"
 
 # Whatever onnx.reference raises on operands that do not fit, short of a defect of ours.
@@ -122,45 +121,32 @@ def _one_node_model(node: Node, inputs: Mapping[str, Array]) -> onnx.ModelProto:
     proto.CopyFrom(node.proto)
     for a in proto.attribute:
         if a.type == onnx.AttributeProto.TENSOR:
-            a.t.CopyFrom(
-                onnx.numpy_helper.from_array(
-                    decode_tensor(a.t, node.context.folder, describe(node.proto))
-                )
-            )
-    types = [
-        onnx.helper.make_tensor_value_info(
-            name, onnx.helper.np_dtype_to_tensor_dtype(data.dtype), data.shape
-        )
+            data = decode_tensor(a.t, node.context.folder, describe(node.proto))
+            a.t.CopyFrom(onnx.numpy_helper.from_array(data))
+    types = {
+        name: InferredType(onnx.helper.np_dtype_to_tensor_dtype(data.dtype), data.shape)
         for name, data in inputs.items()
-    ]
-    outputs = [onnx.ValueInfoProto(name=name) for name in proto.output if name]
-    graph = onnx.helper.make_graph([proto], "fold", types, outputs)
-    return onnx.helper.make_model(
-        graph, opset_imports=[onnx.helper.make_opsetid("", node.opset)], ir_version=8
-    )
+    }
+    return one_node_model(proto, types, node.opset)
 
 
 def _check_size(node: Node, model: onnx.ModelProto, inputs: Mapping[str, Array]) -> None:
     """Refuse results that are too large, or whose size is not known beforehand."""
     if node.op_type in _RESULT_WITHIN_INPUTS:
         return
-    known = onnx.ModelProto()
-    known.CopyFrom(model)
-    known.graph.initializer.extend(
-        onnx.numpy_helper.from_array(data, name)
-        for name, data in inputs.items()
-        if data.size <= _SHAPE_OPERAND_ELEMENTS
+    types = inferred_types(model, inputs)
+    for name in filter(None, node.proto.output):
+        node.require(
+            name in types, "the size of its constant result is not known before it is computed"
+        )
+        size = types[name].size
+        node.require(
+            size <= MAX_RESULT_ELEMENTS,
+            f"its constant result would have {size} elements",
+            f"up to {MAX_RESULT_ELEMENTS}",
+        )
+        node.context.folded_elements += size
+    node.require(
+        node.context.folded_elements <= MAX_RESULT_ELEMENTS,
+        f"folded constants have more than {MAX_RESULT_ELEMENTS} elements together",
     )
-    inferred = onnx.shape_inference.infer_shapes(known, data_prop=True)
-    for value in inferred.graph.output:
-        tensor = value.type.tensor_type
-        dims = [d.dim_value if d.HasField("dim_value") else -1 for d in tensor.shape.dim]
-        if not tensor.HasField("shape") or min(dims, default=0) < 0:
-            raise Refused("the size of its constant result is not known before it is computed")
-        size = 1
-        for extent in dims:
-            size *= extent
-        if size > MAX_RESULT_ELEMENTS:
-            raise Refused(
-                f"its constant result would have {size} elements", f"up to {MAX_RESULT_ELEMENTS}"
-            )

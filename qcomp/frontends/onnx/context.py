@@ -38,6 +38,7 @@ class Context:
     notes: list[str] = field(default_factory=list)
     converted: dict[str, str] = field(default_factory=dict)  # constant to the dtype it had
     not_finite: dict[str, None] = field(default_factory=dict)
+    folded_elements: int = 0
     added: dict[tuple[str, str], TensorId] = field(default_factory=dict)
 
     def shape(self, name: str) -> tuple[int, ...]:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import onnx
-import onnx.shape_inference
-from google.protobuf.message import DecodeError, EncodeError
+import onnx.helper
 
 from qcomp.errors import ModelError, UnsupportedOp
 from qcomp.frontends.onnx.constants import fold
 from qcomp.frontends.onnx.context import Context, Node, Refused
 from qcomp.frontends.onnx.decode import decode_node
+from qcomp.frontends.onnx.infer import InferredType, inferred_types, one_node_model
 from qcomp.frontends.onnx.load import DEFAULT_DOMAINS, LoadedModel, load_model
 from qcomp.frontends.onnx.rules import FOLDED_ONLY, RULES
 from qcomp.frontends.onnx.shapes import bound_inputs, element_type
@@ -93,7 +93,6 @@ class _Importer:
         self.context = Context(graph, model.opset, model.folder, used)
         self.problems: list[str] = []
         self.lost: set[str] = set()
-        self._inferred: dict[str, TensorType] | None = None
 
     def read_initializers(self) -> None:
         for proto in self.model.graph.initializer:
@@ -123,7 +122,7 @@ class _Importer:
             lost = any(name in self.lost for name in proto.input)
             problem = _refusal(proto, lost)
             if problem is None and lost:
-                self._lose(filter(None, proto.output))
+                self._lose(proto)
                 continue
             try:
                 if problem is not None:
@@ -131,7 +130,7 @@ class _Importer:
                 _apply(decode_node(self.context, proto))
             except (Refused, ValueError) as error:
                 self.problems.append(f"{describe(proto)}: {error}")
-                self._lose(filter(None, proto.output))
+                self._lose(proto)
 
     def read_outputs(self) -> None:
         graph = self.context.graph
@@ -150,23 +149,37 @@ class _Importer:
                     )
                 graph.outputs[name] = id
 
-    def _lose(self, names: Iterable[str]) -> None:
-        """Go on with the type that onnx infers, so that later nodes are looked at too."""
-        for name in names:
+    def _lose(self, proto: onnx.NodeProto) -> None:
+        """Go on with the types that onnx infers, so that later nodes are looked at too."""
+        types = self._inferred(proto)
+        for name in filter(None, proto.output):
             self.context.constants.pop(name, None)
-            type = self._inferred_types().get(name)
-            if type is None:
+            type = types.get(name)
+            if type is None or type.element_type != onnx.TensorProto.FLOAT or not type.size:
+                self.context.values.pop(name, None)
                 self.lost.add(name)
             else:
-                graph = self.context.graph
-                id = graph.add_tensor(Tensor(graph.fresh_id(name), type))
+                id = self.context.graph.fresh_id(name)
+                self.context.graph.add_tensor(Tensor(id, TensorType(DType.F32, type.shape)))
                 self.context.values[name] = id
 
-    def _inferred_types(self) -> dict[str, TensorType]:
-        """Static f32 types by value name; nothing where onnx can't tell."""
-        if self._inferred is None:
-            self._inferred = _infer(self.model.proto, self.context)
-        return self._inferred
+    def _inferred(self, proto: onnx.NodeProto) -> Mapping[str, InferredType]:
+        """What the node would have given; nothing where its operands are unknown too."""
+        names = list(filter(None, proto.input))
+        if proto.domain not in DEFAULT_DOMAINS or any(name in self.lost for name in names):
+            return {}
+        context = self.context
+        constants = {n: context.constants[n] for n in names if n in context.constants}
+        types = {
+            name: InferredType(
+                onnx.helper.np_dtype_to_tensor_dtype(constants[name].dtype)
+                if name in constants
+                else onnx.TensorProto.FLOAT,
+                context.shape(name),
+            )
+            for name in names
+        }
+        return inferred_types(one_node_model(proto, types, context.opset), constants)
 
 
 def _refusal(proto: onnx.NodeProto, lost: bool) -> str | None:
@@ -191,34 +204,3 @@ def _apply(node: Node) -> None:
     if rule is None:
         raise _unsupported(node.op_type)
     rule(node)
-
-
-def _infer(proto: onnx.ModelProto, context: Context) -> dict[str, TensorType]:
-    """Types by onnx.shape_inference, with the inputs bound and large weights left out."""
-    model = onnx.ModelProto()
-    model.CopyFrom(proto)
-    for value in model.graph.input:
-        id = context.graph.inputs.get(value.name)
-        if id is not None:
-            shape = context.graph.type(id).shape
-            value.CopyFrom(
-                onnx.helper.make_tensor_value_info(value.name, onnx.TensorProto.FLOAT, shape)
-            )
-    del model.graph.value_info[:]
-    try:
-        inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
-    except (
-        onnx.shape_inference.InferenceError,
-        DecodeError,
-        EncodeError,
-        ValueError,
-        RuntimeError,
-    ):
-        return {}
-    types = {}
-    for value in (*inferred.graph.value_info, *inferred.graph.output):
-        tensor = value.type.tensor_type
-        dims = tuple(d.dim_value for d in tensor.shape.dim)
-        if tensor.elem_type == onnx.TensorProto.FLOAT and tensor.HasField("shape") and all(dims):
-            types[value.name] = TensorType(DType.F32, dims)
-    return types

@@ -1,0 +1,228 @@
+"""A model file is not trusted: whatever is wrong with it is a ModelError that says so."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx.helper import make_node, make_tensor
+
+from qcomp.errors import CompileError, ModelError
+from qcomp.frontends.onnx import import_onnx
+
+
+@pytest.fixture
+def conv(onnx_model: Any) -> onnx.ModelProto:
+    weight = np.random.default_rng(0).standard_normal((4, 2, 3, 3)).astype(np.float32)
+    nodes = [
+        make_node("Conv", ["x", "w"], ["a"]),
+        make_node("Shape", ["a"], ["s"]),
+        make_node("Slice", ["s", "zero", "one"], ["n"]),
+        make_node("Concat", ["n", "rest"], ["t"], axis=0),
+        make_node("Reshape", ["a", "t"], ["y"]),
+    ]
+    constants = {"w": weight, "zero": [0], "one": [1], "rest": [-1]}
+    model: onnx.ModelProto = onnx_model(nodes, {"x": ["N", 2, 6, 6]}, ["y"], constants)
+    return model
+
+
+def test_a_missing_file_a_directory_and_an_empty_file_are_named(tmp_path: Path) -> None:
+    empty = tmp_path / "empty.onnx"
+    empty.write_bytes(b"")
+    for path in (tmp_path / "none.onnx", tmp_path, empty):
+        with pytest.raises(ModelError, match=str(path)):
+            import_onnx(path)
+
+
+def test_a_file_that_is_not_onnx_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    for content in (b"PK\x03\x04 a zip archive", b"\x80\x04\x95 a pickle", b"{}", b"\x08\x07"):
+        path.write_bytes(content)
+        with pytest.raises(ModelError, match=str(path)):
+            import_onnx(path)
+
+
+def test_a_truncated_file_is_a_model_error(conv: onnx.ModelProto, tmp_path: Path) -> None:
+    data = conv.SerializeToString()
+    path = tmp_path / "model.onnx"
+    for length in range(0, len(data) - 1, 7):
+        path.write_bytes(data[:length])
+        with pytest.raises(ModelError, match=r"model\.onnx|shape|initializer|reads|produced"):
+            import_onnx(path)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_corrupt_bytes_never_raise_anything_but_compile_errors(
+    conv: onnx.ModelProto, seed: int
+) -> None:
+    data = conv.SerializeToString()
+    generator = random.Random(seed)
+    for _ in range(150):
+        corrupt = bytearray(data)
+        for _ in range(generator.randint(1, 4)):
+            corrupt[generator.randrange(len(corrupt))] = generator.randrange(256)
+        with contextlib.suppress(CompileError):
+            import_onnx(bytes(corrupt))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_weights_that_are_not_finite_are_named(onnx_model: Any, value: float) -> None:
+    constants = {"good": np.ones(2, np.float32), "bad": np.array([1, value], np.float32)}
+    nodes = [make_node("Add", ["x", "good"], ["a"]), make_node("Mul", ["a", "bad"], ["y"])]
+    with pytest.raises(ModelError, match=r"NaN or infinity in the constants bad$"):
+        import_onnx(onnx_model(nodes, {"x": [2]}, ["y"], constants))
+
+
+def test_a_double_beyond_float32_is_not_finite(onnx_model: Any) -> None:
+    nodes = [make_node("Mul", ["x", "k"], ["y"])]
+    with pytest.raises(ModelError, match="NaN or infinity in the constants k"):
+        import_onnx(onnx_model(nodes, {"x": [1]}, ["y"], {"k": np.array([1e300])}))
+
+
+def test_a_cycle_is_named(onnx_model: Any) -> None:
+    nodes = [make_node("Add", ["x", "b"], ["a"]), make_node("Relu", ["a"], ["b"], name="back")]
+    with pytest.raises(ModelError, match=r"cycle .*'back'"):
+        import_onnx(onnx_model(nodes, {"x": [2]}, ["b"]))
+
+
+def test_nodes_may_come_in_any_order(onnx_model: Any) -> None:
+    nodes = [make_node("Relu", ["a"], ["y"]), make_node("Neg", ["x"], ["a"])]
+    graph = import_onnx(onnx_model(nodes, {"x": [2]}, ["y"])).graph
+    assert [op.id for op in graph.ops()] == ["a", "y"]
+
+
+def test_a_dangling_value_is_named(onnx_model: Any) -> None:
+    with pytest.raises(ModelError, match="'ghost', which nothing produces"):
+        import_onnx(onnx_model([make_node("Add", ["x", "ghost"], ["y"])], {"x": [2]}, ["y"]))
+    with pytest.raises(ModelError, match="output 'z' is produced by nothing"):
+        import_onnx(onnx_model([make_node("Relu", ["x"], ["y"])], {"x": [2]}, ["y", "z"]))
+
+
+def test_values_are_defined_once(onnx_model: Any) -> None:
+    twice = [make_node("Relu", ["x"], ["y"]), make_node("Neg", ["x"], ["y"])]
+    with pytest.raises(ModelError, match="'y', which is defined already"):
+        import_onnx(onnx_model(twice, {"x": [2]}, ["y"]))
+    over_input = [make_node("Relu", ["x"], ["x"])]
+    with pytest.raises(ModelError, match="'x', which is defined already"):
+        import_onnx(onnx_model(over_input, {"x": [2]}, ["x"]))
+    with pytest.raises(ModelError, match="two graph outputs are named 'y'"):
+        import_onnx(onnx_model(twice[:1], {"x": [2]}, ["y", "y"]))
+
+
+def test_data_must_match_its_shape(conv: onnx.ModelProto) -> None:
+    conv.graph.initializer[0].raw_data = b"\0" * 12
+    with pytest.raises(ModelError, match="initializer 'w': 12 bytes of data"):
+        import_onnx(conv)
+
+
+@pytest.mark.parametrize("dims", [[-1, 2], [1 << 40, 1 << 40]])
+def test_impossible_shapes_are_errors(conv: onnx.ModelProto, dims: list[int]) -> None:
+    conv.graph.initializer[0].dims[:] = dims
+    with pytest.raises(ModelError, match="initializer 'w': impossible shape"):
+        import_onnx(conv)
+
+
+@pytest.mark.parametrize("size", [0, -1, 1 << 40])
+def test_impossible_input_dimensions_are_errors(conv: onnx.ModelProto, size: int) -> None:
+    conv.graph.input[0].type.tensor_type.shape.dim[2].dim_value = size
+    with pytest.raises(ModelError, match=f"input 'x': dimension 2 is {size}"):
+        import_onnx(conv)
+
+
+def test_strings_and_sparse_tensors_are_errors(onnx_model: Any) -> None:
+    model = onnx_model([make_node("Relu", ["x"], ["y"])], {"x": [2]}, ["y"])
+    model.graph.initializer.append(make_tensor("text", onnx.TensorProto.STRING, [1], [b"a"]))
+    with pytest.raises(ModelError, match="'text': element type STRING"):
+        import_onnx(model)
+    model.graph.initializer.pop()
+    model.graph.sparse_initializer.add().values.name = "sparse"
+    with pytest.raises(ModelError, match="sparse"):
+        import_onnx(model)
+
+
+@pytest.fixture
+def external(conv: onnx.ModelProto, tmp_path: Path) -> Path:
+    """A model whose weight lies in weights.bin beside it."""
+    weight = conv.graph.initializer[0]
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "weights.bin").write_bytes(b"\0" * 16 + weight.raw_data)
+    _set_external(weight, location="weights.bin", offset="16", length=str(len(weight.raw_data)))
+    path = folder / "model.onnx"
+    path.write_bytes(conv.SerializeToString())
+    return path
+
+
+def _set_external(weight: onnx.TensorProto, **entries: str) -> None:
+    weight.ClearField("raw_data")
+    weight.data_location = onnx.TensorProto.EXTERNAL
+    del weight.external_data[:]
+    for key, value in entries.items():
+        weight.external_data.add(key=key, value=value)
+
+
+def _with_external(path: Path, **entries: str) -> Path:
+    model = onnx.load(path, load_external_data=False)
+    _set_external(model.graph.initializer[0], **entries)
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+def test_external_data_is_read_from_the_models_folder(external: Path) -> None:
+    weight = import_onnx(external).graph.data("w")
+    expected = np.random.default_rng(0).standard_normal((4, 2, 3, 3)).astype(np.float32)
+    np.testing.assert_array_equal(weight, expected.transpose(0, 2, 3, 1))
+
+
+@pytest.mark.parametrize("location", ["../secret", "a/../../secret", "..\\secret", "C:\\x", ""])
+def test_external_data_outside_the_folder_is_refused(external: Path, location: str) -> None:
+    (external.parent.parent / "secret").write_bytes(b"\0" * 288)
+    with pytest.raises(ModelError, match="inside the model's folder"):
+        import_onnx(_with_external(external, location=location))
+
+
+def test_absolute_external_data_is_refused(external: Path) -> None:
+    location = str(external.parent / "weights.bin")
+    with pytest.raises(ModelError, match="inside the model's folder"):
+        import_onnx(_with_external(external, location=location))
+
+
+def test_a_symbolic_link_out_of_the_folder_is_refused(external: Path) -> None:
+    secret = external.parent.parent / "secret"
+    secret.write_bytes(b"\0" * 288)
+    (external.parent / "link").symlink_to(secret)
+    with pytest.raises(ModelError, match="leads outside the model's folder"):
+        import_onnx(_with_external(external, location="link"))
+
+
+def test_missing_external_data_is_an_error(external: Path) -> None:
+    (external.parent / "weights.bin").unlink()
+    with pytest.raises(ModelError, match=r"'weights\.bin' is missing"):
+        import_onnx(external)
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        {"offset": "17"},
+        {"offset": "-1"},
+        {"offset": "0", "length": "287"},
+        {"offset": "x"},
+        {"offset": str(1 << 70)},
+    ],
+)
+def test_external_offsets_are_checked_against_the_file(
+    external: Path, place: dict[str, str]
+) -> None:
+    with pytest.raises(ModelError, match="initializer 'w'"):
+        import_onnx(_with_external(external, location="weights.bin", **place))
+
+
+def test_external_data_of_a_model_without_a_folder_is_an_error(external: Path) -> None:
+    with pytest.raises(ModelError, match="give the model as a path"):
+        import_onnx(external.read_bytes())
