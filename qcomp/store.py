@@ -1,6 +1,7 @@
 """A compiled network as a directory: libraries, header, manifest, vectors, specification.
 
-    libNAME.so  libNAME.a  NAME.h  NAME.manifest.json  NAME.vectors.npz  NAME.graph.txt  NAME.constants.npz
+    libNAME.so  libNAME.a  NAME.h  NAME.manifest.json
+    NAME.vectors.npz  NAME.graph.txt  NAME.constants.npz
 
 Files are written aside and moved into place when all of them exist.
 """
@@ -25,7 +26,7 @@ from qcomp.config import QuantizationConfig
 from qcomp.errors import ModelError, OutputError
 from qcomp.ir.form import Form
 from qcomp.ir.graph import constants_of
-from qcomp.ir.text import ParseError, parse
+from qcomp.ir.parse import ParseError, parse
 from qcomp.ir.verify import verify
 from qcomp.network import CompiledNetwork, TensorInfo
 from qcomp.targets.base import Artifact
@@ -85,7 +86,8 @@ def _write_files(net: CompiledNetwork, folder: Path) -> None:
     with (folder / f"{name}.constants.npz").open("wb") as file:
         np.savez(file, ids=_strings(constants), **arrays)
     with (folder / f"{name}.vectors.npz").open("wb") as file:
-        np.savez(file, **make_vectors(net))
+        vectors: dict[str, Any] = {**make_vectors(net)}
+        np.savez(file, **vectors)
     manifest = _manifest(net, library.name if library else None)
     manifest["sha256"] = {f.name: _sha256(f) for f in sorted(folder.iterdir())}
     text = json.dumps(manifest, indent=2) + "\n"
@@ -156,7 +158,7 @@ def load(directory: str | Path) -> CompiledNetwork:
         graph = parse((folder / f"{name}.graph.txt").read_text(encoding="utf-8"), constants)
         verify(graph, Form.INTEGER)
         artifact = _artifact(folder, manifest)
-        config = QuantizationConfig(**manifest["config"])
+        config = _config(manifest["config"])
     except (OSError, KeyError, TypeError, ValueError, ParseError) as error:
         raise ModelError(f"{path}: the directory is incomplete or damaged: {error}") from error
     arguments = len(graph.inputs) + len(graph.outputs) + 1
@@ -176,6 +178,11 @@ def load(directory: str | Path) -> CompiledNetwork:
         directory=folder,
         _entry=entry,
     )
+
+
+def _config(fields: dict[str, Any]) -> QuantizationConfig:
+    low, high = fields["input_range"]
+    return QuantizationConfig(**{**fields, "input_range": (low, high)})
 
 
 def _check_hashes(folder: Path, hashes: dict[str, str]) -> None:

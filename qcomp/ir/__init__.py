@@ -3,8 +3,8 @@
 from qcomp.ir.dot import to_dot
 from qcomp.ir.form import Form
 from qcomp.ir.graph import Graph
+from qcomp.ir.parse import ParseError, parse
 from qcomp.ir.tensor import DType, Tensor, TensorId, TensorType, constant
-from qcomp.ir.text import ParseError, parse
 from qcomp.ir.verify import verify
 
 __all__ = [

@@ -8,8 +8,10 @@ from qcomp.ir.graph import Graph
 def to_dot(graph: Graph) -> str:
     """A digraph; render with `dot -Tsvg`."""
     lines = [f'digraph "{graph.name}" {{', "  node [shape=box, fontname=monospace];"]
-    for name, id in graph.inputs.items():
-        lines.append(f'  "%{id}" [label="{_label(name)}\\n{graph.type(id)}", shape=ellipse];')
+    lines += [
+        f'  "%{id}" [label="{_label(name)}\\n{graph.type(id)}", shape=ellipse];'
+        for name, id in graph.inputs.items()
+    ]
     for op in graph.ops():
         lines.append(f'  "%{op.output}" [label="{op.mnemonic}\\n%{op.output}"];')
         for t in dict.fromkeys(graph.activations(op)):

@@ -89,7 +89,7 @@ class Graph:
         return [t for t in op.inputs if not self.is_constant(t)]
 
     def ops(self) -> list[Op]:
-        """All ops in a deterministic topological order; a list, so the graph may change under it."""
+        """All ops in a deterministic topological order; the graph may change under the list."""
         nodes = self._nx.nodes
         order = nx.lexicographical_topological_sort(self._nx, key=lambda n: nodes[n]["serial"])
         return [nodes[n]["op"] for n in order if "op" in nodes[n]]
@@ -118,6 +118,8 @@ class Graph:
 
     def add_tensor(self, tensor: Tensor) -> TensorId:
         """Add an input or a constant (op results are added by add_op)."""
+        if sanitized(tensor.id) != tensor.id:
+            raise ValueError(f"{tensor.id!r} is not an id; expected letters, digits and _./-")
         if tensor.id in self._nx:
             raise ValueError(f"tensor %{tensor.id} exists already")
         self._add_node(tensor.id, tensor=tensor)
@@ -132,20 +134,22 @@ class Graph:
         return id
 
     def add_op(self, op: Op) -> TensorId:
-        """Add an op and its result tensor, whose type is inferred; ValueError if operands misfit."""
-        result = Tensor(op.output, op.result_type(*(self.type(t) for t in op.inputs)))
-        self.add_tensor(result)
+        """Add an op and its result, whose type is inferred; ValueError if operands misfit."""
+        self.add_tensor(Tensor(op.output, self._result_type(op)))
         self._add_node(_op_node(op.id), op=op)
         self._link(op)
         return op.output
 
     def replace_op(self, op: Op, **tensor_changes: Any) -> None:
-        """Put another op in the place of the one with the same id; it keeps its place in the order."""
+        """Put another op in the place of the one with the same id; it keeps the place in the order.
+
+        ValueError, and the graph as it was, if operands misfit.
+        """
         node = _op_node(op.id)
+        type = self._result_type(op)
         self._nx.remove_edges_from(list(self._nx.in_edges(node)))
         self._nx.nodes[node]["op"] = op
         self._link(op)
-        type = op.result_type(*(self.type(t) for t in op.inputs))
         self.update_tensor(replace(self.tensor(op.output), type=type, **tensor_changes))
 
     def update_tensor(self, tensor: Tensor) -> None:
@@ -184,16 +188,28 @@ class Graph:
             self.name, dict(self.inputs), dict(self.outputs), self._nx.copy(), self._serial
         )
 
+    def restore(self, saved: Graph) -> None:
+        """Become what a clone saved: how a pass takes back a trial."""
+        copy = saved.clone()
+        self.inputs, self.outputs = copy.inputs, copy.outputs
+        self._nx, self._serial = copy._nx, copy._serial
+
     def _add_node(self, node: str, **payload: object) -> None:
         self._nx.add_node(node, serial=self._serial, **payload)
         self._serial += 1
 
-    def _link(self, op: Op) -> None:
-        node = _op_node(op.id)
+    def _result_type(self, op: Op) -> TensorType:
         for t in op.inputs:
             if t not in self._nx:
                 raise ValueError(f"%{op.id} reads %{t}, which does not exist")
-            self._nx.add_edge(t, node)
+        expected = "at least 1" if op.arity is None else op.arity
+        if len(op.inputs) != (op.arity or max(len(op.inputs), 1)):
+            raise ValueError(f"%{op.id}: expected {expected} operands, got {len(op.inputs)}")
+        return op.result_type(*(self.type(t) for t in op.inputs))
+
+    def _link(self, op: Op) -> None:
+        node = _op_node(op.id)
+        self._nx.add_edges_from((t, node) for t in op.inputs)
         self._nx.add_edge(node, op.output)
 
     def __str__(self) -> str:

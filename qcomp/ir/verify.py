@@ -113,9 +113,11 @@ def _qdq(graph: Graph) -> list[str]:
             problems.append(f"{format_op(graph, op)}\n  the result has no qparams")
         if isinstance(op, Quantize | Dequantize | FakeQuantConstant):
             continue
-        for t in graph.activations(op):
-            if not isinstance(graph.producer(t), Dequantize | FakeQuantConstant):
-                problems.append(f"{format_op(graph, op)}\n  %{t} is not dequantized")
+        problems += [
+            f"{format_op(graph, op)}\n  %{t} is not dequantized"
+            for t in graph.activations(op)
+            if not isinstance(graph.producer(t), Dequantize | FakeQuantConstant)
+        ]
         if graph.type(op.output).dtype is DType.F32:
             readers = graph.consumers(op.output)
             if graph.is_output(op.output) or not all(isinstance(r, Quantize) for r in readers):
