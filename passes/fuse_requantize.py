@@ -1,8 +1,8 @@
 """Lower the QDQ form to integer ops.
 
-`quantize(op(dequantize(x), ...))` becomes one integer op with its requantize inside, in the place of the
-quantize; a movement moves the integers; a quantize that reads a dequantize is a change of scale, a
-256-entry table. Inputs and outputs of the graph become i8.
+`quantize(op(dequantize(x), ...))` becomes one integer op with its requantize inside, in the place
+of the quantize; a movement moves the integers; a quantize that reads a dequantize is a change of
+scale, a 256-entry table. Inputs and outputs of the graph become i8.
 
 The rules, one for each float op, are in integer_rules.
 """
@@ -74,7 +74,9 @@ def _bind_inputs(graph: Graph) -> None:
         if graph.type(id).dtype is not DType.F32:
             continue
         quantized = [op.output for op in graph.consumers(id) if isinstance(op, Quantize)]
-        found = [graph.tensor(t).qparams for t in quantized]
+        found = list(dict.fromkeys(graph.tensor(t).qparams for t in quantized))
+        if len(found) > 1:
+            raise PassError(f"input %{id} is quantized in {len(found)} ways; expected one")
         type = graph.type(id).with_dtype(DType.I8)
         graph.update_tensor(Tensor(id, type, qparams=found[0] if found else QParams(1.0)))
         for t in quantized:

@@ -1,8 +1,8 @@
 """Put quantize and dequantize around every float op.
 
-Each f32 activation `%t` becomes `%t.q = quantize(%t)`, `%t.dq = dequantize(%t.q)`, and its readers read
-`%t.dq`. Weights, biases and constant operands go through `fake_quant_constant`: weights symmetric in
-[-127, 127] per output channel (or per tensor), biases int32 at scale_x * scale_w.
+Each f32 activation `%t` gets `%t.q = quantize(%t)` and `%t.dq = dequantize(%t.q)`, and its readers
+read `%t.dq`. Weights, biases and constant operands go through `fake_quant_constant`: weights
+symmetric in [-127, 127] per output channel (or per tensor), biases int32 at scale_x * scale_w.
 
 Scales come from the ranges; tensors that integers are copied between share one (same_scale.py). A
 weight scale is raised where a channel's bias or accumulator would not fit int32

@@ -1,8 +1,8 @@
 """Which tensors must share one scale, and the qparams of every activation.
 
 Movements, max pooling and extremes copy integers, so their operands and results have one scale; so
-have the operands of minimum and maximum. Groups are the classes of the smallest equivalence that holds
-all these ties. A group's range is the union of its members'.
+have the operands of minimum and maximum. Groups are the classes of the smallest equivalence that
+holds all these ties. A group's range is the union of its members'.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ def pinned(op: Op | None) -> QParams | None:
 class Assignment:
     """Own qparams of each tensor, and the qparams of the group in which its readers want it.
 
-    They differ only where a tensor with pinned qparams joins a group that they do not fit: there the
-    readers get a rescaled copy.
+    They differ only where a tensor with pinned qparams joins a group that they do not fit: there
+    the readers get a rescaled copy.
     """
 
     own: Mapping[TensorId, QParams]

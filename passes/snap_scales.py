@@ -1,8 +1,8 @@
 """Move weight scales so that requantize multipliers are exact.
 
-The narrow requantize multiplies by m * 2^-(k + 15) with an m of 10 bits. A weight scale s is ours to
-choose: the nearest one with scale_x * s / scale_y of that very form is at most 2^-10 away, and then the
-multiplier has no error at all (DESIGN section 3.1). The bias scale follows.
+The narrow requantize multiplies by m * 2^-(k + 15) with an m of 10 bits. A weight scale s is ours
+to choose: the nearest one with scale_x * s / scale_y of that very form is at most 2^-10 away, and
+then the multiplier has no error at all (DESIGN section 3.1). The bias scale follows.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 
 from qcomp.ir.form import Form
 from qcomp.ir.graph import Graph
-from qcomp.ir.ops import Conv2d, Dense, FakeQuantConstant, Op
+from qcomp.ir.ops import Conv2d, Dense, FakeQuantConstant
 from qcomp.ir.tensor import constant
 from qcomp.passes.base import PassLog
 from qcomp.passes.qdq import operand_qparams, result_qparams
@@ -34,19 +34,19 @@ class SnapScales:
             if not isinstance(op, Conv2d | Dense):
                 continue
             weight, bias = graph.producer(op.weight), graph.producer(op.bias)
-            if reason := _unmovable(graph, weight, bias):
+            if not isinstance(weight, FakeQuantConstant) or not isinstance(bias, FakeQuantConstant):
+                log.skipped(op.id, "weight or bias is not quantized")
+            elif reason := _unmovable(graph, weight, bias):
                 log.skipped(op.id, reason)
-                continue
-            assert isinstance(weight, FakeQuantConstant) and isinstance(bias, FakeQuantConstant)
-            _snap(graph, op, weight, bias, log)
+            else:
+                _snap(graph, op, weight, bias, log)
 
 
-def _unmovable(graph: Graph, weight: Op | None, bias: Op | None) -> str | None:
-    if not isinstance(weight, FakeQuantConstant) or not isinstance(bias, FakeQuantConstant):
-        return "weight or bias is not quantized"
-    for scale in (weight.scale, bias.scale):
-        if len(graph.consumers(scale)) > 1:
-            return f"%{scale} is shared with another op"
+def _unmovable(graph: Graph, weight: FakeQuantConstant, bias: FakeQuantConstant) -> str | None:
+    """The reason these scales must stay as they are, or None."""
+    for shared in (weight.scale, bias.scale, weight.output, bias.output):
+        if len(graph.consumers(shared)) > 1:
+            return f"%{shared} is shared with another op"
     return None
 
 

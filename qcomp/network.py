@@ -55,9 +55,9 @@ def describe_tensors(graph: Graph, tensors: Mapping[str, str]) -> tuple[TensorIn
 class CompiledNetwork:
     """The answer of `compile` and `load`.
 
-    Calling it takes floats and gives floats: an array for one input, a sequence in the model's order
-    or a dict by name for several; the first axis may hold any multiple of the model's batch. A dict
-    gives a dict, otherwise one output is an array and several are a tuple.
+    Calling it takes floats and gives floats: an array for one input, a sequence in the model's
+    order or a dict by name for several; the first axis may hold any multiple of the model's batch.
+    A dict gives a dict, otherwise one output is an array and several are a tuple.
     """
 
     graph: Graph
@@ -171,11 +171,10 @@ class CompiledNetwork:
             if array.dtype != np.int8:
                 raise ValueError(f"input {info.name}: expected int8, got {array.dtype}")
         count = self._batches(arrays)
-        parts = []
-        for i in range(count):
-            parts.append(
-                run([a[i * n : (i + 1) * n] if s else a for a, n, s in self._steps(arrays)])
-            )
+        parts = [
+            run([a[i * n : (i + 1) * n] if s else a for a, n, s in self._steps(arrays)])
+            for i in range(count)
+        ]
         joined = []
         for k, info in enumerate(self.outputs):
             results = [p[k] for p in parts]

@@ -12,7 +12,7 @@ from qcomp.ir.graph import Graph
 class Artifact:
     """Code for one model on one target.
 
-    `isa` lists the instruction sets inside, `runs_here` tells whether this process can execute them.
+    `isa` lists the instruction sets inside, `runs_here` tells whether this process can run them.
     `live_bytes` is the largest sum of simultaneously live tensors, the floor of `arena_bytes`.
     """
 

@@ -1,1 +1,1 @@
-"""Quantization mathematics in plain numpy: parameters, fixed point, observers, metrics. Knows no graph."""
+"""Quantization mathematics in plain numpy; knows no graph."""

@@ -43,7 +43,7 @@ class QParams:
     def from_range(
         low: float, high: float, *, qmin: int = -128, qmax: int = 127, symmetric: bool = False
     ) -> QParams:
-        """The parameters whose interval covers [low, high] and 0; a zero-width range gets scale 1."""
+        """Parameters whose interval covers [low, high] and 0; a range without width has scale 1."""
         low, high = min(float(low), 0.0), max(float(high), 0.0)
         if symmetric:
             bound = max(-low, high)

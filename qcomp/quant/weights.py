@@ -41,8 +41,8 @@ def certified_scales(
     """Scales raised where the accumulator or the bias of a channel would not fit an int32.
 
     In real units the accumulator is bounded by |b| + sum|w| * 255 * x_scale; the scale must be at
-    least that over x_scale * 2^30. Dead channels (scale 0) get 2^-8 of a result step. This is the cure
-    for near-dead channels whose bias overflows (onnxruntime issue 11415).
+    least that over x_scale * 2^30. Dead channels (scale 0) get 2^-8 of a result step. This is the
+    cure for near-dead channels whose bias overflows (onnxruntime issue 11415).
     """
     sums = np.abs(weight.astype(np.float64)).reshape(len(weight), -1).sum(axis=1)
     taps = weight.size // len(weight)

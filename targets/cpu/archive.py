@@ -1,7 +1,7 @@
 """A static library: the ar format with one object and a symbol index, written without tools.
 
-The System V / GNU variant: https://en.wikipedia.org/wiki/Ar_(Unix)#System_V_(or_GNU)_variant. Dates and
-owners are zero, so equal input gives equal bytes.
+The System V / GNU variant: https://en.wikipedia.org/wiki/Ar_(Unix)#System_V_(or_GNU)_variant.
+Dates and owners are zero, so equal input gives equal bytes.
 """
 
 from __future__ import annotations

@@ -99,7 +99,7 @@ class MemoryPlan:
 
 
 def plan_memory(lifetimes: Sequence[Lifetime], *, tries: int = 200) -> MemoryPlan:
-    """Best-fit offsets, searched over orders of placement: by size, by time, and seeded shuffles."""
+    """Best-fit offsets, searched over orders of placement: by size, by time, seeded shuffles."""
     padded = [Lifetime(t.name, _aligned(t.bytes), t.first, t.last) for t in lifetimes]
     bound = max(
         (sum(t.bytes for t in padded if t.first <= s.first <= t.last) for s in padded), default=0
@@ -126,7 +126,7 @@ def _aligned(size: int) -> int:
 
 
 def _place(order: Sequence[Lifetime]) -> tuple[dict[str, int], int]:
-    """Each buffer in turn at the lowest offset that is free for its whole life (smallest gap first)."""
+    """Each buffer in turn at the lowest offset that is free all its life (smallest gap first)."""
     placed: list[tuple[int, Lifetime]] = []
     offsets: dict[str, int] = {}
     for t in order:

@@ -26,7 +26,7 @@ TYPE_CODES = {DType.I8: 1, DType.I32: 2}
 
 
 def build_object(program: Program, name: str) -> bytes:
-    """A relocatable ELF file that defines NAME_run, NAME_inputs and NAME_outputs, and nothing else."""
+    """A relocatable ELF file that defines NAME_run, NAME_inputs, NAME_outputs and nothing else."""
     add_entry_point(program, name)
     add_descriptions(program.module, program.graph, name)
     parsed = llvm.parse_assembly(str(program.module))
@@ -84,7 +84,7 @@ def add_entry_point(program: Program, name: str) -> None:
 
 
 def add_descriptions(module: ir.Module, graph: Graph, name: str) -> None:
-    """NAME_inputs and NAME_outputs: arrays of qcomp_tensor, free of pointers, so they need no relocation."""
+    """NAME_inputs and NAME_outputs: arrays of qcomp_tensor without pointers, so no relocations."""
     for kind, tensors in (("inputs", graph.inputs), ("outputs", graph.outputs)):
         content = b"".join(describe(public, graph.tensor(t)) for public, t in tensors.items())
         _bytes_global(module, f"{name}_{kind}", content, exported=True, align=8)
