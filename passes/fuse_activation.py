@@ -1,0 +1,103 @@
+"""Merge a clamp (ReLU, ReLU6, Clip) into the op that feeds it.
+
+    clamp2(clamp1(f(x))) = clamp12(f(x)),  clamp12 the intersection
+and, since a maximum and a movement only select values, clamp(max_pool(y)) = max_pool(clamp(y)):
+the clamp goes through those to the op above. A mean does not select, so it stops there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from qcomp.ir.form import Form
+from qcomp.ir.graph import Graph
+from qcomp.ir.ops import (
+    Binary,
+    BroadcastTo,
+    Clamp,
+    Conv2d,
+    Dense,
+    DepthToSpace,
+    Gather,
+    MaxPool2d,
+    Op,
+    Reduce,
+    Reduction,
+    Reshape,
+    Slice,
+    SpaceToDepth,
+    Tile,
+    Transpose,
+)
+from qcomp.ir.tensor import TensorId
+from qcomp.passes.base import PassLog
+
+Clamping = Conv2d | Dense | Binary | Clamp
+
+_SELECTING = (
+    BroadcastTo,
+    DepthToSpace,
+    Gather,
+    MaxPool2d,
+    Reshape,
+    Slice,
+    SpaceToDepth,
+    Tile,
+    Transpose,
+)
+
+
+@dataclass(frozen=True)
+class FuseActivation:
+    """The fused op takes the clamp's id; through a movement, the movement does."""
+
+    name: ClassVar[str] = "fuse-activation"
+    needs: ClassVar[Form] = Form.FLOAT
+    gives: ClassVar[Form] = Form.FLOAT
+
+    def run(self, graph: Graph, log: PassLog) -> None:
+        for op in graph.ops():
+            if not isinstance(op, Clamp):
+                continue
+            source = _source(graph, op)
+            if isinstance(source, str):
+                log.skipped(op.id, source)
+            else:
+                _fuse(graph, op, source)
+                log.did(f"{op.id} into {source.id}")
+
+
+def _source(graph: Graph, clamp: Clamp) -> Clamping | str:
+    """The op above that can clamp, or the reason there is none."""
+    id: TensorId = clamp.x
+    while True:
+        producer = graph.producer(id)
+        if producer is None:
+            return f"%{id} is not the result of an op"
+        if graph.sole_consumer(id) is None:
+            return f"%{id} has other users"
+        if isinstance(producer, Clamping):
+            return producer
+        if not _selects(producer):
+            return f"%{id} is the result of a {producer.mnemonic}, which can't clamp"
+        id = producer.inputs[0]
+
+
+def _selects(op: Op) -> bool:
+    """Each result is one of the values of the first operand, and larger values give larger ones."""
+    if isinstance(op, Reduce):
+        return op.kind in (Reduction.MAX, Reduction.MIN)
+    return isinstance(op, _SELECTING)
+
+
+def _fuse(graph: Graph, clamp: Clamp, source: Clamping) -> None:
+    fused = replace(source, clamp=source.clamp.intersect(clamp.clamp))
+    last = graph.op(clamp.x)
+    if last.id == source.id:
+        last = fused
+    else:
+        graph.replace_op(fused)
+    normal = graph.tensor(last.id).normal
+    graph.replace_op(replace(last, output=clamp.id), normal=normal)
+    graph.erase(last.id)
