@@ -1,0 +1,125 @@
+"""Pairs of linear ops with only positive-homogeneous ops between them.
+
+f is positive-homogeneous per channel when f(s * x) = s * f(x) for each s > 0: ReLU, leaky ReLU,
+PReLU, pooling, means, maxima, movements that leave the channels where they are. A positive factor
+per channel can then be taken from the first op's weights and given to the second's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from qcomp.ir.graph import Graph
+from qcomp.ir.ops import (
+    RELU6,
+    AveragePool2d,
+    BroadcastTo,
+    Clamp,
+    ClampRange,
+    Function,
+    MaxPool2d,
+    Op,
+    Pad,
+    PadMode,
+    PRelu,
+    Reduce,
+    Reshape,
+    Resize2d,
+    Slice,
+    Tile,
+    Transpose,
+    Unary,
+    ZeroStuff,
+)
+from qcomp.ir.tensor import TensorId
+from qcomp.passes.linear_weights import Linear
+
+
+@dataclass(frozen=True)
+class LinearPair:
+    """`second` reads `first` through the ops whose results are `between`, in order.
+
+    `repeats` is how often the channels of `first` lie one after the other in the input of
+    `second`: more than 1 behind a flatten of pixels. `relu6` are the ops of the chain, `first`
+    included, that clamp to (0, 6), which is homogeneous only without the 6.
+    """
+
+    first: TensorId
+    between: tuple[TensorId, ...]
+    second: TensorId
+    repeats: int
+    relu6: tuple[TensorId, ...]
+
+
+def linear_pair(graph: Graph, first: Linear) -> LinearPair | str:
+    """The pair that begins with `first`, or the reason there is none."""
+    between: list[TensorId] = []
+    repeats = 1
+    op: Op = first
+    while True:
+        if isinstance(op, Linear | Clamp) and not _is_homogeneous(op.clamp):
+            return f"%{op.id} clamps to ({op.clamp.low}, {op.clamp.high})"
+        if graph.is_output(op.output):
+            return f"%{op.output} is an output of the graph"
+        following = graph.sole_consumer(op.output)
+        if following is None:
+            return f"%{op.output} is read by {len(graph.consumers(op.output))} ops"
+        if isinstance(following, Linear):
+            chain = (first.id, *between)
+            relu6 = tuple(t for t in chain if _clamp(graph.op(t)) == RELU6)
+            return LinearPair(first.id, tuple(between), following.id, repeats, relu6)
+        if (grown := _repeats(graph, following, repeats)) is None:
+            return f"%{following.id} ({following.mnemonic}) is not positive-homogeneous per channel"
+        repeats = grown
+        between.append(following.id)
+        op = following
+
+
+def _clamp(op: Op) -> ClampRange | None:
+    return op.clamp if isinstance(op, Linear | Clamp) else None
+
+
+def _is_homogeneous(clamp: ClampRange) -> bool:
+    """Each end is 0 or infinite. ReLU6 is let through, for the caller to decide."""
+    ends = (clamp.low, clamp.high)
+    return clamp == RELU6 or all(end in (0.0, float("inf"), float("-inf")) for end in ends)
+
+
+def _repeats(graph: Graph, op: Op, repeats: int) -> int | None:
+    """Repetitions of the channels behind `op`, or None where it is not homogeneous per channel."""
+    type = graph.type(op.inputs[0])
+    last = type.rank - 1
+    match op:
+        case Clamp() | PRelu() | MaxPool2d() | AveragePool2d() | Resize2d():
+            return repeats
+        case Unary(function=Function.LEAKY_RELU | Function.ABS):
+            return repeats
+        case Unary(function=Function.AFFINE, beta=0.0):
+            return repeats
+        case ZeroStuff(value=0.0):
+            return repeats
+        case Pad():
+            keeps_zero = op.mode is not PadMode.CONSTANT or op.value == 0.0
+            return repeats if keeps_zero and op.before[-1] == op.after[-1] == 0 else None
+        case Reduce():
+            return repeats if last not in op.axes else None
+        case Transpose():
+            return repeats if op.permutation[-1] == last else None
+        case Slice():
+            return repeats if op.sizes[-1] == type.shape[-1] and op.steps[-1] == 1 else None
+        case Tile():
+            return repeats * op.repeats[-1]
+        case BroadcastTo():
+            return repeats if op.shape[-1] == type.shape[-1] else None
+        case Reshape():
+            return _repeats_of_reshape(type.shape, op.shape, repeats)
+    return None
+
+
+def _repeats_of_reshape(
+    before: tuple[int, ...], after: tuple[int, ...], repeats: int
+) -> int | None:
+    """Channels stay the innermost axis, or a flatten puts whole pixels side by side."""
+    if after and after[-1] % before[-1] == 0:
+        return repeats * (after[-1] // before[-1])
+    return None

@@ -1,0 +1,357 @@
+"""Factors move between linear layers, ranges become equal, and the function stays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose
+from numpy.typing import NDArray
+
+from qcomp.ir.evaluate import evaluate, evaluate_all
+from qcomp.ir.graph import Graph
+from qcomp.ir.ops import (
+    NO_CLAMP,
+    RELU,
+    RELU6,
+    Add,
+    AveragePool2d,
+    Clamp,
+    ClampRange,
+    Concat,
+    Conv2d,
+    Dense,
+    Function,
+    MaxPool2d,
+    Op,
+    Pad,
+    PRelu,
+    Reduce,
+    Reduction,
+    Reshape,
+    Softmax,
+    Unary,
+)
+from qcomp.ir.tensor import DType, NormalStatistics, TensorId, TensorType
+from qcomp.passes.base import PassLog, run_pass
+from qcomp.passes.equalize_cross_layer import EqualizeCrossLayer, Relu6
+
+F32 = NDArray[np.float32]
+EXACT = EqualizeCrossLayer(iterations=500, tolerance=1e-6)
+
+
+class Net:
+    """A float graph whose weights have very unequal channels."""
+
+    def __init__(self, channels: int = 4, seed: int = 0) -> None:
+        self.graph = Graph("net")
+        self.rng = np.random.default_rng(seed)
+        self.last = self.graph.add_input("x", TensorType(DType.F32, (1, 6, 6, channels)))
+
+    @property
+    def channels(self) -> int:
+        return self.graph.type(self.last).shape[-1]
+
+    def unequal(self, *shape: int) -> F32:
+        rows = 10.0 ** self.rng.uniform(-2, 2, (shape[0], *(1,) * (len(shape) - 1)))
+        return (rows * self.rng.normal(size=shape)).astype(np.float32)
+
+    def conv(
+        self,
+        output: str,
+        outputs: int,
+        groups: int = 1,
+        clamp: ClampRange = RELU,
+        kernel: int = 3,
+    ) -> Net:
+        weight = self.unequal(outputs, kernel, kernel, self.channels // groups)
+        w = self.graph.add_constant(f"{output}.w", weight)
+        b = self.graph.add_constant(f"{output}.b", self.unequal(outputs))
+        op = Conv2d(
+            inputs=(self.last, w, b),
+            output=output,
+            padding=(kernel // 2,) * 4,
+            groups=groups,
+            clamp=clamp,
+        )
+        return self.then(op)
+
+    def dense(self, output: str, outputs: int) -> Net:
+        w = self.graph.add_constant(f"{output}.w", self.unequal(outputs, self.channels))
+        b = self.graph.add_constant(f"{output}.b", self.unequal(outputs))
+        return self.then(Dense(inputs=(self.last, w, b), output=output))
+
+    def then(self, op: Op) -> Net:
+        self.last = self.graph.add_op(op)
+        return self
+
+    def returning(self, *others: TensorId) -> Graph:
+        self.graph.outputs = {t: t for t in (self.last, *others)}
+        return self.graph
+
+    def constant(self, hint: str, values: object) -> TensorId:
+        return self.graph.add_constant(hint, np.array(values, np.float32))
+
+
+def inputs_of(graph: Graph) -> dict[str, F32]:
+    rng = np.random.default_rng(1)
+    return {
+        name: rng.normal(size=graph.type(t).shape).astype(np.float32)
+        for name, t in graph.inputs.items()
+    }
+
+
+def assert_same_function(before: Graph, after: Graph) -> None:
+    x = inputs_of(before)
+    expected = evaluate(before, x)
+    for name, y in evaluate(after, x).items():
+        assert_allclose(y, expected[name], rtol=1e-5, atol=1e-5 * np.abs(expected[name]).max())
+
+
+def equalized(before: Graph, p: EqualizeCrossLayer = EXACT) -> tuple[Graph, PassLog]:
+    after, log = run_pass(before, p)
+    assert_same_function(before, after)
+    return after, log
+
+
+def output_ranges(graph: Graph, id: TensorId) -> F32:
+    weight = graph.data(graph.op(id).inputs[1])
+    ranges: F32 = np.abs(weight).reshape(len(weight), -1).max(axis=1)
+    return ranges
+
+
+def input_ranges(graph: Graph, id: TensorId, groups: int = 1) -> F32:
+    weight = np.abs(graph.data(graph.op(id).inputs[1]))
+    ranges: F32 = weight.reshape(groups, -1, *weight.shape[1:]).max(axis=(1, 2, 3)).reshape(-1)
+    return ranges
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    channels=st.sampled_from([4, 8]),
+    groups=st.sampled_from([1, 2, 4]),
+    clamp=st.sampled_from([RELU, NO_CLAMP]),
+    seed=st.integers(0, 999),
+)
+def test_a_pair_gets_the_same_range_on_both_sides_of_each_channel(
+    channels: int, groups: int, clamp: ClampRange, seed: int
+) -> None:
+    net = Net(seed=seed).conv("a", channels, clamp=clamp).conv("b", 4, groups=groups)
+    after, log = equalized(net.returning())
+    assert_allclose(output_ranges(after, "a"), input_ranges(after, "b", groups), rtol=1e-5)
+    assert "did  a -> b: max/min channel range" in log.text
+
+
+@settings(max_examples=15, deadline=None)
+@given(channels=st.sampled_from([4, 6]), seed=st.integers(0, 999))
+def test_a_chain_through_a_depthwise_convolution_converges(channels: int, seed: int) -> None:
+    net = Net(seed=seed).conv("expand", channels, kernel=1)
+    net.conv("depthwise", channels, groups=channels).conv("project", 5, kernel=1)
+    after, _ = equalized(net.returning())
+    middle = output_ranges(after, "depthwise")
+    assert_allclose(output_ranges(after, "expand"), middle, rtol=1e-4)
+    assert_allclose(middle, input_ranges(after, "project"), rtol=1e-4)
+
+
+def test_the_factors_are_those_of_the_paper() -> None:
+    before = Net().conv("a", 8).conv("b", 4).returning()
+    after, _ = equalized(before)
+    r1, r2 = output_ranges(before, "a"), input_ranges(before, "b")
+    assert_allclose(output_ranges(after, "a"), np.sqrt(r1 * r2), rtol=1e-5)
+    s = np.sqrt(r1 * r2) / r2
+    assert_allclose(after.data("a.b"), before.data("a.b") / s, rtol=1e-5)
+
+
+def test_a_second_run_changes_nothing() -> None:
+    net = Net().conv("a", 8).conv("d", 8, groups=8).conv("b", 4, kernel=1).dense("c", 3)
+    p = EqualizeCrossLayer(iterations=100)
+    once, _ = equalized(net.returning(), p)
+    twice, log = equalized(once, p)
+    assert str(twice) == str(once)
+    assert "note 1 iterations" in log.text
+    for op in once.ops():
+        for constant in op.inputs[1:]:
+            assert (twice.data(constant) == once.data(constant)).all()
+
+
+def test_too_few_iterations_are_noted() -> None:
+    net = Net().conv("a", 8).conv("d", 8, groups=8).conv("b", 4, kernel=1)
+    _, log = equalized(net.returning(), EqualizeCrossLayer(iterations=1))
+    assert "note 1 iterations; the last changed a channel by" in log.text
+
+
+BETWEEN: dict[str, Callable[[Net], Op]] = {
+    "leaky relu": lambda n: Unary(
+        inputs=(n.last,), output="f", function=Function.LEAKY_RELU, alpha=0.1
+    ),
+    "prelu": lambda n: PRelu(inputs=(n.last, n.constant("p", [0.1, 2, -1, 0])), output="f"),
+    "relu": lambda n: Clamp(inputs=(n.last,), output="f", clamp=RELU),
+    "max pool": lambda n: MaxPool2d(inputs=(n.last,), output="f", kernel=(2, 2)),
+    "average pool": lambda n: AveragePool2d(inputs=(n.last,), output="f", kernel=(2, 2)),
+    "mean": lambda n: Reduce(inputs=(n.last,), output="f", kind=Reduction.MEAN, axes=(1, 2)),
+    "maximum": lambda n: Reduce(inputs=(n.last,), output="f", kind=Reduction.MAX, axes=(1, 2)),
+    "pad": lambda n: Pad(inputs=(n.last,), output="f", before=(0, 1, 2, 0), after=(0, 1, 0, 0)),
+    "scale": lambda n: Unary(inputs=(n.last,), output="f", function=Function.AFFINE, alpha=-2.0),
+    "pixels": lambda n: Reshape(inputs=(n.last,), output="f", shape=(1, 1, 36, 4)),
+}
+
+
+@pytest.mark.parametrize("between", BETWEEN)
+def test_factors_pass_homogeneous_ops(between: str) -> None:
+    net = Net().conv("a", 4, clamp=NO_CLAMP)
+    net.then(BETWEEN[between](net)).conv("b", 5, kernel=1)
+    after, log = equalized(net.returning())
+    assert_allclose(output_ranges(after, "a"), input_ranges(after, "b"), rtol=1e-5)
+    assert log.count("skip") == 1  # the last layer is an output
+
+
+def test_factors_pass_a_flatten_into_a_dense_layer() -> None:
+    net = Net().conv("a", 4)
+    net.then(Reshape(inputs=("a",), output="flat", shape=(1, 144))).dense("b", 3)
+    after, _ = equalized(net.returning())
+    columns = input_ranges_of_dense(after, "b").reshape(36, 4).max(axis=0)
+    assert_allclose(output_ranges(after, "a"), columns, rtol=1e-5)
+
+
+def input_ranges_of_dense(graph: Graph, id: TensorId) -> F32:
+    ranges: F32 = np.abs(graph.data(graph.op(id).inputs[1])).max(axis=0)
+    return ranges
+
+
+UNEVEN: dict[str, Callable[[Net], Op]] = {
+    "sigmoid": lambda n: Unary(inputs=(n.last,), output="f", function=Function.SIGMOID),
+    "shift": lambda n: Unary(inputs=(n.last,), output="f", function=Function.AFFINE, beta=1.0),
+    "softmax": lambda n: Softmax(inputs=(n.last,), output="f", axis=3),
+    "concat": lambda n: Concat(inputs=(n.last, "x"), output="f", axis=3),
+    "add": lambda n: Add(inputs=(n.last, "x"), output="f"),
+    "reduce": lambda n: Reduce(inputs=(n.last,), output="f", kind=Reduction.MEAN, axes=(3,)),
+    "reshape": lambda n: Reshape(inputs=(n.last,), output="f", shape=(1, 6, 12, 2)),
+    "pad": lambda n: Pad(
+        inputs=(n.last,), output="f", before=(0, 1, 1, 0), after=(0, 0, 0, 0), value=1.0
+    ),
+}
+
+
+@pytest.mark.parametrize("name", UNEVEN)
+def test_an_op_that_is_not_homogeneous_ends_the_chain(name: str) -> None:
+    net = Net().conv("a", 4)
+    op = UNEVEN[name](net)
+    before = net.then(op).conv("b", 5).returning()
+    after, log = equalized(before)
+    assert f"skip a: %f ({op.mnemonic}) is not positive-homogeneous per channel" in log.text
+    assert log.count("did") == 0
+    assert (after.data("a.w") == before.data("a.w")).all()
+
+
+def test_a_result_with_two_readers_ends_the_chain() -> None:
+    net = Net().conv("a", 4).conv("b", 4)
+    net.then(Add(inputs=("a", "b"), output="sum"))
+    _, log = equalized(net.returning())
+    assert log.text == (
+        "skip a: %a is read by 2 ops\nskip b: %sum (add) is not positive-homogeneous per channel"
+    )
+
+
+def test_an_output_of_the_graph_ends_the_chain() -> None:
+    _, log = equalized(Net().conv("a", 4).conv("b", 4).returning("a"))
+    assert "skip a: %a is an output of the graph" in log.text
+
+
+def test_a_clamp_that_is_not_homogeneous_ends_the_chain() -> None:
+    net = Net().conv("a", 4, clamp=ClampRange(-1.0, 1.0)).conv("b", 4)
+    _, log = equalized(net.returning())
+    assert "skip a: %a clamps to (-1.0, 1.0)" in log.text
+
+
+@pytest.mark.parametrize("fused", [True, False], ids=["fused", "apart"])
+def test_relu6_becomes_relu_as_in_the_paper(fused: bool) -> None:
+    net = Net().conv("a", 4, clamp=RELU6 if fused else NO_CLAMP)
+    if not fused:
+        net.then(Clamp(inputs=("a",), output="clamp", clamp=RELU6))
+    id = net.last
+    before = net.conv("b", 4).returning()
+    x = {"x": inputs_of(before)["x"] / 1e4}  # small enough that nothing reaches 6
+    assert evaluate_all(before, x)[id].max() < 6.0 or before.data("a.b").max() > 6.0
+    after, log = run_pass(before, EXACT)
+    assert after.op(id).clamp == RELU  # type: ignore[attr-defined]
+    assert f"did  {id}: ReLU6 becomes ReLU" in log.text
+    plain = before.clone()
+    plain.replace_op(replace(plain.op(id), clamp=RELU))  # type: ignore[call-arg]
+    assert_same_function(plain, after)
+
+
+def test_relu6_can_be_kept() -> None:
+    before = Net().conv("a", 4, clamp=RELU6).conv("b", 4).returning()
+    after, log = equalized(before, EqualizeCrossLayer(relu6=Relu6.KEEP))
+    assert str(after) == str(before)
+    assert "skip a: %a clamps to (0.0, 6.0), to be kept" in log.text
+
+
+def test_dead_channels_are_left_alone() -> None:
+    net = Net().conv("a", 4).conv("b", 4)
+    g = net.returning()
+    first, second = g.op("a"), g.op("b")
+    w1, w2 = g.data(first.inputs[1]).copy(), g.data(second.inputs[1]).copy()
+    w1[0], w2[..., 1] = 0.0, 0.0
+    for op, w in ((first, w1), (second, w2)):
+        g.set_inputs(op, (op.inputs[0], g.add_constant("live", w), op.inputs[2]))
+    after, _ = equalized(g)
+    assert (after.data(after.op("b").inputs[1])[..., 0] == w2[..., 0]).all()
+    assert (after.data(after.op("a").inputs[1])[1] == w1[1]).all()
+
+
+def test_factors_stay_within_their_bound() -> None:
+    before = Net().conv("a", 8).conv("b", 4).returning()
+    after, _ = equalized(before, EqualizeCrossLayer(largest=2.0))
+    ratio = before.data("a.b") / after.data("a.b")
+    assert ratio.max() <= 2.0 + 1e-6
+    assert ratio.min() >= 0.5 - 1e-6
+    assert (ratio == 0.5).any()
+
+
+def test_weights_that_would_overflow_are_left_with_the_reason() -> None:
+    net = Net().conv("a", 4).conv("b", 4)
+    g = net.returning()
+    op = g.op("a")
+    tiny = (g.data(op.inputs[1]) * 1e-12).astype(np.float32)
+    huge = np.full(4, 3e38, np.float32)
+    g.set_inputs(op, ("x", g.add_constant("tiny", tiny), g.add_constant("huge", huge)))
+    after, log = run_pass(g, EXACT)
+    assert "skip a: weights equalized with %b are not finite in float32" in log.text
+    assert (after.data("tiny") == tiny).all()
+
+
+def test_statistics_of_the_values_between_are_divided() -> None:
+    net = Net().conv("a", 4, clamp=NO_CLAMP)
+    net.then(Clamp(inputs=("a",), output="relu", clamp=RELU)).conv("b", 4)
+    before = net.returning()
+    normal = NormalStatistics(np.arange(4.0), np.arange(1.0, 5.0))
+    for t in ("a", "relu", "b"):
+        before.update_tensor(replace(before.tensor(t), normal=normal))
+    after, _ = equalized(before)
+    s = before.data("a.b").astype(np.float64) / after.data("a.b")
+    for t in ("a", "relu"):
+        changed = after.tensor(t).normal
+        assert changed is not None
+        assert_allclose(changed.mean, normal.mean / s, rtol=1e-5)
+        assert_allclose(changed.std, normal.std / s, rtol=1e-5)
+    assert after.tensor("b").normal is normal
+
+
+def test_a_weight_that_another_layer_shares_is_copied() -> None:
+    net = Net().conv("a", 4).conv("b", 4)
+    net.then(Conv2d(inputs=("b", "a.w", "b.b"), output="c", padding=(1, 1, 1, 1)))
+    before = net.returning()
+    after, _ = equalized(before)
+    assert after.op("a").inputs[1] != after.op("c").inputs[1]
+
+
+def test_the_graph_given_to_the_pass_keeps_its_numbers() -> None:
+    before = Net().conv("a", 4).conv("b", 4).returning()
+    weight = before.data("a.w").copy()
+    equalized(before)
+    assert (before.data("a.w") == weight).all()
