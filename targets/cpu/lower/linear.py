@@ -20,6 +20,7 @@ from qcomp.targets.cpu.emit.gemm import (
     pack_weights,
     tiling,
 )
+from qcomp.targets.cpu.emit.reduce import simplified_axes
 from qcomp.targets.cpu.lower.context import Lowering
 from qcomp.targets.cpu.program import Address, moved
 
@@ -123,23 +124,23 @@ def _convolution(lowering: Lowering, op: QConv2d, weight: Array) -> None:
 
 
 def lower_dense(lowering: Lowering, op: QDense) -> None:
-    """[..., K] is a column of pixels."""
+    """[..., K] is an image of K channels; leading axes are one column unless borders part them."""
     x, y = lowering.place(op.x), lowering.place(op.output)
     weight = lowering.graph.data(op.weight)
     outputs, depth = weight.shape
-    count = int(np.prod(x.layout.shape[:-1], dtype=np.int64))
+    steps = zip(x.layout.shape[:-1], x.layout.strides, y.layout.strides, strict=False)
+    axes = simplified_axes([Axis(*step) for step in steps])
+    batch, rows, columns = (*[Axis(1, 0, 0)] * (3 - len(axes)), *axes)
     spec = GemmSpec(
         groups=Axis(1, 0, 0),
-        batch=Axis(1, 0, 0),
-        rows=Axis(1, 0, 0),
-        columns=Axis(count, depth, outputs),
+        batch=batch,
+        rows=rows,
+        columns=columns,
         segments=(),
         length=depth,
         channels=outputs,
         requantize=op.requantize,
     )
-    assert x.layout.is_contiguous
-    assert y.layout.is_contiguous
     _gemm(lowering, op, spec, weight[None, :, None, :], weight, x.start)
 
 

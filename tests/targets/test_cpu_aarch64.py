@@ -1,0 +1,187 @@
+"""The same graphs on aarch64, in an emulator, give the same bits."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+
+from qcomp.ir.evaluate import evaluate
+from qcomp.ir.graph import Graph
+from qcomp.ir.ops import (
+    ArgMax,
+    MaxPool2d,
+    Op,
+    QAdd,
+    QAveragePool2d,
+    QConv2d,
+    QDense,
+    QLogSoftmax,
+    QMatMul,
+    QMul,
+    QReduceSum,
+    QSoftmax,
+    Resize2d,
+    ResizeMode,
+    Table,
+    Transpose,
+)
+from qcomp.quant.fixed_point import Form, Requantize
+from qcomp.quant.tables import exp_table, log_softmax_constants, log_table
+from qcomp.targets.cpu.isa import AARCH64
+from qcomp.targets.cpu.lower.graph import lower_graph
+from qcomp.targets.cpu.module import build_object
+
+MAIN = """
+#include <stdint.h>
+#include <stdio.h>
+static _Alignas(64) uint8_t arena[{arena}];
+{buffers}
+int net_run({parameters});
+int main(void) {{
+  {reads}
+  int status = net_run({arguments});
+  {writes}
+  return status;
+}}
+"""
+
+
+@pytest.fixture(scope="session")
+def arm_gcc() -> str:
+    compiler = shutil.which("aarch64-linux-gnu-gcc")
+    if compiler is None or shutil.which("qemu-aarch64") is None:
+        pytest.skip("needs aarch64-linux-gnu-gcc and qemu-aarch64")
+    return compiler
+
+
+def run_in_emulator(
+    graph: Graph, inputs: dict[str, Any], compiler: str, directory: Path
+) -> dict[str, Any]:
+    """Link the object with a main that feeds it from stdin; the outputs come on stdout."""
+    program = lower_graph(graph, AARCH64, "net")
+    (directory / "net.o").write_bytes(build_object(program, "net"))
+    types = {
+        **{f"in_{name}": graph.type(id) for name, id in graph.inputs.items()},
+        **{f"out_{name}": graph.type(id) for name, id in graph.outputs.items()},
+    }
+    reads = [n for n in types if n.startswith("in_")]
+    writes = [n for n in types if n.startswith("out_")]
+    source = MAIN.format(
+        arena=program.memory.arena_bytes,
+        buffers="\n".join(f"static uint8_t {n}[{t.bytes}];" for n, t in types.items()),
+        parameters=", ".join(["void *"] * (len(types) + 1)),
+        arguments=", ".join([*types, "arena"]),
+        reads="\n".join(
+            f"if (fread({n}, 1, sizeof {n}, stdin) != sizeof {n}) return 9;" for n in reads
+        ),
+        writes="\n".join(f"fwrite({n}, 1, sizeof {n}, stdout);" for n in writes),
+    )
+    (directory / "main.c").write_text(source, encoding="utf-8")
+    undefined = subprocess.run(
+        ["aarch64-linux-gnu-nm", "-u", "net.o"], cwd=directory, stdout=subprocess.PIPE
+    )
+    assert undefined.stdout == b""
+    link = [compiler, "-static", "-Wall", "-Werror", "main.c", "net.o", "-o", "net"]
+    subprocess.run(link, cwd=directory, check=True)
+    feed = b"".join(inputs[name].tobytes() for name in graph.inputs)
+    done = subprocess.run(["qemu-aarch64", directory / "net"], input=feed, stdout=subprocess.PIPE)
+    assert done.returncode == 0
+    results, offset = {}, 0
+    for name, id in graph.outputs.items():
+        type = graph.type(id)
+        part = np.frombuffer(done.stdout, type.dtype.numpy, type.size, offset)
+        results[name], offset = part.reshape(type.shape), offset + type.bytes
+    return results
+
+
+def linear(kit: Any, make: Any, form: Form, weight: Any, **fields: Any) -> tuple[Any, list[Any]]:
+    multiplier, shift = {
+        Form.NARROW: (700, 6),
+        Form.WIDE: (2**30 + 7, 43),
+        Form.TFLITE: (2**30 + 7, -11),
+    }[form]
+    outputs = len(weight)
+    tables = [np.full(outputs, v, np.int32) for v in (99, multiplier, shift)]
+    op = partial(make, x_zero_point=0, requantize=Requantize(form, -3), **fields)
+    return op, [kit.fixed(a) for a in (weight, *tables)]
+
+
+def cases(kit: Any) -> dict[str, tuple[Any, list[Any]]]:
+    """An op and its operands."""
+    pair = {"a_zero_point": -7, "b_zero_point": 100}
+    wide = {"multiplier": 2**30 + 5, "shift": 39, "requantize": Requantize(Form.WIDE, 4)}
+    x = kit.i8(2, 9, 10, 19)
+    multiplier, shift, units = log_softmax_constants(0.05, 0.07)
+    log = {"multiplier": multiplier, "shift": shift, "zero_point": 120}
+    log_tables = [kit.fixed(exp_table(0.05)), kit.fixed(log_table(units))]
+    result: dict[str, tuple[Any, list[Any]]] = {}
+    for form in (Form.NARROW, Form.WIDE, Form.TFLITE):
+        padding = {"padding": (1, 1, 1, 1)}
+        op, constants = linear(kit, QConv2d, form, kit.i8(33, 3, 3, 19) | 1, **padding)
+        result[f"conv {form.value}"] = op, [x, *constants]
+    op, constants = linear(kit, QConv2d, Form.NARROW, kit.i8(19, 3, 3, 1) | 1, groups=19)
+    result["depthwise"] = op, [x, *constants]
+    op, constants = linear(kit, QDense, Form.NARROW, kit.i8(10, 19) | 1)
+    result["dense"] = op, [x, *constants]
+    window = {"kernel": (3, 3), "stride": (2, 2), "padding": (1, 1, 1, 1)}
+    multipliers = np.array([0, *(2**30 // n for n in range(1, 10))], np.int32)
+    average = partial(
+        QAveragePool2d, x_zero_point=0, shift=30, requantize=wide["requantize"], **window
+    )
+    add = {"a_multiplier": 9000, "b_multiplier": -70, "fraction_bits": 5, "zero_point": 3}
+    mean = partial(QReduceSum, axes=(1, 2), keepdims=False, x_zero_point=-7, **wide)
+    resize = partial(Resize2d, size=(13, 5), scale=(13 / 9, 5 / 10), mode=ResizeMode.LINEAR)
+    return result | {
+        "matmul": (partial(QMatMul, **pair, **wide), [kit.i8(2, 9, 17), kit.i8(17, 21)]),
+        "add": (partial(QAdd, **pair, **add), [x, kit.i8(19)]),
+        "mul": (partial(QMul, **pair, **wide), [x, kit.i8(19)]),
+        "table": (Table, [x, kit.fixed(kit.i8(256))]),
+        "max pool": (partial(MaxPool2d, **window), [x]),
+        "average pool": (average, [x, kit.fixed(multipliers)]),
+        "mean": (mean, [x]),
+        "argmax": (partial(ArgMax, axis=3), [x]),
+        "softmax": (partial(QSoftmax, axis=3), [x, log_tables[0]]),
+        "log softmax": (partial(QLogSoftmax, axis=3, **log), [x, *log_tables]),
+        "resize": (resize, [x]),
+        "transpose": (partial(Transpose, permutation=(0, 3, 1, 2)), [x]),
+    }
+
+
+def test_every_kind_of_kernel_in_one_program(kit: Any, arm_gcc: str, tmp_path: Path) -> None:
+    graph, inputs = Graph("arm"), {}
+    for name, (make, operands) in cases(kit).items():
+        prefix = name.replace(" ", "_")
+        one, values = kit.one_op(make, *operands)
+        copied = {id: f"{prefix}.{id}" for id in (t.id for t in one.tensors())}
+        for tensor in one.tensors():
+            if tensor.is_constant:
+                graph.add_tensor(_renamed(tensor, copied[tensor.id]))
+        for public, id in one.inputs.items():
+            graph.inputs[f"{prefix}_{public}"] = graph.add_tensor(
+                _renamed(one.tensor(id), copied[id])
+            )
+            inputs[f"{prefix}_{public}"] = values[public]
+        (op,) = one.ops()
+        _add(graph, op, copied)
+        graph.update_tensor(_renamed(one.tensor(op.output), copied[op.output]))
+        graph.outputs[prefix] = copied[op.output]
+    got = run_in_emulator(graph, inputs, arm_gcc, tmp_path)
+    for name, expected in evaluate(graph, inputs).items():
+        assert_array_equal(got[name], expected, err_msg=name)
+
+
+def _renamed(tensor: Any, id: str) -> Any:
+    return type(tensor)(id, tensor.type, data=tensor.data, qparams=tensor.qparams)
+
+
+def _add(graph: Graph, op: Op, names: dict[str, str]) -> None:
+    inputs = tuple(names[t] for t in op.inputs)
+    graph.add_op(replace(op, inputs=inputs, output=names[op.output]))
