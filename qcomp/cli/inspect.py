@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import typer
 
 from qcomp.cli.options import Bindings, Json, Model, parse_bindings
-from qcomp.frontends.onnx.inspect import Inspection, inspect_onnx
+from qcomp.frontends.onnx.inspect import Inspection, Layer, inspect_onnx
 from qcomp.ir.tensor import TensorType
 
 
@@ -27,6 +27,7 @@ def summarize(inspection: Inspection) -> dict[str, Any]:
         "inputs": _types(inspection.inputs),
         "outputs": _types(inspection.outputs),
         "operators": dict(inspection.operators),
+        "layers": [{**vars(layer), "type": str(layer.type)} for layer in inspection.layers],
         "parameters": inspection.parameters,
         "macs": inspection.macs,
         "notes": list(inspection.notes),
@@ -40,19 +41,33 @@ def _types(tensors: Mapping[str, TensorType]) -> dict[str, str]:
 
 def report(inspection: Inspection) -> str:
     """The same for people."""
-    width = max(map(len, inspection.operators), default=0)
     lines = [
         f"{inspection.name}, opset {inspection.opset}",
         *(f"  input   {name}: {type}" for name, type in inspection.inputs.items()),
         *(f"  output  {name}: {type}" for name, type in inspection.outputs.items()),
+        *_table(inspection.layers),
+        "  " + ", ".join(f"{count} {op}" for op, count in inspection.operators.items()),
         f"  {inspection.parameters:,} parameters, {inspection.macs:,} MACs",
-        "  operators:",
-        *(f"    {op:<{width}} {count:>5}" for op, count in inspection.operators.items()),
         *(f"  note: {note}" for note in inspection.notes),
     ]
     if inspection.problems:
-        lines.append(f"  would be refused, for {len(inspection.problems)} reasons:")
+        lines.append(f"  would be refused, {len(inspection.problems)} in all:")
         lines += [f"    {problem}" for problem in inspection.problems]
     else:
         lines.append("  nothing would be refused")
     return "\n".join(lines)
+
+
+def _table(layers: Sequence[Layer]) -> list[str]:
+    rows = [("op", "id", "result", "parameters", "MACs")]
+    rows += [
+        (layer.mnemonic, layer.id, str(layer.type), f"{layer.parameters:,}", f"{layer.macs:,}")
+        for layer in layers
+    ]
+    kind, id, result, parameters, macs = (
+        max(map(len, column)) for column in zip(*rows, strict=True)
+    )
+    return [
+        f"  {k:<{kind}}  {i:<{id}}  {r:<{result}}  {p:>{parameters}}  {m:>{macs}}"
+        for k, i, r, p, m in rows
+    ]

@@ -60,6 +60,9 @@ def test_inspect_json_is_one_object(qcomp_command: Command, model: Path) -> None
     assert summary["inputs"] == {"image": "f32[2,1,8,8]"}
     assert summary["operators"]["Conv"] == 5
     assert summary["problems"] == []
+    (head,) = [layer for layer in summary["layers"] if layer["mnemonic"] == "dense"]
+    assert (head["type"], head["parameters"], head["macs"]) == ("f32[2,10]", 410, 800)
+    assert sum(layer["macs"] for layer in summary["layers"]) == summary["macs"]
 
 
 def test_compile_writes_the_promised_files_and_one_json_object(
