@@ -7,7 +7,7 @@ from qcomp.ir.graph import Graph
 
 def to_dot(graph: Graph) -> str:
     """A digraph; render with `dot -Tsvg`."""
-    lines = [f'digraph "{graph.name}" {{', "  node [shape=box, fontname=monospace];"]
+    lines = [f'digraph "{_label(graph.name)}" {{', "  node [shape=box, fontname=monospace];"]
     lines += [
         f'  "%{id}" [label="{_label(name)}\\n{graph.type(id)}", shape=ellipse];'
         for name, id in graph.inputs.items()
