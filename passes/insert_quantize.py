@@ -26,6 +26,7 @@ from qcomp.ir.ops import (
     Dense,
     Dequantize,
     FakeQuantConstant,
+    MatMul,
     Maximum,
     Minimum,
     Op,
@@ -64,7 +65,7 @@ class InsertQuantize:
         for op in ops:
             if isinstance(op, Conv2d | Dense):
                 self._quantize_weight(graph, op, assignment, log)
-            elif isinstance(op, Binary) and not isinstance(op, Minimum | Maximum):
+            elif isinstance(op, Binary | MatMul) and not isinstance(op, Minimum | Maximum):
                 _quantize_constants(graph, op)
         for tensor, qparams in assignment.own.items():
             _quantize_activation(graph, tensor, qparams, assignment.group[tensor], log)
@@ -99,12 +100,10 @@ def _fake_quant(graph: Graph, constant: TensorId, scales: np.ndarray, limit: int
 
 
 def _quantize_constants(graph: Graph, op: Op) -> None:
-    """Constant operands of a binary op: symmetric, one scale."""
+    """Constant operands of a product or a sum: symmetric, one scale."""
     for index, t in enumerate(op.inputs):
         if graph.is_constant(t):
             data = graph.data(t)
-            if data.ndim == 0:
-                t = graph.add_constant(t, data.reshape(1))
             peak = float(np.abs(data).max(initial=0.0))
             scale = np.array([peak / WEIGHT_MAX if peak > 0 else 1.0])
             op = op.with_input(index, _fake_quant(graph, t, scale, WEIGHT_MAX))

@@ -165,7 +165,7 @@ class Writer:
         grown = q.reshape((1,) * (len(order) - q.ndim) + q.shape).transpose(order)
         integers = self._initializer(f"{self._arranged_name(op.id, order)}:q", grown)
         scales = self.literal(scale.astype(np.float32).reshape(() if scale.size == 1 else (-1,)))
-        axis = order.index(op.axis + len(order) - q.ndim)
+        axis = order.index(op.axis + len(order) - q.ndim) if scale.size > 1 else 0
         return self.emit("DequantizeLinear", [integers, scales], axis=axis)
 
     def _arranged(self, id: TensorId, order: tuple[int, ...]) -> Array:

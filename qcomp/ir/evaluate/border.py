@@ -14,5 +14,6 @@ def fake_quant_constant(
 ) -> NDArray[np.float32]:
     q = quantize_channels(x, scale, op.axis, op.qmin, op.qmax)
     shape = [1] * x.ndim
-    shape[op.axis] = scale.size
-    return (q * scale.reshape(shape)).astype(np.float32)
+    if scale.size > 1:
+        shape[op.axis] = scale.size
+    return np.asarray(q * scale.reshape(shape), np.float32)

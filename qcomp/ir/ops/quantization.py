@@ -39,7 +39,7 @@ class Dequantize(Op):
 class FakeQuantConstant(Op):
     """A constant rounded to symmetric integers and back: scale * clip(rint(x / scale), qmin, qmax).
 
-    `scale` is a constant f64 [C] along `axis`, or [1].
+    `scale` is a constant f64 [C] along `axis`, or [1] for all.
     """
 
     mnemonic: ClassVar[str] = "fake_quant_constant"
@@ -57,9 +57,8 @@ class FakeQuantConstant(Op):
         x, scale = inputs
         expect_float(x)
         expect(scale.dtype is DType.F64 and scale.rank == 1, f"scale must be f64[C], not {scale}")
-        expect(0 <= self.axis < x.rank, f"axis {self.axis} outside rank {x.rank}")
         expect(
-            scale.shape[0] in (1, x.shape[self.axis]),
+            scale.shape[0] in (1, *x.shape[self.axis : self.axis + 1]) and self.axis >= 0,
             f"{scale.shape[0]} scales for axis {self.axis} of {x}",
         )
         return x
