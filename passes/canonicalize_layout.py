@@ -7,7 +7,7 @@ network's own axis order. This pass lets whole regions of other ops work on the 
 2. around each transpose a region of ops that can work in either order grows (layout/region.py,
    layout/rules.py), a minimum cut chooses those to rewrite (layout/cut.py), and they are rewritten
    (layout/twist.py);
-3. and again, while the weighted number of transposed elements falls, which ends it.
+3. and again, as long as the weighted number of transposed elements falls, which ends it.
 
 What remains stands at graph inputs or outputs, or is logged with the ops that hold it there.
 """
@@ -39,15 +39,27 @@ class CanonicalizeLayout:
 
     def run(self, graph: Graph, log: PassLog) -> None:
         simplify_moves(graph, log)
-        cost = _cost(graph)
-        while _twist_regions(graph, log):
-            simplify_moves(graph, log)
-            before, cost = cost, _cost(graph)
-            if cost >= before:
-                break
-        finish_moves(graph, log)
+        unfinished = True
+        while unfinished:
+            while _improve(graph, log):
+                pass
+            unfinished = finish_moves(graph, log)
         for op in _transposes(graph):
             log.skipped(op.id, _why_it_stays(graph, op))
+
+
+def _improve(graph: Graph, log: PassLog) -> bool:
+    """One round over all regions; taken back unless fewer elements are transposed in the end."""
+    saved, cost = graph.clone(), _cost(graph)
+    trial = PassLog()
+    if not _twist_regions(graph, trial):
+        return False
+    simplify_moves(graph, trial)
+    if _cost(graph) >= cost:
+        graph.restore(saved)
+        return False
+    log.lines += trial.lines
+    return True
 
 
 def _transposes(graph: Graph) -> list[Transpose]:

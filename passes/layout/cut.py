@@ -38,12 +38,19 @@ PLAIN, TWISTED = "plain", "twisted"
 
 
 @dataclass(frozen=True)
-class Coupling:
-    """`cost` falls due if any of `readers` is on the other side than `source`."""
+class Charge:
+    """`cost` falls due if `source` is not on the side `wanted`, and any of `readers` is."""
 
+    wanted: str
     source: str
     readers: tuple[str, ...]
     cost: int
+
+    def is_due_now(self) -> bool:
+        """With every member plain."""
+        sides = [node == TWISTED for node in (self.source, *self.readers)]
+        wanted = self.wanted == TWISTED
+        return sides[0] != wanted and wanted in sides[1:]
 
 
 def _node(id: TensorId) -> str:
@@ -70,66 +77,88 @@ def _at_border(graph: Graph, op: Transpose) -> bool:
 
 def best_choice(graph: Graph, region: Region) -> list[TensorId]:
     """The members to twist, in the order of the region; none unless that saves something."""
-    couplings = [c for value in region.twists for c in _couplings(graph, region, value)]
-    couplings += _side_costs(graph, region)
+    charges = [c for value in region.twists for c in _charges(graph, region, value)]
+    charges = [c for c in (*charges, *_side_charges(graph, region)) if c.readers and c.cost > 0]
     network: nx.DiGraph[str] = nx.DiGraph()
     network.add_nodes_from([PLAIN, TWISTED])
-    now = 0
-    for i, c in enumerate(couplings):
-        now += c.cost * any((r == TWISTED) != (c.source == TWISTED) for r in c.readers)
-        network.add_edge(c.source, f"leaves plain {i}", capacity=c.cost)
-        network.add_edge(f"leaves twisted {i}", c.source, capacity=c.cost)
+    for i, c in enumerate(charges):
+        # One arc of this cost is cut iff the charge is due; the others, unbounded, never are.
+        arc = (c.source, f"charge {i}") if c.wanted == TWISTED else (f"charge {i}", c.source)
+        network.add_edge(*arc, capacity=c.cost)
         for reader in c.readers:
-            network.add_edge(f"leaves plain {i}", reader)
-            network.add_edge(reader, f"leaves twisted {i}")
+            arc = (f"charge {i}", reader) if c.wanted == TWISTED else (reader, f"charge {i}")
+            network.add_edge(*arc)
     cost, (plain, _) = nx.minimum_cut(network, PLAIN, TWISTED)
-    if cost >= now:
+    if cost >= sum(c.cost for c in charges if c.is_due_now()):
         return []
     return [id for id in region.members if _node(id) in network and _node(id) not in plain]
 
 
-def _couplings(graph: Graph, region: Region, value: TensorId) -> list[Coupling]:
+def _charges(graph: Graph, region: Region, value: TensorId) -> list[Charge]:
     """What a value of the region costs its readers, by where it comes from."""
     twist = region.twists[value]
     shape = held(graph.type(value).shape, twist)
-    border = value in graph.inputs.values()
-    source, spared = PLAIN, 0
+    readers = _readers(graph, region, value)
     producer = graph.producer(value)
+    from_input = value in graph.inputs.values()
     if isinstance(producer, Transpose):
-        # Its operand, moved by what is left, is the held value; that may spare nothing.
-        left = after(producer.permutation, inverse(twist))
-        border = producer.x in graph.inputs.values()
-        source, spared = TWISTED, _cost(graph.type(producer.x).shape, left, border)
-    elif value in region.members:
-        source = _node(value)
-    readers: list[str] = []
-    couplings: list[Coupling] = []
+        # Plain is the transpose as it is; twisted is its operand, moved by what is left.
+        source, from_input = TWISTED, producer.x in graph.inputs.values()
+        shape, whole = graph.type(producer.x).shape, producer.permutation
+        left = after(whole, inverse(twist))
+        charges = [Charge(TWISTED, PLAIN, readers, _cost(shape, left, from_input))]
+    else:
+        maker = region.members.get(value)
+        source = _node(value) if maker is not None and maker.result == twist else PLAIN
+        whole = twist
+        charges = _transposes_of(graph, value, source, twist)
+        cost = _cost(shape, twist, from_input) - _cost_of_inverse(graph, value, twist)
+        charges.append(Charge(TWISTED, source, readers, cost))
+    for_output = _cost(shape, whole, border=True) if graph.is_output(value) else 0
+    charges.append(Charge(PLAIN, source, (PLAIN,), for_output))
+    cost = _cost(shape, whole, from_input) - for_output
+    return [*charges, Charge(PLAIN, source, readers, cost)]
+
+
+def _readers(graph: Graph, region: Region, value: TensorId) -> tuple[str, ...]:
+    """The nodes of a value's readers, apart from transposes."""
+    nodes = []
     for reader in graph.consumers(value):
         if isinstance(reader, Transpose):
-            couplings.append(_wanted(graph, reader, source, twist, shape, border))
             continue
         member = region.members.get(reader.id)
-        carries = member is not None and value in carriers(graph, reader, member.operand)
-        readers.append(_node(reader.id) if carries else PLAIN)
-    couplings.append(Coupling(source, tuple(readers), _cost(shape, twist, border) - spared))
-    if graph.is_output(value):
-        couplings.append(Coupling(source, (PLAIN,), _cost(shape, twist, border=True) - spared))
-    return [c for c in couplings if c.cost > 0]
+        held_alike = member is not None and member.operand == region.twists[value]
+        if member is not None and held_alike and value in carriers(graph, reader, member.operand):
+            nodes.append(_node(reader.id))
+        else:
+            nodes.append(PLAIN)
+    return tuple(nodes)
 
 
-def _wanted(
-    graph: Graph, reader: Transpose, source: str, twist: Permutation, shape: Shape, border: bool
-) -> Coupling:
-    """A transpose wants its operand twisted, as far as it then has less to move."""
-    border = border or _at_border(graph, reader)
-    now = _cost(graph.type(reader.x).shape, reader.permutation, border)
-    then = _cost(shape, after(twist, reader.permutation), border)
-    return Coupling(source, (TWISTED,), now - then)
+def _transposes_of(graph: Graph, value: TensorId, source: str, twist: Permutation) -> list[Charge]:
+    """What transposes of a value, which compose with its twist, gain or lose by it."""
+    charges = []
+    for reader in graph.consumers(value):
+        if isinstance(reader, Transpose):
+            shape = held(graph.type(value).shape, twist)
+            plain = transpose_cost(graph, reader)
+            twisted = _cost(shape, after(twist, reader.permutation), _at_border(graph, reader))
+            wanted = TWISTED if twisted < plain else PLAIN
+            charges.append(Charge(wanted, source, (wanted,), abs(plain - twisted)))
+    return charges
 
 
-def _side_costs(graph: Graph, region: Region) -> list[Coupling]:
+def _cost_of_inverse(graph: Graph, value: TensorId, twist: Permutation) -> int:
+    """Of the transpose that makes the held value from the plain one already; 0 without one."""
+    for reader in graph.consumers(value):
+        if isinstance(reader, Transpose) and reader.permutation == inverse(twist):
+            return transpose_cost(graph, reader)
+    return 0
+
+
+def _side_charges(graph: Graph, region: Region) -> list[Charge]:
     """Operands of lower rank, which must be extended and transposed for a twisted member."""
-    couplings = []
+    charges = []
     for id, member in region.members.items():
         op = graph.op(id)
         carried = carriers(graph, op, member.operand)
@@ -138,5 +167,5 @@ def _side_costs(graph: Graph, region: Region) -> list[Coupling]:
                 continue
             extended = (1,) * (len(member.operand) - graph.type(t).rank) + graph.type(t).shape
             cost = _cost(extended, inverse(member.operand), border=False)
-            couplings.append(Coupling(PLAIN, (_node(id),), max(cost, RESHAPE_INNER)))
-    return couplings
+            charges.append(Charge(TWISTED, PLAIN, (_node(id),), max(cost, RESHAPE_INNER)))
+    return charges

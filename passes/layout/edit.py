@@ -22,6 +22,9 @@ def transposed(graph: Graph, value: TensorId, permutation: Permutation, name: st
     producer = graph.producer(value)
     if isinstance(producer, Transpose):
         return transposed(graph, producer.x, after(producer.permutation, permutation), name)
+    for reader in graph.consumers(value):
+        if isinstance(reader, Transpose) and reader.permutation == permutation:
+            return reader.output
     return graph.add_op(
         Transpose(inputs=(value,), output=graph.fresh_id(name), permutation=permutation)
     )

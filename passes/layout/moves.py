@@ -37,12 +37,14 @@ def simplify_moves(graph: Graph, log: PassLog) -> None:
     _apply_all(graph, log, SIMPLIFICATIONS)
 
 
-def finish_moves(graph: Graph, log: PassLog) -> None:
+def finish_moves(graph: Graph, log: PassLog) -> bool:
     """Also replace transposes of unit axes, which until now could still meet and cancel."""
-    _apply_all(graph, log, (transpose_of_unit_axes_to_reshape, *SIMPLIFICATIONS))
+    return _apply_all(graph, log, (transpose_of_unit_axes_to_reshape, *SIMPLIFICATIONS))
 
 
-def _apply_all(graph: Graph, log: PassLog, rewrites: tuple[Rewrite, ...]) -> None:
+def _apply_all(graph: Graph, log: PassLog, rewrites: tuple[Rewrite, ...]) -> bool:
+    """Apply each rewrite wherever it applies, until none does; whether any did."""
+    began = len(log.lines)
     changed = True
     while changed:
         changed = False
@@ -51,6 +53,7 @@ def _apply_all(graph: Graph, log: PassLog, rewrites: tuple[Rewrite, ...]) -> Non
                 # An earlier rewrite of this round may have replaced or erased the op.
                 if op.output in graph and _apply(graph, graph.op(op.output), rewrite, log):
                     changed = True
+    return len(log.lines) > began
 
 
 def _apply(graph: Graph, op: Op, rewrite: Rewrite, log: PassLog) -> bool:

@@ -82,7 +82,8 @@ def carried(shape: Shape, twist: Permutation, target: Shape) -> Permutation | st
     for _, targets in groups:
         for i in targets:
             physical += [i, *following[i]]
-    return inverse(tuple(physical))
+    result = inverse(tuple(physical))
+    return identity(len(target)) if equivalent(target, result, identity(len(target))) else result
 
 
 def _shared_groups(source: Shape, target: Shape) -> list[tuple[list[int], list[int]]]:

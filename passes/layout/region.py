@@ -12,7 +12,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from qcomp.ir.graph import Graph
-from qcomp.ir.ops import Op, Transpose
+from qcomp.ir.ops import Op, Reshape, Transpose
 from qcomp.ir.tensor import TensorId
 from qcomp.passes.layout.dense import DenseColumns, absorbing_dense
 from qcomp.passes.layout.permutation import Permutation, equivalent, identity
@@ -91,20 +91,30 @@ def _member(graph: Graph, region: Region, op: Op, value: TensorId) -> Member | s
         if isinstance(answer, str):
             return answer
         twist = answer
+        if isinstance(op, Reshape):
+            twist = _adapted(graph, region, op.x, twist)
     elif value not in carriers(graph, op, twist):
         return f"{op.mnemonic} broadcasts %{value} to a higher rank"
     result = rule.result_twist(graph, op, twist)
     if isinstance(result, str):
         columns = absorbing_dense(graph, op, twist)
         return Member(twist, twist, columns) if columns is not None else result
+    if isinstance(op, Reshape):
+        result = _adapted(graph, region, op.output, result)
     for t in carriers(graph, op, twist):
-        if conflict := _conflict(graph, region, t, twist):
+        if conflict := _conflict(region, t, twist):
             return conflict
-    return _conflict(graph, region, op.output, result) or Member(twist, result)
+    return _conflict(region, op.output, result) or Member(twist, result)
 
 
-def _conflict(graph: Graph, region: Region, value: TensorId, twist: Permutation) -> str | None:
-    known = region.twists.get(value)
-    if known is None or equivalent(graph.type(value).shape, known, twist):
+def _adapted(graph: Graph, region: Region, value: TensorId, twist: Permutation) -> Permutation:
+    """The twist that a value already has, where a reshape can give it as well as this one."""
+    known = region.twists.get(value, twist)
+    return known if equivalent(graph.type(value).shape, known, twist) else twist
+
+
+def _conflict(region: Region, value: TensorId, twist: Permutation) -> str | None:
+    known = region.twists.get(value, twist)
+    if known == twist:
         return None
     return f"%{value} would need the twists {known} and {twist} at once"

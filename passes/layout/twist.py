@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from qcomp.ir.graph import Graph
-from qcomp.ir.ops import Op, Reshape
+from qcomp.ir.ops import Op, Reshape, Transpose
 from qcomp.ir.tensor import TensorId
 from qcomp.passes.layout.dense import reorder_columns
 from qcomp.passes.layout.edit import erase_unused, reshaped, transposed
-from qcomp.passes.layout.permutation import Permutation, after, identity, inverse
+from qcomp.passes.layout.permutation import Permutation, after, inverse
 from qcomp.passes.layout.region import Member, Region
 from qcomp.passes.layout.rules import RULES, reshape_of_held
 
@@ -21,10 +21,9 @@ def twist_members(graph: Graph, region: Region, chosen: Sequence[TensorId]) -> N
     Ops keep their ids, so that a layer's name still finds it; its result is then the held value.
     """
     ids = set(chosen)
-    ordered = [op for op in graph.ops() if op.id in ids]
     held_as: dict[TensorId, Permutation] = {}
     touched: list[TensorId] = []
-    for op in ordered:
+    for op in [op for op in graph.ops() if op.id in ids]:
         member = region.members[op.id]
         touched += op.inputs
         # Read again: an earlier member may have given a dense layer other weights.
@@ -33,8 +32,7 @@ def twist_members(graph: Graph, region: Region, chosen: Sequence[TensorId]) -> N
             reorder_columns(graph, member.columns)
         else:
             held_as[op.output] = member.result
-    for value, twist in held_as.items():
-        _restore_for_outside(graph, value, twist, ids)
+            _restore_for_outside(graph, op.output, member.result, ids)
     erase_unused(graph, touched)
 
 
@@ -55,25 +53,31 @@ def _operand(
     graph: Graph, value: TensorId, now: Permutation | None, wanted: Permutation
 ) -> TensorId:
     """The held form of an operand; one of lower rank first gets leading axes of extent 1."""
-    if now is None and graph.type(value).size == 1:
+    shape = graph.type(value).shape
+    name = f"{value}.held"
+    if now is not None and len(now) == len(wanted):
+        return transposed(graph, value, after(now, inverse(wanted)), name)
+    if graph.type(value).size == 1:
         return value
-    if now is None:
+    if now is not None:
+        value = transposed(graph, value, now, f"{value}.plain")
         shape = graph.type(value).shape
-        extended = (1,) * (len(wanted) - len(shape)) + shape
-        name = value
-        value = reshaped(graph, value, extended, f"{name}.extended")
-        return transposed(graph, value, inverse(wanted), f"{name}.held")
-    return transposed(graph, value, after(now, inverse(wanted)), f"{value}.held")
+    extended = (1,) * (len(wanted) - len(shape)) + shape
+    value = reshaped(graph, value, extended, f"{value}.extended")
+    return transposed(graph, value, inverse(wanted), name)
 
 
 def _restore_for_outside(
     graph: Graph, value: TensorId, twist: Permutation, chosen: set[TensorId]
 ) -> None:
+    """Let readers that are not chosen see the value as before; transposes absorb the twist."""
     outside = [op for op in graph.consumers(value) if op.id not in chosen]
-    if not outside and not graph.is_output(value):
-        return
-    plain = transposed(graph, value, twist, f"{value}.plain")
-    assert plain != value or twist == identity(len(twist))
     for op in outside:
-        graph.set_inputs(op, tuple(plain if t == value else t for t in op.inputs))
-    graph.outputs = {name: plain if t == value else t for name, t in graph.outputs.items()}
+        if isinstance(op, Transpose):
+            graph.replace_op(replace(op, permutation=after(twist, op.permutation)))
+    others = [op for op in outside if not isinstance(op, Transpose)]
+    if others or graph.is_output(value):
+        plain = transposed(graph, value, twist, f"{value}.plain")
+        for op in others:
+            graph.set_inputs(op, tuple(plain if t == value else t for t in op.inputs))
+        graph.outputs = {name: plain if t == value else t for name, t in graph.outputs.items()}
