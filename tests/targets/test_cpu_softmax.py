@@ -46,6 +46,13 @@ def test_softmax_of_equal_extremes(kit: Any) -> None:
         check_both(kit, 1, np.full((2, 5), value, np.int8))
 
 
+@pytest.mark.parametrize("size", [3500, 4500])
+def test_softmax_on_both_sides_of_the_exact_reciprocal(kit: Any, size: int) -> None:
+    x = kit.i8(2, size)
+    for scale in (1e-6, 0.01, 0.05):
+        kit.check(partial(QSoftmax, axis=1), x, kit.fixed(exp_table(scale)))
+
+
 def test_softmax_over_the_longest_axis(kit: Any) -> None:
     """32767 equal elements: the sum of the exponentials is 32767 * 2^16, just below 2^31."""
     check_both(kit, 1, np.zeros((1, 32767), np.int8))

@@ -5,6 +5,7 @@ Meanings: qcomp.ir.evaluate.integer (QSoftmax, QLogSoftmax).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from llvmlite import ir
@@ -29,6 +30,7 @@ from qcomp.targets.cpu.emit.lanes import scalar
 from qcomp.targets.cpu.emit.reduce import fold_line, over_axes
 
 LOG_MANTISSA = 32  # where the mantissas start in the table of logarithms
+RECIPROCAL_BITS = 55  # 256.5 * 2^55 + 2^31 < 2^64: see _divider
 
 
 @dataclass(frozen=True)
@@ -58,10 +60,11 @@ def emit_softmax(
         top = _largest(b, spec, x)
         total = _total(b, spec, x, top, exp_table)
         half = b.lshr(total, _i32(1))
+        divided = _divider(b, spec.axis.count, total)
 
         def element(i: Value | int) -> None:
             scaled = b.shl(_exponential(b, spec, x, i, top, exp_table), _i32(8))
-            quotient = b.sub(b.udiv(b.add(scaled, half), total), _i32(128))
+            quotient = b.sub(divided(b.add(scaled, half)), _i32(128))
             q = b.select(b.icmp_signed(">", quotient, _i32(127)), _i32(127), quotient)
             store(b, b.trunc(q, I8), at(b, y, multiple(b, i, spec.axis.dst)))
 
@@ -133,6 +136,26 @@ def _total(b: ir.IRBuilder, spec: SoftmaxSpec, x: Value, top: Value, table: Valu
         "sum",
     )
     return total
+
+
+def _divider(b: ir.IRBuilder, count: int, total: Value) -> Callable[[Value], Value]:
+    """n -> n // S for n <= 2^24 + S / 2, by a reciprocal where that is exact for `count` elements.
+
+    M = 2^k // S + 1 exceeds 2^k / S by at most 1, so n * M / 2^k exceeds n / S by at most n / 2^k.
+    The fraction of n / S is at most 1 - 1 / S, hence the floor is right where n * S < 2^k. As
+    n / S <= 256.5, n * M <= 256.5 * 2^k + n fits u64.
+    """
+    largest = count << 16
+    if (2**24 + largest // 2) * largest >= 2**RECIPROCAL_BITS:
+        return lambda n: b.udiv(n, total)
+    one = i64(1 << RECIPROCAL_BITS)
+    reciprocal = b.add(b.udiv(one, b.zext(total, I64)), i64(1))
+
+    def divided(n: Value) -> Value:
+        product = b.mul(b.zext(n, I64), reciprocal)
+        return b.trunc(b.lshr(product, i64(RECIPROCAL_BITS)), I32)
+
+    return divided
 
 
 def _logarithm(b: ir.IRBuilder, total: Value, table: Value) -> Value:
