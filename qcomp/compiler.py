@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qcomp.calibration.batch_norm import ranges_from_batch_norm
-from qcomp.calibration.data import open_calibration
 from qcomp.calibration.statistics import Statistics
 from qcomp.config import QuantizationConfig
 from qcomp.errors import CompileError
@@ -40,7 +39,13 @@ from qcomp.targets.cpu.jit import load_object
 
 Feed = Mapping[str, NDArray[Any]]
 
-KEPT_SAMPLES = 8
+LONGEST_NAME = 100
+# Names of the headers of C11 and of the POSIX ones that these include.
+C_HEADERS = """
+    alloca assert complex ctype endian errno features fenv float inttypes iso646 limits locale
+    malloc math memory pthread sched setjmp signal stdalign stdarg stdatomic stdbool stddef stdint
+    stdio stdlib stdnoreturn string strings tgmath threads time uchar unistd wchar wctype
+"""
 
 
 def compile(
@@ -58,8 +63,8 @@ def compile(
 
     model: path, bytes or ModelProto of an ONNX network.
     target: "native", "x86-64" or "aarch64".
-    calibration: an iterable of arrays (or dicts, for several inputs), a directory of .npy, or an .npz;
-        None uses the batch-norm statistics of the model.
+    calibration: an iterable of arrays (or dicts, for several inputs), a directory of .npy, or an
+        .npz; None uses the batch-norm statistics of the model.
     bind: extents of dynamic dimensions by name.
     dump: a directory that gets text, log and diff of every pass.
     name: the C identifier that prefixes every symbol; the model's file name by default.
@@ -73,21 +78,25 @@ def compile(
     manager = PassManager(Path(dump) if dump is not None else None)
     graph = manager.begin(imported.graph, Form.FLOAT)
     manager.run(graph, float_passes(config))
-    statistics, kept, notes = _statistics(graph, calibration, config, progress)
+    statistics = _statistics(graph, calibration, config, progress)
     manager.run(graph, integer_passes(config, statistics, calibrated=calibration is not None))
     artifact = backend.emit(graph, symbol)
     arguments = len(graph.inputs) + len(graph.outputs) + 1
+    if calibration is None:
+        calibrated = "no calibration data: ranges come from batch-norm statistics"
+    else:
+        calibrated = f"calibrated on {statistics.samples} samples"
     net = CompiledNetwork(
         graph,
         artifact,
         config,
-        notes=(*imported.notes, *notes),
+        notes=(*imported.notes, *statistics.notes, calibrated),
         records=tuple(manager.records),
-        samples=tuple(kept),
+        samples=statistics.kept,
         _entry=lambda: load_object(artifact.object_code, symbol, arguments),
     )
-    if kept and artifact.runs_here:
-        net.sqnr_db_output = output_sqnr_db(imported.graph, net, kept)
+    if statistics.kept and artifact.runs_here:
+        net.sqnr_db_output = output_sqnr_db(imported.graph, net, statistics.kept)
     return net
 
 
@@ -121,25 +130,13 @@ def integer_passes(
 
 def _statistics(
     graph: Graph, calibration: Any, config: QuantizationConfig, progress: bool
-) -> tuple[Statistics, list[Feed], list[str]]:
-    """Ranges and means, up to KEPT_SAMPLES samples, and what to tell the user."""
+) -> Statistics:
+    """From data, or from what batch normalisation says where there is none."""
     if calibration is None:
-        statistics = ranges_from_batch_norm(graph)
-        return statistics, [], ["no calibration data: ranges come from batch-norm statistics"]
+        return ranges_from_batch_norm(graph, assumed_input_range=config.input_range)
     from qcomp.calibration.collect import collect
 
-    kept: list[Feed] = []
-    types = {name: graph.type(t) for name, t in graph.inputs.items()}
-
-    def keeping(feeds: Iterable[Feed]) -> Iterator[Feed]:
-        for feed in feeds:
-            if len(kept) < KEPT_SAMPLES:
-                kept.append({n: np.array(a) for n, a in feed.items()})
-            yield feed
-
-    source = keeping(open_calibration(calibration, types))
-    statistics = collect(graph, source, observer=config.range, progress=progress)
-    return statistics, kept, [f"calibrated on {statistics.samples} samples"]
+    return collect(graph, calibration, observer=config.range, progress=progress)
 
 
 def output_sqnr_db(imported: Graph, net: CompiledNetwork, samples: Iterable[Feed]) -> float | None:
@@ -169,8 +166,18 @@ def _default_name(model: Any) -> str:
 
 
 def c_name(text: str) -> str:
-    """A C identifier from any text; CompileError where nothing is left of it."""
+    """A C identifier from any text; CompileError where nothing is left of it, or too much.
+
+    Leading underscores are the C library's (C99 7.1.3), and so are the names of its headers: the
+    directory of the network is on the search path, where NAME.h must not hide one of them.
+    """
     name = re.sub(r"[^A-Za-z0-9_]", "_", text)
     if not re.search(r"[A-Za-z0-9]", name):
         raise CompileError(f"{text!r} gives no C identifier; give a name")
-    return name if not name[0].isdigit() else f"net_{name}"
+    if len(name) > LONGEST_NAME:
+        raise CompileError(
+            f"a name of {len(name)} characters: {text[:20]}...; give one of up to {LONGEST_NAME}"
+        )
+    if not name[0].isalpha() or name.lower() in C_HEADERS.split():
+        return f"net_{name}"
+    return name

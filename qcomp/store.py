@@ -11,9 +11,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
-import shutil
 import tempfile
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qcomp.config import QuantizationConfig
-from qcomp.errors import ModelError, OutputError
+from qcomp.errors import CompileError, ModelError, OutputError
 from qcomp.ir.form import Form
 from qcomp.ir.graph import constants_of
 from qcomp.ir.parse import ParseError, parse
@@ -31,12 +30,13 @@ from qcomp.ir.verify import verify
 from qcomp.network import CompiledNetwork, TensorInfo
 from qcomp.targets.base import Artifact
 from qcomp.targets.cpu.archive import member
-from qcomp.targets.cpu.jit import load_library, load_object
+from qcomp.targets.cpu.jit import EntryPoint, load_library, load_object
 from qcomp.targets.cpu.link import shared_library, static_library
 from qcomp.targets.cpu.target import runs_here
 from qcomp.vectors import make_vectors
 
 VERSION = 1
+MANIFEST = ".manifest.json"
 
 
 def save(net: CompiledNetwork, directory: Path) -> Path:
@@ -48,29 +48,33 @@ def save(net: CompiledNetwork, directory: Path) -> Path:
 
 @contextmanager
 def _staged(directory: Path) -> Iterator[Path]:
-    """A folder beside `directory` whose files move into it at the end, or vanish."""
+    """A folder whose files become those of `directory` at the end, or vanish.
+
+    A new directory appears whole, by one rename. Into one that exists, which may be a link or a
+    mount point and so is where the files are staged, they move one by one, the manifest last.
+    """
+    directory = directory.absolute()
     created: list[Path] = []
-    aside: Path | None = None
     try:
-        parent = directory.absolute().parent
-        for folder in (*reversed(parent.parents), parent):
+        exists = directory.exists()
+        for folder in reversed(directory.parents):
             if not folder.exists():
                 folder.mkdir()
                 created.insert(0, folder)
-        aside = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=parent))
-        yield aside
-        if not directory.exists():
-            aside.chmod(0o755)
-            aside.rename(directory)
-        else:
-            for file in sorted(aside.iterdir()):
-                os.replace(file, directory / file.name)
+        where = directory if exists else directory.parent
+        with tempfile.TemporaryDirectory(prefix=".qcomp-", dir=where) as aside:
+            stage = Path(aside) / "files"
+            stage.mkdir()
+            yield stage
+            if exists:
+                for file in sorted(stage.iterdir(), key=lambda f: (f.name.endswith(MANIFEST), f)):
+                    file.replace(directory / file.name)
+            else:
+                stage.rename(directory)
         created.clear()
     except OSError as error:
         raise OutputError(f"can't write {directory}: {error.strerror or error}") from error
     finally:
-        if aside is not None and aside.exists():
-            shutil.rmtree(aside)
         for folder in created:
             folder.rmdir()
 
@@ -91,7 +95,7 @@ def _write_files(net: CompiledNetwork, folder: Path) -> None:
     manifest = _manifest(net, library.name if library else None)
     manifest["sha256"] = {f.name: _sha256(f) for f in sorted(folder.iterdir())}
     text = json.dumps(manifest, indent=2) + "\n"
-    (folder / f"{name}.manifest.json").write_text(text, encoding="utf-8")
+    (folder / f"{name}{MANIFEST}").write_text(text, encoding="utf-8")
 
 
 def _strings(constants: dict[str, Any]) -> NDArray[np.uint8]:
@@ -133,9 +137,9 @@ def _tensor(info: TensorInfo) -> dict[str, Any]:
 
 def manifest_of(directory: Path) -> tuple[Path, dict[str, Any]]:
     """The one manifest of a directory; ModelError where there is none, several, or a broken one."""
-    found = sorted(directory.glob("*.manifest.json"))
+    found = sorted(directory.glob(f"*{MANIFEST}"))
     if len(found) != 1:
-        raise ModelError(f"{directory}: expected one NAME.manifest.json, found {len(found)}")
+        raise ModelError(f"{directory}: expected one NAME{MANIFEST}, found {len(found)}")
     try:
         manifest = json.loads(found[0].read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -150,29 +154,36 @@ def load(directory: str | Path) -> CompiledNetwork:
     folder = Path(directory)
     path, manifest = manifest_of(folder)
     try:
-        name = str(manifest["name"])
-        _check_hashes(folder, manifest["sha256"])
-        with np.load(folder / f"{name}.constants.npz", allow_pickle=False) as file:
-            ids = bytes(file["ids"]).decode().split("\n")
-            constants = {id: _read_only(file[f"c{i}"]) for i, id in enumerate(ids) if id}
-        graph = parse((folder / f"{name}.graph.txt").read_text(encoding="utf-8"), constants)
-        verify(graph, Form.INTEGER)
-        artifact = _artifact(folder, manifest)
-        config = _config(manifest["config"])
-    except (OSError, KeyError, TypeError, ValueError, ParseError) as error:
-        raise ModelError(f"{path}: the directory is incomplete or damaged: {error}") from error
-    arguments = len(graph.inputs) + len(graph.outputs) + 1
-    library = manifest["library"]
+        return _network(folder, manifest)
+    except (AttributeError, LookupError, OSError, TypeError, ValueError) as error:
+        reason: Exception = error
+    except (CompileError, ParseError, zipfile.BadZipFile) as error:
+        reason = error
+    raise ModelError(f"{path}: the directory is incomplete or damaged: {reason}") from reason
 
-    def entry() -> Any:
+
+def _network(folder: Path, manifest: dict[str, Any]) -> CompiledNetwork:
+    name, library = str(manifest["name"]), manifest["library"]
+    _check_hashes(folder, manifest["sha256"])
+    if library is not None and library not in manifest["sha256"]:
+        raise ValueError(f"{library} has no hash")
+    with np.load(folder / f"{name}.constants.npz", allow_pickle=False) as file:
+        ids = bytes(file["ids"]).decode().split("\n")
+        constants = {id: _read_only(file[f"c{i}"]) for i, id in enumerate(ids) if id}
+    graph = parse((folder / f"{name}.graph.txt").read_text(encoding="utf-8"), constants)
+    verify(graph, Form.INTEGER)
+    artifact = _artifact(folder, manifest)
+    arguments = len(graph.inputs) + len(graph.outputs) + 1
+
+    def entry() -> EntryPoint:
         if library is None:
             return load_object(artifact.object_code, name, arguments)
-        return load_library((folder / library).absolute(), name, arguments)
+        return load_library(folder / library, name, arguments)
 
     return CompiledNetwork(
         graph,
         artifact,
-        config,
+        _config(manifest["config"]),
         notes=tuple(manifest["notes"]),
         sqnr_db_output=manifest["sqnr_db_output"],
         directory=folder,

@@ -18,6 +18,8 @@ from qcomp.ir.graph import Graph
 from qcomp.ir.tensor import Array
 from qcomp.quant.observers import ChannelMean, Observer, make_observer
 
+KEPT = 8
+
 
 def collect(
     graph: Graph, source: Source, *, observer: str = "mse", progress: bool = False
@@ -34,6 +36,7 @@ def collect(
         runs = _with_bar(runs, expected_runs(source, inputs))
     session = FloatSession(_with_all_results(graph))
     samples = 0
+    kept: list[dict[str, Array]] = []
     for run in runs:
         values = {id: run[name] for name, id in graph.inputs.items()}
         values |= session.run(values)
@@ -41,11 +44,14 @@ def collect(
             _observe(one, values[id], f"%{id} in calibration run {samples}")
         for id, mean in means.items():
             mean.update(values[id])
+        if len(kept) < KEPT:
+            kept.append({name: array.copy() for name, array in run.items()})
         samples += 1
     return Statistics(
         ranges={id: one.range() for id, one in observers.items()},
         channel_means={id: mean.mean() for id, mean in means.items()},
         samples=samples,
+        kept=tuple(kept),
     )
 
 

@@ -10,19 +10,21 @@ from numpy.typing import NDArray
 
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import Conv2d, Dense
-from qcomp.ir.tensor import DType, TensorId
+from qcomp.ir.tensor import Array, DType, TensorId
 
 
 @dataclass(frozen=True, eq=False)
 class Statistics:
     """Ranges of all f32 activations, and channel means [C] of those that Conv2d and Dense read.
 
-    `samples` counts runs of the graph, 0 without data; `notes` are the assumptions made.
+    `samples` counts runs of the graph, 0 without data; `kept` holds the inputs of the first few, by
+    public name; `notes` are the assumptions made.
     """
 
     ranges: Mapping[TensorId, tuple[float, float]]
     channel_means: Mapping[TensorId, NDArray[np.float64]]
     samples: int
+    kept: tuple[Mapping[str, Array], ...] = ()
     notes: tuple[str, ...] = ()
 
 
