@@ -109,7 +109,8 @@ def _charges(graph: Graph, region: Region, value: TensorId) -> list[Charge]:
         charges = [Charge(TWISTED, PLAIN, readers, _cost(shape, left, from_input))]
     else:
         maker = region.members.get(value)
-        source = _node(value) if maker is not None and maker.result == twist else PLAIN
+        gives_it = maker is not None and maker.columns is None and maker.result == twist
+        source = _node(value) if gives_it else PLAIN
         whole = twist
         charges = _transposes_of(graph, value, source, twist)
         cost = _cost(shape, twist, from_input) - _cost_of_inverse(graph, value, twist)
