@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -52,9 +53,16 @@ def load_object(code: bytes, name: str, arguments: int) -> EntryPoint:
 
 
 def load_library(path: Path, name: str, arguments: int) -> EntryPoint:
-    """Open a shared library; TargetError where it is not one for this machine."""
+    """Open a shared library; TargetError where it is not one for this machine.
+
+    dlopen takes a library of the same path for the same library, even if the file was replaced
+    after the first was opened, so it gets a path that never was before.
+    """
     try:
-        library = ctypes.CDLL(str(path))
+        with tempfile.TemporaryDirectory(prefix="qcomp-") as unique:
+            link = Path(unique) / path.name
+            link.symlink_to(path.absolute())
+            library = ctypes.CDLL(str(link))
         function = getattr(library, f"{name}_run")
     except (OSError, AttributeError) as error:
         raise TargetError(f"{path} can't be loaded on this machine: {error}") from error

@@ -48,10 +48,12 @@ def shared_library(artifact: Artifact, directory: Path) -> Path | None:
     library = directory / f"lib{artifact.name}.so"
     source = directory / f"{artifact.name}.o"
     source.write_bytes(artifact.object_code)
-    noexec = ["-z", "noexecstack"] if "-nostdlib" not in command else ["-Wl,-z,noexecstack"]
+    options = ["-soname", library.name, "-z", "noexecstack", "-z", "text"]
+    if "-nostdlib" in command:  # a compiler, which hands them to its linker
+        options = [f"-Wl,{','.join(options)}"]
     try:
         done = subprocess.run(
-            [*command, *noexec, "-o", str(library), str(source)],
+            [*command, *options, "-o", str(library), str(source)],
             capture_output=True, text=True, check=False, timeout=300,
         )  # fmt: skip
     finally:
