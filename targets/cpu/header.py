@@ -25,7 +25,7 @@ typedef struct {{
 """
 
 _QUANTIZE = """\
-/* {count} floats to int8: divide by the scale, round half to even, saturate; NaN gives the zero point. */
+/* {count} floats to int8: divide by the scale, round half to even, saturate; NaN: {zero_point}. */
 static inline void {name}_quantize_input{suffix}(const float *real, int8_t *q) {{
   for (int32_t i = 0; i < {count}; i++) {{
     const float v = real[i] / {scale};
@@ -97,8 +97,8 @@ def header(graph: Graph, name: str, arena_bytes: int, weights_bytes: int) -> str
         f"extern const qcomp_tensor {name}_inputs[{len(inputs)}];",
         f"extern const qcomp_tensor {name}_outputs[{len(outputs)}];",
         "",
-        "/* Thread-safe and re-entrant: all mutable state is in `arena`, which has ARENA_BYTES bytes aligned",
-        "   to ARENA_ALIGN and is the caller's. Touches nothing else. Returns 0, or a qcomp_status. */",
+        "/* Thread-safe and re-entrant: all mutable state is in `arena`, ARENA_BYTES bytes",
+        "   aligned to ARENA_ALIGN and is the caller's. Returns 0, or a qcomp_status. */",
         f"int {name}_run({', '.join(arguments)}, void *arena);",
         "",
     ]

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from llvmlite import binding as llvm
 
+from qcomp.errors import TargetError
+
 
 @dataclass(frozen=True)
 class Isa:
@@ -37,9 +39,14 @@ _WIDTHS = (
 
 def native() -> Isa:
     """The machine this process runs on, with its widest vectors and no target intrinsics."""
-    machine = platform.machine()
-    if machine in ("aarch64", "arm64"):
+    system, machine = platform.system(), platform.machine()
+    if system == "Linux" and machine in ("aarch64", "arm64"):
         return AARCH64
+    if system != "Linux" or machine not in ("x86_64", "AMD64"):
+        raise TargetError(
+            f"no native target for {system} on {machine}; native is Linux on x86-64 or aarch64, "
+            "name another target to compile for it"
+        )
     host = llvm.get_host_cpu_features()
     features = ",".join(("+" if on else "-") + name for name, on in sorted(host.items()))
     for needed, bits, registers, name in _WIDTHS:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from llvmlite import binding as llvm
 from llvmlite import ir
 
+from qcomp.errors import TargetError
 from qcomp.ir.graph import Graph
 from qcomp.ir.tensor import DType, Tensor
 from qcomp.targets.cpu.emit.builder import I8, I32, I64, PTR, Value, at, i64
@@ -92,11 +93,13 @@ def add_descriptions(module: ir.Module, graph: Graph, name: str) -> None:
 
 def describe(name: str, tensor: Tensor) -> bytes:
     """One qcomp_tensor of the header, little-endian."""
+    if tensor.type.rank > MAX_RANK:
+        raise TargetError(f"{name} has rank {tensor.type.rank}; accepted: up to {MAX_RANK}")
     shape: Sequence[int] = (*tensor.type.shape, *([0] * (MAX_RANK - tensor.type.rank)))
     q = tensor.qparams
     return struct.pack(
         f"<{NAME_BYTES}sii{MAX_RANK}ifi",
-        name.encode()[: NAME_BYTES - 1],
+        name.encode()[: NAME_BYTES - 1].decode(errors="ignore").encode(),
         TYPE_CODES[tensor.type.dtype],
         tensor.type.rank,
         *shape,

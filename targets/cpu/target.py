@@ -18,7 +18,9 @@ _MACHINES = {"x86_64": ("x86_64", "AMD64"), "aarch64": ("aarch64", "arm64")}
 
 def runs_here(triple: str) -> bool:
     """Whether this process runs on the triple's kind of machine."""
-    return platform.machine() in _MACHINES.get(triple.split("-")[0], ())
+    return platform.system() == "Linux" and platform.machine() in _MACHINES.get(
+        triple.split("-")[0], ()
+    )
 
 
 @dataclass(frozen=True)
