@@ -38,5 +38,7 @@ class FloatSession:
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Outputs by public name, extra outputs by tensor id."""
         checked_inputs(self._graph, inputs)
+        if not self._names:  # onnxruntime wants at least one
+            return {}
         results = self._session.run(self._names, dict(inputs))
         return dict(zip(self._names, results, strict=True))

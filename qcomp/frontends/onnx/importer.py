@@ -139,6 +139,10 @@ class _Importer:
                 self.problems.append(
                     f"output {name!r} is a constant; accepted: results that depend on an input"
                 )
+            elif name in graph.inputs:
+                self.problems.append(
+                    f"output {name!r} is an input of the same name; accepted: results of nodes"
+                )
             elif name in self.context.values:
                 id = self.context.values[name]
                 if id in graph.inputs.values():
