@@ -136,7 +136,8 @@ class CompiledNetwork:
         for array, info in zip(arrays, self.inputs, strict=True):
             if array.dtype.kind not in "fiu":
                 raise ValueError(f"input {info.name}: expected numbers, got {array.dtype}")
-            result.append(quantize(array.astype(np.float32), info.qparams))
+            with np.errstate(over="ignore"):
+                result.append(quantize(array.astype(np.float32), info.qparams))
         answer: Arrays = self._like(x, result, [i.name for i in self.inputs])
         return answer
 
@@ -218,9 +219,9 @@ class CompiledNetwork:
         names = [i.name for i in self.inputs]
         if isinstance(x, Mapping):
             if set(x) != set(names):
-                raise ValueError(f"expected the inputs {names}, got {sorted(x)}")
+                raise ValueError(f"expected the inputs {names}, got {list(x)}")
             return [np.asarray(x[n]) for n in names]
-        arrays = [x] if isinstance(x, np.ndarray) else list(x)
+        arrays = [x] if hasattr(x, "__array__") or np.isscalar(x) else list(x)
         if len(arrays) != len(names):
             raise ValueError(f"expected {len(names)} inputs {names}, got {len(arrays)}")
         return [np.asarray(a) for a in arrays]

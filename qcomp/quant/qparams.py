@@ -62,7 +62,8 @@ def _float32(scale: float) -> float:
 
 def quantize(x: Float, q: QParams) -> NDArray[np.int8]:
     """f32 to i8: true float32 division, round half to even, saturate; NaN gives the zero point."""
-    scaled = np.rint(x.astype(np.float32) / np.float32(q.scale)).astype(np.float64)
+    with np.errstate(over="ignore"):  # to infinity, which saturates
+        scaled = np.rint(x.astype(np.float32) / np.float32(q.scale)).astype(np.float64)
     steps = np.nan_to_num(scaled, nan=0.0, posinf=np.inf, neginf=-np.inf)
     result: NDArray[np.int8] = np.clip(steps + q.zero_point, q.qmin, q.qmax).astype(np.int8)
     return result
