@@ -1,0 +1,226 @@
+"""The directory of a network: what is in it, that it loads to the same bits, what damage does."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+
+import qcomp
+
+Network = qcomp.CompiledNetwork
+
+FILES = ["constants.npz", "graph.txt", "h", "manifest.json", "vectors.npz"]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(f.relative_to(folder)): f.read_bytes() for f in folder.rglob("*") if f.is_file()}
+
+
+@pytest.fixture
+def copy(saved_dense: Path, tmp_path: Path) -> Path:
+    """A saved network that may be spoiled."""
+    return Path(shutil.copytree(saved_dense, tmp_path / "copy"))
+
+
+def test_all_files_are_there_and_no_other(saved_dense: Path, cc: str) -> None:
+    expected = {f"dense.{suffix}" for suffix in FILES} | {"libdense.a", "libdense.so"}
+    assert set(contents(saved_dense)) == expected
+    assert [f.name for f in saved_dense.parent.iterdir()] == [saved_dense.name]
+
+
+def test_a_loaded_network_gives_the_same_bits(dense: Network, saved_dense: Path) -> None:
+    loaded = qcomp.load(str(saved_dense))
+    x = np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32)
+    assert_array_equal(loaded(x), dense(x))
+    assert_array_equal(loaded.specification(x), dense(x))
+    assert str(loaded.graph) == str(dense.graph)
+    assert (loaded.config, loaded.notes) == (dense.config, dense.notes)
+    assert (loaded.inputs, loaded.outputs) == (dense.inputs, dense.outputs)
+    assert loaded.artifact == dense.artifact
+
+
+def test_the_manifest_names_the_sizes(dense: Network, saved_dense: Path) -> None:
+    manifest = json.loads((saved_dense / "dense.manifest.json").read_text())
+    assert manifest["run"] == "dense_run"
+    assert manifest["arena_bytes"] == dense.arena_bytes
+    assert manifest["inputs"][0]["shape"] == [1, 4]
+    assert set(manifest["sha256"]) == set(contents(saved_dense)) - {"dense.manifest.json"}
+
+
+def test_the_stored_vectors_are_what_the_library_answers(pair: Network, tmp_path: Path) -> None:
+    loaded = qcomp.load(pair.save(tmp_path / "pair"))
+    with np.load(tmp_path / "pair" / "pair.vectors.npz", allow_pickle=False) as vectors:
+        count = len(vectors["input_0"])
+        assert count >= 3
+        for i in range(count):
+            answers = loaded.run_integer((vectors["input_0"][i], vectors["input_1"][i]))
+            for k, answer in enumerate(answers):
+                assert_array_equal(answer, vectors[f"output_{k}"][i])
+
+
+def test_two_builds_give_the_same_bytes(models: Any, tmp_path: Path) -> None:
+    folders = []
+    for name in ("first", "second"):
+        data = models.samples(8, 1, 2, 6, 6)
+        net = qcomp.compile(models.conv_with_batch_norm(), calibration=data, name="twice")
+        folders.append(contents(net.save(tmp_path / name / "out")))
+    assert folders[0] == folders[1]
+
+
+def test_saving_a_loaded_network_gives_the_same_code(saved_dense: Path, tmp_path: Path) -> None:
+    again = contents(qcomp.load(saved_dense).save(tmp_path / "again"))
+    first = contents(saved_dense)
+    for file in ("libdense.a", "libdense.so", "dense.h", "dense.graph.txt", "dense.constants.npz"):
+        assert again.get(file) == first.get(file)
+
+
+@pytest.mark.parametrize("file", [f"dense.{s}" for s in FILES] + ["libdense.a", "libdense.so"])
+@pytest.mark.parametrize("damage", ["missing", "empty", "cut", "flipped"])
+def test_a_damaged_directory_is_a_model_error(copy: Path, file: str, damage: str, cc: str) -> None:
+    path = copy / file
+    content = bytearray(path.read_bytes())
+    content[0] ^= 1
+    if damage == "missing":
+        path.unlink()
+    else:
+        changed = {"empty": b"", "cut": path.read_bytes()[:-7], "flipped": content}[damage]
+        path.write_bytes(changed)
+    with pytest.raises(qcomp.ModelError, match=r"manifest\.json"):
+        qcomp.load(copy)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("version", 99),
+        ("name", "../dense"),
+        ("library", "/lib/libc.so"),
+        ("sha256", []),
+        ("sha256", {"../copy/dense.h": ""}),
+        ("config", {"range": "exact"}),
+        ("config", None),
+        ("triple", 3),
+        ("notes", None),
+    ],
+)
+def test_a_manifest_that_makes_no_sense_is_a_model_error(
+    copy: Path, field: str, value: object
+) -> None:
+    path = copy / "dense.manifest.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), field: value}))
+    with pytest.raises(qcomp.ModelError, match=r"dense\.manifest\.json"):
+        qcomp.load(copy)
+
+
+@pytest.mark.parametrize(
+    "field", ["name", "library", "sha256", "config", "arena_bytes", "notes", "sqnr_db_output"]
+)
+def test_a_manifest_without_a_field_is_a_model_error(copy: Path, field: str) -> None:
+    path = copy / "dense.manifest.json"
+    manifest = json.loads(path.read_text())
+    del manifest[field]
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(qcomp.ModelError, match=f"incomplete or damaged.*{field}"):
+        qcomp.load(copy)
+
+
+def test_a_directory_without_a_manifest(tmp_path: Path) -> None:
+    for folder in (tmp_path, tmp_path / "nowhere"):
+        with pytest.raises(qcomp.ModelError, match=r"expected one NAME\.manifest\.json, found 0"):
+            qcomp.load(folder)
+
+
+def test_saving_into_a_directory_keeps_what_is_not_ours(dense: Network, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    (tmp_path / "dense.h").write_text("of an earlier build")
+    dense.save(tmp_path)
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+    assert "dense_run" in (tmp_path / "dense.h").read_text()
+    assert not [f for f in tmp_path.iterdir() if f.name.startswith(".")]
+    qcomp.load(tmp_path)
+
+
+def test_a_network_saved_over_another_is_the_one_that_runs(models: Any, tmp_path: Path) -> None:
+    x = np.ones((1, 4), np.float32)
+    answers = []
+    for factor in (1, -1):
+        data = [factor * a for a in models.samples(8, 1, 4)]
+        config = qcomp.QuantizationConfig(symmetric_activations=factor < 0)
+        net = qcomp.compile(models.dense(), calibration=data, config=config, name="over")
+        loaded = qcomp.load(net.save(tmp_path / "out"))
+        answers.append(loaded.run_integer(loaded.quantized(x)))
+        assert_array_equal(answers[-1], net.specification_integer(net.quantized(x)))
+    assert (answers[0] != answers[1]).any()
+
+
+def test_a_link_to_a_directory_stays_a_link(dense: Network, tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    dense.save(tmp_path / "link")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "real" / "dense.h").is_file()
+
+
+def test_missing_parents_are_made_and_permissions_follow_the_umask(
+    dense: Network, tmp_path: Path
+) -> None:
+    before = os.umask(0o027)
+    try:
+        dense.save(tmp_path / "a" / "b" / "c")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "a" / "b" / "c").stat().st_mode & 0o777 == 0o750
+    assert (tmp_path / "a" / "b" / "c" / "dense.h").stat().st_mode & 0o777 == 0o640
+
+
+@pytest.mark.parametrize("place", ["file", "file/out", "x" * 300, "new/" + "x" * 300])
+def test_a_place_where_no_directory_can_be(dense: Network, tmp_path: Path, place: str) -> None:
+    (tmp_path / "file").write_text("here first")
+    with pytest.raises(qcomp.OutputError, match="can't write"):
+        dense.save(tmp_path / place)
+    assert contents(tmp_path) == {"file": b"here first"}
+    assert [f.name for f in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_directory_that_must_not_be_written(dense: Network) -> None:
+    with pytest.raises(qcomp.OutputError, match="can't write"):
+        dense.save("/proc/qcomp/out")
+
+
+FULL_DISK = """
+import resource, sys
+import qcomp
+net = qcomp.load(sys.argv[1])
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]),) * 2)
+try:
+    net.save(sys.argv[2])
+except qcomp.CompileError as error:
+    print(error)
+else:
+    sys.exit("saved")
+"""
+
+
+@pytest.mark.parametrize("limit", [100, 1500, 3000])
+@pytest.mark.parametrize("exists", [False, True])
+def test_a_full_disk_leaves_the_place_as_it_was(
+    saved_dense: Path, tmp_path: Path, limit: int, exists: bool
+) -> None:
+    out = tmp_path / "parent" / "out"
+    if exists:
+        shutil.copytree(saved_dense, out)
+    before, entries = contents(tmp_path), set(tmp_path.rglob("*"))
+    command = [sys.executable, "-c", FULL_DISK, saved_dense, out, str(limit)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert "can't" in done.stdout
+    assert contents(tmp_path) == before
+    assert set(tmp_path.rglob("*")) == entries
