@@ -26,9 +26,8 @@ from qcomp.ir.ops import (
     Softmax,
 )
 from qcomp.ir.tensor import DType, TensorId
-from qcomp.quant.qparams import QParams
+from qcomp.quant.qparams import SOFTMAX, QParams
 
-SOFTMAX = QParams(1 / 256, -128)
 LOG_SOFTMAX = QParams(16 / 256, 127)
 
 

@@ -8,9 +8,22 @@ import numpy as np
 from qcomp.errors import VerifyError
 from qcomp.ir.form import Form
 from qcomp.ir.graph import Graph
-from qcomp.ir.ops import Dequantize, Domain, FakeQuantConstant, Movement, Op, Quantize
+from qcomp.ir.ops import (
+    Dequantize,
+    Domain,
+    FakeQuantConstant,
+    MaxPool2d,
+    Movement,
+    Op,
+    QMaximum,
+    QMinimum,
+    QReduceExtreme,
+    QSoftmax,
+    Quantize,
+)
 from qcomp.ir.tensor import DType, TensorId
 from qcomp.ir.text import format_op
+from qcomp.quant.qparams import SOFTMAX
 
 _DOMAINS = {
     Form.FLOAT: (Domain.FLOAT, Domain.ANY),
@@ -18,6 +31,9 @@ _DOMAINS = {
     Form.QDQ: (Domain.FLOAT, Domain.ANY, Domain.BORDER),
     Form.INTEGER: (Domain.INTEGER, Domain.ANY),
 }
+
+
+_COPIES = (Movement, MaxPool2d, QReduceExtreme, QMinimum, QMaximum)  # integers, unscaled
 
 
 def verify(graph: Graph, form: Form) -> None:
@@ -133,8 +149,11 @@ def _integer(graph: Graph) -> list[str]:
         if not tensor.is_constant and tensor.type.dtype is DType.I8 and tensor.qparams is None:
             problems.append(f"%{tensor.id} has no qparams")
     for op in graph.ops():
-        if isinstance(op, Movement):
+        if isinstance(op, _COPIES):
             scales = {graph.tensor(t).qparams for t in (*graph.activations(op), op.output)}
             if len(scales) > 1:
                 problems.append(f"{format_op(graph, op)}\n  qparams of operands and result differ")
+        found = graph.tensor(op.output).qparams
+        if isinstance(op, QSoftmax) and found not in (None, SOFTMAX):
+            problems.append(f"{format_op(graph, op)}\n  expected qparams {SOFTMAX}")
     return problems

@@ -54,6 +54,10 @@ class QParams:
         return QParams(scale, zero_point, qmin, qmax)
 
 
+SOFTMAX = QParams(1 / 256, -128)
+"""What every 8-bit softmax gives (TensorFlow Lite's quantization specification)."""
+
+
 def _float32(scale: float) -> float:
     if scale == 0.0:
         return 1.0
