@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import Conv2d, Dense
-from qcomp.ir.tensor import TensorId, constant
+from qcomp.ir.tensor import NormalStatistics, TensorId, constant
 
 F64 = NDArray[np.float64]
 Linear = Conv2d | Dense
@@ -36,6 +38,19 @@ def per_input(values: F64, weight: F64, groups: int) -> F64:
     return rows.reshape(outputs, *(1,) * (weight.ndim - 2), depth)
 
 
+def output_ranges(weight: F64) -> F64:
+    """The largest |weight| of each output channel, [O]."""
+    ranges: F64 = np.abs(weight).reshape(weight.shape[0], -1).max(axis=1)
+    return ranges
+
+
+def input_ranges(weight: F64, groups: int) -> F64:
+    """The largest |weight| of each input channel, [groups * I]."""
+    by_group = np.abs(weight).reshape(groups, -1, weight.shape[-1])
+    ranges: F64 = by_group.max(axis=1).reshape(-1)
+    return ranges
+
+
 def with_numbers(graph: Graph, op: Linear, weight: F64, bias: F64) -> tuple[TensorId, ...]:
     """Operands of `op` with other numbers; a constant that another op reads is left alone."""
     return (
@@ -43,6 +58,15 @@ def with_numbers(graph: Graph, op: Linear, weight: F64, bias: F64) -> tuple[Tens
         _own_constant(graph, op, op.weight, weight),
         _own_constant(graph, op, op.bias, bias),
     )
+
+
+def scale_statistics(graph: Graph, id: TensorId, factors: F64) -> None:
+    """The value is `factors` times what it was, per channel; so is what is known of it."""
+    tensor = graph.tensor(id)
+    if (normal := tensor.normal) is not None:
+        k = np.tile(factors, normal.mean.size // factors.size)
+        scaled = NormalStatistics(mean=k * normal.mean, std=k * normal.std)
+        graph.update_tensor(replace(tensor, normal=scaled))
 
 
 def _own_constant(graph: Graph, reader: Linear, id: TensorId, data: F64) -> TensorId:

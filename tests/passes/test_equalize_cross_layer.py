@@ -27,6 +27,7 @@ from qcomp.ir.ops import (
     Dense,
     Function,
     MaxPool2d,
+    Minimum,
     Op,
     Pad,
     PRelu,
@@ -57,7 +58,7 @@ class Net:
         return self.graph.type(self.last).shape[-1]
 
     def unequal(self, *shape: int) -> F32:
-        rows = 10.0 ** self.rng.uniform(-2, 2, (shape[0], *(1,) * (len(shape) - 1)))
+        rows = 10.0 ** self.rng.uniform(-1, 1, (shape[0], *(1,) * (len(shape) - 1)))
         return (rows * self.rng.normal(size=shape)).astype(np.float32)
 
     def conv(
@@ -119,7 +120,11 @@ def equalized(before: Graph, p: EqualizeCrossLayer = EXACT) -> tuple[Graph, Pass
 
 
 def output_ranges(graph: Graph, id: TensorId) -> F32:
-    weight = graph.data(graph.op(id).inputs[1])
+    return output_ranges_of(graph, graph.op(id).inputs[1])
+
+
+def output_ranges_of(graph: Graph, constant: TensorId) -> F32:
+    weight = graph.data(constant)
     ranges: F32 = np.abs(weight).reshape(len(weight), -1).max(axis=1)
     return ranges
 
@@ -267,41 +272,65 @@ def test_a_clamp_that_is_not_homogeneous_ends_the_chain() -> None:
     assert "skip a: %a clamps to (-1.0, 1.0)" in log.text
 
 
-@pytest.mark.parametrize("fused", [True, False], ids=["fused", "apart"])
-def test_relu6_becomes_relu_as_in_the_paper(fused: bool) -> None:
+RELU6_IN_CHAIN = pytest.mark.parametrize("fused", [True, False], ids=["fused", "apart"])
+
+
+def relu6_chain(fused: bool) -> tuple[Graph, TensorId]:
+    """A chain with a ReLU6 that many values reach, and the id of the clamped value."""
     net = Net().conv("a", 4, clamp=RELU6 if fused else NO_CLAMP)
     if not fused:
         net.then(Clamp(inputs=("a",), output="clamp", clamp=RELU6))
     id = net.last
     before = net.conv("b", 4).returning()
-    x = {"x": inputs_of(before)["x"] / 1e4}  # small enough that nothing reaches 6
-    assert evaluate_all(before, x)[id].max() < 6.0 or before.data("a.b").max() > 6.0
-    after, log = run_pass(before, EXACT)
-    assert after.op(id).clamp == RELU  # type: ignore[attr-defined]
+    reached = evaluate_all(before, inputs_of(before))[id] == 6.0
+    assert 0 < reached.sum() < reached.size
+    return before, id
+
+
+@RELU6_IN_CHAIN
+def test_relu6_can_become_an_exact_minimum_per_channel(fused: bool) -> None:
+    before, id = relu6_chain(fused)
+    p = replace(EXACT, relu6=Relu6.MINIMUM)
+    after, log = equalized(before, p)
+    minimum = after.op(id)
+    assert isinstance(minimum, Minimum)
+    s = before.data("a.b") / after.data("a.b")
+    assert_allclose(after.data(minimum.b), 6.0 / s, rtol=1e-5)
+    assert f"did  {id}: ReLU6 becomes ReLU and a minimum per channel" in log.text
+    assert_allclose(output_ranges_of(after, "a.w"), input_ranges(after, "b"), rtol=1e-5)
+    assert str(run_pass(after, p)[0]) == str(after)
+
+
+@RELU6_IN_CHAIN
+def test_relu6_can_become_relu_as_in_the_paper(fused: bool) -> None:
+    before, id = relu6_chain(fused)
+    after, log = run_pass(before, replace(EXACT, relu6=Relu6.REPLACE_WITH_RELU))
     assert f"did  {id}: ReLU6 becomes ReLU" in log.text
     plain = before.clone()
-    plain.replace_op(replace(plain.op(id), clamp=RELU))  # type: ignore[call-arg]
+    op = plain.op(id)
+    assert isinstance(op, Conv2d | Clamp)
+    plain.replace_op(replace(op, clamp=RELU))
+    assert str(after) == str(plain)
     assert_same_function(plain, after)
 
 
-def test_relu6_can_be_kept() -> None:
+def test_relu6_is_kept_unless_asked_for() -> None:
     before = Net().conv("a", 4, clamp=RELU6).conv("b", 4).returning()
-    after, log = equalized(before, EqualizeCrossLayer(relu6=Relu6.KEEP))
+    after, log = equalized(before)
     assert str(after) == str(before)
     assert "skip a: %a clamps to (0.0, 6.0), to be kept" in log.text
 
 
-def test_dead_channels_are_left_alone() -> None:
+def test_a_weak_channel_keeps_its_factor_of_one() -> None:
     net = Net().conv("a", 4).conv("b", 4)
     g = net.returning()
-    first, second = g.op("a"), g.op("b")
-    w1, w2 = g.data(first.inputs[1]).copy(), g.data(second.inputs[1]).copy()
-    w1[0], w2[..., 1] = 0.0, 0.0
-    for op, w in ((first, w1), (second, w2)):
-        g.set_inputs(op, (op.inputs[0], g.add_constant("live", w), op.inputs[2]))
-    after, _ = equalized(g)
-    assert (after.data(after.op("b").inputs[1])[..., 0] == w2[..., 0]).all()
-    assert (after.data(after.op("a").inputs[1])[1] == w1[1]).all()
+    weak = g.data("a.w").copy()
+    weak[1] *= 1e-8
+    g.set_inputs(g.op("a"), ("x", g.add_constant("weak", weak), "a.b"))
+    after, log = equalized(g)
+    assert (after.data("weak")[1] == weak[1]).all()
+    assert after.data("a.b")[1] == g.data("a.b")[1]
+    assert "dead" not in log.text
 
 
 def test_factors_stay_within_their_bound() -> None:
