@@ -1,12 +1,13 @@
 """Give no integers to inputs on which a function is flat.
 
-A value x that only saturating functions read (SiLU, sigmoid, tanh, hard-swish, GELU, ...) often ranges
-far into the flat part, and 8 bits over all of it leave few steps where the function bends. Let y = f(x)
-have the step s = width / 255. The range of x shrinks to the smallest [a, b] with
+A value x that only saturating functions read (SiLU, sigmoid, tanh, hard-swish, GELU, ...) often
+ranges far into the flat part, and 8 bits over all of it leave few steps where the function bends.
+Let y = f(x) have the step s = width / 255. The range of x shrinks to the smallest [a, b] with
 
     |f(x) - f(a)| <= s / 2 for x <= a,    |f(x) - f(b)| <= s / 2 for x >= b,
 
-so saturation at a or b costs at most half a step of y. With several readers, the union of their needs.
+so saturation at a or b costs at most half a step of y. With several readers, the union of their
+needs. A minimum or maximum with a constant needs no more than the range of its result.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 from qcomp.ir.evaluate.unary import FUNCTIONS
 from qcomp.ir.form import Form
 from qcomp.ir.graph import Graph
-from qcomp.ir.ops import Clamp, Op, Unary
+from qcomp.ir.ops import Clamp, Maximum, Minimum, Op, Unary
 from qcomp.ir.tensor import Tensor
 from qcomp.passes.base import PassLog
 
@@ -44,13 +45,13 @@ class NarrowSaturatedRanges:
     def run(self, graph: Graph, log: PassLog) -> None:
         for tensor in graph.tensors():
             readers = graph.consumers(tensor.id)
-            if not any(isinstance(op, Unary | Clamp) for op in readers):
+            if not any(_can_saturate(graph, op) for op in readers):
                 continue
             if reason := _must_stay(graph, tensor, readers):
                 log.skipped(tensor.id, reason)
                 continue
             assert tensor.range is not None
-            needs = [_needed(tensor.range, _real(op), _tolerance(graph, op)) for op in readers]
+            needs = [_needs(graph, tensor.range, op) for op in readers]
             low, high = min(n[0] for n in needs), max(n[1] for n in needs)
             width = tensor.range[1] - tensor.range[0]
             if high - low > (1.0 - _WORTHWHILE) * width:
@@ -61,12 +62,28 @@ class NarrowSaturatedRanges:
             log.did(f"{tensor.id}: {before} to [{low:.4g}, {high:.4g}]")
 
 
+def _can_saturate(graph: Graph, op: Op) -> bool:
+    if isinstance(op, Minimum | Maximum):
+        return len(graph.activations(op)) == 1
+    return isinstance(op, Unary | Clamp)
+
+
+def _needs(graph: Graph, whole: Range, op: Op) -> Range:
+    """The part of a range that a reader needs."""
+    if isinstance(op, Minimum | Maximum):
+        found = graph.tensor(op.output).range
+        assert found is not None
+        low, high = max(whole[0], found[0]), min(whole[1], found[1])
+        return (low, high) if low <= high else whole
+    return _needed(whole, _real(op), _tolerance(graph, op))
+
+
 def _must_stay(graph: Graph, tensor: Tensor, readers: list[Op]) -> str | None:
     """The reason the range must stay, or None."""
     if graph.is_output(tensor.id):
         return "a graph output"
     for op in readers:
-        if not isinstance(op, Unary | Clamp):
+        if not _can_saturate(graph, op):
             return f"%{op.id} ({op.mnemonic}) reads all of it"
     return None
 

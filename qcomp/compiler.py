@@ -24,7 +24,7 @@ from qcomp.passes.base import Pass, PassManager
 from qcomp.passes.canonicalize_layout import CanonicalizeLayout
 from qcomp.passes.certify_accumulators import CertifyAccumulators
 from qcomp.passes.correct_bias import CorrectBias
-from qcomp.passes.equalize_cross_layer import EqualizeCrossLayer
+from qcomp.passes.equalize_cross_layer import EqualizeCrossLayer, Relu6
 from qcomp.passes.fold_batch_norm import FoldBatchNorm
 from qcomp.passes.fold_constants import FoldConstants
 from qcomp.passes.fuse_activation import FuseActivation
@@ -109,7 +109,10 @@ def float_passes(config: QuantizationConfig) -> list[Pass]:
         RecomposeActivations(),
         FuseActivation(),
     ]
-    return [*passes, EqualizeCrossLayer()] if config.equalize else passes
+    if config.equalize:
+        relu6 = Relu6.KEEP if config.per_channel else Relu6.MINIMUM
+        passes.append(EqualizeCrossLayer(relu6=relu6))
+    return passes
 
 
 def integer_passes(

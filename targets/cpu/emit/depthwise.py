@@ -39,6 +39,7 @@ class DepthwiseSpec:
     taps: tuple[int, ...]  # source offset of each tap, in the order of the weights
     channels: int
     requantize: Requantize
+    ceiling: bool = False  # as in GemmSpec
 
 
 _PIXELS = 4
@@ -59,7 +60,7 @@ def emit_depthwise(
     weights: Value,
     params: Value,
 ) -> None:
-    """The whole layer: weights i8 [tap][channel], params i32 [bias, multiplier, shift][channel]."""
+    """The whole layer: weights i8 [tap][channel], params i32 [bias, multiplier, ...][channel]."""
     lanes = isa.lanes
     table = padded_channels(spec, isa)
     pixels = min(_PIXELS, spec.columns.count)
@@ -78,7 +79,9 @@ def emit_depthwise(
             c = overlapped(b, n, step, spec.channels)
             x, y, w = (at(b, p, c) for p in (image, result, weights))
             p = at(b, params, multiple(b, c, 4))
-            bias, multiplier, shift = (load(b, at(b, p, i * table * 4), i32s) for i in range(3))
+            bias, multiplier, shift, *ceiling = (
+                load(b, at(b, p, i * table * 4), i32s) for i in range(4 if spec.ceiling else 3)
+            )
             held = [weight(w, tap) for tap in range(len(spec.taps))] if hold else None
 
             def tile(t: Value | int) -> None:
@@ -90,7 +93,7 @@ def emit_depthwise(
                     sums = _accumulate(b, spec, lanes, sums, window, offset, k)
                 d = at(b, y, multiple(b, first, spec.columns.dst))
                 for m, acc in enumerate(sums):
-                    q = emit_requantize(b, acc, multiplier, shift, spec.requantize)
+                    q = emit_requantize(b, acc, multiplier, shift, spec.requantize, *ceiling)
                     store_bytes(b, q, at(b, d, m * spec.columns.dst), step)
 
             loop(b, tiles, tile, "tile")

@@ -60,6 +60,11 @@ class GemmSpec:
     length: int  # bytes of the contiguous run
     channels: int  # outputs per group
     requantize: Requantize
+    ceiling: bool = False  # a fourth table of parameters: min(result, ceiling) per channel
+
+    @property
+    def tables(self) -> int:
+        return 4 if self.ceiling else 3
 
     @property
     def segment_count(self) -> int:
@@ -138,7 +143,7 @@ def emit_gemm(
     weights: Value,
     params: Value,
 ) -> None:
-    """The whole layer. `params` is [group][bias, multiplier, shift][channel] in i32."""
+    """The whole layer. `params` is i32 [group][bias, multiplier, shift, ceiling?][channel]."""
     vectors = sum(tile.blocks)
     vector_bytes = tile.lanes * 4
     pair_bytes = tile.lanes * 2
@@ -150,7 +155,7 @@ def emit_gemm(
         g_src = at(b, src, multiple(b, g, spec.groups.src))
         g_dst = at(b, dst, multiple(b, g, spec.groups.dst))
         g_weights = at(b, weights, multiple(b, g, vectors * depth * pair_bytes))
-        g_params = at(b, params, multiple(b, g, 3 * table_bytes))
+        g_params = at(b, params, multiple(b, g, spec.tables * table_bytes))
         first = 0
         for size, count in _runs(tile.blocks):
             for_blocks(size, count, first, g_src, g_dst, g_weights, g_params)
@@ -200,9 +205,10 @@ def emit_gemm(
         bias = [table(0, v) for v in range(size)]
         sums = _dot(b, spec, tile, size, bias * tile.pixels, src, w)
         for v in range(size):
-            multiplier, shift = table(1, v), table(2, v)
+            constants = (table(1, v), table(2, v), spec.requantize)
+            ceiling = table(3, v) if spec.ceiling else None
             for m in range(tile.pixels):
-                q = emit_requantize(b, sums[m * size + v], multiplier, shift, spec.requantize)
+                q = emit_requantize(b, sums[m * size + v], *constants, ceiling)
                 count = min(tile.lanes, channels - v * tile.lanes)
                 offset = m * spec.columns.dst + v * tile.lanes
                 store_bytes(b, q, at(b, dst, offset), count)

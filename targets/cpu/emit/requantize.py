@@ -20,9 +20,14 @@ from qcomp.targets.cpu.emit.builder import (
 
 
 def emit_requantize(
-    b: ir.IRBuilder, acc: Value, multiplier: Value, shift: Value, q: Requantize
+    b: ir.IRBuilder,
+    acc: Value,
+    multiplier: Value,
+    shift: Value,
+    q: Requantize,
+    ceiling: Value | None = None,
 ) -> Value:
-    """<n x i32> accumulators, multipliers and shifts to <n x i8>.
+    """<n x i32> accumulators, multipliers and shifts to <n x i8>; then min(result, ceiling).
 
     NARROW expects the rounding 2^(shift-1) already in `acc` (folded into the bias).
     """
@@ -38,7 +43,7 @@ def emit_requantize(
             f"the requantize form {q.form.value} needs floats, which targets do not emit"
         )
     # |scaled| <= 2^31 - 1 - 128 is guaranteed: NARROW is below 2^15, WIDE and TFLITE are clamped.
-    return emit_saturate(b, scaled, q.zero_point, q.qmin, q.qmax, lanes)
+    return emit_saturate(b, scaled, q.zero_point, q.qmin, q.qmax, lanes, ceiling)
 
 
 def emit_requantize_by(
@@ -57,11 +62,20 @@ def emit_requantize_by(
 
 
 def emit_saturate(
-    b: ir.IRBuilder, x: Value, zero_point: int, qmin: int, qmax: int, lanes: int
+    b: ir.IRBuilder,
+    x: Value,
+    zero_point: int,
+    qmin: int,
+    qmax: int,
+    lanes: int,
+    ceiling: Value | None = None,
 ) -> Value:
-    """sat(x + zero_point) as i8; |x| leaves room for the sum."""
+    """min(sat(x + zero_point), ceiling) as i8; |x| leaves room for the sum."""
     shifted = b.add(x, splat(I32, lanes, zero_point)) if zero_point else x
-    return b.trunc(clamp(b, shifted, qmin, qmax), vector(I8, lanes))
+    saturated = clamp(b, shifted, qmin, qmax)
+    if ceiling is not None:
+        saturated = b.select(b.icmp_signed("<", saturated, ceiling), saturated, ceiling)
+    return b.trunc(saturated, vector(I8, lanes))
 
 
 def _narrow(b: ir.IRBuilder, acc: Value, multiplier: Value, shift: Value) -> Value:

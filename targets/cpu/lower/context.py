@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +19,7 @@ from qcomp.quant.fixed_point import Form
 from qcomp.targets.cpu.emit.builder import Value, splat
 from qcomp.targets.cpu.emit.nest import Body, Nest, emit_nest, simplified
 from qcomp.targets.cpu.isa import Isa
+from qcomp.targets.cpu.lower.ceiling import Ceiling
 from qcomp.targets.cpu.memory import Layout, dense_layout
 from qcomp.targets.cpu.program import (
     Address,
@@ -52,6 +53,7 @@ class Lowering:
     isa: Isa
     kernels: Kernels
     places: dict[TensorId, Place]
+    ceilings: Mapping[TensorId, Ceiling] = field(default_factory=dict)
     data: ConstantData = field(default_factory=ConstantData)
     calls: list[Call] = field(default_factory=list)
     temporaries: dict[str, tuple[int, int]] = field(default_factory=dict)

@@ -14,6 +14,7 @@ from qcomp.ir.tensor import TensorId
 from qcomp.ir.text import format_op
 from qcomp.ir.verify import verify
 from qcomp.targets.cpu.isa import Isa
+from qcomp.targets.cpu.lower.ceiling import fused_ceilings
 from qcomp.targets.cpu.lower.context import Lowering, Place
 from qcomp.targets.cpu.lower.movement import copy_tensor
 from qcomp.targets.cpu.lower.table import LOWERINGS
@@ -60,9 +61,15 @@ def lower_graph(graph: Graph, isa: Isa, prefix: str) -> Program:
     if isa.vector_bits > 256:
         attributes += (f'"min-legal-vector-width"="{isa.vector_bits}"',)
     ops = graph.ops()
-    lowering = Lowering(graph, isa, Kernels(module, prefix, attributes), _places(graph, ops))
+    ceilings = fused_ceilings(graph)
+    places = _places(graph, ops)
+    places.update({id: places[c.result] for id, c in ceilings.items()})
+    absorbed = {c.result for c in ceilings.values()}
+    lowering = Lowering(graph, isa, Kernels(module, prefix, attributes), places, ceilings)
     _copy_inputs(lowering)
     for step, op in enumerate(ops, start=1):
+        if op.id in absorbed:
+            continue
         lowering.current, lowering.step = op.id, step
         place = lowering.place(op.output)
         qparams = graph.tensor(op.output).qparams

@@ -37,6 +37,16 @@ def folded_bias(
     return result
 
 
+def _tables(lowering: Lowering, op: QConv2d | QDense, weight: Array) -> list[NDArray[np.int32]]:
+    """The parameters of the epilogue: bias, multiplier, shift and, where one is fused, ceiling."""
+    graph = lowering.graph
+    shift = graph.data(op.shift)
+    bias = folded_bias(weight, graph.data(op.bias), shift, op.x_zero_point, op.requantize)
+    tables = [bias, graph.data(op.multiplier), shift]
+    ceiling = lowering.ceilings.get(op.id)
+    return [*tables, ceiling.values] if ceiling else tables
+
+
 def lower_conv2d(lowering: Lowering, op: QConv2d) -> None:
     """Depthwise layers go to their own kernel, everything else is a GEMM."""
     graph = lowering.graph
@@ -67,22 +77,22 @@ def _axes(lowering: Lowering, op: QConv2d) -> tuple[Axis, Axis, Axis]:
 
 
 def _depthwise(lowering: Lowering, op: QConv2d, weight: Array) -> None:
-    graph, isa = lowering.graph, lowering.isa
+    isa = lowering.isa
     batch, rows, columns = _axes(lowering, op)
     channels, kh, kw, _ = weight.shape
     _, row, pixel, _ = lowering.place(op.x).layout.strides
     taps = tuple(
         y * op.dilation[0] * row + x * op.dilation[1] * pixel for y in range(kh) for x in range(kw)
     )
-    spec = DepthwiseSpec(batch, rows, columns, taps, channels, op.requantize)
+    spec = DepthwiseSpec(
+        batch, rows, columns, taps, channels, op.requantize, op.id in lowering.ceilings
+    )
     padded = padded_channels(spec, isa)
     table = np.zeros((kh * kw, padded), np.int8)
     table[:, :channels] = weight.reshape(channels, kh * kw).T
-    bias = folded_bias(
-        weight, graph.data(op.bias), graph.data(op.shift), op.x_zero_point, op.requantize
-    )
-    params = np.zeros((3, padded), np.int32)
-    params[:, :channels] = [bias, graph.data(op.multiplier), graph.data(op.shift)]
+    tables = _tables(lowering, op, weight)
+    params = np.zeros((len(tables), padded), np.int32)
+    params[:, :channels] = tables
 
     def emit(b: ir.IRBuilder, pointers: tuple[Value, ...]) -> None:
         emit_depthwise(b, spec, isa, *pointers)
@@ -116,6 +126,7 @@ def _convolution(lowering: Lowering, op: QConv2d, weight: Array) -> None:
         length=length,
         channels=per_group,
         requantize=op.requantize,
+        ceiling=op.id in lowering.ceilings,
     )
     if kh == 1:
         spec = flattened(spec)
@@ -140,6 +151,7 @@ def lower_dense(lowering: Lowering, op: QDense) -> None:
         length=depth,
         channels=outputs,
         requantize=op.requantize,
+        ceiling=op.id in lowering.ceilings,
     )
     _gemm(lowering, op, spec, weight[None, :, None, :], weight, x.start)
 
@@ -153,13 +165,9 @@ def _gemm(
     start: Address,
 ) -> None:
     """`packed` is [groups, N, segments, length]."""
-    graph, isa = lowering.graph, lowering.isa
-    tile = tiling(spec, isa)
+    tile = tiling(spec, lowering.isa)
     weights = np.concatenate([pack_weights(group, spec, tile) for group in packed])
-    bias = folded_bias(
-        weight, graph.data(op.bias), graph.data(op.shift), op.x_zero_point, op.requantize
-    )
-    tables = (bias, graph.data(op.multiplier), graph.data(op.shift))
+    tables = _tables(lowering, op, weight)
     params = np.concatenate(
         [
             pack_channels(part, tile)
