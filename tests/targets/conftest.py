@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 
 from qcomp.ir.evaluate import evaluate
 from qcomp.ir.graph import Graph
-from qcomp.ir.ops import Op, QConv2d
+from qcomp.ir.ops import Op, QConv2d, QSoftmax
 from qcomp.ir.tensor import DType, TensorId, TensorType
 from qcomp.quant.fixed_point import Form, Requantize
-from qcomp.quant.qparams import QParams
+from qcomp.quant.qparams import SOFTMAX, QParams
 from qcomp.targets.cpu.isa import AARCH64, X86_64, Isa, native
 from qcomp.targets.cpu.jit import load_object
 from qcomp.targets.cpu.lower.graph import lower_graph
@@ -98,7 +98,8 @@ class Kit:
             self._reader(graph, image, n, zero_point)
         for tensor in graph.tensors():
             if not tensor.is_constant and tensor.type.dtype is DType.I8:
-                graph.update_tensor(replace(tensor, qparams=QParams(0.5, zero_point)))
+                qparams = _qparams(graph, tensor.id, zero_point)
+                graph.update_tensor(replace(tensor, qparams=qparams))
         return graph, inputs
 
     def _reader(self, graph: Graph, image: TensorId, n: int, zero_point: int) -> None:
@@ -110,7 +111,7 @@ class Kit:
         reader = QConv2d(
             inputs=(image, *constants),
             output=f"read{n}",
-            x_zero_point=zero_point,
+            x_zero_point=_qparams(graph, image, zero_point).zero_point,
             requantize=Requantize(Form.NARROW, zero_point),
             padding=(1, 2, 3, 1),
         )
@@ -166,11 +167,15 @@ class Kit:
         borders: bool = False,
         isas: Sequence[Isa] | None = None,
     ) -> None:
-        """One op, alone; with `borders`, also between tensors that have a halo."""
-        self.check_graph(*self.one_op(make, *operands, zero_point=zero_point), isas)
-        if borders:
-            between = self.one_op(make, *operands, zero_point=zero_point, borders=True)
-            self.check_graph(*between, isas)
+        """One op alone; with `borders`, on another ISA also between tensors that have a halo."""
+        alone, inputs = self.one_op(make, *operands, zero_point=zero_point)
+        first, *others = isas or self._two_isas(str(alone))
+        if not borders:
+            self.check_graph(alone, inputs, [first, *others])
+            return
+        self.check_graph(alone, inputs, [first])
+        between = self.one_op(make, *operands, zero_point=zero_point, borders=True)
+        self.check_graph(*between, others or [first])
 
     def i8(self, *shape: int, seed: int = 0) -> NDArray[np.int8]:
         """Every value is possible; one in four is an extreme."""
@@ -178,6 +183,11 @@ class Kit:
         values = random.integers(-128, 128, shape, np.int8)
         extremes = random.choice(np.array([-128, 127], np.int8), shape)
         return np.where(random.random(shape) < 0.25, extremes, values).astype(np.int8)
+
+
+def _qparams(graph: Graph, tensor: TensorId, zero_point: int) -> QParams:
+    """One scale for all, but for the fixed parameters of a softmax."""
+    return SOFTMAX if isinstance(graph.producer(tensor), QSoftmax) else QParams(0.5, zero_point)
 
 
 def _is_image(graph: Graph, tensor: TensorId) -> bool:

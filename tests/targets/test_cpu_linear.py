@@ -24,8 +24,9 @@ def epilogue(form: Form, channels: int, depth: int) -> tuple[Requantize, list[An
     bits = int(np.log2(60 * np.sqrt(depth))) + 1  # sums are about 2^(bits + 7)
     spread = random.integers(-1, 2, channels)
     if form is Form.NARROW:
-        multiplier, shift = random.integers(257, 2**15, channels), bits - 7 + spread
-        shift = np.maximum(shift, 0)
+        bits_of_m = random.integers(9, 15, channels)
+        multiplier = np.maximum(2**bits_of_m + random.integers(-(2**7), 2**7, channels), 257)
+        shift = np.maximum(bits + bits_of_m - 15 + spread, 0)
     elif form is Form.WIDE:
         multiplier, shift = random.integers(2**30, 2**31, channels), 31 + bits + spread
     else:
