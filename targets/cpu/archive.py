@@ -34,7 +34,10 @@ def member(library: bytes) -> bytes:
         raise ValueError("not a static library")
     start = len(_MAGIC)
     for _ in range(2):
-        size = int(library[start + 48 : start + 58])
+        digits = library[start + 48 : start + 58].strip()
+        size = int(digits) if digits.isdigit() else -1
         content = library[start + _HEADER_BYTES : start + _HEADER_BYTES + size]
+        if len(content) != size:
+            raise ValueError("a static library that is cut")
         start += _HEADER_BYTES + size + size % 2
     return content

@@ -1,0 +1,191 @@
+"""The C header: clean C and C++ under every warning; its conversions equal Python's bit for bit."""
+
+from __future__ import annotations
+
+import ctypes
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.testing import assert_array_equal
+from numpy.typing import NDArray
+
+from qcomp.ir.graph import Graph
+from qcomp.ir.tensor import DType, Tensor, TensorType
+from qcomp.quant.qparams import QParams, dequantize, quantize
+from qcomp.targets.cpu.header import header
+
+WARNINGS = ["-Wall", "-Wextra", "-Werror", "-pedantic", "-Wconversion", "-Wshadow", "-Wundef"]
+COUNT = 512
+
+# Scales that are powers of two, tiny, huge, and ones that are not exact in decimal.
+QPARAMS = [
+    QParams(0.5, 0),
+    QParams(float(np.float32(0.1)), -128),
+    QParams(float(np.float32(1 / 3)), 127),
+    QParams(float(np.finfo(np.float32).tiny), 3),
+    QParams(float(np.float32(1e38)), -5),
+    QParams(1.0, 17, -127, 127),
+]
+
+
+def network(inputs: list[QParams], outputs: list[QParams | None]) -> Graph:
+    """A graph of inputs and outputs only: all that the header looks at."""
+    graph = Graph("net")
+    for i, q in enumerate(inputs):
+        id = graph.add_input(f"x{i}", TensorType(DType.I8, (COUNT,)))
+        graph.update_tensor(Tensor(id, TensorType(DType.I8, (COUNT,)), qparams=q))
+    for i, out in enumerate(outputs):
+        type = TensorType(DType.I8 if out else DType.I32, (1, COUNT))
+        graph.outputs[f"y{i}"] = graph.add_tensor(Tensor(f"y{i}", type, qparams=out))
+    return graph
+
+
+def compiled(cc: str, folder: Path, text: str, *flags: str, suffix: str = "c") -> None:
+    """The header, twice, in one file, with every helper called."""
+    (folder / "net.h").write_text(text)
+    (folder / f"main.{suffix}").write_text(
+        '#include "net.h"\n#include "net.h"\nint main(void) { return 0; }\n'
+    )
+    command = [cc, *flags, *WARNINGS, "-fsyntax-only", folder / f"main.{suffix}"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+CASES = {
+    "one": network(QPARAMS[:1], [QPARAMS[1]]),
+    "several": network(QPARAMS, [*QPARAMS, None]),
+    "indices": network(QPARAMS[1:2], [None]),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("standard", ["c99", "c11", "c17"])
+def test_the_header_is_clean_c(case: str, standard: str, cc: str, tmp_path: Path) -> None:
+    compiled(cc, tmp_path, header(CASES[case], "net", 64, 0), f"-std={standard}")
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("standard", ["c++98", "c++11", "c++20"])
+def test_the_header_is_clean_in_c_plus_plus(case: str, standard: str, tmp_path: Path) -> None:
+    cxx = shutil.which("c++") or shutil.which("g++")
+    if cxx is None:
+        pytest.skip("no C++ compiler (c++, g++)")
+    text = header(CASES[case], "net", 64, 0)
+    compiled(cxx, tmp_path, text, f"-std={standard}", "-Wno-long-long", suffix="cpp")
+
+
+def test_two_networks_share_a_translation_unit(cc: str, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / f"{name}.h").write_text(header(CASES["one"], name, 64, 0))
+    text = (
+        '#include "one.h"\n#include "two.h"\nint main(void) { return ONE_INPUTS - TWO_INPUTS; }\n'
+    )
+    (tmp_path / "main.c").write_text(text)
+    command = [cc, "-std=c99", *WARNINGS, "-fsyntax-only", tmp_path / "main.c"]
+    subprocess.run(command, check=True)
+
+
+def test_sizes_are_constants(tmp_path: Path) -> None:
+    text = header(CASES["several"], "net", 1280, 4096)
+    for line in (
+        "#define NET_ARENA_BYTES 1280",
+        "#define NET_ARENA_ALIGN 64",
+        "#define NET_WEIGHTS_BYTES 4096",
+        "#define NET_INPUTS 6",
+        "#define NET_OUTPUTS 7",
+        "#define NET_OUTPUT6_BYTES 2048",
+    ):
+        assert line in text
+    assert "int32_t *output6, void *arena);" in text
+    assert "net_dequantize_output6" not in text
+
+
+class Conversions:
+    """The header's helpers for QPARAMS, called from Python."""
+
+    def __init__(self, library: Path) -> None:
+        self.library = ctypes.CDLL(str(library))
+
+    def quantize(self, which: int, real: NDArray[np.float32]) -> NDArray[np.int8]:
+        padded = np.zeros(-(-real.size // COUNT) * COUNT, np.float32)
+        padded[: real.size] = real.ravel()
+        q = np.empty(padded.size, np.int8)
+        function = getattr(self.library, f"quantize{which}")
+        for i in range(0, padded.size, COUNT):
+            function(ctypes.c_void_p(padded[i:].ctypes.data), ctypes.c_void_p(q[i:].ctypes.data))
+        return q[: real.size]
+
+    def dequantize(self, which: int, q: NDArray[np.int8]) -> NDArray[np.float32]:
+        real = np.empty(COUNT, np.float32)
+        function = getattr(self.library, f"dequantize{which}")
+        function(ctypes.c_void_p(q.ctypes.data), ctypes.c_void_p(real.ctypes.data))
+        return real
+
+
+@pytest.fixture(scope="module", params=["-O0", "-O3"])
+def conversions(
+    request: pytest.FixtureRequest, cc: str, tmp_path_factory: pytest.TempPathFactory
+) -> Conversions:
+    folder = tmp_path_factory.mktemp("conversions")
+    (folder / "net.h").write_text(header(network(QPARAMS, list(QPARAMS)), "net", 64, 0))
+    lines = ['#include "net.h"']
+    for i in range(len(QPARAMS)):
+        lines += [
+            f"void quantize{i}(const float *x, int8_t *q) {{ net_quantize_input{i}(x, q); }}",
+            f"void dequantize{i}(const int8_t *q, float *x) {{ net_dequantize_output{i}(q, x); }}",
+        ]
+    (folder / "net.c").write_text("\n".join(lines))
+    library = folder / "net.so"
+    options = ["-std=c99", request.param, "-shared", "-fPIC", "-Wall", "-Wextra", "-Werror"]
+    subprocess.run([cc, *options, folder / "net.c", "-o", library], check=True)
+    return Conversions(library)
+
+
+@pytest.mark.parametrize("which", range(len(QPARAMS)))
+def test_quantize_equals_python_on_ties_and_extremes(conversions: Conversions, which: int) -> None:
+    q = QPARAMS[which]
+    limits = np.finfo(np.float32)
+    with np.errstate(over="ignore"):
+        near = np.arange(-600, 600, 0.25).astype(np.float32) * np.float32(q.scale)
+    special = np.array(
+        [0.0, -0.0, np.inf, -np.inf, np.nan, -np.nan, limits.max, limits.min, limits.tiny,
+         -limits.tiny, 1e-45, -1e-45, 2.0**31, -(2.0**31), 2.0**63, 511.99997, -511.99997],
+        np.float32,
+    )  # fmt: skip
+    finite = near[np.isfinite(near)]
+    values = np.concatenate(
+        [
+            near,
+            np.nextafter(finite, np.float32(np.inf)),
+            np.nextafter(finite, np.float32(-np.inf)),
+            special,
+        ]
+    )
+    assert_array_equal(conversions.quantize(which, values), quantize(values, q))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    bits=st.lists(st.integers(0, 2**32 - 1), min_size=COUNT, max_size=COUNT),
+    which=st.integers(0, len(QPARAMS) - 1),
+)
+def test_quantize_equals_python_on_any_bits(
+    conversions: Conversions, bits: list[int], which: int
+) -> None:
+    values = np.array(bits, np.uint32).view(np.float32)
+    with np.errstate(invalid="ignore"):
+        expected = quantize(values, QPARAMS[which])
+    assert_array_equal(conversions.quantize(which, values), expected)
+
+
+@pytest.mark.parametrize("which", range(len(QPARAMS)))
+def test_dequantize_equals_python_in_every_bit(conversions: Conversions, which: int) -> None:
+    q = np.resize(np.arange(-128, 128, dtype=np.int8), COUNT)
+    with np.errstate(over="ignore"):
+        expected = dequantize(q, QPARAMS[which])
+    assert conversions.dequantize(which, q).tobytes() == expected.tobytes()
