@@ -26,8 +26,9 @@ FLOATS = re.compile(
     r"dp|hadd|hsub|addsub|scalef|getexp|getmant|range|reduce|fixupimm)(ss|sd|ps|pd|sh|ph)\b"
     r"|:\tv?cvt\w+|:\tf(ld|st|ist|ild|add|sub|mul|div|com|sqrt)\w*\b"
 )
-# The same of AArch64: fadd, fmul, fmla, scvtf, fcvtzs ...; fmov moves bits.
-FLOATS_AARCH64 = re.compile(r":\t(f(?!mov)\w+|[su]cvtf)\s")
+# The same of AArch64: fadd, fmul, fmla, scvtf, fcvtzs ...; fmov moves bits and
+# fneg flips the sign bit, with both of which LLVM makes integer constants.
+FLOATS_AARCH64 = re.compile(r":\t(f(?!mov|neg)\w+|[su]cvtf)\s")
 
 
 def tool(name: str) -> str:
