@@ -36,7 +36,7 @@ class FuseRequantize:
         for op in graph.ops():
             if isinstance(op, Quantize):
                 _lower(graph, op, log)
-            elif isinstance(op, ArgMax):
+            elif isinstance(op, ArgMax) and graph.type(op.x).dtype is DType.F32:
                 graph.replace_op(op.with_input(0, quantized_operand(graph, op.x)))
                 log.did(f"{op.id}: reads integers")
         _bind_inputs(graph)
