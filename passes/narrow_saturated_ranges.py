@@ -45,7 +45,7 @@ class NarrowSaturatedRanges:
     def run(self, graph: Graph, log: PassLog) -> None:
         for tensor in graph.tensors():
             readers = graph.consumers(tensor.id)
-            if not any(_can_saturate(graph, op) for op in readers):
+            if tensor.is_constant or not any(_can_saturate(graph, op) for op in readers):
                 continue
             if reason := _must_stay(graph, tensor, readers):
                 log.skipped(tensor.id, reason)

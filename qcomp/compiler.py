@@ -105,8 +105,8 @@ def float_passes(config: QuantizationConfig) -> list[Pass]:
     passes: list[Pass] = [
         FoldConstants(),
         CanonicalizeLayout(),
-        FoldBatchNorm(),
         RecomposeActivations(),
+        FoldBatchNorm(),
         FuseActivation(),
     ]
     if config.equalize:
