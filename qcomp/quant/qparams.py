@@ -45,6 +45,8 @@ class QParams:
     ) -> QParams:
         """Parameters whose interval covers [low, high] and 0; a range without width has scale 1."""
         low, high = min(float(low), 0.0), max(float(high), 0.0)
+        if not high - low <= float(np.finfo(np.float32).max):
+            raise ValueError(f"range [{low}, {high}] is not finite in float32")
         if symmetric:
             bound = max(-low, high)
             scale = _float32(bound / min(-qmin, qmax))

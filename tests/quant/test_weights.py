@@ -1,0 +1,134 @@
+"""Scales of weights: peaks, the int32 certificate, and the snap to exact multipliers."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from qcomp.quant.fixed_point import multiplier_narrow
+from qcomp.quant.qparams import quantize_channels
+from qcomp.quant.weights import (
+    BIAS_MAX,
+    WEIGHT_MAX,
+    certified_scales,
+    snapped_scales,
+    weight_scales,
+)
+
+SCALES = st.floats(2.0**-20, 2.0**10)
+
+
+def test_a_scale_is_the_channel_s_peak_over_127() -> None:
+    weight = np.array([[[1.0, -2.54]], [[0.5, 0.0]], [[0.0, 0.0]]], np.float32)
+    found = weight_scales(weight, per_channel=True)
+    np.testing.assert_allclose(found, [0.02, 0.5 / 127, 0.0], rtol=1e-6)
+    np.testing.assert_allclose(weight_scales(weight, per_channel=False), [0.02], rtol=1e-6)
+
+
+def test_dead_weights_have_scale_zero_until_they_are_certified() -> None:
+    dead = np.zeros((2, 3), np.float32)
+    assert weight_scales(dead, per_channel=False).tolist() == [0.0]
+    certified = certified_scales(np.zeros(2), dead, np.array([0.0, 5.0]), 0.25, 0.5)
+    assert certified.tolist() == [2.0**-7, 2.0**-7]  # 2^-8 of a result step
+
+
+def test_ordinary_scales_are_not_raised() -> None:
+    weight = np.random.default_rng(0).normal(size=(16, 64)).astype(np.float32)
+    found = weight_scales(weight, per_channel=True)
+    assert certified_scales(found, weight, np.ones(16), 0.02, 0.05).tolist() == found.tolist()
+
+
+def accumulator_bound(
+    scales: NDArray[np.float64], weight: NDArray[np.float32], bias: float, x_scale: float
+) -> int:
+    """|bias| + 255 * sum|w| in exact integers, the worst channel; the bias without saturation."""
+    w = quantize_channels(weight, scales, 0, -WEIGHT_MAX, WEIGHT_MAX)
+    sums = np.abs(w).reshape(len(w), -1).sum(axis=1)
+    biases = [round(abs(bias) / (x_scale * s)) for s in np.broadcast_to(scales, len(w)).tolist()]
+    return max(b + 255 * int(s) for b, s in zip(biases, sums.tolist(), strict=True))
+
+
+@settings(deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    taps=st.sampled_from([1, 9, 512, 70_000]),
+    magnitude=st.floats(-20, 3),
+    bias=st.floats(-1e6, 1e6),
+    x_scale=SCALES,
+    y_scale=SCALES,
+    per_channel=st.booleans(),
+)
+def test_certified_accumulators_fit_int32_with_room_for_rounding(
+    seed: int,
+    taps: int,
+    magnitude: float,
+    bias: float,
+    x_scale: float,
+    y_scale: float,
+    per_channel: bool,
+) -> None:
+    random = np.random.default_rng(seed)
+    spread = 10.0 ** (magnitude * random.random((3, 1)))
+    weight = (random.normal(size=(3, taps)) * spread).astype(np.float32)
+    weight[2] *= random.random() < 0.5
+    found = weight_scales(weight, per_channel=per_channel)
+    scales = certified_scales(found, weight, np.full(3, bias), x_scale, y_scale)
+    assert (scales >= found).all()
+    assert (scales > 0).all()
+    snapped = snapped_scales(scales, x_scale, y_scale)
+    for s in (scales, snapped):
+        bound = accumulator_bound(s, weight, bias, x_scale)
+        assert bound + 2**29 < 2**31  # the shift rounds by at most 2^29
+        assert bound < BIAS_MAX
+
+
+@given(st.floats(1e-30, 1e-3), SCALES, SCALES)
+def test_a_near_dead_channel_reaches_the_narrow_form(
+    peak: float, x_scale: float, y_scale: float
+) -> None:
+    """onnxruntime issue 11415: such a scale would blow the int32 bias up."""
+    weight = np.full((1, 4), peak, np.float32)
+    found = weight_scales(weight, per_channel=True)
+    (scale,) = certified_scales(found, weight, np.zeros(1), x_scale, y_scale).tolist()
+    real = x_scale * scale / y_scale
+    assert real >= 2.0**-36 * (1 - 1e-12)
+    if real < 0.999:
+        (snapped,) = snapped_scales(np.array([scale]), x_scale, y_scale).tolist()
+        assert multiplier_narrow(x_scale * snapped / y_scale) is not None
+
+
+@given(st.floats(2.0**-36, 1 - 2.0**-12), SCALES, SCALES)
+def test_a_snapped_scale_has_an_exact_multiplier_and_moves_little(
+    real: float, x_scale: float, y_scale: float
+) -> None:
+    scale = real * y_scale / x_scale
+    (snapped,) = snapped_scales(np.array([scale]), x_scale, y_scale).tolist()
+    found = multiplier_narrow(x_scale * scale / y_scale)
+    assert found is not None
+    m, k = found
+    exact = Fraction(m, 2 ** (k + 15)) * Fraction(y_scale) / Fraction(x_scale)
+    assert abs(Fraction(snapped) / exact - 1) <= Fraction(1, 2**51)  # two float64 roundings
+    assert abs(snapped / scale - 1) <= 2.0**-10 * (1 + 1e-9)
+    assert multiplier_narrow(x_scale * snapped / y_scale) == found
+
+
+@given(st.lists(st.floats(2.0**-36, 0.99), min_size=1, max_size=5), SCALES, SCALES)
+def test_snapping_twice_changes_nothing(reals: list[float], x: float, y: float) -> None:
+    once = snapped_scales(np.array(reals) * y / x, x, y)
+    assert snapped_scales(once, x, y).tolist() == once.tolist()
+
+
+def test_scales_that_the_narrow_form_can_not_reach_stay() -> None:
+    scales = np.array([1.0, 300.0, 2.0**-40])
+    assert snapped_scales(scales, 1.0, 1.0).tolist() == scales.tolist()
+
+
+def test_snapping_does_not_change_its_argument() -> None:
+    scales = np.array([0.1234567])
+    scales.flags.writeable = False
+    assert snapped_scales(scales, 1.0, 1.0)[0] == pytest.approx(0.1234567, rel=2.0**-10)
