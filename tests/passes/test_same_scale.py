@@ -1,0 +1,150 @@
+"""Groups of tensors between which integers are copied have one scale."""
+
+from __future__ import annotations
+
+import pytest
+
+from qcomp.errors import PassError
+from qcomp.ir import Graph, parse
+from qcomp.ir.ops import Reduce, Reduction
+from qcomp.passes.same_scale import LOG_SOFTMAX, Assignment, assign_qparams, copies_integers
+from qcomp.quant.qparams import SOFTMAX, QParams
+
+
+def assigned(text: str, *, symmetric: bool = False) -> Assignment:
+    return assign_qparams(parse(text), qmin=-128, qmax=127, symmetric=symmetric)
+
+
+def covering(low: float, high: float) -> QParams:
+    return QParams.from_range(low, high)
+
+
+def test_unrelated_tensors_have_their_own_scales() -> None:
+    a = assigned(
+        """graph @g(%x: f32[4] range=(0.0, 1.0)) {
+          %y = add(%x, %x) : f32[4] range=(-2.0, 3.0)
+          return y=%y
+        }"""
+    )
+    assert a.own == a.group == {"x": covering(0.0, 1.0), "y": covering(-2.0, 3.0)}
+
+
+@pytest.mark.parametrize(
+    "op",
+    [
+        "reshape(%x) {shape=(4, 1, 1, 1)} : f32[4,1,1,1]",
+        "max_pool2d(%x) {kernel=(1, 1)} : f32[1,2,2,1]",
+        "reduce(%x) {kind=max, axes=(3,)} : f32[1,2,2,1]",
+        "minimum(%x, %k) : f32[1,2,2,1]",
+        "concat(%x, %k) {axis=0} : f32[2,2,2,1]",
+        "pad(%x) {before=(0, 1, 1, 0), after=(0, 0, 0, 0)} : f32[1,3,3,1]",
+    ],
+)
+def test_what_copies_integers_shares_the_union_of_the_ranges(op: str) -> None:
+    a = assigned(
+        f"""graph @g(%x: f32[1,2,2,1] range=(-1.0, 2.0)) {{
+          %k = constant : f32[1,2,2,1]
+          %y = {op} range=(-0.5, 5.0)
+          return y=%y
+        }}"""
+    )
+    assert a.own == a.group == dict.fromkeys("xy", covering(-1.0, 5.0))
+
+
+def test_ties_join_transitively_across_branches() -> None:
+    a = assigned(
+        """graph @g(%a: f32[2] range=(0.0, 1.0), %b: f32[2] range=(-3.0, 0.0)) {
+          %c = concat(%a, %b) {axis=0} : f32[4] range=(-2.0, 1.0)
+          %d = reshape(%b) {shape=(1, 2)} : f32[1,2] range=(-3.0, 7.0)
+          %e = add(%d, %d) : f32[1,2] range=(-6.0, 6.0)
+          return c=%c, e=%e
+        }"""
+    )
+    assert {t: a.group[t] for t in "abcd"} == dict.fromkeys("abcd", covering(-3.0, 7.0))
+    assert a.group["e"] == covering(-6.0, 6.0)
+
+
+def test_sums_and_means_do_not_tie() -> None:
+    a = assigned(
+        """graph @g(%x: f32[4] range=(0.0, 1.0)) {
+          %y = reduce(%x) {kind=mean, axes=(0,)} : f32[1] range=(0.0, 0.5)
+          return y=%y
+        }"""
+    )
+    assert a.own["x"] != a.own["y"]
+
+
+def test_symmetric_scales_have_the_zero_point_zero() -> None:
+    a = assigned(
+        "graph @g(%x: f32[4] range=(-1.0, 3.0)) {\n  return x=%x\n}",
+        symmetric=True,
+    )
+    assert a.own["x"] == QParams.from_range(-3.0, 3.0, symmetric=True)
+    assert a.own["x"].zero_point == 0
+
+
+def test_softmax_and_log_softmax_are_pinned() -> None:
+    a = assigned(
+        """graph @g(%x: f32[4] range=(-1.0, 3.0)) {
+          %p = softmax(%x) {axis=0} : f32[4] range=(0.0, 0.4)
+          %l = log_softmax(%x) {axis=0} : f32[4] range=(-9.0, 0.0)
+          return p=%p, l=%l
+        }"""
+    )
+    assert a.own["p"] == a.group["p"] == SOFTMAX
+    assert a.own["l"] == a.group["l"] == LOG_SOFTMAX
+
+
+JOINED = """graph @g(%x: f32[4] range=(-1.0, 3.0), %z: f32[4] range=(0.0, {high})) {{
+  %p = softmax(%x) {{axis=0}} : f32[4] range=(0.0, 0.4)
+  %y = concat(%p, %z) {{axis=0}} : f32[8] range=(0.0, {high})
+  return y=%y
+}}"""
+
+
+def test_a_group_that_fits_a_pinned_scale_takes_it() -> None:
+    a = assigned(JOINED.format(high=1.0))
+    assert {a.own[t] for t in "pzy"} == {a.group[t] for t in "pzy"} == {SOFTMAX}
+
+
+def test_a_pinned_tensor_keeps_its_scale_in_a_group_that_does_not_fit() -> None:
+    a = assigned(JOINED.format(high=4.0))
+    assert a.own["p"] == SOFTMAX
+    assert a.group["p"] == a.own["z"] == a.own["y"] == covering(0.0, 4.0)
+
+
+def test_two_pins_that_differ_are_both_kept() -> None:
+    a = assigned(
+        """graph @g(%x: f32[4] range=(-1.0, 3.0)) {
+          %p = softmax(%x) {axis=0} : f32[4] range=(0.0, 0.4)
+          %l = log_softmax(%x) {axis=0} : f32[4] range=(-9.0, 0.0)
+          %y = concat(%p, %l) {axis=0} : f32[8] range=(-9.0, 0.4)
+          return y=%y
+        }"""
+    )
+    assert (a.own["p"], a.own["l"]) == (SOFTMAX, LOG_SOFTMAX)
+    assert a.group["p"] == a.group["l"] == a.own["y"] == covering(-9.0, 0.4)
+
+
+def test_constants_and_integers_have_no_part_in_it() -> None:
+    a = assigned(
+        """graph @g(%x: f32[4] range=(-1.0, 3.0)) {
+          %i = constant : i64[2]
+          %y = gather(%x, %i) {axis=0} : f32[2] range=(0.0, 1.0)
+          %best = argmax(%y) {axis=0} : i32[1]
+          return best=%best
+        }"""
+    )
+    assert set(a.own) == {"x", "y"}
+
+
+def test_a_tensor_without_range_is_named() -> None:
+    graph: Graph = parse("graph @g(%x: f32[4]) {\n  return x=%x\n}")
+    with pytest.raises(PassError, match="%x has no range; annotate ranges first"):
+        assign_qparams(graph, qmin=-128, qmax=127, symmetric=False)
+
+
+@pytest.mark.parametrize("kind", list(Reduction))
+def test_of_the_reductions_only_the_extremes_copy_integers(kind: Reduction) -> None:
+    op = Reduce(inputs=("x",), output="y", kind=kind, axes=(0,))
+    assert copies_integers(op) == (kind in (Reduction.MAX, Reduction.MIN))
