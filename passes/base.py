@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Protocol
 
-from qcomp.errors import CompileError, PassError, VerifyError
+from qcomp.errors import CompileError, OutputError, PassError, VerifyError
 from qcomp.ir.form import Form
 from qcomp.ir.graph import Graph
 from qcomp.ir.verify import verify
@@ -77,7 +77,6 @@ class PassManager:
         """The working copy; the caller's graph is never touched."""
         verify(graph, form)
         if self.dump is not None:
-            self.dump.mkdir(parents=True, exist_ok=True)
             self._text = str(graph)
             self._write("00-import.txt", self._text)
         return graph.clone()
@@ -118,7 +117,11 @@ class PassManager:
 
     def _write(self, name: str, text: str) -> None:
         assert self.dump is not None
-        (self.dump / name).write_text(text + "\n", encoding="utf-8")
+        try:
+            self.dump.mkdir(parents=True, exist_ok=True)
+            (self.dump / name).write_text(text + "\n", encoding="utf-8")
+        except OSError as error:
+            raise OutputError(f"can't write {self.dump / name}: {error.strerror}") from error
 
 
 def run_pass(graph: Graph, p: Pass) -> tuple[Graph, PassLog]:

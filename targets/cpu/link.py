@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
@@ -30,13 +31,14 @@ def linker(artifact: Artifact) -> list[str] | None:
     """The command that links a shared library for the artifact's machine, or None."""
     machine = artifact.triple.split("-")[0]
     if artifact.runs_here:
-        names = ([os.environ["CC"]] if os.environ.get("CC") else []) + list(_NATIVE)
+        names = ([os.environ["CC"]] if os.environ.get("CC", "").strip() else []) + list(_NATIVE)
     else:
         names = [n.format(machine=machine) for n in _CROSS]
     for name in names:
-        if path := shutil.which(name):
+        program, *flags = shlex.split(name)
+        if path := shutil.which(program):
             bare = Path(path).name.endswith(("ld", "ld.lld"))
-            return [path, "-shared"] if bare else [path, "-shared", "-nostdlib"]
+            return [path, *flags, "-shared"] if bare else [path, *flags, "-shared", "-nostdlib"]
     return None
 
 

@@ -266,6 +266,13 @@ def test_the_dump_has_text_log_and_diff_of_each_pass(models: Any, tmp_path: Path
     )
 
 
+def test_a_dump_that_can_not_be_written(models: Any, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("here first")
+    for dump in (tmp_path / "file", tmp_path / "file" / "dump"):
+        with pytest.raises(qcomp.OutputError, match=r"can't write .*00-import\.txt"):
+            qcomp.compile(models.conv_with_batch_norm(), dump=dump)
+
+
 def test_two_compilations_give_the_same_archive(models: Any) -> None:
     def build() -> bytes:
         data = models.samples(8, 1, 2, 6, 6)
