@@ -42,7 +42,9 @@ MANIFEST = ".manifest.json"
 def save(net: CompiledNetwork, directory: Path) -> Path:
     """Write all files into `directory`; OutputError leaves it as it was."""
     with _staged(directory) as aside:
-        _write_files(net, aside)
+        library = _write_files(net, aside)
+    if library is None:  # that of an earlier build does not belong to the new archive
+        (directory / f"lib{net.name}.so").unlink(missing_ok=True)
     return directory
 
 
@@ -79,7 +81,8 @@ def _staged(directory: Path) -> Iterator[Path]:
             folder.rmdir()
 
 
-def _write_files(net: CompiledNetwork, folder: Path) -> None:
+def _write_files(net: CompiledNetwork, folder: Path) -> Path | None:
+    """Everything; the shared library, if there is one."""
     name, artifact = net.name, net.artifact
     (folder / f"lib{name}.a").write_bytes(static_library(artifact))
     library = shared_library(artifact, folder)
@@ -96,6 +99,7 @@ def _write_files(net: CompiledNetwork, folder: Path) -> None:
     manifest["sha256"] = {f.name: _sha256(f) for f in sorted(folder.iterdir())}
     text = json.dumps(manifest, indent=2) + "\n"
     (folder / f"{name}{MANIFEST}").write_text(text, encoding="utf-8")
+    return library
 
 
 def _strings(constants: dict[str, Any]) -> NDArray[np.uint8]:

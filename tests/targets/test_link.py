@@ -44,7 +44,10 @@ def test_without_a_linker_there_is_no_shared_library_but_all_else_works(
     net: qcomp.CompiledNetwork, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     no_tools(monkeypatch, tmp_path)
-    folder = net.save(tmp_path / "out")
+    folder = tmp_path / "out"
+    folder.mkdir()
+    (folder / "libdigits.so").write_text("of an earlier build")
+    net.save(folder)
     assert json.loads((folder / "digits.manifest.json").read_text())["library"] is None
     assert not (folder / "libdigits.so").exists()
     x = np.random.default_rng(0).random((3, 1, 8, 8), np.float32)
