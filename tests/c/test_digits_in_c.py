@@ -216,17 +216,3 @@ def test_the_example_builds_with_cmake(
         done = subprocess.run([tmp_path / program], capture_output=True, text=True)
         assert done.returncode == 2
         assert "usage:" in done.stderr
-
-
-def test_the_program_of_the_readme_compiles_and_runs(
-    digits: Path, cc: str, examples: Path, tmp_path: Path
-) -> None:
-    readme = (examples.parent / "README.md").read_text(encoding="utf-8")
-    (source,) = re.findall(r"```c\n(.*?)```", readme, re.DOTALL)
-    (tmp_path / "main.c").write_text(source)
-    options = ["-std=c11", "-Wall", "-Wextra", "-Werror", f"-I{digits}"]
-    files = [tmp_path / "main.c", digits / "libdigits.a", "-o", tmp_path / "main"]
-    subprocess.run([cc, *options, *files], check=True)
-    lines = output_of([tmp_path / "main"]).splitlines()
-    zero = qcomp.load(digits)(np.zeros((1, 1, 8, 8), np.float32))[0]
-    assert [f"{float(line.split()[1]):.4g}" for line in lines] == [f"{v:.4g}" for v in zero]

@@ -1,0 +1,288 @@
+"""What docs/ states of passes, options, formats and arithmetic is what the code does."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import qcomp
+from qcomp.calibration.statistics import Statistics
+from qcomp.cli import main
+from qcomp.cli.app import app
+from qcomp.compiler import float_passes, integer_passes
+from qcomp.ir.evaluate import integer_elementwise, integer_reduction, movement
+from qcomp.ir.ops import (
+    OPS,
+    Domain,
+    IntegerOp,
+    Movement,
+    QAdd,
+    QAddWide,
+    QAveragePool2d,
+    QDiv,
+    QLogSoftmax,
+    QMul,
+    QPRelu,
+    QSoftmax,
+    Resize2d,
+    ResizeMode,
+)
+from qcomp.ir.parse import parse
+from qcomp.quant import tables
+from qcomp.quant.fixed_point import Form, Requantize, requantize
+from qcomp.quant.observers import OBSERVERS, Percentile
+from qcomp.quant.resample import linear_weights
+from qcomp.targets.catalog import TARGETS
+
+ROOT = Path(__file__).resolve().parent.parent
+I8 = st.integers(-128, 127)
+FACTORS = st.integers(-(2**13), 2**13)
+ROWS = st.lists(I8, min_size=1, max_size=20)
+
+
+def page(name: str) -> str:
+    return (ROOT / "docs" / name).read_text(encoding="utf-8")
+
+
+def blocks(name: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", page(name), re.MULTILINE | re.DOTALL)
+
+
+def names_in_first_column(name: str) -> list[str]:
+    return re.findall(r"^\| `([^`]+)`", page(name), re.MULTILINE)
+
+
+# ------------------------------------------------------------------------- text
+
+
+def test_every_page_is_in_the_index() -> None:
+    pages = {str(p.relative_to(ROOT / "docs")) for p in (ROOT / "docs").rglob("*.md")}
+    linked = set(re.findall(r"\]\(([^)]+\.md)\)", page("README.md")))
+    assert linked == pages - {"README.md"}
+
+
+def test_the_passes_are_listed_in_their_order() -> None:
+    config = qcomp.QuantizationConfig()
+    nothing = Statistics(ranges={}, channel_means={}, samples=0)
+    run = [*float_passes(config), *integer_passes(config, nothing, calibrated=True)]
+    listed = re.findall(r"^## ([a-z-]+)$", page("passes.md"), re.MULTILINE)
+    assert listed == [p.name for p in run]
+
+
+def test_every_pass_says_when_it_declines_or_fails() -> None:
+    for section in re.split(r"^## ", page("passes.md"), flags=re.MULTILINE)[1:-1]:
+        assert re.search(r"\*\*Declines\*\*|^Fails |fails otherwise", section, re.MULTILINE), (
+            section
+        )
+
+
+def test_every_option_of_every_command_is_described(capsys: pytest.CaptureFixture[str]) -> None:
+    sections = re.split(r"^## qcomp (\w+).*$", page("cli.md"), flags=re.MULTILINE)[1:]
+    described = dict(zip(sections[::2], sections[1::2], strict=True))
+    assert list(described) == [command.callback.__name__ for command in commands()]
+    for command, text in described.items():
+        with pytest.raises(SystemExit):
+            main([command, "--help"])
+        shown = re.findall(r"^ +(?:-\w, )?(--[a-z-]+)", capsys.readouterr().out, re.MULTILINE)
+        rows = re.findall(r"^\| (.*?) \|", text, re.MULTILINE)
+        listed = [option for row in rows for option in re.findall(r"--[a-z-]+(?= |`)", row)]
+        assert set(shown) - {"--help"} == set(listed), command
+
+
+def commands() -> list[Any]:
+    return app.registered_commands
+
+
+def test_every_field_of_the_config_is_described_with_its_default() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| `(.*?)` \|", page("calibration.md"), re.MULTILINE)
+    fields = dataclasses.fields(qcomp.QuantizationConfig)
+    assert {name: ast.literal_eval(text) for name, text in rows} == {
+        f.name: f.default for f in fields
+    }
+
+
+def test_every_observer_is_described() -> None:
+    assert set(OBSERVERS) <= set(names_in_first_column("calibration.md"))
+    assert f"{100 - Percentile().percentile:.3f} %" in page("calibration.md")
+
+
+def test_every_error_is_described() -> None:
+    raised = {
+        name
+        for name in qcomp.__all__
+        if isinstance(cls := getattr(qcomp, name), type)
+        and issubclass(cls, qcomp.CompileError)
+        and cls is not qcomp.CompileError
+    }
+    assert set(names_in_first_column("errors.md")) == raised
+
+
+def test_every_target_is_described() -> None:
+    assert names_in_first_column("targets.md") == list(TARGETS)
+
+
+def test_every_attribute_of_a_network_that_is_described_exists(digits: Path) -> None:
+    net = qcomp.load(digits)
+    for name in re.findall(r"`net\.(\w+)", page("python.md")):
+        assert hasattr(net, name), name
+
+
+def test_the_header_shown_is_the_header_of_the_digits_network(digits: Path) -> None:
+    shown = blocks("c-interface.md", "c")[0].splitlines()
+    header = (digits / "digits.h").read_text()
+    varies = re.compile(r"(?<=WEIGHTS_BYTES )\d+")
+    assert len(shown) == 14
+    for line in shown:
+        assert varies.sub("", line.rstrip(";")) in varies.sub("", header), line
+
+
+def test_the_graph_shown_is_read_and_printed_again() -> None:
+    (text,) = blocks("text-format.md", "qcomp")
+    assert str(parse(text)) == text.strip()
+
+
+def test_a_dump_has_the_files_described(digits: Path, examples: Path, tmp_path: Path) -> None:
+    calibration = examples / "digits_calibration.npz"
+    qcomp.compile(examples / "digits.onnx", calibration=calibration, dump=tmp_path)
+    written = {re.sub(r"^\d\d-[a-z-]+", "NN-pass", f.name) for f in tmp_path.iterdir()}
+    described = set(names_in_first_column("text-format.md"))
+    assert written == described - {"00-import.txt"}
+    assert (tmp_path / "00-import.txt").is_file()
+
+
+# ------------------------------------------------------------------- arithmetic
+
+
+@pytest.fixture(scope="module")
+def shown() -> dict[str, Callable[..., Any]]:
+    """The functions of arithmetic.md."""
+    functions: dict[str, Any] = {}
+    exec("\n".join(blocks("arithmetic.md", "python")), functions)
+    return functions
+
+
+def test_every_integer_op_and_every_op_that_copies_has_its_meaning_described() -> None:
+    text = page("arithmetic.md")
+    integer = {m for m, cls in OPS.items() if issubclass(cls, IntegerOp)}
+    shared = {m for m, cls in OPS.items() if cls.domain is Domain.ANY or issubclass(cls, Movement)}
+    assert [
+        m for m in sorted(integer | shared) if f"`{m}`" not in text and f"{m}(" not in text
+    ] == []
+
+
+def a(*values: int) -> Any:
+    return np.array(values, np.int8)
+
+
+@given(st.integers(-(2**31), 2**31 - 1), st.integers(257, 2**15 - 1), st.integers(0, 30), I8)
+def test_narrow(shown: dict[str, Any], acc: int, m: int, k: int, z: int) -> None:
+    q = requantize(np.array([acc]), np.array([m]), np.array([k]), Requantize(Form.NARROW, z))
+    assert shown["saturate"](z + shown["narrow"](acc, m, k)) == q[0]
+
+
+@given(st.integers(-(2**31), 2**31 - 1), st.integers(0, 2**31 - 1), st.integers(1, 62), I8)
+def test_wide(shown: dict[str, Any], acc: int, m: int, s: int, z: int) -> None:
+    q = requantize(np.array([acc]), np.array([m]), np.array([s]), Requantize(Form.WIDE, z))
+    assert shown["saturate"](z + shown["wide"](acc, m, s)) == q[0]
+
+
+@given(
+    I8, I8, I8, I8, I8, st.integers(-40, 2**13), st.integers(-(2**13), 2**13), st.integers(2, 15)
+)
+def test_additions(
+    shown: dict[str, Any], x: int, y: int, za: int, zb: int, z: int, ma: int, mb: int, f: int
+) -> None:
+    names = {"inputs": ("a", "b"), "output": "y", "a_zero_point": za, "b_zero_point": zb}
+    names |= {"a_multiplier": ma, "b_multiplier": mb, "zero_point": z}
+    narrow, wide = QAdd(**names, fraction_bits=f), QAddWide(**names, shift=f)
+    meaning = integer_elementwise.q_add(narrow, a(x), a(y))
+    assert shown["q_add"](x, y, za, zb, ma, mb, f, z) == meaning[0]
+    meaning = integer_elementwise.q_add_wide(wide, a(x), a(y))
+    assert shown["q_add_wide"](x, y, za, zb, ma, mb, f, z) == meaning[0]
+
+
+@given(I8, I8, I8, I8, I8, st.integers(1, 2**22 - 1), st.integers(1, 22))
+def test_products_and_quotients(
+    shown: dict[str, Any], x: int, y: int, za: int, zb: int, z: int, m: int, s: int
+) -> None:
+    names = {"inputs": ("a", "b"), "output": "y", "a_zero_point": za, "b_zero_point": zb}
+    names |= {"multiplier": m, "shift": s}
+    mul = QMul(**names, requantize=Requantize(Form.WIDE, z))
+    assert shown["q_mul"](x, y, za, zb, m, s, z) == integer_elementwise.q_mul(mul, a(x), a(y))[0]
+    div = QDiv(**names, zero_point=z)
+    assert shown["q_div"](x, y, za, zb, m, s, z) == integer_elementwise.q_div(div, a(x), a(y))[0]
+
+
+@given(I8, I8, I8, st.integers(0, 2**22 - 1), st.integers(-(2**22) + 1, 2**22), st.integers(0, 30))
+def test_prelu(
+    shown: dict[str, Any], x: int, zx: int, z: int, positive: int, negative: int, s: int
+) -> None:
+    op = QPRelu(
+        inputs=("x", "m"),
+        output="y",
+        x_zero_point=zx,
+        positive_multiplier=positive,
+        shift=s,
+        zero_point=z,
+    )
+    meaning = integer_elementwise.q_prelu(op, a(x), np.array([negative], np.int32))
+    assert shown["q_prelu"](x, zx, positive, negative, s, z) == meaning[0]
+
+
+@given(st.lists(I8, min_size=4, max_size=4), I8, I8, st.integers(1, 2**31 - 1), st.integers(1, 40))
+def test_average(shown: dict[str, Any], x: list[int], zx: int, z: int, m: int, s: int) -> None:
+    op = QAveragePool2d(
+        inputs=("x", "m"),
+        output="y",
+        x_zero_point=zx,
+        shift=s,
+        requantize=Requantize(Form.WIDE, z),
+        kernel=(2, 2),
+    )
+    multipliers = np.array([0, m, m // 2, m // 3, m // 4], np.int32)
+    meaning = integer_reduction.q_average_pool2d(op, a(*x).reshape(1, 2, 2, 1), multipliers)
+    assert shown["q_average"](x, zx, multipliers.tolist(), s, z) == meaning.item()
+
+
+@given(st.lists(I8, min_size=4, max_size=4))
+def test_bilinear(shown: dict[str, Any], x: list[int]) -> None:
+    op = Resize2d(inputs=("x",), output="y", size=(5, 3), scale=(2.5, 1.5), mode=ResizeMode.LINEAR)
+    result = movement.resize2d(op, a(*x).reshape(1, 2, 2, 1))
+    rows = linear_weights(2, 5, 2.5, op.coordinates.value)
+    columns = linear_weights(2, 3, 1.5, op.coordinates.value)
+    for i, (y0, y1, fy) in enumerate(zip(*rows, strict=True)):
+        for j, (x0, x1, fx) in enumerate(zip(*columns, strict=True)):
+            top, bottom = ((x[2 * y + x0], x[2 * y + x1]) for y in (y0, y1))
+            wy, wx = (int(np.rint(f * 2**11)) for f in (fy, fx))
+            assert shown["bilinear"](top, bottom, wy, wx) == result[0, i, j, 0]
+
+
+@given(ROWS, st.floats(1e-3, 1.0))
+def test_softmax(shown: dict[str, Any], row: list[int], scale: float) -> None:
+    table = tables.exp_table(scale)
+    op = QSoftmax(inputs=("x", "e"), output="y", axis=0)
+    meaning = integer_reduction.q_softmax(op, a(*row), table)
+    assert shown["q_softmax"](row, table.tolist()) == meaning.tolist()
+
+
+@given(ROWS, st.floats(1e-3, 1.0), st.floats(1e-3, 1.0), I8)
+def test_log_softmax(
+    shown: dict[str, Any], row: list[int], x_scale: float, y_scale: float, z: int
+) -> None:
+    m, s, units = tables.log_softmax_constants(x_scale, y_scale)
+    exp, log = tables.exp_table(x_scale), tables.log_table(units)
+    op = QLogSoftmax(
+        inputs=("x", "e", "l"), output="y", axis=0, multiplier=m, shift=s, zero_point=z
+    )
+    meaning = integer_reduction.q_log_softmax(op, a(*row), exp, log)
+    given_tables = exp.tolist(), log.tolist()
+    assert shown["q_log_softmax"](row, *given_tables, m, s, z) == meaning.tolist()
