@@ -17,7 +17,7 @@ class QuantizationConfig:
     per_channel: one weight scale for each output channel; False: one for each tensor.
     symmetric_activations: activation zero points are 0.
     range: how activation ranges are estimated from calibration data: "mse" (least squared error of
-        the quantized values), "minmax", "percentile" (99.999 %), "ema" (moving average of extremes).
+        the quantized values), "minmax", "percentile" (99.999 %), "ema" (moving mean of extremes).
     input_range: the interval of the model's inputs, where there is no calibration data.
     equalize: cross-layer equalization before quantization (Nagel et al. 2019).
     bias_correction: "empirical" (the mean shift of each channel that rounding the weights causes on
