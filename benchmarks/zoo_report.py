@@ -1,9 +1,10 @@
-"""Exactness, accuracy and sizes on real networks: the README's table.
+"""Exactness, accuracy, sizes and speed on real networks: the README's table.
 
     QCOMP_ZOO=... python benchmarks/zoo_report.py [NETWORK ...] [--per-tensor] [--samples N]
 
-For each network: differing bits between library and specification, and top-1 (or output SQNR where the
-data has no labels) over the evaluation data; arena against the largest live sum; sizes; compile time.
+For each network: differing bits between library and specification, and top-1 (or output SQNR where
+the data has no labels) over the evaluation data; arena against the largest live sum; sizes; compile
+time; median milliseconds of a run on one thread.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from typing import Any
 import numpy as np
 
 import qcomp
+from qcomp.benchmark import bench_directory
 from qcomp.quant.metrics import sqnr_db
 
 NETWORKS = (
@@ -82,6 +84,7 @@ def measure(zoo: ModuleType, name: str, options: argparse.Namespace) -> dict[str
         parts = [(folder, part) for part in np.array_split(x, max(len(x) // 8, 1))]
         with multiprocessing.get_context("spawn").Pool(2) as pool:
             counts = pool.map(differing_bits, parts)
+        milliseconds = bench_directory(Path(folder)).median_us / 1000
     reference = zoo.run_float(network, x)
     answer = first_output(net(x))
     row: dict[str, Any] = {
@@ -93,7 +96,9 @@ def measure(zoo: ModuleType, name: str, options: argparse.Namespace) -> dict[str
         "arena": net.arena_bytes,
         "arena_ratio": round(net.arena_bytes / net.artifact.live_bytes, 3),
         "weights": net.weights_bytes,
+        "library": library,
         "so_minus_weights": library - net.weights_bytes,
+        "ms": round(milliseconds, 3),
         "compile_s": round(seconds, 1),
     }
     if (labels >= 0).all() and network.dataset != "toyadmos":
