@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from llvmlite import ir
 
-from qcomp.quant.fixed_point import Requantize
+from qcomp.quant.fixed_point import Form
 from qcomp.targets.cpu.emit.builder import (
     I8,
     I32,
@@ -25,7 +25,7 @@ from qcomp.targets.cpu.emit.builder import (
     vector,
 )
 from qcomp.targets.cpu.emit.gemm import Axis
-from qcomp.targets.cpu.emit.requantize import emit_requantize
+from qcomp.targets.cpu.emit.requantize import HEADER_INTS, Saturation, emit_requantize
 from qcomp.targets.cpu.isa import Isa
 
 
@@ -38,7 +38,7 @@ class DepthwiseSpec:
     columns: Axis
     taps: tuple[int, ...]  # source offset of each tap, in the order of the weights
     channels: int
-    requantize: Requantize
+    form: Form
     ceiling: bool = False  # as in GemmSpec
 
 
@@ -60,7 +60,7 @@ def emit_depthwise(
     weights: Value,
     params: Value,
 ) -> None:
-    """The whole layer: weights i8 [tap][channel], params i32 [bias, multiplier, ...][channel]."""
+    """The whole layer: weights i8 [tap][channel], params i32 header, [table][channel]."""
     lanes = isa.lanes
     table = padded_channels(spec, isa)
     pixels = min(_PIXELS, spec.columns.count)
@@ -78,10 +78,12 @@ def emit_depthwise(
         def block(n: Value | int) -> None:
             c = overlapped(b, n, step, spec.channels)
             x, y, w = (at(b, p, c) for p in (image, result, weights))
-            p = at(b, params, multiple(b, c, 4))
+            p = at(b, params, plus(b, multiple(b, c, 4), 4 * HEADER_INTS))
             bias, multiplier, shift, *ceiling = (
                 load(b, at(b, p, i * table * 4), i32s) for i in range(4 if spec.ceiling else 3)
             )
+            layer = Saturation.loaded(b, params, lanes)
+            to = layer.below(b, *ceiling) if ceiling else layer
             held = [weight(w, tap) for tap in range(len(spec.taps))] if hold else None
 
             def tile(t: Value | int) -> None:
@@ -93,7 +95,7 @@ def emit_depthwise(
                     sums = _accumulate(b, spec, lanes, sums, window, offset, k)
                 d = at(b, y, multiple(b, first, spec.columns.dst))
                 for m, acc in enumerate(sums):
-                    q = emit_requantize(b, acc, multiplier, shift, spec.requantize, *ceiling)
+                    q = emit_requantize(b, acc, multiplier, shift, spec.form, to)
                     store_bytes(b, q, at(b, d, m * spec.columns.dst), step)
 
             loop(b, tiles, tile, "tile")

@@ -17,7 +17,7 @@ import numpy as np
 from llvmlite import ir
 from numpy.typing import NDArray
 
-from qcomp.quant.fixed_point import Requantize
+from qcomp.quant.fixed_point import Form
 from qcomp.targets.cpu.emit.builder import (
     I8,
     I16,
@@ -35,7 +35,7 @@ from qcomp.targets.cpu.emit.builder import (
     store_bytes,
     vector,
 )
-from qcomp.targets.cpu.emit.requantize import emit_requantize
+from qcomp.targets.cpu.emit.requantize import HEADER_INTS, Saturation, emit_requantize
 from qcomp.targets.cpu.isa import Isa
 
 
@@ -59,7 +59,7 @@ class GemmSpec:
     segments: tuple[tuple[int, int], ...]  # nested (count, source stride) around the contiguous run
     length: int  # bytes of the contiguous run
     channels: int  # outputs per group
-    requantize: Requantize
+    form: Form
     ceiling: bool = False  # a fourth table of parameters: min(result, ceiling) per channel
 
     @property
@@ -143,19 +143,20 @@ def emit_gemm(
     weights: Value,
     params: Value,
 ) -> None:
-    """The whole layer. `params` is i32 [group][bias, multiplier, shift, ceiling?][channel]."""
+    """The whole layer. `params` is i32: header, [group][bias, multiplier, ...][channel]."""
     vectors = sum(tile.blocks)
     vector_bytes = tile.lanes * 4
     pair_bytes = tile.lanes * 2
     table_bytes = vectors * vector_bytes
     depth = spec.segment_count * spec.pairs  # weight vectors of one channel vector
     tiles = -(-spec.columns.count // tile.pixels)
+    tables = at(b, params, 4 * HEADER_INTS)
 
     def group(g: Value | int) -> None:
         g_src = at(b, src, multiple(b, g, spec.groups.src))
         g_dst = at(b, dst, multiple(b, g, spec.groups.dst))
         g_weights = at(b, weights, multiple(b, g, vectors * depth * pair_bytes))
-        g_params = at(b, params, multiple(b, g, spec.tables * table_bytes))
+        g_params = at(b, tables, multiple(b, g, spec.tables * table_bytes))
         first = 0
         for size, count in _runs(tile.blocks):
             for_blocks(size, count, first, g_src, g_dst, g_weights, g_params)
@@ -204,11 +205,12 @@ def emit_gemm(
 
         bias = [table(0, v) for v in range(size)]
         sums = _dot(b, spec, tile, size, bias * tile.pixels, src, w)
+        layer = Saturation.loaded(b, params, tile.lanes)
         for v in range(size):
-            constants = (table(1, v), table(2, v), spec.requantize)
-            ceiling = table(3, v) if spec.ceiling else None
+            to = layer.below(b, table(3, v)) if spec.ceiling else layer
+            constants = (table(1, v), table(2, v), spec.form, to)
             for m in range(tile.pixels):
-                q = emit_requantize(b, sums[m * size + v], *constants, ceiling)
+                q = emit_requantize(b, sums[m * size + v], *constants)
                 count = min(tile.lanes, channels - v * tile.lanes)
                 offset = m * spec.columns.dst + v * tile.lanes
                 store_bytes(b, q, at(b, dst, offset), count)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+import numpy as np
 from llvmlite import ir
+from numpy.typing import NDArray
 
 from qcomp.errors import TargetError
 from qcomp.quant.fixed_point import Form, Requantize
@@ -12,38 +16,74 @@ from qcomp.targets.cpu.emit.builder import (
     I32,
     I64,
     Value,
+    at,
     broadcast,
     clamp,
+    load,
     splat,
     vector,
 )
 
+HEADER_INTS = 16  # one cache line: zero_point, qmin, qmax, and room
+
+
+@dataclass(frozen=True, eq=False)
+class Saturation:
+    """min(max(x + zero_point, low), high); vectors of i32."""
+
+    zero_point: Value
+    low: Value
+    high: Value
+
+    @staticmethod
+    def constant(q: Requantize, lanes: int) -> Saturation:
+        return Saturation(*(splat(I32, lanes, n) for n in (q.zero_point, q.qmin, q.qmax)))
+
+    @staticmethod
+    def loaded(b: ir.IRBuilder, header: Value, lanes: int) -> Saturation:
+        """From the header of a layer's parameters, so that layers can share a kernel."""
+        return Saturation(
+            *(broadcast(b, load(b, at(b, header, 4 * i), I32, 4), lanes) for i in range(3))
+        )
+
+    def below(self, b: ir.IRBuilder, ceiling: Value) -> Saturation:
+        """And at most `ceiling`, a value per lane."""
+        high = b.select(b.icmp_signed("<", self.high, ceiling), self.high, ceiling)
+        return Saturation(self.zero_point, self.low, high)
+
+
+def header(q: Requantize) -> NDArray[np.int32]:
+    """What `Saturation.loaded` reads."""
+    values = np.zeros(HEADER_INTS, np.int32)
+    values[:3] = q.zero_point, q.qmin, q.qmax
+    return values
+
 
 def emit_requantize(
-    b: ir.IRBuilder,
-    acc: Value,
-    multiplier: Value,
-    shift: Value,
-    q: Requantize,
-    ceiling: Value | None = None,
+    b: ir.IRBuilder, acc: Value, multiplier: Value, shift: Value, form: Form, to: Saturation
 ) -> Value:
-    """<n x i32> accumulators, multipliers and shifts to <n x i8>; then min(result, ceiling).
+    """<n x i32> accumulators, multipliers and shifts to <n x i8>.
 
     NARROW expects the rounding 2^(shift-1) already in `acc` (folded into the bias).
     """
-    lanes = acc.type.count
-    if q.form is Form.NARROW:
-        scaled = _narrow(b, acc, multiplier, shift)
-    elif q.form is Form.WIDE:
+    if form is Form.NARROW:
+        return _saturated(b, _narrow(b, acc, multiplier, shift, to.zero_point), to)
+    if form is Form.WIDE:
         scaled = emit_wide(b, acc, multiplier, shift)
-    elif q.form is Form.TFLITE:
+    elif form is Form.TFLITE:
         scaled = _tflite(b, acc, multiplier, shift)
     else:
         raise TargetError(
-            f"the requantize form {q.form.value} needs floats, which targets do not emit"
+            f"the requantize form {form.value} needs floats, which targets do not emit"
         )
-    # |scaled| <= 2^31 - 1 - 128 is guaranteed: NARROW is below 2^15, WIDE and TFLITE are clamped.
-    return emit_saturate(b, scaled, q.zero_point, q.qmin, q.qmax, lanes, ceiling)
+    # |scaled| <= 2^23: both forms are clamped, so the zero point can't overflow.
+    return _saturated(b, b.add(scaled, to.zero_point), to)
+
+
+def _saturated(b: ir.IRBuilder, x: Value, to: Saturation) -> Value:
+    x = b.select(b.icmp_signed("<", x, to.low), to.low, x)
+    x = b.select(b.icmp_signed(">", x, to.high), to.high, x)
+    return b.trunc(x, vector(I8, x.type.count))
 
 
 def emit_requantize_by(
@@ -58,34 +98,32 @@ def emit_requantize_by(
         acc = b.add(acc, splat(I32, lanes, 1 << (shift - 1)))
     static = isinstance(multiplier, int)
     multipliers = splat(I32, lanes, multiplier) if static else broadcast(b, multiplier, lanes)
-    return emit_requantize(b, acc, multipliers, splat(I32, lanes, shift), q)
+    shifts, to = splat(I32, lanes, shift), Saturation.constant(q, lanes)
+    return emit_requantize(b, acc, multipliers, shifts, q.form, to)
 
 
 def emit_saturate(
-    b: ir.IRBuilder,
-    x: Value,
-    zero_point: int,
-    qmin: int,
-    qmax: int,
-    lanes: int,
-    ceiling: Value | None = None,
+    b: ir.IRBuilder, x: Value, zero_point: int, qmin: int, qmax: int, lanes: int
 ) -> Value:
-    """min(sat(x + zero_point), ceiling) as i8; |x| leaves room for the sum."""
+    """sat(x + zero_point) as i8; |x| leaves room for the sum."""
     shifted = b.add(x, splat(I32, lanes, zero_point)) if zero_point else x
-    saturated = clamp(b, shifted, qmin, qmax)
-    if ceiling is not None:
-        saturated = b.select(b.icmp_signed("<", saturated, ceiling), saturated, ceiling)
-    return b.trunc(saturated, vector(I8, lanes))
+    return b.trunc(clamp(b, shifted, qmin, qmax), vector(I8, lanes))
 
 
-def _narrow(b: ir.IRBuilder, acc: Value, multiplier: Value, shift: Value) -> Value:
-    """|t * m| < 2^15 * 2^15, so the product and its rounding fit i32."""
+def _narrow(
+    b: ir.IRBuilder, acc: Value, multiplier: Value, shift: Value, zero_point: Value
+) -> Value:
+    """zero_point + mulhrs(t, m); the zero point joins the rounding, as a multiple of 2^15.
+
+    |t * m| < 2^15 * 2^15 and |zero_point * 2^15 + 2^14| < 2^23, so their sum fits i32.
+    """
     lanes = acc.type.count
     t = clamp(b, b.ashr(acc, shift), -(2**15), 2**15 - 1)
     # The multiplier is below 2^15: both factors are 16-bit, which machines multiply faster.
     t = b.sext(b.trunc(t, vector(I16, lanes)), vector(I32, lanes))
-    product = b.add(b.mul(t, multiplier), splat(I32, lanes, 1 << 14))
-    return b.ashr(product, splat(I32, lanes, 15))
+    fifteen = splat(I32, lanes, 15)
+    rounding = b.add(b.shl(zero_point, fifteen), splat(I32, lanes, 1 << 14))
+    return b.ashr(b.add(b.mul(t, multiplier), rounding), fifteen)
 
 
 def emit_wide(b: ir.IRBuilder, acc: Value, multiplier: Value, shift: Value) -> Value:

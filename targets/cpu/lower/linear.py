@@ -21,6 +21,7 @@ from qcomp.targets.cpu.emit.gemm import (
     tiling,
 )
 from qcomp.targets.cpu.emit.reduce import simplified_axes
+from qcomp.targets.cpu.emit.requantize import header
 from qcomp.targets.cpu.lower.context import Lowering
 from qcomp.targets.cpu.program import Address, moved
 
@@ -85,7 +86,7 @@ def _depthwise(lowering: Lowering, op: QConv2d, weight: Array) -> None:
         y * op.dilation[0] * row + x * op.dilation[1] * pixel for y in range(kh) for x in range(kw)
     )
     spec = DepthwiseSpec(
-        batch, rows, columns, taps, channels, op.requantize, op.id in lowering.ceilings
+        batch, rows, columns, taps, channels, op.requantize.form, op.id in lowering.ceilings
     )
     padded = padded_channels(spec, isa)
     table = np.zeros((kh * kw, padded), np.int8)
@@ -101,7 +102,7 @@ def _depthwise(lowering: Lowering, op: QConv2d, weight: Array) -> None:
         _window_start(lowering, op),
         lowering.place(op.output).start,
         lowering.constant(table),
-        lowering.constant(params),
+        lowering.constant(np.concatenate([header(op.requantize), params.reshape(-1)])),
     )
     lowering.call("depthwise", spec, arguments, emit)
 
@@ -125,7 +126,7 @@ def _convolution(lowering: Lowering, op: QConv2d, weight: Array) -> None:
         segments=tuple(s for s in segments if s[0] > 1),
         length=length,
         channels=per_group,
-        requantize=op.requantize,
+        form=op.requantize.form,
         ceiling=op.id in lowering.ceilings,
     )
     if kh == 1:
@@ -150,7 +151,7 @@ def lower_dense(lowering: Lowering, op: QDense) -> None:
         segments=(),
         length=depth,
         channels=outputs,
-        requantize=op.requantize,
+        form=op.requantize.form,
         ceiling=op.id in lowering.ceilings,
     )
     _gemm(lowering, op, spec, weight[None, :, None, :], weight, x.start)
@@ -183,6 +184,6 @@ def _gemm(
         start,
         lowering.place(op.output).start,
         lowering.constant(weights),
-        lowering.constant(params),
+        lowering.constant(np.concatenate([header(op.requantize), params.reshape(-1)])),
     )
     lowering.call("gemm", spec, arguments, emit)
