@@ -1,6 +1,6 @@
 """Exactness, accuracy, sizes and speed on real networks: the README's table.
 
-    QCOMP_ZOO=... python benchmarks/zoo_report.py [NETWORK ...] [--per-tensor] [--samples N]
+    QCOMP_ZOO=... python benchmarks/zoo_report.py [NETWORK ...] [--per-tensor] [--guard]
 
 For each network: differing bits between library and specification, and top-1 (or output SQNR where
 the data has no labels) over the evaluation data; arena against the largest live sum; sizes; compile
@@ -85,6 +85,7 @@ def measure(zoo: ModuleType, name: str, options: argparse.Namespace) -> dict[str
         with multiprocessing.get_context("spawn").Pool(2) as pool:
             counts = pool.map(differing_bits, parts)
         milliseconds = bench_directory(Path(folder)).median_us / 1000
+        guard = guarded_run(net, Path(folder), x) if options.guard else {}
     reference = zoo.run_float(network, x)
     answer = first_output(net(x))
     row: dict[str, Any] = {
@@ -105,13 +106,27 @@ def measure(zoo: ModuleType, name: str, options: argparse.Namespace) -> dict[str
         row["top1_float"] = round(network.accuracy(reference, labels), 4)
         row["top1_integer"] = round(network.accuracy(answer, labels), 4)
         row["agreement"] = round(float((reference.argmax(1) == answer.argmax(1)).mean()), 4)
-    return row
+    return row | guard
+
+
+def guarded_run(net: qcomp.CompiledNetwork, folder: Path, x: np.ndarray) -> dict[str, Any]:
+    """All samples through the C program whose buffers end, then begin, at a forbidden page."""
+    sys.path.insert(0, str(Path(__file__).parent / "../tests/c"))
+    from guard_check import guard_check  # type: ignore[import-not-found]
+
+    q = net.quantized(x)
+    answer = net.run_integer(q)
+    outputs = answer if isinstance(answer, tuple) else (answer,)
+    split = [o.reshape(len(x), *i.shape) for o, i in zip(outputs, net.outputs, strict=True)]
+    result = guard_check(folder, [np.reshape(q, (len(x), *net.inputs[0].shape))], split)
+    return {"guard_clean": result.clean, "guard": result}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("networks", nargs="*", default=NETWORKS)
     parser.add_argument("--per-tensor", action="store_true")
+    parser.add_argument("--guard", action="store_true", help="also tests/c's guard pages")
     parser.add_argument("--samples", type=int, default=None)
     options = parser.parse_args()
     zoo = load_zoo()
