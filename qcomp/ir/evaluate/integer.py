@@ -8,23 +8,23 @@ from qcomp.ir.evaluate import integer_elementwise as elementwise
 from qcomp.ir.evaluate import integer_linear as linear
 from qcomp.ir.evaluate import integer_reduction as reduction
 from qcomp.ir.ops.base import Op
-from qcomp.ir.ops.integer import (
+from qcomp.ir.ops.integer_elementwise import (
     QAdd,
     QAddWide,
-    QAveragePool2d,
-    QConv2d,
-    QDense,
     QDiv,
-    QLogSoftmax,
-    QMatMul,
     QMaximum,
     QMinimum,
     QMul,
     QPRelu,
+    Table,
+)
+from qcomp.ir.ops.integer_linear import QConv2d, QDense, QMatMul
+from qcomp.ir.ops.integer_reduction import (
+    QAveragePool2d,
+    QLogSoftmax,
     QReduceExtreme,
     QReduceSum,
     QSoftmax,
-    Table,
 )
 from qcomp.ir.tensor import Array
 

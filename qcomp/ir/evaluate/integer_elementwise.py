@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from qcomp.ir.ops.integer import (
+from qcomp.ir.ops.integer_elementwise import (
     QAdd,
     QAddWide,
     QDiv,

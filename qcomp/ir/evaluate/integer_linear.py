@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qcomp.ir.evaluate.windows import padded, taps, window_matrix
-from qcomp.ir.ops.integer import QConv2d, QDense, QMatMul
+from qcomp.ir.ops.integer_linear import QConv2d, QDense, QMatMul
 from qcomp.ir.ops.linear import Padding, Pair
 from qcomp.ir.tensor import Array
 from qcomp.quant.fixed_point import I64, requantize

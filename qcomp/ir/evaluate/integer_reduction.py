@@ -6,7 +6,7 @@ import numpy as np
 
 from qcomp.ir.evaluate.integer_elementwise import centered, saturated
 from qcomp.ir.evaluate.windows import padded, taps
-from qcomp.ir.ops.integer import (
+from qcomp.ir.ops.integer_reduction import (
     QAveragePool2d,
     QLogSoftmax,
     QReduceExtreme,

@@ -27,25 +27,25 @@ from qcomp.ir.ops.elementwise import (
     Sub,
     Unary,
 )
-from qcomp.ir.ops.integer import (
-    IntegerOp,
+from qcomp.ir.ops.integer import IntegerOp
+from qcomp.ir.ops.integer_elementwise import (
     QAdd,
     QAddWide,
-    QAveragePool2d,
     QBinary,
-    QConv2d,
-    QDense,
     QDiv,
-    QLogSoftmax,
-    QMatMul,
     QMaximum,
     QMinimum,
     QMul,
     QPRelu,
+    Table,
+)
+from qcomp.ir.ops.integer_linear import QConv2d, QDense, QMatMul
+from qcomp.ir.ops.integer_reduction import (
+    QAveragePool2d,
+    QLogSoftmax,
     QReduceExtreme,
     QReduceSum,
     QSoftmax,
-    Table,
 )
 from qcomp.ir.ops.linear import BatchNorm, Conv2d, Dense, MatMul
 from qcomp.ir.ops.movement import (

@@ -1,0 +1,96 @@
+"""Integer ops with weights or sums of products: convolution, dense, matrix product."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from qcomp.ir.ops.base import Operand, expect
+from qcomp.ir.ops.integer import IntegerOp, expect_dtype
+from qcomp.ir.ops.linear import Padding, Pair, convolution_shape, dense_shape, matmul_shape
+from qcomp.ir.tensor import DType, TensorType
+from qcomp.quant.fixed_point import Requantize
+
+
+def expect_accumulating(inputs: tuple[TensorType, ...], channels: int) -> None:
+    """Types of (x, weight, bias, multiplier, shift)."""
+    x, weight, bias, multiplier, shift = inputs
+    expect_dtype(x, DType.I8)
+    expect_dtype(weight, DType.I8)
+    for t in (bias, multiplier, shift):
+        expect_dtype(t, DType.I32)
+        expect(t.shape == (channels,), f"{t} for {channels} channels")
+
+
+@dataclass(frozen=True, kw_only=True)
+class QConv2d(IntegerOp):
+    """requantize(sum(weight * (x - x_zero_point)) + bias); x NHWC i8, weight OHWI i8, bias i32 [O].
+
+    multiplier and shift are i32 [O]. Padding has the value x_zero_point, so it adds nothing.
+    """
+
+    mnemonic: ClassVar[str] = "q_conv2d"
+    arity: ClassVar[int | None] = 5
+    constant_operands: ClassVar[tuple[int, ...]] = (1, 2, 3, 4)
+    x = Operand(0)
+    weight = Operand(1)
+    bias = Operand(2)
+    multiplier = Operand(3)
+    shift = Operand(4)
+
+    x_zero_point: int
+    requantize: Requantize
+    stride: Pair = (1, 1)
+    padding: Padding = (0, 0, 0, 0)
+    dilation: Pair = (1, 1)
+    groups: int = 1
+
+    def result_type(self, *inputs: TensorType) -> TensorType:
+        x, weight = inputs[:2]
+        shape = convolution_shape(x, weight, self.stride, self.padding, self.dilation, self.groups)
+        expect_accumulating(inputs, weight.shape[0])
+        return x.with_shape(shape)
+
+
+@dataclass(frozen=True, kw_only=True)
+class QDense(IntegerOp):
+    """requantize((x - x_zero_point) @ weight.T + bias); x [..., K] i8, weight [N, K] i8."""
+
+    mnemonic: ClassVar[str] = "q_dense"
+    arity: ClassVar[int | None] = 5
+    constant_operands: ClassVar[tuple[int, ...]] = (1, 2, 3, 4)
+    x = Operand(0)
+    weight = Operand(1)
+    bias = Operand(2)
+    multiplier = Operand(3)
+    shift = Operand(4)
+
+    x_zero_point: int
+    requantize: Requantize
+
+    def result_type(self, *inputs: TensorType) -> TensorType:
+        x, weight, bias = inputs[:3]
+        shape = dense_shape(x, weight, bias)
+        expect_accumulating(inputs, weight.shape[0])
+        return x.with_shape(shape)
+
+
+@dataclass(frozen=True, kw_only=True)
+class QMatMul(IntegerOp):
+    """requantize((a - a_zero_point) @ (b - b_zero_point)), leading axes broadcast."""
+
+    mnemonic: ClassVar[str] = "q_matmul"
+    arity: ClassVar[int | None] = 2
+    a = Operand(0)
+    b = Operand(1)
+
+    a_zero_point: int
+    b_zero_point: int
+    multiplier: int
+    shift: int
+    requantize: Requantize
+
+    def result_type(self, *inputs: TensorType) -> TensorType:
+        for t in inputs:
+            expect_dtype(t, DType.I8)
+        return inputs[0].with_shape(matmul_shape(*inputs))
