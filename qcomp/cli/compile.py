@@ -92,7 +92,7 @@ def report(net: CompiledNetwork, summary: dict[str, Any], directory: Path) -> st
     sqnr = net.sqnr_db_output
     lines = [
         f"{net.name} for {net.target} ({', '.join(net.isa)}) in {directory}",
-        f"  arena    {net.arena_bytes:>12,} bytes",
+        f"  arena    {net.arena_bytes:>12,} bytes, {net.artifact.live_bytes:,} live at once",
         f"  weights  {net.weights_bytes:>12,} bytes",
         f"  library  {summary['library_bytes']:>12,} bytes",
         *(_tensor_line("input", info) for info in net.inputs),
