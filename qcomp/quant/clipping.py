@@ -49,8 +49,12 @@ def _integral(t: F64, step: F64, low: F64, high: F64) -> F64:
     """Integral of the squared error from 0 to t: rounding inside [low, high], distance outside."""
     inside = np.clip(t, low, high)
     n = np.rint(inside / step)
-    result: F64 = n * step**3 / 12 + (inside - n * step) ** 3 / 3 + (t - inside) ** 3 / 3
-    return result
+    return n * (_cube(step) / 12) + (_cube(inside - n * step) + _cube(t - inside)) / 3
+
+
+def _cube(x: F64) -> F64:
+    """`x**3` costs ten times as much: numpy calls pow for each element."""
+    return x * x * x
 
 
 def _pointwise(t: F64, step: F64, low: F64, high: F64) -> F64:
