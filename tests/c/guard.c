@@ -7,8 +7,8 @@
  * it ends where a page ends, in the second it begins where one begins; the rest of its pages is filled
  * with a canary. Then four threads run all samples at once, each on its own buffers.
  *
- * network.h, which the test generates, defines INPUTS, OUTPUTS, INPUT_BYTES, OUTPUT_BYTES, ARENA_BYTES,
- * ARENA_ALIGN and run_network(inputs, outputs, arena).
+ * under-guard.h, which the test generates, defines INPUTS, OUTPUTS, INPUT_BYTES, OUTPUT_BYTES,
+ * ARENA_BYTES, ARENA_ALIGN and run_network(inputs, outputs, arena).
  *
  * Prints one JSON object; exit status 0 if and only if all bytes are as expected.
  */
@@ -23,7 +23,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "network.h"
+#include "under-guard.h"
 
 #define THREADS 4
 #define CANARY 0xC5

@@ -63,14 +63,17 @@ def guard_check(
             outputs = [file[f"output_{i}"] for i in range(len(manifest["outputs"]))]
     with tempfile.TemporaryDirectory() as aside:
         build = Path(aside)
-        (build / "network.h").write_text(network_header(manifest), encoding="utf-8")
+        (build / "under-guard.h").write_text(network_header(manifest), encoding="utf-8")
         (build / "vectors").write_bytes(vector_bytes(inputs, outputs, _record_bytes(manifest)))
         program, sanitized = build_guard(build, directory, manifest)
         return _run(program, build / "vectors", sanitized)
 
 
 def network_header(manifest: dict[str, Any]) -> str:
-    """network.h in terms of the macros of the generated header, which are tested with it."""
+    """under-guard.h in terms of the macros of the generated header, which are tested with it.
+
+    No network has a hyphen in its name, so none has a header of this name.
+    """
     name, upper = manifest["name"], manifest["name"].upper()
     inputs, outputs = len(manifest["inputs"]), len(manifest["outputs"])
     input_bytes = [f"{upper}_INPUT{i}_BYTES" for i in range(inputs)]

@@ -44,21 +44,22 @@ DEFECTS = {
 }
 
 
-def library(directory: Path, cc: str, body: str) -> Path:
+def library(directory: Path, cc: str, body: str, name: str = "echo") -> Path:
     """A library that copies five bytes, and then does what `body` says."""
-    (directory / "echo.h").write_text(HEADER)
-    (directory / "echo.c").write_text(SOURCE % body)
-    command = [cc, "-std=c99", "-O0", "-w", "-c", "echo.c", "-o", "echo.o"]
+    header = HEADER.replace("echo", name).replace("ECHO", name.upper())
+    (directory / f"{name}.h").write_text(header)
+    (directory / f"{name}.c").write_text((SOURCE % body).replace("echo", name))
+    command = [cc, "-std=c99", "-O0", "-w", "-c", f"{name}.c", "-o", f"{name}.o"]
     subprocess.run(command, check=True, cwd=directory)
-    subprocess.run(["ar", "rcs", "libecho.a", "echo.o"], check=True, cwd=directory)
+    subprocess.run(["ar", "rcs", f"lib{name}.a", f"{name}.o"], check=True, cwd=directory)
     manifest = {
-        "name": "echo",
-        "header": "echo.h",
-        "static_library": "libecho.a",
+        "name": name,
+        "header": f"{name}.h",
+        "static_library": f"lib{name}.a",
         "inputs": [{"bytes": 5}],
         "outputs": [{"bytes": 5}],
     }
-    (directory / "echo.manifest.json").write_text(json.dumps(manifest))
+    (directory / f"{name}.manifest.json").write_text(json.dumps(manifest))
     return directory
 
 
@@ -71,6 +72,13 @@ def test_a_library_without_defects_is_clean(tmp_path: Path, cc: str) -> None:
     result = check(library(tmp_path, cc, ""))
     assert result.clean
     assert (result.samples, result.threads, result.runs) == (3, 4, 18)
+
+
+@pytest.mark.parametrize("name", ["network", "guard"])
+def test_the_network_may_have_the_name_of_a_file_of_the_harness(
+    name: str, tmp_path: Path, cc: str
+) -> None:
+    assert check(library(tmp_path, cc, "", name)).clean
 
 
 @pytest.mark.parametrize("defect", DEFECTS)
