@@ -171,6 +171,13 @@ def _binary(function: _Pairwise) -> Callable[[Beliefs, Any], Belief]:
     return rule
 
 
+def _mul(beliefs: Beliefs, op: Mul) -> Belief:
+    """A square is no product of independent values, and not negative."""
+    if op.a == op.b:
+        return clamped(mapped(beliefs.read(op.a), np.square), op.clamp)
+    return _binary(multiplied)(beliefs, op)
+
+
 def _divided(a: Belief, b: Belief) -> Belief:
     """The bounds are infinite where those of b enclose zero."""
     result = combined(a, b, np.divide)
@@ -265,7 +272,7 @@ _RULES: Mapping[type[Op], Callable[[Beliefs, Any], Belief]] = {
     PRelu: _prelu,
     Add: _binary(added),
     Sub: _binary(lambda a, b: added(a, b, -1.0)),
-    Mul: _binary(multiplied),
+    Mul: _mul,
     Div: _binary(_divided),
     Minimum: _binary(lambda a, b: combined(a, b, np.minimum)),
     Maximum: _binary(lambda a, b: combined(a, b, np.maximum)),

@@ -281,6 +281,19 @@ def test_an_op_without_finite_bounds_needs_calibration_data() -> None:
             ranges_from_batch_norm(network(op))
 
 
+def test_a_value_times_itself_is_no_product_of_independent_values() -> None:
+    squares = network(Mul(inputs=("n", "n"), output="y"))
+    found = ranges_from_batch_norm(squares).ranges["y"]
+    assert found[0] == 0.0
+    assert found[1] == pytest.approx(float(((np.abs(BETA) + 6 * GAMMA) ** 2).max()))
+    length = network(
+        Mul(inputs=("n", "n"), output="square"),
+        Reduce(inputs=("square",), output="sum", kind=Reduction.SUM, axes=(3,)),
+        Unary(inputs=("sum",), output="y", function=Function.SQRT),
+    )
+    assert ranges_from_batch_norm(length).ranges["y"][0] == 0.0
+
+
 def test_input_ranges_must_name_inputs_and_be_finite() -> None:
     graph = network(CASES["add"][0])
     with pytest.raises(CalibrationError, match="no input is named q; expected one of x, z"):
