@@ -11,10 +11,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import tempfile
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qcomp.config import QuantizationConfig
-from qcomp.errors import CompileError, ModelError, OutputError
+from qcomp.errors import CompileError, ModelError
+from qcomp.files import staged
 from qcomp.ir.form import Form
 from qcomp.ir.graph import constants_of
 from qcomp.ir.parse import ParseError, parse
@@ -41,44 +39,11 @@ MANIFEST = ".manifest.json"
 
 def save(net: CompiledNetwork, directory: Path) -> Path:
     """Write all files into `directory`; OutputError leaves it as it was."""
-    with _staged(directory) as aside:
+    with staged(directory, last=MANIFEST) as aside:
         library = _write_files(net, aside)
     if library is None:  # that of an earlier build does not belong to the new archive
         (directory / f"lib{net.name}.so").unlink(missing_ok=True)
     return directory
-
-
-@contextmanager
-def _staged(directory: Path) -> Iterator[Path]:
-    """A folder whose files become those of `directory` at the end, or vanish.
-
-    A new directory appears whole, by one rename. Into one that exists, which may be a link or a
-    mount point and so is where the files are staged, they move one by one, the manifest last.
-    """
-    directory = directory.absolute()
-    created: list[Path] = []
-    try:
-        exists = directory.exists()
-        for folder in reversed(directory.parents):
-            if not folder.exists():
-                folder.mkdir()
-                created.insert(0, folder)
-        where = directory if exists else directory.parent
-        with tempfile.TemporaryDirectory(prefix=".qcomp-", dir=where) as aside:
-            stage = Path(aside) / "files"
-            stage.mkdir()
-            yield stage
-            if exists:
-                for file in sorted(stage.iterdir(), key=lambda f: (f.name.endswith(MANIFEST), f)):
-                    file.replace(directory / file.name)
-            else:
-                stage.rename(directory)
-        created.clear()
-    except OSError as error:
-        raise OutputError(f"can't write {directory}: {error.strerror or error}") from error
-    finally:
-        for folder in created:
-            folder.rmdir()
 
 
 def _write_files(net: CompiledNetwork, folder: Path) -> Path | None:
@@ -143,7 +108,8 @@ def manifest_of(directory: Path) -> tuple[Path, dict[str, Any]]:
     """The one manifest of a directory; ModelError where there is none, several, or a broken one."""
     found = sorted(directory.glob(f"*{MANIFEST}"))
     if len(found) != 1:
-        raise ModelError(f"{directory}: expected one NAME{MANIFEST}, found {len(found)}")
+        names = ", ".join(file.name for file in found) or "none"
+        raise ModelError(f"{directory}: expected one NAME{MANIFEST}, found {names}")
     try:
         manifest = json.loads(found[0].read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

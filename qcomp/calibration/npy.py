@@ -20,7 +20,9 @@ from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
 from qcomp.errors import CalibrationError
+from qcomp.files import open_regular
 
+MAX_FORTRAN_BYTES = 1 << 28
 _HEADERS = {
     (1, 0): npy_format.read_array_header_1_0,
     (2, 0): npy_format.read_array_header_2_0,
@@ -39,6 +41,12 @@ class NpyArray:
     def parts(self, count: int) -> Iterator[NDArray[Any]]:
         """`count` equal parts along the first axis, in order; the whole array if count is 1."""
         if self.fortran_order:
+            size = math.prod(self.shape) * self.dtype.itemsize
+            if size > MAX_FORTRAN_BYTES:
+                raise ValueError(
+                    f"{size} bytes in Fortran order, which can't be read in parts; expected up to "
+                    f"{MAX_FORTRAN_BYTES}, or C order (numpy.ascontiguousarray)"
+                )
             yield from np.split(self._read(self.shape), count)
             return
         part = self.shape if count == 1 else (self.shape[0] // count, *self.shape[1:])
@@ -69,14 +77,16 @@ def read_header(file: IO[bytes]) -> NpyArray:
 @contextmanager
 def open_npy(path: Path) -> Iterator[NpyArray]:
     """The array of a .npy file; CalibrationError if it can't be read."""
-    with _reading(path), path.open("rb") as file:
+    with _reading(path), open_regular(path) as file:
         yield read_header(file)
 
 
 @contextmanager
 def open_npz(path: Path, names: Sequence[str]) -> Iterator[dict[str, NpyArray]]:
     """One array for each of `names`; the only array of a file serves any single name."""
-    with _reading(path), zipfile.ZipFile(path) as archive, ExitStack() as entries:
+    with _reading(path), ExitStack() as entries:
+        file = entries.enter_context(open_regular(path))
+        archive = entries.enter_context(zipfile.ZipFile(file))
         found = [n.removesuffix(".npy") for n in archive.namelist() if n.endswith(".npy")]
         chosen = {name: name for name in names if name in found}
         if len(names) == 1 and not chosen and len(found) == 1:

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 from zipfile import BadZipFile
+from zlib import error as ZlibError
 
 import numpy as np
 import typer
 from numpy.typing import NDArray
 
 from qcomp.cli.options import Directory
-from qcomp.errors import CompileError, OutputError
+from qcomp.errors import CompileError
+from qcomp.files import open_regular, write_file
 from qcomp.store import load
 
 Arrays = Mapping[str, NDArray[Any]]
+
+_MAGICS = (b"\x93NUMPY", b"PK")  # np.load takes any other file for a pickle
 
 
 def run(
@@ -39,28 +42,36 @@ def run(
 ) -> None:
     """Run the library on arrays in files."""
     net = load(directory)
+    if len(net.outputs) > 1 and output.suffix != ".npz":
+        names = ", ".join(o.name for o in net.outputs)
+        raise CompileError(
+            f"{net.name} has {len(net.outputs)} outputs ({names}): -o must be an .npz"
+        )
     feed = read_arrays(input, [i.name for i in net.inputs])
     quantized = all(a.dtype == np.int8 for a in feed.values())
     try:
         answer: Arrays = net.run_integer(feed) if quantized else net(feed)
     except ValueError as error:
         raise CompileError(f"{input} does not fit {net.name}: {error}") from error
-    if len(answer) > 1 and output.suffix != ".npz":
-        names = ", ".join(answer)
-        raise CompileError(f"{net.name} has {len(answer)} outputs ({names}): -o must be an .npz")
     write_arrays(output, answer)
 
 
 def read_arrays(path: Path, names: list[str]) -> Arrays:
     """The inputs by name; CompileError where the file is no array file."""
     try:
-        stored = np.load(path, allow_pickle=False)
-        if isinstance(stored, np.ndarray):
-            arrays = {names[0]: stored}
-        else:
-            with stored:
-                arrays = {name: stored[name] for name in stored.files}
-    except (ValueError, EOFError, BadZipFile) as error:
+        with open_regular(path) as file:
+            if not file.read(6).startswith(_MAGICS):
+                raise ValueError("it holds no arrays")
+            file.seek(0)
+            stored = np.load(file, allow_pickle=False)
+            if isinstance(stored, np.ndarray):
+                arrays = {names[0]: stored}
+            else:
+                with stored:
+                    arrays = {name: stored[name] for name in stored.files}
+    except OSError as error:
+        raise CompileError(f"{path} can't be read: {error.strerror or error}") from error
+    except (ValueError, EOFError, RuntimeError, BadZipFile, ZlibError) as error:
         raise CompileError(f"{path} is neither .npy nor .npz: {error}") from error
     if set(arrays) != set(names):
         raise CompileError(f"{path} holds {sorted(arrays)}; expected the inputs {sorted(names)}")
@@ -68,18 +79,10 @@ def read_arrays(path: Path, names: list[str]) -> Arrays:
 
 
 def write_arrays(path: Path, arrays: Arrays) -> None:
-    """Write aside, then rename, so that a failure leaves no half of a file."""
-    aside = None
-    try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as file:
-            aside = Path(file.name)
-            if path.suffix == ".npz":
-                np.savez(file, **dict(arrays))  # type: ignore[arg-type]
-            else:
-                np.save(file, next(iter(arrays.values())))
-        aside.chmod(0o644)
-        os.replace(aside, path)
-    except OSError as error:
-        if aside is not None:
-            aside.unlink(missing_ok=True)
-        raise OutputError(f"can't write {path}: {error.strerror or error}") from error
+    """An .npz of all arrays, or an .npy of the only one; OutputError leaves what was there."""
+    content = io.BytesIO()
+    if path.suffix == ".npz":
+        np.savez(content, **dict(arrays))  # type: ignore[arg-type]
+    else:
+        np.save(content, next(iter(arrays.values())))
+    write_file(path, content.getvalue())

@@ -15,9 +15,11 @@ import onnx.inliner
 from google.protobuf.message import DecodeError, EncodeError
 
 from qcomp.errors import ModelError
+from qcomp.files import open_regular
 
 MIN_OPSET = 7
 DEFAULT_DOMAINS = ("", "ai.onnx")
+_MAX_BYTES = (1 << 31) - 1  # of a protobuf message; larger weights are external data
 _MAX_INLINED_NODES = 1_000_000
 
 
@@ -56,7 +58,10 @@ def load_model(model: str | os.PathLike[str] | bytes | onnx.ModelProto) -> Loade
 
 def _read(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        with open_regular(path) as file:
+            if (size := os.fstat(file.fileno()).st_size) > _MAX_BYTES:
+                raise ModelError(f"{path} has {size} bytes; an ONNX file has up to {_MAX_BYTES}")
+            return file.read()
     except OSError as error:
         raise ModelError(f"{path} can't be read: {error.strerror or error}") from error
 
