@@ -74,7 +74,7 @@ def compile(
     config = config or QuantizationConfig()
     backend = find_target(target)
     imported = import_model(model, bind=bind)
-    symbol = c_name(name or _default_name(model))
+    symbol = c_name(_default_name(model) if name is None else name)
     manager = PassManager(Path(dump) if dump is not None else None)
     graph = manager.begin(imported.graph, Form.FLOAT)
     manager.run(graph, float_passes(config))

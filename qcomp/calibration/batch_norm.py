@@ -47,7 +47,7 @@ def ranges_from_batch_norm(
         low, high = given.get(name, assumed_input_range)
         beliefs.known[id] = uniform(low, high)
         if name not in given:
-            notes.append(f"input {name}: assumed to be in [{low:g}, {high:g}], no range was given")
+            notes.append(f"input {name}: assumed to be in [{low:g}, {high:g}] without data")
     for op in graph.ops():
         if graph.type(op.output).dtype is DType.F32:
             known = graph.tensor(op.output).normal

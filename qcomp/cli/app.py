@@ -33,3 +33,6 @@ def main(args: Sequence[str] | None = None) -> None:
     except (CompileError, OSError) as error:
         print(f"qcomp: error: {error}", file=sys.stderr)
         raise SystemExit(USER_MISTAKE) from None
+    except MemoryError as error:
+        print(f"qcomp: error: not enough memory: {error}".rstrip(": "), file=sys.stderr)
+        raise SystemExit(USER_MISTAKE) from None

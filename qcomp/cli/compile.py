@@ -12,15 +12,20 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from qcomp.cli.options import Bindings, Json, Model, parse_bindings
+from qcomp.cli.options import Bindings, Json, Model, parse_bindings, path_of_text
 from qcomp.compiler import compile as compile_model
 from qcomp.config import QuantizationConfig
 from qcomp.network import CompiledNetwork, TensorInfo
 
+DEFAULTS = QuantizationConfig()
+
 
 def compile(
     model: Model,
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Written to.")],
+    output: Annotated[
+        Path,
+        typer.Option("-o", "--output", metavar="DIR", parser=path_of_text, help="Written to."),
+    ],
     target: Annotated[str, typer.Option(metavar="T", help="native, x86-64 or aarch64.")] = "native",
     calibration: Annotated[
         Path | None,
@@ -34,6 +39,14 @@ def compile(
         Literal["mse", "minmax", "percentile", "ema"],
         typer.Option("--range", help="How activation ranges come from the calibration data."),
     ] = "mse",
+    input_range: Annotated[
+        tuple[float, float],
+        typer.Option(
+            "--input-range",
+            metavar="LOW HIGH",
+            help="The interval of the inputs, where there is no calibration data.",
+        ),
+    ] = DEFAULTS.input_range,
     dump: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Write text, log and difference of every pass."),
@@ -45,7 +58,7 @@ def compile(
 ) -> None:
     """Compile a float network to an integer-only C library."""
     bindings = parse_bindings(bind)
-    config = QuantizationConfig(per_channel=not per_tensor, range=range)
+    config = QuantizationConfig(per_channel=not per_tensor, range=range, input_range=input_range)
     began = time.perf_counter()
     net = compile_model(
         model,
@@ -103,6 +116,8 @@ def report(net: CompiledNetwork, summary: dict[str, Any], directory: Path) -> st
             f"  outputs are {sqnr:.1f} dB above their quantization error (calibration data)"
         )
     lines += [f"  note: {note}" for note in net.notes]
+    if not (directory / f"lib{net.name}.so").is_file():
+        lines.append(f"  note: no shared library: found no linker for {net.artifact.triple}")
     lines.append(f"  {summary['seconds']:.1f} s")
     return "\n".join(lines)
 

@@ -22,7 +22,7 @@ Directory = Annotated[
 
 def parse_bindings(texts: list[str] | None) -> dict[str, int]:
     """`["N=1"]` as `{"N": 1}`; a usage error for anything else."""
-    bindings = {}
+    bindings: dict[str, int] = {}
     for text in texts or []:
         name, equals, size = text.rpartition("=")
         if not (name and equals and size.isascii() and size.isdigit() and int(size) > 0):
@@ -30,5 +30,13 @@ def parse_bindings(texts: list[str] | None) -> dict[str, int]:
                 f"{text!r}: expected NAME=SIZE with a positive size, as in N=1",
                 param_hint="--bind",
             )
-        bindings[name] = int(size)
+        if bindings.setdefault(name, int(size)) != int(size):
+            raise typer.BadParameter(f"{name} has two sizes", param_hint="--bind")
     return bindings
+
+
+def path_of_text(text: str) -> Path:
+    """A path to write to; an empty text, as of a shell variable that is not set, is none."""
+    if not text:
+        raise typer.BadParameter("an empty path")
+    return Path(text)

@@ -264,7 +264,7 @@ def test_an_assumed_input_range_is_noted_and_a_given_one_is_not() -> None:
     found = ranges_from_batch_norm(graph, {"x": (0.0, 255.0)})
     assert found.ranges["x"] == pytest.approx((0.0, 255.0))
     assert found.ranges["z"] == pytest.approx((-1.0, 1.0))
-    assert found.notes == ("input z: assumed to be in [-1, 1], no range was given",)
+    assert found.notes == ("input z: assumed to be in [-1, 1] without data",)
 
 
 def test_a_network_without_batch_norm_needs_calibration_data() -> None:
