@@ -9,9 +9,10 @@ The clamp of the binary op stays behind as a Clamp. Coefficients are formed in f
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+
+import numpy as np
 
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import (
@@ -30,6 +31,8 @@ from qcomp.ir.ops import (
 )
 from qcomp.ir.tensor import TensorId
 from qcomp.passes.simplify.no_effect import Declined, Outcome
+
+_LARGEST = float(np.finfo(np.float32).max)
 
 # (alpha, beta) of `x op c` and of `c op x`; None where it is not affine.
 Coefficients = Callable[[float], tuple[float, float] | None]
@@ -64,7 +67,7 @@ def number_to_affine(graph: Graph, op: Op) -> Outcome:
         x = _unary(graph, op, x, Function.RECIPROCAL, "reciprocal")
         return _affine(graph, op, x, (number, 0.0))
     coefficients = (NUMBER_BEFORE if number_first else NUMBER_BEHIND)[type(op)](number)
-    if coefficients is None or not all(map(math.isfinite, coefficients)):
+    if coefficients is None or not all(abs(c) <= _LARGEST for c in coefficients):
         return Declined(f"division by {number}")
     return _affine(graph, op, x, coefficients)
 
@@ -98,6 +101,6 @@ def merge_affine(graph: Graph, op: Op) -> Outcome:
     if not isinstance(inner, Unary) or inner.function is not Function.AFFINE:
         return None
     alpha, beta = op.alpha * inner.alpha, op.alpha * inner.beta + op.beta
-    if not (math.isfinite(alpha) and math.isfinite(beta)):
+    if not (abs(alpha) <= _LARGEST and abs(beta) <= _LARGEST):
         return Declined(f"the coefficients of %{inner.id} and %{op.id} together overflow")
     return replace(op, inputs=inner.inputs, alpha=alpha, beta=beta)

@@ -215,6 +215,14 @@ def test_division_by_zero_stays_and_says_so() -> None:
     assert "skip y: division by 0.0" in log.text
 
 
+def test_division_by_a_number_whose_inverse_overflows_stays_and_says_so() -> None:
+    graph = graph_of(3)
+    graph.outputs["y"] = graph.add_op(Div(inputs=("x", number(graph, 1e-41)), output="y"))
+    after, log = run_pass(graph, FoldConstants())
+    assert isinstance(after.op("y"), Div)
+    assert "skip y: division by 9.99966" in log.text
+
+
 def test_a_number_with_more_axes_than_the_value_stays_and_says_so() -> None:
     graph = graph_of(2)
     c = graph.add_constant("c", np.full((1, 1, 1), 2, np.float32))
