@@ -109,7 +109,7 @@ def float_passes(config: QuantizationConfig) -> list[Pass]:
         FoldBatchNorm(),
         FuseActivation(),
     ]
-    if config.equalize:
+    if config.equalize or (config.equalize is None and not config.per_channel):
         relu6 = Relu6.KEEP if config.per_channel else Relu6.MINIMUM
         passes.append(EqualizeCrossLayer(relu6=relu6))
     return passes

@@ -134,8 +134,9 @@ def test_a_manifest_without_a_field_is_a_model_error(copy: Path, field: str) -> 
 
 
 def test_a_directory_without_a_manifest(tmp_path: Path) -> None:
+    message = r"expected one NAME\.manifest\.json, found none"
     for folder in (tmp_path, tmp_path / "nowhere"):
-        with pytest.raises(qcomp.ModelError, match=r"expected one NAME\.manifest\.json, found none"):
+        with pytest.raises(qcomp.ModelError, match=message):
             qcomp.load(folder)
 
 
