@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from llvmlite import ir
@@ -14,7 +15,7 @@ from qcomp.ir.tensor import TensorId
 from qcomp.ir.text import format_op
 from qcomp.ir.verify import verify
 from qcomp.targets.cpu.isa import Isa
-from qcomp.targets.cpu.lower.ceiling import fused_ceilings
+from qcomp.targets.cpu.lower.ceiling import Ceiling, fused_ceilings
 from qcomp.targets.cpu.lower.context import Lowering, Place
 from qcomp.targets.cpu.lower.movement import copy_tensor
 from qcomp.targets.cpu.lower.table import LOWERINGS
@@ -80,7 +81,7 @@ def lower_graph(graph: Graph, isa: Isa, prefix: str) -> Program:
     lifetimes = _lifetimes(lowering, ops)
     return Program(
         graph, isa, module, tuple(lowering.calls), lowering.data,
-        plan_memory(lifetimes), _live_bytes(graph, ops),
+        plan_memory(lifetimes), _live_bytes(graph, ops, ceilings),
     )  # fmt: skip
 
 
@@ -180,14 +181,14 @@ def _lifetimes(lowering: Lowering, ops: list[Op]) -> list[Lifetime]:
     ]
 
 
-def _live_bytes(graph: Graph, ops: list[Op]) -> int:
-    """Tensors between ops only: the caller's inputs and outputs do not lie in the arena."""
+def _live_bytes(graph: Graph, ops: list[Op], ceilings: Mapping[TensorId, Ceiling]) -> int:
+    """Tensors that are written between ops: not the caller's, nor those that a kernel keeps."""
     position = {op.output: i for i, op in enumerate(ops)}
     largest = 0
     spans = []
     for tensor, start in position.items():
         readers = [position[c.output] for c in graph.consumers(tensor)]
-        if readers:
+        if readers and tensor not in ceilings:
             spans.append((start, max(readers), graph.type(tensor).bytes))
     for i in range(len(ops)):
         largest = max(largest, sum(b for start, end, b in spans if start <= i <= end))
