@@ -2,16 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import onnxruntime
+from onnxruntime.capi import onnxruntime_pybind11_state as state
 
+from qcomp.errors import CompileError
 from qcomp.export.model import export_onnx
 from qcomp.ir.evaluate import checked_inputs
 from qcomp.ir.graph import Graph
 from qcomp.ir.tensor import Array, TensorId
 
 _ERROR = 3
+
+# Pad_Fusion takes the zeros before a MaxPool for padding, which never wins, and makes pools with
+# padding beyond the kernel, which onnxruntime then refuses.
+_WRONG_OPTIMIZERS = ["Pad_Fusion"]
+_RUNTIME_ERRORS = (
+    state.Fail,
+    state.InvalidArgument,
+    state.InvalidGraph,
+    state.NotImplemented,
+    state.RuntimeException,
+)
+
+
+@contextmanager
+def _as_compile_error(graph: Graph) -> Iterator[None]:
+    try:
+        yield
+    except _RUNTIME_ERRORS as error:
+        raise CompileError(f"onnxruntime can't run @{graph.name}: {error}") from error
 
 
 class FloatSession:
@@ -31,14 +53,19 @@ class FloatSession:
         options.add_session_config_entry("session.disable_quant_qdq", "1")
         self._graph = graph
         self._names = [output.name for output in model.graph.output]
-        self._session = onnxruntime.InferenceSession(
-            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
+        with _as_compile_error(graph):
+            self._session = onnxruntime.InferenceSession(
+                model.SerializeToString(),
+                options,
+                providers=["CPUExecutionProvider"],
+                disabled_optimizers=_WRONG_OPTIMIZERS,
+            )
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Outputs by public name, extra outputs by tensor id."""
         checked_inputs(self._graph, inputs)
         if not self._names:  # onnxruntime wants at least one
             return {}
-        results = self._session.run(self._names, dict(inputs))
+        with _as_compile_error(self._graph):
+            results = self._session.run(self._names, dict(inputs))
         return dict(zip(self._names, results, strict=True))

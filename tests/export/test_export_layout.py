@@ -9,7 +9,7 @@ import onnx
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from qcomp.errors import UnsupportedOp
+from qcomp.errors import CompileError, UnsupportedOp
 from qcomp.export import export_onnx
 from qcomp.export.session import FloatSession
 from qcomp.ir.evaluate import evaluate, evaluate_all
@@ -18,6 +18,7 @@ from qcomp.ir.ops import (
     NO_CLAMP,
     RELU6,
     Add,
+    AveragePool2d,
     Clamp,
     ClampRange,
     Concat,
@@ -26,10 +27,12 @@ from qcomp.ir.ops import (
     Function,
     MaxPool2d,
     Mul,
+    Pad,
     Reduce,
     Reduction,
     Reshape,
     Table,
+    Tile,
     Transpose,
     Unary,
 )
@@ -93,6 +96,30 @@ def test_an_nchw_network_has_no_transpose_at_all() -> None:
     x_value = X.transpose(0, 3, 1, 2).copy()
     got = FloatSession(graph, threads=1).run({"x": x_value})["y"]
     assert_allclose(got, evaluate(graph, {"x": x_value})["y"], atol=1e-5)
+
+
+@pytest.mark.parametrize("pool", [MaxPool2d, AveragePool2d])
+@pytest.mark.parametrize("after", [1, 3])
+def test_zeros_before_a_pool_are_values_and_no_padding(
+    pool: type[MaxPool2d | AveragePool2d], after: int
+) -> None:
+    graph = Graph("padded")
+    x = graph.add_input("x", TensorType(DType.F32, (1, 4, 4, 1)))
+    grown = graph.add_op(
+        Pad(inputs=(x,), output="grown", before=(0, 0, 0, 0), after=(0, after, after, 0))
+    )
+    graph.outputs["y"] = graph.add_op(pool(inputs=(grown,), output="y", kernel=(2, 2)))
+    value = np.full((1, 4, 4, 1), -1, np.float32)
+    got = FloatSession(graph, threads=1).run({"x": value})["y"]
+    assert_array_equal(got, evaluate(graph, {"x": value})["y"])
+
+
+def test_what_onnxruntime_can_not_run_is_a_compile_error() -> None:
+    graph = Graph("large")
+    x = graph.add_input("x", TensorType(DType.F32, (1,)))
+    graph.outputs["y"] = graph.add_op(Tile(inputs=(x,), output="y", repeats=(1 << 46,)))
+    with pytest.raises(CompileError, match="onnxruntime can't run @large"):
+        FloatSession(graph, threads=1).run({"x": np.zeros(1, np.float32)})
 
 
 def test_every_activation_can_be_an_extra_output_in_our_layout() -> None:
