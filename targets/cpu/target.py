@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from dataclasses import dataclass
 
+from qcomp.errors import TargetError
 from qcomp.ir.graph import Graph
 from qcomp.targets.base import Artifact
 from qcomp.targets.cpu.header import header
@@ -13,6 +14,7 @@ from qcomp.targets.cpu.lower.graph import lower_graph
 from qcomp.targets.cpu.memory import ALIGN
 from qcomp.targets.cpu.module import build_object
 
+LARGEST_ARENA = (1 << 31) - 1
 _MACHINES = {"x86_64": ("x86_64", "AMD64"), "aarch64": ("aarch64", "arm64")}
 
 
@@ -34,6 +36,10 @@ class CpuTarget:
         """Lower, generate code and describe it."""
         program = lower_graph(graph, self.isa, name)
         arena = program.memory.arena_bytes
+        if arena > LARGEST_ARENA:
+            raise TargetError(
+                f"{name} needs an arena of {arena} bytes; accepted: up to {LARGEST_ARENA}, C's int"
+            )
         return Artifact(
             name=name,
             target=self.name,

@@ -291,6 +291,11 @@ def test_max_with_a_scalar_is_a_clamp(onnx_model: Any) -> None:
         (make_node("Pow", ["w", "x"], ["y"]), "the exponent must be a constant"),
         (make_node("Conv", ["x", "x"], ["y"]), "the weight must be a constant"),
         (make_node("MaxPool", ["x"], ["y"], kernel_shape=[9, 9]), "kernel extent 9"),
+        (make_node("MaxPool", ["x"], ["y"], kernel_shape=[2048, 2048]), "window of 4194304 pos"),
+        (
+            make_node("MaxPool", ["x"], ["y"], kernel_shape=[9, 9], pads=[99999] * 4),
+            "padded to 40000800004 positions",
+        ),
         (make_node("Relu", ["x"], ["y"], alpha=1.0), "attribute alpha is unknown"),
     ],
 )

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from qcomp.errors import TargetError
+from qcomp.ir.graph import Graph
+from qcomp.ir.ops import Slice, Tile
+from qcomp.ir.tensor import DType, TensorType
+from qcomp.quant.qparams import QParams
+from qcomp.targets.catalog import target
 from qcomp.targets.cpu.memory import (
     ALIGN,
     Halo,
@@ -109,3 +117,17 @@ def test_halos_unite_side_by_side() -> None:
     assert Halo(1, 0, 2, 0).union(Halo(0, 3, 1, 0)) == Halo(1, 3, 2, 0)
     assert Halo().is_none
     assert not Halo(right=1).is_none
+
+
+def test_an_arena_beyond_the_int_of_c_is_refused() -> None:
+    graph = Graph("large")
+    x = graph.add_input("x", TensorType(DType.I8, (1, 8)))
+    graph.update_tensor(replace(graph.tensor(x), qparams=QParams(0.5, 0)))
+    large = Tile(inputs=(x,), output="large", repeats=(1 << 28, 1))
+    first = Slice(inputs=("large",), output="y", starts=(0, 0), sizes=(1, 8), steps=(1, 1))
+    for op in (large, first):
+        graph.add_op(op)
+        graph.update_tensor(replace(graph.tensor(op.id), qparams=QParams(0.5, 0)))
+    graph.outputs["y"] = "y"
+    with pytest.raises(TargetError, match=r"large needs an arena of 2147483712 bytes"):
+        target("x86-64").emit(graph, "large")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
-from qcomp.frontends.onnx.context import Node
+from qcomp.frontends.onnx.context import MAX_RESULT_ELEMENTS, Node
 
 Pair = tuple[int, int]
 _AUTO_PADS = ("NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER")
@@ -70,6 +71,12 @@ def axes(node: Node, sizes: tuple[int, ...], kernel: tuple[int, ...]) -> list[Ax
     for i in range(count):
         axis = Axis(sizes[i], kernel[i], stride[i], dilation[i], *pads[i])
         result.append(_same(axis, mode) if mode.startswith("SAME") else axis)
+    padded = math.prod(axis.size + axis.before + axis.after for axis in result)
+    node.require(
+        padded <= MAX_RESULT_ELEMENTS,
+        f"an image padded to {padded} positions",
+        f"up to {MAX_RESULT_ELEMENTS}",
+    )
     return result
 
 

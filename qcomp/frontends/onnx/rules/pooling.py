@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 from qcomp.frontends.onnx.context import Node
@@ -9,6 +10,8 @@ from qcomp.frontends.onnx.layout import channels_first, channels_last, require_s
 from qcomp.frontends.onnx.windows import Axis, Window, auto_pad, axes, window
 from qcomp.ir.ops import AveragePool2d, MaxPool2d, Pad, Reduce, Reduction, Transpose
 from qcomp.ir.tensor import TensorId
+
+MAX_WINDOW = 1 << 20  # positions; no convolution is as large, as its weights would be in the file
 
 
 def max_pool(node: Node) -> None:
@@ -62,6 +65,10 @@ def average_pool(node: Node) -> None:
 
 def _axes(node: Node) -> list[Axis]:
     along = axes(node, require_spatial(node), node.integers("kernel_shape"))
+    positions = math.prod(a.kernel for a in along)
+    node.require(
+        positions <= MAX_WINDOW, f"a window of {positions} positions", f"up to {MAX_WINDOW}"
+    )
     if auto_pad(node).startswith("SAME"):
         node.require(
             all(a.dilation == 1 and a.stride <= a.kernel + 1 for a in along),
