@@ -7,6 +7,7 @@ entry of an .npz file as a whole.
 from __future__ import annotations
 
 import math
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -27,6 +28,27 @@ _HEADERS = {
     (1, 0): npy_format.read_array_header_1_0,
     (2, 0): npy_format.read_array_header_2_0,
 }
+_COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+
+# What numpy and zipfile raise on damaged files.
+DAMAGES = (
+    EOFError,
+    RuntimeError,
+    ValueError,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
+
+def check_compression(archive: zipfile.ZipFile) -> None:
+    """ValueError for compressions that numpy does not write."""
+    for entry in archive.infolist():
+        if entry.compress_type not in _COMPRESSIONS:
+            raise ValueError(
+                f"{entry.filename} is compressed by method {entry.compress_type}; expected what "
+                "numpy.savez and numpy.savez_compressed write"
+            )
 
 
 @dataclass(frozen=True)
@@ -87,6 +109,7 @@ def open_npz(path: Path, names: Sequence[str]) -> Iterator[dict[str, NpyArray]]:
     with _reading(path), ExitStack() as entries:
         file = entries.enter_context(open_regular(path))
         archive = entries.enter_context(zipfile.ZipFile(file))
+        check_compression(archive)
         found = [n.removesuffix(".npy") for n in archive.namelist() if n.endswith(".npy")]
         chosen = {name: name for name in names if name in found}
         if len(names) == 1 and not chosen and len(found) == 1:
@@ -107,5 +130,5 @@ def open_npz(path: Path, names: Sequence[str]) -> Iterator[dict[str, NpyArray]]:
 def _reading(path: Path) -> Iterator[None]:
     try:
         yield
-    except (OSError, EOFError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+    except (OSError, *DAMAGES) as error:
         raise CalibrationError(f"{path}: can't be read: {error}") from error

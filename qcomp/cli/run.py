@@ -6,13 +6,12 @@ import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
-from zipfile import BadZipFile
-from zlib import error as ZlibError
 
 import numpy as np
 import typer
 from numpy.typing import NDArray
 
+from qcomp.calibration.npy import DAMAGES, check_compression
 from qcomp.cli.options import Directory
 from qcomp.errors import CompileError
 from qcomp.files import open_regular, write_file
@@ -68,10 +67,11 @@ def read_arrays(path: Path, names: list[str]) -> Arrays:
                 arrays = {names[0]: stored}
             else:
                 with stored:
+                    check_compression(stored.zip)
                     arrays = {name: stored[name] for name in stored.files}
     except OSError as error:
         raise CompileError(f"{path} can't be read: {error.strerror or error}") from error
-    except (ValueError, EOFError, RuntimeError, BadZipFile, ZlibError) as error:
+    except DAMAGES as error:
         raise CompileError(f"{path} is neither .npy nor .npz: {error}") from error
     if set(arrays) != set(names):
         raise CompileError(f"{path} holds {sorted(arrays)}; expected the inputs {sorted(names)}")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -20,6 +22,10 @@ import pytest
 from numpy.lib import format as npy_format
 
 import qcomp
+from qcomp.calibration.data import open_calibration
+from qcomp.cli.run import read_arrays
+from qcomp.errors import CompileError
+from qcomp.ir.tensor import DType, TensorType
 
 Command = Callable[..., Any]
 
@@ -103,6 +109,32 @@ def test_compressed_data_larger_than_its_array_is_not_unpacked(
     tracemalloc.stop()
     assert outcome.status == 0, outcome.err
     assert peak < 1 << 25
+
+
+@pytest.mark.parametrize("kind", ["npy", "stored", "deflated", "lzma"])
+def test_damaged_arrays_are_never_more_than_a_message(kind: str, tmp_path: Path) -> None:
+    file = io.BytesIO()
+    np.save(file, np.random.default_rng(0).random((5, 1, 8, 8), np.float32))
+    whole, path = file.getvalue(), tmp_path / "in.npy"
+    if kind != "npy":
+        file, path = io.BytesIO(), tmp_path / "in.npz"
+        methods = {"stored": 0, "deflated": 8, "lzma": 14}
+        with zipfile.ZipFile(file, "w", methods[kind]) as archive:
+            archive.writestr("image.npy", whole)
+        whole = file.getvalue()
+    generator = random.Random(1)
+    inputs = {"image": TensorType(DType.F32, (1, 1, 8, 8))}
+    for _ in range(400):
+        spoiled = bytearray(whole)
+        for place in (generator.randrange(160), generator.randrange(len(whole))):
+            spoiled[place] = generator.randrange(256)
+        path.write_bytes(spoiled)
+        for read in (
+            lambda: list(open_calibration(path, inputs)),
+            lambda: read_arrays(path, ["image"]),
+        ):
+            with contextlib.suppress(CompileError):
+                read()
 
 
 @pytest.mark.parametrize(
