@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -145,7 +146,8 @@ def _statistics(
 def output_sqnr_db(imported: Graph, net: CompiledNetwork, samples: Iterable[Feed]) -> float | None:
     """SQNR of the integer outputs against the float network as imported, over all samples.
 
-    None where no output is quantized (an ArgMax gives indices).
+    None where no output is quantized (an ArgMax gives indices), and where the ratio is infinite, as
+    JSON has no such number: nothing differs, or the float outputs are all 0.
     """
     from qcomp.export.session import FloatSession
 
@@ -159,7 +161,8 @@ def output_sqnr_db(imported: Graph, net: CompiledNetwork, samples: Iterable[Feed
                 answer.append(got[output.name].ravel())
     if not reference:
         return None
-    return sqnr_db(np.concatenate(reference), np.concatenate(answer))
+    ratio = sqnr_db(np.concatenate(reference), np.concatenate(answer))
+    return ratio if math.isfinite(ratio) else None
 
 
 def _default_name(model: Any) -> str:

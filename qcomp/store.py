@@ -62,7 +62,7 @@ def _write_files(net: CompiledNetwork, folder: Path) -> Path | None:
         np.savez(file, **vectors)
     manifest = _manifest(net, library.name if library else None)
     manifest["sha256"] = {f.name: _sha256(f) for f in sorted(folder.iterdir())}
-    text = json.dumps(manifest, indent=2) + "\n"
+    text = json.dumps(manifest, indent=2, allow_nan=False) + "\n"
     (folder / f"{name}{MANIFEST}").write_text(text, encoding="utf-8")
     return library
 

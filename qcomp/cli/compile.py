@@ -73,7 +73,7 @@ def compile(
     directory = net.save(output)
     summary = summarize(net, directory, time.perf_counter() - began)
     if as_json:
-        typer.echo(json.dumps(summary))
+        typer.echo(json.dumps(summary, allow_nan=False))
     else:
         typer.echo(report(net, summary, directory))
 

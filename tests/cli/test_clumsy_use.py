@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import os
 import random
 import shutil
@@ -18,6 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
+import onnx.parser
 import pytest
 from numpy.lib import format as npy_format
 
@@ -219,3 +222,16 @@ def test_an_interruption_leaves_nothing_and_shows_no_traceback(
         errors = process.communicate()[1]
     assert (process.returncode, errors) == (130, "")
     assert list(model.parent.iterdir()) == [model]
+
+
+def test_an_output_without_any_error_is_still_json(qcomp_command: Command, tmp_path: Path) -> None:
+    text = (
+        '<ir_version: 8, opset_import: ["": 17]> g (float[1,4] x) => (float[1,4] y) {y = Relu(x)}'
+    )
+    onnx.save(onnx.parser.parse_model(text), tmp_path / "relu.onnx")
+    np.save(tmp_path / "zeros.npy", np.zeros((3, 4), np.float32))
+    data, out = tmp_path / "zeros.npy", tmp_path / "out"
+    model = tmp_path / "relu.onnx"
+    outcome = qcomp_command("compile", model, "-o", out, "--calibration", data, "--json")
+    for written in (outcome.out, (out / "relu.manifest.json").read_text()):
+        assert json.loads(written, parse_constant=pytest.fail)["sqnr_db_output"] is None
