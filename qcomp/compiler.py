@@ -110,7 +110,7 @@ def float_passes(config: QuantizationConfig) -> list[Pass]:
         FoldBatchNorm(),
         FuseActivation(),
     ]
-    if config.equalize or (config.equalize is None and not config.per_channel):
+    if config.equalize:
         relu6 = Relu6.KEEP if config.per_channel else Relu6.MINIMUM
         passes.append(EqualizeCrossLayer(relu6=relu6))
     return passes

@@ -19,8 +19,7 @@ class QuantizationConfig:
     range: how activation ranges are estimated from calibration data: "mse" (least squared error of
         the quantized values), "minmax", "percentile" (99.999 %), "ema" (moving mean of extremes).
     input_range: the interval of the model's inputs, where there is no calibration data.
-    equalize: cross-layer equalization before quantization (Nagel et al. 2019). None does it where
-        it helps: with one weight scale for each tensor.
+    equalize: cross-layer equalization before quantization (Nagel et al. 2019).
     bias_correction: "empirical" (the mean shift of each channel that rounding the weights causes on
         the calibration data is subtracted from the bias) or None.
     snap_scales: move weight scales by up to 0.1 % so that requantize multipliers are exact.
@@ -30,7 +29,7 @@ class QuantizationConfig:
     symmetric_activations: bool = False
     range: str = "mse"
     input_range: tuple[float, float] = (-1.0, 1.0)
-    equalize: bool | None = None
+    equalize: bool = True
     bias_correction: str | None = "empirical"
     snap_scales: bool = True
 

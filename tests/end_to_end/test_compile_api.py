@@ -302,7 +302,7 @@ def test_choices_that_do_not_exist(fields: dict[str, Any], message: str) -> None
         {"range": "ema"},
         {"per_channel": False},
         {"symmetric_activations": True},
-        {"equalize": True},
+        {"equalize": False},
         {"per_channel": False, "equalize": False},
         {"bias_correction": None},
         {"snap_scales": False},
@@ -376,13 +376,3 @@ def test_without_data_and_without_batch_norm_the_error_says_what_to_give(models:
 def test_calibration_data_that_does_not_fit(models: Any, data: Any, message: str) -> None:
     with pytest.raises(qcomp.CalibrationError, match=message):
         qcomp.compile(models.dense(), calibration=data)
-
-
-def test_layers_are_equalized_by_default_only_with_a_scale_for_each_tensor(models: Any) -> None:
-    data = models.samples(8, 1, 2, 6, 6)
-    ran = {}
-    for per_channel in (True, False):
-        config = qcomp.QuantizationConfig(per_channel=per_channel)
-        net = qcomp.compile(models.conv_with_batch_norm(), calibration=data, config=config)
-        ran[per_channel] = "equalize-cross-layer" in [record.name for record in net.records]
-    assert ran == {True: False, False: True}

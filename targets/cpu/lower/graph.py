@@ -184,9 +184,10 @@ def _lifetimes(lowering: Lowering, ops: list[Op]) -> list[Lifetime]:
 def _live_bytes(graph: Graph, ops: list[Op], ceilings: Mapping[TensorId, Ceiling]) -> int:
     """Tensors that are written between ops: not the caller's, nor those that a kernel keeps."""
     position = {op.output: i for i, op in enumerate(ops)}
+    written = position | {c.result: position[id] for id, c in ceilings.items()}
     largest = 0
     spans = []
-    for tensor, start in position.items():
+    for tensor, start in written.items():
         readers = [position[c.output] for c in graph.consumers(tensor)]
         if readers and tensor not in ceilings:
             spans.append((start, max(readers), graph.type(tensor).bytes))
