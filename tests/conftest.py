@@ -10,8 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 import qcomp
+
+# The same examples on each run, and no test fails because a machine is slow.
+settings.register_profile(
+    "qcomp", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("qcomp")
 
 ROOT = Path(__file__).resolve().parent.parent
 
