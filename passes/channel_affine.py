@@ -46,10 +46,6 @@ class ChannelAffine:
     imposed: NormalStatistics | None = None
 
     @property
-    def is_finite(self) -> bool:
-        return bool(np.isfinite(self.scale).all() and np.isfinite(self.shift).all())
-
-    @property
     def is_uniform(self) -> bool:
         """The same function in all channels."""
         return bool((self.scale == self.scale[0]).all() and (self.shift == self.shift[0]).all())

@@ -101,11 +101,6 @@ def expect_float(*types: TensorType) -> None:
         expect(t.dtype is DType.F32, f"expected f32, got {t}")
 
 
-def normalized_axis(axis: int, rank: int) -> int:
-    expect(-rank <= axis < rank, f"axis {axis} outside rank {rank}")
-    return axis % rank
-
-
 def broadcast_shapes(shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
     """Numpy broadcasting; the error names the shapes."""
     rank = max(len(s) for s in shapes)

@@ -95,6 +95,27 @@ def plus(b: ir.IRBuilder, x: Value | int, y: Value | int) -> Value | int:
     return b.add(x, y)
 
 
+def enter_loop(
+    b: ir.IRBuilder, head: ir.Block, carried: Carried, name: str
+) -> tuple[Value, list[Value]]:
+    """Branch to `head` and go on there: the index, from 0, and the carried values, as phis."""
+    before = b.block
+    b.branch(head)
+    b.position_at_end(head)
+    phis = []
+    for value, label in ((i64(0), name), *((v, "") for v in carried)):
+        phi = b.phi(value.type, label)
+        phi.add_incoming(value, before)
+        phis.append(phi)
+    return phis[0], phis[1:]
+
+
+def feed_back(b: ir.IRBuilder, phis: Sequence[Value], values: Sequence[Value]) -> None:
+    """What the phis of a loop are on its next trip, which starts from the current block."""
+    for phi, value in zip(phis, values, strict=True):
+        phi.add_incoming(value, b.block)
+
+
 def repeat(
     b: ir.IRBuilder,
     count: int,
@@ -110,23 +131,11 @@ def repeat(
         return list(carried)
     if count == 1:
         return list(body(0, carried))
-    before = b.block
     head = b.append_basic_block(name)
-    b.branch(head)
-    b.position_at_end(head)
-    index = b.phi(I64, name)
-    index.add_incoming(i64(0), before)
-    phis = []
-    for value in carried:
-        phi = b.phi(value.type)
-        phi.add_incoming(value, before)
-        phis.append(phi)
+    index, phis = enter_loop(b, head, carried, name)
     results = list(body(index, phis))
     next_index = b.add(index, i64(1))
-    latch = b.block
-    index.add_incoming(next_index, latch)
-    for phi, result in zip(phis, results, strict=True):
-        phi.add_incoming(result, latch)
+    feed_back(b, (index, *phis), (next_index, *results))
     done = b.append_basic_block(f"{name}.done")
     b.cbranch(b.icmp_unsigned("<", next_index, i64(count)), head, done)
     b.position_at_end(done)

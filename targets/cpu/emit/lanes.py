@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 from llvmlite import ir
 
-from qcomp.targets.cpu.emit.builder import I32, Value, loop, overlapped, shuffle, vector
+from qcomp.targets.cpu.emit.builder import I32, Value, loop, overlapped, shuffle
 
 Merge = Callable[[ir.IRBuilder, Value, Value], Value]
 
@@ -49,9 +49,3 @@ def folded(b: ir.IRBuilder, x: Value, merge: Merge) -> Value:
 def scalar(b: ir.IRBuilder, x: Value) -> Value:
     """The only lane of a <1 x t>."""
     return b.extract_element(x, ir.Constant(I32, 0))
-
-
-def single(b: ir.IRBuilder, x: Value) -> Value:
-    """A scalar as <1 x t>."""
-    type = vector(x.type, 1)
-    return b.insert_element(ir.Constant(type, ir.Undefined), x, ir.Constant(I32, 0))
