@@ -20,7 +20,7 @@ from qcomp.quant.qparams import QParams, dequantize, quantize
 from qcomp.targets.cpu.header import header
 
 WARNINGS = ["-Wall", "-Wextra", "-Werror", "-pedantic", "-Wconversion", "-Wshadow", "-Wundef"]
-COUNT = 512
+COUNT = 500  # not a multiple of the header's blocks
 
 # Scales that are powers of two, tiny, huge, and ones that are not exact in decimal.
 QPARAMS = [
@@ -98,7 +98,7 @@ def test_sizes_are_constants(tmp_path: Path) -> None:
         "#define NET_WEIGHTS_BYTES 4096",
         "#define NET_INPUTS 6",
         "#define NET_OUTPUTS 7",
-        "#define NET_OUTPUT6_BYTES 2048",
+        "#define NET_OUTPUT6_BYTES 2000",
     ):
         assert line in text
     assert "int32_t *output6, void *arena);" in text
