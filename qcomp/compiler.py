@@ -36,7 +36,7 @@ from qcomp.passes.recompose_activations import RecomposeActivations
 from qcomp.passes.snap_scales import SnapScales
 from qcomp.quant.metrics import sqnr_db
 from qcomp.targets.catalog import target as find_target
-from qcomp.targets.cpu.jit import load_object
+from qcomp.targets.cpu.jit import load_objects
 
 Feed = Mapping[str, NDArray[Any]]
 
@@ -94,7 +94,7 @@ def compile(
         notes=(*imported.notes, *statistics.notes, calibrated),
         records=tuple(manager.records),
         samples=statistics.kept,
-        _entry=lambda: load_object(artifact.object_code, symbol, arguments),
+        _entry=lambda: load_objects(artifact.objects.values(), symbol, arguments),
     )
     if statistics.kept and artifact.runs_here:
         net.sqnr_db_output = output_sqnr_db(imported.graph, net, statistics.kept)

@@ -27,8 +27,8 @@ from qcomp.ir.parse import ParseError, parse
 from qcomp.ir.verify import verify
 from qcomp.network import CompiledNetwork, TensorInfo
 from qcomp.targets.base import Artifact
-from qcomp.targets.cpu.archive import member
-from qcomp.targets.cpu.jit import EntryPoint, load_library, load_object
+from qcomp.targets.cpu.archive import members
+from qcomp.targets.cpu.jit import EntryPoint, load_library, load_objects
 from qcomp.targets.cpu.link import shared_library, static_library
 from qcomp.targets.cpu.target import runs_here
 from qcomp.vectors import make_vectors
@@ -147,7 +147,7 @@ def _network(folder: Path, manifest: dict[str, Any]) -> CompiledNetwork:
 
     def entry() -> EntryPoint:
         if library is None:
-            return load_object(artifact.object_code, name, arguments)
+            return load_objects(artifact.objects.values(), name, arguments)
         return load_library(folder / library, name, arguments)
 
     return CompiledNetwork(
@@ -186,7 +186,7 @@ def _artifact(folder: Path, manifest: dict[str, Any]) -> Artifact:
         target=manifest["target"],
         isa=tuple(manifest["isa"]),
         triple=manifest["triple"],
-        object_code=member((folder / f"lib{name}.a").read_bytes()),
+        objects=members((folder / f"lib{name}.a").read_bytes()),
         header=(folder / f"{name}.h").read_text(encoding="utf-8"),
         arena_bytes=manifest["arena_bytes"],
         arena_align=manifest["arena_align"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -12,6 +13,7 @@ from qcomp.ir.graph import Graph
 class Artifact:
     """Code for one model on one target.
 
+    `objects` are relocatable files by name: code, and data that they share.
     `isa` lists the instruction sets inside, `runs_here` tells whether this process can run them.
     `live_bytes` is the largest sum of simultaneously live tensors, the floor of `arena_bytes`.
     """
@@ -20,7 +22,7 @@ class Artifact:
     target: str
     isa: tuple[str, ...]
     triple: str
-    object_code: bytes
+    objects: Mapping[str, bytes]
     header: str
     arena_bytes: int
     arena_align: int

@@ -1,10 +1,10 @@
-"""Calling generated code in this process: from an object in memory, or from a shared library."""
+"""Calling generated code in this process: from objects in memory, or from a shared library."""
 
 from __future__ import annotations
 
 import ctypes
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,14 +41,15 @@ class EntryPoint:
         return lambda run=self._run, p=pointers: run(*p)
 
 
-def load_object(code: bytes, name: str, arguments: int) -> EntryPoint:
-    """Link an object for this machine into the process."""
+def load_objects(objects: Iterable[bytes], name: str, arguments: int) -> EntryPoint:
+    """Link objects for this machine into the process."""
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     lljit = llvm.create_lljit_compiler()
-    library = (
-        llvm.JITLibraryBuilder().add_object_img(code).export_symbol(f"{name}_run").link(lljit, name)
-    )
+    builder = llvm.JITLibraryBuilder().export_symbol(f"{name}_run")
+    for content in objects:
+        builder.add_object_img(content)
+    library = builder.link(lljit, name)
     return EntryPoint(library[f"{name}_run"], arguments, (lljit, library))
 
 

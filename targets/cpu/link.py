@@ -1,4 +1,4 @@
-"""From an object file to libraries: `.a` always, `.so` where a linker exists."""
+"""From object files to libraries: `.a` always, `.so` where a linker exists."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import shlex
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 
 from qcomp.errors import TargetError
@@ -17,14 +18,9 @@ _NATIVE = ("cc", "gcc", "clang", "ld")
 _CROSS = ("{machine}-linux-gnu-gcc", "{machine}-linux-gnu-ld", "ld.lld")
 
 
-def symbols(name: str) -> tuple[str, ...]:
-    """What a model's library exports."""
-    return (f"{name}_run", f"{name}_inputs", f"{name}_outputs")
-
-
 def static_library(artifact: Artifact) -> bytes:
     """Bytes of libNAME.a."""
-    return archive(f"{artifact.name}.o", artifact.object_code, symbols(artifact.name))
+    return archive(artifact.objects)
 
 
 def linker(artifact: Artifact) -> list[str] | None:
@@ -43,23 +39,22 @@ def linker(artifact: Artifact) -> list[str] | None:
 
 
 def shared_library(artifact: Artifact, directory: Path) -> Path | None:
-    """Link libNAME.so from libNAME.o's code in `directory`; None where no linker exists."""
+    """Link libNAME.so in `directory`; None where no linker exists."""
     command = linker(artifact)
     if command is None:
         return None
     library = directory / f"lib{artifact.name}.so"
-    source = directory / f"{artifact.name}.o"
-    source.write_bytes(artifact.object_code)
     options = ["-soname", library.name, "-z", "noexecstack", "-z", "text"]
     if "-nostdlib" in command:  # a compiler, which hands them to its linker
         options = [f"-Wl,{','.join(options)}"]
-    try:
+    with tempfile.TemporaryDirectory(prefix="qcomp-") as folder:
+        sources = [Path(folder) / name for name in artifact.objects]
+        for source, content in zip(sources, artifact.objects.values(), strict=True):
+            source.write_bytes(content)
         done = subprocess.run(
-            [*command, *options, "-o", str(library), str(source)],
+            [*command, *options, "-o", str(library), *map(str, sources)],
             capture_output=True, text=True, check=False, timeout=300,
         )  # fmt: skip
-    finally:
-        source.unlink()
     if done.returncode != 0:
         raise TargetError(f"{command[0]} can't link {library.name}: {done.stderr.strip()}")
     return library

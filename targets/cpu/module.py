@@ -1,4 +1,4 @@
-"""The entry point, the tensor descriptions and the data: from a program to an object file."""
+"""The entry point, the tensor descriptions and the data: from a program to object files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from llvmlite import ir
 from qcomp.errors import TargetError
 from qcomp.ir.graph import Graph
 from qcomp.ir.tensor import DType, Tensor
-from qcomp.targets.cpu.emit.builder import I8, I32, I64, PTR, Value, at, i64
+from qcomp.targets.cpu.elf import data_object
+from qcomp.targets.cpu.emit.builder import I8, I32, I64, PTR, Value, at, i64, load
 from qcomp.targets.cpu.isa import target_machine
 from qcomp.targets.cpu.lower.graph import Program
 from qcomp.targets.cpu.memory import ALIGN
@@ -26,29 +27,41 @@ STATUS_BAD_ARENA = 1
 TYPE_CODES = {DType.I8: 1, DType.I32: 2}
 
 
-def build_object(program: Program, name: str) -> bytes:
-    """A relocatable ELF file that defines NAME_run, NAME_inputs, NAME_outputs and nothing else."""
+def build_objects(program: Program, name: str) -> dict[str, bytes]:
+    """Relocatable ELF files by name: NAME_run, NAME_inputs, NAME_outputs; and hidden, NAME_data.
+
+    The data does not pass through LLVM, which takes seconds to read it.
+    """
     add_entry_point(program, name)
     add_descriptions(program.module, program.graph, name)
     parsed = llvm.parse_assembly(str(program.module))
     parsed.verify()
     machine = target_machine(program.isa)
     code: bytes = machine.emit_object(parsed)
-    return code
+    symbol = data_symbol(name)
+    data = data_object(program.isa.triple, symbol, program.data.bytes(), ALIGN)
+    return {f"{name}.o": code, f"{symbol}.o": data}
 
 
-def _bytes_global(
-    module: ir.Module, name: str, content: bytes, *, exported: bool, align: int
-) -> ir.GlobalVariable:
-    type = ir.ArrayType(I8, len(content))
-    variable = ir.GlobalVariable(module, type, name)
-    variable.initializer = ir.Constant(type, bytearray(content))
-    variable.global_constant = True
-    variable.align = align
-    if not exported:
-        variable.linkage = "internal"
-        variable.unnamed_addr = True
-    return variable
+def data_symbol(name: str) -> str:
+    """The constant data of a library, not seen outside of it."""
+    return f"{name}_data"
+
+
+def emit_address(b: ir.IRBuilder, symbol: str) -> Value:
+    """The address of hidden constants that another object defines.
+
+    By the distance from a word of this object, in 64 bits: the objects of a library that no linker
+    joins, in a process that has mapped much memory, lie further apart than 32 bits reach.
+    """
+    there = ir.GlobalVariable(b.module, I8, symbol)
+    there.linkage, there.storage_class = "external", "hidden"  # LLVM has visibility in this place
+    there.global_constant = True
+    here = ir.GlobalVariable(b.module, I64, f"{symbol}_distance")
+    here.initializer = there.ptrtoint(I64).sub(here.ptrtoint(I64))
+    here.global_constant = True
+    here.linkage = "internal"
+    return b.inttoptr(b.add(b.ptrtoint(here, I64), load(b, here, I64, align=8)), PTR)
 
 
 def add_entry_point(program: Program, name: str) -> None:
@@ -58,7 +71,6 @@ def add_entry_point(program: Program, name: str) -> None:
     type = ir.FunctionType(I32, [PTR] * (inputs + outputs + 1))
     run = ir.Function(module, type, f"{name}_run")
     run.attributes.add("nounwind")
-    data = _bytes_global(module, f"{name}_data", program.data.bytes(), exported=False, align=ALIGN)
     b = ir.IRBuilder(run.append_basic_block("entry"))
     bad, good = run.append_basic_block("bad_arena"), run.append_basic_block("good")
     arena = run.args[-1]
@@ -69,6 +81,7 @@ def add_entry_point(program: Program, name: str) -> None:
     b.position_at_end(bad)
     b.ret(ir.Constant(I32, STATUS_BAD_ARENA))
     b.position_at_end(good)
+    data = emit_address(b, data_symbol(name))
 
     def pointer(where: Address) -> Value:
         match where:
@@ -88,7 +101,11 @@ def add_descriptions(module: ir.Module, graph: Graph, name: str) -> None:
     """NAME_inputs and NAME_outputs: arrays of qcomp_tensor without pointers, so no relocations."""
     for kind, tensors in (("inputs", graph.inputs), ("outputs", graph.outputs)):
         content = b"".join(describe(public, graph.tensor(t)) for public, t in tensors.items())
-        _bytes_global(module, f"{name}_{kind}", content, exported=True, align=8)
+        type = ir.ArrayType(I8, len(content))
+        variable = ir.GlobalVariable(module, type, f"{name}_{kind}")
+        variable.initializer = ir.Constant(type, bytearray(content))
+        variable.global_constant = True
+        variable.align = 8
 
 
 def describe(name: str, tensor: Tensor) -> bytes:

@@ -12,7 +12,7 @@ from qcomp.targets.cpu.header import header
 from qcomp.targets.cpu.isa import Isa
 from qcomp.targets.cpu.lower.graph import lower_graph
 from qcomp.targets.cpu.memory import ALIGN
-from qcomp.targets.cpu.module import build_object
+from qcomp.targets.cpu.module import build_objects
 
 LARGEST_ARENA = (1 << 31) - 1
 _MACHINES = {"x86_64": ("x86_64", "AMD64"), "aarch64": ("aarch64", "arm64")}
@@ -45,7 +45,7 @@ class CpuTarget:
             target=self.name,
             isa=(self.isa.name,),
             triple=self.isa.triple,
-            object_code=build_object(program, name),
+            objects=build_objects(program, name),
             header=header(graph, name, arena, program.data.size),
             arena_bytes=arena,
             arena_align=ALIGN,

@@ -14,7 +14,7 @@ from onnx import TensorProto
 
 import qcomp
 from qcomp.compiler import LONGEST_NAME, c_name
-from qcomp.targets.cpu.archive import member
+from qcomp.targets.cpu.archive import members
 from qcomp.targets.cpu.link import static_library
 
 Network = qcomp.CompiledNetwork
@@ -189,10 +189,12 @@ def test_other_targets_give_an_archive_and_a_header(
 ) -> None:
     net = qcomp.compile(models.dense(), target, calibration=models.samples(8, 1, 4), name="other")
     folder = net.save(tmp_path / "out")
-    code = member((folder / "libother.a").read_bytes())
+    objects = members((folder / "libother.a").read_bytes())
     machine = {"x86-64": 62, "aarch64": 183}[target]  # e_machine of the ELF header
-    assert code[:4] == b"\x7fELF"
-    assert int.from_bytes(code[18:20], "little") == machine
+    assert list(objects) == ["other.o", "other_data.o"]
+    for content in objects.values():
+        assert content[:4] == b"\x7fELF"
+        assert int.from_bytes(content[18:20], "little") == machine
     assert "other_run(" in (folder / "other.h").read_text()
     assert qcomp.load(folder).isa == (target,)
 

@@ -20,7 +20,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import qcomp
 from qcomp.targets.catalog import target
-from qcomp.targets.cpu.jit import aligned_arena, load_object
+from qcomp.targets.cpu.jit import aligned_arena, load_objects
 from qcomp.targets.cpu.link import static_library
 
 Shape = tuple[int, ...]
@@ -289,7 +289,7 @@ def check(grower: Grower) -> qcomp.CompiledNetwork:
 
 def assert_baseline(net: Any, artifact: Any, inputs: Any, expected: Any) -> None:
     """The code of the oldest x86-64 gives the same bits."""
-    entry = load_object(artifact.object_code, "random", len(inputs) + len(expected) + 1)
+    entry = load_objects(artifact.objects.values(), "random", len(inputs) + len(expected) + 1)
     results = {name: np.empty(a.shape, a.dtype) for name, a in expected.items()}
     entry([np.ascontiguousarray(inputs[i.name]) for i in net.inputs], list(results.values()),
           aligned_arena(artifact.arena_bytes))  # fmt: skip

@@ -24,9 +24,9 @@ from qcomp.ir.tensor import DType, TensorId, TensorType
 from qcomp.quant.fixed_point import Form, Requantize
 from qcomp.quant.qparams import SOFTMAX, QParams
 from qcomp.targets.cpu.isa import AARCH64, X86_64, Isa, native
-from qcomp.targets.cpu.jit import load_object
+from qcomp.targets.cpu.jit import load_objects
 from qcomp.targets.cpu.lower.graph import lower_graph
-from qcomp.targets.cpu.module import build_object
+from qcomp.targets.cpu.module import build_objects
 
 Array = NDArray[Any]
 MakeOp = Callable[..., Op]
@@ -120,8 +120,8 @@ class Kit:
     def compiled(self, graph: Graph, isa: Isa) -> Callable[..., dict[str, Array]]:
         """The generated code: run(inputs, at_end) -> outputs; all memory lies at a border."""
         program = lower_graph(graph, isa, "net")
-        code = build_object(program, "net")
-        entry = load_object(code, "net", len(graph.inputs) + len(graph.outputs) + 1)
+        objects = build_objects(program, "net").values()
+        entry = load_objects(objects, "net", len(graph.inputs) + len(graph.outputs) + 1)
         junk = np.random.default_rng(1).integers(0, 256, program.memory.arena_bytes, np.uint8)
         types = {name: graph.type(id) for name, id in graph.outputs.items()}
 

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import platform
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from qcomp.targets.cpu.archive import archive, member
+from qcomp.targets.cpu.archive import archive, members
+from qcomp.targets.cpu.elf import data_object
 
-SOURCE = "int {name}_run(void) {{ return 42; }}\nconst int {name}_inputs[1] = {{ 7 }};\n"
+SOURCE = """
+__attribute__((visibility("hidden"))) extern const char {name}_data[];
+int {name}_run(void) {{ return 6 * {name}_data[0]; }}
+"""
 MAIN = """
-extern const int {name}_inputs[1];
 int {name}_run(void);
-int main(void) {{ return {name}_run() - 6 * {name}_inputs[0]; }}
+int main(void) {{ return {name}_run() - 42; }}
 """
 
 
@@ -25,17 +29,27 @@ def tool(name: str) -> str:
     return found
 
 
-def library(cc: str, folder: Path, name: str) -> Path:
+def objects(cc: str, folder: Path, name: str) -> dict[str, bytes]:
+    """Compiled code, and data that it refers to."""
     (folder / "code.c").write_text(SOURCE.format(name=name))
-    subprocess.run([cc, "-c", "code.c", "-o", "code.o"], cwd=folder, check=True)
+    subprocess.run([cc, "-c", "-fPIC", "code.c", "-o", "code.o"], cwd=folder, check=True)
+    code = (folder / "code.o").read_bytes()
+    data = data_object(platform.machine(), f"{name}_data", b"\7", 64)
+    return {f"{name}.o": code, f"{name}_data.o": data}
+
+
+def library(cc: str, folder: Path, name: str) -> Path:
     path = folder / f"lib{name}.a"
-    content = (folder / "code.o").read_bytes()
-    path.write_bytes(archive(f"{name}.o", content, (f"{name}_run", f"{name}_inputs")))
+    path.write_bytes(archive(objects(cc, folder, name)))
     return path
 
 
-# Lengths of names that make the symbol index odd and even, and longer than a member's name may be.
-@pytest.mark.parametrize("name", ["a", "ab", "net", "a_name_of_more_than_fifteen_characters"])
+# Lengths that make the symbol index odd and even, and of which none, one or both files have a name
+# too long for a header.
+NAMES = ["a", "ab", "net", "thirteen_char", "a_name_of_more_than_fifteen_characters"]
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_a_compiler_links_it(name: str, cc: str, tmp_path: Path) -> None:
     library(cc, tmp_path, name)
     (tmp_path / "main.c").write_text(MAIN.format(name=name))
@@ -47,34 +61,47 @@ def test_its_symbol_index_is_read(cc: str, tmp_path: Path) -> None:
     command = [tool("nm"), "-s", library(cc, tmp_path, "net")]
     text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     assert "net_run in net.o" in text
-    assert "net_inputs in net.o" in text
+    assert "net_data in net_data.o" in text
 
 
-def test_its_member_comes_out_again(cc: str, tmp_path: Path) -> None:
-    path = library(cc, tmp_path, "net")
-    content = (tmp_path / "code.o").read_bytes()
-    assert member(path.read_bytes()) == content
+@pytest.mark.parametrize("name", NAMES)
+def test_its_members_come_out_again(name: str, cc: str, tmp_path: Path) -> None:
+    path = library(cc, tmp_path, name)
+    expected = objects(cc, tmp_path, name)
+    assert members(path.read_bytes()) == expected
     (tmp_path / "out").mkdir()
     subprocess.run([tool("ar"), "x", path], cwd=tmp_path / "out", check=True)
-    assert (tmp_path / "out" / "net.o").read_bytes() == content
+    assert {f.name: f.read_bytes() for f in (tmp_path / "out").iterdir()} == expected
+
+
+def test_a_name_that_ends_another_is_not_taken_for_it() -> None:
+    names = ["longer_than_fifteen_characters.o", "than_fifteen_characters.o", "n.o"]
+    files = {n: data_object("x86_64", f"s{i}", bytes([i]), 64) for i, n in enumerate(names)}
+    assert members(archive(files)) == files
 
 
 @pytest.mark.parametrize("size", [0, 1, 2, 1001])
 def test_members_of_any_size(size: int) -> None:
-    content = bytes(i % 251 for i in range(size))
-    made = archive("net.o", content, ("net_run",))
-    assert member(made) == content
+    content = data_object("x86_64", "net_data", b"", 64) + bytes(i % 251 for i in range(size))
+    made = archive({"net.o": content, "other.o": content})
+    assert members(made) == {"net.o": content, "other.o": content}
     assert len(made) % 2 == 0
 
 
 @pytest.mark.parametrize("broken", [b"", b"!<arch>\n", b"\x7fELF" * 40])
 def test_what_is_no_static_library_is_a_value_error(broken: bytes) -> None:
     with pytest.raises(ValueError, match="static library"):
-        member(broken)
+        members(broken)
 
 
 def test_a_cut_library_is_a_value_error() -> None:
-    made = archive("net.o", bytes(100), ("net_run",))
+    made = archive({f"{n}.o": data_object("x86_64", n, bytes(100), 64) for n in ("one", "a" * 40)})
     for size in range(len(made)):
         with pytest.raises(ValueError, match="static library"):
-            member(made[:size])
+            members(made[:size])
+
+
+def test_a_member_whose_long_name_is_missing_is_a_value_error() -> None:
+    made = archive({"a" * 20 + ".o": data_object("x86_64", "n", b"", 64)})
+    with pytest.raises(ValueError, match="static library with a member of the unknown name /99"):
+        members(made.replace(b"/0 ", b"/99"))

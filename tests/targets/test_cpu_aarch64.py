@@ -35,9 +35,10 @@ from qcomp.ir.ops import (
 )
 from qcomp.quant.fixed_point import Form, Requantize
 from qcomp.quant.tables import exp_table, log_softmax_constants, log_table
+from qcomp.targets.cpu.archive import archive
 from qcomp.targets.cpu.isa import AARCH64
 from qcomp.targets.cpu.lower.graph import lower_graph
-from qcomp.targets.cpu.module import build_object
+from qcomp.targets.cpu.module import build_objects
 
 MAIN = """
 #include <stdint.h>
@@ -65,9 +66,9 @@ def arm_gcc() -> str:
 def run_in_emulator(
     graph: Graph, inputs: dict[str, Any], compiler: str, directory: Path
 ) -> dict[str, Any]:
-    """Link the object with a main that feeds it from stdin; the outputs come on stdout."""
+    """Link the library with a main that feeds it from stdin; the outputs come on stdout."""
     program = lower_graph(graph, AARCH64, "net")
-    (directory / "net.o").write_bytes(build_object(program, "net"))
+    (directory / "net.a").write_bytes(archive(build_objects(program, "net")))
     types = {
         **{f"in_{name}": graph.type(id) for name, id in graph.inputs.items()},
         **{f"out_{name}": graph.type(id) for name, id in graph.outputs.items()},
@@ -86,10 +87,10 @@ def run_in_emulator(
     )
     (directory / "main.c").write_text(source, encoding="utf-8")
     undefined = subprocess.run(
-        ["aarch64-linux-gnu-nm", "-u", "net.o"], cwd=directory, stdout=subprocess.PIPE
+        ["aarch64-linux-gnu-nm", "-uj", "--quiet", "net.a"], cwd=directory, stdout=subprocess.PIPE
     )
-    assert undefined.stdout == b""
-    link = [compiler, "-static", "-Wall", "-Werror", "main.c", "net.o", "-o", "net"]
+    assert undefined.stdout.split() == [b"net_data"]
+    link = [compiler, "-static", "-Wall", "-Werror", "main.c", "net.a", "-o", "net"]
     subprocess.run(link, cwd=directory, check=True)
     feed = b"".join(inputs[name].tobytes() for name in graph.inputs)
     done = subprocess.run(["qemu-aarch64", directory / "net"], input=feed, stdout=subprocess.PIPE)

@@ -15,9 +15,9 @@ from qcomp.ir.tensor import DType, TensorType
 from qcomp.quant.fixed_point import Form, Requantize
 from qcomp.quant.qparams import QParams
 from qcomp.targets.cpu.isa import X86_64, Isa, native
-from qcomp.targets.cpu.jit import aligned_arena, load_object
+from qcomp.targets.cpu.jit import aligned_arena, load_objects
 from qcomp.targets.cpu.lower.graph import lower_graph
-from qcomp.targets.cpu.module import build_object
+from qcomp.targets.cpu.module import build_objects
 
 REQUANTIZE = Requantize(Form.NARROW, 3)
 ISAS = [native(), X86_64] if native().triple == X86_64.triple else [native()]
@@ -66,7 +66,8 @@ def network(kind: str, bound: np.ndarray) -> Graph:
 def run(graph: Graph, isa: Isa, x: np.ndarray) -> tuple[np.ndarray, int]:
     """The result, and the number of kernel calls after the copy of the input."""
     program = lower_graph(graph, isa, "net")
-    entry = load_object(build_object(program, "net"), "net", 3 if "y" not in graph.outputs else 4)
+    objects = build_objects(program, "net").values()
+    entry = load_objects(objects, "net", 3 if "y" not in graph.outputs else 4)
     outputs = [np.empty(graph.type(t).shape, np.int8) for t in graph.outputs.values()]
     entry([x], outputs, aligned_arena(program.memory.arena_bytes))
     computing = [c for c in program.calls if "fill" not in c.kernel and "copy" not in c.kernel]

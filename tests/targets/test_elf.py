@@ -1,0 +1,149 @@
+"""Data objects written without tools are what binutils, linkers and the loader expect."""
+
+from __future__ import annotations
+
+import ctypes
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from llvmlite import binding as llvm
+from llvmlite import ir
+
+from qcomp.errors import TargetError
+from qcomp.targets.cpu import elf
+from qcomp.targets.cpu.elf import data_object, defined_symbols
+from qcomp.targets.cpu.emit.builder import I64
+from qcomp.targets.cpu.isa import AARCH64, X86_64, native, target_machine
+from qcomp.targets.cpu.jit import load_objects
+from qcomp.targets.cpu.module import emit_address
+
+TRIPLES = [X86_64.triple, AARCH64.triple]
+
+
+def readelf(*options: str) -> str:
+    tool = shutil.which("readelf")
+    if tool is None:
+        pytest.skip("no readelf")
+    done = subprocess.run([tool, "--wide", *options], check=True, capture_output=True, text=True)
+    assert done.stderr == ""  # where warnings about a malformed file go
+    return done.stdout
+
+
+@pytest.mark.parametrize("size", [0, 1, 63, 64, 65, 1000])
+@pytest.mark.parametrize("triple", TRIPLES)
+def test_it_reads_back(triple: str, size: int, tmp_path: Path) -> None:
+    content = np.random.default_rng(size).bytes(size)
+    file = tmp_path / "data.o"
+    file.write_bytes(data_object(triple, "net_data", content, 64))
+    header = readelf("--file-header", str(file))
+    assert "REL (Relocatable file)" in header
+    assert ("X86-64" if triple == X86_64.triple else "AArch64") in header
+    (data,) = (
+        line.split("]")[1].split()
+        for line in readelf("--sections", str(file)).splitlines()
+        if ".rodata" in line
+    )
+    _, kind, address, offset, length, entry, flags, link, info, align = data
+    assert (kind, flags, align) == ("PROGBITS", "A", "64")
+    assert (int(address, 16), entry, link, info) == (0, "00", "0", "0")
+    assert (int(offset, 16) % 64, int(length, 16)) == (0, size)
+    assert file.read_bytes()[int(offset, 16) :][:size] == content
+    symbol = readelf("--symbols", str(file)).splitlines()[-1].split()
+    assert symbol[1:] == ["0" * 16, str(size), "OBJECT", "GLOBAL", "HIDDEN", "1", "net_data"]
+
+
+def test_it_needs_nothing_of_the_linker(tmp_path: Path) -> None:
+    file = tmp_path / "data.o"
+    file.write_bytes(data_object(X86_64.triple, "net_data", b"1", 64))
+    assert "There are no relocations" in readelf("--relocs", str(file))
+    assert ".note.GNU-stack" in readelf("--sections", str(file))
+
+
+def test_equal_data_gives_equal_bytes() -> None:
+    assert data_object(X86_64.triple, "d", b"1", 64) == data_object(X86_64.triple, "d", b"1", 64)
+
+
+def test_too_much_data_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(elf, "LARGEST_DATA", 100)
+    assert len(data_object(X86_64.triple, "net_data", bytes(100), 64)) > 100
+    with pytest.raises(TargetError, match="net_data has 101 bytes of constants; accepted: up to"):
+        data_object(X86_64.triple, "net_data", bytes(101), 64)
+
+
+def code(triple: str, body: str) -> bytes:
+    llvm.initialize_all_targets()
+    llvm.initialize_all_asmprinters()
+    isa = X86_64 if triple == X86_64.triple else AARCH64
+    return bytes(target_machine(isa).emit_object(llvm.parse_assembly(body)))
+
+
+SOURCE = """
+target triple = "{triple}"
+@hidden = hidden constant i32 1
+@weak = weak constant i32 2
+@internal = internal constant i32 3
+@missing = external hidden constant i32
+define i32 @function() {{ %a = load i32, ptr @internal %b = load i32, ptr @missing ret i32 %b }}
+"""
+
+
+@pytest.mark.parametrize("triple", TRIPLES)
+def test_symbols_are_those_that_others_may_refer_to(triple: str) -> None:
+    assert sorted(defined_symbols(code(triple, SOURCE.format(triple=triple)))) == [
+        "function", "hidden", "weak",
+    ]  # fmt: skip
+    assert defined_symbols(data_object(triple, "net_data", b"1", 64)) == ["net_data"]
+
+
+def test_what_is_no_object_is_a_value_error() -> None:
+    with pytest.raises(ValueError, match="not a little-endian ELF64 object"):
+        defined_symbols(bytes(100))
+    made = data_object(X86_64.triple, "net_data", bytes(100), 64)
+    for size in range(len(made)):
+        with pytest.raises(ValueError, match="an object that is cut"):
+            defined_symbols(made[:size])
+
+
+LIBC = ctypes.CDLL(None)
+LIBC.mmap.restype = ctypes.c_void_p
+LIBC.mmap.argtypes = [
+    ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long,
+]  # fmt: skip
+LIBC.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+PRIVATE_ANONYMOUS_UNBACKED = 0x4022
+
+
+@contextmanager
+def hole_in_memory(hole: int) -> Iterator[None]:
+    """A few bytes of free addresses, then none for 4 GiB: what fits lies there, the rest below."""
+    size = 4 << 30
+    start = LIBC.mmap(None, size + hole, 0, PRIVATE_ANONYMOUS_UNBACKED, -1, 0)
+    LIBC.munmap(start + size, hole)
+    try:
+        yield
+    finally:
+        LIBC.munmap(start, size + hole)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks the Linux kernel for memory")
+def test_code_finds_data_further_away_than_32_bits_reach() -> None:
+    """As in a process with gigabytes of samples, where nobody places code next to data."""
+    isa = native()
+    module = ir.Module("far")
+    module.triple = isa.triple
+    run = ir.Function(module, ir.FunctionType(I64, []), "net_run")
+    b = ir.IRBuilder(run.append_basic_block())
+    b.ret(b.ptrtoint(emit_address(b, "net_data"), I64))
+    content = np.random.default_rng(0).bytes(32 << 20)
+    data = data_object(isa.triple, "net_data", content, 64)
+    with hole_in_memory(64 << 10):
+        entry = load_objects([code(isa.triple, str(module)), data], "net", 0)
+    found = ctypes.CFUNCTYPE(ctypes.c_int64)(entry.address)()
+    assert abs(found - entry.address) > 1 << 31
+    assert ctypes.string_at(found, len(content)) == content
