@@ -1,44 +1,94 @@
-"""Instruction sets as data: what the portable emitters need to know of a machine."""
+"""Instruction sets as data: what the emitters need to know of a machine."""
 
 from __future__ import annotations
 
+import enum
 import platform
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from llvmlite import binding as llvm
 
 from qcomp.errors import TargetError
 
+BIAS = 128  # what is added to i8 activations where they are stored unsigned
+
+
+class Dot(enum.Enum):
+    """How a machine adds products of bytes to i32 lanes."""
+
+    PORTABLE = "portable"  # generic IR: 16-bit products, added in pairs
+    MADD = "madd"  # pmaddwd on widened bytes: exact, unlike pmaddubsw
+    VNNI = "vnni"  # vpdpbusd: four products of u8 and i8 per lane
+
 
 @dataclass(frozen=True)
 class Isa:
-    """A machine: LLVM's names for it, and the vector file the register tiles are sized by."""
+    """A machine: LLVM's names for it, and the vector file the register tiles are sized by.
+
+    `unsigned` machines store i8 activations as u8, value + BIAS, since their dot products want one
+    operand unsigned. Arguments of the entry point stay i8.
+    """
 
     name: str
     triple: str
     features: str
     vector_bits: int
     registers: int
-    cpu: str = ""
+    dot: Dot = Dot.PORTABLE
+    unsigned: bool = False
+    byte_permute: bool = False  # vpermi2b: AVX-512 VBMI
+    tiles: bool = False  # AMX int8
 
     @property
     def lanes(self) -> int:
         """32-bit accumulators in one vector."""
         return self.vector_bits // 32
 
+    @property
+    def is_x86(self) -> bool:
+        return self.triple.startswith("x86_64")
 
-X86_64 = Isa("x86-64", "x86_64-unknown-linux-gnu", "", vector_bits=128, registers=16)
+
+_X86 = "x86_64-unknown-linux-gnu"
+_SSE = ("sse3", "ssse3", "sse4.1")
+_AVX2 = (*_SSE, "sse4.2", "popcnt", "avx", "avx2")
+_AVX512 = (*_AVX2, "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512vnni")
+_AMX = (*_AVX512, "avx512vbmi", "amx-tile", "amx-int8")
+
+
+def _x86(name: str, features: tuple[str, ...], bits: int, dot: Dot) -> Isa:
+    return Isa(
+        name, _X86, ",".join(f"+{f}" for f in features), bits,
+        registers=32 if bits == 512 else 16, dot=dot, unsigned=True,
+        byte_permute="avx512vbmi" in features, tiles="amx-int8" in features,
+    )  # fmt: skip
+
+
+X86_64 = Isa("x86-64", _X86, "", vector_bits=128, registers=16)
+SSE41 = _x86("sse4.1", _SSE, 128, Dot.MADD)
+AVX2 = _x86("avx2", _AVX2, 256, Dot.MADD)
+AVX_VNNI = _x86("avx-vnni", (*_AVX2, "avxvnni"), 256, Dot.VNNI)
+AVX512_VNNI = _x86("avx512-vnni", _AVX512, 512, Dot.VNNI)
+AMX_INT8 = _x86("amx-int8", _AMX, 512, Dot.VNNI)
 AARCH64 = Isa("aarch64", "aarch64-unknown-linux-gnu", "+neon", vector_bits=128, registers=32)
 
-_WIDTHS = (
-    (("avx512f", "avx512bw", "avx512vl", "avx512dq"), 512, 32, "avx512"),
-    (("avx2",), 256, 16, "avx2"),
-    (("sse4.1",), 128, 16, "sse4.1"),
-)
+X86_LADDER = (SSE41, AVX2, AVX_VNNI, AVX512_VNNI, AMX_INT8)  # from the least to the most able
+
+
+def host_supports(isa: Isa, host: Mapping[str, bool] | None = None) -> bool:
+    """Whether this machine has all features of an x86 instruction set (by default: as LLVM says).
+
+    LLVM reports AMX where the processor has it; whether the kernel permits it is known only to the
+    code that asks for it.
+    """
+    host = llvm.get_host_cpu_features() if host is None else host
+    wanted = [f[1:] for f in isa.features.split(",") if f]
+    return all(host.get(feature, False) for feature in wanted)
 
 
 def native() -> Isa:
-    """The machine this process runs on, with its widest vectors and no target intrinsics."""
+    """The most able instruction set of the machine this process runs on."""
     system, machine = platform.system(), platform.machine()
     if system == "Linux" and machine in ("aarch64", "arm64"):
         return AARCH64
@@ -48,18 +98,27 @@ def native() -> Isa:
             "name another target to compile for it"
         )
     host = llvm.get_host_cpu_features()
-    features = ",".join(("+" if on else "-") + name for name, on in sorted(host.items()))
-    for needed, bits, registers, name in _WIDTHS:
-        if all(host.get(f, False) for f in needed):
-            return Isa(name, X86_64.triple, features, bits, registers)
-    return X86_64
+    able = [isa for isa in X86_LADDER if host_supports(isa, host)]
+    return _with_extras(able[-1], host) if able else X86_64
 
 
-def target_machine(isa: Isa) -> llvm.TargetMachine:
-    """LLVM's code generator for the machine: position-independent, optimised."""
+def _with_extras(isa: Isa, host: Mapping[str, bool]) -> Isa:
+    """VBMI is not part of the level avx512-vnni (the first such machines lack it)."""
+    if isa is AVX512_VNNI and host.get("avx512vbmi", False):
+        return Isa(
+            **{**isa.__dict__, "features": f"{isa.features},+avx512vbmi", "byte_permute": True}
+        )
+    return isa
+
+
+def target_machine(triple: str) -> llvm.TargetMachine:
+    """LLVM's code generator for a family: position-independent, optimised.
+
+    It knows the baseline only; functions carry the features that they are generated for.
+    """
     llvm.initialize_all_targets()
     llvm.initialize_all_asmprinters()
-    target = llvm.Target.from_triple(isa.triple)
+    target = llvm.Target.from_triple(triple)
     return target.create_target_machine(
-        cpu=isa.cpu, features=isa.features, opt=3, reloc="pic", codemodel="default"
+        cpu="", features="", opt=3, reloc="pic", codemodel="default"
     )

@@ -36,7 +36,7 @@ def build_objects(program: Program, name: str) -> dict[str, bytes]:
     add_descriptions(program.module, program.graph, name)
     parsed = llvm.parse_assembly(str(program.module))
     parsed.verify()
-    machine = target_machine(program.isa)
+    machine = target_machine(program.isa.triple)
     code: bytes = machine.emit_object(parsed)
     symbol = data_symbol(name)
     data = data_object(program.isa.triple, symbol, program.data.bytes(), ALIGN)
@@ -85,15 +85,16 @@ def add_entry_point(program: Program, name: str) -> None:
 
     def pointer(where: Address) -> Value:
         match where:
-            case Arena(buffer, offset):
+            case Arena(buffer, offset, _):
                 return at(b, arena, program.memory.offsets[buffer] + offset)
-            case Data(offset):
+            case Data(offset, _):
                 return at(b, data, offset)
-            case Argument(index, is_output, offset):
+            case Argument(index, is_output, offset, _):
                 return at(b, run.args[index + (inputs if is_output else 0)], offset)
 
     for call in program.calls:
-        b.call(module.get_global(call.kernel), [pointer(a) for a in call.arguments])
+        span = [i64(0), i64(call.units)] if call.units else []
+        b.call(module.get_global(call.kernel), [*span, *(pointer(a) for a in call.arguments)])
     b.ret(ir.Constant(I32, STATUS_OK))
 
 

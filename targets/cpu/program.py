@@ -3,30 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from llvmlite import ir
 from numpy.typing import NDArray
 
-from qcomp.targets.cpu.emit.builder import PTR, Value
+from qcomp.targets.cpu.emit.builder import I64, PTR, Unsigned, Value
 from qcomp.targets.cpu.memory import ALIGN, SLACK
 
 
 @dataclass(frozen=True)
 class Arena:
-    """A byte of a buffer in the arena."""
+    """A byte of a buffer in the arena; `unsigned` where the buffer holds i8 as value + BIAS."""
 
     buffer: str
     offset: int
+    unsigned: bool = False
 
 
 @dataclass(frozen=True)
 class Data:
-    """A byte of the constant data."""
+    """A byte of the constant data; `unsigned` as in Arena."""
 
     offset: int
+    unsigned: bool = False
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,7 @@ class Argument:
     index: int
     is_output: bool
     offset: int = 0
+    unsigned: bool = False
 
 
 Address = Arena | Data | Argument
@@ -43,24 +46,20 @@ Address = Arena | Data | Argument
 
 def moved(address: Address, offset: int) -> Address:
     """`offset` bytes further."""
-    if offset == 0:
-        return address
-    match address:
-        case Arena(buffer, base):
-            return Arena(buffer, base + offset)
-        case Data(base):
-            return Data(base + offset)
-        case Argument(index, is_output, base):
-            return Argument(index, is_output, base + offset)
+    return replace(address, offset=address.offset + offset) if offset else address
 
 
 @dataclass(frozen=True)
 class Call:
-    """One kernel call; `op` is the id of the op it belongs to."""
+    """One kernel call; `op` is the id of the op it belongs to.
+
+    A kernel of several `units` takes a range of them; ranges may run in any order, on any threads.
+    """
 
     op: str
     kernel: str
     arguments: tuple[Address, ...]
+    units: int = 0  # 0: the kernel has no range
 
 
 @dataclass
@@ -92,29 +91,46 @@ EmitKernel = Callable[..., None]
 
 @dataclass
 class Kernels:
-    """The functions of a module, one per shape class."""
+    """The functions of a module for one instruction set, one per shape class."""
 
     module: ir.Module
     prefix: str
     attributes: tuple[str, ...] = ()
     _known: dict[Hashable, str] = field(default_factory=dict)
 
-    def get(self, kind: str, key: Hashable, arity: int, emit: EmitKernel) -> str:
-        """The name of the kernel for `key`, emitted on first use: emit(builder, *pointers)."""
-        full_key = (kind, key)
+    def get(
+        self,
+        kind: str,
+        key: Hashable,
+        unsigned: Sequence[bool],
+        emit: EmitKernel,
+        *,
+        ranged: bool = False,
+    ) -> str:
+        """The name of the kernel for `key`, emitted on first use: emit(builder, pointers).
+
+        `unsigned` tells which pointers are to i8 stored as value + BIAS. A ranged kernel does the
+        units [begin, end) of its work: emit(builder, pointers, begin, end), both i64.
+        """
+        full_key = (kind, key, tuple(unsigned), ranged)
         if full_key not in self._known:
             name = f"{self.prefix}_{kind}_{len(self._known)}"
             self._known[full_key] = name
-            emit(*self._begin(name, arity))
+            b, arguments = self._begin(name, len(unsigned), ranged)
+            pointers = tuple(
+                Unsigned(p) if flag else p
+                for p, flag in zip(arguments[-len(unsigned) :], unsigned, strict=True)
+            )
+            emit(b, pointers, *(arguments[:2] if ranged else ()))
         return self._known[full_key]
 
-    def _begin(self, name: str, arity: int) -> tuple[ir.IRBuilder, Sequence[Value]]:
-        type = ir.FunctionType(ir.VoidType(), [PTR] * arity)
+    def _begin(self, name: str, arity: int, ranged: bool) -> tuple[ir.IRBuilder, Sequence[Value]]:
+        type = ir.FunctionType(ir.VoidType(), [I64] * (2 if ranged else 0) + [PTR] * arity)
         function = ir.Function(self.module, type, name)
         function.linkage = "internal"
         for text in self.attributes:
             set.add(function.attributes, text)
-        for argument in function.args:
+        for argument in function.args[-arity:]:
             argument.add_attribute("noalias")
         function.attributes.add("nounwind")
         return ir.IRBuilder(function.append_basic_block("entry")), function.args

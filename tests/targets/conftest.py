@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from llvmlite import binding as llvm
 from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 
@@ -23,7 +22,14 @@ from qcomp.ir.ops import Op, QConv2d, QSoftmax
 from qcomp.ir.tensor import DType, TensorId, TensorType
 from qcomp.quant.fixed_point import Form, Requantize
 from qcomp.quant.qparams import SOFTMAX, QParams
-from qcomp.targets.cpu.isa import AARCH64, X86_64, Isa, native
+from qcomp.targets.cpu.isa import (
+    AARCH64,
+    X86_64,
+    X86_LADDER,
+    Isa,
+    host_supports,
+    native,
+)
 from qcomp.targets.cpu.jit import load_objects
 from qcomp.targets.cpu.lower.graph import lower_graph
 from qcomp.targets.cpu.module import build_objects
@@ -31,19 +37,13 @@ from qcomp.targets.cpu.module import build_objects
 Array = NDArray[Any]
 MakeOp = Callable[..., Op]
 
-_X86_LEVELS = (
-    Isa("sse4.1", X86_64.triple, "+sse4.1", vector_bits=128, registers=16),
-    Isa("avx2", X86_64.triple, "+avx2", vector_bits=256, registers=16),
-)
-
 
 def host_isas() -> list[Isa]:
     """The portable baseline, the levels between that the host has, and the host itself."""
     if platform.machine() not in ("x86_64", "AMD64"):
         return [AARCH64]
-    features = llvm.get_host_cpu_features()
-    between = [isa for isa in _X86_LEVELS if features.get(isa.name, False)]
-    return [X86_64, *between, replace(native(), name="native")]
+    ladder = [isa for isa in X86_LADDER if host_supports(isa)]
+    return [X86_64, *ladder, replace(native(), name="native")]
 
 
 class Guarded:

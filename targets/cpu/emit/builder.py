@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from llvmlite import ir
@@ -40,8 +41,32 @@ def broadcast(b: ir.IRBuilder, scalar: Value, lanes: int) -> Value:
     return shuffle(b, one, ir.Constant(type, ir.Undefined), [0] * lanes)
 
 
+@dataclass(frozen=True, eq=False)
+class Unsigned:
+    """A pointer to i8 values that are stored as value + 128; `load` and `store` convert."""
+
+    raw: Value
+
+
+def raw(pointer: Value) -> Value:
+    """The pointer itself, for code that works on the stored bytes."""
+    return pointer.raw if isinstance(pointer, Unsigned) else pointer
+
+
+def flipped(b: ir.IRBuilder, x: Value) -> Value:
+    """Every byte of x xor 0x80: between value and value + 128."""
+    is_vector = isinstance(x.type, ir.VectorType)
+    element = x.type.element if is_vector else x.type
+    pattern = int.from_bytes(b"\x80" * (element.width // 8), "little")
+    return b.xor(
+        x, splat(element, x.type.count, pattern) if is_vector else ir.Constant(element, pattern)
+    )
+
+
 def at(b: ir.IRBuilder, pointer: Value, offset: Value | int) -> Value:
     """pointer + offset bytes."""
+    if isinstance(pointer, Unsigned):
+        return Unsigned(at(b, pointer.raw, offset))
     if isinstance(offset, int):
         if offset == 0:
             return pointer
@@ -50,11 +75,14 @@ def at(b: ir.IRBuilder, pointer: Value, offset: Value | int) -> Value:
 
 
 def load(b: ir.IRBuilder, pointer: Value, type: ir.Type, align: int = 1) -> Value:
-    return b.load(pointer, typ=type, align=align)
+    value = b.load(raw(pointer), typ=type, align=align)
+    return flipped(b, value) if isinstance(pointer, Unsigned) else value
 
 
 def store(b: ir.IRBuilder, value: Value, pointer: Value, align: int = 1) -> None:
-    b.store(value, pointer, align=align)
+    if isinstance(pointer, Unsigned):
+        value = flipped(b, value)
+    b.store(value, raw(pointer), align=align)
 
 
 def store_bytes(b: ir.IRBuilder, value: Value, pointer: Value, count: int) -> None:
@@ -96,14 +124,14 @@ def plus(b: ir.IRBuilder, x: Value | int, y: Value | int) -> Value | int:
 
 
 def enter_loop(
-    b: ir.IRBuilder, head: ir.Block, carried: Carried, name: str
+    b: ir.IRBuilder, head: ir.Block, carried: Carried, name: str, first: Value | None = None
 ) -> tuple[Value, list[Value]]:
-    """Branch to `head` and go on there: the index, from 0, and the carried values, as phis."""
+    """Branch to `head` and go on there: the index, from `first` or 0, and the carried values."""
     before = b.block
     b.branch(head)
     b.position_at_end(head)
     phis = []
-    for value, label in ((i64(0), name), *((v, "") for v in carried)):
+    for value, label in ((i64(0) if first is None else first, name), *((v, "") for v in carried)):
         phi = b.phi(value.type, label)
         phi.add_incoming(value, before)
         phis.append(phi)

@@ -14,6 +14,7 @@ from qcomp.quant.fixed_point import Form
 from qcomp.targets.cpu.emit.builder import (
     I8,
     I32,
+    Unsigned,
     Value,
     at,
     load,
@@ -21,11 +22,13 @@ from qcomp.targets.cpu.emit.builder import (
     multiple,
     overlapped,
     plus,
+    raw,
     store_bytes,
     vector,
 )
+from qcomp.targets.cpu.emit.epilogue import HEADER_INTS
 from qcomp.targets.cpu.emit.gemm import Axis
-from qcomp.targets.cpu.emit.requantize import HEADER_INTS, Saturation, emit_requantize
+from qcomp.targets.cpu.emit.requantize import Saturation, emit_requantize
 from qcomp.targets.cpu.isa import Isa
 
 
@@ -126,6 +129,8 @@ def _accumulate(
 ) -> list[Value]:
     result = []
     for m, acc in enumerate(sums):
-        pixel = load(b, at(b, window, offset + m * spec.columns.src), vector(I8, lanes))
-        result.append(b.add(acc, b.mul(b.sext(pixel, vector(I32, lanes)), weight)))
+        p = at(b, window, offset + m * spec.columns.src)
+        pixel = load(b, raw(p), vector(I8, lanes))
+        widen = b.zext if isinstance(p, Unsigned) else b.sext
+        result.append(b.add(acc, b.mul(widen(pixel, vector(I32, lanes)), weight)))
     return result

@@ -1,8 +1,8 @@
 """Convolution and dense layers as a register-tiled GEMM with implicit im2col.
 
 An NHWC convolution on an image with a border is a matrix product whose K axis is cut in segments:
-KH (x KW) runs of contiguous bytes of the source. No copy, no bounds checks. Products of pairs are
-`sext(x) * sext(w)` added two by two, which LLVM turns into the machine's 16-bit multiply-add.
+KH (x KW) runs of contiguous bytes of the source. No copy, no bounds checks. Four neighbouring k are
+added at once (`DotProduct`).
 
 Meaning: qcomp.ir.evaluate.integer (QConv2d, QDense); the bias holds -zero_point * sum(w) and the
 rounding of the narrow form.
@@ -10,8 +10,8 @@ rounding of the narrow form.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from llvmlite import ir
@@ -19,24 +19,24 @@ from numpy.typing import NDArray
 
 from qcomp.quant.fixed_point import Form
 from qcomp.targets.cpu.emit.builder import (
-    I8,
-    I16,
-    I32,
+    Carried,
     Value,
     at,
-    broadcast,
-    load,
+    i64,
     loop,
     multiple,
     overlapped,
     plus,
     repeat,
-    shuffle,
-    store_bytes,
-    vector,
 )
-from qcomp.targets.cpu.emit.requantize import HEADER_INTS, Saturation, emit_requantize
+from qcomp.targets.cpu.emit.dot import GROUP, Accumulator, DotProduct
+from qcomp.targets.cpu.emit.epilogue import HEADER_BYTES, Epilogue
+from qcomp.targets.cpu.emit.span import Span
+from qcomp.targets.cpu.emit.tiling import PANEL, Tiling, tiling
 from qcomp.targets.cpu.isa import Isa
+
+_UNROLLED = 256  # dot products of a tile that need no loop
+_TOGETHER = 32  # dot products of one trip of the innermost loop
 
 
 @dataclass(frozen=True)
@@ -74,17 +74,26 @@ class GemmSpec:
         return count
 
     @property
-    def pairs(self) -> int:
-        return (self.length + 1) // 2
+    def steps(self) -> int:
+        """Groups of k in one segment."""
+        return -(-self.length // GROUP)
+
+    @property
+    def panels(self) -> int:
+        return -(-self.channels // PANEL)
+
+    @property
+    def panel_bytes(self) -> int:
+        return self.segment_count * self.steps * PANEL * GROUP
 
 
 @dataclass(frozen=True)
-class Tiling:
-    """Register tile: `pixels` x `blocks[i]` vectors; blocks cover the output channels."""
+class GemmPlan:
+    """How a layer is cut: its register tiles, and which loop the units of work count."""
 
-    pixels: int
-    blocks: tuple[int, ...]
-    lanes: int
+    tile: Tiling
+    by_channels: bool  # a unit is a block of channels; else a tile of pixels
+    units: int
 
 
 def flattened(spec: GemmSpec) -> GemmSpec:
@@ -94,207 +103,242 @@ def flattened(spec: GemmSpec) -> GemmSpec:
         rows.src == columns.count * columns.src and rows.dst == columns.count * columns.dst
     ):
         merged = Axis(rows.count * columns.count, columns.src, columns.dst)
-        return GemmSpec(**{**spec.__dict__, "rows": Axis(1, 0, 0), "columns": merged})
+        return replace(spec, rows=Axis(1, 0, 0), columns=merged)
     return spec
 
 
-def tiling(spec: GemmSpec, isa: Isa) -> Tiling:
-    """Balanced tiles: accumulators, one block of weights and two temporaries fit the registers."""
-    vectors = -(-spec.channels // isa.lanes)
-    widest = min(4 if isa.registers >= 32 else 2, vectors)
-    count = -(-vectors // widest)
-    blocks = tuple(vectors // count + (1 if i < vectors % count else 0) for i in range(count))
-    most = max(1, min((isa.registers - 3 - blocks[0]) // blocks[0], 14))
-    columns = spec.columns.count
-    pixels = -(-columns // -(-columns // most))
-    return Tiling(pixels, blocks, isa.lanes)
+def plan_gemm(spec: GemmSpec, isa: Isa) -> GemmPlan:
+    """Threads share the pixels, or the channels where these are more to share."""
+    steps = spec.segment_count * spec.steps
+    tile = tiling(spec.rows.count, spec.columns.count, spec.channels, steps, isa)
+    pixels = pixel_tiles(spec, tile)
+    by_channels = pixels < len(tile.blocks)
+    return GemmPlan(tile, by_channels, len(tile.blocks) if by_channels else pixels)
 
 
-def pack_weights(weight: NDArray[np.int8], spec: GemmSpec, tile: Tiling) -> NDArray[np.int8]:
-    """One group's [N, segments, length] to [block][segment][pair][vector][lane][2], zero-filled."""
+def pack_weights(weight: NDArray[np.int8], spec: GemmSpec) -> NDArray[np.int8]:
+    """One group's [N, segments, length] to [panel][segment][step][16 channels][4], zero-filled."""
     channels, segments, length = weight.shape
-    lanes = tile.lanes
-    vectors = sum(tile.blocks)
-    padded = np.zeros((vectors * lanes, segments, spec.pairs * 2), np.int8)
+    padded = np.zeros((spec.panels * PANEL, segments, spec.steps * GROUP), np.int8)
     padded[:channels, :, :length] = weight
-    padded = padded.reshape(vectors, lanes, segments, spec.pairs, 2)
-    parts = []
-    first = 0
-    for n in tile.blocks:
-        block = padded[first : first + n].transpose(2, 3, 0, 1, 4)
-        parts.append(np.ascontiguousarray(block).reshape(-1))
-        first += n
-    return np.concatenate(parts)
+    shaped = padded.reshape(spec.panels, PANEL, segments, spec.steps, GROUP)
+    return np.ascontiguousarray(shaped.transpose(0, 2, 3, 1, 4)).reshape(-1)
 
 
-def pack_channels(values: NDArray[np.int32], tile: Tiling) -> NDArray[np.int32]:
-    """[N] parameters of one group, padded to whole vectors."""
-    padded = np.zeros(sum(tile.blocks) * tile.lanes, np.int32)
+def pack_channels(values: NDArray[np.int32], spec: GemmSpec) -> NDArray[np.int32]:
+    """[N] parameters of one group, padded to whole panels."""
+    padded = np.zeros(spec.panels * PANEL, np.int32)
     padded[: len(values)] = values
     return padded
 
 
-def emit_gemm(
-    b: ir.IRBuilder,
-    spec: GemmSpec,
-    tile: Tiling,
-    src: Value,
-    dst: Value,
-    weights: Value,
-    params: Value,
-) -> None:
-    """The whole layer. `params` is i32: header, [group][bias, multiplier, ...][channel]."""
-    vectors = sum(tile.blocks)
-    vector_bytes = tile.lanes * 4
-    pair_bytes = tile.lanes * 2
-    table_bytes = vectors * vector_bytes
-    depth = spec.segment_count * spec.pairs  # weight vectors of one channel vector
-    tiles = -(-spec.columns.count // tile.pixels)
-    tables = at(b, params, 4 * HEADER_INTS)
+@dataclass(frozen=True, eq=False)
+class _Block:
+    """Neighbouring vectors of channels that one register tile computes."""
 
-    def group(g: Value | int) -> None:
-        g_src = at(b, src, multiple(b, g, spec.groups.src))
-        g_dst = at(b, dst, multiple(b, g, spec.groups.dst))
-        g_weights = at(b, weights, multiple(b, g, vectors * depth * pair_bytes))
-        g_params = at(b, tables, multiple(b, g, spec.tables * table_bytes))
-        first = 0
-        for size, count in _runs(tile.blocks):
-            for_blocks(size, count, first, g_src, g_dst, g_weights, g_params)
-            first += size * count
-
-    def for_blocks(
-        size: int, count: int, first: int, src: Value, dst: Value, weights: Value, params: Value
-    ) -> None:
-        # The last block of the last run may hold fewer channels than its vectors do.
-        ends = first + size * count == vectors
-        partial = ends and spec.channels % tile.lanes != 0
-        whole = count - 1 if partial else count
-
-        def block(n: Value | int, channels: int) -> None:
-            start = plus(b, multiple(b, n, size), first)
-            w = at(b, weights, multiple(b, start, depth * pair_bytes))
-            p = at(b, params, multiple(b, start, vector_bytes))
-            d = at(b, dst, multiple(b, start, tile.lanes))
-            pixels(size, channels, src, d, w, p)
-
-        loop(b, whole, lambda n: block(n, size * tile.lanes), "block")
-        if partial:
-            done = first + whole * size
-            block(whole, spec.channels - done * tile.lanes)
-
-    def pixels(size: int, channels: int, src: Value, dst: Value, w: Value, p: Value) -> None:
-        def batch(i: Value | int) -> None:
-            def row(r: Value | int) -> None:
-                def column(t: Value | int) -> None:
-                    x = overlapped(b, t, tile.pixels, spec.columns.count)
-                    s = at(b, src, _offset(b, spec, "src", i, r, x))
-                    d = at(b, dst, _offset(b, spec, "dst", i, r, x))
-                    core(size, channels, s, d, w, p)
-
-                loop(b, tiles, column, "tile")
-
-            loop(b, spec.rows.count, row, "row")
-
-        loop(b, spec.batch.count, batch, "batch")
-
-    def core(size: int, channels: int, src: Value, dst: Value, w: Value, p: Value) -> None:
-        i32s = vector(I32, tile.lanes)
-
-        def table(t: int, v: int) -> Value:
-            return load(b, at(b, p, t * table_bytes + v * vector_bytes), i32s, 4)
-
-        bias = [table(0, v) for v in range(size)]
-        sums = _dot(b, spec, tile, size, bias * tile.pixels, src, w)
-        layer = Saturation.loaded(b, params, tile.lanes)
-        for v in range(size):
-            to = layer.below(b, table(3, v)) if spec.ceiling else layer
-            constants = (table(1, v), table(2, v), spec.form, to)
-            for m in range(tile.pixels):
-                q = emit_requantize(b, sums[m * size + v], *constants)
-                count = min(tile.lanes, channels - v * tile.lanes)
-                offset = m * spec.columns.dst + v * tile.lanes
-                store_bytes(b, q, at(b, dst, offset), count)
-
-    loop(b, spec.groups.count, group, "group")
-    b.ret_void()
+    vectors: int
+    channels: int
+    dst: Value
+    weights: Value
+    epilogue: Epilogue
 
 
-def _runs(blocks: Sequence[int]) -> list[tuple[int, int]]:
-    """(size, how many in a row) of the blocks."""
-    return [(size, blocks.count(size)) for size in dict.fromkeys(blocks)]
+@dataclass(frozen=True)
+class Gemm:
+    """Emits the kernel of one shape class."""
 
+    spec: GemmSpec
+    plan: GemmPlan
+    isa: Isa
 
-def _offset(
-    b: ir.IRBuilder, spec: GemmSpec, side: str, i: Value | int, r: Value | int, x: Value | int
-) -> Value | int:
-    total: Value | int = 0
-    for index, axis in ((i, spec.batch), (r, spec.rows), (x, spec.columns)):
-        total = plus(b, total, multiple(b, index, axis.src if side == "src" else axis.dst))
-    return total
+    @property
+    def dot(self) -> DotProduct:
+        return DotProduct(self.isa)
 
+    def emit(self, b: ir.IRBuilder, pointers: Sequence[Value], begin: Value, end: Value) -> None:
+        """Units [begin, end) of the layer. Pointers: source, result, weights, parameters.
 
-def _dot(
-    b: ir.IRBuilder,
-    spec: GemmSpec,
-    tile: Tiling,
-    size: int,
-    sums: Sequence[Value],
-    src: Value,
-    weights: Value,
-) -> list[Value]:
-    """Accumulate over segments and pairs; weights advance linearly."""
-    lanes = tile.lanes
-    step = size * lanes * 2  # weight bytes of one pair
+        Parameters are i32: header, [group][bias, multiplier, shift, (ceiling)][channel].
+        """
+        spec, span = self.spec, Span(begin, end)
+        src, dst, weights, params = pointers
+        table_bytes = spec.tables * spec.panels * PANEL * 4
 
-    def pairs(x: Value, w: Value, sums: Sequence[Value]) -> Sequence[Value]:
-        def pair(k: Value | int, sums: Sequence[Value]) -> Sequence[Value]:
-            return _multiply_add(
-                b, tile, size, spec.columns.src, sums,
-                at(b, x, multiple(b, k, 2)), at(b, w, multiple(b, k, step)),
+        def group(g: Value | int) -> None:
+            self._group(
+                b, span, params,
+                at(b, src, multiple(b, g, spec.groups.src)),
+                at(b, dst, multiple(b, g, spec.groups.dst)),
+                at(b, weights, multiple(b, g, spec.panels * spec.panel_bytes)),
+                at(b, params, plus(b, multiple(b, g, table_bytes), HEADER_BYTES)),
             )  # fmt: skip
 
-        return repeat(b, spec.pairs, sums, pair, "k")
+        loop(b, spec.groups.count, group, "group")
+        b.ret_void()
 
-    def nested(level: int, x: Value, w: Value, sums: Sequence[Value]) -> Sequence[Value]:
-        if level == len(spec.segments):
-            return pairs(x, w, sums)
-        count, stride = spec.segments[level]
-        inner = spec.pairs * step
-        for n, _ in spec.segments[level + 1 :]:
-            inner *= n
+    def _group(
+        self,
+        b: ir.IRBuilder,
+        span: Span,
+        params: Value,
+        src: Value,
+        dst: Value,
+        weights: Value,
+        tables: Value,
+    ) -> None:
+        """All blocks of channels; those of one size share their code."""
+        spec, lanes = self.spec, self.isa.lanes
+        wide = self.plan.tile.blocks[0] * lanes  # channels of a whole block, whole panels
+        whole, rest = divmod(spec.channels, wide)
 
-        def segment(s: Value | int, sums: Sequence[Value]) -> Sequence[Value]:
-            return nested(
-                level + 1, at(b, x, multiple(b, s, stride)), at(b, w, multiple(b, s, inner)), sums
-            )
+        def block(n: Value | int, channels: int, span: Span) -> None:
+            epilogue = Epilogue(
+                self.isa, spec.form, spec.ceiling, params,
+                at(b, tables, multiple(b, n, 4 * wide)), spec.panels * PANEL * 4,
+            )  # fmt: skip
+            w = at(b, weights, multiple(b, n, wide // PANEL * spec.panel_bytes))
+            y = at(b, dst, multiple(b, n, wide))
+            self._pixels(b, span, src, _Block(-(-channels // lanes), channels, y, w, epilogue))
 
-        return repeat(b, count, sums, segment, "segment")
+        if self.plan.by_channels:
+            every = Span(i64(0), i64(pixel_tiles(spec, self.plan.tile)))
+            span.within(b, 0, whole).loop(b, lambda n: block(n, wide, every), "block")
+            if rest:
+                span.within(b, whole, 1).loop(b, lambda _: block(whole, rest, every), "rest")
+        else:
+            loop(b, whole, lambda n: block(n, wide, span), "block")
+            if rest:
+                block(whole, rest, span)
 
-    return list(nested(0, src, weights, sums))
+    def _pixels(self, b: ir.IRBuilder, span: Span, src: Value, block: _Block) -> None:
+        """The tiles of pixels of a span, one after the other."""
+        spec, tile = self.spec, self.plan.tile
+        columns = -(-spec.columns.count // tile.columns)
+        rows = -(-spec.rows.count // tile.rows)
+
+        def one(unit: Value) -> None:
+            rest, column = _divided(b, unit, columns)
+            image, row = _divided(b, rest, rows)
+            x = overlapped(b, column, tile.columns, spec.columns.count)
+            y = overlapped(b, row, tile.rows, spec.rows.count)
+            where = ((image, spec.batch), (y, spec.rows), (x, spec.columns))
+            from_, to = src, block.dst
+            for index, axis in where:
+                from_ = at(b, from_, multiple(b, index, axis.src))
+                to = at(b, to, multiple(b, index, axis.dst))
+            self._tile(b, from_, to, block)
+
+        span.loop(b, one, "tile")
+
+    def _tile(self, b: ir.IRBuilder, src: Value, dst: Value, block: _Block) -> None:
+        spec, tile = self.spec, self.plan.tile
+        grid = [(r, c) for r in range(tile.rows) for c in range(tile.columns)]
+        pixels = [at(b, src, r * spec.rows.src + c * spec.columns.src) for r, c in grid]
+        results = [at(b, dst, r * spec.rows.dst + c * spec.columns.dst) for r, c in grid]
+        start = [self.dot.start(b, block.epilogue.bias(b, v)) for v in range(block.vectors)]
+        sums = self._sums(b, pixels, block, start * len(grid))
+        done = [self.dot.finish(b, acc) for acc in sums]
+        by_pixel = [done[i : i + block.vectors] for i in range(0, len(done), block.vectors)]
+        block.epilogue.store(b, by_pixel, results, block.channels)
+
+    def _sums(
+        self,
+        b: ir.IRBuilder,
+        pixels: Sequence[Value],
+        block: _Block,
+        start: Sequence[Accumulator],
+    ) -> list[Accumulator]:
+        """sums[pixel * vectors + vector] over all segments; weights advance linearly."""
+        spec, parts = self.spec, self.dot.parts
+        segment_bytes = spec.steps * PANEL * GROUP
+        unrolled = spec.segment_count * spec.steps * len(start) <= _UNROLLED
+
+        def nested(
+            level: int, x: Value | int, w: Value | int, sums: Sequence[Value]
+        ) -> Sequence[Value]:
+            """x and w are offsets."""
+            if level == len(spec.segments):
+                return steps(x, w, sums)
+            count, stride = spec.segments[level]
+            inner = segment_bytes
+            for n, _ in spec.segments[level + 1 :]:
+                inner *= n
+
+            def segment(s: Value | int, sums: Sequence[Value]) -> Sequence[Value]:
+                x_next = plus(b, x, multiple(b, s, stride))
+                return nested(level + 1, x_next, plus(b, w, multiple(b, s, inner)), sums)
+
+            return _repeated(b, count, sums, segment, count if unrolled else 1)
+
+        def steps(x: Value | int, w: Value | int, sums: Sequence[Value]) -> Sequence[Value]:
+            def step(k: Value | int, sums: Sequence[Value]) -> Sequence[Value]:
+                return self._step(
+                    b,
+                    [at(b, p, plus(b, x, multiple(b, k, GROUP))) for p in pixels],
+                    at(b, block.weights, plus(b, w, multiple(b, k, PANEL * GROUP))),
+                    sums,
+                )
+
+            together = spec.steps if unrolled else max(1, _TOGETHER // len(start))
+            return _repeated(b, spec.steps, sums, step, together)
+
+        flat = [v for acc in start for v in acc]
+        flat = list(nested(0, 0, 0, flat))
+        return [tuple(flat[i : i + parts]) for i in range(0, len(flat), parts)]
+
+    def _step(
+        self, b: ir.IRBuilder, pixels: Sequence[Value], weights: Value, sums: Sequence[Value]
+    ) -> list[Value]:
+        """One group of k, for each pixel and vector."""
+        dot, parts = self.dot, self.dot.parts
+        vectors = len(sums) // parts // len(pixels)
+        w = [dot.weights(b, at(b, weights, self._vector(v))) for v in range(vectors)]
+        result: list[Value] = []
+        for m, p in enumerate(pixels):
+            x = dot.same(b, p)
+            for v in range(vectors):
+                first = (m * vectors + v) * parts
+                result += dot.add(b, tuple(sums[first : first + parts]), x, w[v])
+        return result
+
+    def _vector(self, v: int) -> int:
+        """Where the weights of a block's vector lie, within one step."""
+        panel, channel = divmod(v * self.isa.lanes, PANEL)
+        return panel * self.spec.panel_bytes + channel * GROUP
 
 
-def _multiply_add(
-    b: ir.IRBuilder, tile: Tiling, size: int, pitch: int, sums: Sequence[Value], x: Value, w: Value
-) -> list[Value]:
-    """sums[m, v] += x[m, 0] * w[v, :, 0] + x[m, 1] * w[v, :, 1]; |products| < 2^14, no overflow."""
-    lanes = tile.lanes
-    i8s, i32s = vector(I8, 2 * lanes), vector(I32, 2 * lanes)
-    columns = [
-        b.sext(load(b, at(b, w, v * 2 * lanes), i8s, min(2 * lanes, 64)), i32s) for v in range(size)
-    ]
-    result = []
-    for m in range(tile.pixels):
-        both = broadcast(b, load(b, at(b, x, m * pitch), I16), lanes)
-        a = b.sext(b.bitcast(both, i8s), i32s)
-        result += [
-            b.add(sums[m * size + v], _pair_sums(b, b.mul(a, column), lanes))
-            for v, column in enumerate(columns)
-        ]
-    return result
+def pixel_tiles(spec: GemmSpec, tile: Tiling) -> int:
+    rows, columns = -(-spec.rows.count // tile.rows), -(-spec.columns.count // tile.columns)
+    return spec.batch.count * rows * columns
 
 
-def _pair_sums(b: ir.IRBuilder, products: Value, lanes: int) -> Value:
-    """Sums of neighbouring lanes: the shape of pmaddwd."""
-    even = shuffle(b, products, products, range(0, 2 * lanes, 2))
-    odd = shuffle(b, products, products, range(1, 2 * lanes, 2))
-    return b.add(even, odd)
+def _divided(b: ir.IRBuilder, x: Value | int, n: int) -> tuple[Value | int, Value | int]:
+    """x // n, x % n for x >= 0."""
+    if n == 1:
+        return x, 0
+    if isinstance(x, int):
+        return divmod(x, n)
+    quotient = b.udiv(x, i64(n))
+    return quotient, b.sub(x, b.mul(quotient, i64(n)))
+
+
+def _repeated(
+    b: ir.IRBuilder,
+    count: int,
+    carried: Carried,
+    body: Callable[[Value | int, Carried], Carried],
+    together: int,
+) -> Carried:
+    """`count` times, `together` times in straight code per trip of the loop."""
+    trips, rest = divmod(count, min(together, count))
+    together = min(together, count)
+
+    def trip(n: Value | int, values: Carried) -> Carried:
+        for k in range(together):
+            values = body(plus(b, multiple(b, n, together), k), values)
+        return values
+
+    values: Carried = repeat(b, trips, carried, trip, "k")
+    for k in range(rest):
+        values = body(trips * together + k, values)
+    return values

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 from llvmlite import ir
-from numpy.typing import NDArray
 
 from qcomp.errors import TargetError
 from qcomp.quant.fixed_point import Form, Requantize
@@ -23,8 +21,6 @@ from qcomp.targets.cpu.emit.builder import (
     splat,
     vector,
 )
-
-HEADER_INTS = 16  # one cache line: zero_point, qmin, qmax, and room
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,13 +46,6 @@ class Saturation:
         """And at most `ceiling`, a value per lane."""
         high = b.select(b.icmp_signed("<", self.high, ceiling), self.high, ceiling)
         return Saturation(self.zero_point, self.low, high)
-
-
-def header(q: Requantize) -> NDArray[np.int32]:
-    """What `Saturation.loaded` reads."""
-    values = np.zeros(HEADER_INTS, np.int32)
-    values[:3] = q.zero_point, q.qmin, q.qmax
-    return values
 
 
 def emit_requantize(

@@ -72,18 +72,31 @@ class Lowering:
     def constant(self, array: NDArray[Any]) -> Address:
         return self.data.add(array)
 
-    def temporary(self, size: int) -> Arena:
+    def temporary(self, size: int, *, unsigned: bool = False) -> Arena:
         """Arena bytes that live during the current op only."""
         name = f"temporary {len(self.temporaries)}"
         self.temporaries[name] = (size, self.step)
-        return Arena(name, 0)
+        return Arena(name, 0, unsigned)
 
     def call(
         self, kind: str, key: Hashable, arguments: Sequence[Address], emit: EmitKernel
     ) -> None:
         """Call the kernel for `key`, emitting it on first use: emit(builder, pointers)."""
-        name = self.kernels.get(kind, key, len(arguments), emit)
+        name = self.kernels.get(kind, key, [a.unsigned for a in arguments], emit)
         self.calls.append(Call(self.current, name, tuple(arguments)))
+
+    def ranged(
+        self,
+        kind: str,
+        key: Hashable,
+        arguments: Sequence[Address],
+        emit: EmitKernel,
+        units: int,
+    ) -> None:
+        """`call` of a kernel that threads may share: emit(builder, pointers, begin, end)."""
+        unsigned = [a.unsigned for a in arguments]
+        name = self.kernels.get(kind, key, unsigned, emit, ranged=True)
+        self.calls.append(Call(self.current, name, tuple(arguments), units))
 
     def nest(
         self,

@@ -11,7 +11,7 @@ from qcomp.errors import TargetError
 from qcomp.ir.form import Form
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import Op, QConv2d, QDense, Reshape
-from qcomp.ir.tensor import TensorId
+from qcomp.ir.tensor import DType, TensorId
 from qcomp.ir.text import format_op
 from qcomp.ir.verify import verify
 from qcomp.targets.cpu.isa import Isa
@@ -58,15 +58,12 @@ def lower_graph(graph: Graph, isa: Isa, prefix: str) -> Program:
         raise TargetError(f"{isa.name} can't lower:\n{lines}\nit lowers: {names}")
     module = ir.Module(prefix)
     module.triple = isa.triple
-    attributes: tuple[str, ...] = (f'"prefer-vector-width"="{isa.vector_bits}"',)
-    if isa.vector_bits > 256:
-        attributes += (f'"min-legal-vector-width"="{isa.vector_bits}"',)
     ops = graph.ops()
     ceilings = fused_ceilings(graph)
-    places = _places(graph, ops)
+    places = _places(graph, ops, isa)
     places.update({id: places[c.result] for id, c in ceilings.items()})
     absorbed = {c.result for c in ceilings.values()}
-    lowering = Lowering(graph, isa, Kernels(module, prefix, attributes), places, ceilings)
+    lowering = Lowering(graph, isa, Kernels(module, prefix, _attributes(isa)), places, ceilings)
     _copy_inputs(lowering)
     for step, op in enumerate(ops, start=1):
         if op.id in absorbed:
@@ -83,6 +80,16 @@ def lower_graph(graph: Graph, isa: Isa, prefix: str) -> Program:
         graph, isa, module, tuple(lowering.calls), lowering.data,
         plan_memory(lifetimes), _live_bytes(graph, ops, ceilings),
     )  # fmt: skip
+
+
+def _attributes(isa: Isa) -> tuple[str, ...]:
+    """What the functions of an instruction set carry; the module knows the baseline only."""
+    attributes: tuple[str, ...] = (f'"prefer-vector-width"="{isa.vector_bits}"',)
+    if isa.features:
+        attributes += (f'"target-features"="{isa.features}"',)
+    if isa.vector_bits > 256:
+        attributes += (f'"min-legal-vector-width"="{isa.vector_bits}"',)
+    return attributes
 
 
 def _halo(graph: Graph, tensor: TensorId) -> Halo:
@@ -102,12 +109,16 @@ def _layout(graph: Graph, tensor: TensorId) -> Layout:
     return bordered_layout(type.shape, halo)
 
 
-def _places(graph: Graph, ops: list[Op]) -> dict[TensorId, Place]:
+def _places(graph: Graph, ops: list[Op], isa: Isa) -> dict[TensorId, Place]:
     places: dict[TensorId, Place] = {}
+
+    def arena(tensor: TensorId) -> Arena:
+        return Arena(tensor, 0, isa.unsigned and graph.type(tensor).dtype is DType.I8)
+
     for index, tensor in enumerate(graph.inputs.values()):
         layout = _layout(graph, tensor)
         reads_slack = any(isinstance(op, _READS_SLACK) for op in graph.consumers(tensor))
-        base = Arena(tensor, 0) if reads_slack else Argument(index, is_output=False)
+        base = arena(tensor) if reads_slack else Argument(index, is_output=False)
         places[tensor] = Place(base, layout)
     results = list(graph.outputs.values())
     for op in ops:
@@ -125,7 +136,7 @@ def _places(graph: Graph, ops: list[Op]) -> dict[TensorId, Place]:
         elif direct:
             places[tensor] = Place(Argument(results.index(tensor), is_output=True), layout)
         else:
-            places[tensor] = Place(Arena(tensor, 0), layout)
+            places[tensor] = Place(arena(tensor), layout)
     return places
 
 

@@ -11,17 +11,18 @@ from qcomp.ir.tensor import Array
 from qcomp.quant.fixed_point import Form, Requantize
 from qcomp.targets.cpu.emit.builder import Value
 from qcomp.targets.cpu.emit.depthwise import DepthwiseSpec, emit_depthwise, padded_channels
+from qcomp.targets.cpu.emit.epilogue import header
 from qcomp.targets.cpu.emit.gemm import (
     Axis,
+    Gemm,
     GemmSpec,
-    emit_gemm,
     flattened,
     pack_channels,
     pack_weights,
-    tiling,
+    plan_gemm,
 )
 from qcomp.targets.cpu.emit.reduce import simplified_axes
-from qcomp.targets.cpu.emit.requantize import header
+from qcomp.targets.cpu.isa import BIAS
 from qcomp.targets.cpu.lower.context import Lowering
 from qcomp.targets.cpu.program import Address, moved
 
@@ -42,7 +43,8 @@ def _tables(lowering: Lowering, op: QConv2d | QDense, weight: Array) -> list[NDA
     """The parameters of the epilogue: bias, multiplier, shift and, where one is fused, ceiling."""
     graph = lowering.graph
     shift = graph.data(op.shift)
-    bias = folded_bias(weight, graph.data(op.bias), shift, op.x_zero_point, op.requantize)
+    stored = op.x_zero_point + (BIAS if lowering.place(op.x).base.unsigned else 0)
+    bias = folded_bias(weight, graph.data(op.bias), shift, stored, op.requantize)
     tables = [bias, graph.data(op.multiplier), shift]
     ceiling = lowering.ceilings.get(op.id)
     return [*tables, ceiling.values] if ceiling else tables
@@ -166,24 +168,20 @@ def _gemm(
     start: Address,
 ) -> None:
     """`packed` is [groups, N, segments, length]."""
-    tile = tiling(spec, lowering.isa)
-    weights = np.concatenate([pack_weights(group, spec, tile) for group in packed])
+    weights = np.concatenate([pack_weights(group, spec) for group in packed])
     tables = _tables(lowering, op, weight)
     params = np.concatenate(
         [
-            pack_channels(part, tile)
+            pack_channels(part, spec)
             for group in range(spec.groups.count)
             for part in (t[group * spec.channels : (group + 1) * spec.channels] for t in tables)
         ]
     )
-
-    def emit(b: ir.IRBuilder, pointers: tuple[Value, ...]) -> None:
-        emit_gemm(b, spec, tile, *pointers)
-
+    plan = plan_gemm(spec, lowering.isa)
     arguments = (
         start,
         lowering.place(op.output).start,
         lowering.constant(weights),
-        lowering.constant(np.concatenate([header(op.requantize), params.reshape(-1)])),
+        lowering.constant(np.concatenate([header(op.requantize), params])),
     )
-    lowering.call("gemm", spec, arguments, emit)
+    lowering.ranged("gemm", spec, arguments, Gemm(spec, plan, lowering.isa).emit, plan.units)

@@ -67,7 +67,8 @@ def lower_reshape(lowering: Lowering, op: Reshape) -> None:
         copy_tensor(lowering, src, Place(dst.start, dense_layout(src.layout.shape, element)))
     else:
         between = Place(
-            lowering.temporary(src.layout.bytes), dense_layout(src.layout.shape, element)
+            lowering.temporary(src.layout.bytes, unsigned=src.base.unsigned),
+            dense_layout(src.layout.shape, element),
         )
         copy_tensor(lowering, src, between)
         copy_tensor(lowering, Place(between.base, dense_layout(dst.layout.shape, element)), dst)

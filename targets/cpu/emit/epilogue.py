@@ -1,0 +1,192 @@
+"""From tiles of i32 sums to stored i8: requantize, saturate, bring into order, store.
+
+Meaning: qcomp.quant.fixed_point.requantize. On x86 the narrow form is five instructions on packed
+16-bit lanes; everything else goes through `emit_requantize`, a vector at a time.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from llvmlite import ir
+from numpy.typing import NDArray
+
+from qcomp.quant.fixed_point import Form, Requantize
+from qcomp.targets.cpu.emit import x86
+from qcomp.targets.cpu.emit.builder import (
+    I8,
+    I16,
+    I32,
+    Unsigned,
+    Value,
+    at,
+    broadcast,
+    flipped,
+    load,
+    raw,
+    shuffle,
+    store_bytes,
+    vector,
+)
+from qcomp.targets.cpu.emit.requantize import Saturation, emit_requantize
+from qcomp.targets.cpu.isa import BIAS, Isa
+
+HEADER_INTS = 16  # one cache line: zero_point, qmin, qmax; the same + BIAS; and room
+HEADER_BYTES = 4 * HEADER_INTS
+_STORED = 12  # bytes before the values + BIAS
+
+
+def header(q: Requantize) -> NDArray[np.int32]:
+    """The constants of a layer, so that layers can share a kernel."""
+    values = np.zeros(HEADER_INTS, np.int32)
+    constants = np.array([q.zero_point, q.qmin, q.qmax], np.int32)
+    values[:6] = [*constants, *(constants + BIAS)]
+    return values
+
+
+@dataclass
+class Epilogue:
+    """The epilogue of one block of channels.
+
+    `params` points to the layer's header, `tables` to the block's first entry in the first of the
+    tables bias, multiplier, shift (and ceiling), which are `table_bytes` apart.
+    """
+
+    isa: Isa
+    form: Form
+    ceiling: bool
+    params: Value
+    tables: Value
+    table_bytes: int
+    _packed: dict[tuple[int, ...], Value] = field(default_factory=dict)
+
+    def bias(self, b: ir.IRBuilder, v: int) -> Value:
+        return self._table(b, 0, v)
+
+    def store(
+        self, b: ir.IRBuilder, sums: Sequence[Sequence[Value]], to: Sequence[Value], channels: int
+    ) -> None:
+        """sums[pixel][vector] to the pointer of each pixel; `channels` of the vectors are real."""
+        self._packed.clear()  # constants of an earlier place may not reach this one
+        if self.form is Form.NARROW and self.isa.unsigned:
+            self._store_packed(b, sums, to, channels)
+            return
+        lanes = self.isa.lanes
+        layer = Saturation.loaded(b, self.params, lanes)
+        for v in range(len(sums[0])):
+            limits = layer.below(b, self._table(b, 3, v)) if self.ceiling else layer
+            multiplier, shift = self._table(b, 1, v), self._table(b, 2, v)
+            for pixel, pointer in zip(sums, to, strict=True):
+                q = emit_requantize(b, pixel[v], multiplier, shift, self.form, limits)
+                count = min(lanes, channels - v * lanes)
+                store_bytes(b, q, at(b, pointer, v * lanes), count)
+
+    def _table(self, b: ir.IRBuilder, table: int, v: int) -> Value:
+        offset = table * self.table_bytes + v * self.isa.lanes * 4
+        return load(b, at(b, self.tables, offset), vector(I32, self.isa.lanes))
+
+    def _store_packed(
+        self, b: ir.IRBuilder, sums: Sequence[Sequence[Value]], to: Sequence[Value], channels: int
+    ) -> None:
+        """Four vectors of sums at a time become one of bytes."""
+        count = len(sums[0])
+        flat = [(p, v) for p in range(len(sums)) for v in range(count)]
+        for first in range(0, len(flat), 4):
+            real = flat[first : first + 4]
+            four = real + [real[-1]] * (4 - len(real))
+            vs = tuple(v for _, v in four)
+            q = self.packed(b, [sums[p][v] for p, v in four], vs)
+            q = in_order(b, q)
+            for start, length in _runs(real):
+                pixel, v = real[start]
+                size = min(length * self.isa.lanes, channels - v * self.isa.lanes)
+                piece = _slice(b, q, start * self.isa.lanes, size)
+                store_stored(b, piece, at(b, to[pixel], v * self.isa.lanes), size)
+
+    def packed(self, b: ir.IRBuilder, four: Sequence[Value], vs: tuple[int, ...]) -> Value:
+        """Four vectors of sums, of the channel vectors `vs`, to bytes + BIAS in packed order."""
+        halves = []
+        for i in (0, 2):
+            a, c = (b.ashr(four[i + j], self._shift(b, vs[i + j])) for j in (0, 1))
+            t = x86.packssdw(b, a, c)
+            scaled = x86.pmulhrsw(b, t, self._pair(b, 1, vs[i : i + 2]))
+            halves.append(x86.saturating_add(b, scaled, self._zero_point(b, t.type.count)))
+        q = x86.packuswb(b, *halves)
+        limits = [self._limit(b, n, q.type.count) for n in (1, 2)]
+        q = _larger(b, q, limits[0])
+        if self.ceiling:
+            q = _smaller(b, q, self._ceilings(b, vs))
+        return _smaller(b, q, limits[1])
+
+    def _shift(self, b: ir.IRBuilder, v: int) -> Value:
+        return self._once((2, v), lambda: self._table(b, 2, v))
+
+    def _pair(self, b: ir.IRBuilder, table: int, vs: tuple[int, ...]) -> Value:
+        return self._once(
+            (table, *vs), lambda: x86.packssdw(b, *(self._table(b, table, v) for v in vs))
+        )
+
+    def _ceilings(self, b: ir.IRBuilder, vs: tuple[int, ...]) -> Value:
+        def make() -> Value:
+            pairs = (self._pair(b, 3, vs[i : i + 2]) for i in (0, 2))
+            bias = broadcast(b, ir.Constant(I16, BIAS), 2 * self.isa.lanes)
+            return x86.packuswb(b, *(b.add(pair, bias) for pair in pairs))
+
+        return self._once((3, *vs, -1), make)
+
+    def _zero_point(self, b: ir.IRBuilder, lanes: int) -> Value:
+        return self._once(
+            (-1,), lambda: broadcast(b, load(b, at(b, self.params, _STORED), I16, 2), lanes)
+        )
+
+    def _limit(self, b: ir.IRBuilder, n: int, lanes: int) -> Value:
+        """qmin (1) or qmax (2), + BIAS."""
+        slot = at(b, self.params, _STORED + 4 * n)
+        return self._once((-1, n), lambda: broadcast(b, load(b, slot, I8), lanes))
+
+    def _once(self, key: tuple[int, ...], make: Callable[[], Value]) -> Value:
+        if key not in self._packed:
+            self._packed[key] = make()
+        return self._packed[key]
+
+
+def in_order(b: ir.IRBuilder, q: Value) -> Value:
+    """Bytes of four vectors as packs leave them, to one vector after the other."""
+    lanes = q.type.count // 16  # of 128 bits
+    if lanes == 1:
+        return q
+    order = [i * 4 + j for j in range(4) for i in range(lanes)]
+    dwords = b.bitcast(q, vector(I32, q.type.count // 4))
+    return b.bitcast(shuffle(b, dwords, dwords, order), q.type)
+
+
+def store_stored(b: ir.IRBuilder, q: Value, pointer: Value, count: int) -> None:
+    """Store bytes that already are + BIAS."""
+    if not isinstance(pointer, Unsigned):
+        q = flipped(b, q)
+    store_bytes(b, q, raw(pointer), count)
+
+
+def _runs(real: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """(start, length) of stretches that lie in one pixel, side by side."""
+    starts = [i for i, (p, v) in enumerate(real) if i == 0 or real[i - 1] != (p, v - 1)] + [
+        len(real)
+    ]
+    return [(a, z - a) for a, z in itertools.pairwise(starts)]
+
+
+def _slice(b: ir.IRBuilder, q: Value, start: int, size: int) -> Value:
+    if start == 0 and size == q.type.count:
+        return q
+    return shuffle(b, q, q, range(start, start + size))
+
+
+def _larger(b: ir.IRBuilder, x: Value, y: Value) -> Value:
+    return b.select(b.icmp_unsigned(">", x, y), x, y)
+
+
+def _smaller(b: ir.IRBuilder, x: Value, y: Value) -> Value:
+    return b.select(b.icmp_unsigned("<", x, y), x, y)

@@ -1,0 +1,96 @@
+"""Which register tiles cover a layer: pixels times vectors of output channels, by a cost model.
+
+The model counts what a machine of two vector pipes and two loads per cycle spends; it is meant to
+rank tiles of one layer, not to predict times.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+from qcomp.targets.cpu.isa import Dot, Isa
+
+PANEL = 16  # output channels whose weights lie together
+
+_EPILOGUE = 4.0  # instructions per vector of sums
+_TILE = 24.0  # instructions per tile: addresses, constants, loop ends
+_LATENCY = 4.5  # cycles of a dot product that waits for the one before
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """A register tile of rows x columns pixels times `vectors` vectors of channels.
+
+    `blocks` are the channel vectors of each block; all but the last have `vectors`.
+    """
+
+    rows: int
+    columns: int
+    blocks: tuple[int, ...]
+
+    @property
+    def pixels(self) -> int:
+        return self.rows * self.columns
+
+
+@functools.cache
+def tiling(rows: int, columns: int, channels: int, steps: int, isa: Isa) -> Tiling:
+    """The cheapest tiles of rows x columns pixels; `steps` groups of k are added up for each."""
+    vectors = -(-channels // isa.lanes)
+    best: tuple[float, Tiling] | None = None
+    panel = PANEL // isa.lanes  # blocks start where panels do
+    widths = {vectors, *range(panel, vectors, panel)}
+    for wide in sorted(w for w in widths if w <= max(panel, _most_vectors(isa))):
+        blocks = _blocks(vectors, wide)
+        for tile_rows, tile_columns in _pixel_tiles(rows, columns, _most_pixels(isa, wide)):
+            tile = Tiling(tile_rows, tile_columns, blocks)
+            tiles = -(-rows // tile_rows) * -(-columns // tile_columns)
+            cost = tiles * sum(_tile_cost(tile.pixels, v, steps, isa) for v in blocks)
+            if best is None or cost < best[0]:
+                best = cost, tile
+    assert best is not None
+    return best[1]
+
+
+def _blocks(vectors: int, wide: int) -> tuple[int, ...]:
+    whole, rest = divmod(vectors, wide)
+    return (wide,) * whole + ((rest,) if rest else ())
+
+
+def _parts(isa: Isa) -> int:
+    return 1 if isa.dot is Dot.VNNI else 2
+
+
+def _most_vectors(isa: Isa) -> int:
+    return (isa.registers // 2 - 2) // _parts(isa)
+
+
+def _most_pixels(isa: Isa, wide: int) -> int:
+    """Accumulators, one group of weights and one of activations fit the registers."""
+    weights = min(wide, 4) if isa.dot is Dot.VNNI else 2
+    return max(1, (isa.registers - weights - 1) // (wide * _parts(isa)))
+
+
+def _pixel_tiles(rows: int, columns: int, most: int) -> list[tuple[int, int]]:
+    """Balanced tiles of one row, and of several whole rows where these are short."""
+    found = set()
+    for count in range(1, columns + 1):
+        wide = -(-columns // count)
+        if wide <= most:
+            found.add((1, wide))
+            if count == 1:
+                found |= {(r, wide) for r in range(2, min(rows, most // wide) + 1)}
+            if len(found) > 8:
+                break
+    return sorted(found)
+
+
+def _tile_cost(pixels: int, vectors: int, steps: int, isa: Isa) -> float:
+    parts = _parts(isa)
+    sums = pixels * vectors * parts
+    widening = 0 if isa.dot is Dot.VNNI else pixels + vectors * parts
+    dots = (sums * (1 if isa.dot is Dot.VNNI else 2) + widening) / 2
+    loads = (pixels + vectors * parts) / 2
+    step = max(dots, loads, _LATENCY)
+    return steps * step + (sums * _EPILOGUE + _TILE) / 3

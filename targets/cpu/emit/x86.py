@@ -1,0 +1,63 @@
+"""x86 instructions that generic IR does not name, for vectors of 128, 256 and 512 bits."""
+
+from __future__ import annotations
+
+from llvmlite import ir
+
+from qcomp.targets.cpu.emit.builder import I8, I16, I32, Value, vector
+
+_NAMES = {
+    "packssdw": {128: "sse2.packssdw.128", 256: "avx2.packssdw", 512: "avx512.packssdw.512"},
+    "packuswb": {128: "sse2.packuswb.128", 256: "avx2.packuswb", 512: "avx512.packuswb.512"},
+    "pmulhrsw": {128: "ssse3.pmul.hr.sw.128", 256: "avx2.pmul.hr.sw", 512: "avx512.pmul.hr.sw.512"},
+    "pmaddwd": {128: "sse2.pmadd.wd", 256: "avx2.pmadd.wd", 512: "avx512.pmaddw.d.512"},
+    "vpdpbusd": {
+        128: "avx512.vpdpbusd.128",  # with the feature avxvnni alone: its VEX encoding
+        256: "avx512.vpdpbusd.256",
+        512: "avx512.vpdpbusd.512",
+    },
+}
+
+
+def _call(b: ir.IRBuilder, name: str, result: ir.VectorType, *operands: Value) -> Value:
+    """The intrinsic of `name` for the width of `result`, declared on first use."""
+    bits = result.count * result.element.width
+    full = f"llvm.x86.{_NAMES[name][bits]}"
+    type = ir.FunctionType(result, [x.type for x in operands])
+    function = b.module.globals.get(full) or ir.Function(b.module, type, full)
+    return b.call(function, operands)
+
+
+def packssdw(b: ir.IRBuilder, x: Value, y: Value) -> Value:
+    """i32 to i16 with signed saturation: in each 128 bits, four of x, then four of y."""
+    return _call(b, "packssdw", vector(I16, 2 * x.type.count), x, y)
+
+
+def packuswb(b: ir.IRBuilder, x: Value, y: Value) -> Value:
+    """i16 to u8 with unsigned saturation: in each 128 bits, eight of x, then eight of y."""
+    return _call(b, "packuswb", vector(I8, 2 * x.type.count), x, y)
+
+
+def pmulhrsw(b: ir.IRBuilder, x: Value, y: Value) -> Value:
+    """(x * y + 2^14) >> 15 in i16 lanes: qcomp.quant.fixed_point.mulhrs."""
+    return _call(b, "pmulhrsw", x.type, x, y)
+
+
+def pmaddwd(b: ir.IRBuilder, x: Value, y: Value) -> Value:
+    """Sums of two neighbouring products of i16, as i32."""
+    return _call(b, "pmaddwd", vector(I32, x.type.count // 2), x, y)
+
+
+def vpdpbusd(b: ir.IRBuilder, acc: Value, x: Value, w: Value) -> Value:
+    """acc + the sum of four neighbouring products of u8 (x) and i8 (w), in i32 lanes."""
+    return _call(b, "vpdpbusd", acc.type, acc, x, w)
+
+
+def saturating_add(b: ir.IRBuilder, x: Value, y: Value) -> Value:
+    """paddsw: i16 lanes, saturated."""
+    lanes = x.type.count
+    name = f"llvm.sadd.sat.v{lanes}i16"
+    function = b.module.globals.get(name) or ir.Function(
+        b.module, ir.FunctionType(x.type, [x.type, x.type]), name
+    )
+    return b.call(function, (x, y))
