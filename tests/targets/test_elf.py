@@ -19,7 +19,7 @@ from qcomp.errors import TargetError
 from qcomp.targets.cpu import elf
 from qcomp.targets.cpu.elf import data_object, defined_symbols
 from qcomp.targets.cpu.emit.builder import I64
-from qcomp.targets.cpu.isa import AARCH64, X86_64, native, target_machine
+from qcomp.targets.cpu.isa import AARCH64, X86_64, native
 from qcomp.targets.cpu.jit import load_objects
 from qcomp.targets.cpu.module import emit_address
 
@@ -79,8 +79,8 @@ def test_too_much_data_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 def code(triple: str, body: str) -> bytes:
     llvm.initialize_all_targets()
     llvm.initialize_all_asmprinters()
-    isa = X86_64 if triple == X86_64.triple else AARCH64
-    return bytes(target_machine(isa).emit_object(llvm.parse_assembly(body)))
+    machine = llvm.Target.from_triple(triple).create_target_machine(reloc="pic")
+    return bytes(machine.emit_object(llvm.parse_assembly(body)))
 
 
 SOURCE = """
