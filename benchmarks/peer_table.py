@@ -2,7 +2,8 @@
 
 A time is the median over the rounds of a peer's median, less that of `null_relu`: a network of
 sixteen ReLUs, whose time is the cost of a call from Python. A peer without that network (LiteRT)
-is granted ours.
+is granted ours. A round in which another process took the core, as the spread of a row shows,
+counts for that row only if no round was calm.
 """
 
 from __future__ import annotations
@@ -33,6 +34,9 @@ BARS = {
     "avx512_vnni": dict.fromkeys(NATIVE_BARS, 0.75),
     "avx2": {"mobilenet_v2": 1.0, "resnet50": 1.0},
 }
+CALM = 1.25
+"""The most that p90 / p10 of an undisturbed measurement is."""
+
 THREADS_BAR = {"mobilenet_v2": 0.6, "resnet50": 0.6}
 """At most this ratio of two threads' time to one's."""
 
@@ -59,15 +63,15 @@ class Times:
     """Milliseconds by peer, network, instruction set and threads; what failed, and why."""
 
     def __init__(self, rounds: Iterable[Sequence[Row]]) -> None:
-        samples: dict[Key, list[float]] = {}
+        measured: dict[Key, list[Row]] = {}
         self.failures: dict[Key, str] = {}
         for row in (row for rows in rounds for row in rows):
             key = Key(row["peer"], row["model"], row["isa"], row["threads"])
             if "ms" in row:
-                samples.setdefault(key, []).append(row["ms"])
+                measured.setdefault(key, []).append(row)
             else:
                 self.failures[key] = str(row.get("error", "no time"))
-        self._medians = {key: statistics.median(ms) for key, ms in samples.items()}
+        self._medians = {key: median_of_calm(same) for key, same in measured.items()}
         calls = [ms for k, ms in self._medians.items() if (k.peer, k.model) == (OURS, NULL)]
         self._call = min(calls, default=0.0)
 
@@ -96,6 +100,12 @@ class Times:
             assert ms is not None
             found.append(Best(key.peer, ms))
         return min(found, key=lambda b: b.ms, default=None)
+
+
+def median_of_calm(rows: Sequence[Row]) -> float:
+    """Of the undisturbed rows, or of all where there is none."""
+    calm = [row["ms"] for row in rows if row["p90"] <= CALM * row["p10"]]
+    return statistics.median(calm or [row["ms"] for row in rows])
 
 
 def is_ours(peer: str) -> bool:
