@@ -85,15 +85,22 @@ def store(b: ir.IRBuilder, value: Value, pointer: Value, align: int = 1) -> None
     b.store(value, raw(pointer), align=align)
 
 
-def store_bytes(b: ir.IRBuilder, value: Value, pointer: Value, count: int) -> None:
-    """Store exactly the first `count` lanes of a vector of i8, in pieces of powers of two."""
+def store_bytes(b: ir.IRBuilder, value: Value, pointer: Value, count: int, first: int = 0) -> None:
+    """Store exactly `count` lanes of a vector of i8, from lane `first`, in powers of two.
+
+    Pieces of up to 8 bytes are elements of a vector of wider integers where they are aligned in it.
+    """
     done = 0
     while done < count:
         piece = 1 << ((count - done).bit_length() - 1)
+        start = first + done
         if piece == value.type.count:
             part = value
+        elif piece <= 8 and start % piece == 0:
+            wide = b.bitcast(value, vector(ir.IntType(8 * piece), value.type.count // piece))
+            part = b.extract_element(wide, ir.Constant(I32, start // piece))
         else:
-            part = shuffle(b, value, value, range(done, done + piece))
+            part = shuffle(b, value, value, range(start, start + piece))
         store(b, part, at(b, pointer, done))
         done += piece
 

@@ -103,8 +103,8 @@ class Epilogue:
             for start, length in _runs(real):
                 pixel, v = real[start]
                 size = min(length * self.isa.lanes, channels - v * self.isa.lanes)
-                piece = _slice(b, q, start * self.isa.lanes, size)
-                store_stored(b, piece, at(b, to[pixel], v * self.isa.lanes), size)
+                place = at(b, to[pixel], v * self.isa.lanes)
+                store_stored(b, q, place, size, start * self.isa.lanes)
 
     def packed(self, b: ir.IRBuilder, four: Sequence[Value], vs: tuple[int, ...]) -> Value:
         """Four vectors of sums, of the channel vectors `vs`, to bytes + BIAS in packed order."""
@@ -163,11 +163,11 @@ def in_order(b: ir.IRBuilder, q: Value) -> Value:
     return b.bitcast(shuffle(b, dwords, dwords, order), q.type)
 
 
-def store_stored(b: ir.IRBuilder, q: Value, pointer: Value, count: int) -> None:
-    """Store bytes that already are + BIAS."""
+def store_stored(b: ir.IRBuilder, q: Value, pointer: Value, count: int, first: int = 0) -> None:
+    """Store `count` lanes, from lane `first`, of bytes that already are + BIAS."""
     if not isinstance(pointer, Unsigned):
         q = flipped(b, q)
-    store_bytes(b, q, raw(pointer), count)
+    store_bytes(b, q, raw(pointer), count, first)
 
 
 def _runs(real: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
@@ -176,12 +176,6 @@ def _runs(real: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
         len(real)
     ]
     return [(a, z - a) for a, z in itertools.pairwise(starts)]
-
-
-def _slice(b: ir.IRBuilder, q: Value, start: int, size: int) -> Value:
-    if start == 0 and size == q.type.count:
-        return q
-    return shuffle(b, q, q, range(start, start + size))
 
 
 def _larger(b: ir.IRBuilder, x: Value, y: Value) -> Value:
