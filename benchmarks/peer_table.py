@@ -126,12 +126,12 @@ def table(rounds: Iterable[Sequence[Row]], isa: str, threads: int) -> str:
         best = times.best(model, isa, threads)
         ours = times.net(Key(OURS, model, isa, threads))
         ours_float = times.net(Key(OURS_FLOAT, model, isa, threads))
-        row = [model, *named(best), number(ours), ratio(ours, best and best.ms)]
-        row += [number(ours_float), ratio(ours_float, best and best.ms)]
+        row = [model, *named(best), number(ours), ratio(ours, ms_of(best))]
+        row += [number(ours_float), ratio(ours_float, ms_of(best))]
         row.append(number(BARS.get(isa, {}).get(model) if threads == 1 else None))
         if isa != "native":
             free = times.best(model, "native", threads, besides=isa)
-            row += [*named(free), ratio(ours, free and free.ms)]
+            row += [*named(free), ratio(ours, ms_of(free))]
         if threads > 1:
             alone = times.net(Key(OURS, model, isa, 1))
             row += [number(alone), ratio(ours, alone)]
@@ -150,6 +150,10 @@ def cells(texts: Iterable[str]) -> str:
 
 def named(best: Best | None) -> tuple[str, str]:
     return (best.peer, number(best.ms)) if best else ("", "")
+
+
+def ms_of(best: Best | None) -> float | None:
+    return best.ms if best else None
 
 
 def number(value: float | None) -> str:
