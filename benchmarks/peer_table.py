@@ -104,7 +104,7 @@ class Times:
 
 def median_of_calm(rows: Sequence[Row]) -> float:
     """Of the undisturbed rows, or of all where there is none."""
-    calm = [row["ms"] for row in rows if row["p90"] <= CALM * row["p10"]]
+    calm: list[float] = [row["ms"] for row in rows if row["p90"] <= CALM * row["p10"]]
     return statistics.median(calm or [row["ms"] for row in rows])
 
 
