@@ -104,8 +104,9 @@ class Times:
 
 def median_of_calm(rows: Sequence[Row]) -> float:
     """Of the undisturbed rows, or of all where there is none."""
-    calm: list[float] = [row["ms"] for row in rows if row["p90"] <= CALM * row["p10"]]
-    return statistics.median(calm or [row["ms"] for row in rows])
+    calm = [row for row in rows if row["p90"] <= CALM * row["p10"]]
+    times: list[float] = [row["ms"] for row in calm or rows]
+    return statistics.median(times)
 
 
 def is_ours(peer: str) -> bool:
