@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import enum
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from llvmlite import binding as llvm
@@ -20,6 +21,14 @@ class Dot(enum.Enum):
     PORTABLE = "portable"  # generic IR: 16-bit products, added in pairs
     MADD = "madd"  # pmaddwd on widened bytes: exact, unlike pmaddubsw
     VNNI = "vnni"  # vpdpbusd: four products of u8 and i8 per lane
+
+
+class Tiles(enum.Enum):
+    """Whether a machine multiplies matrices of bytes in tile registers."""
+
+    NONE = "none"
+    AMX = "amx"  # tdpbusd
+    EMULATED = "emulated"  # the same in software: how kernels for AMX are tested without it
 
 
 @dataclass(frozen=True)
@@ -38,7 +47,7 @@ class Isa:
     dot: Dot = Dot.PORTABLE
     unsigned: bool = False
     byte_permute: bool = False  # vpermi2b: AVX-512 VBMI
-    tiles: bool = False  # AMX int8
+    tiles: Tiles = Tiles.NONE
 
     @property
     def lanes(self) -> int:
@@ -61,7 +70,8 @@ def _x86(name: str, features: tuple[str, ...], bits: int, dot: Dot) -> Isa:
     return Isa(
         name, _X86, ",".join(f"+{f}" for f in features), bits,
         registers=32 if bits == 512 else 16, dot=dot, unsigned=True,
-        byte_permute="avx512vbmi" in features, tiles="amx-int8" in features,
+        byte_permute="avx512vbmi" in features,
+        tiles=Tiles.AMX if "amx-int8" in features else Tiles.NONE,
     )  # fmt: skip
 
 
@@ -72,6 +82,9 @@ AVX_VNNI = _x86("avx-vnni", (*_AVX2, "avxvnni"), 256, Dot.VNNI)
 AVX512_VNNI = _x86("avx512-vnni", _AVX512, 512, Dot.VNNI)
 AMX_INT8 = _x86("amx-int8", _AMX, 512, Dot.VNNI)
 AARCH64 = Isa("aarch64", "aarch64-unknown-linux-gnu", "+neon", vector_bits=128, registers=32)
+
+# Linux on x86-64: arch_prctl(ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA), once in a process.
+SYS_ARCH_PRCTL, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA = 158, 0x1023, 18
 
 X86_LADDER = (SSE41, AVX2, AVX_VNNI, AVX512_VNNI, AMX_INT8)  # from the least to the most able
 
@@ -87,6 +100,19 @@ def host_supports(isa: Isa, host: Mapping[str, bool] | None = None) -> bool:
     return all(host.get(feature, False) for feature in wanted)
 
 
+def amx_permitted() -> bool:
+    """Whether the kernel lets this process use the tile registers, which it has to be asked for.
+
+    As `emit_amx_permitted` does in generated code, for a processor that is known to have them.
+    """
+    try:
+        syscall = ctypes.CDLL(None).syscall
+    except (OSError, AttributeError, TypeError):  # no C library to ask through
+        return False
+    syscall.restype, syscall.argtypes = ctypes.c_long, [ctypes.c_long] * 3
+    return bool(syscall(SYS_ARCH_PRCTL, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0)
+
+
 def native() -> Isa:
     """The most able instruction set of the machine this process runs on."""
     system, machine = platform.system(), platform.machine()
@@ -97,8 +123,14 @@ def native() -> Isa:
             f"no native target for {system} on {machine}; native is Linux on x86-64 or aarch64, "
             "name another target to compile for it"
         )
-    host = llvm.get_host_cpu_features()
+    return most_able(llvm.get_host_cpu_features(), amx_permitted)
+
+
+def most_able(host: Mapping[str, bool], tiles_permitted: Callable[[], bool]) -> Isa:
+    """The x86 instruction set for these features; asks for tiles only where there are any."""
     able = [isa for isa in X86_LADDER if host_supports(isa, host)]
+    while able and able[-1].tiles is Tiles.AMX and not tiles_permitted():
+        able.pop()
     return _with_extras(able[-1], host) if able else X86_64
 
 
