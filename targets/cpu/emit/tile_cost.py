@@ -1,0 +1,162 @@
+"""Which AMX tiles cover a layer, and what they cost, to choose between them and vector registers.
+
+The costs are cycles as measured on a Sapphire Rapids; `tiling` counts in the same unit. There they
+choose as the measurements do wherever these differ by more than a tenth (tests/targets/test_cpu_amx
+holds the table): tiles pay from about 64 products per sum and 16 pixels. Other machines with AMX
+have not been measured.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from qcomp.targets.cpu.emit.tiles import REGISTERS, ROWS
+
+if TYPE_CHECKING:
+    from qcomp.targets.cpu.emit.gemm import GemmSpec
+
+_DOT = 16.0  # cycles of tdpbusd, whatever the shape
+_ROW = 0.5  # cycles to load a row of a tile
+_FAR_ROW = 1.5  # of weights that do not stay in the first cache from block to block
+_NEAR = 32 << 10  # bytes of weights that do
+_VECTOR = 4.0  # cycles from a vector of sums in a tile to stored bytes
+_SCATTERED = 1.5  # more of them where each pixel's place is computed
+_BLOCK = 40.0  # cycles of a block: the latency of a dot, addresses
+_CALL = 250.0  # cycles to configure and release the tiles
+_FEWEST = 16  # pixels: with less, nothing has been measured, and rows of the tiles stay empty
+
+
+@dataclass(frozen=True)
+class TileShape:
+    """Blocks of positions times panels, in tiles of registers.
+
+    A line is a row of pixels or, `flat`, a whole image: its rows are `pitch` positions apart, of
+    which the last ones are no pixels; what is computed there is not stored. A block is `block`
+    neighbouring positions of a line by `wide` panels of channels, its positions covered by `high`
+    tiles (the last one overlaps the one before). K is cut into `chunks` of `chunk` groups of four
+    in each segment and, in tiles of their own, `rest` more.
+    """
+
+    flat: bool
+    pitch: int
+    line: int  # positions
+    block: int
+    high: int
+    wide: int
+    chunk: int
+    chunks: int
+    rest: int
+    together: int  # pixels of each block that are requantized at once
+
+    @property
+    def rows(self) -> int:
+        """Positions of one tile."""
+        return -(-self.block // self.high)
+
+    @property
+    def blocks(self) -> int:
+        """Blocks of a line; the last one is moved back to end with it."""
+        return -(-self.line // self.block)
+
+
+def lines(spec: GemmSpec, shape: TileShape) -> int:
+    return spec.batch.count * (1 if shape.flat else spec.rows.count)
+
+
+@functools.cache
+def cheapest_tiles(spec: GemmSpec) -> tuple[float, TileShape] | None:
+    """The cycles and tiles of a layer, None where tiles are not for it."""
+    if spec.batch.count * spec.rows.count * spec.columns.count < _FEWEST:
+        return None
+    return min(
+        ((tile_cost(spec, shape), shape) for shape in tile_shapes(spec)),
+        key=lambda found: found[0],
+        default=None,
+    )
+
+
+def tile_cost(spec: GemmSpec, shape: TileShape) -> float:
+    """Cycles of all groups and images."""
+    blocks = spec.groups.count * lines(spec, shape) * shape.blocks
+    pixels = shape.block * (spec.rows.count * spec.columns.count / shape.line if shape.flat else 1)
+    whole, rest = divmod(spec.panels, shape.wide)
+    cycles = sum(
+        count * (_products(spec, shape, wide) + _BLOCK + pixels * wide * _vector(shape))
+        for count, wide in ((whole, shape.wide), (1, rest))
+        if count and wide
+    )
+    return _CALL + blocks * cycles
+
+
+def _vector(shape: TileShape) -> float:
+    return _VECTOR + (_SCATTERED if shape.flat else 0)
+
+
+def _products(spec: GemmSpec, shape: TileShape, wide: int) -> float:
+    """Cycles of the dot products of one block, loads and dots side by side."""
+    parts = [(shape.chunks, shape.chunk), (1 if shape.rest else 0, shape.rest)]
+    dots = sum(n * shape.high * wide * _DOT for n, _ in parts)
+    weight_row = _ROW if wide * spec.panel_bytes <= _NEAR else _FAR_ROW
+    loads = sum(n * (shape.high * shape.rows * _ROW + wide * k * weight_row) for n, k in parts)
+    return spec.segment_count * max(dots, loads)
+
+
+def tile_shapes(spec: GemmSpec) -> Iterator[TileShape]:
+    """All that the registers hold."""
+    for (flat, pitch, line), (chunk, chunks, rest) in itertools.product(
+        _lines(spec), _chunks(spec.steps)
+    ):
+        for high, wide in itertools.product(range(1, 4), range(1, 1 + min(3, spec.panels))):
+            inputs = (high + wide) * (2 if rest else 1)
+            if high > line or high * wide + inputs > REGISTERS:
+                continue
+            block = -(-line // -(-line // (high * ROWS)))
+            together = _together(spec, pitch, line, block) if flat else block
+            if together:
+                yield TileShape(
+                    flat, pitch, line, block, min(high, -(-block // ROWS)), wide,
+                    chunk, chunks, rest, together,
+                )  # fmt: skip
+
+
+def _lines(spec: GemmSpec) -> Iterator[tuple[bool, int, int]]:
+    """(flat, pitch, positions): rows and, where they lie evenly, images."""
+    rows, columns = spec.rows, spec.columns
+    yield False, columns.count, columns.count
+    if rows.count > 1 and columns.src and rows.src % columns.src == 0:
+        pitch = rows.src // columns.src
+        if pitch >= columns.count:
+            yield True, pitch, (rows.count - 1) * pitch + columns.count
+
+
+def _chunks(steps: int) -> Iterator[tuple[int, int, int]]:
+    """(chunk, chunks, rest) of the steps of a segment."""
+    if steps <= ROWS:
+        yield steps, 1, 0
+        return
+    if steps % ROWS:
+        yield ROWS, steps // ROWS, steps % ROWS
+    chunks = next(n for n in range(-(-steps // ROWS), steps + 1) if steps % n == 0)
+    yield steps // chunks, chunks, 0
+
+
+_TOGETHER = 8
+
+
+def _together(spec: GemmSpec, pitch: int, line: int, block: int) -> int:
+    """As many pixels as every block has, up to eight."""
+    starts = (min(n * block, line - block) for n in range(-(-line // block)))
+    columns = spec.columns.count
+    fewest = min(pixels_before(s + block, pitch, columns) - pixels_before(s, pitch, columns)
+                 for s in starts)  # fmt: skip
+    return min(_TOGETHER, fewest)
+
+
+def pixels_before(position: int, pitch: int, columns: int) -> int:
+    """Pixels at lower positions of a flat line."""
+    row, column = divmod(position, pitch)
+    return row * columns + min(column, columns)
