@@ -27,23 +27,29 @@ from qcomp.targets.cpu.emit.builder import (
     flipped,
     load,
     raw,
-    shuffle,
     store_bytes,
     vector,
 )
 from qcomp.targets.cpu.emit.requantize import Saturation, emit_requantize
+from qcomp.targets.cpu.emit.residual import AddConstants, Addition, add_residual, widened_pair
 from qcomp.targets.cpu.isa import BIAS, Isa
 
-HEADER_INTS = 16  # one cache line: zero_point, qmin, qmax; the same + BIAS; and room
+# One cache line: zero_point, qmin, qmax; the same + BIAS; the constants of an addition.
+HEADER_INTS = 16
 HEADER_BYTES = 4 * HEADER_INTS
-_STORED = 12  # bytes before the values + BIAS
+_STORED = 4 * 3  # bytes before the values + BIAS
+_ADD = 6  # integers before those of an addition
 
 
-def header(q: Requantize) -> NDArray[np.int32]:
+def header(q: Requantize, addition: Addition | None = None) -> NDArray[np.int32]:
     """The constants of a layer, so that layers can share a kernel."""
     values = np.zeros(HEADER_INTS, np.int32)
-    constants = np.array([q.zero_point, q.qmin, q.qmax], np.int32)
-    values[:6] = [*constants, *(constants + BIAS)]
+    last = addition or q  # saturates last
+    stored = [last.zero_point, last.qmin, last.qmax]
+    values[:_ADD] = [*stored, *(v + BIAS for v in stored)]
+    if addition is not None:
+        constants = addition.constants()
+        values[_ADD : _ADD + len(constants)] = constants
     return values
 
 
@@ -62,18 +68,29 @@ class Epilogue:
     tables: Value
     table_bytes: int
     _packed: dict[tuple[int, ...], Value] = field(default_factory=dict)
+    _add: AddConstants | None = None
 
     def bias(self, b: ir.IRBuilder, v: int) -> Value:
         return self._table(b, 0, v)
 
     def store(
-        self, b: ir.IRBuilder, sums: Sequence[Sequence[Value]], to: Sequence[Value], channels: int
+        self,
+        b: ir.IRBuilder,
+        sums: Sequence[Sequence[Value]],
+        to: Sequence[Value],
+        channels: int,
+        others: Sequence[Value] = (),
     ) -> None:
-        """sums[pixel][vector] to the pointer of each pixel; `channels` of the vectors are real."""
+        """sums[pixel][vector] to the pointer of each pixel; `channels` of the vectors are real.
+
+        `others` point to what a fused residual addition adds to each pixel.
+        """
+        self._add = None
         self._packed.clear()  # constants of an earlier place may not reach this one
         if self.form is Form.NARROW and self.isa.unsigned:
-            self._store_packed(b, sums, to, channels)
+            self._store_packed(b, sums, to, channels, others)
             return
+        assert not others
         lanes = self.isa.lanes
         layer = Saturation.loaded(b, self.params, lanes)
         for v in range(len(sums[0])):
@@ -89,7 +106,12 @@ class Epilogue:
         return load(b, at(b, self.tables, offset), vector(I32, self.isa.lanes))
 
     def _store_packed(
-        self, b: ir.IRBuilder, sums: Sequence[Sequence[Value]], to: Sequence[Value], channels: int
+        self,
+        b: ir.IRBuilder,
+        sums: Sequence[Sequence[Value]],
+        to: Sequence[Value],
+        channels: int,
+        others: Sequence[Value],
     ) -> None:
         """Four vectors of sums at a time become one of bytes."""
         count = len(sums[0])
@@ -98,7 +120,8 @@ class Epilogue:
             real = flat[first : first + 4]
             four = real + [real[-1]] * (4 - len(real))
             vs = tuple(v for _, v in four)
-            q = self.packed(b, [sums[p][v] for p, v in four], vs)
+            added = [at(b, others[p], v * self.isa.lanes) for p, v in four if others]
+            q = self.packed(b, [sums[p][v] for p, v in four], vs, added)
             q = in_order(b, q)
             for start, length in _runs(real):
                 pixel, v = real[start]
@@ -106,13 +129,25 @@ class Epilogue:
                 place = at(b, to[pixel], v * self.isa.lanes)
                 store_stored(b, q, place, size, start * self.isa.lanes)
 
-    def packed(self, b: ir.IRBuilder, four: Sequence[Value], vs: tuple[int, ...]) -> Value:
-        """Four vectors of sums, of the channel vectors `vs`, to bytes + BIAS in packed order."""
+    def packed(
+        self,
+        b: ir.IRBuilder,
+        four: Sequence[Value],
+        vs: tuple[int, ...],
+        others: Sequence[Value] = (),
+    ) -> Value:
+        """Four vectors of sums, of the channel vectors `vs`, to bytes + BIAS in packed order.
+
+        `others` point to the bytes that a residual addition adds to each vector.
+        """
         halves = []
         for i in (0, 2):
             a, c = (b.ashr(four[i + j], self._shift(b, vs[i + j])) for j in (0, 1))
             t = x86.packssdw(b, a, c)
             scaled = x86.pmulhrsw(b, t, self._pair(b, 1, vs[i : i + 2]))
+            if others:
+                other = widened_pair(b, others[i], others[i + 1], self.isa.lanes)
+                scaled = add_residual(b, scaled, other, self._addition(b, t.type.count))
             halves.append(x86.saturating_add(b, scaled, self._zero_point(b, t.type.count)))
         q = x86.packuswb(b, *halves)
         limits = [self._limit(b, n, q.type.count) for n in (1, 2)]
@@ -137,6 +172,11 @@ class Epilogue:
 
         return self._once((3, *vs, -1), make)
 
+    def _addition(self, b: ir.IRBuilder, lanes: int) -> AddConstants:
+        if self._add is None:
+            self._add = AddConstants.loaded(b, at(b, self.params, 4 * _ADD), lanes)
+        return self._add
+
     def _zero_point(self, b: ir.IRBuilder, lanes: int) -> Value:
         return self._once(
             (-1,), lambda: broadcast(b, load(b, at(b, self.params, _STORED), I16, 2), lanes)
@@ -160,7 +200,7 @@ def in_order(b: ir.IRBuilder, q: Value) -> Value:
         return q
     order = [i * 4 + j for j in range(4) for i in range(lanes)]
     dwords = b.bitcast(q, vector(I32, q.type.count // 4))
-    return b.bitcast(shuffle(b, dwords, dwords, order), q.type)
+    return b.bitcast(x86.permute_dwords(b, dwords, order), q.type)
 
 
 def store_stored(b: ir.IRBuilder, q: Value, pointer: Value, count: int, first: int = 0) -> None:

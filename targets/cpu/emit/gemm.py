@@ -41,11 +41,20 @@ _TOGETHER = 32  # dot products of one trip of the innermost loop
 
 @dataclass(frozen=True)
 class Axis:
-    """A loop: how often, and how many bytes source and result move."""
+    """A loop: how often, and how many bytes source, result and a second source move."""
 
     count: int
     src: int
     dst: int
+    other: int = 0
+
+    def continues(self, inner: Axis) -> bool:
+        """Whether the step of this axis is where `inner` ends, so that both are one axis."""
+        ends = (inner.src * inner.count, inner.dst * inner.count, inner.other * inner.count)
+        return (self.src, self.dst, self.other) == ends
+
+    def times(self, count: int) -> Axis:
+        return replace(self, count=self.count * count)
 
 
 @dataclass(frozen=True)
@@ -61,6 +70,7 @@ class GemmSpec:
     channels: int  # outputs per group
     form: Form
     ceiling: bool = False  # a fourth table of parameters: min(result, ceiling) per channel
+    residual: bool = False  # a fifth pointer: an operand that is added to the result
 
     @property
     def tables(self) -> int:
@@ -99,11 +109,8 @@ class GemmPlan:
 def flattened(spec: GemmSpec) -> GemmSpec:
     """Rows and columns as one axis where both tensors step evenly over the row ends."""
     rows, columns = spec.rows, spec.columns
-    if rows.count == 1 or (
-        rows.src == columns.count * columns.src and rows.dst == columns.count * columns.dst
-    ):
-        merged = Axis(rows.count * columns.count, columns.src, columns.dst)
-        return replace(spec, rows=Axis(1, 0, 0), columns=merged)
+    if rows.count == 1 or rows.continues(columns):
+        return replace(spec, rows=Axis(1, 0, 0), columns=columns.times(rows.count))
     return spec
 
 
@@ -139,6 +146,7 @@ class _Block:
     vectors: int
     channels: int
     dst: Value
+    others: Sequence[Value]  # the residual, if there is one
     weights: Value
     epilogue: Epilogue
 
@@ -156,12 +164,12 @@ class Gemm:
         return DotProduct(self.isa)
 
     def emit(self, b: ir.IRBuilder, pointers: Sequence[Value], begin: Value, end: Value) -> None:
-        """Units [begin, end) of the layer. Pointers: source, result, weights, parameters.
+        """Units [begin, end). Pointers: source, result, weights, parameters, (residual).
 
         Parameters are i32: header, [group][bias, multiplier, shift, (ceiling)][channel].
         """
         spec, span = self.spec, Span(begin, end)
-        src, dst, weights, params = pointers
+        src, dst, weights, params, *others = pointers
         table_bytes = spec.tables * spec.panels * PANEL * 4
 
         def group(g: Value | int) -> None:
@@ -169,6 +177,7 @@ class Gemm:
                 b, span, params,
                 at(b, src, multiple(b, g, spec.groups.src)),
                 at(b, dst, multiple(b, g, spec.groups.dst)),
+                [at(b, other, multiple(b, g, spec.groups.dst)) for other in others],
                 at(b, weights, multiple(b, g, spec.panels * spec.panel_bytes)),
                 at(b, params, plus(b, multiple(b, g, table_bytes), HEADER_BYTES)),
             )  # fmt: skip
@@ -183,6 +192,7 @@ class Gemm:
         params: Value,
         src: Value,
         dst: Value,
+        others: Sequence[Value],
         weights: Value,
         tables: Value,
     ) -> None:
@@ -197,8 +207,8 @@ class Gemm:
                 at(b, tables, multiple(b, n, 4 * wide)), spec.panels * PANEL * 4,
             )  # fmt: skip
             w = at(b, weights, multiple(b, n, wide // PANEL * spec.panel_bytes))
-            y = at(b, dst, multiple(b, n, wide))
-            self._pixels(b, span, src, _Block(-(-channels // lanes), channels, y, w, epilogue))
+            y, *z = (at(b, p, multiple(b, n, wide)) for p in (dst, *others))
+            self._pixels(b, span, src, _Block(-(-channels // lanes), channels, y, z, w, epilogue))
 
         if self.plan.by_channels:
             every = Span(i64(0), i64(pixel_tiles(spec, self.plan.tile)))
@@ -222,15 +232,18 @@ class Gemm:
             x = overlapped(b, column, tile.columns, spec.columns.count)
             y = overlapped(b, row, tile.rows, spec.rows.count)
             where = ((image, spec.batch), (y, spec.rows), (x, spec.columns))
-            from_, to = src, block.dst
+            from_, to, others = src, block.dst, block.others
             for index, axis in where:
                 from_ = at(b, from_, multiple(b, index, axis.src))
                 to = at(b, to, multiple(b, index, axis.dst))
-            self._tile(b, from_, to, block)
+                others = [at(b, p, multiple(b, index, axis.other)) for p in others]
+            self._tile(b, from_, to, others, block)
 
         span.loop(b, one, "tile")
 
-    def _tile(self, b: ir.IRBuilder, src: Value, dst: Value, block: _Block) -> None:
+    def _tile(
+        self, b: ir.IRBuilder, src: Value, dst: Value, others: Sequence[Value], block: _Block
+    ) -> None:
         spec, tile = self.spec, self.plan.tile
         grid = [(r, c) for r in range(tile.rows) for c in range(tile.columns)]
         pixels = [at(b, src, r * spec.rows.src + c * spec.columns.src) for r, c in grid]
@@ -239,7 +252,10 @@ class Gemm:
         sums = self._sums(b, pixels, block, start * len(grid))
         done = [self.dot.finish(b, acc) for acc in sums]
         by_pixel = [done[i : i + block.vectors] for i in range(0, len(done), block.vectors)]
-        block.epilogue.store(b, by_pixel, results, block.channels)
+        added = [
+            at(b, p, r * spec.rows.other + c * spec.columns.other) for p in others for r, c in grid
+        ]
+        block.epilogue.store(b, by_pixel, results, block.channels, added)
 
     def _sums(
         self,

@@ -46,9 +46,8 @@ def simplified_axes(axes: Sequence[Axis]) -> tuple[Axis, ...]:
             continue
         if result:
             outer = result[-1]
-            steps = (axis.src * axis.count, axis.dst * axis.count)
-            if (outer.src, outer.dst) == steps:
-                result[-1] = Axis(outer.count * axis.count, axis.src, axis.dst)
+            if outer.continues(axis):
+                result[-1] = axis.times(outer.count)
                 continue
         result.append(axis)
     return tuple(result)

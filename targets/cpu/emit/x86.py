@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from llvmlite import ir
 
-from qcomp.targets.cpu.emit.builder import I8, I16, I32, Value, vector
+from qcomp.targets.cpu.emit.builder import I8, I16, I32, Value, load, vector
 
 _NAMES = {
     "packssdw": {128: "sse2.packssdw.128", 256: "avx2.packssdw", 512: "avx512.packssdw.512"},
@@ -61,3 +63,24 @@ def saturating_add(b: ir.IRBuilder, x: Value, y: Value) -> Value:
         b.module, ir.FunctionType(x.type, [x.type, x.type]), name
     )
     return b.call(function, (x, y))
+
+
+def permute_dwords(b: ir.IRBuilder, x: Value, order: Sequence[int]) -> Value:
+    """Lanes of i32 (256 or 512 bits) in another order.
+
+    The order is loaded, so that LLVM does not see it: its search for better shuffles of packs does
+    not end for some of them.
+    """
+    lanes = x.type.count
+    name = "qcomp_order_" + "_".join(map(str, order))
+    indices = b.module.globals.get(name)
+    if indices is None:
+        indices = ir.GlobalVariable(b.module, x.type, name)
+        indices.initializer = ir.Constant(x.type, [ir.Constant(I32, i) for i in order])
+        indices.global_constant = True
+        indices.linkage = "internal"
+        indices.align = 4 * lanes
+    full = {8: "llvm.x86.avx2.permd", 16: "llvm.x86.avx512.permvar.si.512"}[lanes]
+    type = ir.FunctionType(x.type, [x.type, x.type])
+    function = b.module.globals.get(full) or ir.Function(b.module, type, full)
+    return b.call(function, (x, load(b, indices, x.type, 4 * lanes)))

@@ -20,6 +20,7 @@ from qcomp.targets.cpu.emit.builder import Value, splat
 from qcomp.targets.cpu.emit.nest import Body, Nest, emit_nest, simplified
 from qcomp.targets.cpu.isa import Isa
 from qcomp.targets.cpu.lower.ceiling import Ceiling
+from qcomp.targets.cpu.lower.residual import Residual
 from qcomp.targets.cpu.memory import Layout, dense_layout
 from qcomp.targets.cpu.program import (
     Address,
@@ -54,6 +55,7 @@ class Lowering:
     kernels: Kernels
     places: dict[TensorId, Place]
     ceilings: Mapping[TensorId, Ceiling] = field(default_factory=dict)
+    residuals: Mapping[TensorId, Residual] = field(default_factory=dict)
     data: ConstantData = field(default_factory=ConstantData)
     calls: list[Call] = field(default_factory=list)
     temporaries: dict[str, tuple[int, int]] = field(default_factory=dict)

@@ -15,9 +15,10 @@ from qcomp.ir.tensor import DType, TensorId
 from qcomp.ir.text import format_op
 from qcomp.ir.verify import verify
 from qcomp.targets.cpu.isa import Isa
-from qcomp.targets.cpu.lower.ceiling import Ceiling, fused_ceilings
+from qcomp.targets.cpu.lower.ceiling import fused_ceilings
 from qcomp.targets.cpu.lower.context import Lowering, Place
 from qcomp.targets.cpu.lower.movement import copy_tensor
+from qcomp.targets.cpu.lower.residual import fused_residuals
 from qcomp.targets.cpu.lower.table import LOWERINGS
 from qcomp.targets.cpu.memory import (
     SLACK,
@@ -59,18 +60,21 @@ def lower_graph(graph: Graph, isa: Isa, prefix: str) -> Program:
     module = ir.Module(prefix)
     module.triple = isa.triple
     ops = graph.ops()
-    ceilings = fused_ceilings(graph)
+    ceilings, residuals = fused_ceilings(graph), fused_residuals(graph, isa)
+    stored = {id: c.result for id, c in ceilings.items()}
+    stored |= {id: r.result for id, r in residuals.items()}
     places = _places(graph, ops, isa)
-    places.update({id: places[c.result] for id, c in ceilings.items()})
-    absorbed = {c.result for c in ceilings.values()}
-    lowering = Lowering(graph, isa, Kernels(module, prefix, _attributes(isa)), places, ceilings)
+    places.update({id: places[result] for id, result in stored.items()})
+    absorbed = set(stored.values())
+    kernels = Kernels(module, prefix, _attributes(isa))
+    lowering = Lowering(graph, isa, kernels, places, ceilings, residuals)
     _copy_inputs(lowering)
     for step, op in enumerate(ops, start=1):
         if op.id in absorbed:
             continue
         lowering.current, lowering.step = op.id, step
         place = lowering.place(op.output)
-        qparams = graph.tensor(op.output).qparams
+        qparams = graph.tensor(stored.get(op.id, op.output)).qparams
         if qparams is not None and not place.layout.is_contiguous:
             lowering.fill_border(place, qparams.zero_point)
         LOWERINGS[type(op)](lowering, op)
@@ -78,7 +82,7 @@ def lower_graph(graph: Graph, isa: Isa, prefix: str) -> Program:
     lifetimes = _lifetimes(lowering, ops)
     return Program(
         graph, isa, module, tuple(lowering.calls), lowering.data,
-        plan_memory(lifetimes), _live_bytes(graph, ops, ceilings),
+        plan_memory(lifetimes), _live_bytes(graph, ops, stored),
     )  # fmt: skip
 
 
@@ -192,15 +196,15 @@ def _lifetimes(lowering: Lowering, ops: list[Op]) -> list[Lifetime]:
     ]
 
 
-def _live_bytes(graph: Graph, ops: list[Op], ceilings: Mapping[TensorId, Ceiling]) -> int:
+def _live_bytes(graph: Graph, ops: list[Op], stored: Mapping[TensorId, TensorId]) -> int:
     """Tensors that are written between ops: not the caller's, nor those that a kernel keeps."""
     position = {op.output: i for i, op in enumerate(ops)}
-    written = position | {c.result: position[id] for id, c in ceilings.items()}
+    written = position | {result: position[id] for id, result in stored.items()}
     largest = 0
     spans = []
     for tensor, start in written.items():
         readers = [position[c.output] for c in graph.consumers(tensor)]
-        if readers and tensor not in ceilings:
+        if readers and tensor not in stored:
             spans.append((start, max(readers), graph.type(tensor).bytes))
     for i in range(len(ops)):
         largest = max(largest, sum(b for start, end, b in spans if start <= i <= end))

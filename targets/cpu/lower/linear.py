@@ -24,6 +24,7 @@ from qcomp.targets.cpu.emit.gemm import (
 from qcomp.targets.cpu.emit.reduce import simplified_axes
 from qcomp.targets.cpu.isa import BIAS
 from qcomp.targets.cpu.lower.context import Lowering
+from qcomp.targets.cpu.lower.residual import is_depthwise
 from qcomp.targets.cpu.program import Address, moved
 
 
@@ -54,7 +55,7 @@ def lower_conv2d(lowering: Lowering, op: QConv2d) -> None:
     """Depthwise layers go to their own kernel, everything else is a GEMM."""
     graph = lowering.graph
     weight = graph.data(op.weight)
-    if op.groups == graph.type(op.x).shape[3] == weight.shape[0] and op.groups > 1:
+    if is_depthwise(graph, op):
         _depthwise(lowering, op, weight)
     else:
         _convolution(lowering, op, weight)
@@ -72,11 +73,20 @@ def _axes(lowering: Lowering, op: QConv2d) -> tuple[Axis, Axis, Axis]:
     """batch, rows and columns of the result."""
     x, y = lowering.place(op.x).layout, lowering.place(op.output).layout
     n, h, w, _ = y.shape
+    other = _other_strides(lowering, op)
     return (
-        Axis(n, x.strides[0], y.strides[0]),
-        Axis(h, x.strides[1] * op.stride[0], y.strides[1]),
-        Axis(w, x.strides[2] * op.stride[1], y.strides[2]),
+        Axis(n, x.strides[0], y.strides[0], other[0]),
+        Axis(h, x.strides[1] * op.stride[0], y.strides[1], other[1]),
+        Axis(w, x.strides[2] * op.stride[1], y.strides[2], other[2]),
     )
+
+
+def _other_strides(lowering: Lowering, op: QConv2d | QDense) -> tuple[int, ...]:
+    """How the operand of a fused residual addition steps along the axes of the result."""
+    residual = lowering.residuals.get(op.id)
+    if residual is None:
+        return (0,) * lowering.graph.type(op.output).rank
+    return lowering.place(residual.other).layout.strides
 
 
 def _depthwise(lowering: Lowering, op: QConv2d, weight: Array) -> None:
@@ -130,6 +140,7 @@ def _convolution(lowering: Lowering, op: QConv2d, weight: Array) -> None:
         channels=per_group,
         form=op.requantize.form,
         ceiling=op.id in lowering.ceilings,
+        residual=op.id in lowering.residuals,
     )
     if kh == 1:
         spec = flattened(spec)
@@ -142,7 +153,8 @@ def lower_dense(lowering: Lowering, op: QDense) -> None:
     x, y = lowering.place(op.x), lowering.place(op.output)
     weight = lowering.graph.data(op.weight)
     outputs, depth = weight.shape
-    steps = zip(x.layout.shape[:-1], x.layout.strides, y.layout.strides, strict=False)
+    strides = (x.layout.strides, y.layout.strides, _other_strides(lowering, op))
+    steps = zip(x.layout.shape[:-1], *strides, strict=False)
     axes = simplified_axes([Axis(*step) for step in steps])
     batch, rows, columns = (*[Axis(1, 0, 0)] * (3 - len(axes)), *axes)
     spec = GemmSpec(
@@ -155,6 +167,7 @@ def lower_dense(lowering: Lowering, op: QDense) -> None:
         channels=outputs,
         form=op.requantize.form,
         ceiling=op.id in lowering.ceilings,
+        residual=op.id in lowering.residuals,
     )
     _gemm(lowering, op, spec, weight[None, :, None, :], weight, x.start)
 
@@ -177,11 +190,15 @@ def _gemm(
             for part in (t[group * spec.channels : (group + 1) * spec.channels] for t in tables)
         ]
     )
-    plan = plan_gemm(spec, lowering.isa)
-    arguments = (
+    residual = lowering.residuals.get(op.id)
+    constants = header(op.requantize, residual.addition if residual else None)
+    arguments = [
         start,
         lowering.place(op.output).start,
         lowering.constant(weights),
-        lowering.constant(np.concatenate([header(op.requantize), params])),
-    )
+        lowering.constant(np.concatenate([constants, params])),
+    ]
+    if residual:
+        arguments.append(lowering.place(residual.other).start)
+    plan = plan_gemm(spec, lowering.isa)
     lowering.ranged("gemm", spec, arguments, Gemm(spec, plan, lowering.isa).emit, plan.units)
