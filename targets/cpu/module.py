@@ -12,11 +12,12 @@ from qcomp.errors import TargetError
 from qcomp.ir.graph import Graph
 from qcomp.ir.tensor import DType, Tensor
 from qcomp.targets.cpu.elf import data_object
-from qcomp.targets.cpu.emit.builder import I8, I32, I64, PTR, Value, at, i64, load
+from qcomp.targets.cpu.emit.builder import I8, I32, I64, PTR, Value, i64, load
+from qcomp.targets.cpu.frame import Frame
 from qcomp.targets.cpu.isa import target_machine
 from qcomp.targets.cpu.lower.graph import Program
 from qcomp.targets.cpu.memory import ALIGN
-from qcomp.targets.cpu.program import Address, Arena, Argument, Data
+from qcomp.targets.cpu.parallel import SPLITTING, Caller, Splitting, add_registration
 
 NAME_BYTES = 64
 MAX_RANK = 8
@@ -27,12 +28,16 @@ STATUS_BAD_ARENA = 1
 TYPE_CODES = {DType.I8: 1, DType.I32: 2}
 
 
-def build_objects(program: Program, name: str) -> dict[str, bytes]:
-    """Relocatable ELF files by name: NAME_run, NAME_inputs, NAME_outputs; and hidden, NAME_data.
+def build_objects(
+    program: Program, name: str, splitting: Splitting = SPLITTING
+) -> dict[str, bytes]:
+    """Relocatable ELF files by name: NAME_run, NAME_inputs, NAME_outputs, NAME_set_parallel_for;
+    and hidden, NAME_data.
 
     The data does not pass through LLVM, which takes seconds to read it.
     """
-    add_entry_point(program, name)
+    add_registration(program.module, name)
+    add_entry_point(program, name, splitting)
     add_descriptions(program.module, program.graph, name)
     parsed = llvm.parse_assembly(str(program.module))
     parsed.verify()
@@ -64,7 +69,7 @@ def emit_address(b: ir.IRBuilder, symbol: str) -> Value:
     return b.inttoptr(b.add(b.ptrtoint(here, I64), load(b, here, I64, align=8)), PTR)
 
 
-def add_entry_point(program: Program, name: str) -> None:
+def add_entry_point(program: Program, name: str, splitting: Splitting) -> None:
     """int NAME_run(const int8_t *input..., int8_t *output..., void *arena)."""
     graph, module = program.graph, program.module
     inputs, outputs = len(graph.inputs), len(graph.outputs)
@@ -82,19 +87,10 @@ def add_entry_point(program: Program, name: str) -> None:
     b.ret(ir.Constant(I32, STATUS_BAD_ARENA))
     b.position_at_end(good)
     data = emit_address(b, data_symbol(name))
-
-    def pointer(where: Address) -> Value:
-        match where:
-            case Arena(buffer, offset, _):
-                return at(b, arena, program.memory.offsets[buffer] + offset)
-            case Data(offset, _):
-                return at(b, data, offset)
-            case Argument(index, is_output, offset, _):
-                return at(b, run.args[index + (inputs if is_output else 0)], offset)
-
+    frame = Frame(run.args[:inputs], run.args[inputs:-1], arena, data, program.memory.offsets)
+    caller = Caller(b, program, splitting)
     for call in program.calls:
-        span = [i64(0), i64(call.units)] if call.units else []
-        b.call(module.get_global(call.kernel), [*span, *(pointer(a) for a in call.arguments)])
+        caller.call(call, [frame.pointer(b, a) for a in call.arguments])
     b.ret(ir.Constant(I32, STATUS_OK))
 
 

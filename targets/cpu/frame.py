@@ -1,0 +1,31 @@
+"""Where the addresses of a program lie while its entry point runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from llvmlite import ir
+
+from qcomp.targets.cpu.emit.builder import Value, at
+from qcomp.targets.cpu.program import Address, Arena, Argument, Data
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """The pointers that an entry point has; `offsets` places the buffers in the arena."""
+
+    inputs: Sequence[Value]
+    outputs: Sequence[Value]
+    arena: Value
+    data: Value
+    offsets: Mapping[str, int]
+
+    def pointer(self, b: ir.IRBuilder, where: Address) -> Value:
+        match where:
+            case Arena(buffer, offset, _):
+                return at(b, self.arena, self.offsets[buffer] + offset)
+            case Data(offset, _):
+                return at(b, self.data, offset)
+            case Argument(index, is_output, offset, _):
+                return at(b, (self.outputs if is_output else self.inputs)[index], offset)

@@ -1,0 +1,63 @@
+"""What a layer has to do, counted from the graph: multiplications, bytes, results."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from qcomp.ir.graph import Graph
+from qcomp.ir.ops import Op, QConv2d, QDense, QMatMul
+from qcomp.ir.tensor import TensorId
+from qcomp.targets.cpu.isa import Dot, Isa
+
+# Multiply-accumulates and bytes per nanosecond and lane that kernels reach on machines of today;
+# they decide what is worth being shared by threads, so a factor of two does not matter.
+_MACS = {Dot.PORTABLE: 3.0, Dot.MADD: 8.0, Dot.VNNI: 12.0}
+_BYTES = 1.0
+
+
+@dataclass(frozen=True)
+class Work:
+    """Of one op: `weight_bytes` are constants, `activation_bytes` operands and the result."""
+
+    macs: int
+    weight_bytes: int
+    activation_bytes: int
+    results: int
+
+    @property
+    def bytes(self) -> int:
+        return self.weight_bytes + self.activation_bytes
+
+    def estimated_ns(self, isa: Isa) -> float:
+        """Nanoseconds on one thread, roughly."""
+        per_lane = self.macs / _MACS[isa.dot] + self.activation_bytes / _BYTES
+        return per_lane / isa.lanes
+
+
+def work_of(graph: Graph, id: TensorId) -> Work:
+    """Of the op that makes the tensor; a graph's input is copied."""
+    op = graph.producer(id)
+    type = graph.type(id)
+    if op is None:
+        return Work(0, 0, 2 * type.bytes, type.size)
+    constants = {t for t in op.inputs if graph.is_constant(t)}
+    activations = set(op.inputs) - constants
+    return Work(
+        macs=_macs(graph, op),
+        weight_bytes=sum(graph.type(t).bytes for t in constants),
+        activation_bytes=sum(graph.type(t).bytes for t in activations) + type.bytes,
+        results=type.size,
+    )
+
+
+def _macs(graph: Graph, op: Op) -> int:
+    """Padding counts, as kernels compute it."""
+    results = graph.type(op.output).size
+    match op:
+        case QConv2d() | QDense():
+            weight = graph.type(op.weight)
+            return results * weight.size // weight.shape[0]
+        case QMatMul():
+            return results * graph.type(op.a).shape[-1]
+        case _:
+            return 0
