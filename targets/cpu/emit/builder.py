@@ -53,6 +53,11 @@ def raw(pointer: Value) -> Value:
     return pointer.raw if isinstance(pointer, Unsigned) else pointer
 
 
+def biased(pointer: Value) -> Value:
+    """The pointer for code that works on value + 128: `load` and `store` convert from values."""
+    return pointer.raw if isinstance(pointer, Unsigned) else Unsigned(pointer)
+
+
 def flipped(b: ir.IRBuilder, x: Value) -> Value:
     """Every byte of x xor 0x80: between value and value + 128."""
     is_vector = isinstance(x.type, ir.VectorType)
@@ -128,6 +133,16 @@ def plus(b: ir.IRBuilder, x: Value | int, y: Value | int) -> Value | int:
     if isinstance(y, int):
         return b.add(x, i64(y)) if y else x
     return b.add(x, y)
+
+
+def divided(b: ir.IRBuilder, x: Value | int, n: int) -> tuple[Value | int, Value | int]:
+    """x // n, x % n for x >= 0."""
+    if n == 1:
+        return x, 0
+    if isinstance(x, int):
+        return divmod(x, n)
+    quotient = b.udiv(x, i64(n))
+    return quotient, b.sub(x, b.mul(quotient, i64(n)))
 
 
 def enter_loop(

@@ -10,14 +10,10 @@ from llvmlite import ir
 
 from qcomp.ir.ops import QAdd, QAddWide, QDiv, QMaximum, QMinimum, QMul, QPRelu
 from qcomp.targets.cpu.emit.builder import (
-    I8,
     I16,
     I32,
-    I64,
     Value,
-    at,
     clamp,
-    load,
     splat,
     vector,
 )
@@ -109,14 +105,3 @@ def prelu(b: ir.IRBuilder, op: QPRelu, x: Value, negative: Value) -> Value:
     is_negative = b.icmp_signed("<", t, splat(I32, lanes, 0))
     multiplier = b.select(is_negative, negative, splat(I32, lanes, op.positive_multiplier))
     return _shifted(b, b.mul(t, multiplier), op.shift, op.zero_point, op.qmin, op.qmax)
-
-
-def table_lookup(b: ir.IRBuilder, x: Value, table: Value) -> Value:
-    """table[x as an unsigned byte], lane by lane."""
-    lanes = x.type.count
-    result = ir.Constant(vector(I8, lanes), ir.Undefined)
-    for lane in range(lanes):
-        index = ir.Constant(I32, lane)
-        slot = at(b, table, b.zext(b.extract_element(x, index), I64))
-        result = b.insert_element(result, load(b, slot, I8), index)
-    return result

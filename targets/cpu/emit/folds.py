@@ -10,6 +10,7 @@ from llvmlite import ir
 
 from qcomp.ir.ops import Reduction
 from qcomp.quant.fixed_point import Requantize
+from qcomp.targets.cpu.emit import packed
 from qcomp.targets.cpu.emit.builder import (
     I8,
     I16,
@@ -17,6 +18,7 @@ from qcomp.targets.cpu.emit.builder import (
     Value,
     at,
     broadcast,
+    flipped,
     load,
     multiple,
     plus,
@@ -25,6 +27,7 @@ from qcomp.targets.cpu.emit.builder import (
 )
 from qcomp.targets.cpu.emit.pooling import PoolFold
 from qcomp.targets.cpu.emit.requantize import emit_requantize_by
+from qcomp.targets.cpu.isa import BIAS
 
 GROUP = 8  # values that one step of a reduction takes; 8 * 128 fits i16
 KEY_BITS = 23  # of the index in a key of argmax; the other bits hold the i8
@@ -123,32 +126,43 @@ def _splat_index(b: ir.IRBuilder, index: Value, lanes: int) -> Value:
     return broadcast(b, b.trunc(index, I32), lanes)
 
 
-def max_pool() -> PoolFold:
-    """The largest tap inside; padding has the least value, so an empty window gives -128."""
+def max_pool(*, stored: bool) -> PoolFold:
+    """The largest tap inside; padding has the least value, so an empty window gives -128.
+
+    `stored`: on value + BIAS.
+    """
+    if stored:
+        return PoolFold(I8, 0, packed.larger, lambda b, acc, count: acc)
     return PoolFold(I8, -128, larger, lambda b, acc, count: acc)
 
 
 def average_pool(
-    taps: int, x_zero_point: int, shift: int, q: Requantize, multipliers: Value
+    taps: int, x_zero_point: int, shift: int, q: Requantize, multipliers: Value, *, stored: bool
 ) -> PoolFold:
     """requantize(sum of (x - zero_point) over the taps inside); multipliers i32 by their number.
 
-    256 taps of i8 fit i16 (256 * 128 = 2^15 in magnitude, and only the negative side reaches it).
+    256 taps fit 16 bits: 256 * 128 = 2^15 in magnitude, which only the negative side reaches, and
+    256 * 255 < 2^16 of stored bytes.
     """
     element = I16 if taps <= 256 else I32
+    origin = x_zero_point + (BIAS if stored else 0)
+
+    def widened(b: ir.IRBuilder, x: Value, type: ir.Type) -> Value:
+        return b.zext(x, type) if stored else b.sext(x, type)
 
     def step(b: ir.IRBuilder, acc: Value, x: Value) -> Value:
-        return b.add(acc, b.sext(x, acc.type))
+        return b.add(acc, widened(b, x, acc.type))
 
     def finish(b: ir.IRBuilder, acc: Value, count: Value | int) -> Value:
         lanes = acc.type.count
-        wide = acc if element is I32 else b.sext(acc, vector(I32, lanes))
-        if x_zero_point:
-            offset = multiple(b, count, x_zero_point)
+        wide = acc if element is I32 else widened(b, acc, vector(I32, lanes))
+        if origin:
+            offset = multiple(b, count, origin)
             static = isinstance(offset, int)
             zero = splat(I32, lanes, offset) if static else _splat_index(b, offset, lanes)
             wide = b.sub(wide, zero)
         multiplier = load(b, at(b, multipliers, multiple(b, count, 4)), I32, 4)
-        return emit_requantize_by(b, wide, multiplier, shift, q)
+        y = emit_requantize_by(b, wide, multiplier, shift, q)
+        return flipped(b, y) if stored else y
 
     return PoolFold(element, 0, step, finish)

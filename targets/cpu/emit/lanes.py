@@ -36,6 +36,22 @@ def powers(count: int) -> Iterator[tuple[int, int]]:
         done += size
 
 
+def zipped(b: ir.IRBuilder, x: Value, y: Value, *, high: bool) -> Value:
+    """x0 y0 x1 y1 ... of the low or the high half of each 128 bits: an unpack of x86, a zip of ARM.
+
+    A shorter vector is one such lane.
+    """
+    count = x.type.count
+    lane = min(count, 128 // x.type.element.width)
+    indices = [
+        source + start + i
+        for start in range(high * lane // 2, count, lane)
+        for i in range(lane // 2)
+        for source in (0, count)
+    ]
+    return shuffle(b, x, y, indices)
+
+
 def folded(b: ir.IRBuilder, x: Value, merge: Merge) -> Value:
     """All lanes (a power of two) merged into one: <n x t> to <1 x t>."""
     lanes = x.type.count

@@ -13,15 +13,20 @@ from dataclasses import dataclass
 from llvmlite import ir
 
 from qcomp.targets.cpu.emit.builder import (
+    I32,
+    I64,
     Value,
     at,
     broadcast,
     load,
     loop,
     multiple,
+    overlapped,
     store,
     vector,
 )
+from qcomp.targets.cpu.emit.lanes import powers
+from qcomp.targets.cpu.emit.span import Span
 
 Body = Callable[[ir.IRBuilder, Sequence[Value], int], Value]
 
@@ -69,65 +74,60 @@ def emit_nest(
     types: Sequence[ir.Type],
     body: Body,
     width: int,
+    span: Span,
     tables: Sequence[Value] = (),
 ) -> None:
     """body(b, sources, lanes) -> result, on vectors of at most `width` lanes; ends the function.
 
-    `types` are the element types of sources and result. Vectors shrink in powers of two at the end
-    of the last axis, so nothing outside the operands is touched.
+    `types` are the element types of sources and result, the span is of `nest_units`. Nothing
+    outside the operands is touched: the last vectors of an axis are moved back to end with it, and
+    an axis shorter than a vector is cut in pieces of powers of two.
     """
     axes = len(nest.extents)
     table_of = {key: tables[n] for n, key in enumerate(nest.indexed)}
+    steps = [s[-1] if axes else 0 for s in nest.strides]
 
     def advance(axis: int, index: Value | int, at_: Sequence[Value]) -> list[Value]:
         moved = []
         for n, pointer in enumerate(at_):
             if (axis, n) in table_of:
                 slot = at(b, table_of[axis, n], multiple(b, index, 4))
-                offset = b.sext(load(b, slot, ir.IntType(32), 4), ir.IntType(64))
+                offset = b.sext(load(b, slot, I32, 4), I64)
             else:
                 offset = multiple(b, index, nest.strides[n][axis])
             moved.append(at(b, pointer, offset))
         return moved
 
-    def outer(axis: int, at_: Sequence[Value]) -> None:
-        if axis >= axes - 1:
-            inner(at_)
-            return
-        loop(b, nest.extents[axis], lambda i: outer(axis + 1, advance(axis, i, at_)), f"axis{axis}")
-
-    def inner(at_: Sequence[Value]) -> None:
-        extent = nest.extents[-1] if axes else 1
-        steps = [s[-1] if axes else 0 for s in nest.strides]
-        vectorised = (
-            extent > 1
-            and all(
-                s == size or (s == 0 and n < len(steps) - 1)
-                for n, (s, size) in enumerate(zip(steps, nest.sizes, strict=True))
-            )
-            and not any(axis == axes - 1 for axis, _ in nest.indexed)
+    def run(axis: int, at_: Sequence[Value]) -> None:
+        """The loops from `axis` inwards; the outermost one is over the span."""
+        count, visit = (
+            (nest.extents[axis], lambda i: run(axis + 1, advance(axis, i, at_)))
+            if axis < axes - 1
+            else innermost(at_)
         )
-        if not vectorised:
-            loop(
-                b,
-                extent,
-                lambda i: apply(advance(axes - 1, i, at_) if axes else at_, 1, steps),
-                "x",
-            )
-            return
-        whole, rest = divmod(extent, width)
+        if axis == 0 and count > 1:
+            span.loop(b, visit)
+        else:
+            loop(b, count, visit, f"axis{axis}")
 
-        def vectors(i: Value | int, lanes: int = width) -> None:
-            apply(advance(axes - 1, multiple(b, i, lanes), at_), lanes, steps)
+    def innermost(at_: Sequence[Value]) -> tuple[int, Callable[[Value | int], None]]:
+        extent = nest.extents[-1] if axes else 1
+        if not _is_vectorised(nest) or extent == 1:
+            return extent, lambda i: apply(advance(axes - 1, i, at_) if axes else at_, 1)
+        if extent < width:
+            block, pieces = extent, list(powers(extent))
+        else:
+            block = _block(extent, width)
+            pieces = [(start, width) for start in range(0, block, width)]
 
-        loop(b, whole, vectors, "x")
-        done = whole * width
-        while rest:
-            lanes = 1 << (rest.bit_length() - 1)
-            apply(advance(axes - 1, done, at_), lanes, steps)
-            done, rest = done + lanes, rest - lanes
+        def visit(i: Value | int) -> None:
+            first = advance(axes - 1, overlapped(b, i, block, extent), at_)
+            for start, lanes in pieces:
+                apply(advance(axes - 1, start, first), lanes)
 
-    def apply(at_: Sequence[Value], lanes: int, steps: Sequence[int]) -> None:
+        return -(-extent // block), visit
+
+    def apply(at_: Sequence[Value], lanes: int) -> None:
         values = []
         for pointer, type, step in zip(at_[:-1], types[:-1], steps[:-1], strict=True):
             if lanes > 1 and step == 0:
@@ -136,8 +136,32 @@ def emit_nest(
                 values.append(load(b, pointer, vector(type, lanes)))
         store(b, body(b, values, lanes), at_[-1])
 
-    outer(0, list(pointers))
+    run(0, list(pointers))
     b.ret_void()
+
+
+def nest_units(nest: Nest, width: int) -> int:
+    """Units of work: positions of the outermost axis, or blocks of vectors of the only one."""
+    if not nest.extents:
+        return 1
+    extent = nest.extents[0]
+    if len(nest.extents) > 1 or not _is_vectorised(nest):
+        return extent
+    return -(-extent // _block(extent, width)) if extent >= width else 1
+
+
+def _is_vectorised(nest: Nest) -> bool:
+    """Neighbours along the last axis lie side by side, or are one element of a source."""
+    if not nest.extents or any(axis == len(nest.extents) - 1 for axis, _ in nest.indexed):
+        return False
+    *sources, result = zip((s[-1] for s in nest.strides), nest.sizes, strict=True)
+    return result[0] == result[1] and all(step in (0, size) for step, size in sources)
+
+
+def _block(extent: int, width: int) -> int:
+    """One, two or four vectors at once: what covers the extent with the fewest, then the most."""
+    blocks = [n * width for n in (4, 2, 1) if n * width <= extent]
+    return min(blocks, key=lambda block: -(-extent // block) * block)
 
 
 def copy_body(b: ir.IRBuilder, values: Sequence[Value], lanes: int) -> Value:

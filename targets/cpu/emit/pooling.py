@@ -21,6 +21,7 @@ from qcomp.targets.cpu.emit.builder import (
     Carried,
     Value,
     at,
+    divided,
     load,
     loop,
     multiple,
@@ -34,6 +35,7 @@ from qcomp.targets.cpu.emit.builder import (
 from qcomp.targets.cpu.emit.dynamic_loop import repeat_trips
 from qcomp.targets.cpu.emit.gemm import Axis
 from qcomp.targets.cpu.emit.lanes import over_chunks
+from qcomp.targets.cpu.emit.span import Span
 
 _PIXELS = 4
 _UNROLLED_COLUMNS = 8
@@ -113,31 +115,27 @@ def emit_pool(
     b: ir.IRBuilder,
     spec: PoolSpec,
     fold: PoolFold,
+    span: Span,
     src: Value,
     dst: Value,
     row_table: Value | None,
     column_table: Value | None,
 ) -> None:
-    """The whole layer; a table may be missing where its axis is whole."""
+    """A span of rows of results; a table may be missing where its axis is whole."""
     rows, columns = spec.rows, spec.columns
     first, last = columns.interior
     start = splat(fold.element, spec.lanes, fold.start)
 
-    def batch(i: Value | int) -> None:
-        image = at(b, src, multiple(b, i, spec.batch.src))
-        result = at(b, dst, multiple(b, i, spec.batch.dst))
-
-        def row(r: Value | int) -> None:
-            taps = _taps(b, rows, r, row_table)
-            line = at(b, image, taps.offset)
-            y = at(b, result, multiple(b, r, rows.dst))
-            loop(b, first, lambda x: cut(x, taps, line, y), "left")
-            if last > first:
-                interior(taps, line, y)
-            rest = columns.results - last
-            loop(b, rest, lambda x: cut(plus(b, x, last), taps, line, y), "right")
-
-        loop(b, rows.results, row, "row")
+    def row(unit: Value | int) -> None:
+        image, r = divided(b, unit, rows.results)
+        taps = _taps(b, rows, r, row_table)
+        line = at(b, at(b, src, multiple(b, image, spec.batch.src)), taps.offset)
+        y = at(b, at(b, dst, multiple(b, image, spec.batch.dst)), multiple(b, r, rows.dst))
+        loop(b, first, lambda x: cut(x, taps, line, y), "left")
+        if last > first:
+            interior(taps, line, y)
+        rest = columns.results - last
+        loop(b, rest, lambda x: cut(plus(b, x, last), taps, line, y), "right")
 
     def cut(x: Value | int, above: _Taps, line: Value, y: Value) -> None:
         """One window that the left or right edge cuts."""
@@ -185,7 +183,10 @@ def emit_pool(
 
         loop(b, -(-total // pixels), tile, "tile")
 
-    loop(b, spec.batch.count, batch, "batch")
+    if spec.batch.count * rows.results == 1:
+        row(0)
+    else:
+        span.loop(b, row, "row")
     b.ret_void()
 
 

@@ -12,6 +12,8 @@ _NAMES = {
     "packssdw": {128: "sse2.packssdw.128", 256: "avx2.packssdw", 512: "avx512.packssdw.512"},
     "packuswb": {128: "sse2.packuswb.128", 256: "avx2.packuswb", 512: "avx512.packuswb.512"},
     "pmulhrsw": {128: "ssse3.pmul.hr.sw.128", 256: "avx2.pmul.hr.sw", 512: "avx512.pmul.hr.sw.512"},
+    "pshufb": {128: "ssse3.pshuf.b.128", 256: "avx2.pshuf.b", 512: "avx512.pshuf.b.512"},
+    "vpermi2b": {512: "avx512.vpermi2var.qi.512"},
     "pmaddwd": {128: "sse2.pmadd.wd", 256: "avx2.pmadd.wd", 512: "avx512.pmaddw.d.512"},
     "vpdpbusd": {
         128: "avx512.vpdpbusd.128",  # with the feature avxvnni alone: its VEX encoding
@@ -45,6 +47,16 @@ def pmulhrsw(b: ir.IRBuilder, x: Value, y: Value) -> Value:
     return _call(b, "pmulhrsw", x.type, x, y)
 
 
+def pshufb(b: ir.IRBuilder, table: Value, indices: Value) -> Value:
+    """In each 128 bits: table[index & 15], or 0 where the index has bit 7."""
+    return _call(b, "pshufb", table.type, table, indices)
+
+
+def vpermi2b(b: ir.IRBuilder, low: Value, high: Value, indices: Value) -> Value:
+    """The 128 bytes of two tables at index & 127."""
+    return _call(b, "vpermi2b", low.type, low, indices, high)
+
+
 def pmaddwd(b: ir.IRBuilder, x: Value, y: Value) -> Value:
     """Sums of two neighbouring products of i16, as i32."""
     return _call(b, "pmaddwd", vector(I32, x.type.count // 2), x, y)
@@ -57,8 +69,16 @@ def vpdpbusd(b: ir.IRBuilder, acc: Value, x: Value, w: Value) -> Value:
 
 def saturating_add(b: ir.IRBuilder, x: Value, y: Value) -> Value:
     """paddsw: i16 lanes, saturated."""
-    lanes = x.type.count
-    name = f"llvm.sadd.sat.v{lanes}i16"
+    return _saturating(b, "sadd", x, y)
+
+
+def saturating_subtract(b: ir.IRBuilder, x: Value, y: Value) -> Value:
+    """psubsb, psubsw: signed lanes, saturated."""
+    return _saturating(b, "ssub", x, y)
+
+
+def _saturating(b: ir.IRBuilder, operation: str, x: Value, y: Value) -> Value:
+    name = f"llvm.{operation}.sat.v{x.type.count}i{x.type.element.width}"
     function = b.module.globals.get(name) or ir.Function(
         b.module, ir.FunctionType(x.type, [x.type, x.type]), name
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,8 +16,9 @@ from qcomp.ir.ops import Op, QMatMul, QReduceSum
 from qcomp.ir.tensor import DType, TensorId
 from qcomp.ir.text import format_op
 from qcomp.quant.fixed_point import Form
-from qcomp.targets.cpu.emit.builder import Value, splat
-from qcomp.targets.cpu.emit.nest import Body, Nest, emit_nest, simplified
+from qcomp.targets.cpu.emit.builder import Value, biased, splat
+from qcomp.targets.cpu.emit.nest import Body, Nest, emit_nest, nest_units, simplified
+from qcomp.targets.cpu.emit.span import Span
 from qcomp.targets.cpu.isa import Isa
 from qcomp.targets.cpu.lower.ceiling import Ceiling
 from qcomp.targets.cpu.lower.residual import Residual
@@ -44,6 +45,14 @@ class Place:
     def start(self) -> Address:
         """The address of element 0."""
         return moved(self.base, self.layout.offset)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A body that loads constants first: make(builder, pointers to `arguments`) -> body."""
+
+    arguments: tuple[Address, ...]
+    make: Callable[[ir.IRBuilder, Sequence[Value]], Body]
 
 
 @dataclass
@@ -106,23 +115,31 @@ class Lowering:
         nest: Nest,
         addresses: Sequence[Address],
         types: Sequence[ir.Type],
-        body: Body,
+        body: Body | Prepared,
         key: Hashable = (),
         *,
         tables: Sequence[Address] = (),
-        extra: Sequence[Address] = (),
         width: int | None = None,
+        stored: bool = False,
     ) -> None:
-        """Call a loop nest; `key` holds all that `body` depends on besides the nest."""
+        """Call a loop nest; `key` holds all that `body` depends on besides the nest.
+
+        A body of `stored` works on i8 as value + BIAS, whatever the operands are stored as.
+        """
         nest = simplified(nest)
         width = width or 2 * self.isa.lanes
-        n, t = len(addresses), len(tables)
+        n, t = len(addresses), len(addresses) + len(tables)
+        extra = body.arguments if isinstance(body, Prepared) else ()
 
-        def emit(b: ir.IRBuilder, pointers: Sequence[Value]) -> None:
-            bound = _bound(body, pointers[n + t :]) if extra else body
-            emit_nest(b, nest, pointers[:n], types, bound, width, pointers[n : n + t])
+        def emit(b: ir.IRBuilder, pointers: Sequence[Value], begin: Value, end: Value) -> None:
+            operands, span = pointers[:n], Span(begin, end)
+            if stored:
+                operands = [biased(p) for p in operands]
+            ready = body.make(b, pointers[t:]) if isinstance(body, Prepared) else body
+            emit_nest(b, nest, operands, types, ready, width, span, pointers[n:t])
 
-        self.call(kind, (nest, key, width), (*addresses, *tables, *extra), emit)
+        arguments = (*addresses, *tables, *extra)
+        self.ranged(kind, (nest, key, width, stored), arguments, emit, nest_units(nest, width))
 
     def fill(self, place: Place, value: int, extents: Sequence[int], offset: int) -> None:
         """Store a value in a box of a buffer that starts `offset` bytes from the buffer's base."""
@@ -171,11 +188,6 @@ def expect_i32_sums(lowering: Lowering, op: QMatMul | QReduceSum, largest: int) 
         raise TargetError(
             f"{format_op(lowering.graph, op)}\n  sums may reach {largest}; expected below 2^31"
         )
-
-
-def _bound(body: Any, pointers: Sequence[Value]) -> Body:
-    """A body that also wants pointers: body(b, values, lanes, pointers)."""
-    return lambda b, values, lanes: body(b, values, lanes, pointers)
 
 
 def broadcast_strides(layout: Layout, shape: Sequence[int]) -> tuple[int, ...]:

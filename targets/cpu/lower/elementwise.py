@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
-
-import numpy as np
-from llvmlite import ir
 
 from qcomp.ir.ops import (
     Op,
@@ -24,7 +20,9 @@ from qcomp.ir.ops import (
 from qcomp.targets.cpu.emit import elementwise as emit
 from qcomp.targets.cpu.emit.builder import I8, I32, Value
 from qcomp.targets.cpu.emit.nest import Nest
-from qcomp.targets.cpu.lower.context import Lowering, broadcast_strides
+from qcomp.targets.cpu.emit.packed import packed_body
+from qcomp.targets.cpu.emit.table import table_body, table_data
+from qcomp.targets.cpu.lower.context import Lowering, Prepared, broadcast_strides
 
 _BINARY: Mapping[type[QBinary], Callable[..., Value]] = {
     QAdd: emit.add,
@@ -49,14 +47,18 @@ def lower_binary(lowering: Lowering, op: QBinary) -> None:
         broadcast_strides(c.layout, shape),
         y.layout.strides,
     )
-    body = _BINARY[type(op)]
+    isa = lowering.isa
+    packed = packed_body(op) if isa.unsigned else None
+    portable = _BINARY[type(op)]
     lowering.nest(
         op.mnemonic,
         Nest(shape, strides, (1, 1, 1)),
         [a.start, c.start, y.start],
         [I8, I8, I8],
-        lambda b, values, lanes: body(b, op, *values),
+        packed or (lambda b, values, lanes: portable(b, op, *values)),
         _anonymous(op),
+        width=isa.vector_bits // 8 if packed else None,
+        stored=packed is not None,
     )
 
 
@@ -75,19 +77,15 @@ def lower_prelu(lowering: Lowering, op: QPRelu) -> None:
 
 
 def lower_table(lowering: Lowering, op: Table) -> None:
-    """The table is stored from index 0 = value 0, so the index is the unsigned byte."""
     x, y = lowering.place(op.x), lowering.place(op.output)
-    table = lowering.constant(np.roll(lowering.graph.data(op.table), 128))
-
-    def body(b: ir.IRBuilder, values: Sequence[Value], lanes: int, pointers: Any) -> Value:
-        return emit.table_lookup(b, values[0], pointers[0])
-
+    isa = lowering.isa
+    table = lowering.constant(table_data(lowering.graph.data(op.table), isa))
     lowering.nest(
         "table",
         Nest(y.layout.shape, (x.layout.strides, y.layout.strides), (1, 1)),
         [x.start, y.start],
         [I8, I8],
-        body,  # type: ignore[arg-type]
-        extra=[table],
-        width=16,
+        Prepared((table,), lambda b, pointers: table_body(b, isa, *pointers)),
+        width=isa.vector_bits // 8,
+        stored=isa.unsigned,
     )

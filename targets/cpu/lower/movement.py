@@ -20,7 +20,8 @@ from qcomp.ir.ops import (
     Transpose,
     ZeroStuff,
 )
-from qcomp.targets.cpu.emit.nest import Nest, copy_body
+from qcomp.targets.cpu.emit.nest import Nest, copy_body, simplified
+from qcomp.targets.cpu.emit.transpose import TransposedCopy, transpose_spec
 from qcomp.targets.cpu.lower.context import Lowering, Place, broadcast_strides, offsets
 from qcomp.targets.cpu.memory import dense_layout
 from qcomp.targets.cpu.program import Address, moved
@@ -39,7 +40,12 @@ def copy(
     tables: tuple[Address, ...] = (),
 ) -> None:
     """dst[i] = src[i] over a box; `indexed` axes of src go through tables of byte offsets."""
-    nest = Nest(extents, (src_strides, dst_strides), (element, element), indexed)
+    nest = simplified(Nest(extents, (src_strides, dst_strides), (element, element), indexed))
+    turned = transpose_spec(nest)
+    if turned is not None:
+        kernel = TransposedCopy(turned, lowering.isa)
+        lowering.ranged("transpose", turned, (src, dst), kernel.emit, kernel.units)
+        return
     type = ir.IntType(8 * element)
     width = 4 * lowering.isa.lanes // element
     lowering.nest(

@@ -8,11 +8,12 @@ import numpy as np
 from llvmlite import ir
 
 from qcomp.ir.ops import MaxPool2d, QAveragePool2d
-from qcomp.targets.cpu.emit.builder import Value
+from qcomp.targets.cpu.emit.builder import Value, biased
 from qcomp.targets.cpu.emit.folds import average_pool, max_pool
 from qcomp.targets.cpu.emit.gemm import Axis
 from qcomp.targets.cpu.emit.lanes import chunk
 from qcomp.targets.cpu.emit.pooling import PoolFold, PoolSpec, WindowAxis, emit_pool
+from qcomp.targets.cpu.emit.span import Span
 from qcomp.targets.cpu.lower.context import Lowering, expect_i8
 from qcomp.targets.cpu.program import Address
 
@@ -20,7 +21,7 @@ from qcomp.targets.cpu.program import Address
 def lower_max_pool2d(lowering: Lowering, op: MaxPool2d) -> None:
     expect_i8(lowering, op)
     spec = _spec(lowering, op, bits=8)
-    _pool(lowering, op, spec, (), lambda extra: max_pool(), [])
+    _pool(lowering, op, spec, (), lambda extra: max_pool(stored=lowering.isa.unsigned), [])
 
 
 def lower_average_pool2d(lowering: Lowering, op: QAveragePool2d) -> None:
@@ -31,7 +32,9 @@ def lower_average_pool2d(lowering: Lowering, op: QAveragePool2d) -> None:
         multipliers = np.full_like(multipliers, multipliers[taps])
 
     def fold(extra: tuple[Value, ...]) -> PoolFold:
-        return average_pool(taps, op.x_zero_point, op.shift, op.requantize, extra[0])
+        return average_pool(
+            taps, op.x_zero_point, op.shift, op.requantize, extra[0], stored=lowering.isa.unsigned
+        )
 
     key = (op.x_zero_point, op.shift, op.requantize)
     spec = _spec(lowering, op, bits=16)
@@ -70,10 +73,12 @@ def _pool(
     """Pointers of the kernel: source, result, the tables of cut axes, then `extra`."""
     cut = [axis for axis in (spec.rows, spec.columns) if not axis.is_whole]
 
-    def emit(b: ir.IRBuilder, pointers: tuple[Value, ...]) -> None:
+    def emit(b: ir.IRBuilder, pointers: tuple[Value, ...], begin: Value, end: Value) -> None:
         src, dst, *rest = pointers
+        if lowering.isa.unsigned:
+            src, dst = biased(src), biased(dst)
         tables = [None if axis.is_whole else rest.pop(0) for axis in (spec.rows, spec.columns)]
-        emit_pool(b, spec, fold(tuple(rest)), src, dst, *tables)
+        emit_pool(b, spec, fold(tuple(rest)), Span(begin, end), src, dst, *tables)
 
     arguments = [
         lowering.place(op.x).start,
@@ -81,4 +86,5 @@ def _pool(
         *(lowering.constant(axis.table()) for axis in cut),
         *extra,
     ]
-    lowering.call(op.mnemonic, (spec, key), arguments, emit)
+    units = spec.batch.count * spec.rows.results
+    lowering.ranged(op.mnemonic, (spec, key), arguments, emit, units)

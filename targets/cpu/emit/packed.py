@@ -1,0 +1,146 @@
+"""Elementwise ops on x86: stored bytes (value + BIAS) in, stored bytes out, 16-bit lanes between.
+
+Bytes are widened by unpacks and narrowed by packs, which undo each other within 128-bit lanes, so
+no value crosses a lane. Meanings: qcomp.ir.evaluate.integer_elementwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from llvmlite import ir
+
+from qcomp.ir.ops import Op, QAdd, QMaximum, QMinimum, QMul
+from qcomp.quant.fixed_point import Form
+from qcomp.targets.cpu.emit import x86
+from qcomp.targets.cpu.emit.builder import I8, I16, I32, Value, shuffle, splat, vector
+from qcomp.targets.cpu.emit.lanes import zipped
+from qcomp.targets.cpu.emit.nest import Body
+from qcomp.targets.cpu.isa import BIAS
+
+_LANE = 16  # bytes within which unpacks and packs work
+_I16_MAX = 2**15 - 1
+
+
+def packed_body(op: Op) -> Body | None:
+    """The body of an op, or None where its constants need more than 16 bits."""
+    match op:
+        case QAdd() if _fits(op):
+            return _in_halves(lambda b, a, c: _sum(b, op, a, c), op.qmin, op.qmax)
+        case QMul(requantize=q) if q.form is Form.NARROW and op.shift <= 15:
+            return _in_halves(lambda b, a, c: _product(b, op, a, c), q.qmin, q.qmax)
+        case QMinimum():
+            return lambda b, values, lanes: clamped(b, smaller(b, *values), op.qmin, op.qmax)
+        case QMaximum():
+            return lambda b, values, lanes: clamped(b, larger(b, *values), op.qmin, op.qmax)
+        case _:
+            return None
+
+
+def larger(b: ir.IRBuilder, x: Value, y: Value) -> Value:
+    """Of stored bytes."""
+    return b.select(b.icmp_unsigned(">", x, y), x, y)
+
+
+def smaller(b: ir.IRBuilder, x: Value, y: Value) -> Value:
+    return b.select(b.icmp_unsigned("<", x, y), x, y)
+
+
+def clamped(b: ir.IRBuilder, x: Value, qmin: int, qmax: int) -> Value:
+    """Stored bytes saturated to values in [qmin, qmax]."""
+    lanes = x.type.count
+    if qmin > -BIAS:
+        x = larger(b, x, splat(I8, lanes, qmin + BIAS))
+    if qmax < BIAS - 1:
+        x = smaller(b, x, splat(I8, lanes, qmax + BIAS))
+    return x
+
+
+def in_lanes(b: ir.IRBuilder, x: Value, least: int = _LANE) -> Value:
+    """Whole 128-bit lanes: `least` bytes or more, what is added is undefined."""
+    count = x.type.count
+    if count >= least:
+        return x
+    nothing = ir.Constant(x.type, ir.Undefined)
+    return shuffle(b, x, nothing, [min(i, count) for i in range(least)])
+
+
+def first_lanes(b: ir.IRBuilder, x: Value, count: int) -> Value:
+    return x if x.type.count == count else shuffle(b, x, x, range(count))
+
+
+def widened(b: ir.IRBuilder, x: Value) -> tuple[Value, Value]:
+    """Bytes as u16: the low and the high halves of all lanes."""
+    count = x.type.count
+    zero = splat(I8, count, 0)
+    halves = [zipped(b, x, zero, high=high) for high in (False, True)]
+    low, high = (b.bitcast(half, vector(I16, count // 2)) for half in halves)
+    return low, high
+
+
+def _in_halves(
+    compute: Callable[[ir.IRBuilder, Value, Value], Value], qmin: int, qmax: int
+) -> Body:
+    """The body that does compute(a, b) -> value + BIAS in lanes of 16 bits."""
+
+    def body(b: ir.IRBuilder, values: Sequence[Value], lanes: int) -> Value:
+        operands = [widened(b, in_lanes(b, x)) for x in values]
+        results = [compute(b, *halves) for halves in zip(*operands, strict=True)]
+        return first_lanes(b, clamped(b, x86.packuswb(b, *results), qmin, qmax), lanes)
+
+    return body
+
+
+def _centred(b: ir.IRBuilder, x: Value, zero_point: int) -> Value:
+    """Stored bytes in i16 lanes to x - zero_point."""
+    stored = zero_point + BIAS
+    return b.sub(x, splat(I16, x.type.count, stored)) if stored else x
+
+
+def _largest(zero_point: int) -> int:
+    """|x - zero_point| of an i8."""
+    return max(zero_point + BIAS, BIAS - 1 - zero_point)
+
+
+def _fits(op: QAdd) -> bool:
+    """Both terms, their sum and the rounding stay within i16."""
+    terms = (
+        ((_largest(zero_point) << 7) * abs(multiplier) + 2**14) >> 15
+        for zero_point, multiplier in (
+            (op.a_zero_point, op.a_multiplier),
+            (op.b_zero_point, op.b_multiplier),
+        )
+    )
+    small = max(abs(op.a_multiplier), abs(op.b_multiplier)) <= _I16_MAX
+    return small and sum(terms) + (1 << op.fraction_bits >> 1) <= _I16_MAX
+
+
+def _sum(b: ir.IRBuilder, op: QAdd, a: Value, c: Value) -> Value:
+    lanes = a.type.count
+
+    def term(x: Value, zero_point: int, multiplier: int) -> Value:
+        t = b.shl(_centred(b, x, zero_point), splat(I16, lanes, 7))
+        return x86.pmulhrsw(b, t, splat(I16, lanes, multiplier))
+
+    total = b.add(
+        term(a, op.a_zero_point, op.a_multiplier), term(c, op.b_zero_point, op.b_multiplier)
+    )
+    if op.fraction_bits:
+        total = b.add(total, splat(I16, lanes, 1 << (op.fraction_bits - 1)))
+        total = b.ashr(total, splat(I16, lanes, op.fraction_bits))
+    return x86.saturating_add(b, total, splat(I16, lanes, op.zero_point + BIAS))
+
+
+def _product(b: ir.IRBuilder, op: QMul, a: Value, c: Value) -> Value:
+    """pmaddwd adds the rounding: a * c + 1 * 2^(shift-1), at most 255^2 + 2^14."""
+    lanes = a.type.count
+    rounding = splat(I16, lanes, 1 << op.shift >> 1)
+    centred = _centred(b, a, op.a_zero_point), _centred(b, c, op.b_zero_point)
+    ones = splat(I16, lanes, 1)
+    quarters = []
+    for high in (False, True):
+        pairs = (zipped(b, x, y, high=high) for x, y in zip(centred, (ones, rounding), strict=True))
+        sums = x86.pmaddwd(b, *pairs)
+        quarters.append(b.ashr(sums, splat(I32, lanes // 2, op.shift)))
+    scaled = x86.pmulhrsw(b, x86.packssdw(b, *quarters), splat(I16, lanes, op.multiplier))
+    return x86.saturating_add(b, scaled, splat(I16, lanes, op.requantize.zero_point + BIAS))
