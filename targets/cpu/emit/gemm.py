@@ -22,6 +22,7 @@ from qcomp.targets.cpu.emit.builder import (
     Carried,
     Value,
     at,
+    divided,
     i64,
     loop,
     multiple,
@@ -32,8 +33,9 @@ from qcomp.targets.cpu.emit.builder import (
 from qcomp.targets.cpu.emit.dot import GROUP, Accumulator, DotProduct
 from qcomp.targets.cpu.emit.epilogue import HEADER_BYTES, Epilogue
 from qcomp.targets.cpu.emit.span import Span
-from qcomp.targets.cpu.emit.tiling import PANEL, Tiling, tiling
-from qcomp.targets.cpu.isa import Isa
+from qcomp.targets.cpu.emit.tile_cost import TileShape, cheapest_tiles, lines
+from qcomp.targets.cpu.emit.tiling import PANEL, Tiling, cheapest_tiling, vector_blocks
+from qcomp.targets.cpu.isa import Isa, Tiles
 
 _UNROLLED = 256  # dot products of a tile that need no loop
 _TOGETHER = 32  # dot products of one trip of the innermost loop
@@ -101,9 +103,18 @@ class GemmSpec:
 class GemmPlan:
     """How a layer is cut: its register tiles, and which loop the units of work count."""
 
-    tile: Tiling
-    by_channels: bool  # a unit is a block of channels; else a tile of pixels
-    units: int
+    tile: Tiling | TileShape
+    blocks: tuple[int, ...]  # vectors of each block of channels, all alike but the last
+    pixels: int  # register tiles that cover the pixels of all images
+
+    @property
+    def by_channels(self) -> bool:
+        """A unit is a block of channels, else the pixels of a register tile."""
+        return self.pixels < len(self.blocks)
+
+    @property
+    def units(self) -> int:
+        return max(self.pixels, len(self.blocks))
 
 
 def flattened(spec: GemmSpec) -> GemmSpec:
@@ -115,12 +126,20 @@ def flattened(spec: GemmSpec) -> GemmSpec:
 
 
 def plan_gemm(spec: GemmSpec, isa: Isa) -> GemmPlan:
-    """Threads share the pixels, or the channels where these are more to share."""
+    """The cheapest tiles. Threads share the pixels, or the channels where these are more."""
     steps = spec.segment_count * spec.steps
-    tile = tiling(spec.rows.count, spec.columns.count, spec.channels, steps, isa)
-    pixels = pixel_tiles(spec, tile)
-    by_channels = pixels < len(tile.blocks)
-    return GemmPlan(tile, by_channels, len(tile.blocks) if by_channels else pixels)
+    cost, tile = cheapest_tiling(spec.rows.count, spec.columns.count, spec.channels, steps, isa)
+    if isa.tiles is not Tiles.NONE:
+        tiles = cheapest_tiles(spec)
+        if tiles is not None and tiles[0] < cost * spec.groups.count * spec.batch.count:
+            return tile_plan(spec, tiles[1], isa)
+    return GemmPlan(tile, tile.blocks, pixel_tiles(spec, tile))
+
+
+def tile_plan(spec: GemmSpec, shape: TileShape, isa: Isa) -> GemmPlan:
+    """The plan for given AMX tiles."""
+    blocks = vector_blocks(-(-spec.channels // isa.lanes), shape.wide * PANEL // isa.lanes)
+    return GemmPlan(shape, blocks, lines(spec, shape) * shape.blocks)
 
 
 def pack_weights(weight: NDArray[np.int8], spec: GemmSpec) -> NDArray[np.int8]:
@@ -140,7 +159,7 @@ def pack_channels(values: NDArray[np.int32], spec: GemmSpec) -> NDArray[np.int32
 
 
 @dataclass(frozen=True, eq=False)
-class _Block:
+class Block:
     """Neighbouring vectors of channels that one register tile computes."""
 
     vectors: int
@@ -151,9 +170,84 @@ class _Block:
     epilogue: Epilogue
 
 
+EmitPixels = Callable[[ir.IRBuilder, Span, Value, Block], None]
+
+
+def over_blocks(
+    b: ir.IRBuilder,
+    spec: GemmSpec,
+    plan: GemmPlan,
+    isa: Isa,
+    pointers: Sequence[Value],
+    span: Span,
+    pixels: EmitPixels,
+) -> None:
+    """pixels(builder, span of pixels, source, block) for the blocks of channels of all groups.
+
+    Pointers: source, result, weights, parameters, (residual). Parameters are i32: header,
+    [group][bias, multiplier, shift, (ceiling)][channel]. Blocks of one size share their code.
+    """
+    src, dst, weights, params, *others = pointers
+    table_bytes = spec.panels * PANEL * 4
+    wide = plan.blocks[0] * isa.lanes  # channels of a whole block, whole panels
+    whole, rest = divmod(spec.channels, wide)
+
+    def group(g: Value | int) -> None:
+        x = at(b, src, multiple(b, g, spec.groups.src))
+        results = [at(b, p, multiple(b, g, spec.groups.dst)) for p in (dst, *others)]
+        w = at(b, weights, multiple(b, g, spec.panels * spec.panel_bytes))
+        tables = at(b, params, plus(b, multiple(b, g, spec.tables * table_bytes), HEADER_BYTES))
+
+        def block(n: Value | int, channels: int, span: Span) -> None:
+            first_table = at(b, tables, multiple(b, n, 4 * wide))
+            y, *z = (at(b, p, multiple(b, n, wide)) for p in results)
+            panels = at(b, w, multiple(b, n, wide // PANEL * spec.panel_bytes))
+            epilogue = Epilogue(isa, spec.form, spec.ceiling, params, first_table, table_bytes)
+            pixels(b, span, x, Block(-(-channels // isa.lanes), channels, y, z, panels, epilogue))
+
+        if plan.by_channels:
+            every = Span(i64(0), i64(plan.pixels))
+            span.within(b, 0, whole).loop(b, lambda n: block(n, wide, every), "block")
+            if rest:
+                span.within(b, whole, 1).loop(b, lambda _: block(whole, rest, every), "rest")
+        else:
+            loop(b, whole, lambda n: block(n, wide, span), "block")
+            if rest:
+                block(whole, rest, span)
+
+    loop(b, spec.groups.count, group, "group")
+
+
+def over_segments(
+    b: ir.IRBuilder,
+    spec: GemmSpec,
+    carried: Carried,
+    body: Callable[[Value | int, Value | int, Carried], Carried],
+    *,
+    unrolled: bool,
+) -> Carried:
+    """body(offset in the source, in a panel's weights, values) for each segment."""
+
+    def nested(level: int, x: Value | int, w: Value | int, values: Carried) -> Carried:
+        if level == len(spec.segments):
+            return body(x, w, values)
+        count, stride = spec.segments[level]
+        inner = spec.steps * PANEL * GROUP
+        for n, _ in spec.segments[level + 1 :]:
+            inner *= n
+
+        def segment(s: Value | int, values: Carried) -> Carried:
+            x_next = plus(b, x, multiple(b, s, stride))
+            return nested(level + 1, x_next, plus(b, w, multiple(b, s, inner)), values)
+
+        return repeated(b, count, values, segment, count if unrolled else 1)
+
+    return nested(0, 0, 0, carried)
+
+
 @dataclass(frozen=True)
 class Gemm:
-    """Emits the kernel of one shape class."""
+    """Emits the kernel of one shape class in vector registers."""
 
     spec: GemmSpec
     plan: GemmPlan
@@ -163,72 +257,25 @@ class Gemm:
     def dot(self) -> DotProduct:
         return DotProduct(self.isa)
 
+    @property
+    def tile(self) -> Tiling:
+        assert isinstance(self.plan.tile, Tiling)
+        return self.plan.tile
+
     def emit(self, b: ir.IRBuilder, pointers: Sequence[Value], begin: Value, end: Value) -> None:
-        """Units [begin, end). Pointers: source, result, weights, parameters, (residual).
-
-        Parameters are i32: header, [group][bias, multiplier, shift, (ceiling)][channel].
-        """
-        spec, span = self.spec, Span(begin, end)
-        src, dst, weights, params, *others = pointers
-        table_bytes = spec.tables * spec.panels * PANEL * 4
-
-        def group(g: Value | int) -> None:
-            self._group(
-                b, span, params,
-                at(b, src, multiple(b, g, spec.groups.src)),
-                at(b, dst, multiple(b, g, spec.groups.dst)),
-                [at(b, other, multiple(b, g, spec.groups.dst)) for other in others],
-                at(b, weights, multiple(b, g, spec.panels * spec.panel_bytes)),
-                at(b, params, plus(b, multiple(b, g, table_bytes), HEADER_BYTES)),
-            )  # fmt: skip
-
-        loop(b, spec.groups.count, group, "group")
+        """Units [begin, end); pointers of `over_blocks`."""
+        over_blocks(b, self.spec, self.plan, self.isa, pointers, Span(begin, end), self._pixels)
         b.ret_void()
 
-    def _group(
-        self,
-        b: ir.IRBuilder,
-        span: Span,
-        params: Value,
-        src: Value,
-        dst: Value,
-        others: Sequence[Value],
-        weights: Value,
-        tables: Value,
-    ) -> None:
-        """All blocks of channels; those of one size share their code."""
-        spec, lanes = self.spec, self.isa.lanes
-        wide = self.plan.tile.blocks[0] * lanes  # channels of a whole block, whole panels
-        whole, rest = divmod(spec.channels, wide)
-
-        def block(n: Value | int, channels: int, span: Span) -> None:
-            epilogue = Epilogue(
-                self.isa, spec.form, spec.ceiling, params,
-                at(b, tables, multiple(b, n, 4 * wide)), spec.panels * PANEL * 4,
-            )  # fmt: skip
-            w = at(b, weights, multiple(b, n, wide // PANEL * spec.panel_bytes))
-            y, *z = (at(b, p, multiple(b, n, wide)) for p in (dst, *others))
-            self._pixels(b, span, src, _Block(-(-channels // lanes), channels, y, z, w, epilogue))
-
-        if self.plan.by_channels:
-            every = Span(i64(0), i64(pixel_tiles(spec, self.plan.tile)))
-            span.within(b, 0, whole).loop(b, lambda n: block(n, wide, every), "block")
-            if rest:
-                span.within(b, whole, 1).loop(b, lambda _: block(whole, rest, every), "rest")
-        else:
-            loop(b, whole, lambda n: block(n, wide, span), "block")
-            if rest:
-                block(whole, rest, span)
-
-    def _pixels(self, b: ir.IRBuilder, span: Span, src: Value, block: _Block) -> None:
+    def _pixels(self, b: ir.IRBuilder, span: Span, src: Value, block: Block) -> None:
         """The tiles of pixels of a span, one after the other."""
-        spec, tile = self.spec, self.plan.tile
+        spec, tile = self.spec, self.tile
         columns = -(-spec.columns.count // tile.columns)
         rows = -(-spec.rows.count // tile.rows)
 
         def one(unit: Value) -> None:
-            rest, column = _divided(b, unit, columns)
-            image, row = _divided(b, rest, rows)
+            rest, column = divided(b, unit, columns)
+            image, row = divided(b, rest, rows)
             x = overlapped(b, column, tile.columns, spec.columns.count)
             y = overlapped(b, row, tile.rows, spec.rows.count)
             where = ((image, spec.batch), (y, spec.rows), (x, spec.columns))
@@ -242,9 +289,9 @@ class Gemm:
         span.loop(b, one, "tile")
 
     def _tile(
-        self, b: ir.IRBuilder, src: Value, dst: Value, others: Sequence[Value], block: _Block
+        self, b: ir.IRBuilder, src: Value, dst: Value, others: Sequence[Value], block: Block
     ) -> None:
-        spec, tile = self.spec, self.plan.tile
+        spec, tile = self.spec, self.tile
         grid = [(r, c) for r in range(tile.rows) for c in range(tile.columns)]
         pixels = [at(b, src, r * spec.rows.src + c * spec.columns.src) for r, c in grid]
         results = [at(b, dst, r * spec.rows.dst + c * spec.columns.dst) for r, c in grid]
@@ -261,30 +308,12 @@ class Gemm:
         self,
         b: ir.IRBuilder,
         pixels: Sequence[Value],
-        block: _Block,
+        block: Block,
         start: Sequence[Accumulator],
     ) -> list[Accumulator]:
         """sums[pixel * vectors + vector] over all segments; weights advance linearly."""
         spec, parts = self.spec, self.dot.parts
-        segment_bytes = spec.steps * PANEL * GROUP
         unrolled = spec.segment_count * spec.steps * len(start) <= _UNROLLED
-
-        def nested(
-            level: int, x: Value | int, w: Value | int, sums: Sequence[Value]
-        ) -> Sequence[Value]:
-            """x and w are offsets."""
-            if level == len(spec.segments):
-                return steps(x, w, sums)
-            count, stride = spec.segments[level]
-            inner = segment_bytes
-            for n, _ in spec.segments[level + 1 :]:
-                inner *= n
-
-            def segment(s: Value | int, sums: Sequence[Value]) -> Sequence[Value]:
-                x_next = plus(b, x, multiple(b, s, stride))
-                return nested(level + 1, x_next, plus(b, w, multiple(b, s, inner)), sums)
-
-            return _repeated(b, count, sums, segment, count if unrolled else 1)
 
         def steps(x: Value | int, w: Value | int, sums: Sequence[Value]) -> Sequence[Value]:
             def step(k: Value | int, sums: Sequence[Value]) -> Sequence[Value]:
@@ -296,10 +325,10 @@ class Gemm:
                 )
 
             together = spec.steps if unrolled else max(1, _TOGETHER // len(start))
-            return _repeated(b, spec.steps, sums, step, together)
+            return repeated(b, spec.steps, sums, step, together)
 
         flat = [v for acc in start for v in acc]
-        flat = list(nested(0, 0, 0, flat))
+        flat = list(over_segments(b, spec, flat, steps, unrolled=unrolled))
         return [tuple(flat[i : i + parts]) for i in range(0, len(flat), parts)]
 
     def _step(
@@ -328,17 +357,7 @@ def pixel_tiles(spec: GemmSpec, tile: Tiling) -> int:
     return spec.batch.count * rows * columns
 
 
-def _divided(b: ir.IRBuilder, x: Value | int, n: int) -> tuple[Value | int, Value | int]:
-    """x // n, x % n for x >= 0."""
-    if n == 1:
-        return x, 0
-    if isinstance(x, int):
-        return divmod(x, n)
-    quotient = b.udiv(x, i64(n))
-    return quotient, b.sub(x, b.mul(quotient, i64(n)))
-
-
-def _repeated(
+def repeated(
     b: ir.IRBuilder,
     count: int,
     carried: Carried,

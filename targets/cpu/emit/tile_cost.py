@@ -27,6 +27,7 @@ _VECTOR = 4.0  # cycles from a vector of sums in a tile to stored bytes
 _SCATTERED = 1.5  # more of them where each pixel's place is computed
 _BLOCK = 40.0  # cycles of a block: the latency of a dot, addresses
 _CALL = 250.0  # cycles to configure and release the tiles
+_VECTORS = 16  # of sums that are requantized at once
 _FEWEST = 16  # pixels: with less, nothing has been measured, and rows of the tiles stay empty
 
 
@@ -115,8 +116,8 @@ def tile_shapes(spec: GemmSpec) -> Iterator[TileShape]:
             if high > line or high * wide + inputs > REGISTERS:
                 continue
             block = -(-line // -(-line // (high * ROWS)))
-            together = _together(spec, pitch, line, block) if flat else block
-            if together:
+            together = _together(spec, flat, pitch, line, block, wide)
+            if together:  # else there is a block without pixels
                 yield TileShape(
                     flat, pitch, line, block, min(high, -(-block // ROWS)), wide,
                     chunk, chunks, rest, together,
@@ -144,16 +145,18 @@ def _chunks(steps: int) -> Iterator[tuple[int, int, int]]:
     yield steps // chunks, chunks, 0
 
 
-_TOGETHER = 8
-
-
-def _together(spec: GemmSpec, pitch: int, line: int, block: int) -> int:
-    """As many pixels as every block has, up to eight."""
-    starts = (min(n * block, line - block) for n in range(-(-line // block)))
+def _together(spec: GemmSpec, flat: bool, pitch: int, line: int, block: int, wide: int) -> int:
+    """Pixels whose sums, loaded, leave room for constants; every block has that many."""
+    most = _VECTORS // wide
+    if not flat:
+        return -(-block // -(-block // most))
     columns = spec.columns.count
-    fewest = min(pixels_before(s + block, pitch, columns) - pixels_before(s, pitch, columns)
-                 for s in starts)  # fmt: skip
-    return min(_TOGETHER, fewest)
+    starts = (min(n * block, line - block) for n in range(-(-line // block)))
+    return min(
+        most,
+        *(pixels_before(s + block, pitch, columns) - pixels_before(s, pitch, columns)
+          for s in starts),
+    )  # fmt: skip
 
 
 def pixels_before(position: int, pitch: int, columns: int) -> int:

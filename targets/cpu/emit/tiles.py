@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from qcomp.targets.cpu.emit.builder import (
     I8,
     I32,
+    PTR,
     Carried,
     Value,
     at,
@@ -81,10 +82,18 @@ def configured(b: ir.IRBuilder, isa: Isa, tiles: Sequence[Tile]) -> TileUnit:
         assert 0 < tile.row_bytes <= ROW_BYTES
         assert tile.row_bytes % 4 == 0
     if isa.tiles is Tiles.EMULATED:
-        return _Emulated(b.alloca(ir.ArrayType(I8, REGISTERS * ROWS * ROW_BYTES)))
+        return _Emulated(stack(b, REGISTERS * ROWS * ROW_BYTES))
     unit = _Amx()
     unit.configure(b, tiles)
     return unit
+
+
+def stack(b: ir.IRBuilder, size: int) -> Value:
+    """Bytes of the stack, of a cache line's alignment; call it in the entry block."""
+    slot = b.alloca(ir.ArrayType(I8, size))
+    slot.align = ROW_BYTES
+    slot.type = PTR  # llvmlite would have a pointer to the array
+    return slot
 
 
 def _check(c: Tile, a: Tile, w: Tile) -> None:

@@ -35,14 +35,16 @@ class Tiling:
 
 
 @functools.cache
-def tiling(rows: int, columns: int, channels: int, steps: int, isa: Isa) -> Tiling:
-    """The cheapest tiles of rows x columns pixels; `steps` groups of k are added up for each."""
+def cheapest_tiling(
+    rows: int, columns: int, channels: int, steps: int, isa: Isa
+) -> tuple[float, Tiling]:
+    """Cycles and tiles of rows x columns pixels; `steps` groups of k are added up for each."""
     vectors = -(-channels // isa.lanes)
     best: tuple[float, Tiling] | None = None
     panel = PANEL // isa.lanes  # blocks start where panels do
     widths = {vectors, *range(panel, vectors, panel)}
     for wide in sorted(w for w in widths if w <= max(panel, _most_vectors(isa))):
-        blocks = _blocks(vectors, wide)
+        blocks = vector_blocks(vectors, wide)
         for tile_rows, tile_columns in _pixel_tiles(rows, columns, _most_pixels(isa, wide)):
             tile = Tiling(tile_rows, tile_columns, blocks)
             tiles = -(-rows // tile_rows) * -(-columns // tile_columns)
@@ -50,10 +52,11 @@ def tiling(rows: int, columns: int, channels: int, steps: int, isa: Isa) -> Tili
             if best is None or cost < best[0]:
                 best = cost, tile
     assert best is not None
-    return best[1]
+    return best
 
 
-def _blocks(vectors: int, wide: int) -> tuple[int, ...]:
+def vector_blocks(vectors: int, wide: int) -> tuple[int, ...]:
+    """Blocks of `wide` vectors and the rest."""
     whole, rest = divmod(vectors, wide)
     return (wide,) * whole + ((rest,) if rest else ())
 

@@ -1,0 +1,257 @@
+"""The GEMM of `emit/gemm.py` in tile registers: the same layer, weights and epilogue.
+
+16 steps of one packed panel of weights are a tile as they lie; a tile of activations is as many
+pixels, which lie evenly in the source. The sums go through memory to the epilogue in vectors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from llvmlite import ir
+
+from qcomp.targets.cpu.emit.builder import (
+    I32,
+    Carried,
+    Value,
+    at,
+    divided,
+    i64,
+    load,
+    loop,
+    multiple,
+    overlapped,
+    plus,
+    raw,
+    vector,
+)
+from qcomp.targets.cpu.emit.dot import GROUP
+from qcomp.targets.cpu.emit.gemm import (
+    Block,
+    Gemm,
+    GemmPlan,
+    GemmSpec,
+    over_blocks,
+    over_segments,
+)
+from qcomp.targets.cpu.emit.span import Span
+from qcomp.targets.cpu.emit.tile_cost import TileShape
+from qcomp.targets.cpu.emit.tiles import ROW_BYTES, Tile, TileUnit, configured, stack
+from qcomp.targets.cpu.emit.tiling import PANEL
+from qcomp.targets.cpu.isa import Isa
+
+
+def gemm_kernel(spec: GemmSpec, plan: GemmPlan, isa: Isa) -> Gemm | TileGemm:
+    """What emits the kernel that a plan is for."""
+    return (TileGemm if isinstance(plan.tile, TileShape) else Gemm)(spec, plan, isa)
+
+
+@dataclass(frozen=True)
+class _Registers:
+    """Sums [high][wide]; activations [high] and weights [wide] of a chunk, and of the rest."""
+
+    sums: tuple[tuple[Tile, ...], ...]
+    chunk: tuple[tuple[Tile, ...], tuple[Tile, ...]]
+    rest: tuple[tuple[Tile, ...], tuple[Tile, ...]]
+
+    @staticmethod
+    def of(shape: TileShape) -> _Registers:
+        used = 0
+
+        def some(count: int, rows: int, row_bytes: int) -> tuple[Tile, ...]:
+            nonlocal used
+            used += count
+            return tuple(Tile(n, rows, row_bytes) for n in range(used - count, used))
+
+        def inputs(steps: int) -> tuple[tuple[Tile, ...], tuple[Tile, ...]]:
+            if not steps:
+                return (), ()
+            a = some(shape.high, shape.rows, steps * GROUP)
+            return a, some(shape.wide, steps, ROW_BYTES)
+
+        sums = tuple(some(shape.wide, shape.rows, ROW_BYTES) for _ in range(shape.high))
+        return _Registers(sums, inputs(shape.chunk), inputs(shape.rest))
+
+    @property
+    def all(self) -> tuple[Tile, ...]:
+        groups = (*self.sums, *self.chunk, *self.rest)
+        return tuple(tile for group in groups for tile in group)
+
+
+@dataclass(frozen=True, eq=False)
+class _Unit:
+    """What a kernel computes with: the configured tiles, and memory for the sums of one block."""
+
+    tiles: TileUnit
+    registers: _Registers
+    sums: Value
+
+
+@dataclass(frozen=True)
+class TileGemm:
+    """Emits the kernel of one shape class in tile registers."""
+
+    spec: GemmSpec
+    plan: GemmPlan
+    isa: Isa
+
+    @property
+    def shape(self) -> TileShape:
+        assert isinstance(self.plan.tile, TileShape)
+        return self.plan.tile
+
+    @property
+    def pixel_bytes(self) -> int:
+        """The sums of one position, in memory."""
+        return self.shape.wide * ROW_BYTES
+
+    def emit(self, b: ir.IRBuilder, pointers: Sequence[Value], begin: Value, end: Value) -> None:
+        """Units [begin, end); pointers of `over_blocks`. The tiles are released at the end."""
+        registers = _Registers.of(self.shape)
+        sums = stack(b, self.shape.block * self.pixel_bytes)
+        unit = _Unit(configured(b, self.isa, registers.all), registers, sums)
+        pixels = partial(self._lines, unit)
+        over_blocks(b, self.spec, self.plan, self.isa, pointers, Span(begin, end), pixels)
+        unit.tiles.release(b)
+        b.ret_void()
+
+    def _lines(self, unit: _Unit, b: ir.IRBuilder, span: Span, src: Value, block: Block) -> None:
+        """The blocks of positions of a span, one after the other."""
+        spec, shape = self.spec, self.shape
+
+        def one(index: Value) -> None:
+            line, n = divided(b, index, shape.blocks)
+            start = overlapped(b, n, shape.block, shape.line)
+            image, row = (line, 0) if shape.flat else divided(b, line, spec.rows.count)
+            x, to = src, [block.dst, *block.others]
+            for i, axis in ((image, spec.batch), (row, spec.rows)):
+                x = at(b, x, multiple(b, i, axis.src))
+                steps = [axis.dst, *[axis.other] * len(block.others)]
+                to = [at(b, p, multiple(b, i, step)) for p, step in zip(to, steps, strict=True)]
+            self._products(unit, b, at(b, raw(x), multiple(b, start, spec.columns.src)), block)
+            self._finish(unit, b, start, to, block)
+
+        span.loop(b, one, "block")
+
+    def _products(self, unit: _Unit, b: ir.IRBuilder, src: Value, block: Block) -> None:
+        """The sums of one block, bias included, to memory."""
+        spec, shape, tiles = self.spec, self.shape, unit.tiles
+        wide = -(-block.vectors * self.isa.lanes // PANEL)
+        firsts = [min(i * shape.rows, shape.block - shape.rows) for i in range(shape.high)]
+        sums = [row[:wide] for row in unit.registers.sums]
+        for row in sums:
+            for j, c in enumerate(row):
+                tiles.load(b, c, at(b, block.epilogue.tables, j * ROW_BYTES), 0)
+
+        def steps(
+            inputs: tuple[tuple[Tile, ...], tuple[Tile, ...]], x: Value | int, w: Value | int
+        ) -> None:
+            for i, a in enumerate(inputs[0]):
+                place = plus(b, x, firsts[i] * spec.columns.src)
+                tiles.load(b, a, at(b, src, place), spec.columns.src)
+                for j, weights in enumerate(inputs[1][:wide]):
+                    if i == 0:
+                        place = plus(b, w, j * spec.panel_bytes)
+                        tiles.load(b, weights, at(b, block.weights, place), ROW_BYTES)
+                    tiles.dot(b, sums[i][j], a, weights)
+
+        def segment(x: Value | int, w: Value | int, _: Carried) -> Carried:
+            def chunk(n: Value | int) -> None:
+                k = plus(b, x, multiple(b, n, shape.chunk * GROUP))
+                steps(unit.registers.chunk, k, plus(b, w, multiple(b, n, shape.chunk * ROW_BYTES)))
+
+            loop(b, shape.chunks, chunk, "chunk")
+            done = shape.chunks * shape.chunk
+            steps(unit.registers.rest, plus(b, x, done * GROUP), plus(b, w, done * ROW_BYTES))
+            return ()
+
+        over_segments(b, spec, (), segment, unrolled=False)
+        for first, row in zip(firsts, sums, strict=True):
+            for j, c in enumerate(row):
+                place = at(b, unit.sums, first * self.pixel_bytes + j * ROW_BYTES)
+                tiles.store(b, c, place, self.pixel_bytes)
+
+    def _finish(
+        self, unit: _Unit, b: ir.IRBuilder, start: Value | int, to: Sequence[Value], block: Block
+    ) -> None:
+        """From sums in memory to the results of a line's pixels, of which `to` is the first."""
+        shape = self.shape
+        if shape.flat:
+            self._finish_flat(unit, b, start, to, block)
+            return
+
+        def some(n: Value | int) -> None:
+            first = overlapped(b, n, shape.together, shape.block)
+            positions = [plus(b, first, p) for p in range(shape.together)]
+            pixels = [(0, plus(b, start, position)) for position in positions]
+            self._store(unit, b, positions, pixels, to, block)
+
+        loop(b, -(-shape.block // shape.together), some, "pixels")
+
+    def _finish_flat(
+        self, unit: _Unit, b: ir.IRBuilder, start: Value | int, to: Sequence[Value], block: Block
+    ) -> None:
+        """The positions that are pixels; blocks have different numbers of them."""
+        spec, shape = self.spec, self.shape
+        first = self._pixels_before(b, start)
+        end = self._pixels_before(b, plus(b, start, shape.block))
+        last = b.sub(_value(end), i64(shape.together))
+
+        def some(n: Value) -> None:
+            own = plus(b, first, b.mul(n, i64(shape.together)))
+            pixel = b.select(b.icmp_signed("<", own, last), own, last)
+            pixels = [
+                divided(b, plus(b, pixel, p), spec.columns.count) for p in range(shape.together)
+            ]
+            positions = [
+                b.sub(plus(b, multiple(b, row, shape.pitch), column), _value(start))
+                for row, column in pixels
+            ]
+            self._store(unit, b, positions, pixels, to, block)
+
+        count = b.sub(_value(end), _value(first))
+        trips = b.udiv(b.add(count, i64(shape.together - 1)), i64(shape.together))
+        Span(i64(0), trips).loop(b, some, "pixels")
+
+    def _store(
+        self,
+        unit: _Unit,
+        b: ir.IRBuilder,
+        positions: Sequence[Value | int],
+        pixels: Sequence[tuple[Value | int, Value | int]],
+        to: Sequence[Value],
+        block: Block,
+    ) -> None:
+        """Requantize pixels, given as positions in the block and as (row, column) of the line."""
+        spec, lanes = self.spec, self.isa.lanes
+        sums = []
+        for position in positions:
+            place = at(b, unit.sums, multiple(b, position, self.pixel_bytes))
+            vectors = (at(b, place, 4 * lanes * v) for v in range(block.vectors))
+            sums.append([load(b, p, vector(I32, lanes)) for p in vectors])
+
+        def places(line: Value, row_step: int, step: int) -> list[Value]:
+            return [
+                at(b, line, plus(b, multiple(b, row, row_step), multiple(b, column, step)))
+                for row, column in pixels
+            ]
+
+        results = places(to[0], spec.rows.dst, spec.columns.dst)
+        others = (places(other, spec.rows.other, spec.columns.other) for other in to[1:])
+        block.epilogue.store(b, sums, results, block.channels, *others)
+
+    def _pixels_before(self, b: ir.IRBuilder, position: Value | int) -> Value | int:
+        """`pixels_before` of tile_cost, of a position that may be known at run time only."""
+        columns = self.spec.columns.count
+        row, column = divided(b, position, self.shape.pitch)
+        if isinstance(column, int):
+            column = min(column, columns)
+        else:
+            column = b.select(b.icmp_signed("<", column, i64(columns)), column, i64(columns))
+        return plus(b, multiple(b, row, columns), column)
+
+
+def _value(x: Value | int) -> Value:
+    return i64(x) if isinstance(x, int) else x
