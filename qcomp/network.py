@@ -99,12 +99,15 @@ class CompiledNetwork:
     def outputs(self) -> tuple[TensorInfo, ...]:
         return describe_tensors(self.graph, self.graph.outputs)
 
-    def __call__(self, x: Arrays) -> Any:
+    def __call__(self, x: Arrays, *, threads: int = 1) -> Any:
         """Float in, float out, through the generated code."""
-        return self._dequantized(self.run_integer(self.quantized(x)), x)
+        return self._dequantized(self.run_integer(self.quantized(x), threads=threads), x)
 
-    def run_integer(self, x: Arrays) -> Any:
-        """i8 in, integers out, through the generated code."""
+    def run_integer(self, x: Arrays, *, threads: int = 1) -> Any:
+        """i8 in, integers out, through the generated code.
+
+        The same bits for any number of threads; more than one needs a C compiler, else TargetError.
+        """
         entry = self.entry()
         arena = aligned_arena(self.arena_bytes)
         shapes = [(o.shape, np.dtype(o.dtype)) for o in self.outputs]
@@ -114,7 +117,8 @@ class CompiledNetwork:
             entry([np.ascontiguousarray(a) for a in inputs], outputs, arena)
             return outputs
 
-        return self._in_batches(x, run)
+        with entry.sharing.among(threads):
+            return self._in_batches(x, run)
 
     def specification(self, x: Arrays) -> Any:
         """Float in, float out, through the numpy meaning of the integer graph."""
@@ -149,11 +153,14 @@ class CompiledNetwork:
             self._loaded = self._entry()
         return self._loaded
 
-    def save(self, directory: str | Path) -> Path:
-        """Write the library, header, manifest, vectors and specification; all or nothing."""
+    def save(self, directory: str | Path, *, threads_pool: bool = False) -> Path:
+        """Write the library, header, manifest, vectors and specification; all or nothing.
+
+        `threads_pool` adds C sources of a pool for NAME_set_parallel_for.
+        """
         from qcomp.store import save
 
-        self.directory = save(self, Path(directory))
+        self.directory = save(self, Path(directory), threads_pool=threads_pool)
         return self.directory
 
     def _dequantized(self, q: Any, x: Arrays) -> Any:

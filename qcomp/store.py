@@ -2,6 +2,7 @@
 
     libNAME.so  libNAME.a  NAME.h  NAME.manifest.json
     NAME.vectors.npz  NAME.graph.txt  NAME.constants.npz
+    qcomp_pool.h  qcomp_pool.c  (on request)
 
 Files are written aside and moved into place when all of them exist.
 """
@@ -31,15 +32,18 @@ from qcomp.targets.cpu.archive import members
 from qcomp.targets.cpu.jit import EntryPoint, load_library, load_objects
 from qcomp.targets.cpu.link import shared_library, static_library
 from qcomp.targets.cpu.target import runs_here
+from qcomp.targets.cpu.threads import pool_sources
 from qcomp.vectors import make_vectors
 
 VERSION = 1
 MANIFEST = ".manifest.json"
 
 
-def save(net: CompiledNetwork, directory: Path) -> Path:
+def save(net: CompiledNetwork, directory: Path, *, threads_pool: bool = False) -> Path:
     """Write all files into `directory`; OutputError leaves it as it was."""
     with staged(directory, last=MANIFEST) as aside:
+        for name, content in (pool_sources() if threads_pool else {}).items():
+            (aside / name).write_bytes(content)
         library = _write_files(net, aside)
     if library is None:  # that of an earlier build does not belong to the new archive
         (directory / f"lib{net.name}.so").unlink(missing_ok=True)

@@ -43,18 +43,20 @@ def verify(
 
 def bench(
     directory: Directory,
-    threads: Annotated[
+    threads: Annotated[int, typer.Option(min=1, help="Threads that share each run.")] = 1,
+    callers: Annotated[
         int, typer.Option(min=1, help="Callers at once, each with its own arena.")
     ] = 1,
     seconds: Annotated[float, typer.Option(min=0.01, help="How long to measure.")] = 2.0,
     as_json: Json = False,
 ) -> None:
     """Measure one run of the library."""
-    report = bench_directory(directory, seconds, threads)
+    report = bench_directory(directory, seconds, callers, threads)
     if as_json:
         typer.echo(json.dumps(dataclasses.asdict(report)))
     else:
         typer.echo(
             f"median {report.median_us:.1f} us, p10 {report.p10_us:.1f}, p90 {report.p90_us:.1f}; "
-            f"{report.runs} runs, {report.threads} at once, {report.runs_per_second:.0f} per second"
+            f"{report.runs} runs of {report.threads} threads, {report.callers} at once, "
+            f"{report.runs_per_second:.0f} per second"
         )

@@ -54,6 +54,10 @@ def compile(
     name: Annotated[
         str | None, typer.Option(help="C name of the network; default: the file's name.")
     ] = None,
+    threads_pool: Annotated[
+        bool,
+        typer.Option("--threads-pool", help="Also write C sources of a thread pool for its runs."),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Compile a float network to an integer-only C library."""
@@ -70,7 +74,7 @@ def compile(
         name=name,
         progress=sys.stderr.isatty(),
     )
-    directory = net.save(output)
+    directory = net.save(output, threads_pool=threads_pool)
     summary = summarize(net, directory, time.perf_counter() - began)
     if as_json:
         typer.echo(json.dumps(summary, allow_nan=False))

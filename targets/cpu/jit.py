@@ -14,14 +14,19 @@ from numpy.typing import NDArray
 
 from qcomp.errors import TargetError
 from qcomp.targets.cpu.memory import ALIGN
+from qcomp.targets.cpu.threads import sharing
 
 
 class EntryPoint:
-    """NAME_run as a Python callable on arrays; `keep` holds what owns the code."""
+    """NAME_run as a Python callable on arrays; `keep` holds what owns the code.
 
-    def __init__(self, address: int, arguments: int, keep: object) -> None:
-        self.address = address
-        self._run = ctypes.CFUNCTYPE(ctypes.c_int, *[ctypes.c_void_p] * arguments)(address)
+    `sharing` says how many threads its runs use: one, unless they are inside of `sharing.among`.
+    """
+
+    def __init__(self, run: int, set_parallel_for: int, arguments: int, keep: object) -> None:
+        self.address = run
+        self.sharing = sharing(set_parallel_for)
+        self._run = ctypes.CFUNCTYPE(ctypes.c_int, *[ctypes.c_void_p] * arguments)(run)
         self._keep = keep
 
     def __call__(
@@ -46,11 +51,15 @@ def load_objects(objects: Iterable[bytes], name: str, arguments: int) -> EntryPo
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     lljit = llvm.create_lljit_compiler()
-    builder = llvm.JITLibraryBuilder().export_symbol(f"{name}_run")
+    builder = llvm.JITLibraryBuilder()
+    symbols = [f"{name}_run", f"{name}_set_parallel_for"]
+    for symbol in symbols:
+        builder.export_symbol(symbol)
     for content in objects:
         builder.add_object_img(content)
     library = builder.link(lljit, name)
-    return EntryPoint(library[f"{name}_run"], arguments, (lljit, library))
+    run, set_parallel_for = (library[symbol] for symbol in symbols)
+    return EntryPoint(run, set_parallel_for, arguments, (lljit, library))
 
 
 def load_library(path: Path, name: str, arguments: int) -> EntryPoint:
@@ -64,12 +73,13 @@ def load_library(path: Path, name: str, arguments: int) -> EntryPoint:
             link = Path(unique) / path.name
             link.symlink_to(path.absolute())
             library = ctypes.CDLL(str(link))
-        function = getattr(library, f"{name}_run")
+        functions = [library[f"{name}_run"], library[f"{name}_set_parallel_for"]]
     except (OSError, AttributeError) as error:
         raise TargetError(f"{path} can't be loaded on this machine: {error}") from error
-    address = ctypes.cast(function, ctypes.c_void_p).value
-    assert address is not None
-    return EntryPoint(address, arguments, library)
+    run, set_parallel_for = (ctypes.cast(f, ctypes.c_void_p).value for f in functions)
+    assert run is not None
+    assert set_parallel_for is not None
+    return EntryPoint(run, set_parallel_for, arguments, library)
 
 
 def aligned_arena(size: int) -> NDArray[np.uint8]:

@@ -1,0 +1,106 @@
+"""Runs of generated code on several threads of this process, by the pool in c/qcomp_pool.c."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+import shlex
+import shutil
+import subprocess
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib import resources
+from pathlib import Path
+
+from qcomp.errors import TargetError
+
+POOL_FILES = ("qcomp_pool.h", "qcomp_pool.c")
+_FLAGS = ("-std=c11", "-O2", "-shared", "-fPIC", "-pthread")
+_COMPILERS = ("cc", "gcc", "clang")
+
+
+def pool_sources() -> Mapping[str, bytes]:
+    """The files of the pool by name."""
+    folder = resources.files("qcomp.targets.cpu") / "c"
+    return {name: (folder / name).read_bytes() for name in POOL_FILES}
+
+
+class Sharing:
+    """How the runs of one loaded library share their work; changed only while none is on."""
+
+    def __init__(self, set_parallel_for: int) -> None:
+        self._set = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)(set_parallel_for)
+        self._changed = threading.Condition()
+        self._threads = 1
+        self._runs = 0
+
+    def register(self, function: int | None, user: int | None) -> None:
+        """NAME_set_parallel_for, by addresses; not while a run is in progress."""
+        self._set(function, user)
+
+    @contextmanager
+    def among(self, threads: int) -> Iterator[None]:
+        """Runs inside use `threads` threads; waits for runs that use another number."""
+        if threads < 1:
+            raise ValueError(f"{threads} threads; expected at least 1")
+        function, user = _pool(threads) if threads > 1 else (None, None)
+        with self._changed:
+            self._changed.wait_for(lambda: self._runs == 0 or self._threads == threads)
+            if self._runs == 0:
+                self.register(function, user)
+                self._threads = threads
+            self._runs += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._runs -= 1
+                self._changed.notify_all()
+
+
+@functools.cache
+def sharing(set_parallel_for: int) -> Sharing:
+    """Of the library whose function is at this address, however often it was opened."""
+    return Sharing(set_parallel_for)
+
+
+@functools.cache
+def _pool(threads: int) -> tuple[int, int]:
+    """qcomp_pool_run and a pool; both live as long as the process, whose idle threads sleep."""
+    library = _library()
+    library.qcomp_pool_create.restype = ctypes.c_void_p
+    pool = library.qcomp_pool_create(ctypes.c_int32(threads))
+    if pool is None:
+        raise TargetError(f"the system refuses {threads} threads")
+    run = ctypes.cast(library.qcomp_pool_run, ctypes.c_void_p).value
+    assert run is not None
+    return run, pool
+
+
+@functools.cache
+def _library() -> ctypes.CDLL:
+    """The pool, compiled for this process."""
+    compiler = _compiler()
+    with tempfile.TemporaryDirectory(prefix="qcomp-") as folder:
+        for name, content in pool_sources().items():
+            (Path(folder) / name).write_bytes(content)
+        command = [*compiler, *_FLAGS, "qcomp_pool.c", "-o", "qcomp_pool.so"]
+        done = subprocess.run(
+            command, cwd=folder, capture_output=True, text=True, check=False, timeout=300
+        )
+        if done.returncode != 0:
+            raise TargetError(f"{compiler[0]} can't compile the pool: {done.stderr.strip()}")
+        return ctypes.CDLL(str(Path(folder) / "qcomp_pool.so"))
+
+
+def _compiler() -> list[str]:
+    """A C compiler and its options: $CC or a usual one."""
+    for candidate in (os.environ.get("CC", ""), *_COMPILERS):
+        words = shlex.split(candidate)
+        if words and (path := shutil.which(words[0])):
+            return [path, *words[1:]]
+    names = ", ".join(_COMPILERS)
+    raise TargetError(f"more than one thread needs a C compiler; found none of $CC, {names}")
