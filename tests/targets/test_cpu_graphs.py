@@ -22,12 +22,14 @@ from qcomp.ir.ops import (
     QReduceExtreme,
     Reduction,
     Reshape,
+    Slice,
     Table,
     Transpose,
 )
 from qcomp.ir.tensor import DType, TensorId, TensorType
 from qcomp.quant.fixed_point import Form, Requantize
 from qcomp.quant.qparams import QParams
+from qcomp.targets.cpu.lower.graph import lower_graph
 
 ZERO = -11
 Draw = Callable[[st.SearchStrategy[Any]], Any]
@@ -76,6 +78,11 @@ class Builder:
         depth = self.shape(x)[3] // groups
         weight = np.maximum(self.kit.i8(outputs, size, size, depth, seed=self.count), -127)
         return self.linear(QConv2d, x, weight, padding=padding, groups=groups)
+
+    def copies(self, tensor: TensorId) -> int:
+        """How often the target moves data to compute a tensor."""
+        calls = lower_graph(self.graph, self.kit.isas[-1], "net").calls
+        return sum(call.op == tensor and "_fill_" not in call.kernel for call in calls)
 
     def check(self, *outputs: TensorId, isas: Any = None) -> None:
         for n, id in enumerate(outputs):
@@ -157,6 +164,57 @@ def test_a_dense_result_that_a_padded_convolution_reads(image: Builder) -> None:
     image.check(image.conv(y, 4, 3, (1, 1, 1, 1)))
 
 
+def test_operands_are_written_into_their_concatenation(image: Builder) -> None:
+    """As in a fire module; one operand has a padded reader of its own, and so has the result."""
+    (x,) = image.tensors
+    a, c = image.conv(x, 16, 1, (0, 0, 0, 0)), image.conv(x, 7, 3, (1, 1, 1, 1))
+    joined = image.add(Concat, a, c, axis=3)
+    image.check(image.conv(joined, 5, 3, (1, 1, 1, 1)), image.conv(c, 3, 5, (2, 2, 2, 2)))
+    assert not image.copies(joined)
+
+
+def test_a_concatenation_of_concatenations_needs_no_copies(image: Builder) -> None:
+    (x,) = image.tensors
+    a, c = image.conv(x, 5, 3, (1, 1, 1, 1)), image.table(x)
+    first = image.add(Concat, a, c, axis=3)
+    d = image.conv(first, 6, 3, (1, 1, 1, 1))
+    second = image.add(Concat, first, d, axis=3)
+    image.check(image.conv(second, 5, 3, (2, 2, 2, 2)), image.table(first))
+    assert not image.copies(first)
+    assert not image.copies(second)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_a_concatenation_of_other_axes(image: Builder, axis: int) -> None:
+    """Neighbouring rows leave no room for a border between them."""
+    (x,) = image.tensors
+    a, c = image.table(x), image.table(x)
+    joined = image.add(Concat, a, c, axis=axis)
+    image.check(image.conv(joined, 5, 3, (1, 1, 1, 1)), image.conv(c, 3, 3, (1, 1, 1, 1)))
+
+
+def test_operands_that_can_not_be_written_into_their_concatenation(image: Builder) -> None:
+    (x,) = image.tensors
+    a, c = image.table(x), image.table(x)
+    flat = image.add(Reshape, a, shape=(1, 210))
+    twice = image.add(Concat, a, a, x, axis=3)
+    again = image.add(Concat, c, image.constant(image.kit.i8(1, 6, 7, 2)), c, axis=3)
+    image.check(image.table(twice), image.table(again), flat, image.add(Concat, c, x, axis=2))
+
+
+def test_slices_are_views(image: Builder) -> None:
+    """Also where both halves of the channels go on, and come together again."""
+    y = image.table(image.tensors[0])
+    parts = [
+        image.add(Slice, y, starts=(0, 0, 0, c), sizes=(1, 6, 7, n), steps=(1, 1, 1, 1))
+        for c, n in ((0, 2), (2, 3))
+    ]
+    rows = image.add(Slice, y, starts=(0, 1, 2, 0), sizes=(1, 4, 3, 5), steps=(1, 1, 1, 1))
+    joined = image.add(Concat, parts[1], image.table(parts[0]), axis=3)
+    image.check(image.conv(joined, 5, 3, (1, 1, 1, 1)), image.table(rows))
+    assert not any(image.copies(part) for part in (*parts, rows))
+
+
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_random_graphs(kit: Any, data: st.DataObject) -> None:
@@ -175,7 +233,7 @@ def _grow(b: Builder, draw: Draw) -> None:
     n, h, w, c = b.shape(x)
     padding = draw(st.tuples(*[st.integers(0, 2)] * 4))
     size = draw(st.integers(1, min(3, h, w)))
-    match draw(st.integers(0, 9)):
+    match draw(st.integers(0, 10)):
         case 0:
             b.table(x)
         case 1:
@@ -195,3 +253,8 @@ def _grow(b: Builder, draw: Draw) -> None:
         case 9:
             axis = draw(st.integers(1, 3))
             b.add(QReduceExtreme, x, kind=Reduction.MAX, axes=(axis,), keepdims=True)
+        case 10:
+            box = [draw(st.tuples(st.integers(0, e - 1), st.integers(1, 9))) for e in (n, h, w, c)]
+            sizes = [min(size, e - a) for (a, size), e in zip(box, (n, h, w, c), strict=True)]
+            starts = tuple(a for a, _ in box)
+            b.add(Slice, x, starts=starts, sizes=tuple(sizes), steps=(1, 1, 1, 1))

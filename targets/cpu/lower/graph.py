@@ -10,30 +10,25 @@ from llvmlite import ir
 from qcomp.errors import TargetError
 from qcomp.ir.form import Form
 from qcomp.ir.graph import Graph
-from qcomp.ir.ops import Op, QConv2d, QDense, Reshape
-from qcomp.ir.tensor import DType, TensorId
+from qcomp.ir.ops import Op
+from qcomp.ir.tensor import TensorId
 from qcomp.ir.text import format_op
 from qcomp.ir.verify import verify
 from qcomp.targets.cpu.isa import Isa
 from qcomp.targets.cpu.lower.ceiling import fused_ceilings
 from qcomp.targets.cpu.lower.context import Lowering, Place
 from qcomp.targets.cpu.lower.movement import copy_tensor
+from qcomp.targets.cpu.lower.places import Border, plan_places
 from qcomp.targets.cpu.lower.residual import fused_residuals
 from qcomp.targets.cpu.lower.table import LOWERINGS
 from qcomp.targets.cpu.memory import (
     SLACK,
-    Halo,
-    Layout,
     Lifetime,
     MemoryPlan,
-    bordered_layout,
     dense_layout,
     plan_memory,
 )
 from qcomp.targets.cpu.program import Arena, Argument, Call, ConstantData, Kernels
-
-# These kernels may read a little past the end of their source, so it must lie in the arena.
-_READS_SLACK = (QConv2d, QDense)
 
 
 @dataclass(frozen=True)
@@ -63,20 +58,17 @@ def lower_graph(graph: Graph, isa: Isa, prefix: str) -> Program:
     ceilings, residuals = fused_ceilings(graph), fused_residuals(graph, isa)
     stored = {id: c.result for id, c in ceilings.items()}
     stored |= {id: r.result for id, r in residuals.items()}
-    places = _places(graph, ops, isa)
+    places, borders = plan_places(graph, ops, isa)
     places.update({id: places[result] for id, result in stored.items()})
     absorbed = set(stored.values())
     kernels = Kernels(module, prefix, _attributes(isa))
     lowering = Lowering(graph, isa, kernels, places, ceilings, residuals)
-    _copy_inputs(lowering)
+    _copy_inputs(lowering, borders)
     for step, op in enumerate(ops, start=1):
         if op.id in absorbed:
             continue
         lowering.current, lowering.step = op.id, step
-        place = lowering.place(op.output)
-        qparams = graph.tensor(stored.get(op.id, op.output)).qparams
-        if qparams is not None and not place.layout.is_contiguous:
-            lowering.fill_border(place, qparams.zero_point)
+        _fill_border(lowering, lowering.place(op.output), borders)
         LOWERINGS[type(op)](lowering, op)
     _copy_outputs(lowering, len(ops) + 1)
     lifetimes = _lifetimes(lowering, ops)
@@ -96,63 +88,20 @@ def _attributes(isa: Isa) -> tuple[str, ...]:
     return attributes
 
 
-def _halo(graph: Graph, tensor: TensorId) -> Halo:
-    """The border that the convolutions reading the tensor want."""
-    halo = Halo()
-    for op in graph.consumers(tensor):
-        if isinstance(op, QConv2d) and op.x == tensor:
-            halo = halo.union(Halo(*op.padding))
-    return halo
+def _fill_border(lowering: Lowering, place: Place, borders: dict[str, Border]) -> None:
+    """Once per buffer, before anything is written to it."""
+    if isinstance(place.base, Arena) and place.base.buffer in borders:
+        border = borders.pop(place.base.buffer)
+        lowering.fill_border(border.place, border.value)
 
 
-def _layout(graph: Graph, tensor: TensorId) -> Layout:
-    type = graph.type(tensor)
-    halo = _halo(graph, tensor)
-    if halo.is_none:
-        return dense_layout(type.shape, type.dtype.bytes)
-    return bordered_layout(type.shape, halo)
-
-
-def _places(graph: Graph, ops: list[Op], isa: Isa) -> dict[TensorId, Place]:
-    places: dict[TensorId, Place] = {}
-
-    def arena(tensor: TensorId) -> Arena:
-        return Arena(tensor, 0, isa.unsigned and graph.type(tensor).dtype is DType.I8)
-
-    for index, tensor in enumerate(graph.inputs.values()):
-        layout = _layout(graph, tensor)
-        reads_slack = any(isinstance(op, _READS_SLACK) for op in graph.consumers(tensor))
-        base = arena(tensor) if reads_slack else Argument(index, is_output=False)
-        places[tensor] = Place(base, layout)
-    results = list(graph.outputs.values())
-    for op in ops:
-        tensor = op.output
-        layout = _layout(graph, tensor)
-        direct = results.count(tensor) == 1 and not graph.consumers(tensor)
-        source = places.get(op.x) if isinstance(op, Reshape) else None
-        if (
-            source is not None
-            and source.layout.is_contiguous
-            and layout.is_contiguous
-            and isinstance(source.base, Arena)
-        ):
-            places[tensor] = Place(source.base, layout)
-        elif direct:
-            places[tensor] = Place(Argument(results.index(tensor), is_output=True), layout)
-        else:
-            places[tensor] = Place(arena(tensor), layout)
-    return places
-
-
-def _copy_inputs(lowering: Lowering) -> None:
+def _copy_inputs(lowering: Lowering, borders: dict[str, Border]) -> None:
     graph = lowering.graph
     for index, tensor in enumerate(graph.inputs.values()):
         place = lowering.place(tensor)
         lowering.current = tensor
         if isinstance(place.base, Arena):
-            qparams = graph.tensor(tensor).qparams
-            if qparams is not None and not place.layout.is_contiguous:
-                lowering.fill_border(place, qparams.zero_point)
+            _fill_border(lowering, place, borders)
             source = Place(Argument(index, is_output=False), dense_layout(place.layout.shape))
             copy_tensor(lowering, source, place)
 

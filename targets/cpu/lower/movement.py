@@ -64,7 +64,7 @@ def copy_tensor(lowering: Lowering, src: Place, dst: Place) -> None:
 def lower_reshape(lowering: Lowering, op: Reshape) -> None:
     """Nothing where the plan made the result a view; else a copy in row-major order."""
     src, dst = lowering.place(op.x), lowering.place(op.output)
-    if src.base == dst.base:
+    if src.start == dst.start:
         return
     element = src.layout.element
     if src.layout.is_contiguous:
@@ -72,10 +72,8 @@ def lower_reshape(lowering: Lowering, op: Reshape) -> None:
     elif dst.layout.is_contiguous:
         copy_tensor(lowering, src, Place(dst.start, dense_layout(src.layout.shape, element)))
     else:
-        between = Place(
-            lowering.temporary(src.layout.bytes, unsigned=src.base.unsigned),
-            dense_layout(src.layout.shape, element),
-        )
+        dense = dense_layout(src.layout.shape, element)
+        between = Place(lowering.temporary(dense.bytes, unsigned=src.base.unsigned), dense)
         copy_tensor(lowering, src, between)
         copy_tensor(lowering, Place(between.base, dense_layout(dst.layout.shape, element)), dst)
 
@@ -90,27 +88,31 @@ def lower_transpose(lowering: Lowering, op: Transpose) -> None:
 
 
 def lower_concat(lowering: Lowering, op: Concat) -> None:
+    """Copies of the operands that their producers could not write here."""
     dst = lowering.place(op.output)
     first = 0
     for t in op.inputs:
         src = lowering.place(t)
         to = moved(dst.start, first * dst.layout.strides[op.axis])
-        copy(
-            lowering, src.layout.shape, src.start, src.layout.strides, to, dst.layout.strides,
-            element=src.layout.element,
-        )  # fmt: skip
+        if src.start != to:
+            copy(
+                lowering, src.layout.shape, src.start, src.layout.strides, to, dst.layout.strides,
+                element=src.layout.element,
+            )  # fmt: skip
         first += src.layout.shape[op.axis]
 
 
 def lower_slice(lowering: Lowering, op: Slice) -> None:
+    """Nothing where the plan made the result a view."""
     src, dst = lowering.place(op.x), lowering.place(op.output)
     strides = src.layout.strides
-    start = sum(a * s for a, s in zip(op.starts, strides, strict=True))
+    start = moved(src.start, sum(a * s for a, s in zip(op.starts, strides, strict=True)))
     steps = tuple(a * s for a, s in zip(op.steps, strides, strict=True))
-    copy(
-        lowering, op.sizes, moved(src.start, start), steps, dst.start, dst.layout.strides,
-        element=src.layout.element,
-    )  # fmt: skip
+    if start != dst.start:
+        copy(
+            lowering, op.sizes, start, steps, dst.start, dst.layout.strides,
+            element=src.layout.element,
+        )  # fmt: skip
 
 
 def lower_pad(lowering: Lowering, op: Pad) -> None:
