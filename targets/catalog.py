@@ -12,27 +12,37 @@ def _native() -> Target:
     from qcomp.targets.cpu import isa
     from qcomp.targets.cpu.target import CpuTarget
 
-    return CpuTarget("native", isa.native())
+    return CpuTarget("native", (isa.native(),))
 
 
 def _x86_64() -> Target:
     from qcomp.targets.cpu import isa
     from qcomp.targets.cpu.target import CpuTarget
 
-    return CpuTarget("x86-64", isa.X86_64)
+    return CpuTarget("x86-64", isa.X86_LADDER)
 
 
-def _aarch64() -> Target:
-    from qcomp.targets.cpu import isa
-    from qcomp.targets.cpu.target import CpuTarget
+def _one(name: str, constant: str) -> Callable[[], Target]:
+    """A library for one instruction set, a constant of qcomp.targets.cpu.isa."""
 
-    return CpuTarget("aarch64", isa.AARCH64)
+    def build() -> Target:
+        from qcomp.targets.cpu import isa
+        from qcomp.targets.cpu.target import CpuTarget
+
+        return CpuTarget(name, (getattr(isa, constant),))
+
+    return build
 
 
 TARGETS: Mapping[str, Callable[[], Target]] = {
     "native": _native,
     "x86-64": _x86_64,
-    "aarch64": _aarch64,
+    "sse4.1": _one("sse4.1", "SSE41"),
+    "avx2": _one("avx2", "AVX2"),
+    "avx-vnni": _one("avx-vnni", "AVX_VNNI"),
+    "avx512-vnni": _one("avx512-vnni", "AVX512_VNNI"),
+    "amx-int8": _one("amx-int8", "AMX_INT8"),
+    "aarch64": _one("aarch64", "AARCH64"),
 }
 
 

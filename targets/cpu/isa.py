@@ -89,6 +89,11 @@ SYS_ARCH_PRCTL, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA = 158, 0x1023, 18
 X86_LADDER = (SSE41, AVX2, AVX_VNNI, AVX512_VNNI, AMX_INT8)  # from the least to the most able
 
 
+def identifier(name: str) -> str:
+    """The name of an instruction set as part of a C identifier."""
+    return name.replace("-", "_").replace(".", "_")
+
+
 def host_supports(isa: Isa, host: Mapping[str, bool] | None = None) -> bool:
     """Whether this machine has all features of an x86 instruction set (by default: as LLVM says).
 

@@ -11,6 +11,7 @@ from llvmlite import ir
 from qcomp.errors import TargetError
 from qcomp.ir.graph import Graph
 from qcomp.ir.tensor import DType, Tensor
+from qcomp.targets.cpu.dispatch import STATUS_OK, add_dispatch
 from qcomp.targets.cpu.elf import data_object
 from qcomp.targets.cpu.emit.builder import I8, I32, I64, PTR, Value, i64, load
 from qcomp.targets.cpu.frame import Frame
@@ -21,7 +22,6 @@ from qcomp.targets.cpu.parallel import SPLITTING, Caller, Splitting, add_registr
 
 NAME_BYTES = 64
 MAX_RANK = 8
-STATUS_OK = 0
 STATUS_BAD_ARENA = 1
 
 # The values of qcomp_type in the header.
@@ -29,23 +29,35 @@ TYPE_CODES = {DType.I8: 1, DType.I32: 2}
 
 
 def build_objects(
-    program: Program, name: str, splitting: Splitting = SPLITTING
+    programs: Sequence[Program], name: str, splitting: Splitting = SPLITTING
 ) -> dict[str, bytes]:
     """Relocatable ELF files by name: NAME_run, NAME_inputs, NAME_outputs, NAME_set_parallel_for;
     and hidden, NAME_data.
 
-    The data does not pass through LLVM, which takes seconds to read it.
+    Several programs, of one module, are the variants of a library, from the least to the most able
+    instruction set; see dispatch.py. The data does not pass through LLVM, which takes seconds to
+    read it.
     """
-    add_registration(program.module, name)
-    add_entry_point(program, name, splitting)
-    add_descriptions(program.module, program.graph, name)
-    parsed = llvm.parse_assembly(str(program.module))
+    first, module = programs[0], programs[0].module
+    add_registration(module, name)
+    if len(programs) == 1:
+        add_entry_point(first, f"{name}_run", name, splitting)
+    else:
+        variants = [_add_variant(program, name, splitting) for program in programs]
+        add_dispatch(module, name, [program.isa for program in programs], variants)
+    add_descriptions(module, first.graph, name)
+    parsed = llvm.parse_assembly(str(module))
     parsed.verify()
-    machine = target_machine(program.isa.triple)
-    code: bytes = machine.emit_object(parsed)
+    code: bytes = target_machine(first.isa.triple).emit_object(parsed)
     symbol = data_symbol(name)
-    data = data_object(program.isa.triple, symbol, program.data.bytes(), ALIGN)
+    data = data_object(first.isa.triple, symbol, first.data.bytes(), ALIGN)
     return {f"{name}.o": code, f"{symbol}.o": data}
+
+
+def _add_variant(program: Program, name: str, splitting: Splitting) -> ir.Function:
+    run = add_entry_point(program, f"{program.prefix}_run", name, splitting)
+    run.linkage = "internal"
+    return run
 
 
 def data_symbol(name: str) -> str:
@@ -59,22 +71,26 @@ def emit_address(b: ir.IRBuilder, symbol: str) -> Value:
     By the distance from a word of this object, in 64 bits: the objects of a library that no linker
     joins, in a process that has mapped much memory, lie further apart than 32 bits reach.
     """
-    there = ir.GlobalVariable(b.module, I8, symbol)
-    there.linkage, there.storage_class = "external", "hidden"  # LLVM has visibility in this place
-    there.global_constant = True
-    here = ir.GlobalVariable(b.module, I64, f"{symbol}_distance")
-    here.initializer = there.ptrtoint(I64).sub(here.ptrtoint(I64))
-    here.global_constant = True
-    here.linkage = "internal"
+    name = f"{symbol}_distance"
+    here = b.module.globals.get(name)
+    if here is None:
+        there = ir.GlobalVariable(b.module, I8, symbol)
+        # LLVM has the visibility in the place of the storage class.
+        there.linkage, there.storage_class = "external", "hidden"
+        there.global_constant = True
+        here = ir.GlobalVariable(b.module, I64, name)
+        here.initializer = there.ptrtoint(I64).sub(here.ptrtoint(I64))
+        here.global_constant = True
+        here.linkage = "internal"
     return b.inttoptr(b.add(b.ptrtoint(here, I64), load(b, here, I64, align=8)), PTR)
 
 
-def add_entry_point(program: Program, name: str, splitting: Splitting) -> None:
-    """int NAME_run(const int8_t *input..., int8_t *output..., void *arena)."""
+def add_entry_point(program: Program, symbol: str, name: str, splitting: Splitting) -> ir.Function:
+    """int symbol(const int8_t *input..., int8_t *output..., void *arena), of the library `name`."""
     graph, module = program.graph, program.module
     inputs, outputs = len(graph.inputs), len(graph.outputs)
     type = ir.FunctionType(I32, [PTR] * (inputs + outputs + 1))
-    run = ir.Function(module, type, f"{name}_run")
+    run = ir.Function(module, type, symbol)
     run.attributes.add("nounwind")
     b = ir.IRBuilder(run.append_basic_block("entry"))
     bad, good = run.append_basic_block("bad_arena"), run.append_basic_block("good")
@@ -92,6 +108,7 @@ def add_entry_point(program: Program, name: str, splitting: Splitting) -> None:
     for call in program.calls:
         caller.call(call, [frame.pointer(b, a) for a in call.arguments])
     b.ret(ir.Constant(I32, STATUS_OK))
+    return run
 
 
 def add_descriptions(module: ir.Module, graph: Graph, name: str) -> None:

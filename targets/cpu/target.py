@@ -1,4 +1,4 @@
-"""The CPU targets: portable vector code for one instruction set."""
+"""The CPU targets: one instruction set, or several of which the library chooses one."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from qcomp.ir.graph import Graph
 from qcomp.targets.base import Artifact
 from qcomp.targets.cpu.header import header
 from qcomp.targets.cpu.isa import Isa
-from qcomp.targets.cpu.lower.graph import lower_graph
+from qcomp.targets.cpu.lower.graph import lower_variants
 from qcomp.targets.cpu.memory import ALIGN
 from qcomp.targets.cpu.module import build_objects
+from qcomp.targets.cpu.parallel import SPLITTING, Splitting
 
 LARGEST_ARENA = (1 << 31) - 1
 _MACHINES = {"x86_64": ("x86_64", "AMD64"), "aarch64": ("aarch64", "arm64")}
@@ -27,15 +28,18 @@ def runs_here(triple: str) -> bool:
 
 @dataclass(frozen=True)
 class CpuTarget:
-    """One instruction set, one library."""
+    """One library; `isas` are of one family, from the least to the most able."""
 
     name: str
-    isa: Isa
+    isas: tuple[Isa, ...]
+    splitting: Splitting = SPLITTING
 
     def emit(self, graph: Graph, name: str) -> Artifact:
         """Lower, generate code and describe it."""
-        program = lower_graph(graph, self.isa, name)
-        arena = program.memory.arena_bytes
+        programs = lower_variants(graph, self.isas, name)
+        isas = tuple(isa.name for isa in self.isas)
+        triple, weights = self.isas[0].triple, programs[0].data.size
+        arena = max(program.memory.arena_bytes for program in programs)
         if arena > LARGEST_ARENA:
             raise TargetError(
                 f"{name} needs an arena of {arena} bytes; accepted: up to {LARGEST_ARENA}, C's int"
@@ -43,13 +47,13 @@ class CpuTarget:
         return Artifact(
             name=name,
             target=self.name,
-            isa=(self.isa.name,),
-            triple=self.isa.triple,
-            objects=build_objects(program, name),
-            header=header(graph, name, arena, program.data.size),
+            isa=isas,
+            triple=triple,
+            objects=build_objects(programs, name, self.splitting),
+            header=header(graph, name, arena, weights, isas),
             arena_bytes=arena,
             arena_align=ALIGN,
-            live_bytes=program.live_bytes,
-            weights_bytes=program.data.size,
-            runs_here=runs_here(self.isa.triple),
+            live_bytes=max(program.live_bytes for program in programs),
+            weights_bytes=weights,
+            runs_here=runs_here(triple),
         )

@@ -120,7 +120,7 @@ class Kit:
     def compiled(self, graph: Graph, isa: Isa) -> Callable[..., dict[str, Array]]:
         """The generated code: run(inputs, at_end) -> outputs; all memory lies at a border."""
         program = lower_graph(graph, isa, "net")
-        objects = build_objects(program, "net").values()
+        objects = build_objects([program], "net").values()
         entry = load_objects(objects, "net", len(graph.inputs) + len(graph.outputs) + 1)
         junk = np.random.default_rng(1).integers(0, 256, program.memory.arena_bytes, np.uint8)
         types = {name: graph.type(id) for name, id in graph.outputs.items()}

@@ -68,7 +68,7 @@ def run_in_emulator(
 ) -> dict[str, Any]:
     """Link the library with a main that feeds it from stdin; the outputs come on stdout."""
     program = lower_graph(graph, AARCH64, "net")
-    (directory / "net.a").write_bytes(archive(build_objects(program, "net")))
+    (directory / "net.a").write_bytes(archive(build_objects([program], "net")))
     types = {
         **{f"in_{name}": graph.type(id) for name, id in graph.inputs.items()},
         **{f"out_{name}": graph.type(id) for name, id in graph.outputs.items()},

@@ -66,7 +66,7 @@ CASES = {
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("standard", ["c99", "c11", "c17"])
 def test_the_header_is_clean_c(case: str, standard: str, cc: str, tmp_path: Path) -> None:
-    compiled(cc, tmp_path, header(CASES[case], "net", 64, 0), f"-std={standard}")
+    compiled(cc, tmp_path, header(CASES[case], "net", 64, 0, ["avx2"]), f"-std={standard}")
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -75,13 +75,13 @@ def test_the_header_is_clean_in_c_plus_plus(case: str, standard: str, tmp_path: 
     cxx = shutil.which("c++") or shutil.which("g++")
     if cxx is None:
         pytest.skip("no C++ compiler (c++, g++)")
-    text = header(CASES[case], "net", 64, 0)
+    text = header(CASES[case], "net", 64, 0, ["avx2"])
     compiled(cxx, tmp_path, text, f"-std={standard}", "-Wno-long-long", suffix="cpp")
 
 
 def test_two_networks_share_a_translation_unit(cc: str, tmp_path: Path) -> None:
     for name in ("one", "two"):
-        (tmp_path / f"{name}.h").write_text(header(CASES["one"], name, 64, 0))
+        (tmp_path / f"{name}.h").write_text(header(CASES["one"], name, 64, 0, ["sse4.1", "avx2"]))
     text = (
         '#include "one.h"\n#include "two.h"\nint main(void) { return ONE_INPUTS - TWO_INPUTS; }\n'
     )
@@ -91,7 +91,7 @@ def test_two_networks_share_a_translation_unit(cc: str, tmp_path: Path) -> None:
 
 
 def test_sizes_are_constants(tmp_path: Path) -> None:
-    text = header(CASES["several"], "net", 1280, 4096)
+    text = header(CASES["several"], "net", 1280, 4096, ["avx2"])
     for line in (
         "#define NET_ARENA_BYTES 1280",
         "#define NET_ARENA_ALIGN 64",
@@ -132,7 +132,7 @@ def conversions(
     request: pytest.FixtureRequest, cc: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Conversions:
     folder = tmp_path_factory.mktemp("conversions")
-    (folder / "net.h").write_text(header(network(QPARAMS, list(QPARAMS)), "net", 64, 0))
+    (folder / "net.h").write_text(header(network(QPARAMS, list(QPARAMS)), "net", 64, 0, ["avx2"]))
     lines = ['#include "net.h"']
     for i in range(len(QPARAMS)):
         lines += [

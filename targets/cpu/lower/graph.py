@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from llvmlite import ir
@@ -14,7 +14,7 @@ from qcomp.ir.ops import Op
 from qcomp.ir.tensor import TensorId
 from qcomp.ir.text import format_op
 from qcomp.ir.verify import verify
-from qcomp.targets.cpu.isa import Isa
+from qcomp.targets.cpu.isa import Isa, identifier
 from qcomp.targets.cpu.lower.ceiling import fused_ceilings
 from qcomp.targets.cpu.lower.context import Lowering, Place
 from qcomp.targets.cpu.lower.movement import copy_tensor
@@ -37,6 +37,7 @@ class Program:
 
     graph: Graph
     isa: Isa
+    prefix: str  # of the kernels' names
     module: ir.Module
     calls: tuple[Call, ...]
     data: ConstantData
@@ -44,16 +45,39 @@ class Program:
     live_bytes: int  # largest sum of simultaneously live tensors, without borders and slack
 
 
-def lower_graph(graph: Graph, isa: Isa, prefix: str) -> Program:
-    """Raises TargetError that lists every op the target lacks."""
+def lower_variants(graph: Graph, isas: Sequence[Isa], name: str) -> list[Program]:
+    """Programs of one module and one data: weights that are packed alike are stored once."""
+    if len(isas) == 1:
+        return [lower_graph(graph, isas[0], name)]
+    module, data = ir.Module(name), ConstantData()
+    module.triple = isas[0].triple
+    prefixes = (f"{name}_{identifier(isa.name)}" for isa in isas)
+    return [
+        lower_graph(graph, isa, prefix, module, data)
+        for isa, prefix in zip(isas, prefixes, strict=True)
+    ]
+
+
+def lower_graph(
+    graph: Graph,
+    isa: Isa,
+    prefix: str,
+    module: ir.Module | None = None,
+    data: ConstantData | None = None,
+) -> Program:
+    """A program of its own, or one more of a module and its data.
+
+    Raises TargetError that lists every op the target lacks.
+    """
     verify(graph, Form.INTEGER)
     missing = [op for op in graph.ops() if type(op) not in LOWERINGS]
     if missing:
         names = ", ".join(sorted(cls.mnemonic for cls in LOWERINGS))
         lines = "\n".join(format_op(graph, op) for op in missing)
         raise TargetError(f"{isa.name} can't lower:\n{lines}\nit lowers: {names}")
-    module = ir.Module(prefix)
-    module.triple = isa.triple
+    if module is None:
+        module = ir.Module(prefix)
+        module.triple = isa.triple
     ops = graph.ops()
     ceilings, residuals = fused_ceilings(graph), fused_residuals(graph, isa)
     stored = {id: c.result for id, c in ceilings.items()}
@@ -62,7 +86,7 @@ def lower_graph(graph: Graph, isa: Isa, prefix: str) -> Program:
     places.update({id: places[result] for id, result in stored.items()})
     absorbed = set(stored.values())
     kernels = Kernels(module, prefix, _attributes(isa))
-    lowering = Lowering(graph, isa, kernels, places, ceilings, residuals)
+    lowering = Lowering(graph, isa, kernels, places, ceilings, residuals, data or ConstantData())
     _copy_inputs(lowering, borders)
     for step, op in enumerate(ops, start=1):
         if op.id in absorbed:
@@ -73,7 +97,7 @@ def lower_graph(graph: Graph, isa: Isa, prefix: str) -> Program:
     _copy_outputs(lowering, len(ops) + 1)
     lifetimes = _lifetimes(lowering, ops)
     return Program(
-        graph, isa, module, tuple(lowering.calls), lowering.data,
+        graph, isa, prefix, module, tuple(lowering.calls), lowering.data,
         plan_memory(lifetimes), _live_bytes(graph, ops, stored),
     )  # fmt: skip
 

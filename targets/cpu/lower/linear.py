@@ -10,11 +10,11 @@ from qcomp.ir.ops import QConv2d, QDense
 from qcomp.ir.tensor import Array
 from qcomp.quant.fixed_point import Form, Requantize
 from qcomp.targets.cpu.emit.builder import Value
+from qcomp.targets.cpu.emit.amx import gemm_kernel
 from qcomp.targets.cpu.emit.depthwise import DepthwiseSpec, emit_depthwise, padded_channels
 from qcomp.targets.cpu.emit.epilogue import header
 from qcomp.targets.cpu.emit.gemm import (
     Axis,
-    Gemm,
     GemmSpec,
     flattened,
     pack_channels,
@@ -201,4 +201,5 @@ def _gemm(
     if residual:
         arguments.append(lowering.place(residual.other).start)
     plan = plan_gemm(spec, lowering.isa)
-    lowering.ranged("gemm", spec, arguments, Gemm(spec, plan, lowering.isa).emit, plan.units)
+    kernel = gemm_kernel(spec, plan, lowering.isa)
+    lowering.ranged("gemm", spec, arguments, kernel.emit, plan.units)

@@ -1,0 +1,115 @@
+"""A library of several instruction sets chooses what the processor has, or what is asked for."""
+
+from __future__ import annotations
+
+import ctypes
+import platform
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+from numpy.typing import NDArray
+
+from qcomp.ir.evaluate import evaluate
+from qcomp.targets.base import Artifact
+from qcomp.targets.catalog import target
+from qcomp.targets.cpu.dispatch import STATUS_BAD_CPU, STATUS_OK
+from qcomp.targets.cpu.isa import AVX512_VNNI, X86_LADDER, Isa, host_supports, identifier
+from qcomp.targets.cpu.jit import aligned_arena
+from qcomp.targets.cpu.link import shared_library
+from qcomp.targets.cpu.lower.graph import lower_variants
+from tests.targets.conftest import Kit
+from tests.targets.test_cpu_residual import block
+
+pytestmark = pytest.mark.skipif(
+    platform.machine() not in ("x86_64", "AMD64"), reason="the ladder is of x86-64"
+)
+
+
+@pytest.fixture(scope="module")
+def artifact(kit: Kit) -> Artifact:
+    graph, _ = block(kit, 7, 70, 3)
+    return target("x86-64").emit(graph, "net")
+
+
+@pytest.fixture
+def library(artifact: Artifact, tmp_path: Path) -> ctypes.CDLL:
+    path = shared_library(artifact, tmp_path)
+    assert path is not None
+    return ctypes.CDLL(str(path))
+
+
+def run(library: ctypes.CDLL, artifact: Artifact, kit: Kit) -> NDArray[np.int8]:
+    _, inputs = block(kit, 7, 70, 3)
+    x = np.ascontiguousarray(inputs["x"])
+    y = np.full((1, 7, 9, 70), 99, np.int8)
+    arena = aligned_arena(artifact.arena_bytes)
+    status = library.net_run(*(ctypes.c_void_p(a.ctypes.data) for a in (x, y, arena)))
+    assert status == STATUS_OK
+    return y
+
+
+@pytest.fixture
+def expected(kit: Kit) -> NDArray[np.int8]:
+    graph, inputs = block(kit, 7, 70, 3)
+    (y,) = evaluate(graph, inputs).values()
+    return np.asarray(y, np.int8)
+
+
+@pytest.mark.parametrize("number", range(len(X86_LADDER) + 1))
+def test_every_variant_gives_the_same_bits(
+    kit: Kit, artifact: Artifact, library: ctypes.CDLL, expected: NDArray[np.int8], number: int
+) -> None:
+    if number and not host_supports(X86_LADDER[number - 1]):
+        assert library.net_set_isa(number) == STATUS_BAD_CPU
+        number = 0
+    assert library.net_set_isa(number) == STATUS_OK
+    assert_array_equal(run(library, artifact, kit), expected)
+
+
+@pytest.mark.parametrize("number", [-1, len(X86_LADDER) + 1, 10**6])
+def test_what_is_not_in_the_library_is_refused(library: ctypes.CDLL, number: int) -> None:
+    assert library.net_set_isa(number) == STATUS_BAD_CPU
+
+
+def test_a_refusal_changes_nothing(
+    kit: Kit, artifact: Artifact, library: ctypes.CDLL, expected: NDArray[np.int8]
+) -> None:
+    assert library.net_set_isa(1) == STATUS_OK
+    assert library.net_set_isa(99) == STATUS_BAD_CPU
+    assert_array_equal(run(library, artifact, kit), expected)
+
+
+def test_the_variants_share_their_weights(kit: Kit) -> None:
+    """Only tables that an instruction set wants in another form come on top."""
+    graph, _ = block(kit, 7, 70, 3)
+    one = lower_variants(graph, [AVX512_VNNI], "net")[0].data.size
+    all_of_them = lower_variants(graph, X86_LADDER, "net")[0].data.size
+    assert all_of_them == one
+
+
+def test_the_header_names_the_variants(artifact: Artifact) -> None:
+    names = [f"NET_{identifier(isa.name).upper()} = {n}" for n, isa in enumerate(X86_LADDER, 1)]
+    assert f"enum {{ {', '.join(names)} }};" in artifact.header
+    assert "int net_set_isa(int isa);" in artifact.header
+    assert artifact.isa == tuple(isa.name for isa in X86_LADDER)
+
+
+def test_what_is_exported(artifact: Artifact, tmp_path: Path) -> None:
+    path = shared_library(artifact, tmp_path)
+    listed = subprocess.run(
+        ["nm", "-D", "--defined-only", str(path)], capture_output=True, text=True, check=True
+    ).stdout
+    names = {line.split()[-1] for line in listed.splitlines()}
+    functions = {"net_run", "net_set_isa", "net_set_parallel_for"}
+    assert names == functions | {"net_inputs", "net_outputs"}
+
+
+@pytest.mark.parametrize("isa", X86_LADDER, ids=lambda isa: isa.name)
+def test_each_rung_is_a_target_of_its_own(kit: Kit, isa: Isa) -> None:
+    graph, _ = block(kit, 3, 20)
+    artifact = target(isa.name).emit(graph, "net")
+    assert artifact.isa == (isa.name,)
+    assert "set_isa" not in artifact.header
