@@ -101,16 +101,6 @@ def test_a_one_dimensional_convolution(kit: Any) -> None:
     check_conv(kit, kit.i8(2, 1, 50, 9), 17, (1, 7), padding=(0, 3, 0, 3), stride=(1, 2))
 
 
-@pytest.mark.parametrize("channels", [2, *CHANNELS[1:]])
-@pytest.mark.parametrize("stride", [1, 2])
-def test_depthwise_convolutions(kit: Any, channels: int, stride: int) -> None:
-    x = kit.i8(1, 7, 9, channels)
-    for size in (3, 5):
-        pad = (size // 2,) * 4
-        window: dict[str, Any] = {"stride": (stride, stride), "padding": pad}
-        check_conv(kit, x, channels, (size, size), groups=channels, **window)
-
-
 def test_a_depthwise_convolution_with_a_multiplier(kit: Any) -> None:
     check_conv(kit, kit.i8(1, 7, 9, 6), 12, (3, 3), groups=6, padding=(1, 1, 1, 1))
 

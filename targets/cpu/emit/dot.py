@@ -92,6 +92,19 @@ class DotProduct:
         low, high = acc
         return b.add(shuffle(b, low, high, even), shuffle(b, low, high, odd))
 
+    def apart(self, b: ir.IRBuilder, x: Value) -> tuple[Value, ...]:
+        """Stored activations [lane][4], four for each channel, as `add_apart` wants them."""
+        return (x,) if self.isa.dot is Dot.VNNI else _alternate(b, x, signed=not self.isa.unsigned)
+
+    def add_apart(self, b: ir.IRBuilder, acc: Value, x: Sequence[Value], weights: Value) -> Value:
+        """acc + x * w, <lanes x i32>; `x` is of `apart`, `weights` points to [lane][4]."""
+        w = load(b, weights, vector(I8, 4 * self.lanes))
+        if self.isa.dot is Dot.VNNI:
+            return x86.vpdpbusd(b, acc, x[0], w)
+        for part, v in zip(x, _alternate(b, w, signed=True), strict=True):
+            acc = b.add(acc, self._pairs(b, part, v))
+        return acc
+
     def _widened(self, b: ir.IRBuilder, x: Value) -> Value:
         """Stored activations as i16."""
         wide = vector(I16, x.type.count)
@@ -105,3 +118,11 @@ class DotProduct:
         products = b.mul(b.sext(x, wide), b.sext(w, wide))
         even, odd = (range(k, x.type.count, 2) for k in (0, 1))
         return b.add(shuffle(b, products, products, even), shuffle(b, products, products, odd))
+
+
+def _alternate(b: ir.IRBuilder, x: Value, *, signed: bool) -> tuple[Value, Value]:
+    """Bytes as i16: the even and the odd ones."""
+    pairs = b.bitcast(x, vector(I16, x.type.count // 2))
+    eight = splat(I16, pairs.type.count, 8)
+    shift = b.ashr if signed else b.lshr
+    return shift(b.shl(pairs, eight), eight), shift(pairs, eight)

@@ -23,6 +23,7 @@ from qcomp.targets.cpu.emit.builder import (
     Unsigned,
     Value,
     at,
+    biased,
     broadcast,
     flipped,
     load,
@@ -30,6 +31,7 @@ from qcomp.targets.cpu.emit.builder import (
     store_bytes,
     vector,
 )
+from qcomp.targets.cpu.emit.interleave import back_in_order
 from qcomp.targets.cpu.emit.requantize import Saturation, emit_requantize
 from qcomp.targets.cpu.emit.residual import AddConstants, Addition, add_residual, widened_pair
 from qcomp.targets.cpu.isa import BIAS, Isa
@@ -58,7 +60,8 @@ class Epilogue:
     """The epilogue of one block of channels.
 
     `params` points to the layer's header, `tables` to the block's first entry in the first of the
-    tables bias, multiplier, shift (and ceiling), which are `table_bytes` apart.
+    tables bias, multiplier, shift (and ceiling), which are `table_bytes` apart. The entries of one
+    vector of sums follow those of the one before, or lie `vector_bytes` after their begin.
     """
 
     isa: Isa
@@ -67,6 +70,7 @@ class Epilogue:
     params: Value
     tables: Value
     table_bytes: int
+    vector_bytes: int = 0
     _packed: dict[tuple[int, ...], Value] = field(default_factory=dict)
     _add: AddConstants | None = None
 
@@ -101,8 +105,33 @@ class Epilogue:
                 count = min(lanes, channels - v * lanes)
                 store_bytes(b, q, at(b, pointer, v * lanes), count)
 
+    def store_interleaved(
+        self, b: ir.IRBuilder, four: Sequence[Value], to: Sequence[Value], channels: int
+    ) -> None:
+        """Sums in the order of `interleaved`: `channels` of each of the pixels that share them.
+
+        Constants are loaded once: all results of an epilogue must be stored in one place.
+        """
+        width = 4 * self.isa.lanes // len(to)
+        if self.form is Form.NARROW and self.isa.unsigned:
+            q = self.packed(b, four, (0, 1, 2, 3))
+            to = [biased(pointer) for pointer in to]
+        else:
+            parts = [self._requantized(b, sums, v) for v, sums in enumerate(four)]
+            q = back_in_order(b, parts)
+        for pixel, pointer in enumerate(to):
+            store_bytes(b, q, pointer, channels, pixel * width)
+
+    def _requantized(self, b: ir.IRBuilder, sums: Value, v: int) -> Value:
+        limits = Saturation.loaded(b, self.params, self.isa.lanes)
+        if self.ceiling:
+            limits = limits.below(b, self._table(b, 3, v))
+        return emit_requantize(
+            b, sums, self._table(b, 1, v), self._table(b, 2, v), self.form, limits
+        )
+
     def _table(self, b: ir.IRBuilder, table: int, v: int) -> Value:
-        offset = table * self.table_bytes + v * self.isa.lanes * 4
+        offset = table * self.table_bytes + v * (self.vector_bytes or self.isa.lanes * 4)
         return load(b, at(b, self.tables, offset), vector(I32, self.isa.lanes))
 
     def _store_packed(

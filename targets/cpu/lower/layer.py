@@ -1,0 +1,67 @@
+"""What convolutions and dense layers share: parameters of the epilogue, windows, axes."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qcomp.ir.ops import QConv2d, QDense
+from qcomp.ir.tensor import Array
+from qcomp.quant.fixed_point import Form, Requantize
+from qcomp.targets.cpu.emit.gemm import Axis
+from qcomp.targets.cpu.isa import BIAS
+from qcomp.targets.cpu.lower.context import Lowering
+from qcomp.targets.cpu.program import Address, moved
+
+
+def folded_bias(
+    weight: Array, bias: Array, shift: Array, x_zero_point: int, q: Requantize
+) -> NDArray[np.int32]:
+    """bias - x_zero_point * sum(w), and the narrow form's rounding; certified to fit i32."""
+    sums = weight.reshape(len(weight), -1).astype(np.int64).sum(axis=1)
+    folded = bias.astype(np.int64) - x_zero_point * sums
+    if q.form is Form.NARROW:
+        folded += np.where(shift > 0, np.int64(1) << np.maximum(shift.astype(np.int64) - 1, 0), 0)
+    result: NDArray[np.int32] = folded.astype(np.int32)
+    return result
+
+
+def epilogue_tables(
+    lowering: Lowering, op: QConv2d | QDense, weight: Array
+) -> list[NDArray[np.int32]]:
+    """The parameters of the epilogue: bias, multiplier, shift and, where one is fused, ceiling."""
+    graph = lowering.graph
+    shift = graph.data(op.shift)
+    stored = op.x_zero_point + (BIAS if lowering.place(op.x).base.unsigned else 0)
+    bias = folded_bias(weight, graph.data(op.bias), shift, stored, op.requantize)
+    tables = [bias, graph.data(op.multiplier), shift]
+    ceiling = lowering.ceilings.get(op.id)
+    return [*tables, ceiling.values] if ceiling else tables
+
+
+def window_start(lowering: Lowering, op: QConv2d) -> Address:
+    """The address of the first window's first element, in the border."""
+    x = lowering.place(op.x)
+    _, row, pixel, _ = x.layout.strides
+    top, left, _, _ = op.padding
+    return moved(x.start, -(top * row + left * pixel))
+
+
+def window_axes(lowering: Lowering, op: QConv2d) -> tuple[Axis, Axis, Axis]:
+    """batch, rows and columns of the result."""
+    x, y = lowering.place(op.x).layout, lowering.place(op.output).layout
+    n, h, w, _ = y.shape
+    other = other_strides(lowering, op)
+    return (
+        Axis(n, x.strides[0], y.strides[0], other[0]),
+        Axis(h, x.strides[1] * op.stride[0], y.strides[1], other[1]),
+        Axis(w, x.strides[2] * op.stride[1], y.strides[2], other[2]),
+    )
+
+
+def other_strides(lowering: Lowering, op: QConv2d | QDense) -> tuple[int, ...]:
+    """How the operand of a fused residual addition steps along the axes of the result."""
+    residual = lowering.residuals.get(op.id)
+    if residual is None:
+        return (0,) * lowering.graph.type(op.output).rank
+    return lowering.place(residual.other).layout.strides
