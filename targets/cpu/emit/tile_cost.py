@@ -20,12 +20,13 @@ if TYPE_CHECKING:
     from qcomp.targets.cpu.emit.gemm import GemmSpec
 
 _DOT = 16.0  # cycles of tdpbusd, whatever the shape
+_LATENCY = 52.0  # of a dot: the next one of the same sums waits
 _ROW = 0.5  # cycles to load a row of a tile
 _FAR_ROW = 1.5  # of weights that do not stay in the first cache from block to block
 _NEAR = 32 << 10  # bytes of weights that do
 _VECTOR = 4.0  # cycles from a vector of sums in a tile to stored bytes
 _SCATTERED = 1.5  # more of them where each pixel's place is computed
-_BLOCK = 40.0  # cycles of a block: the latency of a dot, addresses
+_BLOCK = 40.0  # cycles of a block: until the first dot, after the last one, addresses
 _CALL = 250.0  # cycles to configure and release the tiles
 _VECTORS = 16  # of sums that are requantized at once
 _FEWEST = 16  # pixels: with less, nothing has been measured, and rows of the tiles stay empty
@@ -98,12 +99,14 @@ def _vector(shape: TileShape) -> float:
 
 
 def _products(spec: GemmSpec, shape: TileShape, wide: int) -> float:
-    """Cycles of the dot products of one block, loads and dots side by side."""
-    parts = [(shape.chunks, shape.chunk), (1 if shape.rest else 0, shape.rest)]
-    dots = sum(n * shape.high * wide * _DOT for n, _ in parts)
+    """Cycles of the dot products of one block, whose loads go on beside them."""
     weight_row = _ROW if wide * spec.panel_bytes <= _NEAR else _FAR_ROW
-    loads = sum(n * (shape.high * shape.rows * _ROW + wide * k * weight_row) for n, k in parts)
-    return spec.segment_count * max(dots, loads)
+    dots = shape.high * wide * _DOT
+    cycles = 0.0
+    for chunks, steps in ((shape.chunks, shape.chunk), (1 if shape.rest else 0, shape.rest)):
+        loads = shape.high * shape.rows * _ROW + wide * steps * weight_row
+        cycles += chunks * max(dots, loads, _LATENCY)
+    return spec.segment_count * cycles
 
 
 def tile_shapes(spec: GemmSpec) -> Iterator[TileShape]:
