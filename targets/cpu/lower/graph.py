@@ -85,7 +85,7 @@ def lower_graph(
     places, borders = plan_places(graph, ops, isa)
     places.update({id: places[result] for id, result in stored.items()})
     absorbed = set(stored.values())
-    kernels = Kernels(module, prefix, _attributes(isa))
+    kernels = Kernels(module, prefix, function_attributes(isa))
     lowering = Lowering(graph, isa, kernels, places, ceilings, residuals, data or ConstantData())
     _copy_inputs(lowering, borders)
     for step, op in enumerate(ops, start=1):
@@ -102,7 +102,7 @@ def lower_graph(
     )  # fmt: skip
 
 
-def _attributes(isa: Isa) -> tuple[str, ...]:
+def function_attributes(isa: Isa) -> tuple[str, ...]:
     """What the functions of an instruction set carry; the module knows the baseline only."""
     attributes: tuple[str, ...] = (f'"prefer-vector-width"="{isa.vector_bits}"',)
     if isa.features:
