@@ -33,7 +33,13 @@ from qcomp.targets.cpu.emit.builder import (
 )
 from qcomp.targets.cpu.emit.interleave import back_in_order
 from qcomp.targets.cpu.emit.requantize import Saturation, emit_requantize
-from qcomp.targets.cpu.emit.residual import AddConstants, Addition, add_residual, widened_pair
+from qcomp.targets.cpu.emit.residual import (
+    AddConstants,
+    Addition,
+    add_residual,
+    widened_pair,
+    widened_row,
+)
 from qcomp.targets.cpu.isa import BIAS, Isa
 
 # One cache line: zero_point, qmin, qmax; the same + BIAS; the constants of an addition.
@@ -149,7 +155,7 @@ class Epilogue:
             real = flat[first : first + 4]
             four = real + [real[-1]] * (4 - len(real))
             vs = tuple(v for _, v in four)
-            added = [at(b, others[p], v * self.isa.lanes) for p, v in four if others]
+            added = [self._other(b, others, four[i : i + 2]) for i in (0, 2) if others]
             q = self.packed(b, [sums[p][v] for p, v in four], vs, added)
             q = in_order(b, q)
             for start, length in _runs(real):
@@ -167,7 +173,7 @@ class Epilogue:
     ) -> Value:
         """Four vectors of sums, of the channel vectors `vs`, to bytes + BIAS in packed order.
 
-        `others` point to the bytes that a residual addition adds to each vector.
+        `others` are what a residual addition adds to the first and to the last two, as i16.
         """
         halves = []
         for i in (0, 2):
@@ -175,8 +181,8 @@ class Epilogue:
             t = x86.packssdw(b, a, c)
             scaled = x86.pmulhrsw(b, t, self._pair(b, 1, vs[i : i + 2]))
             if others:
-                other = widened_pair(b, others[i], others[i + 1], self.isa.lanes)
-                scaled = add_residual(b, scaled, other, self._addition(b, t.type.count))
+                addition = self._addition(b, t.type.count)
+                scaled = add_residual(b, scaled, others[i // 2], addition)
             halves.append(x86.saturating_add(b, scaled, self._zero_point(b, t.type.count)))
         q = x86.packuswb(b, *halves)
         limits = [self._limit(b, n, q.type.count) for n in (1, 2)]
@@ -200,6 +206,17 @@ class Epilogue:
             return x86.packuswb(b, *(b.add(pair, bias) for pair in pairs))
 
         return self._once((3, *vs, -1), make)
+
+    def _other(
+        self, b: ir.IRBuilder, others: Sequence[Value], two: Sequence[tuple[int, int]]
+    ) -> Value:
+        """The bytes to add to two vectors, given as (pixel, vector)."""
+        lanes = self.isa.lanes
+        first, second = (at(b, others[p], v * lanes) for p, v in two)
+        (p, v), after = two
+        if after == (p, v + 1):
+            return widened_row(b, first, lanes)
+        return widened_pair(b, first, second, lanes)
 
     def _addition(self, b: ir.IRBuilder, lanes: int) -> AddConstants:
         if self._add is None:
