@@ -43,6 +43,9 @@ from qcomp.targets.cpu.emit.tile_cost import TileShape, tile_shapes
 from qcomp.targets.cpu.emit.tiles import Tile, configured, dot
 from qcomp.targets.cpu.isa import AMX_INT8, AVX2, BIAS, Isa, Tiles, native, target_machine
 from qcomp.targets.cpu.lower.graph import _attributes, lower_graph
+from qcomp.targets.cpu.lower.residual import fused_residuals
+from tests.targets.conftest import Kit
+from tests.targets.test_cpu_residual import block
 
 x86_only = pytest.mark.skipif(
     platform.machine() not in ("x86_64", "AMD64"), reason="runs x86 instructions"
@@ -269,8 +272,9 @@ def test_random_convolutions_in_any_tiles_and_any_ranges(conv: Conv, data: st.Da
     check(conv, isa, plan, data.draw(st.integers(0, plan.units)))
 
 
-def test_layers_go_through_the_whole_lowering(kit: Any) -> None:
-    """Convolutions with a halo, strides, ceilings aside, and dense layers; tiles in each."""
+@x86_only
+def test_layers_go_through_the_whole_lowering(kit: Kit) -> None:
+    """Convolutions with a halo and strides, and dense layers; tiles in each."""
     for outputs, kernel, window in (
         (48, (3, 3), {"padding": (1, 1, 1, 1)}),
         (32, (3, 3), {"stride": (2, 2), "padding": (0, 0, 1, 1)}),
@@ -288,6 +292,16 @@ def test_layers_go_through_the_whole_lowering(kit: Any) -> None:
     kit.check(dense, kit.i8(50, 128), *constants, zero_point=9, isas=[emulated()])
     graph, _ = kit.one_op(dense, kit.i8(50, 128), *constants, zero_point=9)
     assert "tdpbusd" in code_for_amx(graph)
+
+
+@x86_only
+@pytest.mark.parametrize("kernel", [1, 3])
+@pytest.mark.parametrize("bordered", [False, True])
+def test_residual_additions_are_fused(kit: Kit, kernel: int, bordered: bool) -> None:
+    graph, inputs = block(kit, 9, 72, kernel, bordered=bordered, relu=True)
+    assert fused_residuals(graph, AMX_INT8)
+    assert "tdpbusd" in code_for_amx(graph)
+    kit.check_graph(graph, inputs, [emulated()])
 
 
 REQUANTIZE = Requantize(Form.NARROW, 7, -120, 126)
