@@ -3,6 +3,8 @@
     int NAME_run(...)          as that of a library for one instruction set
     int NAME_set_isa(int isa)  1 ... n for one of them, 0 for the best that the processor has
 
+One of AMX has the first too, which asks the kernel for the tile registers.
+
 cpuid traps in virtual machines, so the choice is kept in a word of .bss. Threads that find it out
 at the same time find out the same.
 """
@@ -25,13 +27,14 @@ _WORD = 4
 def add_dispatch(
     module: ir.Module, name: str, isas: Sequence[Isa], variants: Sequence[ir.Function]
 ) -> None:
-    """NAME_run and NAME_set_isa; `isas` from the least to the most able."""
+    """NAME_run and, of several, NAME_set_isa; `isas` from the least to the most able."""
     chosen = ir.GlobalVariable(module, I32, f"{name}_isa")
     chosen.linkage = "internal"
     chosen.initializer = _i32(0)
     best = _add_best(module, name, isas)
     _add_run(module, name, variants, chosen, best)
-    _add_set_isa(module, name, isas, chosen)
+    if len(isas) > 1:
+        _add_set_isa(module, name, isas, chosen)
 
 
 def _add_best(module: ir.Module, name: str, isas: Sequence[Isa]) -> ir.Function:

@@ -16,7 +16,15 @@ from qcomp.ir.evaluate import evaluate
 from qcomp.targets.base import Artifact
 from qcomp.targets.catalog import target
 from qcomp.targets.cpu.dispatch import STATUS_BAD_CPU, STATUS_OK
-from qcomp.targets.cpu.isa import AVX512_VNNI, X86_LADDER, Isa, host_supports, identifier
+from qcomp.targets.cpu.isa import (
+    AMX_INT8,
+    AVX512_VNNI,
+    X86_LADDER,
+    Isa,
+    amx_permitted,
+    host_supports,
+    identifier,
+)
 from qcomp.targets.cpu.jit import aligned_arena
 from qcomp.targets.cpu.link import shared_library
 from qcomp.targets.cpu.lower.graph import lower_variants
@@ -113,3 +121,18 @@ def test_each_rung_is_a_target_of_its_own(kit: Kit, isa: Isa) -> None:
     artifact = target(isa.name).emit(graph, "net")
     assert artifact.isa == (isa.name,)
     assert "set_isa" not in artifact.header
+
+
+def test_a_library_of_amx_alone_asks_for_the_tiles(kit: Kit, tmp_path: Path) -> None:
+    """Where the processor has none or the kernel refuses them, it says so."""
+    graph, _ = block(kit, 7, 70, 3)
+    artifact = target("amx-int8").emit(graph, "net")
+    path = shared_library(artifact, tmp_path)
+    assert path is not None
+    library = ctypes.CDLL(str(path))
+    assert not hasattr(library, "net_set_isa")
+    x, y = (np.zeros((1, 7, 9, 70), np.int8) for _ in range(2))
+    arena = aligned_arena(artifact.arena_bytes)
+    status = library.net_run(*(ctypes.c_void_p(a.ctypes.data) for a in (x, y, arena)))
+    able = host_supports(AMX_INT8) and amx_permitted()
+    assert status == (STATUS_OK if able else STATUS_BAD_CPU)
