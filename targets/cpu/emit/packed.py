@@ -16,6 +16,7 @@ from qcomp.targets.cpu.emit import x86
 from qcomp.targets.cpu.emit.builder import I8, I16, I32, Value, shuffle, splat, vector
 from qcomp.targets.cpu.emit.lanes import zipped
 from qcomp.targets.cpu.emit.nest import Body
+from qcomp.targets.cpu.emit.requantize import SMALL_SHIFT, emit_wide_by
 from qcomp.targets.cpu.isa import BIAS
 
 _LANE = 16  # bytes within which unpacks and packs work
@@ -29,6 +30,8 @@ def packed_body(op: Op) -> Body | None:
             return _in_halves(lambda b, a, c: _sum(b, op, a, c), op.qmin, op.qmax)
         case QMul(requantize=q) if q.form is Form.NARROW and op.shift <= 15:
             return _in_halves(lambda b, a, c: _product(b, op, a, c), q.qmin, q.qmax)
+        case QMul(requantize=q) if q.form is Form.WIDE and op.shift >= SMALL_SHIFT:
+            return _in_halves(lambda b, a, c: _wide_product(b, op, a, c), q.qmin, q.qmax)
         case QMinimum():
             return lambda b, values, lanes: clamped(b, smaller(b, *values), op.qmin, op.qmax)
         case QMaximum():
@@ -132,15 +135,33 @@ def _sum(b: ir.IRBuilder, op: QAdd, a: Value, c: Value) -> Value:
 
 
 def _product(b: ir.IRBuilder, op: QMul, a: Value, c: Value) -> Value:
-    """pmaddwd adds the rounding: a * c + 1 * 2^(shift-1), at most 255^2 + 2^14."""
+    """At most 255^2 + 2^14 with the rounding, which pmaddwd adds."""
     lanes = a.type.count
-    rounding = splat(I16, lanes, 1 << op.shift >> 1)
-    centred = _centred(b, a, op.a_zero_point), _centred(b, c, op.b_zero_point)
-    ones = splat(I16, lanes, 1)
-    quarters = []
-    for high in (False, True):
-        pairs = (zipped(b, x, y, high=high) for x, y in zip(centred, (ones, rounding), strict=True))
-        sums = x86.pmaddwd(b, *pairs)
-        quarters.append(b.ashr(sums, splat(I32, lanes // 2, op.shift)))
-    scaled = x86.pmulhrsw(b, x86.packssdw(b, *quarters), splat(I16, lanes, op.multiplier))
+    shift = splat(I32, lanes // 2, op.shift)
+    low, high = (b.ashr(x, shift) for x in _products(b, op, a, c, 1 << op.shift >> 1))
+    scaled = x86.pmulhrsw(b, x86.packssdw(b, low, high), splat(I16, lanes, op.multiplier))
     return x86.saturating_add(b, scaled, splat(I16, lanes, op.requantize.zero_point + BIAS))
+
+
+def _wide_product(b: ir.IRBuilder, op: QMul, a: Value, c: Value) -> Value:
+    """A factor below 1 leaves at most 255^2: the zero point can't overflow i32."""
+    lanes = a.type.count // 2
+    multiplier = splat(I32, lanes, op.multiplier)
+    zero_point = splat(I32, lanes, op.requantize.zero_point + BIAS)
+    low, high = (
+        b.add(emit_wide_by(b, x, multiplier, op.shift), zero_point)
+        for x in _products(b, op, a, c, 0)
+    )
+    return x86.packssdw(b, low, high)
+
+
+def _products(b: ir.IRBuilder, op: QMul, a: Value, c: Value, rounding: int) -> tuple[Value, Value]:
+    """a * c + 1 * rounding as i32: the low and the high halves of all lanes."""
+    lanes = a.type.count
+    x, y = _centred(b, a, op.a_zero_point), _centred(b, c, op.b_zero_point)
+    ones, halves = splat(I16, lanes, 1), splat(I16, lanes, rounding)
+    low, high = (
+        x86.pmaddwd(b, zipped(b, x, ones, high=part), zipped(b, y, halves, high=part))
+        for part in (False, True)
+    )
+    return low, high

@@ -18,9 +18,12 @@ from qcomp.targets.cpu.emit.builder import (
     broadcast,
     clamp,
     load,
+    shuffle,
     splat,
     vector,
 )
+
+SMALL_SHIFT = 31  # from here on an i32 times a multiplier below 2^31 is scaled to an i32
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,6 +91,9 @@ def emit_requantize_by(
     static = isinstance(multiplier, int)
     multipliers = splat(I32, lanes, multiplier) if static else broadcast(b, multiplier, lanes)
     shifts, to = splat(I32, lanes, shift), Saturation.constant(q, lanes)
+    if q.form is Form.WIDE and shift >= SMALL_SHIFT:
+        scaled = emit_wide_by(b, acc, multipliers, shift)
+        return _saturated(b, b.add(clamp(b, scaled, -(2**23), 2**23), to.zero_point), to)
     return emit_requantize(b, acc, multipliers, shifts, q.form, to)
 
 
@@ -128,6 +134,31 @@ def emit_wide(b: ir.IRBuilder, acc: Value, multiplier: Value, shift: Value) -> V
     half = b.shl(one, b.sub(shift64, one))
     scaled = b.ashr(b.add(product, half), shift64)
     return b.trunc(clamp(b, scaled, -(2**23), 2**23), vector(I32, lanes))
+
+
+def emit_wide_by(b: ir.IRBuilder, acc: Value, multiplier: Value, shift: int) -> Value:
+    """(acc * m + 2^(shift-1)) >> shift for SMALL_SHIFT <= shift <= 62, which fits i32.
+
+    Even and odd lanes are multiplied to i64 where they are (pmuldq). |acc * m| < 2^62, so 2^62 more
+    is positive: a logical shift, which all machines have, gives the result and 2^(62-shift).
+    """
+    lanes = acc.type.count
+    if lanes % 2:
+        return emit_wide(b, acc, multiplier, splat(I32, lanes, shift))
+    pairs = vector(I64, lanes // 2)
+    thirty_two = splat(I64, lanes // 2, 32)
+    origin = splat(I64, lanes // 2, (1 << 62) + (1 << (shift - 1)))
+
+    def scaled(x: Value, m: Value) -> Value:
+        """Of the low halves of i64 lanes."""
+        low = (b.ashr(b.shl(v, thirty_two), thirty_two) for v in (x, m))
+        total = b.lshr(b.add(b.mul(*low), origin), splat(I64, lanes // 2, shift))
+        return b.bitcast(total, acc.type)
+
+    x, m = b.bitcast(acc, pairs), b.bitcast(multiplier, pairs)
+    even, odd = scaled(x, m), scaled(b.lshr(x, thirty_two), b.lshr(m, thirty_two))
+    order = [i for lane in range(0, lanes, 2) for i in (lane, lanes + lane)]
+    return b.sub(shuffle(b, even, odd, order), splat(I32, lanes, (1 << (62 - shift)) % 2**32))
 
 
 def _tflite(b: ir.IRBuilder, acc: Value, multiplier: Value, shift: Value) -> Value:
