@@ -24,9 +24,11 @@ from qcomp.quant.fixed_point import Form, Requantize
 from qcomp.quant.qparams import SOFTMAX, QParams
 from qcomp.targets.cpu.isa import (
     AARCH64,
+    AMX_INT8,
     X86_64,
     X86_LADDER,
     Isa,
+    amx_permitted,
     host_supports,
     native,
 )
@@ -43,6 +45,8 @@ def host_isas() -> list[Isa]:
     if platform.machine() not in ("x86_64", "AMD64"):
         return [AARCH64]
     ladder = [isa for isa in X86_LADDER if host_supports(isa)]
+    if AMX_INT8 in ladder and not amx_permitted():
+        ladder.remove(AMX_INT8)
     return [X86_64, *ladder, replace(native(), name="native")]
 
 
