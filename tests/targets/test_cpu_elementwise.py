@@ -23,7 +23,7 @@ from qcomp.ir.ops import (
 )
 from qcomp.quant.fixed_point import Form, Requantize
 
-SIZES = [1, 2, 7, 15, 16, 17, 31, 33, 63, 64, 65, 130]
+SIZES = [1, 2, 7, 15, 16, 17, 31, 33, 63, 64, 65, 130, 257, 700]
 ZERO_POINTS = [(-128, 127, 0), (127, -128, -128), (0, 0, 127), (5, -9, 3)]
 
 
@@ -44,12 +44,25 @@ def binary_ops(a: int = 5, b: int = -9, y: int = 3) -> dict[str, partial[QBinary
         "add without fraction": partial(
             QAdd, a_multiplier=200, b_multiplier=300, fraction_bits=0, **points, **clamp
         ),
+        "add beyond 16 bits": partial(
+            QAdd, a_multiplier=32767, b_multiplier=32767, fraction_bits=9, **points, **clamp
+        ),
         "add wide": partial(QAddWide, **wide, **points, **clamp),
         **{
             f"mul {form.value}": partial(
                 QMul, requantize=Requantize(form, y, -120, 121), **constants, **points
             )
             for form, constants in forms.items()
+        },
+        **{
+            f"mul wide by {multiplier} >> {shift}": partial(
+                QMul,
+                requantize=Requantize(Form.WIDE, y),
+                multiplier=multiplier,
+                shift=shift,
+                **points,
+            )
+            for multiplier, shift in ((2**31 - 1, 30), (2**31 - 1, 31), (2**30, 62))
         },
         "div": partial(QDiv, multiplier=2**22 - 3, shift=16, **points, **clamp),
         "div by a bit": partial(QDiv, multiplier=7, shift=0, **points, **clamp),
@@ -73,7 +86,7 @@ def test_all_pairs_of_values(kit: Any, name: str, points: tuple[int, int, int]) 
 
 @pytest.mark.parametrize("size", SIZES)
 def test_sizes_around_vectors(kit: Any, size: int) -> None:
-    for name in ("add", "mul narrow", "div", "minimum"):
+    for name in ("add", "mul narrow", "mul wide", "div", "minimum"):
         kit.check(binary_ops()[name], kit.i8(size), kit.i8(size, seed=1))
 
 

@@ -138,6 +138,26 @@ def test_indices_are_joined(kit: Any) -> None:
     kit.check_graph(graph, inputs)
 
 
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_transposes_around_vectors(kit: Any, data: st.DataObject) -> None:
+    few = st.sampled_from([1, 2, 3, 4, 5, 6, 7, 8, 10, 16, 19])
+    many = st.sampled_from([15, 16, 17, 31, 33, 63, 64, 65, 100, 130])
+    n, h = data.draw(st.integers(1, 2)), data.draw(st.integers(1, 3))
+    rows, columns = data.draw(few | many), data.draw(few | many)
+    permutation, shape = data.draw(
+        st.sampled_from(
+            [
+                ((0, 2, 3, 1), (n, columns, h, rows)),
+                ((0, 3, 1, 2), (n, h, rows, columns)),
+                ((0, 1, 3, 2), (n, h, rows, columns)),
+            ]
+        )
+    )
+    op, isa = partial(Transpose, permutation=permutation), data.draw(st.sampled_from(kit.isas))
+    kit.check(op, kit.i8(*shape), borders=data.draw(st.booleans()), isas=[isa])
+
+
 @settings(max_examples=40, deadline=None)
 @given(data=st.data())
 def test_random_slices_of_transposes(kit: Any, data: st.DataObject) -> None:
