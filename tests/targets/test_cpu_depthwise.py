@@ -158,11 +158,11 @@ def test_runs_are_the_blocks_in_pieces_of_a_vector(isa: Isa, channels: int) -> N
     covered = []
     for run in runs_of(channels, isa):
         assert run.channels * run.parts <= size
-        assert run.offset % 16 == 0
+        assert run.position % 16 == 0
         for n in range(run.count):
             first = run.channel + n * size
             covered += range(first, first + run.channels)
-            block = blocks_of(channels)[(run.block * BLOCK + run.offset + n * size) // BLOCK]
+            block = blocks_of(channels)[(run.position + n * size) // BLOCK]
             assert block.first <= first < block.first + block.channels
     assert set(covered) == set(range(channels))
 
@@ -184,6 +184,11 @@ def test_runs_are_the_blocks_in_pieces_of_a_vector(isa: Isa, channels: int) -> N
 )
 def test_a_tail_of_channels_is_a_narrow_block(channels: int, widths: list[int]) -> None:
     assert [block.width for block in blocks_of(channels)] == widths
+
+
+def test_narrow_vectors_share_the_code_of_a_block_that_is_moved_back() -> None:
+    assert [(run.channel, run.count) for run in runs_of(120, SSE41)] == [(0, 4), (56, 4)]
+    assert [(run.channel, run.count) for run in runs_of(96, SSE41)] == [(0, 6)]
 
 
 def test_a_full_group_of_rows_serves_several_result_rows() -> None:

@@ -139,8 +139,8 @@ class Depthwise:
             src, dst = (
                 at(b, p, multiple(b, index, step)) for p, step in ((src, axis.src), (dst, axis.dst))
             )
-        block, part = divided(b, n, BLOCK // size)
-        block, offset = plus(b, run.block, block), plus(b, run.offset, multiple(b, part, size))
+        position = plus(b, run.position, multiple(b, n, size))
+        block, offset = divided(b, position, BLOCK)
         tables = plus(b, multiple(b, block, 4 * BLOCK), offset)
         channels = _Channels(
             run,

@@ -41,33 +41,37 @@ class Run:
     """`count` neighbouring pieces of channels, which share their code.
 
     A piece is what one vector of bytes holds: `channels` of each of `parts` pixels. The first one
-    begins with `channel`, whose parameters are entry `offset` of block `block`.
+    begins with `channel`, whose parameters are entry `position` of those of all blocks.
     """
 
     channel: int
     channels: int
     parts: int
-    block: int
-    offset: int
+    position: int
     count: int = 1
 
 
 @functools.cache
 def runs_of(channels: int, isa: Isa) -> tuple[Run, ...]:
-    """All channels: whole vectors that lie side by side are one run, any other is its own."""
+    """All channels: whole vectors that lie side by side are one run."""
     size = 4 * isa.lanes
-    pieces = [
-        Run(b.first + o, min(b.width, size, b.channels - o), max(1, size // b.width), n, o)
-        for n, b in enumerate(blocks_of(channels))
-        for o in range(0, b.channels, size)
-    ]
-    even = [
-        p.channel == p.block * BLOCK + p.offset == n * size and p.channels == size
-        for n, p in enumerate(pieces)
-    ]
-    leading = (*even, False).index(False)
-    together = [replace(pieces[0], count=leading)] if leading else []
-    return (*together, *pieces[leading:])
+    runs: list[Run] = []
+    for n, block in enumerate(blocks_of(channels)):
+        for first in range(0, block.channels, size):
+            part = min(block.width, size)
+            channel, position = block.first + first, n * BLOCK + first
+            piece = Run(channel, min(part, block.channels - first), size // part, position)
+            if runs and _follows(runs[-1], piece, size):
+                runs[-1] = replace(runs[-1], count=runs[-1].count + 1)
+            else:
+                runs.append(piece)
+    return tuple(runs)
+
+
+def _follows(run: Run, piece: Run, size: int) -> bool:
+    step = run.count * size
+    expected = replace(run, channel=run.channel + step, position=run.position + step, count=1)
+    return piece == expected and piece.channels == size
 
 
 @functools.cache
