@@ -82,7 +82,7 @@ class Builder:
     def copies(self, tensor: TensorId) -> int:
         """How often the target moves data to compute a tensor."""
         calls = lower_graph(self.graph, self.kit.isas[-1], "net").calls
-        return sum(call.op == tensor and "_fill_" not in call.kernel for call in calls)
+        return sum(call.op == tensor and "_border_" not in call.kernel for call in calls)
 
     def check(self, *outputs: TensorId, isas: Any = None) -> None:
         for n, id in enumerate(outputs):

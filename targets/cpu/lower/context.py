@@ -16,6 +16,7 @@ from qcomp.ir.ops import Op, QMatMul, QReduceSum
 from qcomp.ir.tensor import DType, TensorId
 from qcomp.ir.text import format_op
 from qcomp.quant.fixed_point import Form
+from qcomp.targets.cpu.emit.border import border_spec, emit_border
 from qcomp.targets.cpu.emit.builder import Value, biased, splat
 from qcomp.targets.cpu.emit.nest import Body, Nest, emit_nest, nest_units, simplified
 from qcomp.targets.cpu.emit.span import Span
@@ -152,23 +153,13 @@ class Lowering:
         self.nest("fill", nest, target, [type], body, (value, element), width=width)
 
     def fill_border(self, place: Place, value: int) -> None:
-        """The halo of an NHWC tensor: bands above and below, then left and right."""
-        layout = place.layout
-        n, h, w, c = layout.shape
-        image, row, pixel, _ = layout.strides
-        if layout.is_contiguous:
-            return
-        top, left = layout.offset // row, layout.offset % row // pixel
-        wide, high = row // pixel, image // row
-        bands = (
-            (0, 0, top, wide),
-            (top + h, 0, high - top - h, wide),
-            (top, 0, h, left),
-            (top, left + w, h, wide - left - w),
-        )
-        for y, x, rows, columns in bands:
-            if rows and columns:
-                self.fill(place, value, (n, rows, columns, c), y * row + x * pixel)
+        """The halo of an NHWC tensor."""
+        spec, width = border_spec(place.layout, value), self.isa.vector_bits // 8
+
+        def emit(b: ir.IRBuilder, pointers: Sequence[Value]) -> None:
+            emit_border(b, spec, width, *pointers)
+
+        self.call("border", spec, [place.base], emit)
 
 
 def expect_i8(lowering: Lowering, op: Op) -> None:
