@@ -1,4 +1,4 @@
-"""The GEMM of `emit/gemm.py` in tile registers: the same layer, weights and epilogue.
+"""GEMMs in tile registers: the same weights and epilogue as in vector registers.
 
 16 steps of one packed panel of weights are a tile as they lie; a tile of activations is as many
 pixels, which lie evenly in the source. The sums go through memory to the epilogue in vectors.
@@ -28,14 +28,9 @@ from qcomp.targets.cpu.emit.builder import (
     vector,
 )
 from qcomp.targets.cpu.emit.dot import GROUP
-from qcomp.targets.cpu.emit.gemm import (
-    Block,
-    Gemm,
-    GemmPlan,
-    GemmSpec,
-    over_blocks,
-    over_segments,
-)
+from qcomp.targets.cpu.emit.gemm import GemmPlan, GemmSpec
+from qcomp.targets.cpu.emit.gemm_blocks import Block, over_blocks, over_segments
+from qcomp.targets.cpu.emit.gemm_vectors import VectorGemm
 from qcomp.targets.cpu.emit.span import Span
 from qcomp.targets.cpu.emit.tile_cost import TileShape
 from qcomp.targets.cpu.emit.tiles import ROW_BYTES, Tile, TileUnit, configured, stack
@@ -43,9 +38,9 @@ from qcomp.targets.cpu.emit.tiling import PANEL
 from qcomp.targets.cpu.isa import Isa
 
 
-def gemm_kernel(spec: GemmSpec, plan: GemmPlan, isa: Isa) -> Gemm | TileGemm:
+def gemm_kernel(spec: GemmSpec, plan: GemmPlan, isa: Isa) -> VectorGemm | TileGemm:
     """What emits the kernel that a plan is for."""
-    return (TileGemm if isinstance(plan.tile, TileShape) else Gemm)(spec, plan, isa)
+    return (TileGemm if isinstance(plan.tile, TileShape) else VectorGemm)(spec, plan, isa)
 
 
 @dataclass(frozen=True)

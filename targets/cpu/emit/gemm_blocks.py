@@ -1,0 +1,134 @@
+"""The loops around the tiles of a GEMM, whatever registers these are in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from llvmlite import ir
+
+from qcomp.targets.cpu.emit.builder import (
+    Carried,
+    Value,
+    at,
+    i64,
+    loop,
+    multiple,
+    plus,
+    repeat,
+)
+from qcomp.targets.cpu.emit.dot import GROUP
+from qcomp.targets.cpu.emit.epilogue import HEADER_BYTES, Epilogue
+from qcomp.targets.cpu.emit.gemm import GemmPlan, GemmSpec
+from qcomp.targets.cpu.emit.span import Span
+from qcomp.targets.cpu.emit.tiling import PANEL
+from qcomp.targets.cpu.isa import Isa
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """Neighbouring vectors of channels that one register tile computes."""
+
+    vectors: int
+    channels: int
+    dst: Value
+    others: Sequence[Value]  # the residual, if there is one
+    weights: Value
+    epilogue: Epilogue
+
+
+EmitPixels = Callable[[ir.IRBuilder, Span, Value, Block], None]
+
+
+def over_blocks(
+    b: ir.IRBuilder,
+    spec: GemmSpec,
+    plan: GemmPlan,
+    isa: Isa,
+    pointers: Sequence[Value],
+    span: Span,
+    pixels: EmitPixels,
+) -> None:
+    """pixels(builder, span of pixels, source, block) for the blocks of channels of all groups.
+
+    Pointers: source, result, weights, parameters, (residual). Parameters are i32: header,
+    [group][bias, multiplier, shift, (ceiling)][channel]. Blocks of one size share their code.
+    """
+    src, dst, weights, params, *others = pointers
+    table_bytes = spec.panels * PANEL * 4
+    wide = plan.blocks[0] * isa.lanes  # channels of a whole block, whole panels
+    whole, rest = divmod(spec.channels, wide)
+
+    def group(g: Value | int) -> None:
+        x = at(b, src, multiple(b, g, spec.groups.src))
+        results = [at(b, p, multiple(b, g, spec.groups.dst)) for p in (dst, *others)]
+        w = at(b, weights, multiple(b, g, spec.panels * spec.panel_bytes))
+        tables = at(b, params, plus(b, multiple(b, g, spec.tables * table_bytes), HEADER_BYTES))
+
+        def block(n: Value | int, channels: int, span: Span) -> None:
+            first_table = at(b, tables, multiple(b, n, 4 * wide))
+            y, *z = (at(b, p, multiple(b, n, wide)) for p in results)
+            panels = at(b, w, multiple(b, n, wide // PANEL * spec.panel_bytes))
+            epilogue = Epilogue(isa, spec.form, spec.ceiling, params, first_table, table_bytes)
+            pixels(b, span, x, Block(-(-channels // isa.lanes), channels, y, z, panels, epilogue))
+
+        if plan.by_channels:
+            every = Span(i64(0), i64(plan.pixels))
+            span.within(b, 0, whole).loop(b, lambda n: block(n, wide, every), "block")
+            if rest:
+                span.within(b, whole, 1).loop(b, lambda _: block(whole, rest, every), "rest")
+        else:
+            loop(b, whole, lambda n: block(n, wide, span), "block")
+            if rest:
+                block(whole, rest, span)
+
+    loop(b, spec.groups.count, group, "group")
+
+
+def over_segments(
+    b: ir.IRBuilder,
+    spec: GemmSpec,
+    carried: Carried,
+    body: Callable[[Value | int, Value | int, Carried], Carried],
+    *,
+    unrolled: bool,
+) -> Carried:
+    """body(offset in the source, in a panel's weights, values) for each segment."""
+
+    def nested(level: int, x: Value | int, w: Value | int, values: Carried) -> Carried:
+        if level == len(spec.segments):
+            return body(x, w, values)
+        count, stride = spec.segments[level]
+        inner = spec.steps * PANEL * GROUP
+        for n, _ in spec.segments[level + 1 :]:
+            inner *= n
+
+        def segment(s: Value | int, values: Carried) -> Carried:
+            x_next = plus(b, x, multiple(b, s, stride))
+            return nested(level + 1, x_next, plus(b, w, multiple(b, s, inner)), values)
+
+        return repeated(b, count, values, segment, count if unrolled else 1)
+
+    return nested(0, 0, 0, carried)
+
+
+def repeated(
+    b: ir.IRBuilder,
+    count: int,
+    carried: Carried,
+    body: Callable[[Value | int, Carried], Carried],
+    together: int,
+) -> Carried:
+    """`count` times, `together` times in straight code per trip of the loop."""
+    trips, rest = divmod(count, min(together, count))
+    together = min(together, count)
+
+    def trip(n: Value | int, values: Carried) -> Carried:
+        for k in range(together):
+            values = body(plus(b, multiple(b, n, together), k), values)
+        return values
+
+    values: Carried = repeat(b, trips, carried, trip, "k")
+    for k in range(rest):
+        values = body(trips * together + k, values)
+    return values

@@ -1,0 +1,136 @@
+"""GEMMs in vector registers: a tile is some pixels times some vectors of channels.
+
+Four neighbouring k are added at once (`DotProduct`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from llvmlite import ir
+
+from qcomp.targets.cpu.emit.builder import (
+    Value,
+    at,
+    divided,
+    multiple,
+    overlapped,
+    plus,
+)
+from qcomp.targets.cpu.emit.dot import GROUP, Accumulator, DotProduct
+from qcomp.targets.cpu.emit.gemm import GemmPlan, GemmSpec
+from qcomp.targets.cpu.emit.gemm_blocks import Block, over_blocks, over_segments, repeated
+from qcomp.targets.cpu.emit.span import Span
+from qcomp.targets.cpu.emit.tiling import PANEL, Tiling
+from qcomp.targets.cpu.isa import Isa
+
+_UNROLLED = 256  # dot products of a tile that need no loop
+_TOGETHER = 32  # dot products of one trip of the innermost loop
+
+
+@dataclass(frozen=True)
+class VectorGemm:
+    """Emits the kernel of one shape class in vector registers."""
+
+    spec: GemmSpec
+    plan: GemmPlan
+    isa: Isa
+
+    @property
+    def dot(self) -> DotProduct:
+        return DotProduct(self.isa)
+
+    @property
+    def tile(self) -> Tiling:
+        assert isinstance(self.plan.tile, Tiling)
+        return self.plan.tile
+
+    def emit(self, b: ir.IRBuilder, pointers: Sequence[Value], begin: Value, end: Value) -> None:
+        """Units [begin, end); pointers of `over_blocks`."""
+        over_blocks(b, self.spec, self.plan, self.isa, pointers, Span(begin, end), self._pixels)
+        b.ret_void()
+
+    def _pixels(self, b: ir.IRBuilder, span: Span, src: Value, block: Block) -> None:
+        """The tiles of pixels of a span, one after the other."""
+        spec, tile = self.spec, self.tile
+        columns = -(-spec.columns.count // tile.columns)
+        rows = -(-spec.rows.count // tile.rows)
+
+        def one(unit: Value) -> None:
+            rest, column = divided(b, unit, columns)
+            image, row = divided(b, rest, rows)
+            x = overlapped(b, column, tile.columns, spec.columns.count)
+            y = overlapped(b, row, tile.rows, spec.rows.count)
+            where = ((image, spec.batch), (y, spec.rows), (x, spec.columns))
+            from_, to, others = src, block.dst, block.others
+            for index, axis in where:
+                from_ = at(b, from_, multiple(b, index, axis.src))
+                to = at(b, to, multiple(b, index, axis.dst))
+                others = [at(b, p, multiple(b, index, axis.other)) for p in others]
+            self._tile(b, from_, to, others, block)
+
+        span.loop(b, one, "tile")
+
+    def _tile(
+        self, b: ir.IRBuilder, src: Value, dst: Value, others: Sequence[Value], block: Block
+    ) -> None:
+        spec, tile = self.spec, self.tile
+        grid = [(r, c) for r in range(tile.rows) for c in range(tile.columns)]
+        pixels = [at(b, src, r * spec.rows.src + c * spec.columns.src) for r, c in grid]
+        results = [at(b, dst, r * spec.rows.dst + c * spec.columns.dst) for r, c in grid]
+        start = [self.dot.start(b, block.epilogue.bias(b, v)) for v in range(block.vectors)]
+        sums = self._sums(b, pixels, block, start * len(grid))
+        done = [self.dot.finish(b, acc) for acc in sums]
+        by_pixel = [done[i : i + block.vectors] for i in range(0, len(done), block.vectors)]
+        added = [
+            at(b, p, r * spec.rows.other + c * spec.columns.other) for p in others for r, c in grid
+        ]
+        block.epilogue.store(b, by_pixel, results, block.channels, added)
+
+    def _sums(
+        self,
+        b: ir.IRBuilder,
+        pixels: Sequence[Value],
+        block: Block,
+        start: Sequence[Accumulator],
+    ) -> list[Accumulator]:
+        """sums[pixel * vectors + vector] over all segments; weights advance linearly."""
+        spec, parts = self.spec, self.dot.parts
+        unrolled = spec.segment_count * spec.steps * len(start) <= _UNROLLED
+
+        def steps(x: Value | int, w: Value | int, sums: Sequence[Value]) -> Sequence[Value]:
+            def step(k: Value | int, sums: Sequence[Value]) -> Sequence[Value]:
+                return self._step(
+                    b,
+                    [at(b, p, plus(b, x, multiple(b, k, GROUP))) for p in pixels],
+                    at(b, block.weights, plus(b, w, multiple(b, k, PANEL * GROUP))),
+                    sums,
+                )
+
+            together = spec.steps if unrolled else max(1, _TOGETHER // len(start))
+            return repeated(b, spec.steps, sums, step, together)
+
+        flat = [v for acc in start for v in acc]
+        flat = list(over_segments(b, spec, flat, steps, unrolled=unrolled))
+        return [tuple(flat[i : i + parts]) for i in range(0, len(flat), parts)]
+
+    def _step(
+        self, b: ir.IRBuilder, pixels: Sequence[Value], weights: Value, sums: Sequence[Value]
+    ) -> list[Value]:
+        """One group of k, for each pixel and vector."""
+        dot, parts = self.dot, self.dot.parts
+        vectors = len(sums) // parts // len(pixels)
+        w = [dot.weights(b, at(b, weights, self._vector(v))) for v in range(vectors)]
+        result: list[Value] = []
+        for m, p in enumerate(pixels):
+            x = dot.same(b, p)
+            for v in range(vectors):
+                first = (m * vectors + v) * parts
+                result += dot.add(b, tuple(sums[first : first + parts]), x, w[v])
+        return result
+
+    def _vector(self, v: int) -> int:
+        """Where the weights of a block's vector lie, within one step."""
+        panel, channel = divmod(v * self.isa.lanes, PANEL)
+        return panel * self.spec.panel_bytes + channel * GROUP
