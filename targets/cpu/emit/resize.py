@@ -17,6 +17,7 @@ from qcomp.targets.cpu.emit.builder import (
     Value,
     at,
     broadcast,
+    divided,
     load,
     loop,
     multiple,
@@ -26,6 +27,7 @@ from qcomp.targets.cpu.emit.builder import (
 )
 from qcomp.targets.cpu.emit.gemm import Axis
 from qcomp.targets.cpu.emit.lanes import chunk, over_chunks
+from qcomp.targets.cpu.emit.span import Span
 
 ENTRY = 3  # i32 per position of a table: offset of x[i0], offset of x[i1], weight of x[i1]
 
@@ -44,12 +46,16 @@ def emit_resize_linear(
     b: ir.IRBuilder,
     spec: ResizeSpec,
     lanes: int,
+    span: Span,
     src: Value,
     dst: Value,
     row_table: Value,
     column_table: Value,
 ) -> None:
-    """Differences of i8 fit 9 bits: a * (2^11 - w) + c * w is (a << 11) + (c - a) * w."""
+    """A span of rows of results.
+
+    Differences of i8 fit 9 bits: a * (2^11 - w) + c * w is (a << 11) + (c - a) * w.
+    """
     width = chunk(spec.channels, 4 * lanes, lanes)
     type = vector(I32, width)
     bits = splat(I32, width, WEIGHT_BITS)
@@ -62,35 +68,32 @@ def emit_resize_linear(
     def between(x: Value, y: Value, weight: Value) -> Value:
         return b.add(b.shl(x, bits), b.mul(b.sub(y, x), weight))
 
-    def batch(i: Value | int) -> None:
+    def row(unit: Value | int) -> None:
+        i, r = divided(b, unit, spec.rows.count)
         image = at(b, src, multiple(b, i, spec.batch.src))
         result = at(b, dst, multiple(b, i, spec.batch.dst))
+        top, bottom, down = entry(row_table, r)
+        lines = at(b, image, top), at(b, image, bottom)
+        y = at(b, result, multiple(b, r, spec.rows.dst))
 
-        def row(r: Value | int) -> None:
-            top, bottom, down = entry(row_table, r)
-            lines = at(b, image, top), at(b, image, bottom)
-            y = at(b, result, multiple(b, r, spec.rows.dst))
+        def column(k: Value | int) -> None:
+            left, right, along = entry(column_table, k)
+            pixels = [(at(b, p, left), at(b, p, right)) for p in lines]
+            z = at(b, y, multiple(b, k, spec.columns.dst))
 
-            def column(k: Value | int) -> None:
-                left, right, along = entry(column_table, k)
-                pixels = [(at(b, p, left), at(b, p, right)) for p in lines]
-                z = at(b, y, multiple(b, k, spec.columns.dst))
+            def channels(c: Value | int) -> None:
+                def tap(p: Value) -> Value:
+                    return b.sext(load(b, at(b, p, c), vector(I8, width)), type)
 
-                def channels(c: Value | int) -> None:
-                    def tap(p: Value) -> Value:
-                        return b.sext(load(b, at(b, p, c), vector(I8, width)), type)
+                upper, lower = (between(tap(p), tap(q), along) for p, q in pixels)
+                acc = between(upper, lower, down)
+                rounded = b.add(acc, splat(I32, width, 1 << (2 * WEIGHT_BITS - 1)))
+                q = b.ashr(rounded, splat(I32, width, 2 * WEIGHT_BITS))
+                store(b, b.trunc(q, vector(I8, width)), at(b, z, c))
 
-                    upper, lower = (between(tap(p), tap(q), along) for p, q in pixels)
-                    acc = between(upper, lower, down)
-                    rounded = b.add(acc, splat(I32, width, 1 << (2 * WEIGHT_BITS - 1)))
-                    q = b.ashr(rounded, splat(I32, width, 2 * WEIGHT_BITS))
-                    store(b, b.trunc(q, vector(I8, width)), at(b, z, c))
+            over_chunks(b, spec.channels, width, channels)
 
-                over_chunks(b, spec.channels, width, channels)
+        loop(b, spec.columns.count, column, "column")
 
-            loop(b, spec.columns.count, column, "column")
-
-        loop(b, spec.rows.count, row, "row")
-
-    loop(b, spec.batch.count, batch, "batch")
+    span.loop(b, row, "row")
     b.ret_void()

@@ -11,6 +11,7 @@ from qcomp.quant.resample import fixed_point_weights, linear_weights, nearest_in
 from qcomp.targets.cpu.emit.builder import Value
 from qcomp.targets.cpu.emit.gemm import Axis
 from qcomp.targets.cpu.emit.resize import ResizeSpec, emit_resize_linear
+from qcomp.targets.cpu.emit.span import Span
 from qcomp.targets.cpu.lower.context import Lowering, expect_i8, offsets
 from qcomp.targets.cpu.lower.movement import copy
 
@@ -50,11 +51,11 @@ def _linear(lowering: Lowering, op: Resize2d) -> None:
     )
     lanes = lowering.isa.lanes
 
-    def emit(b: ir.IRBuilder, pointers: tuple[Value, ...]) -> None:
-        emit_resize_linear(b, spec, lanes, *pointers)
+    def emit(b: ir.IRBuilder, pointers: tuple[Value, ...], begin: Value, end: Value) -> None:
+        emit_resize_linear(b, spec, lanes, Span(begin, end), *pointers)
 
     tables = [lowering.constant(_linear_table(lowering, op, i)) for i in (0, 1)]
-    lowering.call("resize_linear", spec, (src.start, dst.start, *tables), emit)
+    lowering.ranged("resize_linear", spec, (src.start, dst.start, *tables), emit, n * rows)
 
 
 def _linear_table(lowering: Lowering, op: Resize2d, i: int) -> NDArray[np.int32]:
