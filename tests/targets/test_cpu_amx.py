@@ -42,7 +42,7 @@ from qcomp.targets.cpu.emit.gemm import (
 from qcomp.targets.cpu.emit.tile_cost import TileShape, tile_shapes
 from qcomp.targets.cpu.emit.tiles import Tile, configured, dot
 from qcomp.targets.cpu.isa import AMX_INT8, AVX2, BIAS, Isa, Tiles, native, target_machine
-from qcomp.targets.cpu.lower.graph import _attributes, lower_graph
+from qcomp.targets.cpu.lower.graph import function_attributes, lower_graph
 from qcomp.targets.cpu.lower.residual import fused_residuals
 from tests.targets.conftest import Kit
 from tests.targets.test_cpu_residual import block
@@ -67,7 +67,7 @@ def kernel_module(isa: Isa, pointers: int, emit: Emit, scalars: int = 0) -> ir.M
     module.triple = isa.triple
     type = ir.FunctionType(ir.VoidType(), [I64] * scalars + [PTR] * pointers)
     function = ir.Function(module, type, "kernel")
-    for text in _attributes(isa):
+    for text in function_attributes(isa):
         set.add(function.attributes, text)
     emit(ir.IRBuilder(function.append_basic_block("entry")), *function.args)
     return module
