@@ -153,6 +153,25 @@ class CompiledNetwork:
             self._loaded = self._entry()
         return self._loaded
 
+    def runnable_isas(self) -> tuple[str, ...]:
+        """Those of `isa` that this machine runs; TargetError where it is none."""
+        entry = self.entry()
+        able = [name for n, name in enumerate(self.isa, start=1) if entry.set_isa(n)]
+        entry.set_isa(0)
+        if not able:
+            raise TargetError(f"this machine runs none of {', '.join(self.isa)}")
+        return tuple(able)
+
+    def use_isa(self, isa: str | None) -> None:
+        """Run this one of `isa` from now on, or the best that the machine has (None, the default).
+
+        TargetError where the library or the machine lacks it. Not while a run is in progress.
+        """
+        if isa is not None and isa not in self.isa:
+            raise TargetError(f"{self.name} has no code for {isa}, only for {', '.join(self.isa)}")
+        if not self.entry().set_isa(0 if isa is None else self.isa.index(isa) + 1):
+            raise TargetError(f"this machine does not run {isa}")
+
     def save(self, directory: str | Path, *, threads_pool: bool = False) -> Path:
         """Write the library, header, manifest, vectors and specification; all or nothing.
 

@@ -32,7 +32,8 @@ def verify(
         typer.echo(json.dumps(dataclasses.asdict(report)))
     else:
         typer.echo(
-            f"{report.samples} vectors, {report.compared_values} values compared: "
+            f"{report.samples} vectors on {', '.join(report.isas)}, "
+            f"{report.compared_values} values compared: "
             f"{report.differing_bits} differing bits"
         )
         if report.first_difference is not None:

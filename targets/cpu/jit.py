@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,13 @@ from llvmlite import binding as llvm
 from numpy.typing import NDArray
 
 from qcomp.errors import TargetError
+from qcomp.targets.cpu.dispatch import STATUS_OK
+from qcomp.targets.cpu.elf import defined_symbols
 from qcomp.targets.cpu.memory import ALIGN
 from qcomp.targets.cpu.threads import sharing
+
+_RUN, _SET_PARALLEL_FOR, _SET_ISA = "_run", "_set_parallel_for", "_set_isa"
+_FUNCTIONS = (_RUN, _SET_PARALLEL_FOR, _SET_ISA)
 
 
 class EntryPoint:
@@ -23,11 +28,20 @@ class EntryPoint:
     `sharing` says how many threads its runs use: one, unless they are inside of `sharing.among`.
     """
 
-    def __init__(self, run: int, set_parallel_for: int, arguments: int, keep: object) -> None:
-        self.address = run
-        self.sharing = sharing(set_parallel_for)
-        self._run = ctypes.CFUNCTYPE(ctypes.c_int, *[ctypes.c_void_p] * arguments)(run)
+    def __init__(self, functions: Mapping[str, int], arguments: int, keep: object) -> None:
+        """`functions` are the addresses of NAME_run and the other functions, without NAME."""
+        self.address = functions[_RUN]
+        self.sharing = sharing(functions[_SET_PARALLEL_FOR])
+        self._run = ctypes.CFUNCTYPE(ctypes.c_int, *[ctypes.c_void_p] * arguments)(self.address)
+        set_isa = functions.get(_SET_ISA)
+        self._set_isa = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int)(set_isa) if set_isa else None
         self._keep = keep
+
+    def set_isa(self, number: int) -> bool:
+        """Whether later runs use instruction set `number` of the library; 0 is the best here."""
+        if self._set_isa is None:
+            return number <= 1
+        return self._set_isa(number) == STATUS_OK
 
     def __call__(
         self,
@@ -52,14 +66,16 @@ def load_objects(objects: Iterable[bytes], name: str, arguments: int) -> EntryPo
     llvm.initialize_native_asmprinter()
     lljit = llvm.create_lljit_compiler()
     builder = llvm.JITLibraryBuilder()
-    symbols = [f"{name}_run", f"{name}_set_parallel_for"]
-    for symbol in symbols:
-        builder.export_symbol(symbol)
-    for content in objects:
+    contents = list(objects)
+    defined = {symbol for content in contents for symbol in defined_symbols(content)}
+    functions = [f for f in _FUNCTIONS if f"{name}{f}" in defined]
+    for function in functions:
+        builder.export_symbol(f"{name}{function}")
+    for content in contents:
         builder.add_object_img(content)
     library = builder.link(lljit, name)
-    run, set_parallel_for = (library[symbol] for symbol in symbols)
-    return EntryPoint(run, set_parallel_for, arguments, (lljit, library))
+    addresses = {function: library[f"{name}{function}"] for function in functions}
+    return EntryPoint(addresses, arguments, (lljit, library))
 
 
 def load_library(path: Path, name: str, arguments: int) -> EntryPoint:
@@ -73,13 +89,12 @@ def load_library(path: Path, name: str, arguments: int) -> EntryPoint:
             link = Path(unique) / path.name
             link.symlink_to(path.absolute())
             library = ctypes.CDLL(str(link))
-        functions = [library[f"{name}_run"], library[f"{name}_set_parallel_for"]]
+        wanted = [f for f in _FUNCTIONS if f != _SET_ISA or hasattr(library, f"{name}{f}")]
+        functions = {f: ctypes.cast(library[f"{name}{f}"], ctypes.c_void_p) for f in wanted}
     except (OSError, AttributeError) as error:
         raise TargetError(f"{path} can't be loaded on this machine: {error}") from error
-    run, set_parallel_for = (ctypes.cast(f, ctypes.c_void_p).value for f in functions)
-    assert run is not None
-    assert set_parallel_for is not None
-    return EntryPoint(run, set_parallel_for, arguments, library)
+    addresses = {f: pointer.value or 0 for f, pointer in functions.items()}
+    return EntryPoint(addresses, arguments, library)
 
 
 def aligned_arena(size: int) -> NDArray[np.uint8]:

@@ -196,7 +196,29 @@ def test_other_targets_give_an_archive_and_a_header(
         assert content[:4] == b"\x7fELF"
         assert int.from_bytes(content[18:20], "little") == machine
     assert "other_run(" in (folder / "other.h").read_text()
-    assert qcomp.load(folder).isa == (target,)
+    assert qcomp.load(folder).isa == net.isa
+    assert len(net.isa) == {"x86-64": 5, "aarch64": 1}[target]
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the ladder is of x86-64")
+@pytest.mark.parametrize("saved", [False, True])
+def test_a_library_of_all_x86_runs_each_that_the_machine_has(
+    models: Any, saved: bool, tmp_path: Path
+) -> None:
+    net = qcomp.compile(models.dense(), "x86-64", calibration=models.samples(8, 1, 4), name="all")
+    if saved:
+        net = qcomp.load(net.save(tmp_path / "out"))
+    x = models.samples(5, 1, 4)[0]
+    expected = net.specification(x)
+    assert set(net.runnable_isas()) <= set(net.isa)
+    for isa in (*net.runnable_isas(), None):
+        net.use_isa(isa)
+        assert_array_equal(net(x), expected)
+    with pytest.raises(qcomp.TargetError, match=r"no code for neon, only for sse4\.1, avx2"):
+        net.use_isa("neon")
+    for isa in set(net.isa) - set(net.runnable_isas()):
+        with pytest.raises(qcomp.TargetError, match=f"this machine does not run {isa}"):
+            net.use_isa(isa)
 
 
 @pytest.mark.skipif(platform.machine() == "aarch64", reason="this machine runs aarch64 code")
@@ -209,7 +231,7 @@ def test_code_for_another_machine_does_not_run_here(models: Any) -> None:
 
 
 def test_an_unknown_target_is_answered_with_the_names(models: Any) -> None:
-    with pytest.raises(qcomp.TargetError, match="'arm7'; expected one of native, x86-64, aarch64"):
+    with pytest.raises(qcomp.TargetError, match="'arm7'; expected one of native, x86-64, sse4"):
         qcomp.compile(models.dense(), "arm7", calibration=models.samples(1, 1, 4))
 
 

@@ -68,7 +68,7 @@ def test_one_wrong_bit_in_the_stored_vectors_is_found(copied: Path) -> None:
     rehash(copied)
     report = verify_directory(copied, samples=0)
     assert (report.differing_values, report.differing_bits) == (1, 1)
-    assert report.first_difference == "stored vector 1: 1 of 20 values differ"
+    assert report.first_difference == (f"stored vector 1, {report.isas[0]}: 1 of 20 values differ")
 
 
 def test_vectors_of_another_network_are_refused(copied: Path) -> None:

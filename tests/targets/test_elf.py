@@ -22,6 +22,7 @@ from qcomp.targets.cpu.emit.builder import I64
 from qcomp.targets.cpu.isa import AARCH64, X86_64, native
 from qcomp.targets.cpu.jit import load_objects
 from qcomp.targets.cpu.module import emit_address
+from qcomp.targets.cpu.parallel import add_registration
 
 TRIPLES = [X86_64.triple, AARCH64.triple]
 
@@ -140,6 +141,7 @@ def test_code_finds_data_further_away_than_32_bits_reach() -> None:
     run = ir.Function(module, ir.FunctionType(I64, []), "net_run")
     b = ir.IRBuilder(run.append_basic_block())
     b.ret(b.ptrtoint(emit_address(b, "net_data"), I64))
+    add_registration(module, "net")
     content = np.random.default_rng(0).bytes(32 << 20)
     data = data_object(isa.triple, "net_data", content, 64)
     with hole_in_memory(64 << 10):
