@@ -22,7 +22,7 @@ from qcomp.targets.cpu.emit.depthwise_layout import (
     pack_tables,
     taps_of,
 )
-from qcomp.targets.cpu.emit.depthwise_tiling import oriented, plan_taps, runs_of
+from qcomp.targets.cpu.emit.depthwise_tiling import oriented, plan_taps, runs_of, tile_of
 from qcomp.targets.cpu.emit.gemm import Axis
 from qcomp.targets.cpu.isa import AARCH64, AVX2, AVX512_VNNI, SSE41, Isa
 from tests.targets.test_cpu_linear import FORMS, check_conv, epilogue
@@ -74,6 +74,15 @@ def test_depthwise_windows(kit: Any, kernel: tuple[int, int], window: dict[str, 
 def test_kernels_of_any_size(kit: Any, isa: Isa, size: int) -> None:
     pad = (size // 2,) * 4
     check(kit, kit.i8(1, 9, 8, 24), (size, size), padding=pad, isas=[isa])
+
+
+@pytest.mark.parametrize("window", [{}, {"dilation": (1, 2)}, {"stride": (2, 3)}], ids=str)
+def test_large_kernels_are_loops(kit: Any, isa: Isa, window: dict[str, Any]) -> None:
+    check(kit, kit.i8(1, 22, 47, 40), (21, 23), padding=(1, 2, 3, 4), isas=[isa], **window)
+    large, small = spec_of(40, (5, 9), (21, 23)), spec_of(40, (5, 9), (3, 3))
+    for run in runs_of(40, isa):
+        assert not tile_of(large, plan_taps(large), isa, run).unrolled
+        assert tile_of(small, plan_taps(small), isa, run).unrolled
 
 
 @pytest.mark.parametrize("height", [1, 2, 3, 5])

@@ -19,17 +19,18 @@ from qcomp.targets.cpu.emit.depthwise_layout import (
 )
 from qcomp.targets.cpu.isa import AVX512_VNNI, Dot, Isa
 
-_VECTORS = 4  # of sums, per vector of bytes
+_VECTORS = 4  # of sums, for each vector of bytes
 _UNPACKS = 8  # that interleave four vectors of bytes
 _MOST_ROWS, _MOST_COLUMNS = 4, 8
+_MOST_INSTRUCTIONS = 1500  # of a tile's code
 _GOOD = 1.05  # of the least cost
 
 # Instructions
 _EPILOGUE = 14  # per vector of results
 _CONSTANTS = 9  # per tile: loads of shifts, multipliers, zero point and limits
 _TILE = 16  # per tile: addresses, constants, loop ends
-_WIDEN = 3  # per vector of interleaved bytes, without VNNI
-_WIDE_DOT = 7
+_WIDEN = 3  # per vector of interleaved bytes or of weights, without VNNI
+_WIDE_DOT = 4
 
 _SPILL = 0.2  # cycles per source column and vector beyond the registers
 _INSTRUCTION_BYTES = 6
@@ -83,7 +84,7 @@ def plan_taps(spec: DepthwiseSpec) -> Taps:
     def cost(taps: Taps) -> float:
         weights = len(blocks_of(spec.channels)) * block_bytes(spec, taps) / _BYTES_PER_CYCLE
         tiles = (
-            _run_cost(spec, taps, isa, run, tile_columns(spec, taps, isa, run)) for run in runs
+            _run_cost(spec, taps, isa, run, tile_of(spec, taps, isa, run).columns) for run in runs
         )
         return weights + sum(tiles)
 
@@ -91,12 +92,25 @@ def plan_taps(spec: DepthwiseSpec) -> Taps:
     return min((taps_of(spec, r) for r in rows), key=cost)
 
 
-def tile_columns(spec: DepthwiseSpec, taps: Taps, isa: Isa, run: Run) -> int:
-    """The columns of a tile, of each part of a vector: few where more gain little."""
+@dataclass(frozen=True)
+class Tile:
+    """`columns` of each part of a vector; the kernel's columns are code, or a loop."""
+
+    columns: int
+    unrolled: bool
+
+
+def tile_of(spec: DepthwiseSpec, taps: Taps, isa: Isa, run: Run) -> Tile:
+    """Few columns where more gain little; a loop over those of a large kernel."""
     most = min(_MOST_COLUMNS, -(-spec.columns.count // run.parts))
-    costs = [_run_cost(spec, taps, isa, run, columns) for columns in range(1, most + 1)]
+    sizes = [_tile_cost(spec, taps, isa, run.parts, c)[1] for c in range(1, most + 1)]
+    costs = [
+        _run_cost(spec, taps, isa, run, columns)
+        for columns, size in enumerate(sizes, start=1)
+        if columns == 1 or size <= _MOST_INSTRUCTIONS
+    ]
     good = [cost <= min(costs) * _GOOD for cost in costs]
-    return 1 + good.index(True)
+    return Tile(1 + good.index(True), unrolled=sizes[0] <= _MOST_INSTRUCTIONS)
 
 
 @functools.cache
@@ -109,6 +123,7 @@ def _run_cost(spec: DepthwiseSpec, taps: Taps, isa: Isa, run: Run, columns: int)
     return tiles * run.count * cycles + code
 
 
+@functools.cache
 def _tile_cost(
     spec: DepthwiseSpec, taps: Taps, isa: Isa, parts: int, columns: int
 ) -> tuple[float, int]:
@@ -128,8 +143,9 @@ def _tile_cost(
     constants = _VECTORS * results + _CONSTANTS
     loads = constants + rows_read * parts + (dots if spilled else _VECTORS * variants * width)
     other = results * (_EPILOGUE + 2 * (parts - 1)) + _TILE
-    if isa.dot is not Dot.VNNI:  # bytes are widened first
-        dots, other = dots * _WIDE_DOT, other + interleaved * _VECTORS * _WIDEN
+    if isa.dot is not Dot.VNNI:  # bytes are widened first, weights for two columns at once
+        widened = interleaved + variants * width * -(-columns // 2)
+        dots, other = dots * _WIDE_DOT, other + widened * _VECTORS * _WIDEN
     instructions = shuffles + dots + other
     cycles = instructions / 4
     if isa.dot is Dot.VNNI:

@@ -1,0 +1,132 @@
+"""One tile of a depthwise convolution: a few rows and columns, the channels of a vector of bytes.
+
+Each source column that the tile needs is loaded and interleaved once, and serves all results that
+have it under their kernel. Sums in the order of the interleaving become bytes in natural order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from llvmlite import ir
+
+from qcomp.targets.cpu.emit.builder import (
+    I8,
+    Value,
+    at,
+    load,
+    multiple,
+    plus,
+    raw,
+    repeat,
+    vector,
+)
+from qcomp.targets.cpu.emit.depthwise_layout import BLOCK, LANE, DepthwiseSpec, Taps, blocks_of
+from qcomp.targets.cpu.emit.depthwise_tiling import Run, source_columns
+from qcomp.targets.cpu.emit.dot import GROUP, DotProduct
+from qcomp.targets.cpu.emit.epilogue import Epilogue
+from qcomp.targets.cpu.emit.interleave import interleaved, joined
+from qcomp.targets.cpu.isa import Isa
+
+_VECTORS = LANE // GROUP  # of sums, for each vector of bytes
+_VECTOR_BYTES = BLOCK // _VECTORS * 4  # of weights, or of the entries of a table, of a whole block
+
+Sums = list[Value]  # of one result column: [row * _VECTORS + vector]
+
+
+@dataclass(frozen=True, eq=False)
+class Channels:
+    """One piece: the layer's parameters, and where its own weights and table entries begin."""
+
+    run: Run
+    params: Value
+    weights: Value
+    tables: Value
+
+
+@dataclass(frozen=True)
+class DepthwiseTile:
+    """Emits tiles. Source and result are pointers to the first pixel of each part of a vector."""
+
+    spec: DepthwiseSpec
+    isa: Isa
+    taps: Taps
+    channels: Channels
+
+    def emit(
+        self, b: ir.IRBuilder, src: Sequence[Value], dst: Sequence[Value], columns: int
+    ) -> None:
+        """Results are stored as soon as their last source column is added."""
+        epilogue = self._epilogue()
+        sums: dict[int, Sums] = {}
+        for offset, served in source_columns(self.spec, columns).items():
+            for column, k in served:
+                if k == 0:
+                    sums[column] = self._start(b, epilogue)
+            self._add(b, src, offset, served, sums)
+            for column, k in served:
+                if k == self.spec.kernel[1] - 1:
+                    to = [at(b, p, column * self.spec.columns.dst) for p in dst]
+                    self._store(b, epilogue, sums.pop(column), to)
+
+    def emit_looped(self, b: ir.IRBuilder, src: Sequence[Value], dst: Sequence[Value]) -> None:
+        """One column, by a loop over the columns of the kernel."""
+
+        def step(k: Value | int, before: Sequence[Value]) -> Sums:
+            sums = {0: list(before)}
+            self._add(b, src, multiple(b, k, self.spec.steps[1]), [(0, k)], sums)
+            return sums[0]
+
+        start = self._start(b, self._epilogue())
+        done = repeat(b, self.spec.kernel[1], start, step, "kx")
+        self._store(b, self._epilogue(), done, dst)
+
+    def _epilogue(self) -> Epilogue:
+        """For one place of the code: constants are loaded once."""
+        spec, channels = self.spec, self.channels
+        table_bytes = len(blocks_of(spec.channels)) * 4 * BLOCK
+        return Epilogue(
+            self.isa, spec.form, spec.ceiling, channels.params, channels.tables, table_bytes,
+            vector_bytes=_VECTOR_BYTES,
+        )  # fmt: skip
+
+    def _start(self, b: ir.IRBuilder, epilogue: Epilogue) -> Sums:
+        return [epilogue.bias(b, v) for _ in range(self.taps.rows) for v in range(_VECTORS)]
+
+    def _add(
+        self,
+        b: ir.IRBuilder,
+        src: Sequence[Value],
+        offset: Value | int,
+        served: Sequence[tuple[int, Value | int]],
+        sums: dict[int, Sums],
+    ) -> None:
+        """One source column to the sums of all (result column, kx) that it serves."""
+        dot = DotProduct(self.isa)
+        for g, group in enumerate(self.taps.groups):
+            rows = [self._pixels(b, src, plus(b, offset, row)) for row in group]
+            pairs = [(n, row) for n, (of, row) in enumerate(self.taps.pairs) if of == g]
+            for v, quarter in enumerate(interleaved(b, rows)):
+                x = dot.apart(b, quarter)
+                for column, k in served:
+                    for n, row in pairs:
+                        index, w = row * _VECTORS + v, self._weights(b, n, k, v)
+                        sums[column][index] = dot.add_apart(b, sums[column][index], x, w)
+
+    def _pixels(self, b: ir.IRBuilder, src: Sequence[Value], offset: Value | int) -> Value:
+        """The stored bytes of one pixel of each part."""
+        bytes_ = vector(I8, 4 * self.isa.lanes // len(src))
+        return joined(b, [load(b, at(b, raw(p), offset), bytes_) for p in src])
+
+    def _weights(self, b: ir.IRBuilder, pair: int, k: Value | int, v: int) -> Value:
+        """Of a pair of taps, in the order of Taps.pairs, at column k of the kernel."""
+        first = pair * self.spec.kernel[1] * _VECTORS + v
+        inner = multiple(b, k, _VECTORS * _VECTOR_BYTES)
+        return at(b, self.channels.weights, plus(b, inner, first * _VECTOR_BYTES))
+
+    def _store(self, b: ir.IRBuilder, epilogue: Epilogue, sums: Sums, dst: Sequence[Value]) -> None:
+        for row in range(self.taps.rows):
+            four = sums[row * _VECTORS : (row + 1) * _VECTORS]
+            to = [at(b, p, row * self.spec.rows.dst) for p in dst]
+            epilogue.store_interleaved(b, four, to, self.channels.run.channels)
