@@ -31,6 +31,13 @@ def test_softmax_over_the_last_axis(kit: Any, size: int) -> None:
     check_both(kit, 1, kit.i8(3, size))
 
 
+@pytest.mark.parametrize("size", [63, 64, 65, 127, 129, 300, 3900])
+@pytest.mark.parametrize("scale", [1e-6, 0.01, 0.2, 20.0])
+def test_long_rows_on_the_most_able_instruction_sets(kit: Any, size: int, scale: float) -> None:
+    x, table = kit.i8(3, size), kit.fixed(exp_table(scale))
+    kit.check(partial(QSoftmax, axis=1), x, table, isas=kit.isas[-2:])
+
+
 @pytest.mark.parametrize("axis", [0, 1, 2, 3])
 def test_softmax_over_any_axis_between_bordered_tensors(kit: Any, axis: int) -> None:
     check_both(kit, axis, kit.i8(2, 5, 6, 7), borders=True)

@@ -138,6 +138,13 @@ def _total(b: ir.IRBuilder, spec: SoftmaxSpec, x: Value, top: Value, table: Valu
     return total
 
 
+def has_reciprocal(count: int) -> bool:
+    """Whether n * S < 2^RECIPROCAL_BITS for the largest n and S of `count` elements."""
+    largest = count << 16
+    product: int = (2**24 + largest // 2) * largest
+    return product < 1 << RECIPROCAL_BITS
+
+
 def _divider(b: ir.IRBuilder, count: int, total: Value) -> Callable[[Value], Value]:
     """n -> n // S for n <= 2^24 + S / 2, by a reciprocal where that is exact for `count` elements.
 
@@ -145,8 +152,7 @@ def _divider(b: ir.IRBuilder, count: int, total: Value) -> Callable[[Value], Val
     The fraction of n / S is at most 1 - 1 / S, hence the floor is right where n * S < 2^k. As
     n / S <= 256.5, n * M <= 256.5 * 2^k + n fits u64.
     """
-    largest = count << 16
-    if (2**24 + largest // 2) * largest >= 2**RECIPROCAL_BITS:
+    if not has_reciprocal(count):
         return lambda n: b.udiv(n, total)
     one = i64(1 << RECIPROCAL_BITS)
     reciprocal = b.add(b.udiv(one, b.zext(total, I64)), i64(1))

@@ -35,8 +35,8 @@ def table_body(b: ir.IRBuilder, isa: Isa, table: Value) -> Body:
     if not isa.unsigned:
         return lambda b, values, lanes: _scalars(b, values[0], table)
     if isa.byte_permute:
-        quarters = [load(b, at(b, table, 64 * n), vector(I8, 64), 64) for n in range(4)]
-        return lambda b, values, lanes: _permuted(b, values[0], quarters)
+        parts = quarters(b, table)
+        return lambda b, values, lanes: permuted(b, values[0], parts)
     width = isa.vector_bits // 8
     rows = [_row(b, at(b, table, _ROW * n), width) for n in range(2 * _HALF)]
     return lambda b, values, lanes: _selected(b, values[0], rows)
@@ -61,10 +61,16 @@ def _row(b: ir.IRBuilder, pointer: Value, width: int) -> Value:
     return shuffle(b, row, row, [i % _ROW for i in range(width)])
 
 
-def _permuted(b: ir.IRBuilder, x: Value, quarters: Sequence[Value]) -> Value:
+def quarters(b: ir.IRBuilder, table: Value) -> list[Value]:
+    """The registers of a table, for `permuted`."""
+    return [load(b, at(b, table, 64 * n), vector(I8, 64), 64) for n in range(4)]
+
+
+def permuted(b: ir.IRBuilder, x: Value, parts: Sequence[Value]) -> Value:
+    """table[x] by AVX-512 VBMI."""
     lanes = x.type.count
     x = in_lanes(b, x, 64)
-    low, high = (x86.vpermi2b(b, quarters[n], quarters[n + 1], x) for n in (0, 2))
+    low, high = (x86.vpermi2b(b, parts[n], parts[n + 1], x) for n in (0, 2))
     is_high = b.icmp_signed("<", x, splat(I8, 64, 0))
     return first_lanes(b, b.select(is_high, high, low), lanes)
 

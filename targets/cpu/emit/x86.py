@@ -6,13 +6,14 @@ from collections.abc import Sequence
 
 from llvmlite import ir
 
-from qcomp.targets.cpu.emit.builder import I8, I16, I32, Value, load, vector
+from qcomp.targets.cpu.emit.builder import I8, I16, I32, I64, Value, load, vector
 
 _NAMES = {
     "packssdw": {128: "sse2.packssdw.128", 256: "avx2.packssdw", 512: "avx512.packssdw.512"},
     "packuswb": {128: "sse2.packuswb.128", 256: "avx2.packuswb", 512: "avx512.packuswb.512"},
     "pmulhrsw": {128: "ssse3.pmul.hr.sw.128", 256: "avx2.pmul.hr.sw", 512: "avx512.pmul.hr.sw.512"},
     "pshufb": {128: "ssse3.pshuf.b.128", 256: "avx2.pshuf.b", 512: "avx512.pshuf.b.512"},
+    "psadbw": {512: "avx512.psad.bw.512"},
     "vpermi2b": {512: "avx512.vpermi2var.qi.512"},
     "pmaddwd": {128: "sse2.pmadd.wd", 256: "avx2.pmadd.wd", 512: "avx512.pmaddw.d.512"},
     "vpdpbusd": {
@@ -55,6 +56,12 @@ def pshufb(b: ir.IRBuilder, table: Value, indices: Value) -> Value:
 def vpermi2b(b: ir.IRBuilder, low: Value, high: Value, indices: Value) -> Value:
     """The 128 bytes of two tables at index & 127."""
     return _call(b, "vpermi2b", low.type, low, indices, high)
+
+
+def psadbw(b: ir.IRBuilder, x: Value) -> Value:
+    """The sums of eight neighbouring u8, as i64."""
+    zero = ir.Constant(x.type, None)
+    return _call(b, "psadbw", vector(I64, x.type.count // 8), x, zero)
 
 
 def pmaddwd(b: ir.IRBuilder, x: Value, y: Value) -> Value:

@@ -1,0 +1,123 @@
+"""Softmax of long rows by permutes of bytes (AVX-512 VBMI).
+
+What an element becomes depends on its distance below the largest alone, so a row needs 256
+quotients, not one for each element. The table of exponentials is three planes of bytes, which
+psadbw adds up. Meaning: qcomp.ir.evaluate.integer_reduction (QSoftmax).
+"""
+
+from __future__ import annotations
+
+from functools import reduce
+
+import numpy as np
+from llvmlite import ir
+from numpy.typing import NDArray
+
+from qcomp.targets.cpu.emit import x86
+from qcomp.targets.cpu.emit.builder import (
+    I8,
+    I32,
+    I64,
+    Carried,
+    Value,
+    at,
+    broadcast,
+    load,
+    loop,
+    multiple,
+    overlapped,
+    repeat,
+    splat,
+    store,
+    vector,
+)
+from qcomp.targets.cpu.emit.lanes import folded, scalar
+from qcomp.targets.cpu.emit.packed import larger, smaller
+from qcomp.targets.cpu.emit.reduce import over_axes
+from qcomp.targets.cpu.emit.softmax import RECIPROCAL_BITS, SoftmaxSpec, has_reciprocal
+from qcomp.targets.cpu.emit.table import permuted, quarters
+from qcomp.targets.cpu.emit.tiles import stack
+from qcomp.targets.cpu.isa import Isa
+
+_WIDTH = 64
+_PLANES = 3  # bytes of an exponential, at most 2^16
+_LANES = 16  # quotients at once
+
+
+def is_permuted(spec: SoftmaxSpec, isa: Isa) -> bool:
+    axis = spec.axis
+    return (
+        isa.byte_permute
+        and (axis.src, axis.dst) == (1, 1)
+        and axis.count >= _WIDTH
+        and has_reciprocal(axis.count)
+    )
+
+
+def exponential_planes(exp_table: NDArray[np.int32]) -> NDArray[np.uint8]:
+    """The table itself, then its planes."""
+    split = exp_table.astype("<i4").view(np.uint8).reshape(256, 4)
+    return np.concatenate([split.reshape(-1), split.T[:_PLANES].reshape(-1)])
+
+
+def emit_softmax_permuted(
+    b: ir.IRBuilder, spec: SoftmaxSpec, src: Value, dst: Value, exponentials: Value
+) -> None:
+    """src and dst are of stored bytes; `exponentials` as of `exponential_planes`."""
+    count = spec.axis.count
+    vectors = -(-count // _WIDTH)
+    quotients = stack(b, 256)
+    planes = [quarters(b, at(b, exponentials, 1024 + 256 * n)) for n in range(_PLANES)]
+    bytes_, sums = vector(I8, _WIDTH), vector(I64, _WIDTH // 8)
+    # The last vector is moved back: what it shares with the one before is counted once.
+    shared = vectors * _WIDTH - count
+    once = ir.Constant(bytes_, [ir.Constant(I8, -(lane >= shared)) for lane in range(_WIDTH)])
+
+    def row(x: Value, y: Value) -> None:
+        def element(n: Value | int) -> Value:
+            return load(b, at(b, x, overlapped(b, n, _WIDTH, count)), bytes_)
+
+        (tops,) = repeat(
+            b, vectors, [splat(I8, _WIDTH, 0)], lambda n, m: [larger(b, m[0], element(n))]
+        )
+        top = broadcast(b, scalar(b, folded(b, tops, larger)), _WIDTH)
+
+        def add(n: Value | int, accs: Carried, kept: Value | None = None) -> list[Value]:
+            below = b.sub(top, element(n))
+            found = [permuted(b, below, plane) for plane in planes]
+            if kept is not None:
+                found = [b.and_(f, kept) for f in found]
+            return [b.add(a, x86.psadbw(b, f)) for a, f in zip(accs, found, strict=True)]
+
+        accs = repeat(b, vectors - 1, [splat(I64, _WIDTH // 8, 0)] * _PLANES, add)
+        accs = add(vectors - 1, accs, once)
+        shifted = (b.shl(a, splat(I64, sums.count, 8 * n)) for n, a in enumerate(accs))
+        total = scalar(b, folded(b, reduce(b.add, shifted), lambda b, p, q: b.add(p, q)))
+        _divide(b, total, exponentials, quotients)
+        table = quarters(b, quotients)
+
+        def divided(n: Value | int) -> None:
+            q = permuted(b, b.sub(top, element(n)), table)
+            store(b, q, at(b, y, overlapped(b, n, _WIDTH, count)))
+
+        loop(b, vectors, divided)
+
+    over_axes(b, spec.kept, src, dst, row)
+    b.ret_void()
+
+
+def _divide(b: ir.IRBuilder, total: Value, exponentials: Value, quotients: Value) -> None:
+    """min(255, (256 * e + S // 2) // S) for each e, by a reciprocal; see softmax._divider."""
+    one = ir.Constant(I64, 1)
+    reciprocal = b.add(b.udiv(ir.Constant(I64, 1 << RECIPROCAL_BITS), total), one)
+    by, half = (broadcast(b, v, _LANES) for v in (reciprocal, b.lshr(total, one)))
+
+    def some(n: Value | int) -> None:
+        e = load(b, at(b, exponentials, multiple(b, n, 4 * _LANES)), vector(I32, _LANES), 64)
+        wide = b.zext(e, vector(I64, _LANES))
+        scaled = b.add(b.shl(wide, splat(I64, _LANES, 8)), half)
+        q = b.lshr(b.mul(scaled, by), splat(I64, _LANES, RECIPROCAL_BITS))
+        q = smaller(b, b.trunc(q, vector(I32, _LANES)), splat(I32, _LANES, 255))
+        store(b, b.trunc(q, vector(I8, _LANES)), at(b, quotients, multiple(b, n, _LANES)))
+
+    loop(b, 256 // _LANES, some)
