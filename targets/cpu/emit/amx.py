@@ -14,6 +14,7 @@ from llvmlite import ir
 
 from qcomp.targets.cpu.emit.builder import (
     I32,
+    I64,
     Carried,
     Value,
     at,
@@ -176,12 +177,16 @@ class TileGemm:
         if shape.flat:
             self._finish_flat(unit, b, start, to, block)
             return
+        steps = [step for step, _ in self._steps(block)]
 
         def some(n: Value | int) -> None:
             first = overlapped(b, n, shape.together, shape.block)
-            positions = [plus(b, first, p) for p in range(shape.together)]
-            pixels = [(0, plus(b, start, position)) for position in positions]
-            self._store(unit, b, positions, pixels, to, block)
+            firsts = (first, *[plus(b, start, first)] * len(to))
+            places = [
+                [at(b, p, multiple(b, plus(b, index, i), step)) for i in range(shape.together)]
+                for p, index, step in zip((unit.sums, *to), firsts, steps, strict=True)
+            ]
+            self._store(b, places, block)
 
         loop(b, -(-shape.block // shape.together), some, "pixels")
 
@@ -189,53 +194,56 @@ class TileGemm:
         self, unit: _Unit, b: ir.IRBuilder, start: Value | int, to: Sequence[Value], block: Block
     ) -> None:
         """The positions that are pixels; blocks have different numbers of them."""
-        spec, shape = self.spec, self.shape
+        spec, shape, columns = self.spec, self.shape, self.spec.columns.count
         first = self._pixels_before(b, start)
         end = self._pixels_before(b, plus(b, start, shape.block))
         last = b.sub(_value(end), i64(shape.together))
+        rows = [spec.rows.dst, *[spec.rows.other] * len(block.others)]
+        steps = self._steps(block)
 
         def some(n: Value) -> None:
             own = plus(b, first, b.mul(n, i64(shape.together)))
             pixel = b.select(b.icmp_signed("<", own, last), own, last)
-            pixels = [
-                divided(b, plus(b, pixel, p), spec.columns.count) for p in range(shape.together)
-            ]
-            positions = [
-                b.sub(plus(b, multiple(b, row, shape.pitch), column), _value(start))
-                for row, column in pixels
-            ]
-            self._store(unit, b, positions, pixels, to, block)
+            row, column = divided(b, pixel, columns)
+            position = b.sub(plus(b, multiple(b, row, shape.pitch), column), _value(start))
+            offsets = [b.mul(position, i64(self.pixel_bytes))]
+            for in_row, (step, _) in zip(rows, steps[1:], strict=True):
+                offsets.append(plus(b, multiple(b, row, in_row), multiple(b, column, step)))
+            now = [at(b, p, offset) for p, offset in zip((unit.sums, *to), offsets, strict=True)]
+            places = [now]
+            column = _value(column)
+            for _ in range(shape.together - 1):
+                # Masks: LLVM would make branches of selects here, which can't be predicted.
+                is_last = b.icmp_signed("==", column, i64(columns - 1))
+                ends, goes_on = b.sext(is_last, I64), b.sext(b.not_(is_last), I64)
+                column = b.and_(b.add(column, i64(1)), goes_on)
+                moves = (plus(b, b.and_(ends, i64(jump - step)), step) for step, jump in steps)
+                places.append([at(b, p, move) for p, move in zip(places[-1], moves, strict=True)])
+            self._store(b, [list(of_one) for of_one in zip(*places, strict=True)], block)
 
         count = b.sub(_value(end), _value(first))
         trips = b.udiv(b.add(count, i64(shape.together - 1)), i64(shape.together))
         Span(i64(0), trips).loop(b, some, "pixels")
 
-    def _store(
-        self,
-        unit: _Unit,
-        b: ir.IRBuilder,
-        positions: Sequence[Value | int],
-        pixels: Sequence[tuple[Value | int, Value | int]],
-        to: Sequence[Value],
-        block: Block,
-    ) -> None:
-        """Requantize pixels, given as positions in the block and as (row, column) of the line."""
-        spec, lanes = self.spec, self.isa.lanes
-        sums = []
-        for position in positions:
-            place = at(b, unit.sums, multiple(b, position, self.pixel_bytes))
-            vectors = (at(b, place, 4 * lanes * v) for v in range(block.vectors))
-            sums.append([load(b, p, vector(I32, lanes)) for p in vectors])
+    def _steps(self, block: Block) -> list[tuple[int, int]]:
+        """Bytes to the next pixel in a row, and from a row to the next, in sums and in lines."""
+        rows, columns = self.spec.rows, self.spec.columns
+        back = columns.count - 1
+        in_lines = [(rows.dst, columns.dst), *[(rows.other, columns.other)] * len(block.others)]
+        return [
+            (self.pixel_bytes, (self.shape.pitch - back) * self.pixel_bytes),
+            *((column, row - back * column) for row, column in in_lines),
+        ]
 
-        def places(line: Value, row_step: int, step: int) -> list[Value]:
-            return [
-                at(b, line, plus(b, multiple(b, row, row_step), multiple(b, column, step)))
-                for row, column in pixels
-            ]
-
-        results = places(to[0], spec.rows.dst, spec.columns.dst)
-        others = (places(other, spec.rows.other, spec.columns.other) for other in to[1:])
-        block.epilogue.store(b, sums, results, block.channels, *others)
+    def _store(self, b: ir.IRBuilder, places: Sequence[Sequence[Value]], block: Block) -> None:
+        """Requantize pixels: where their sums are, where results go, and the residuals are."""
+        lanes = self.isa.lanes
+        sums, results, *others = places
+        loaded = [
+            [load(b, at(b, p, 4 * lanes * v), vector(I32, lanes)) for v in range(block.vectors)]
+            for p in sums
+        ]
+        block.epilogue.store(b, loaded, results, block.channels, *others)
 
     def _pixels_before(self, b: ir.IRBuilder, position: Value | int) -> Value | int:
         """`pixels_before` of tile_cost, of a position that may be known at run time only."""
