@@ -11,8 +11,10 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from qcomp.benchmark import bench_directory
+from qcomp.benchmark import BenchReport, bench_directory
+from qcomp.cli.layers import layer_table
 from qcomp.cli.options import Directory, Json
+from qcomp.layers import bench_layers
 from qcomp.verification import verify_directory
 
 DIFFERENT = 1
@@ -49,15 +51,27 @@ def bench(
         int, typer.Option(min=1, help="Callers at once, each with its own arena.")
     ] = 1,
     seconds: Annotated[float, typer.Option(min=0.01, help="How long to measure.")] = 2.0,
+    layers: Annotated[
+        bool, typer.Option("--layers", help="Also time each layer, and say what bounds it.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Measure one run of the library."""
+    if layers and callers > 1:
+        raise typer.BadParameter("one caller at a time", param_hint="--layers")
+    if layers:
+        by_layer = bench_layers(directory, seconds, threads)
+        text = layer_table(by_layer) + line(by_layer.network)
+        typer.echo(json.dumps(dataclasses.asdict(by_layer)) if as_json else text)
+        return
     report = bench_directory(directory, seconds, callers, threads)
-    if as_json:
-        typer.echo(json.dumps(dataclasses.asdict(report)))
-    else:
-        typer.echo(
-            f"median {report.median_us:.1f} us, p10 {report.p10_us:.1f}, p90 {report.p90_us:.1f}; "
-            f"{report.runs} runs of {report.threads} threads, {report.callers} at once, "
-            f"{report.runs_per_second:.0f} per second"
-        )
+    typer.echo(json.dumps(dataclasses.asdict(report)) if as_json else line(report))
+
+
+def line(report: BenchReport) -> str:
+    """The whole network, for people."""
+    return (
+        f"median {report.median_us:.1f} us, p10 {report.p10_us:.1f}, p90 {report.p90_us:.1f}; "
+        f"{report.runs} runs of {report.threads} threads, {report.callers} at once, "
+        f"{report.runs_per_second:.0f} per second"
+    )

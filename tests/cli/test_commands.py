@@ -152,6 +152,27 @@ def test_bench_gives_quantiles_in_order(qcomp_command: Command, digits: Path) ->
     assert "median" in qcomp_command("bench", digits, "--seconds", "0.05").out
 
 
+def test_bench_by_layer_has_a_row_for_each_and_the_sum(
+    qcomp_command: Command, digits: Path
+) -> None:
+    outcome = qcomp_command("bench", digits, "--seconds", "0.1", "--layers")
+    assert outcome.status == 0, outcome.err
+    for text in ("layer", "of peak", "q_conv2d", "q_dense", "layers: ", "GOPS", "median"):
+        assert text in outcome.out
+    report = json.loads(
+        qcomp_command("bench", digits, "--seconds", "0.1", "--layers", "--json").out
+    )
+    assert list(report) == ["isa", "peak_gops", "layers", "sum_us", "network"]
+    assert all(layer["id"][-36:] in outcome.out for layer in report["layers"])
+    assert report["network"]["callers"] == 1
+
+
+def test_bench_by_layer_has_one_caller(qcomp_command: Command, digits: Path) -> None:
+    outcome = qcomp_command("bench", digits, "--layers", "--callers", "2")
+    assert outcome.status == 2
+    assert "one caller at a time" in outcome.err
+
+
 def test_run_takes_floats_and_gives_floats(
     qcomp_command: Command, digits: Path, images: Any, tmp_path: Path
 ) -> None:

@@ -1,5 +1,6 @@
-/* See qcomp_pool.h. Threads claim ranges from a ticket; nobody waits for one that claims nothing,
-   so a thread that the system has put aside delays a run by one range at most. */
+/* See qcomp_pool.h. Each thread has a part of the items, the same one in every run, so that it finds
+   in its cache what it wrote there; it claims most of it, most of the rest, and so on, and then what
+   others have not claimed. Nobody waits for a thread that claims nothing. */
 #define _GNU_SOURCE
 #include "qcomp_pool.h"
 
@@ -19,20 +20,26 @@ typedef struct {
   atomic_uint sleepers;
 } event;
 
+/* A thread and its part of the items: run << 32 | items that nobody has claimed. What a run is made
+   of is written before its tickets, when all items of the run before are done; so it belongs to the
+   ticket of a claim that succeeds, and a claim whose ticket has changed meanwhile fails. */
+typedef struct {
+  _Alignas(LINE) _Atomic uint64_t ticket;
+  pthread_t thread; /* of the caller: none */
+  qcomp_pool *pool;
+} part;
+
 struct qcomp_pool {
   event begun; /* counts runs */
   event done;  /* items of this run that are finished */
-  /* run << 32 | items that nobody has claimed. What a run is made of is written before its ticket
-     and while none are left of the one before; a claim whose ticket has changed meanwhile fails. */
-  _Alignas(LINE) _Atomic uint64_t ticket;
-  _Atomic(qcomp_task) task;
+  _Alignas(LINE) _Atomic(qcomp_task) task;
   _Atomic(void *) context;
   atomic_uint count;
   _Alignas(LINE) atomic_flag busy;
   atomic_bool stop;
   uint32_t run;
-  uint32_t threads; /* the caller is the last one */
-  pthread_t workers[];
+  uint32_t threads;
+  part parts[]; /* the caller's is the first */
 };
 
 _Static_assert(sizeof(atomic_uint) == sizeof(uint32_t), "a futex is 32 bits");
@@ -65,30 +72,46 @@ static void event_add(event *e, uint32_t n) {
   if (atomic_load(&e->sleepers)) syscall(SYS_futex, &e->value, FUTEX_WAKE_PRIVATE, INT_MAX);
 }
 
-/* Claims and does ranges of the run in progress until none is left; they become shorter. */
-static void work(qcomp_pool *pool) {
-  uint64_t ticket = atomic_load_explicit(&pool->ticket, memory_order_acquire);
+/* Where the part begins. */
+static uint32_t part_begin(const qcomp_pool *pool, uint32_t index, uint32_t count) {
+  return (uint32_t)((uint64_t)count * index / pool->threads);
+}
+
+/* Claims and does ranges of one part until none is left; the number of items done. */
+static uint32_t work_on(qcomp_pool *pool, uint32_t index, uint32_t keep) {
+  _Atomic uint64_t *const tickets = &pool->parts[index].ticket;
+  uint64_t ticket = atomic_load_explicit(tickets, memory_order_acquire);
+  uint32_t done = 0;
   for (uint32_t left; (left = (uint32_t)ticket) != 0;) {
     const qcomp_task task = atomic_load_explicit(&pool->task, memory_order_relaxed);
     void *const context = atomic_load_explicit(&pool->context, memory_order_relaxed);
-    const uint32_t begin = atomic_load_explicit(&pool->count, memory_order_relaxed) - left;
-    const uint32_t share = left / (2 * pool->threads);
-    const uint32_t length = share ? share : 1;
-    if (!atomic_compare_exchange_weak_explicit(&pool->ticket, &ticket, ticket - length,
+    const uint32_t count = atomic_load_explicit(&pool->count, memory_order_relaxed);
+    const uint32_t length = left - left / keep;
+    if (!atomic_compare_exchange_weak_explicit(tickets, &ticket, ticket - length,
                                                memory_order_acq_rel, memory_order_acquire))
       continue;
+    const uint32_t begin = part_begin(pool, index + 1, count) - left;
     task(context, (int32_t)begin, (int32_t)(begin + length));
-    event_add(&pool->done, length);
-    ticket = atomic_load_explicit(&pool->ticket, memory_order_acquire);
+    done += length;
+    ticket = atomic_load_explicit(tickets, memory_order_acquire);
   }
+  return done;
+}
+
+/* A thread's part in a run: three quarters of what is left of its own, halves of the others'. */
+static void work(qcomp_pool *pool, uint32_t own) {
+  uint32_t done = work_on(pool, own, 4);
+  for (uint32_t i = 1; i < pool->threads; i++) done += work_on(pool, (own + i) % pool->threads, 2);
+  if (done) event_add(&pool->done, done);
 }
 
 static void *worker(void *argument) {
-  qcomp_pool *const pool = argument;
+  part *const own = argument;
+  qcomp_pool *const pool = own->pool;
   for (uint32_t seen = 0;;) {
     seen = event_wait(&pool->begun, seen);
     if (atomic_load(&pool->stop)) return NULL;
-    work(pool);
+    work(pool, (uint32_t)(own - pool->parts));
   }
 }
 
@@ -103,31 +126,37 @@ void qcomp_pool_run(void *user, qcomp_task task, void *context, int32_t count) {
   atomic_store_explicit(&pool->context, context, memory_order_relaxed);
   atomic_store_explicit(&pool->count, (uint32_t)count, memory_order_relaxed);
   atomic_store_explicit(&pool->done.value, 0, memory_order_relaxed);
-  const uint64_t ticket = (uint64_t)++pool->run << 32 | (uint32_t)count;
-  atomic_store_explicit(&pool->ticket, ticket, memory_order_release);
+  pool->run++;
+  for (uint32_t i = 0; i < pool->threads; i++) {
+    const uint32_t begin = part_begin(pool, i, (uint32_t)count);
+    const uint32_t items = part_begin(pool, i + 1, (uint32_t)count) - begin;
+    const uint64_t ticket = (uint64_t)pool->run << 32 | items;
+    atomic_store_explicit(&pool->parts[i].ticket, ticket, memory_order_release);
+  }
   event_add(&pool->begun, 1);
-  work(pool);
+  work(pool, 0);
   uint32_t done = atomic_load_explicit(&pool->done.value, memory_order_acquire);
   while (done != (uint32_t)count) done = event_wait(&pool->done, done);
   atomic_flag_clear_explicit(&pool->busy, memory_order_release);
 }
 
-/* Ends the first `started` workers and frees the pool. */
-static void end(qcomp_pool *pool, uint32_t started) {
+/* Ends the workers of the first `parts` parts and frees the pool. */
+static void end(qcomp_pool *pool, uint32_t parts) {
   atomic_store(&pool->stop, 1);
   event_add(&pool->begun, 1);
-  for (uint32_t i = 0; i < started; i++) pthread_join(pool->workers[i], NULL);
+  for (uint32_t i = 1; i < parts; i++) pthread_join(pool->parts[i].thread, NULL);
   free(pool);
 }
 
 qcomp_pool *qcomp_pool_create(int32_t threads) {
   if (threads < 1) return NULL;
-  const size_t bytes = sizeof(qcomp_pool) + (size_t)threads * sizeof(pthread_t);
-  qcomp_pool *const pool = aligned_alloc(LINE, (bytes + LINE - 1) / LINE * LINE);
+  const size_t bytes = sizeof(qcomp_pool) + (size_t)threads * sizeof(part);
+  qcomp_pool *const pool = aligned_alloc(LINE, bytes);
   if (!pool) return NULL;
   *pool = (qcomp_pool){.busy = ATOMIC_FLAG_INIT, .threads = (uint32_t)threads};
-  for (uint32_t i = 0; i + 1 < pool->threads; i++)
-    if (pthread_create(&pool->workers[i], NULL, worker, pool)) {
+  for (uint32_t i = 0; i < pool->threads; i++) pool->parts[i] = (part){.pool = pool};
+  for (uint32_t i = 1; i < pool->threads; i++)
+    if (pthread_create(&pool->parts[i].thread, NULL, worker, &pool->parts[i])) {
       end(pool, i);
       return NULL;
     }
@@ -135,5 +164,5 @@ qcomp_pool *qcomp_pool_create(int32_t threads) {
 }
 
 void qcomp_pool_destroy(qcomp_pool *pool) {
-  if (pool) end(pool, pool->threads - 1);
+  if (pool) end(pool, pool->threads);
 }
