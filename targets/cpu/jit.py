@@ -41,7 +41,8 @@ class EntryPoint:
         """Whether later runs use instruction set `number` of the library; 0 is the best here."""
         if self._set_isa is None:
             return number <= 1
-        return self._set_isa(number) == STATUS_OK
+        status: int = self._set_isa(number)
+        return status == STATUS_OK
 
     def __call__(
         self,

@@ -111,8 +111,8 @@ class DepthwiseTile:
                 x = dot.apart(b, quarter)
                 for column, k in served:
                     for n, row in pairs:
-                        index, w = row * _VECTORS + v, self._weights(b, n, k, v)
-                        sums[column][index] = dot.add_apart(b, sums[column][index], x, w)
+                        index, w = row * _VECTORS + v, dot.weights(b, self._weights(b, n, k, v))
+                        sums[column][index] = dot.add(b, sums[column][index], x, w)
 
     def _pixels(self, b: ir.IRBuilder, src: Sequence[Value], offset: Value | int) -> Value:
         """The stored bytes of one pixel of each part."""

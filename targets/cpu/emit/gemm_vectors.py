@@ -18,7 +18,7 @@ from qcomp.targets.cpu.emit.builder import (
     overlapped,
     plus,
 )
-from qcomp.targets.cpu.emit.dot import GROUP, Accumulator, DotProduct
+from qcomp.targets.cpu.emit.dot import GROUP, DotProduct
 from qcomp.targets.cpu.emit.gemm import GemmPlan, GemmSpec
 from qcomp.targets.cpu.emit.gemm_blocks import Block, over_blocks, over_segments, repeated
 from qcomp.targets.cpu.emit.span import Span
@@ -79,10 +79,9 @@ class VectorGemm:
         grid = [(r, c) for r in range(tile.rows) for c in range(tile.columns)]
         pixels = [at(b, src, r * spec.rows.src + c * spec.columns.src) for r, c in grid]
         results = [at(b, dst, r * spec.rows.dst + c * spec.columns.dst) for r, c in grid]
-        start = [self.dot.start(b, block.epilogue.bias(b, v)) for v in range(block.vectors)]
+        start = [block.epilogue.bias(b, v) for v in range(block.vectors)]
         sums = self._sums(b, pixels, block, start * len(grid))
-        done = [self.dot.finish(b, acc) for acc in sums]
-        by_pixel = [done[i : i + block.vectors] for i in range(0, len(done), block.vectors)]
+        by_pixel = [sums[i : i + block.vectors] for i in range(0, len(sums), block.vectors)]
         added = [
             at(b, p, r * spec.rows.other + c * spec.columns.other) for p in others for r, c in grid
         ]
@@ -93,10 +92,10 @@ class VectorGemm:
         b: ir.IRBuilder,
         pixels: Sequence[Value],
         block: Block,
-        start: Sequence[Accumulator],
-    ) -> list[Accumulator]:
+        start: Sequence[Value],
+    ) -> list[Value]:
         """sums[pixel * vectors + vector] over all segments; weights advance linearly."""
-        spec, parts = self.spec, self.dot.parts
+        spec = self.spec
         unrolled = spec.segment_count * spec.steps * len(start) <= _UNROLLED
 
         def steps(x: Value | int, w: Value | int, sums: Sequence[Value]) -> Sequence[Value]:
@@ -111,23 +110,27 @@ class VectorGemm:
             together = spec.steps if unrolled else max(1, _TOGETHER // len(start))
             return repeated(b, spec.steps, sums, step, together)
 
-        flat = [v for acc in start for v in acc]
-        flat = list(over_segments(b, spec, flat, steps, unrolled=unrolled))
-        return [tuple(flat[i : i + parts]) for i in range(0, len(flat), parts)]
+        return list(over_segments(b, spec, start, steps, unrolled=unrolled))
 
     def _step(
         self, b: ir.IRBuilder, pixels: Sequence[Value], weights: Value, sums: Sequence[Value]
     ) -> list[Value]:
-        """One group of k, for each pixel and vector."""
-        dot, parts = self.dot, self.dot.parts
-        vectors = len(sums) // parts // len(pixels)
-        w = [dot.weights(b, at(b, weights, self._vector(v))) for v in range(vectors)]
-        result: list[Value] = []
-        for m, p in enumerate(pixels):
-            x = dot.same(b, p)
-            for v in range(vectors):
-                first = (m * vectors + v) * parts
-                result += dot.add(b, tuple(sums[first : first + parts]), x, w[v])
+        """One group of k, for each pixel and vector; the smaller side stays in registers."""
+        dot, count = self.dot, len(sums) // len(pixels)
+        vectors = [at(b, weights, self._vector(v)) for v in range(count)]
+        result = list(sums)
+        if count <= len(pixels):
+            held = [dot.weights(b, p) for p in vectors]
+            for m, p in enumerate(pixels):
+                x = dot.same(b, p)
+                for v, w in enumerate(held):
+                    result[m * count + v] = dot.add(b, sums[m * count + v], x, w)
+        else:
+            xs = [dot.same(b, p) for p in pixels]
+            for v, p in enumerate(vectors):
+                w = dot.weights(b, p)
+                for m, x in enumerate(xs):
+                    result[m * count + v] = dot.add(b, sums[m * count + v], x, w)
         return result
 
     def _vector(self, v: int) -> int:

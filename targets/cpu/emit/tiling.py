@@ -61,18 +61,19 @@ def vector_blocks(vectors: int, wide: int) -> tuple[int, ...]:
     return (wide,) * whole + ((rest,) if rest else ())
 
 
-def _parts(isa: Isa) -> int:
-    return 1 if isa.dot is Dot.VNNI else 2
-
-
 def _most_vectors(isa: Isa) -> int:
-    return (isa.registers // 2 - 2) // _parts(isa)
+    return isa.registers // 2 - 2 if isa.dot is Dot.VNNI else isa.registers // 4
 
 
 def _most_pixels(isa: Isa, wide: int) -> int:
-    """Accumulators, one group of weights and one of activations fit the registers."""
-    weights = min(wide, 4) if isa.dot is Dot.VNNI else 2
-    return max(1, (isa.registers - weights - 1) // (wide * _parts(isa)))
+    """The sums, one side of a group of k, an operand of the other and a product fit the registers.
+
+    Operands take two registers where even and odd ones are apart.
+    """
+    if isa.dot is Dot.VNNI:
+        return max(1, (isa.registers - min(wide, 4) - 1) // wide)
+    fits = (p for p in range(1, isa.registers) if p * wide + 2 * min(p, wide) + 3 <= isa.registers)
+    return max(fits, default=1)
 
 
 def _pixel_tiles(rows: int, columns: int, most: int) -> list[tuple[int, int]]:
@@ -90,10 +91,9 @@ def _pixel_tiles(rows: int, columns: int, most: int) -> list[tuple[int, int]]:
 
 
 def _tile_cost(pixels: int, vectors: int, steps: int, isa: Isa) -> float:
-    parts = _parts(isa)
-    sums = pixels * vectors * parts
-    widening = 0 if isa.dot is Dot.VNNI else pixels + vectors * parts
-    dots = (sums * (1 if isa.dot is Dot.VNNI else 2) + widening) / 2
-    loads = (pixels + vectors * parts) / 2
-    step = max(dots, loads, _LATENCY)
+    sums = pixels * vectors
+    if isa.dot is Dot.VNNI:
+        step = max(sums / 2, (pixels + vectors) / 2, _LATENCY)
+    else:  # two products and two sums each; operands are taken apart
+        step = max((4 * sums + 2 * pixels + 3 * vectors) / 4, _LATENCY)
     return steps * step + (sums * _EPILOGUE + _TILE) / 3
