@@ -72,6 +72,7 @@ class QcompInt8(Adapter):
             COMPILE,
         ]
         options = ["--target", LEVELS[cfg.isa].target, "--calibration", str(calibration)]
+        options.append("--threads-pool")
         checked([*qcomp, "compile", m.onnx, "-o", folder, "--name", NAME, *options])
         return str(folder)
 
@@ -79,7 +80,7 @@ class QcompInt8(Adapter):
         folder = Path(art)
         manifest = json.loads((folder / f"{NAME}.manifest.json").read_text(encoding="utf-8"))
         library, run = self.entry(folder, manifest)
-        run_on(library, cfg.threads)
+        run_on(library, folder, cfg.threads)
         inputs = self.inputs(manifest, x)
         outputs = self.outputs(manifest)
         arrays = [*inputs, *outputs, *self.memory(manifest)]
@@ -151,10 +152,20 @@ class QcompInt8FloatIo(QcompInt8):
         return list(outputs)
 
 
-def run_on(library: ctypes.CDLL, threads: int) -> None:
-    """Make the library run on `threads` threads."""
-    if threads > 1:
-        raise RuntimeError(f"{threads} threads: the generated library runs on one")
+def run_on(library: ctypes.CDLL, folder: Path, threads: int) -> None:
+    """Make the library run on `threads` threads, by the pool that was saved with it."""
+    if threads == 1:
+        library[f"{NAME}_set_parallel_for"](None, None)
+        return
+    options = ["-std=c11", "-O2", "-shared", "-fPIC", "-pthread"]
+    files = [folder / "qcomp_pool.c", "-o", folder / "qcomp_pool.so"]
+    checked([os.environ.get("CC", "cc"), *options, *files])
+    pool = ctypes.CDLL(str(folder / "qcomp_pool.so"))
+    pool.qcomp_pool_create.restype = ctypes.c_void_p
+    threads_of_pool = ctypes.c_void_p(pool.qcomp_pool_create(threads))
+    if not threads_of_pool:
+        raise RuntimeError(f"the system refuses {threads} threads")
+    library[f"{NAME}_set_parallel_for"](pool.qcomp_pool_run, threads_of_pool)
 
 
 def input_names(model: str) -> list[str]:
