@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,7 +18,7 @@ SOURCES = {
 }
 
 
-def project() -> dict[str, dict[str, dict[str, object]]]:
+def project() -> dict[str, Any]:
     return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
 
@@ -40,6 +41,13 @@ def test_every_package_on_disk_is_listed_for_the_wheel() -> None:
     assert isinstance(listed, list)
     assert sorted(listed) == listed
     assert set(listed) == packages_on_disk()
+
+
+def test_the_c_sources_go_into_the_wheel() -> None:
+    patterns = project()["tool"]["setuptools"]["package-data"]["qcomp.targets.cpu"]
+    folder = ROOT / "targets" / "cpu"
+    listed = {path for pattern in patterns for path in folder.glob(pattern)}
+    assert listed == set((folder / "c").iterdir())
 
 
 def test_every_directory_of_sources_is_a_package() -> None:
