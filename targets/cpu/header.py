@@ -149,8 +149,8 @@ def _choice(name: str, isas: Sequence[str]) -> list[str]:
         f"enum {{ {', '.join(names)} }};",
         "",
         "/* Which of them later runs use; 0, as at the beginning: the best this processor has,",
-        "   which the first run finds out. QCOMP_BAD_CPU where it lacks that one. The result is the",
-        "   same in every bit. Not while a run is in progress. */",
+        "   which the first run finds out. QCOMP_BAD_CPU where it lacks that one. The result is",
+        "   the same in every bit. Not while a run is in progress. */",
         f"int {name}_set_isa(int isa);",
         "",
     ]

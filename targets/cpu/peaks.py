@@ -29,8 +29,9 @@ from qcomp.targets.cpu.emit.builder import (
     store,
     vector,
 )
+from qcomp.targets.cpu.emit.constants import header, header_bytes
 from qcomp.targets.cpu.emit.dot import GROUP, DotProduct
-from qcomp.targets.cpu.emit.epilogue import HEADER_BYTES, Epilogue, header
+from qcomp.targets.cpu.emit.epilogue import Epilogue
 from qcomp.targets.cpu.emit.tiles import ROW_BYTES, ROWS, Tile, configured
 from qcomp.targets.cpu.isa import Dot, Isa, target_machine
 from qcomp.targets.cpu.jit import aligned_arena
@@ -187,14 +188,14 @@ def _epilogue(
     for n, constant in enumerate(header(Requantize(form, 0))):
         store(b, ir.Constant(I32, int(constant)), at(b, memory, 4 * n), 4)
     table_bytes = 4 * lanes * vectors
-    tables = at(b, memory, HEADER_BYTES)
+    tables = at(b, memory, header_bytes(lookup=False))
     for table, value in enumerate((0, 1 << 14, 8)):  # bias, multiplier, shift
         for v in range(vectors):
             place = at(b, tables, table * table_bytes + 4 * lanes * v)
             store(b, splat(I32, lanes, value), place)
 
     def trip(_: Value, values: Sequence[Value]) -> Sequence[Value]:
-        epilogue = Epilogue(isa, form, False, memory, tables, table_bytes)
+        epilogue = Epilogue(isa, form, False, False, memory, tables, table_bytes)
         places = [
             [_SUMS + 4 * lanes * (vectors * p + v) for v in range(vectors)] for p in range(pixels)
         ]

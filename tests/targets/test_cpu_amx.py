@@ -29,7 +29,7 @@ from qcomp.ir.ops import QConv2d, QDense
 from qcomp.quant.fixed_point import Form, Requantize, requantize
 from qcomp.targets.cpu.emit.amx import gemm_kernel
 from qcomp.targets.cpu.emit.builder import I64, PTR, Unsigned
-from qcomp.targets.cpu.emit.epilogue import header
+from qcomp.targets.cpu.emit.constants import header
 from qcomp.targets.cpu.emit.gemm import (
     Axis,
     GemmPlan,

@@ -20,10 +20,10 @@ from qcomp.targets.cpu.emit.builder import (
     overlapped,
     plus,
 )
+from qcomp.targets.cpu.emit.constants import header_bytes
 from qcomp.targets.cpu.emit.depthwise_layout import BLOCK, DepthwiseSpec, Taps, block_bytes
 from qcomp.targets.cpu.emit.depthwise_tile import Channels, DepthwiseTile
 from qcomp.targets.cpu.emit.depthwise_tiling import Run, plan_taps, runs_of, tile_of
-from qcomp.targets.cpu.emit.epilogue import HEADER_BYTES
 from qcomp.targets.cpu.emit.span import Span
 from qcomp.targets.cpu.isa import Isa
 
@@ -111,7 +111,7 @@ class Depthwise:
             run,
             params,
             at(b, weights, plus(b, multiple(b, block, block_bytes(spec, self.taps)), offset)),
-            at(b, params, plus(b, tables, HEADER_BYTES)),
+            at(b, params, plus(b, tables, header_bytes(lookup=self.spec.lookup))),
         )
         self._columns(b, at(b, src, channel), at(b, dst, channel), channels)
 

@@ -40,6 +40,7 @@ class DepthwiseSpec:
     channels: int
     form: Form
     ceiling: bool = False  # as in GemmSpec
+    lookup: bool = False
 
     @property
     def tables(self) -> int:

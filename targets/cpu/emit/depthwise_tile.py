@@ -87,7 +87,8 @@ class DepthwiseTile:
         spec, channels = self.spec, self.channels
         table_bytes = len(blocks_of(spec.channels)) * 4 * BLOCK
         return Epilogue(
-            self.isa, spec.form, spec.ceiling, channels.params, channels.tables, table_bytes,
+            self.isa, spec.form, spec.ceiling, spec.lookup,
+            channels.params, channels.tables, table_bytes,
             vector_bytes=_VECTOR_BYTES,
         )  # fmt: skip
 

@@ -54,6 +54,7 @@ class GemmSpec:
     form: Form
     ceiling: bool = False  # a fourth table of parameters: min(result, ceiling) per channel
     residual: bool = False  # a fifth pointer: an operand that is added to the result
+    lookup: bool = False  # behind the header: a table that the result goes through
 
     @property
     def tables(self) -> int:

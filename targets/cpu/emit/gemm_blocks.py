@@ -17,8 +17,9 @@ from qcomp.targets.cpu.emit.builder import (
     plus,
     repeat,
 )
+from qcomp.targets.cpu.emit.constants import header_bytes
 from qcomp.targets.cpu.emit.dot import GROUP
-from qcomp.targets.cpu.emit.epilogue import HEADER_BYTES, Epilogue
+from qcomp.targets.cpu.emit.epilogue import Epilogue
 from qcomp.targets.cpu.emit.gemm import GemmPlan, GemmSpec
 from qcomp.targets.cpu.emit.span import Span
 from qcomp.targets.cpu.emit.tiling import PANEL
@@ -63,13 +64,16 @@ def over_blocks(
         x = at(b, src, multiple(b, g, spec.groups.src))
         results = [at(b, p, multiple(b, g, spec.groups.dst)) for p in (dst, *others)]
         w = at(b, weights, multiple(b, g, spec.panels * spec.panel_bytes))
-        tables = at(b, params, plus(b, multiple(b, g, spec.tables * table_bytes), HEADER_BYTES))
+        first = at(b, params, header_bytes(lookup=spec.lookup))
+        tables = at(b, first, multiple(b, g, spec.tables * table_bytes))
 
         def block(n: Value | int, channels: int, span: Span) -> None:
             first_table = at(b, tables, multiple(b, n, 4 * wide))
             y, *z = (at(b, p, multiple(b, n, wide)) for p in results)
             panels = at(b, w, multiple(b, n, wide // PANEL * spec.panel_bytes))
-            epilogue = Epilogue(isa, spec.form, spec.ceiling, params, first_table, table_bytes)
+            epilogue = Epilogue(
+                isa, spec.form, spec.ceiling, spec.lookup, params, first_table, table_bytes
+            )
             pixels(b, span, x, Block(-(-channels // isa.lanes), channels, y, z, panels, epilogue))
 
         if plan.by_channels:

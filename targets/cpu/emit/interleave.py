@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from llvmlite import ir
 
 from qcomp.targets.cpu.emit.builder import I8, I16, Value, shuffle, vector
-
-_LANE = 128  # bits
+from qcomp.targets.cpu.emit.lanes import zipped
 
 
 def interleaved(b: ir.IRBuilder, rows: Sequence[Value]) -> list[Value]:
@@ -20,9 +19,9 @@ def interleaved(b: ir.IRBuilder, rows: Sequence[Value]) -> list[Value]:
     first, second, third, fourth = [*rows, *[rows[-1]] * (4 - len(rows))]
     quarters = []
     for high in (False, True):
-        pairs = (_zipped(b, first, second, high), _zipped(b, third, fourth, high))
+        pairs = (zipped(b, first, second, high=high), zipped(b, third, fourth, high=high))
         x, y = (b.bitcast(pair, vector(I16, pair.type.count // 2)) for pair in pairs)
-        quarters += [_zipped(b, x, y, half) for half in (False, True)]
+        quarters += [zipped(b, x, y, high=half) for half in (False, True)]
     return [b.bitcast(quarter, vector(I8, 2 * quarter.type.count)) for quarter in quarters]
 
 
@@ -45,16 +44,3 @@ def joined(b: ir.IRBuilder, parts: Sequence[Value]) -> Value:
             for x, y in zip(parts[::2], parts[1::2], strict=True)
         ]
     return parts[0]
-
-
-def _zipped(b: ir.IRBuilder, x: Value, y: Value, high: bool) -> Value:
-    """x0 y0 x1 y1 ... of the low or the high half of each lane."""
-    count = x.type.count
-    lane = _LANE // x.type.element.width
-    start = lane // 2 if high else 0
-    return shuffle(b, x, y, [
-        i + source
-        for first in range(start, count, lane)
-        for i in range(first, first + lane // 2)
-        for source in (0, count)
-    ])  # fmt: skip

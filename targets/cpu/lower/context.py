@@ -22,6 +22,7 @@ from qcomp.targets.cpu.emit.nest import Body, Nest, emit_nest, nest_units, simpl
 from qcomp.targets.cpu.emit.span import Span
 from qcomp.targets.cpu.isa import Isa
 from qcomp.targets.cpu.lower.ceiling import Ceiling
+from qcomp.targets.cpu.lower.lookup import Lookup
 from qcomp.targets.cpu.lower.residual import Residual
 from qcomp.targets.cpu.memory import Layout, dense_layout
 from qcomp.targets.cpu.program import (
@@ -66,6 +67,7 @@ class Lowering:
     places: dict[TensorId, Place]
     ceilings: Mapping[TensorId, Ceiling] = field(default_factory=dict)
     residuals: Mapping[TensorId, Residual] = field(default_factory=dict)
+    lookups: Mapping[TensorId, Lookup] = field(default_factory=dict)
     data: ConstantData = field(default_factory=ConstantData)
     calls: list[Call] = field(default_factory=list)
     temporaries: dict[str, tuple[int, int]] = field(default_factory=dict)

@@ -8,9 +8,13 @@ from qcomp.ir.ops import QConv2d
 from qcomp.targets.cpu.emit.depthwise import Depthwise
 from qcomp.targets.cpu.emit.depthwise_layout import DepthwiseSpec, pack_depthwise, pack_tables
 from qcomp.targets.cpu.emit.depthwise_tiling import oriented, plan_taps
-from qcomp.targets.cpu.emit.epilogue import header
 from qcomp.targets.cpu.lower.context import Lowering
-from qcomp.targets.cpu.lower.layer import epilogue_tables, window_axes, window_start
+from qcomp.targets.cpu.lower.layer import (
+    epilogue_tables,
+    layer_header,
+    window_axes,
+    window_start,
+)
 
 
 def lower_depthwise(lowering: Lowering, op: QConv2d) -> None:
@@ -27,6 +31,7 @@ def lower_depthwise(lowering: Lowering, op: QConv2d) -> None:
         channels=channels,
         form=op.requantize.form,
         ceiling=op.id in lowering.ceilings,
+        lookup=op.id in lowering.lookups,
     )
     spec = oriented(upright)
     taps = weight.reshape(channels, height, width)
@@ -37,7 +42,7 @@ def lower_depthwise(lowering: Lowering, op: QConv2d) -> None:
         window_start(lowering, op),
         lowering.place(op.output).start,
         lowering.constant(pack_depthwise(taps, plan_taps(spec))),
-        lowering.constant(np.concatenate([header(op.requantize), tables])),
+        lowering.constant(np.concatenate([layer_header(lowering, op), tables])),
     )
     kernel = Depthwise(spec, lowering.isa)
     lowering.ranged("depthwise", spec, arguments, kernel.emit, kernel.units)

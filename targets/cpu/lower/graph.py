@@ -17,6 +17,7 @@ from qcomp.ir.verify import verify
 from qcomp.targets.cpu.isa import Isa, identifier
 from qcomp.targets.cpu.lower.ceiling import fused_ceilings
 from qcomp.targets.cpu.lower.context import Lowering, Place
+from qcomp.targets.cpu.lower.lookup import fused_lookups
 from qcomp.targets.cpu.lower.movement import copy_tensor
 from qcomp.targets.cpu.lower.places import Border, plan_places
 from qcomp.targets.cpu.lower.residual import fused_residuals
@@ -80,13 +81,17 @@ def lower_graph(
         module.triple = isa.triple
     ops = graph.ops()
     ceilings, residuals = fused_ceilings(graph), fused_residuals(graph, isa)
+    lookups = fused_lookups(graph, isa)
     stored = {id: c.result for id, c in ceilings.items()}
     stored |= {id: r.result for id, r in residuals.items()}
+    stored |= {id: t.result for id, t in lookups.items()}
     places, borders = plan_places(graph, ops, isa)
     places.update({id: places[result] for id, result in stored.items()})
     absorbed = set(stored.values())
     kernels = Kernels(module, prefix, function_attributes(isa))
-    lowering = Lowering(graph, isa, kernels, places, ceilings, residuals, data or ConstantData())
+    lowering = Lowering(
+        graph, isa, kernels, places, ceilings, residuals, lookups, data or ConstantData()
+    )
     _copy_inputs(lowering, borders)
     for step, op in enumerate(ops, start=1):
         if op.id in absorbed:

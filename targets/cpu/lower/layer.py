@@ -8,7 +8,9 @@ from numpy.typing import NDArray
 from qcomp.ir.ops import QConv2d, QDense
 from qcomp.ir.tensor import Array
 from qcomp.quant.fixed_point import Form, Requantize
+from qcomp.targets.cpu.emit.constants import header
 from qcomp.targets.cpu.emit.gemm import Axis
+from qcomp.targets.cpu.emit.table import table_data
 from qcomp.targets.cpu.isa import BIAS
 from qcomp.targets.cpu.lower.context import Lowering
 from qcomp.targets.cpu.program import Address, moved
@@ -37,6 +39,17 @@ def epilogue_tables(
     tables = [bias, graph.data(op.multiplier), shift]
     ceiling = lowering.ceilings.get(op.id)
     return [*tables, ceiling.values] if ceiling else tables
+
+
+def layer_header(lowering: Lowering, op: QConv2d | QDense) -> NDArray[np.int32]:
+    """The constants of the epilogue, with those of what is fused into it."""
+    residual = lowering.residuals.get(op.id)
+    lookup = lowering.lookups.get(op.id)
+    return header(
+        op.requantize,
+        residual.addition if residual else None,
+        table_data(lookup.table, lowering.isa) if lookup else None,
+    )
 
 
 def window_start(lowering: Lowering, op: QConv2d) -> Address:

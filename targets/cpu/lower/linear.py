@@ -7,7 +7,6 @@ import numpy as np
 from qcomp.ir.ops import QConv2d, QDense
 from qcomp.ir.tensor import Array
 from qcomp.targets.cpu.emit.amx import gemm_kernel
-from qcomp.targets.cpu.emit.epilogue import header
 from qcomp.targets.cpu.emit.gemm import (
     Axis,
     GemmSpec,
@@ -21,6 +20,7 @@ from qcomp.targets.cpu.lower.context import Lowering
 from qcomp.targets.cpu.lower.depthwise import lower_depthwise
 from qcomp.targets.cpu.lower.layer import (
     epilogue_tables,
+    layer_header,
     other_strides,
     window_axes,
     window_start,
@@ -60,6 +60,7 @@ def _convolution(lowering: Lowering, op: QConv2d) -> None:
         form=op.requantize.form,
         ceiling=op.id in lowering.ceilings,
         residual=op.id in lowering.residuals,
+        lookup=op.id in lowering.lookups,
     )
     if kh == 1:
         spec = flattened(spec)
@@ -87,6 +88,7 @@ def lower_dense(lowering: Lowering, op: QDense) -> None:
         form=op.requantize.form,
         ceiling=op.id in lowering.ceilings,
         residual=op.id in lowering.residuals,
+        lookup=op.id in lowering.lookups,
     )
     _gemm(lowering, op, spec, weight[None, :, None, :], weight, x.start)
 
@@ -109,15 +111,13 @@ def _gemm(
             for part in (t[group * spec.channels : (group + 1) * spec.channels] for t in tables)
         ]
     )
-    residual = lowering.residuals.get(op.id)
-    constants = header(op.requantize, residual.addition if residual else None)
     arguments = [
         start,
         lowering.place(op.output).start,
         lowering.constant(weights),
-        lowering.constant(np.concatenate([constants, params])),
+        lowering.constant(np.concatenate([layer_header(lowering, op), params])),
     ]
-    if residual:
+    if residual := lowering.residuals.get(op.id):
         arguments.append(lowering.place(residual.other).start)
     plan = plan_gemm(spec, lowering.isa)
     kernel = gemm_kernel(spec, plan, lowering.isa)

@@ -1,0 +1,119 @@
+"""The packed epilogue of x86: four vectors of i32 sums to one of stored bytes.
+
+Arithmetic shift, packssdw, pmulhrsw, a residual addition, the zero point, packuswb, the clamp and a
+lookup; meaning: qcomp.quant.fixed_point.requantize (NARROW). Packs work within 128-bit lanes, so
+bytes come out in *packed order*: in each lane four of the first vector, four of the second, ...
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from llvmlite import ir
+
+from qcomp.targets.cpu.emit import x86
+from qcomp.targets.cpu.emit.builder import I8, I16, I32, Value, at, broadcast, load, vector
+from qcomp.targets.cpu.emit.constants import ADDITION_BYTES, LOOKUP_BYTES, STORED_BYTES
+from qcomp.targets.cpu.emit.packed import larger, smaller
+from qcomp.targets.cpu.emit.residual import AddConstants, add_residual
+from qcomp.targets.cpu.emit.table import permuted, quarters
+from qcomp.targets.cpu.isa import BIAS, Isa
+
+Table = Callable[[int, int], Value]
+
+
+@dataclass
+class Packing:
+    """One place of the code, where each constant is loaded once.
+
+    `params` points to the layer's header; table(t, v) loads vector v of table t (bias, multiplier,
+    shift, ceiling).
+    """
+
+    isa: Isa
+    params: Value
+    table: Table
+    ceiling: bool
+    lookup: bool
+    _values: dict[tuple[int, ...], Value] = field(default_factory=dict)
+    _addition: AddConstants | None = None
+    _quarters: list[Value] | None = None
+
+    def packed(
+        self,
+        b: ir.IRBuilder,
+        four: Sequence[Value],
+        vs: tuple[int, ...],
+        others: Sequence[Value] = (),
+    ) -> Value:
+        """Four vectors of sums, of the channel vectors `vs`, to bytes + BIAS in packed order.
+
+        `others` are what a residual addition adds to the first and to the last two, as i16.
+        """
+        halves = []
+        for i in (0, 2):
+            a, c = (b.ashr(four[i + j], self._shift(vs[i + j])) for j in (0, 1))
+            t = x86.packssdw(b, a, c)
+            scaled = x86.pmulhrsw(b, t, self._pair(b, 1, vs[i : i + 2]))
+            if others:
+                scaled = self._added(b, scaled, others[i // 2])
+            halves.append(x86.saturating_add(b, scaled, self._zero_point(b, t.type.count)))
+        q = x86.packuswb(b, *halves)
+        low, high = (self._limit(b, n, q.type.count) for n in (1, 2))
+        q = larger(b, q, low)
+        if self.ceiling:
+            q = smaller(b, q, self._ceilings(b, vs))
+        q = smaller(b, q, high)
+        return self._looked_up(b, q) if self.lookup else q
+
+    def _shift(self, v: int) -> Value:
+        return self._once((2, v), lambda: self.table(2, v))
+
+    def _pair(self, b: ir.IRBuilder, table: int, vs: tuple[int, ...]) -> Value:
+        return self._once(
+            (table, *vs), lambda: x86.packssdw(b, *(self.table(table, v) for v in vs))
+        )
+
+    def _ceilings(self, b: ir.IRBuilder, vs: tuple[int, ...]) -> Value:
+        def make() -> Value:
+            pairs = (self._pair(b, 3, vs[i : i + 2]) for i in (0, 2))
+            bias = broadcast(b, ir.Constant(I16, BIAS), 2 * self.isa.lanes)
+            return x86.packuswb(b, *(b.add(pair, bias) for pair in pairs))
+
+        return self._once((3, *vs, -1), make)
+
+    def _added(self, b: ir.IRBuilder, scaled: Value, other: Value) -> Value:
+        if self._addition is None:
+            constants = at(b, self.params, ADDITION_BYTES)
+            self._addition = AddConstants.loaded(b, constants, scaled.type.count)
+        return add_residual(b, scaled, other, self._addition)
+
+    def _zero_point(self, b: ir.IRBuilder, lanes: int) -> Value:
+        slot = at(b, self.params, STORED_BYTES)
+        return self._once((-1,), lambda: broadcast(b, load(b, slot, I16, 2), lanes))
+
+    def _limit(self, b: ir.IRBuilder, n: int, lanes: int) -> Value:
+        """qmin (1) or qmax (2), + BIAS."""
+        slot = at(b, self.params, STORED_BYTES + 4 * n)
+        return self._once((-1, n), lambda: broadcast(b, load(b, slot, I8), lanes))
+
+    def _looked_up(self, b: ir.IRBuilder, q: Value) -> Value:
+        if self._quarters is None:
+            self._quarters = quarters(b, at(b, self.params, LOOKUP_BYTES))
+        return permuted(b, q, self._quarters)
+
+    def _once(self, key: tuple[int, ...], make: Callable[[], Value]) -> Value:
+        if key not in self._values:
+            self._values[key] = make()
+        return self._values[key]
+
+
+def in_order(b: ir.IRBuilder, q: Value) -> Value:
+    """Bytes in packed order to one vector after the other."""
+    lanes = q.type.count // 16  # of 128 bits
+    if lanes == 1:
+        return q
+    order = [i * 4 + j for j in range(4) for i in range(lanes)]
+    dwords = b.bitcast(q, vector(I32, q.type.count // 4))
+    return b.bitcast(x86.permute_dwords(b, dwords, order), q.type)
