@@ -25,6 +25,7 @@ from qcomp.ir.ops import (
     Slice,
     Table,
     Transpose,
+    ZeroStuff,
 )
 from qcomp.ir.tensor import DType, TensorId, TensorType
 from qcomp.quant.fixed_point import Form, Requantize
@@ -233,7 +234,7 @@ def _grow(b: Builder, draw: Draw) -> None:
     n, h, w, c = b.shape(x)
     padding = draw(st.tuples(*[st.integers(0, 2)] * 4))
     size = draw(st.integers(1, min(3, h, w)))
-    match draw(st.integers(0, 10)):
+    match draw(st.integers(0, 12)):
         case 0:
             b.table(x)
         case 1:
@@ -258,3 +259,11 @@ def _grow(b: Builder, draw: Draw) -> None:
             sizes = [min(size, e - a) for (a, size), e in zip(box, (n, h, w, c), strict=True)]
             starts = tuple(a for a, _ in box)
             b.add(Slice, x, starts=starts, sizes=tuple(sizes), steps=(1, 1, 1, 1))
+        case 11:
+            stride = draw(st.tuples(st.integers(1, 3), st.integers(1, 3)))
+            zeros = b.add(ZeroStuff, x, stride=stride, value=draw(st.sampled_from([ZERO, 0.0])))
+            if h * w < 200:
+                b.conv(zeros, draw(st.integers(1, 20)), size, padding)
+        case 12:
+            groups = draw(st.sampled_from([g for g in range(1, c + 1) if c % g == 0]))
+            b.conv(x, groups * draw(st.integers(1, 4)), size, padding, groups=groups)

@@ -24,6 +24,11 @@ def i64(n: int) -> ir.Constant:
     return ir.Constant(I64, n)
 
 
+def constant(element: ir.Type, values: Sequence[int]) -> ir.Constant:
+    """The vector of these integers."""
+    return ir.Constant(vector(element, len(values)), [ir.Constant(element, n) for n in values])
+
+
 def splat(element: ir.Type, lanes: int, n: int) -> ir.Constant:
     """The constant vector <n, n, ...>."""
     return ir.Constant(vector(element, lanes), [ir.Constant(element, n)] * lanes)

@@ -7,6 +7,7 @@ the even and the odd ones apart, widened to 16 bits, and adds products in pairs.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from llvmlite import ir
@@ -18,6 +19,7 @@ from qcomp.targets.cpu.emit.builder import (
     I32,
     Value,
     broadcast,
+    constant,
     load,
     raw,
     shuffle,
@@ -27,6 +29,7 @@ from qcomp.targets.cpu.emit.builder import (
 from qcomp.targets.cpu.isa import Dot, Isa
 
 GROUP = 4  # neighbouring k that lie together
+ROW = 16  # bytes that channels may have different ones of
 
 Operand = tuple[Value, ...]  # bytes, or their even and odd ones as i16
 
@@ -41,10 +44,17 @@ class DotProduct:
     def lanes(self) -> int:
         return self.isa.lanes
 
-    def same(self, b: ir.IRBuilder, pointer: Value) -> Operand:
-        """Four stored activations, for every channel."""
-        four = broadcast(b, load(b, raw(pointer), I32), self.lanes)
-        return self.apart(b, b.bitcast(four, vector(I8, 4 * self.lanes)))
+    def same(self, b: ir.IRBuilder, four: Value) -> Operand:
+        """Four stored activations, an i32, for every channel."""
+        every = broadcast(b, four, self.lanes)
+        return self.apart(b, b.bitcast(every, vector(I8, 4 * self.lanes)))
+
+    def mixed(self, b: ir.IRBuilder, pointer: Value, starts: Sequence[int]) -> Operand:
+        """For each channel the four stored activations from its start within 16 bytes; x86 only."""
+        row = load(b, raw(pointer), vector(I8, ROW))
+        order = [min(start + i, ROW - 1) for start in starts for i in range(GROUP)]
+        rows = shuffle(b, row, row, [i % ROW for i in range(len(order))])
+        return self.apart(b, x86.pshufb(b, rows, constant(I8, order)))
 
     def apart(self, b: ir.IRBuilder, x: Value) -> Operand:
         """Stored activations [lane][4]: four for each channel."""

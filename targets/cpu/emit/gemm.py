@@ -1,8 +1,10 @@
 """What a convolution or dense layer is as a GEMM with implicit im2col, and how it is cut.
 
 An NHWC convolution on an image with a border is a matrix product whose K axis is cut in segments:
-KH (x KW) runs of contiguous bytes of the source. No copy, no bounds checks. `emit/gemm_vectors.py`
-and `emit/amx.py` emit its kernels, which work on the same packed weights.
+KH (x KW) runs of contiguous bytes of the source. No copy, no bounds checks. Four neighbouring k are
+a step; what a segment has beyond whole steps is filled up with weights of 0 or, if `joined`, makes
+steps together with what other segments have. `emit/gemm_vectors.py` and `emit/amx.py` emit its
+kernels, which work on the same packed weights.
 
 Meaning: qcomp.ir.evaluate.integer (QConv2d, QDense); the bias holds -zero_point * sum(w) and the
 rounding of the narrow form.
@@ -17,9 +19,11 @@ from numpy.typing import NDArray
 
 from qcomp.quant.fixed_point import Form
 from qcomp.targets.cpu.emit.dot import GROUP
-from qcomp.targets.cpu.emit.tile_cost import TileShape, cheapest_tiles, lines
+from qcomp.targets.cpu.emit.tile_cost import TileShape, cheapest_tiles, lines, tile_cost
 from qcomp.targets.cpu.emit.tiling import PANEL, Tiling, cheapest_tiling, vector_blocks
 from qcomp.targets.cpu.isa import Isa, Tiles
+
+_MOST_ENDS = 32  # segments whose ends are joined, in straight code
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,9 @@ class GemmSpec:
     ceiling: bool = False  # a fourth table of parameters: min(result, ceiling) per channel
     residual: bool = False  # a fifth pointer: an operand that is added to the result
     lookup: bool = False  # behind the header: a table that the result goes through
+    joined: bool = False  # the ends of segments that are no whole step make steps together
+    # (count, source stride) of neighbours that the channels belong to, each to one of them.
+    mixed: tuple[int, int] = (1, 0)
 
     @property
     def tables(self) -> int:
@@ -69,8 +76,34 @@ class GemmSpec:
 
     @property
     def steps(self) -> int:
-        """Groups of k in one segment."""
-        return -(-self.length // GROUP)
+        """Groups of k that lie in one segment."""
+        return self.length // GROUP if self.joined else -(-self.length // GROUP)
+
+    @property
+    def end(self) -> int:
+        """Bytes that each segment has for the joined steps."""
+        return self.length % GROUP if self.joined else 0
+
+    @property
+    def ends(self) -> int:
+        """How many segments have their ends in one step."""
+        return GROUP // self.end if self.end else 0
+
+    @property
+    def joined_steps(self) -> int:
+        return -(-self.segment_count // self.ends) if self.ends else 0
+
+    @property
+    def all_steps(self) -> int:
+        return self.segment_count * self.steps + self.joined_steps
+
+    def segment_offset(self, index: int) -> int:
+        """Where a segment starts in the source, counted from the first one."""
+        offset = 0
+        for count, stride in reversed(self.segments):
+            index, n = divmod(index, count)
+            offset += n * stride
+        return offset
 
     @property
     def panels(self) -> int:
@@ -78,7 +111,7 @@ class GemmSpec:
 
     @property
     def panel_bytes(self) -> int:
-        return self.segment_count * self.steps * PANEL * GROUP
+        return self.all_steps * PANEL * GROUP
 
 
 @dataclass(frozen=True)
@@ -88,6 +121,7 @@ class GemmPlan:
     tile: Tiling | TileShape
     blocks: tuple[int, ...]  # vectors of each block of channels, all alike but the last
     pixels: int  # register tiles that cover the pixels of all images
+    cost: float  # cycles, by the model that chose
 
     @property
     def by_channels(self) -> bool:
@@ -107,30 +141,56 @@ def flattened(spec: GemmSpec) -> GemmSpec:
     return spec
 
 
+def with_joined_ends(spec: GemmSpec) -> GemmSpec | None:
+    """The same layer in fewer steps, or None where joining the ends saves none."""
+    joined = replace(spec, joined=True)
+    few = spec.segment_count <= _MOST_ENDS and spec.mixed[0] == 1
+    return joined if few and joined.all_steps < spec.all_steps else None
+
+
 def plan_gemm(spec: GemmSpec, isa: Isa) -> GemmPlan:
     """The cheapest tiles. Threads share the pixels, or the channels where these are more."""
-    steps = spec.segment_count * spec.steps
-    cost, tile = cheapest_tiling(spec.rows.count, spec.columns.count, spec.channels, steps, isa)
+    plan = vector_plan(spec, isa)
     if isa.tiles is not Tiles.NONE:
         tiles = cheapest_tiles(spec)
-        if tiles is not None and tiles[0] < cost * spec.groups.count * spec.batch.count:
+        if tiles is not None and tiles[0] < plan.cost:
             return tile_plan(spec, tiles[1], isa)
-    return GemmPlan(tile, tile.blocks, pixel_tiles(spec, tile))
+    return plan
+
+
+def vector_plan(spec: GemmSpec, isa: Isa) -> GemmPlan:
+    """The cheapest tiles of vector registers."""
+    rows, columns = spec.rows.count, spec.columns.count
+    each, tile = cheapest_tiling(
+        rows, columns, spec.channels, spec.all_steps, isa, spec.mixed[0] > 1
+    )
+    cost = each * spec.groups.count * spec.batch.count
+    return GemmPlan(tile, tile.blocks, pixel_tiles(spec, tile), cost)
 
 
 def tile_plan(spec: GemmSpec, shape: TileShape, isa: Isa) -> GemmPlan:
     """The plan for given AMX tiles."""
     blocks = vector_blocks(-(-spec.channels // isa.lanes), shape.wide * PANEL // isa.lanes)
-    return GemmPlan(shape, blocks, lines(spec, shape) * shape.blocks)
+    pixels = lines(spec, shape) * shape.blocks
+    return GemmPlan(shape, blocks, pixels, tile_cost(spec, shape))
 
 
 def pack_weights(weight: NDArray[np.int8], spec: GemmSpec) -> NDArray[np.int8]:
-    """One group's [N, segments, length] to [panel][segment][step][16 channels][4], zero-filled."""
-    channels, segments, length = weight.shape
-    padded = np.zeros((spec.panels * PANEL, segments, spec.steps * GROUP), np.int8)
-    padded[:channels, :, :length] = weight
-    shaped = padded.reshape(spec.panels, PANEL, segments, spec.steps, GROUP)
-    return np.ascontiguousarray(shaped.transpose(0, 2, 3, 1, 4)).reshape(-1)
+    """One group's [N, segments, length] to [panel][step][16 channels][4], zero-filled.
+
+    The steps of the first segment come first, the joined ones last.
+    """
+    channels, segments, _ = weight.shape
+    inside = np.zeros((spec.panels * PANEL, segments, spec.steps * GROUP), np.int8)
+    inside[:channels, :, : spec.length] = weight[:, :, : spec.steps * GROUP]
+    together = np.zeros((spec.panels * PANEL, spec.joined_steps, GROUP), np.int8)
+    if spec.joined:
+        ends = np.zeros((channels, spec.joined_steps * spec.ends, spec.end), np.int8)
+        ends[:, :segments] = weight[:, :, spec.steps * GROUP :]
+        side_by_side = ends.reshape(channels, spec.joined_steps, spec.ends * spec.end)
+        together[:channels, :, : spec.ends * spec.end] = side_by_side
+    steps = [a.reshape(spec.panels, PANEL, -1, GROUP) for a in (inside, together)]
+    return np.ascontiguousarray(np.concatenate(steps, axis=2).swapaxes(1, 2)).reshape(-1)
 
 
 def pack_channels(values: NDArray[np.int32], spec: GemmSpec) -> NDArray[np.int32]:

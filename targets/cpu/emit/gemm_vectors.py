@@ -5,20 +5,24 @@ Four neighbouring k are added at once (`DotProduct`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from llvmlite import ir
 
 from qcomp.targets.cpu.emit.builder import (
+    I32,
     Value,
     at,
     divided,
+    load,
     multiple,
     overlapped,
     plus,
+    raw,
 )
-from qcomp.targets.cpu.emit.dot import GROUP, DotProduct
+from qcomp.targets.cpu.emit.dot import GROUP, DotProduct, Operand
 from qcomp.targets.cpu.emit.gemm import GemmPlan, GemmSpec
 from qcomp.targets.cpu.emit.gemm_blocks import Block, over_blocks, over_segments, repeated
 from qcomp.targets.cpu.emit.span import Span
@@ -96,24 +100,33 @@ class VectorGemm:
     ) -> list[Value]:
         """sums[pixel * vectors + vector] over all segments; weights advance linearly."""
         spec = self.spec
-        unrolled = spec.segment_count * spec.steps * len(start) <= _UNROLLED
+        unrolled = spec.all_steps * len(start) <= _UNROLLED
 
         def steps(x: Value | int, w: Value | int, sums: Sequence[Value]) -> Sequence[Value]:
             def step(k: Value | int, sums: Sequence[Value]) -> Sequence[Value]:
-                return self._step(
-                    b,
-                    [at(b, p, plus(b, x, multiple(b, k, GROUP))) for p in pixels],
-                    at(b, block.weights, plus(b, w, multiple(b, k, PANEL * GROUP))),
-                    sums,
-                )
+                offset = plus(b, x, multiple(b, k, GROUP))
+                activations = [partial(self._inside, b, at(b, p, offset)) for p in pixels]
+                weights = at(b, block.weights, plus(b, w, multiple(b, k, PANEL * GROUP)))
+                return self._step(b, activations, weights, sums)
 
             together = spec.steps if unrolled else max(1, _TOGETHER // len(start))
             return repeated(b, spec.steps, sums, step, together)
 
-        return list(over_segments(b, spec, start, steps, unrolled=unrolled))
+        sums = list(start)
+        if spec.steps:
+            sums = list(over_segments(b, spec, sums, steps, unrolled=unrolled))
+        for n in range(spec.joined_steps):
+            k = spec.segment_count * spec.steps + n
+            activations = [partial(self._ends, b, p, n) for p in pixels]
+            sums = self._step(b, activations, at(b, block.weights, k * PANEL * GROUP), sums)
+        return sums
 
     def _step(
-        self, b: ir.IRBuilder, pixels: Sequence[Value], weights: Value, sums: Sequence[Value]
+        self,
+        b: ir.IRBuilder,
+        pixels: Sequence[Callable[[], Operand]],
+        weights: Value,
+        sums: Sequence[Value],
     ) -> list[Value]:
         """One group of k, for each pixel and vector; the smaller side stays in registers."""
         dot, count = self.dot, len(sums) // len(pixels)
@@ -121,17 +134,37 @@ class VectorGemm:
         result = list(sums)
         if count <= len(pixels):
             held = [dot.weights(b, p) for p in vectors]
-            for m, p in enumerate(pixels):
-                x = dot.same(b, p)
+            for m, pixel in enumerate(pixels):
+                x = pixel()
                 for v, w in enumerate(held):
                     result[m * count + v] = dot.add(b, sums[m * count + v], x, w)
         else:
-            xs = [dot.same(b, p) for p in pixels]
+            xs = [pixel() for pixel in pixels]
             for v, p in enumerate(vectors):
                 w = dot.weights(b, p)
                 for m, x in enumerate(xs):
                     result[m * count + v] = dot.add(b, sums[m * count + v], x, w)
         return result
+
+    def _inside(self, b: ir.IRBuilder, pixel: Value) -> Operand:
+        """Four bytes of a segment; each channel has those of its own group, if they are mixed."""
+        count, stride = self.spec.mixed
+        if count == 1:
+            return self.dot.same(b, load(b, raw(pixel), I32))
+        own = self.spec.channels // count
+        starts = [min(c // own, count - 1) * stride for c in range(self.isa.lanes)]
+        return self.dot.mixed(b, pixel, starts)
+
+    def _ends(self, b: ir.IRBuilder, pixel: Value, n: int) -> Operand:
+        """The ends of some segments, side by side."""
+        spec = self.spec
+        first = n * spec.ends
+        four = ir.Constant(I32, 0)
+        for i, segment in enumerate(range(first, min(first + spec.ends, spec.segment_count))):
+            place = at(b, raw(pixel), spec.segment_offset(segment) + spec.steps * GROUP)
+            end = b.zext(load(b, place, ir.IntType(8 * spec.end)), I32)
+            four = b.or_(four, b.shl(end, ir.Constant(I32, 8 * spec.end * i)))
+        return self.dot.same(b, four)
 
     def _vector(self, v: int) -> int:
         """Where the weights of a block's vector lie, within one step."""

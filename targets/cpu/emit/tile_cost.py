@@ -72,7 +72,8 @@ def lines(spec: GemmSpec, shape: TileShape) -> int:
 @functools.cache
 def cheapest_tiles(spec: GemmSpec) -> tuple[float, TileShape] | None:
     """The cycles and tiles of a layer, None where tiles are not for it."""
-    if spec.batch.count * spec.rows.count * spec.columns.count < _FEWEST:
+    few = spec.batch.count * spec.rows.count * spec.columns.count < _FEWEST
+    if few or spec.joined or spec.mixed[0] > 1:
         return None
     return min(
         ((tile_cost(spec, shape), shape) for shape in tile_shapes(spec)),

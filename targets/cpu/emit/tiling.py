@@ -15,6 +15,7 @@ PANEL = 16  # output channels whose weights lie together
 
 _EPILOGUE = 4.0  # instructions per vector of sums
 _TILE = 24.0  # instructions per tile: addresses, constants, loop ends
+_SHUFFLE = 0.5  # of mixed activations, which windows side by side share
 _LATENCY = 4.5  # cycles of a dot product that waits for the one before
 
 
@@ -36,19 +37,22 @@ class Tiling:
 
 @functools.cache
 def cheapest_tiling(
-    rows: int, columns: int, channels: int, steps: int, isa: Isa
+    rows: int, columns: int, channels: int, steps: int, isa: Isa, mixed: bool = False
 ) -> tuple[float, Tiling]:
-    """Cycles and tiles of rows x columns pixels; `steps` groups of k are added up for each."""
+    """Cycles and tiles of rows x columns pixels; `steps` groups of k are added up for each.
+
+    If `mixed`, the channels are one vector, and activations are shuffled.
+    """
     vectors = -(-channels // isa.lanes)
     best: tuple[float, Tiling] | None = None
     panel = PANEL // isa.lanes  # blocks start where panels do
     widths = {vectors, *range(panel, vectors, panel)}
     for wide in sorted(w for w in widths if w <= max(panel, _most_vectors(isa))):
         blocks = vector_blocks(vectors, wide)
-        for tile_rows, tile_columns in _pixel_tiles(rows, columns, _most_pixels(isa, wide)):
+        for tile_rows, tile_columns in _pixel_tiles(rows, columns, _most_pixels(isa, wide, mixed)):
             tile = Tiling(tile_rows, tile_columns, blocks)
             tiles = -(-rows // tile_rows) * -(-columns // tile_columns)
-            cost = tiles * sum(_tile_cost(tile.pixels, v, steps, isa) for v in blocks)
+            cost = tiles * sum(_tile_cost(tile.pixels, v, steps, isa, mixed) for v in blocks)
             if best is None or cost < best[0]:
                 best = cost, tile
     assert best is not None
@@ -65,11 +69,14 @@ def _most_vectors(isa: Isa) -> int:
     return isa.registers // 2 - 2 if isa.dot is Dot.VNNI else isa.registers // 4
 
 
-def _most_pixels(isa: Isa, wide: int) -> int:
+def _most_pixels(isa: Isa, wide: int, mixed: bool) -> int:
     """The sums, one side of a group of k, an operand of the other and a product fit the registers.
 
-    Operands take two registers where even and odd ones are apart.
+    Operands take two registers where even and odd ones are apart. Mixed ones stay in registers,
+    since windows side by side share them.
     """
+    if mixed:
+        return max(1, (isa.registers - 4) // (2 if isa.dot is Dot.VNNI else 3))
     if isa.dot is Dot.VNNI:
         return max(1, (isa.registers - min(wide, 4) - 1) // wide)
     fits = (p for p in range(1, isa.registers) if p * wide + 2 * min(p, wide) + 3 <= isa.registers)
@@ -90,10 +97,12 @@ def _pixel_tiles(rows: int, columns: int, most: int) -> list[tuple[int, int]]:
     return sorted(found)
 
 
-def _tile_cost(pixels: int, vectors: int, steps: int, isa: Isa) -> float:
+def _tile_cost(pixels: int, vectors: int, steps: int, isa: Isa, mixed: bool) -> float:
     sums = pixels * vectors
     if isa.dot is Dot.VNNI:
         step = max(sums / 2, (pixels + vectors) / 2, _LATENCY)
     else:  # two products and two sums each; operands are taken apart
         step = max((4 * sums + 2 * pixels + 3 * vectors) / 4, _LATENCY)
+    if mixed:
+        step += pixels * _SHUFFLE / 2
     return steps * step + (sums * _EPILOGUE + _TILE) / 3

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from llvmlite import ir
@@ -10,7 +10,7 @@ from llvmlite import ir
 from qcomp.errors import TargetError
 from qcomp.ir.form import Form
 from qcomp.ir.graph import Graph
-from qcomp.ir.ops import Op
+from qcomp.ir.ops import Op, ZeroStuff
 from qcomp.ir.tensor import TensorId
 from qcomp.ir.text import format_op
 from qcomp.ir.verify import verify
@@ -22,6 +22,7 @@ from qcomp.targets.cpu.lower.movement import copy_tensor
 from qcomp.targets.cpu.lower.places import Border, plan_places
 from qcomp.targets.cpu.lower.residual import fused_residuals
 from qcomp.targets.cpu.lower.table import LOWERINGS
+from qcomp.targets.cpu.lower.windows import is_stored
 from qcomp.targets.cpu.memory import (
     SLACK,
     Lifetime,
@@ -87,7 +88,8 @@ def lower_graph(
     stored |= {id: t.result for id, t in lookups.items()}
     places, borders = plan_places(graph, ops, isa)
     places.update({id: places[result] for id, result in stored.items()})
-    absorbed = set(stored.values())
+    unstored = {op.output for op in ops if isinstance(op, ZeroStuff) and not is_stored(graph, op)}
+    absorbed = {*stored.values(), *unstored}
     kernels = Kernels(module, prefix, function_attributes(isa))
     lowering = Lowering(
         graph, isa, kernels, places, ceilings, residuals, lookups, data or ConstantData()
@@ -103,7 +105,7 @@ def lower_graph(
     lifetimes = _lifetimes(lowering, ops)
     return Program(
         graph, isa, prefix, module, tuple(lowering.calls), lowering.data,
-        plan_memory(lifetimes), _live_bytes(graph, ops, stored),
+        plan_memory(lifetimes), _live_bytes(graph, ops, stored, unstored),
     )  # fmt: skip
 
 
@@ -174,7 +176,9 @@ def _lifetimes(lowering: Lowering, ops: list[Op]) -> list[Lifetime]:
     ]
 
 
-def _live_bytes(graph: Graph, ops: list[Op], stored: Mapping[TensorId, TensorId]) -> int:
+def _live_bytes(
+    graph: Graph, ops: list[Op], stored: Mapping[TensorId, TensorId], unstored: Set[TensorId]
+) -> int:
     """Tensors that are written between ops: not the caller's, nor those that a kernel keeps."""
     position = {op.output: i for i, op in enumerate(ops)}
     written = position | {result: position[id] for id, result in stored.items()}
@@ -182,7 +186,9 @@ def _live_bytes(graph: Graph, ops: list[Op], stored: Mapping[TensorId, TensorId]
     spans = []
     for tensor, start in written.items():
         readers = [position[c.output] for c in graph.consumers(tensor)]
-        if readers and tensor not in stored:
+        through = [t for c in graph.consumers(tensor) if (t := c.output) in unstored]
+        readers += [position[c.output] for t in through for c in graph.consumers(t)]
+        if readers and tensor not in stored and tensor not in unstored:
             spans.append((start, max(readers), graph.type(tensor).bytes))
     for i in range(len(ops)):
         largest = max(largest, sum(b for start, end, b in spans if start <= i <= end))

@@ -1,4 +1,4 @@
-"""What convolutions and dense layers share: parameters of the epilogue, windows, axes."""
+"""What convolutions and dense layers share: the parameters of the epilogue."""
 
 from __future__ import annotations
 
@@ -9,11 +9,9 @@ from qcomp.ir.ops import QConv2d, QDense
 from qcomp.ir.tensor import Array
 from qcomp.quant.fixed_point import Form, Requantize
 from qcomp.targets.cpu.emit.constants import header
-from qcomp.targets.cpu.emit.gemm import Axis
 from qcomp.targets.cpu.emit.table import table_data
 from qcomp.targets.cpu.isa import BIAS
 from qcomp.targets.cpu.lower.context import Lowering
-from qcomp.targets.cpu.program import Address, moved
 
 
 def folded_bias(
@@ -52,27 +50,7 @@ def layer_header(lowering: Lowering, op: QConv2d | QDense) -> NDArray[np.int32]:
     )
 
 
-def window_start(lowering: Lowering, op: QConv2d) -> Address:
-    """The address of the first window's first element, in the border."""
-    x = lowering.place(op.x)
-    _, row, pixel, _ = x.layout.strides
-    top, left, _, _ = op.padding
-    return moved(x.start, -(top * row + left * pixel))
-
-
-def window_axes(lowering: Lowering, op: QConv2d) -> tuple[Axis, Axis, Axis]:
-    """batch, rows and columns of the result."""
-    x, y = lowering.place(op.x).layout, lowering.place(op.output).layout
-    n, h, w, _ = y.shape
-    other = other_strides(lowering, op)
-    return (
-        Axis(n, x.strides[0], y.strides[0], other[0]),
-        Axis(h, x.strides[1] * op.stride[0], y.strides[1], other[1]),
-        Axis(w, x.strides[2] * op.stride[1], y.strides[2], other[2]),
-    )
-
-
-def other_strides(lowering: Lowering, op: QConv2d | QDense) -> tuple[int, ...]:
+def other_strides(lowering: Lowering, op: QDense) -> tuple[int, ...]:
     """How the operand of a fused residual addition steps along the axes of the result."""
     residual = lowering.residuals.get(op.id)
     if residual is None:

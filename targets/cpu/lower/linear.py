@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
 import numpy as np
 
 from qcomp.ir.ops import QConv2d, QDense
@@ -14,58 +17,69 @@ from qcomp.targets.cpu.emit.gemm import (
     pack_channels,
     pack_weights,
     plan_gemm,
+    with_joined_ends,
 )
 from qcomp.targets.cpu.emit.reduce import simplified_axes
 from qcomp.targets.cpu.lower.context import Lowering
 from qcomp.targets.cpu.lower.depthwise import lower_depthwise
-from qcomp.targets.cpu.lower.layer import (
-    epilogue_tables,
-    layer_header,
-    other_strides,
-    window_axes,
-    window_start,
-)
+from qcomp.targets.cpu.lower.grouping import groupings
+from qcomp.targets.cpu.lower.layer import epilogue_tables, layer_header, other_strides
 from qcomp.targets.cpu.lower.residual import is_depthwise
+from qcomp.targets.cpu.lower.windows import Window, windows
 from qcomp.targets.cpu.program import Address
+
+
+@dataclass(frozen=True, eq=False)
+class _Product:
+    """A layer as a matrix product: its shape class, and its weights [groups, N, segments, K]."""
+
+    spec: GemmSpec
+    weights: Array
 
 
 def lower_conv2d(lowering: Lowering, op: QConv2d) -> None:
     """Depthwise layers go to their own kernel, everything else is a GEMM."""
-    if is_depthwise(lowering.graph, op):
-        lower_depthwise(lowering, op)
-    else:
-        _convolution(lowering, op)
+    for window in windows(lowering, op):
+        if is_depthwise(lowering.graph, op):
+            lower_depthwise(lowering, op, window)
+        else:
+            products = list(_products(lowering, op, window))
+            addresses = (window.source, window.result, *window.others)
+            _gemm(lowering, op, products, window.weight, addresses)
 
 
-def _convolution(lowering: Lowering, op: QConv2d) -> None:
-    batch, rows, columns = window_axes(lowering, op)
-    weight = lowering.graph.data(op.weight)
-    outputs, kh, kw, depth = weight.shape
-    _, row, pixel, _ = lowering.place(op.x).layout.strides
-    segments: list[tuple[int, int]] = [(kh, op.dilation[0] * row)]
-    length = depth
-    if op.dilation[1] == 1 and pixel == depth:
-        length = kw * depth
-    else:
-        segments.append((kw, op.dilation[1] * pixel))
-    per_group = outputs // op.groups
-    spec = GemmSpec(
-        groups=Axis(op.groups, depth, per_group),
-        batch=batch,
-        rows=rows,
-        columns=columns,
-        segments=tuple(s for s in segments if s[0] > 1),
-        length=length,
-        channels=per_group,
-        form=op.requantize.form,
-        ceiling=op.id in lowering.ceilings,
-        residual=op.id in lowering.residuals,
-        lookup=op.id in lowering.lookups,
-    )
-    if kh == 1:
-        spec = flattened(spec)
-    packed = weight.reshape(op.groups, per_group, spec.segment_count, length)
-    _gemm(lowering, op, spec, packed, weight, window_start(lowering, op))
+def _products(lowering: Lowering, op: QConv2d, window: Window) -> Iterator[_Product]:
+    """The ways to compute a convolution: groups taken together, ends of segments joined."""
+    _, kh, kw, _ = window.weight.shape
+    row, pixel = window.taps
+    for grouping in groupings(window.weight, op.groups, lowering.isa):
+        groups, channels, _, _, depth = grouping.weight.shape
+        segments, length = [(kh, row)], depth
+        if kw == 1 or pixel == depth:
+            length *= kw
+        else:
+            segments.append((kw, pixel))
+        spec = GemmSpec(
+            groups=Axis(groups, grouping.step, channels),
+            batch=window.batch,
+            rows=window.rows,
+            columns=window.columns,
+            segments=tuple(s for s in segments if s[0] > 1),
+            length=length,
+            channels=channels,
+            form=op.requantize.form,
+            ceiling=op.id in lowering.ceilings,
+            residual=op.id in lowering.residuals,
+            lookup=op.id in lowering.lookups,
+            mixed=grouping.mixed,
+        )
+        if kh == 1:
+            spec = flattened(spec)
+        weights = grouping.weight.reshape(groups, channels, spec.segment_count, length)
+        yield _Product(spec, weights)
+        joined = with_joined_ends(spec)
+        if joined is not None:
+            yield _Product(joined, weights)
 
 
 def lower_dense(lowering: Lowering, op: QDense) -> None:
@@ -77,6 +91,7 @@ def lower_dense(lowering: Lowering, op: QDense) -> None:
     steps = zip(x.layout.shape[:-1], *strides, strict=False)
     axes = simplified_axes([Axis(*step) for step in steps])
     batch, rows, columns = (*[Axis(1, 0, 0)] * (3 - len(axes)), *axes)
+    residual = lowering.residuals.get(op.id)
     spec = GemmSpec(
         groups=Axis(1, 0, 0),
         batch=batch,
@@ -87,22 +102,26 @@ def lower_dense(lowering: Lowering, op: QDense) -> None:
         channels=outputs,
         form=op.requantize.form,
         ceiling=op.id in lowering.ceilings,
-        residual=op.id in lowering.residuals,
+        residual=residual is not None,
         lookup=op.id in lowering.lookups,
     )
-    _gemm(lowering, op, spec, weight[None, :, None, :], weight, x.start)
+    others = [lowering.place(residual.other).start] if residual else []
+    product = _Product(spec, weight[None, :, None, :])
+    _gemm(lowering, op, [product], weight, (x.start, y.start, *others))
 
 
 def _gemm(
     lowering: Lowering,
     op: QConv2d | QDense,
-    spec: GemmSpec,
-    packed: Array,
+    products: Sequence[_Product],
     weight: Array,
-    start: Address,
+    addresses: Sequence[Address],
 ) -> None:
-    """`packed` is [groups, N, segments, length]."""
-    weights = np.concatenate([pack_weights(group, spec) for group in packed])
+    """The cheapest of several ways; the addresses are of source, result and, maybe, residual."""
+    plans = [plan_gemm(product.spec, lowering.isa) for product in products]
+    plan, product = min(zip(plans, products, strict=True), key=lambda way: way[0].cost)
+    spec = product.spec
+    weights = np.concatenate([pack_weights(group, spec) for group in product.weights])
     tables = epilogue_tables(lowering, op, weight)
     params = np.concatenate(
         [
@@ -111,14 +130,13 @@ def _gemm(
             for part in (t[group * spec.channels : (group + 1) * spec.channels] for t in tables)
         ]
     )
+    source, result, *others = addresses
     arguments = [
-        start,
-        lowering.place(op.output).start,
+        source,
+        result,
         lowering.constant(weights),
         lowering.constant(np.concatenate([layer_header(lowering, op), params])),
+        *others,
     ]
-    if residual := lowering.residuals.get(op.id):
-        arguments.append(lowering.place(residual.other).start)
-    plan = plan_gemm(spec, lowering.isa)
     kernel = gemm_kernel(spec, plan, lowering.isa)
     lowering.ranged("gemm", spec, arguments, kernel.emit, plan.units)

@@ -11,15 +11,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from qcomp.ir.graph import Graph
-from qcomp.ir.ops import Concat, Op, QConv2d, QDense, Reshape, Slice
+from qcomp.ir.ops import Concat, Op, QDense, Reshape, Slice, ZeroStuff
 from qcomp.ir.tensor import DType, TensorId
 from qcomp.targets.cpu.isa import Isa
 from qcomp.targets.cpu.lower.context import Place
+from qcomp.targets.cpu.lower.windows import border, is_stored, window_readers
 from qcomp.targets.cpu.memory import Halo, bordered_layout, dense_layout
 from qcomp.targets.cpu.program import Arena, Argument
 
-# These kernels may read a little past the end of their source, so it must lie in the arena.
-_READS_SLACK = (QConv2d, QDense)
 _CHANNELS = 3  # axis of NHWC
 
 
@@ -83,9 +82,8 @@ def _may_be_part(graph: Graph, op: Concat, t: TensorId, halos: Mapping[TensorId,
 def _halo(graph: Graph, tensor: TensorId) -> Halo:
     """The border that the convolutions reading the tensor want."""
     halo = Halo()
-    for op in graph.consumers(tensor):
-        if isinstance(op, QConv2d) and op.x == tensor:
-            halo = halo.union(Halo(*op.padding))
+    for op in window_readers(graph, tensor):
+        halo = halo.union(border(graph, op))
     return halo
 
 
@@ -122,6 +120,8 @@ class _Planner:
         if _is_direct(self._graph, t) or not self._halos[t].is_none:
             return None
         op = self._graph.producer(t)
+        if isinstance(op, ZeroStuff) and not is_stored(self._graph, op):
+            return self.place(op.x)
         if not isinstance(op, Reshape | Slice) or self._graph.is_constant(op.x):
             return None
         source = self.place(op.x)
@@ -144,8 +144,10 @@ class _Planner:
         if _is_direct(graph, t) and graph.producer(t) is not None:
             return Place(Argument(list(graph.outputs.values()).index(t), is_output=True), layout)
         inputs = list(graph.inputs.values())
-        reads_slack = any(isinstance(op, _READS_SLACK) for op in graph.consumers(t))
-        if t in inputs and not reads_slack:
+        reads_slack = any(window_readers(graph, t)) or any(
+            isinstance(op, QDense) for op in graph.consumers(t)
+        )
+        if t in inputs and not reads_slack:  # of kernels that read past the end of their source
             return Place(Argument(inputs.index(t), is_output=False), layout)
         return None
 
