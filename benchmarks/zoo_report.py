@@ -1,10 +1,12 @@
 """Exactness, accuracy, sizes and speed on real networks: the README's table.
 
-    QCOMP_ZOO=... python benchmarks/zoo_report.py [NETWORK ...] [--per-tensor] [--guard]
+    QCOMP_ZOO=... python benchmarks/zoo_report.py [NETWORK ...] [--target T] [--per-tensor]
+        [--threads N ...] [--guard] [--samples N]
 
-For each network: differing bits between library and specification, and top-1 (or output SQNR where
-the data has no labels) over the evaluation data; arena against the largest live sum; sizes; compile
-time; median milliseconds of a run on one thread.
+For each network: differing bits between library and specification, for every instruction set of the
+library that this machine runs and every number of threads, and top-1 (or output SQNR where the data
+has no labels) over the evaluation data; arena against the largest live sum; sizes; seconds from the
+end of calibration to the saved directory; median milliseconds of a run on one thread.
 """
 
 from __future__ import annotations
@@ -15,12 +17,13 @@ import multiprocessing
 import os
 import sys
 import tempfile
-import time
+from collections import Counter
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
+from compile_time import WHOLE, timed_compile
 
 import qcomp
 from qcomp.benchmark import bench_directory
@@ -37,6 +40,8 @@ NETWORKS = (
 )
 CALIBRATION_SAMPLES = 100
 
+Way = tuple[str, int]  # an instruction set, and how many threads share the work of a run
+
 
 def load_zoo() -> ModuleType:
     """The zoo's loader, from QCOMP_ZOO."""
@@ -50,22 +55,31 @@ def load_zoo() -> ModuleType:
     return module
 
 
-def differing_bits(arguments: tuple[str, np.ndarray]) -> tuple[int, int]:
-    """(differing bits, compared bits) of library and specification on some samples."""
-    directory, x = arguments
+def ways(net: qcomp.CompiledNetwork, threads: list[int]) -> list[Way]:
+    """All in which this machine can run a network."""
+    return [(isa, n) for isa in net.runnable_isas() for n in threads]
+
+
+def differing_bits(arguments: tuple[str, list[int], np.ndarray]) -> tuple[Counter[Way], int]:
+    """Differing bits of library and specification on some samples; compared bits of each way."""
+    directory, threads, x = arguments
     net = qcomp.load(directory)
     q = net.quantized(x)
-    got, expected = net.run_integer(q), net.specification_integer(q)
-    pairs = zip(got, expected, strict=True) if isinstance(got, tuple) else [(got, expected)]
-    different = compared = 0
-    for a, b in pairs:
-        different += int(np.unpackbits((a ^ b).view(np.uint8)).sum())
-        compared += a.nbytes * 8
-    return different, compared
+    expected = all_outputs(net.specification_integer(q))
+    different: Counter[Way] = Counter()
+    for isa, n in ways(net, threads):
+        net.use_isa(isa)
+        for a, b in zip(all_outputs(net.run_integer(q, threads=n)), expected, strict=True):
+            different[isa, n] += int(np.unpackbits((a ^ b).view(np.uint8)).sum())
+    return different, 8 * sum(output.nbytes for output in expected)
+
+
+def all_outputs(answer: Any) -> tuple[np.ndarray, ...]:
+    return answer if isinstance(answer, tuple) else (answer,)
 
 
 def first_output(answer: Any) -> np.ndarray:
-    array: np.ndarray = answer[0] if isinstance(answer, tuple) else answer
+    array = all_outputs(answer)[0]
     return array.reshape(len(array), -1)
 
 
@@ -75,23 +89,24 @@ def measure(zoo: ModuleType, name: str, options: argparse.Namespace) -> dict[str
     calibration, _ = network.data("calibration", CALIBRATION_SAMPLES)
     x, labels = network.data("evaluation", options.samples)
     config = qcomp.QuantizationConfig(per_channel=not options.per_tensor)
-    began = time.perf_counter()
-    net = qcomp.compile(str(network.model), calibration=calibration, config=config)
-    seconds = time.perf_counter() - began
     with tempfile.TemporaryDirectory() as folder:
-        net.save(folder)
+        net, seconds = timed_compile(
+            str(network.model), Path(folder), options.target, calibration=calibration, config=config
+        )
         library = next(Path(folder).glob("*.so")).stat().st_size
-        parts = [(folder, part) for part in np.array_split(x, max(len(x) // 8, 1))]
+        parts = np.array_split(x, max(len(x) // 8, 1))
         with multiprocessing.get_context("spawn").Pool(2) as pool:
-            counts = pool.map(differing_bits, parts)
+            counts = pool.map(differing_bits, [(folder, options.threads, p) for p in parts])
         milliseconds = bench_directory(Path(folder)).median_us / 1000
-        guard = guarded_run(net, Path(folder), x) if options.guard else {}
+        guard = guarded_runs(net, Path(folder), x, options.threads) if options.guard else {}
+    different: Counter[Way] = sum((c[0] for c in counts), Counter())
     reference = zoo.run_float(network, x)
     answer = first_output(net(x))
     row: dict[str, Any] = {
         "network": name,
+        "target": net.target,
         "samples": len(x),
-        "differing_bits": sum(c[0] for c in counts),
+        "differing_bits": {label(w): different[w] for w in ways(net, options.threads)},
         "compared_bits": sum(c[1] for c in counts),
         "sqnr_db": round(sqnr_db(reference, answer), 1),
         "arena": net.arena_bytes,
@@ -100,7 +115,8 @@ def measure(zoo: ModuleType, name: str, options: argparse.Namespace) -> dict[str
         "library": library,
         "so_minus_weights": library - net.weights_bytes,
         "ms": round(milliseconds, 3),
-        "compile_s": round(seconds, 1),
+        "live": net.artifact.live_bytes,
+        "compile_s": round(seconds[WHOLE], 1),
     }
     if (labels >= 0).all() and network.dataset != "toyadmos":
         row["top1_float"] = round(network.accuracy(reference, labels), 4)
@@ -109,26 +125,43 @@ def measure(zoo: ModuleType, name: str, options: argparse.Namespace) -> dict[str
     return row | guard
 
 
-def guarded_run(net: qcomp.CompiledNetwork, folder: Path, x: np.ndarray) -> dict[str, Any]:
+def label(way: Way) -> str:
+    isa, threads = way
+    return isa if threads == 1 else f"{isa} x{threads}"
+
+
+def guarded_runs(
+    net: qcomp.CompiledNetwork, folder: Path, x: np.ndarray, threads: list[int]
+) -> dict[str, Any]:
     """All samples through the C program whose buffers end, then begin, at a forbidden page."""
     sys.path.insert(0, str(Path(__file__).parent / "../tests/c"))
     from guard_check import guard_check  # type: ignore[import-not-found]
 
     q = net.quantized(x)
-    answer = net.run_integer(q)
-    outputs = answer if isinstance(answer, tuple) else (answer,)
-    split = [o.reshape(len(x), *i.shape) for o, i in zip(outputs, net.outputs, strict=True)]
-    result = guard_check(folder, [np.reshape(q, (len(x), *net.inputs[0].shape))], split)
-    return {"guard_clean": result.clean, "guard": result}
+    outputs = zip(all_outputs(net.run_integer(q)), net.outputs, strict=True)
+    vectors = (
+        [np.reshape(q, (len(x), *net.inputs[0].shape))],
+        [array.reshape(len(x), *output.shape) for array, output in outputs],
+    )
+    results = {
+        label((isa, n)): guard_check(folder, *vectors, isa=isa, threads=n)
+        for isa, n in ways(net, threads)
+    }
+    broken = {way: result for way, result in results.items() if not result.clean}
+    runs = sum(result.runs for result in results.values())
+    return {"guard_clean": not broken, "guard_runs": runs, "guard_broken": broken}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("networks", nargs="*", default=NETWORKS)
+    parser.add_argument("--target", default="native")
     parser.add_argument("--per-tensor", action="store_true")
+    parser.add_argument("--threads", nargs="+", type=int, default=[1])
     parser.add_argument("--guard", action="store_true", help="also tests/c's guard pages")
     parser.add_argument("--samples", type=int, default=None)
     options = parser.parse_args()
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"  # of the processes that compute the specification
     zoo = load_zoo()
     for name in options.networks:
         print(measure(zoo, name, options), flush=True)

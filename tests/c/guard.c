@@ -1,14 +1,18 @@
 /* Run a compiled network where every byte outside its buffers is a trap or a canary.
  *
- *     guard VECTORS
+ *     guard VECTORS ISA THREADS
  *
  * VECTORS holds, for each sample, the bytes of all inputs and then of all expected outputs. Each input,
  * each output and the arena lies in a mapping of its own between two PROT_NONE pages: in the first run
  * it ends where a page ends, in the second it begins where one begins; the rest of its pages is filled
  * with a canary. Then four threads run all samples at once, each on its own buffers.
  *
+ * ISA is the number of an instruction set of the library, 0 for the best; THREADS above 1 share the
+ * work of every run through qcomp_pool.c.
+ *
  * under-guard.h, which the test generates, defines INPUTS, OUTPUTS, INPUT_BYTES, OUTPUT_BYTES,
- * ARENA_BYTES, ARENA_ALIGN and run_network(inputs, outputs, arena).
+ * ARENA_BYTES, ARENA_ALIGN, run_network(inputs, outputs, arena), set_isa(isa) and
+ * set_parallel_for(function, user).
  *
  * Prints one JSON object; exit status 0 if and only if all bytes are as expected.
  */
@@ -23,9 +27,10 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "qcomp_pool.h"
 #include "under-guard.h"
 
-#define THREADS 4
+#define CALLERS 4
 #define CANARY 0xC5
 #define BUFFERS (INPUTS + OUTPUTS + 1)
 
@@ -163,19 +168,30 @@ static void add(job *total, const job *j) {
 }
 
 int main(int argc, char **argv) {
-  job total, jobs[THREADS];
-  pthread_t threads[THREADS];
+  job total, jobs[CALLERS];
+  pthread_t callers[CALLERS];
+  qcomp_pool *pool;
   size_t samples;
   uint8_t *vectors;
+  int isa, threads;
 
-  if (argc != 2) {
-    fprintf(stderr, "usage: %s VECTORS\n", argv[0]);
+  if (argc != 4) {
+    fprintf(stderr, "usage: %s VECTORS ISA THREADS\n", argv[0]);
     return 2;
   }
+  isa = atoi(argv[2]);
+  threads = atoi(argv[3]);
+  if (set_isa(isa) != 0) {
+    fprintf(stderr, "this machine does not run instruction set %d\n", isa);
+    return 2;
+  }
+  pool = threads > 1 ? qcomp_pool_create(threads) : NULL;
+  if (threads > 1 && pool == NULL) fail("qcomp_pool_create");
+  if (pool != NULL) set_parallel_for(qcomp_pool_run, pool);
   vectors = read_vectors(argv[1], &samples);
   memset(&total, 0, sizeof total);
   memset(jobs, 0, sizeof jobs);
-  for (int i = 0; i < THREADS; i++) {
+  for (int i = 0; i < CALLERS; i++) {
     jobs[i].vectors = vectors;
     jobs[i].samples = samples;
     jobs[i].where = i % 2 == 0 ? ENDS_AT_GUARD : BEGINS_AT_GUARD;
@@ -185,16 +201,18 @@ int main(int argc, char **argv) {
     run_job(&alone);
     add(&total, &alone);
   }
-  for (int i = 0; i < THREADS; i++) {
-    if (pthread_create(&threads[i], NULL, run_job, &jobs[i]) != 0) fail("pthread_create");
+  for (int i = 0; i < CALLERS; i++) {
+    if (pthread_create(&callers[i], NULL, run_job, &jobs[i]) != 0) fail("pthread_create");
   }
-  for (int i = 0; i < THREADS; i++) {
-    pthread_join(threads[i], NULL);
+  for (int i = 0; i < CALLERS; i++) {
+    pthread_join(callers[i], NULL);
     add(&total, &jobs[i]);
   }
-  printf("{\"samples\": %lu, \"runs\": %lu, \"threads\": %d, \"differing_bits\": %lu, "
+  set_parallel_for(NULL, NULL);
+  qcomp_pool_destroy(pool);
+  printf("{\"samples\": %lu, \"runs\": %lu, \"callers\": %d, \"differing_bits\": %lu, "
          "\"stray_writes\": %lu, \"failures\": %lu}\n",
-         (unsigned long)samples, (unsigned long)samples * (2 + THREADS), THREADS,
+         (unsigned long)samples, (unsigned long)samples * (2 + CALLERS), CALLERS,
          total.differing_bits, total.stray_writes, total.failures);
   free(vectors);
   return total.differing_bits + total.stray_writes + total.failures != 0;

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import shutil
@@ -17,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 HERE = Path(__file__).resolve().parent
+POOL = HERE.parent.parent / "targets/cpu/c"
 WARNINGS = ("-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic")
 SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 
@@ -28,7 +30,7 @@ class GuardResult:
     sanitized: bool
     samples: int = 0
     runs: int = 0
-    threads: int = 0
+    callers: int = 0
     differing_bits: int = 0
     stray_writes: int = 0
     failures: int = 0
@@ -50,10 +52,14 @@ def guard_check(
     directory: Path,
     inputs: Sequence[NDArray[Any]] | None = None,
     outputs: Sequence[NDArray[Any]] | None = None,
+    *,
+    isa: str | None = None,
+    threads: int = 1,
 ) -> GuardResult:
     """Run the network of `directory` between guard pages, on its stored vectors or on those given.
 
-    Given arrays are quantized, in the order of the header, with a leading axis of samples.
+    Given arrays are quantized, in the order of the header, with a leading axis of samples. `isa` is
+    one of the library's instruction sets, by default the best; `threads` share the work of a run.
     """
     (path,) = directory.glob("*.manifest.json")
     manifest = json.loads(path.read_text(encoding="utf-8"))
@@ -66,7 +72,8 @@ def guard_check(
         (build / "under-guard.h").write_text(network_header(manifest), encoding="utf-8")
         (build / "vectors").write_bytes(vector_bytes(inputs, outputs, _record_bytes(manifest)))
         program, sanitized = build_guard(build, directory, manifest)
-        return _run(program, build / "vectors", sanitized)
+        number = 0 if isa is None else manifest["isa"].index(isa) + 1
+        return _run([program, build / "vectors", str(number), str(threads)], sanitized)
 
 
 def network_header(manifest: dict[str, Any]) -> str:
@@ -78,6 +85,7 @@ def network_header(manifest: dict[str, Any]) -> str:
     inputs, outputs = len(manifest["inputs"]), len(manifest["outputs"])
     input_bytes = [f"{upper}_INPUT{i}_BYTES" for i in range(inputs)]
     output_bytes = [f"{upper}_OUTPUT{i}_BYTES" for i in range(outputs)]
+    chosen = f"{name}_set_isa(isa)" if len(manifest["isa"]) > 1 else "isa > 1"
     arguments = [f"inputs[{i}]" for i in range(inputs)] + [f"outputs[{i}]" for i in range(outputs)]
     return f"""\
 #include "{manifest["header"]}"
@@ -90,6 +98,10 @@ def network_header(manifest: dict[str, Any]) -> str:
 #define ARENA_ALIGN {upper}_ARENA_ALIGN
 static int run_network(void *const *inputs, void *const *outputs, void *arena) {{
   return {name}_run({", ".join(arguments)}, arena);
+}}
+static int set_isa(int isa) {{ return {chosen}; }}
+static void set_parallel_for(qcomp_parallel_for function, void *user) {{
+  {name}_set_parallel_for(function, user);
 }}
 """
 
@@ -118,25 +130,30 @@ def build_guard(build: Path, directory: Path, manifest: dict[str, Any]) -> tuple
     if cc is None:
         raise FileNotFoundError("no C compiler (CC, cc, gcc, clang)")
     program = build / "guard"
-    library = directory / manifest["static_library"]
-    sources = [f"-I{build}", f"-I{directory}", HERE / "guard.c", library, "-o", program, "-pthread"]
-    with_sanitizers = subprocess.run(
-        [cc, *WARNINGS, "-g", "-O1", *SANITIZERS, *sources], capture_output=True, text=True
-    )
+    flags = [cc, *WARNINGS, "-std=c11", "-g", "-O1", "-pthread"]  # the pool has atomics
+    flags += [f"-I{folder}" for folder in (build, directory, POOL)]
+    sources = [HERE / "guard.c", POOL / "qcomp_pool.c", directory / manifest["static_library"]]
+    command = [*flags, *sources, "-o", program]
+    with_sanitizers = subprocess.run([*command, *SANITIZERS], capture_output=True, text=True)
     if with_sanitizers.returncode == 0:
         return program, True
-    subprocess.run([cc, *WARNINGS, "-g", "-O1", *sources], check=True)
+    subprocess.run(command, check=True)
     return program, False
 
 
-def _run(program: Path, vectors: Path, sanitized: bool) -> GuardResult:
-    done = subprocess.run([program, vectors], capture_output=True, text=True)
+def _run(command: Sequence[str | Path], sanitized: bool) -> GuardResult:
+    done = subprocess.run(command, capture_output=True, text=True)
     if not done.stdout.startswith("{"):
         return GuardResult(sanitized, fault=f"exit {done.returncode}\n{done.stderr[-4000:]}")
     return GuardResult(sanitized, **json.loads(done.stdout))
 
 
 if __name__ == "__main__":
-    result = guard_check(Path(sys.argv[1]))
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("directory", type=Path)
+    parser.add_argument("--isa", help="one of the library; the best by default")
+    parser.add_argument("--threads", type=int, default=1, help="that share the work of each run")
+    options = parser.parse_args()
+    result = guard_check(options.directory, isa=options.isa, threads=options.threads)
     print(result)
     sys.exit(not result.clean)

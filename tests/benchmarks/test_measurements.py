@@ -1,0 +1,33 @@
+"""The scripts that measure compilation and start-up do so on the digits network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from compile_time import STAGES, WHOLE, noise, timed_compile
+from first_result import first_results
+
+ROOT = Path(__file__).resolve().parents[2]
+DIGITS = ROOT / "examples/digits.onnx"
+
+
+@pytest.mark.parametrize("target", ["native", "x86-64"])
+def test_the_stages_are_parts_of_what_follows_calibration(target: str, tmp_path: Path) -> None:
+    data = noise(str(DIGITS), 2)
+    net, spent = timed_compile(str(DIGITS), tmp_path, target, calibration=data, name="digits")
+    assert net.directory == tmp_path
+    assert set(STAGES) < set(spent)
+    assert min(spent.values()) > 0
+    stages = ("passes", "lowering", "objects", "SQNR", "vectors", "linking")
+    assert sum(spent[stage] for stage in stages) < spent[WHOLE]
+    assert spent["printing IR"] < spent["objects"]
+
+
+def test_the_first_result_comes_after_the_library_is_open(tmp_path: Path, cc: str) -> None:
+    timed_compile(str(DIGITS), tmp_path, "native", calibration=noise(str(DIGITS), 2))
+    results = first_results(tmp_path, 2)
+    assert len(results) == 2
+    for opened, first, second in results:
+        assert 0 < opened < first
+        assert second > 0
