@@ -49,6 +49,13 @@ def moved(address: Address, offset: int) -> Address:
     return replace(address, offset=address.offset + offset) if offset else address
 
 
+def as_stored(addresses: Sequence[Address]) -> Sequence[Address]:
+    """For movements, which need no value: where all operands store i8 alike, their bytes."""
+    if len({a.unsigned for a in addresses}) > 1:
+        return addresses
+    return [replace(a, unsigned=False) for a in addresses]
+
+
 @dataclass(frozen=True)
 class Call:
     """One kernel call; `op` is the id of the op it belongs to.

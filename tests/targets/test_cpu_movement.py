@@ -27,6 +27,7 @@ from qcomp.ir.ops import (
     Transpose,
     ZeroStuff,
 )
+from qcomp.targets.cpu.lower.graph import lower_graph
 
 SHAPE = (2, 5, 6, 19)
 
@@ -179,3 +180,101 @@ def test_random_slices_of_transposes(kit: Any, data: st.DataObject) -> None:
     record = graph.tensor("y")
     graph.update_tensor(type(record)("z", graph.type("z"), qparams=record.qparams))
     kit.check_graph(graph, inputs, [data.draw(st.sampled_from(kit.isas))])
+
+
+_AROUND = st.sampled_from([1, 2, 3, 5, 8, 15, 16, 17, 31, 33, 63, 64, 65, 100, 130])
+
+
+def _stepped(draw: Any, shape: tuple[int, ...], steps: tuple[int, ...]) -> dict[str, Any]:
+    """A slice of all that the steps reach from a start within the first of them."""
+    starts, sizes = [], []
+    for extent, step in zip(shape, steps, strict=True):
+        first = draw(st.integers(0, min(abs(step), extent) - 1))
+        starts.append(first if step > 0 else extent - 1 - first)
+        sizes.append((extent - 1 - first) // abs(step) + 1)
+    return {"starts": tuple(starts), "sizes": tuple(sizes), "steps": steps}
+
+
+@settings(max_examples=120, deadline=None)
+@given(data=st.data())
+def test_slices_in_small_steps(kit: Any, data: st.DataObject) -> None:
+    few, step = st.integers(1, 12), st.sampled_from([1, 2, 3, 4, 5, 7, 8, 9, -1, -2, -3])
+    pixels, channels = data.draw(st.sampled_from([(_AROUND, few), (few, _AROUND)]))
+    shape = (data.draw(st.integers(1, 2)), 3, data.draw(pixels), data.draw(channels))
+    steps = (1, data.draw(st.sampled_from([1, 2])), data.draw(step), data.draw(step))
+    op = partial(Slice, **_stepped(data.draw, shape, steps))
+    isa = data.draw(st.sampled_from(kit.isas))
+    kit.check(op, kit.i8(*shape), borders=data.draw(st.booleans()), isas=[isa])
+
+
+@settings(max_examples=80, deadline=None)
+@given(data=st.data())
+def test_concatenations_of_few_channels(kit: Any, data: st.DataObject) -> None:
+    rows, columns = data.draw(st.integers(1, 3)), data.draw(_AROUND)
+    few = st.lists(st.integers(1, 9) | st.sampled_from([16, 24]), min_size=1, max_size=5)
+    parts = [kit.i8(1, rows, columns, c, seed=n) for n, c in enumerate(data.draw(few))]
+    constant = data.draw(st.integers(0, len(parts)))
+    operands = [kit.fixed(part) if n == constant else part for n, part in enumerate(parts)]
+    if all(part is not operand for part, operand in zip(parts, operands, strict=True)):
+        operands = parts
+    isa = data.draw(st.sampled_from(kit.isas))
+    kit.check(partial(Concat, axis=3), *operands, borders=data.draw(st.booleans()), isas=[isa])
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_slices_that_are_joined_again(kit: Any, data: st.DataObject) -> None:
+    """They are views of what is in the arena, in any steps; one of them may be read elsewhere."""
+    shape = (1, data.draw(st.integers(2, 6)), data.draw(_AROUND), data.draw(st.integers(1, 7)))
+    graph, inputs = kit.one_op(partial(Transpose, permutation=(0, 1, 3, 2)), kit.i8(*shape))
+    axis = data.draw(st.integers(1, 3))
+    steps = tuple(data.draw(st.integers(1, 3)) if i else 1 for i in range(4))
+    qparams, of = graph.tensor("y").qparams, graph.type("y").shape
+    cut = _stepped(data.draw, of, steps)
+    ids = []
+    for n in range(data.draw(st.integers(2, 5))):
+        again = _stepped(data.draw, of, steps)
+        starts = tuple(
+            min(start, of[i] - 1 - (size - 1) * steps[i])
+            for i, (start, size) in enumerate(zip(again["starts"], cut["sizes"], strict=True))
+        )
+        ids.append(graph.add_op(Slice(inputs=("y",), output=f"s{n}", **{**cut, "starts": starts})))
+    graph.outputs["z"] = graph.add_op(Concat(inputs=tuple(ids), output="z", axis=axis))
+    if data.draw(st.booleans()):
+        graph.outputs["s"] = ids[0]
+    for id in (*ids, "z"):
+        graph.update_tensor(type(graph.tensor(id))(id, graph.type(id), qparams=qparams))
+    kit.check_graph(graph, inputs, [data.draw(st.sampled_from(kit.isas))])
+
+
+@settings(max_examples=40, deadline=None)
+@given(data=st.data())
+def test_blocks_of_few_channels(kit: Any, data: st.DataObject) -> None:
+    block, channels = data.draw(st.sampled_from([2, 3, 4])), data.draw(st.integers(1, 6))
+    order, width = data.draw(st.sampled_from(list(BlockOrder))), data.draw(_AROUND)
+    isas, borders = [data.draw(st.sampled_from(kit.isas))], data.draw(st.booleans())
+    deep = kit.i8(1, 2, width, channels * block**2)
+    wide = kit.i8(1, 2 * block, width * block, channels)
+    kit.check(partial(DepthToSpace, block=block, order=order), deep, borders=borders, isas=isas)
+    kit.check(partial(SpaceToDepth, block=block, order=order), wide, borders=borders, isas=isas)
+
+
+def test_space_to_depth_of_slices_is_one_copy(kit: Any) -> None:
+    """The Focus layer of YOLO: the slices are views, one kernel reads all of them."""
+    graph, inputs = kit.one_op(partial(Transpose, permutation=(0, 2, 3, 1)), kit.i8(1, 3, 12, 40))
+    ids = [
+        graph.add_op(
+            Slice(
+                inputs=("y",), output=f"s{n}", starts=(0, n % 2, n // 2, 0), sizes=(1, 6, 20, 3),
+                steps=(1, 2, 2, 1),
+            )
+        )
+        for n in range(4)
+    ]  # fmt: skip
+    graph.outputs = {"z": graph.add_op(Concat(inputs=tuple(ids), output="z", axis=3))}
+    for id in (*ids, "z"):
+        record = graph.tensor("y")
+        graph.update_tensor(type(record)(id, graph.type(id), qparams=record.qparams))
+    kit.check_graph(graph, inputs, kit.isas)
+    calls = lower_graph(graph, kit.isas[-1], "net").calls
+    assert [call.op for call in calls] == ["y", "z"]

@@ -2,7 +2,7 @@
 
 A tile is loaded as vectors along the source's axis and stored as vectors along the result's.
 Shuffles between the two are perfect riffles in 128-bit lanes (the unpacks of x86, the zips of
-ARM), or free permutations where a few channels lie side by side.
+ARM).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from qcomp.targets.cpu.emit.span import Span
 from qcomp.targets.cpu.isa import Isa
 
 _LANE = 16  # bytes within which unpacks work
-_FEW = 8  # rows below which a permutation takes fewer instructions than riffles
+_NARROW = 8  # bytes
 
 
 @dataclass(frozen=True)
@@ -43,16 +43,11 @@ class TransposeSpec:
     columns: Axis
 
     @property
-    def is_woven(self) -> bool:
-        """Few rows (not a power of two), side by side in the result: a, b, c, a, b, c, ..."""
-        few = self.rows.count < _FEW and self.rows.count & (self.rows.count - 1) != 0
-        return few and self.columns.dst == self.rows.count and self.columns.count >= _LANE
-
-    @property
-    def is_unwoven(self) -> bool:
-        """The reverse: few columns, side by side in the source."""
-        few = self.columns.count < _FEW and self.columns.count & (self.columns.count - 1) != 0
-        return few and self.rows.src == self.columns.count and self.rows.count >= _LANE
+    def is_narrow(self) -> bool:
+        """Whether riffles make no whole vectors: few rows do where nothing lies between them."""
+        rows = self.rows.count
+        whole = rows == self.columns.dst and rows & (rows - 1) == 0
+        return self.columns.count < _NARROW or (rows < _NARROW and not whole)
 
 
 def transpose_spec(nest: Nest) -> TransposeSpec | None:
@@ -85,7 +80,7 @@ class TransposedCopy:
 
         def nested(loops: Sequence[_Loop], src: Value, dst: Value) -> None:
             if not loops:
-                self._tile(b, src, dst)
+                self._riffle(b, src, dst)
                 return
             (count, advance), *inner = loops
             loop(b, count, lambda i: nested(inner, *advance(b, i, src, dst)), "axis")
@@ -106,40 +101,8 @@ class TransposedCopy:
     def _tile_size(self) -> tuple[int, int]:
         """columns, rows."""
         spec = self.spec
-        if spec.is_woven:
-            return self._vector(spec.columns.count), spec.rows.count
-        if spec.is_unwoven:
-            return spec.columns.count, self._vector(spec.rows.count)
         columns = 1 << (min(spec.columns.count, self.isa.vector_bits // 8).bit_length() - 1)
         return columns, 1 << (min(spec.rows.count, _LANE).bit_length() - 1)
-
-    def _vector(self, extent: int) -> int:
-        """Bytes that a free permutation works on: 64 by vpermi2b, else a lane."""
-        return 64 if self.isa.byte_permute and extent >= 64 else _LANE
-
-    def _tile(self, b: ir.IRBuilder, src: Value, dst: Value) -> None:
-        if self.spec.is_woven:
-            self._weave(b, src, dst)
-        elif self.spec.is_unwoven:
-            self._unweave(b, src, dst)
-        else:
-            self._riffle(b, src, dst)
-
-    def _weave(self, b: ir.IRBuilder, src: Value, dst: Value) -> None:
-        width, rows = self._tile_size()
-        sources = [
-            load(b, at(b, src, r * self.spec.rows.src), vector(I8, width)) for r in range(rows)
-        ]
-        for n in range(rows):
-            picks = [divmod(i, rows)[::-1] for i in range(n * width, (n + 1) * width)]
-            store(b, _gathered(b, sources, picks), at(b, dst, n * width))
-
-    def _unweave(self, b: ir.IRBuilder, src: Value, dst: Value) -> None:
-        columns, width = self._tile_size()
-        sources = [load(b, at(b, src, n * width), vector(I8, width)) for n in range(columns)]
-        for c in range(columns):
-            picks = [divmod(i * columns + c, width) for i in range(width)]
-            store(b, _gathered(b, sources, picks), at(b, dst, c * self.spec.columns.dst))
 
     def _riffle(self, b: ir.IRBuilder, src: Value, dst: Value) -> None:
         """One riffle of all bytes rotates the bits of their index; log2(rows) of them transpose."""
@@ -177,17 +140,3 @@ def _stepping(axis: Axis, size: int, extent: int) -> Advance:
         return source, result
 
     return advance
-
-
-def _gathered(b: ir.IRBuilder, sources: Sequence[Value], picks: Sequence[tuple[int, int]]) -> Value:
-    """Lane i is lane picks[i][1] of sources[picks[i][0]]."""
-    width = len(picks)
-    result = sources[0]
-    for n, source in enumerate(sources[1:], start=1):
-        last = [i if n > 1 else lane for i, (_, lane) in enumerate(picks)]
-        indices = [
-            width + lane if which == n else last[i] if which < n else i
-            for i, (which, lane) in enumerate(picks)
-        ]
-        result = shuffle(b, result, source, indices)
-    return result

@@ -8,7 +8,6 @@ from llvmlite import ir
 from qcomp.ir.ops import (
     BlockOrder,
     BroadcastTo,
-    Concat,
     DepthToSpace,
     Gather,
     Pad,
@@ -21,10 +20,11 @@ from qcomp.ir.ops import (
     ZeroStuff,
 )
 from qcomp.targets.cpu.emit.nest import Nest, copy_body, simplified
+from qcomp.targets.cpu.emit.shuffled import shuffled_copy
 from qcomp.targets.cpu.emit.transpose import TransposedCopy, transpose_spec
 from qcomp.targets.cpu.lower.context import Lowering, Place, broadcast_strides, offsets
 from qcomp.targets.cpu.memory import dense_layout
-from qcomp.targets.cpu.program import Address, moved
+from qcomp.targets.cpu.program import Address, as_stored, moved
 
 
 def copy(
@@ -41,7 +41,13 @@ def copy(
 ) -> None:
     """dst[i] = src[i] over a box; `indexed` axes of src go through tables of byte offsets."""
     nest = simplified(Nest(extents, (src_strides, dst_strides), (element, element), indexed))
+    src, dst = as_stored((src, dst))
     turned = transpose_spec(nest)
+    if turned is None or turned.is_narrow:
+        shuffled = shuffled_copy(nest, lowering.isa)
+        if shuffled is not None:
+            lowering.ranged("shuffled", shuffled, (src, dst), shuffled.emit, shuffled.units)
+            return
     if turned is not None:
         kernel = TransposedCopy(turned, lowering.isa)
         lowering.ranged("transpose", turned, (src, dst), kernel.emit, kernel.units)
@@ -85,21 +91,6 @@ def lower_transpose(lowering: Lowering, op: Transpose) -> None:
         lowering, dst.layout.shape, src.start, strides, dst.start, dst.layout.strides,
         element=src.layout.element,
     )  # fmt: skip
-
-
-def lower_concat(lowering: Lowering, op: Concat) -> None:
-    """Copies of the operands that their producers could not write here."""
-    dst = lowering.place(op.output)
-    first = 0
-    for t in op.inputs:
-        src = lowering.place(t)
-        to = moved(dst.start, first * dst.layout.strides[op.axis])
-        if src.start != to:
-            copy(
-                lowering, src.layout.shape, src.start, src.layout.strides, to, dst.layout.strides,
-                element=src.layout.element,
-            )  # fmt: skip
-        first += src.layout.shape[op.axis]
 
 
 def lower_slice(lowering: Lowering, op: Slice) -> None:

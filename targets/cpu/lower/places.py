@@ -132,11 +132,16 @@ class _Planner:
         return self._sliced(op, source)
 
     def _sliced(self, op: Slice, source: Place) -> Place | None:
-        """Where all neighbours are taken, and no reshape wants the result contiguous."""
+        """Where all neighbours are taken, and no reshape wants the result contiguous.
+
+        With gaps only for concatenations: those copy it in any case.
+        """
         readers = self._graph.consumers(op.output)
-        if any(s != 1 for s in op.steps) or any(isinstance(r, Reshape) for r in readers):
+        if any(isinstance(r, Reshape) for r in readers):
             return None
-        return _box(source, op.starts, op.sizes)
+        if any(s != 1 for s in op.steps) and not all(isinstance(r, Concat) for r in readers):
+            return None
+        return _box(source, op.starts, op.sizes, op.steps)
 
     def _callers(self, t: TensorId) -> Place | None:
         graph = self._graph
@@ -163,11 +168,14 @@ class _Planner:
         return place
 
 
-def _box(whole: Place, starts: Sequence[int], shape: tuple[int, ...]) -> Place:
-    """A part of a tensor, in its buffer."""
+def _box(
+    whole: Place, starts: Sequence[int], shape: tuple[int, ...], steps: Sequence[int] = ()
+) -> Place:
+    """A part of a tensor, in its buffer; all neighbours without `steps`."""
     layout = whole.layout
-    offset = sum(a * s for a, s in zip(starts, layout.strides, strict=True))
-    return Place(whole.base, replace(layout, shape=shape, offset=layout.offset + offset))
+    offset = layout.offset + sum(a * s for a, s in zip(starts, layout.strides, strict=True))
+    strides = tuple(a * s for a, s in zip(steps or [1] * len(shape), layout.strides, strict=True))
+    return Place(whole.base, replace(layout, shape=shape, strides=strides, offset=offset))
 
 
 def _reshaped(source: Place, shape: tuple[int, ...]) -> Place | None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from qcomp.ir import ops
 from qcomp.targets.cpu.lower import (
+    concat,
     elementwise,
     linear,
     matmul,
@@ -34,7 +35,7 @@ LOWERINGS: Mapping[type[ops.Op], LowerOp] = {
     ops.Table: elementwise.lower_table,
     ops.Reshape: movement.lower_reshape,
     ops.Transpose: movement.lower_transpose,
-    ops.Concat: movement.lower_concat,
+    ops.Concat: concat.lower_concat,
     ops.Slice: movement.lower_slice,
     ops.Pad: movement.lower_pad,
     ops.Gather: movement.lower_gather,
