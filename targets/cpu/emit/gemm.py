@@ -106,6 +106,17 @@ class GemmSpec:
         return offset
 
     @property
+    def shuffles(self) -> float:
+        """Of mixed activations, for each pixel and step: windows side by side share some."""
+        if self.mixed[0] == 1:
+            return 0.0
+        segments = [self.segment_offset(n) for n in range(self.segment_count)]
+        pixels = [n * self.columns.src for n in range(min(self.columns.count, 8))]
+        steps = range(0, self.length, GROUP)
+        bytes_ = [p + s + k for p in pixels for s in segments for k in steps]
+        return len(set(bytes_)) / len(bytes_)
+
+    @property
     def panels(self) -> int:
         return -(-self.channels // PANEL)
 
@@ -161,9 +172,7 @@ def plan_gemm(spec: GemmSpec, isa: Isa) -> GemmPlan:
 def vector_plan(spec: GemmSpec, isa: Isa) -> GemmPlan:
     """The cheapest tiles of vector registers."""
     rows, columns = spec.rows.count, spec.columns.count
-    each, tile = cheapest_tiling(
-        rows, columns, spec.channels, spec.all_steps, isa, spec.mixed[0] > 1
-    )
+    each, tile = cheapest_tiling(rows, columns, spec.channels, spec.all_steps, isa, spec.shuffles)
     cost = each * spec.groups.count * spec.batch.count
     return GemmPlan(tile, tile.blocks, pixel_tiles(spec, tile), cost)
 

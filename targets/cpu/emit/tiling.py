@@ -15,7 +15,6 @@ PANEL = 16  # output channels whose weights lie together
 
 _EPILOGUE = 4.0  # instructions per vector of sums
 _TILE = 24.0  # instructions per tile: addresses, constants, loop ends
-_SHUFFLE = 0.5  # of mixed activations, which windows side by side share
 _LATENCY = 4.5  # cycles of a dot product that waits for the one before
 
 
@@ -37,11 +36,11 @@ class Tiling:
 
 @functools.cache
 def cheapest_tiling(
-    rows: int, columns: int, channels: int, steps: int, isa: Isa, mixed: bool = False
+    rows: int, columns: int, channels: int, steps: int, isa: Isa, shuffles: float = 0.0
 ) -> tuple[float, Tiling]:
     """Cycles and tiles of rows x columns pixels; `steps` groups of k are added up for each.
 
-    If `mixed`, the channels are one vector, and activations are shuffled.
+    Activations may take `shuffles` for each pixel and group; the channels are one vector then.
     """
     vectors = -(-channels // isa.lanes)
     best: tuple[float, Tiling] | None = None
@@ -49,10 +48,12 @@ def cheapest_tiling(
     widths = {vectors, *range(panel, vectors, panel)}
     for wide in sorted(w for w in widths if w <= max(panel, _most_vectors(isa))):
         blocks = vector_blocks(vectors, wide)
-        for tile_rows, tile_columns in _pixel_tiles(rows, columns, _most_pixels(isa, wide, mixed)):
+        for tile_rows, tile_columns in _pixel_tiles(
+            rows, columns, _most_pixels(isa, wide, shuffles)
+        ):
             tile = Tiling(tile_rows, tile_columns, blocks)
             tiles = -(-rows // tile_rows) * -(-columns // tile_columns)
-            cost = tiles * sum(_tile_cost(tile.pixels, v, steps, isa, mixed) for v in blocks)
+            cost = tiles * sum(_tile_cost(tile.pixels, v, steps, isa, shuffles) for v in blocks)
             if best is None or cost < best[0]:
                 best = cost, tile
     assert best is not None
@@ -69,13 +70,13 @@ def _most_vectors(isa: Isa) -> int:
     return isa.registers // 2 - 2 if isa.dot is Dot.VNNI else isa.registers // 4
 
 
-def _most_pixels(isa: Isa, wide: int, mixed: bool) -> int:
+def _most_pixels(isa: Isa, wide: int, shuffles: float) -> int:
     """The sums, one side of a group of k, an operand of the other and a product fit the registers.
 
-    Operands take two registers where even and odd ones are apart. Mixed ones stay in registers,
+    Operands take two registers where even and odd ones are apart. Shuffled ones stay in registers,
     since windows side by side share them.
     """
-    if mixed:
+    if shuffles:
         return max(1, (isa.registers - 4) // (2 if isa.dot is Dot.VNNI else 3))
     if isa.dot is Dot.VNNI:
         return max(1, (isa.registers - min(wide, 4) - 1) // wide)
@@ -97,12 +98,10 @@ def _pixel_tiles(rows: int, columns: int, most: int) -> list[tuple[int, int]]:
     return sorted(found)
 
 
-def _tile_cost(pixels: int, vectors: int, steps: int, isa: Isa, mixed: bool) -> float:
-    sums = pixels * vectors
+def _tile_cost(pixels: int, vectors: int, steps: int, isa: Isa, shuffles: float) -> float:
+    sums, shuffled = pixels * vectors, pixels * shuffles
     if isa.dot is Dot.VNNI:
-        step = max(sums / 2, (pixels + vectors) / 2, _LATENCY)
+        step = max((sums + shuffled) / 2, (pixels + vectors) / 2, _LATENCY)
     else:  # two products and two sums each; operands are taken apart
-        step = max((4 * sums + 2 * pixels + 3 * vectors) / 4, _LATENCY)
-    if mixed:
-        step += pixels * _SHUFFLE / 2
+        step = max((4 * sums + 2 * pixels + 3 * vectors + 2 * shuffled) / 4, _LATENCY)
     return steps * step + (sums * _EPILOGUE + _TILE) / 3
