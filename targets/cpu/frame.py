@@ -21,6 +21,16 @@ class Frame:
     data: Value
     offsets: Mapping[str, int]
 
+    @property
+    def pointers(self) -> list[Value]:
+        return [*self.inputs, *self.outputs, self.arena, self.data]
+
+    def with_pointers(self, pointers: Sequence[Value]) -> Frame:
+        """The same frame in another function, which has got its `pointers`."""
+        *arrays, arena, data = pointers
+        count = len(self.inputs)
+        return Frame(arrays[:count], arrays[count:], arena, data, self.offsets)
+
     def pointer(self, b: ir.IRBuilder, where: Address) -> Value:
         match where:
             case Arena(buffer, offset, _):

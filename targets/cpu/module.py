@@ -104,9 +104,7 @@ def add_entry_point(program: Program, symbol: str, name: str, splitting: Splitti
     b.position_at_end(good)
     data = emit_address(b, data_symbol(name))
     frame = Frame(run.args[:inputs], run.args[inputs:-1], arena, data, program.memory.offsets)
-    caller = Caller(b, program, splitting)
-    for call in program.calls:
-        caller.call(call, [frame.pointer(b, a) for a in call.arguments])
+    Caller(b, program, frame, splitting).emit()
     b.ret(ir.Constant(I32, STATUS_OK))
     return run
 

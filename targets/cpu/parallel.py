@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from llvmlite import ir
 
 from qcomp.targets.cpu.emit.builder import I32, I64, PTR, Value, at, i64, load, raw
+from qcomp.targets.cpu.frame import Frame
 from qcomp.targets.cpu.lower.graph import Program
 from qcomp.targets.cpu.program import Call
 from qcomp.targets.cpu.work import work_of
@@ -86,38 +87,115 @@ class _Callee:
 class Caller:
     """Emits the calls of one entry point, in order, at the end of its builder's function."""
 
-    def __init__(self, b: ir.IRBuilder, program: Program, splitting: Splitting) -> None:
-        self._b, self._program, self._splitting = b, program, splitting
+    def __init__(
+        self, b: ir.IRBuilder, program: Program, frame: Frame, splitting: Splitting
+    ) -> None:
+        self._b, self._program, self._frame, self._splitting = b, program, frame, splitting
         most = max((len(call.arguments) for call in program.calls), default=0)
         with b.goto_entry_block():
-            self._context = b.alloca(ir.ArrayType(PTR, max(1, most)))
+            self._context = b.alloca(ir.ArrayType(PTR, max(most, len(frame.pointers))))
         function, self._user = (
             load(b, _slot(b, _variable(b), i), PTR, POINTER_BYTES) for i in (0, 1)
         )
         self._function = _Callee(function, PARALLEL_FOR)
         self._serial = b.icmp_unsigned("==", function, ir.Constant(PTR, None))
 
-    def call(self, call: Call, pointers: Sequence[Value]) -> None:
-        """The whole work of a call."""
+    def emit(self) -> None:
+        """All calls."""
+        for group in _groups(self._program.calls):
+            first = group[0][0]
+            if first.band is None:
+                self.call(first)
+            else:
+                self._bands(group)
+
+    def call(self, call: Call) -> None:
+        """One call, which threads share by its units if it is worth that, and in no band."""
         b = self._b
         kernel = self._program.module.get_global(call.kernel)
-        if not call.units:
-            b.call(kernel, pointers)
-            return
+        pointers = [self._frame.pointer(b, a) for a in call.arguments]
         ns = work_of(self._program.graph, call.op).estimated_ns(self._program.isa)
         step = self._splitting.units_per_item(call.units, ns)
-        if step == call.units:
-            b.call(kernel, [i64(0), i64(call.units), *pointers])
+        if step == call.units or call.band is not None:
+            emit_call(b, call, self._frame)
             return
         with b.if_else(self._serial) as (alone, shared):
             with alone:
-                b.call(kernel, [i64(0), i64(call.units), *pointers])
+                emit_call(b, call, self._frame)
             with shared:
-                for i, pointer in enumerate(pointers):
-                    b.store(raw(pointer), _slot(b, self._context, i), align=POINTER_BYTES)
                 task = _task(b.module, kernel, call.units, step)
-                items = ir.Constant(I32, -(-call.units // step))
-                b.call(self._function, [self._user, task, self._context, items])
+                self._share(task, -(-call.units // step), pointers)
+
+    def _bands(self, bands: Sequence[Sequence[Call]]) -> None:
+        """Calls that threads share by bands, each of which is done in order."""
+        b, pointers = self._b, self._frame.pointers
+        task = _bands_task(b.module, self._frame, bands)
+        with b.if_else(self._serial) as (alone, shared):
+            with alone:
+                self._store(pointers)
+                b.call(task, [self._context, ir.Constant(I32, 0), ir.Constant(I32, len(bands))])
+            with shared:
+                self._share(task, len(bands), pointers)
+
+    def _share(self, task: ir.Function, items: int, pointers: Sequence[Value]) -> None:
+        self._store(pointers)
+        count = ir.Constant(I32, items)
+        self._b.call(self._function, [self._user, task, self._context, count])
+
+    def _store(self, pointers: Sequence[Value]) -> None:
+        b = self._b
+        for i, pointer in enumerate(pointers):
+            b.store(raw(pointer), _slot(b, self._context, i), align=POINTER_BYTES)
+
+
+def emit_call(b: ir.IRBuilder, call: Call, frame: Frame) -> None:
+    """The whole of a call, on this thread."""
+    span = [i64(call.first), i64(call.first + call.units)] if call.units else []
+    pointers = [frame.pointer(b, a) for a in call.arguments]
+    b.call(b.module.get_global(call.kernel), [*span, *pointers])
+
+
+def _groups(calls: Sequence[Call]) -> list[list[list[Call]]]:
+    """The calls in order, as groups of bands; a call that is in no band is alone."""
+    groups: list[list[list[Call]]] = []
+    last: int | None = None
+    for call in calls:
+        if call.band is None or last is None or call.band < last:
+            groups.append([[call]])
+        elif call.band > last:
+            groups[-1].append([call])
+        else:
+            groups[-1][-1].append(call)
+        last = call.band
+    return groups
+
+
+def _bands_task(module: ir.Module, frame: Frame, bands: Sequence[Sequence[Call]]) -> ir.Function:
+    """A qcomp_task whose items are bands; its context holds the pointers of the frame."""
+    name = module.get_unique_name("bands")
+    task = _begin_task(module, name)
+    b = ir.IRBuilder(task.append_basic_block("entry"))
+    context, begin, end = task.args
+    there = frame.with_pointers(_loaded(b, context, len(frame.pointers)))
+    for k, calls in enumerate(bands):
+        number = ir.Constant(I32, k)
+        inside = b.and_(b.icmp_signed("<=", begin, number), b.icmp_signed("<", number, end))
+        with b.if_then(inside):
+            for call in calls:
+                emit_call(b, call, there)
+    b.ret_void()
+    return task
+
+
+def _begin_task(module: ir.Module, name: str) -> ir.Function:
+    task = ir.Function(module, TASK, name)
+    task.linkage = "internal"
+    task.attributes.add("nounwind")
+    return task
+
+
+def _loaded(b: ir.IRBuilder, context: Value, count: int) -> list[Value]:
+    return [load(b, at(b, context, POINTER_BYTES * i), PTR, POINTER_BYTES) for i in range(count)]
 
 
 def _task(module: ir.Module, kernel: ir.Function, units: int, step: int) -> ir.Function:
@@ -125,18 +203,12 @@ def _task(module: ir.Module, kernel: ir.Function, units: int, step: int) -> ir.F
     name = f"{kernel.name}_{units}_by_{step}"
     if name in module.globals:
         return module.get_global(name)
-    task = ir.Function(module, TASK, name)
-    task.linkage = "internal"
-    task.attributes.add("nounwind")
+    task = _begin_task(module, name)
     b = ir.IRBuilder(task.append_basic_block("entry"))
     context, *items = task.args
     begin, end = (b.mul(b.sext(item, I64), i64(step)) for item in items)
     whole = i64(units)
     end = b.select(b.icmp_signed("<", end, whole), end, whole)
-    arity = len(kernel.args) - 2
-    pointers = [
-        load(b, at(b, context, POINTER_BYTES * i), PTR, POINTER_BYTES) for i in range(arity)
-    ]
-    b.call(kernel, [begin, end, *pointers])
+    b.call(kernel, [begin, end, *_loaded(b, context, len(kernel.args) - 2)])
     b.ret_void()
     return task

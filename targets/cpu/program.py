@@ -56,17 +56,36 @@ def as_stored(addresses: Sequence[Address]) -> Sequence[Address]:
     return [replace(a, unsigned=False) for a in addresses]
 
 
+@dataclass(frozen=True, eq=False)
+class Extent:
+    """The bytes that each unit touches, [begin, end), counted from a pointer."""
+
+    begin: NDArray[np.int64]
+    end: NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Reach:
+    """Which bytes units read behind the first pointer, and which they write behind the second."""
+
+    src: Extent
+    dst: Extent
+
+
 @dataclass(frozen=True)
 class Call:
     """One kernel call; `op` is the id of the op it belongs to.
 
-    A kernel of several `units` takes a range of them; ranges may run in any order, on any threads.
+    A kernel of several units takes a range of them; ranges may run in any order, on any threads.
     """
 
     op: str
     kernel: str
     arguments: tuple[Address, ...]
     units: int = 0  # 0: the kernel has no range
+    first: int = 0  # unit
+    band: int | None = None  # neighbouring calls of different bands may run at the same time
+    reach: Reach | None = field(default=None, compare=False)  # where known
 
 
 @dataclass

@@ -87,10 +87,10 @@ def _add_timed_entry(program: Program, symbol: str) -> None:
         place = b.gep(clock, [i64(n)], inbounds=True, source_etype=I64)
         b.store(_ticks(b, program.isa), place, align=8)
 
-    caller = Caller(b, program, SPLITTING)
+    caller = Caller(b, program, frame, SPLITTING)
     read_clock(0)
     for n, call in enumerate(program.calls, start=1):
-        caller.call(call, [frame.pointer(b, a) for a in call.arguments])
+        caller.call(call)
         read_clock(n)
     b.ret_void()
 

@@ -34,6 +34,7 @@ from qcomp.targets.cpu.isa import (
 )
 from qcomp.targets.cpu.jit import load_objects
 from qcomp.targets.cpu.lower.graph import lower_graph
+from qcomp.targets.cpu.lower.schedule import CHAINING, Chaining
 from qcomp.targets.cpu.module import build_objects
 
 Array = NDArray[Any]
@@ -121,9 +122,11 @@ class Kit:
         )
         graph.outputs[f"read{n}"] = graph.add_op(reader)
 
-    def compiled(self, graph: Graph, isa: Isa) -> Callable[..., dict[str, Array]]:
+    def compiled(
+        self, graph: Graph, isa: Isa, chaining: Chaining = CHAINING
+    ) -> Callable[..., dict[str, Array]]:
         """The generated code: run(inputs, at_end) -> outputs; all memory lies at a border."""
-        program = lower_graph(graph, isa, "net")
+        program = lower_graph(graph, isa, "net", chaining=chaining)
         objects = build_objects([program], "net").values()
         entry = load_objects(objects, "net", len(graph.inputs) + len(graph.outputs) + 1)
         junk = np.random.default_rng(1).integers(0, 256, program.memory.arena_bytes, np.uint8)
@@ -145,7 +148,11 @@ class Kit:
         return run
 
     def check_graph(
-        self, graph: Graph, inputs: Mapping[str, Array], isas: Sequence[Isa] | None = None
+        self,
+        graph: Graph,
+        inputs: Mapping[str, Array],
+        isas: Sequence[Isa] | None = None,
+        chaining: Chaining = CHAINING,
     ) -> None:
         """The generated code equals the specification in every bit.
 
@@ -153,7 +160,7 @@ class Kit:
         """
         expected = evaluate(graph, inputs)
         for isa in isas or self._two_isas(str(graph)):
-            run = self.compiled(graph, isa)
+            run = self.compiled(graph, isa, chaining)
             for at_end in (True, False):
                 for name, value in run(inputs, at_end).items():
                     message = f"{name} on {isa.name}\n{graph}"

@@ -32,6 +32,7 @@ from qcomp.targets.cpu.program import (
     ConstantData,
     EmitKernel,
     Kernels,
+    Reach,
     moved,
 )
 
@@ -106,11 +107,12 @@ class Lowering:
         arguments: Sequence[Address],
         emit: EmitKernel,
         units: int,
+        reach: Reach | None = None,
     ) -> None:
         """`call` of a kernel that threads may share: emit(builder, pointers, begin, end)."""
         unsigned = [a.unsigned for a in arguments]
         name = self.kernels.get(kind, key, unsigned, emit, ranged=True)
-        self.calls.append(Call(self.current, name, tuple(arguments), units))
+        self.calls.append(Call(self.current, name, tuple(arguments), units, reach=reach))
 
     def nest(
         self,

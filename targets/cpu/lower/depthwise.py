@@ -10,6 +10,7 @@ from qcomp.targets.cpu.emit.depthwise_layout import DepthwiseSpec, pack_depthwis
 from qcomp.targets.cpu.emit.depthwise_tiling import oriented, plan_taps
 from qcomp.targets.cpu.lower.context import Lowering
 from qcomp.targets.cpu.lower.layer import epilogue_tables, layer_header
+from qcomp.targets.cpu.lower.reach import depthwise_reach
 from qcomp.targets.cpu.lower.windows import Window
 
 
@@ -38,4 +39,5 @@ def lower_depthwise(lowering: Lowering, op: QConv2d, window: Window) -> None:
         lowering.constant(np.concatenate([layer_header(lowering, op), tables])),
     )
     kernel = Depthwise(spec, lowering.isa)
-    lowering.ranged("depthwise", spec, arguments, kernel.emit, kernel.units)
+    reach = depthwise_reach(kernel)
+    lowering.ranged("depthwise", spec, arguments, kernel.emit, kernel.units, reach)

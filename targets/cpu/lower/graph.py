@@ -21,6 +21,14 @@ from qcomp.targets.cpu.lower.lookup import fused_lookups
 from qcomp.targets.cpu.lower.movement import copy_tensor
 from qcomp.targets.cpu.lower.places import Border, plan_places
 from qcomp.targets.cpu.lower.residual import fused_residuals
+from qcomp.targets.cpu.lower.schedule import (
+    CHAINING,
+    Chaining,
+    Layer,
+    Schedule,
+    fill_border,
+    schedule,
+)
 from qcomp.targets.cpu.lower.table import LOWERINGS
 from qcomp.targets.cpu.lower.windows import is_stored
 from qcomp.targets.cpu.memory import (
@@ -66,6 +74,7 @@ def lower_graph(
     prefix: str,
     module: ir.Module | None = None,
     data: ConstantData | None = None,
+    chaining: Chaining = CHAINING,
 ) -> Program:
     """A program of its own, or one more of a module and its data.
 
@@ -95,18 +104,27 @@ def lower_graph(
         graph, isa, kernels, places, ceilings, residuals, lookups, data or ConstantData()
     )
     _copy_inputs(lowering, borders)
+    layers = []
     for step, op in enumerate(ops, start=1):
-        if op.id in absorbed:
-            continue
-        lowering.current, lowering.step = op.id, step
-        _fill_border(lowering, lowering.place(op.output), borders)
-        LOWERINGS[type(op)](lowering, op)
+        if op.id not in absorbed:
+            result = stored.get(op.id, op.output)
+            layers.append(Layer(op, step, result, _lowered(lowering, op, step)))
+    plan = schedule(lowering, layers, borders, chaining)
     _copy_outputs(lowering, len(ops) + 1)
-    lifetimes = _lifetimes(lowering, ops)
+    lifetimes = _lifetimes(lowering, ops, plan)
     return Program(
         graph, isa, prefix, module, tuple(lowering.calls), lowering.data,
-        plan_memory(lifetimes), _live_bytes(graph, ops, stored, unstored),
+        plan_memory(lifetimes), _live_bytes(graph, ops, stored, unstored, plan),
     )  # fmt: skip
+
+
+def _lowered(lowering: Lowering, op: Op, step: int) -> list[Call]:
+    """The calls of one op."""
+    before, lowering.calls = lowering.calls, []
+    lowering.current, lowering.step = op.id, step
+    LOWERINGS[type(op)](lowering, op)
+    calls, lowering.calls = lowering.calls, before
+    return calls
 
 
 def function_attributes(isa: Isa) -> tuple[str, ...]:
@@ -119,20 +137,13 @@ def function_attributes(isa: Isa) -> tuple[str, ...]:
     return attributes
 
 
-def _fill_border(lowering: Lowering, place: Place, borders: dict[str, Border]) -> None:
-    """Once per buffer, before anything is written to it."""
-    if isinstance(place.base, Arena) and place.base.buffer in borders:
-        border = borders.pop(place.base.buffer)
-        lowering.fill_border(border.place, border.value)
-
-
 def _copy_inputs(lowering: Lowering, borders: dict[str, Border]) -> None:
     graph = lowering.graph
     for index, tensor in enumerate(graph.inputs.values()):
         place = lowering.place(tensor)
         lowering.current = tensor
         if isinstance(place.base, Arena):
-            _fill_border(lowering, place, borders)
+            fill_border(lowering, place, borders)
             source = Place(Argument(index, is_output=False), dense_layout(place.layout.shape))
             copy_tensor(lowering, source, place)
 
@@ -147,7 +158,7 @@ def _copy_outputs(lowering: Lowering, step: int) -> None:
             copy_tensor(lowering, place, Place(Argument(index, is_output=True), layout))
 
 
-def _lifetimes(lowering: Lowering, ops: list[Op]) -> list[Lifetime]:
+def _lifetimes(lowering: Lowering, ops: list[Op], plan: Schedule) -> list[Lifetime]:
     """Of every buffer in the arena: over all tensors that lie in it, and the temporaries."""
     graph = lowering.graph
     first: dict[str, int] = {}
@@ -156,11 +167,14 @@ def _lifetimes(lowering: Lowering, ops: list[Op]) -> list[Lifetime]:
 
     def touch(tensor: TensorId, step: int) -> None:
         place = lowering.places[tensor]
-        if isinstance(place.base, Arena):
-            name = place.base.buffer
-            first.setdefault(name, step)
-            last[name] = max(last.get(name, step), step)
-            size[name] = max(size.get(name, 0), place.layout.bytes + SLACK)
+        if not isinstance(place.base, Arena):
+            return
+        begin, end = plan.span(step)
+        buffers = plan.windows.get(tensor, {place.base.buffer: place.layout.bytes})
+        for name, bytes_ in buffers.items():
+            first[name] = min(first.get(name, begin), begin)
+            last[name] = max(last.get(name, end), end)
+            size[name] = max(size.get(name, 0), bytes_ + SLACK)
 
     for tensor in graph.inputs.values():
         touch(tensor, 0)
@@ -177,19 +191,28 @@ def _lifetimes(lowering: Lowering, ops: list[Op]) -> list[Lifetime]:
 
 
 def _live_bytes(
-    graph: Graph, ops: list[Op], stored: Mapping[TensorId, TensorId], unstored: Set[TensorId]
+    graph: Graph,
+    ops: list[Op],
+    stored: Mapping[TensorId, TensorId],
+    unstored: Set[TensorId],
+    plan: Schedule,
 ) -> int:
-    """Tensors that are written between ops: not the caller's, nor those that a kernel keeps."""
-    position = {op.output: i for i, op in enumerate(ops)}
-    written = position | {result: position[id] for id, result in stored.items()}
+    """Tensors that are written between ops: not the caller's, nor those that a kernel keeps.
+
+    Of those between the layers of a chain, the windows.
+    """
+    step_of = {op.output: step for step, op in enumerate(ops, start=1)}
+    written = step_of | {result: step_of[id] for id, result in stored.items()}
     largest = 0
     spans = []
-    for tensor, start in written.items():
-        readers = [position[c.output] for c in graph.consumers(tensor)]
+    for tensor, step in written.items():
+        readers = [step_of[c.output] for c in graph.consumers(tensor)]
         through = [t for c in graph.consumers(tensor) if (t := c.output) in unstored]
-        readers += [position[c.output] for t in through for c in graph.consumers(t)]
+        readers += [step_of[c.output] for t in through for c in graph.consumers(t)]
         if readers and tensor not in stored and tensor not in unstored:
-            spans.append((start, max(readers), graph.type(tensor).bytes))
-    for i in range(len(ops)):
-        largest = max(largest, sum(b for start, end, b in spans if start <= i <= end))
+            windows = plan.windows.get(tensor)
+            bytes_ = sum(windows.values()) if windows else graph.type(tensor).bytes
+            spans.append((plan.span(step)[0], plan.span(max(readers))[1], bytes_))
+    for step in range(1, len(ops) + 1):
+        largest = max(largest, sum(b for start, end, b in spans if start <= step <= end))
     return largest

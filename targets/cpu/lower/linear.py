@@ -24,6 +24,7 @@ from qcomp.targets.cpu.lower.context import Lowering
 from qcomp.targets.cpu.lower.depthwise import lower_depthwise
 from qcomp.targets.cpu.lower.grouping import groupings
 from qcomp.targets.cpu.lower.layer import epilogue_tables, layer_header, other_strides
+from qcomp.targets.cpu.lower.reach import gemm_reach
 from qcomp.targets.cpu.lower.residual import is_depthwise
 from qcomp.targets.cpu.lower.windows import Window, windows
 from qcomp.targets.cpu.program import Address
@@ -139,4 +140,5 @@ def _gemm(
         *others,
     ]
     kernel = gemm_kernel(spec, plan, lowering.isa)
-    lowering.ranged("gemm", spec, arguments, kernel.emit, plan.units)
+    reach = gemm_reach(spec, plan)
+    lowering.ranged("gemm", spec, arguments, kernel.emit, plan.units, reach)
