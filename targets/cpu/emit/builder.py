@@ -89,6 +89,14 @@ def load(b: ir.IRBuilder, pointer: Value, type: ir.Type, align: int = 1) -> Valu
     return flipped(b, value) if isinstance(pointer, Unsigned) else value
 
 
+def prefetch(b: ir.IRBuilder, pointer: Value) -> None:
+    """Ask for a line of memory that will be read soon, into the second level of caches."""
+    name = "llvm.prefetch.p0"
+    type = ir.FunctionType(ir.VoidType(), [PTR, I32, I32, I32])
+    function = b.module.globals.get(name) or ir.Function(b.module, type, name)
+    b.call(function, [raw(pointer), *(ir.Constant(I32, n) for n in (0, 2, 1))])
+
+
 def store(b: ir.IRBuilder, value: Value, pointer: Value, align: int = 1) -> None:
     if isinstance(pointer, Unsigned):
         value = flipped(b, value)

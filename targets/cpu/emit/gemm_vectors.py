@@ -20,6 +20,7 @@ from qcomp.targets.cpu.emit.builder import (
     multiple,
     overlapped,
     plus,
+    prefetch,
     raw,
 )
 from qcomp.targets.cpu.emit.dot import GROUP, DotProduct, Operand
@@ -30,6 +31,9 @@ from qcomp.targets.cpu.emit.tiling import PANEL, Tiling
 from qcomp.targets.cpu.isa import Isa
 
 _UNROLLED = 256  # dot products of a tile that need no loop
+_FAR = 1 << 18  # bytes of weights that other layers drive out of the second level of caches
+_FEW_TILES = 16  # tiles of pixels, over which the time to fetch the weights is spread
+_LEAST_PIXELS = 4  # of a tile, else it is loads that limit
 _TOGETHER = 32  # dot products of one trip of the innermost loop
 
 
@@ -131,6 +135,9 @@ class VectorGemm:
         """One group of k, for each pixel and vector; the smaller side stays in registers."""
         dot, count = self.dot, len(sums) // len(pixels)
         vectors = [at(b, weights, self._vector(v)) for v in range(count)]
+        if self._fetches_ahead:
+            for v in range(0, count, PANEL // self.isa.lanes):
+                prefetch(b, at(b, vectors[v], self._block_bytes))
         result = list(sums)
         if count <= len(pixels):
             held = [dot.weights(b, p) for p in vectors]
@@ -145,6 +152,18 @@ class VectorGemm:
                 for m, x in enumerate(xs):
                     result[m * count + v] = dot.add(b, sums[m * count + v], x, w)
         return result
+
+    @property
+    def _block_bytes(self) -> int:
+        """Weights of a whole block of channels."""
+        return self.plan.blocks[0] * self.isa.lanes // PANEL * self.spec.panel_bytes
+
+    @property
+    def _fetches_ahead(self) -> bool:
+        """Whether the weights of the next block are asked for while those of a block are used."""
+        if self.plan.pixels > _FEW_TILES or self.tile.pixels < _LEAST_PIXELS:
+            return False
+        return len(self.plan.blocks) > 1 and self.spec.panels * self.spec.panel_bytes >= _FAR
 
     def _inside(self, b: ir.IRBuilder, pixel: Value) -> Operand:
         """Four bytes of a segment; each channel has those of its own group, if they are mixed."""
