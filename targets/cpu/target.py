@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from qcomp.errors import TargetError
@@ -26,6 +29,21 @@ def runs_here(triple: str) -> bool:
     )
 
 
+@contextmanager
+def without_collections() -> Iterator[None]:
+    """No garbage collections inside.
+
+    A module in the making is a million objects, none of them garbage, that each collection walks.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
 @dataclass(frozen=True)
 class CpuTarget:
     """One library; `isas` are of one family, from the least to the most able."""
@@ -34,6 +52,7 @@ class CpuTarget:
     isas: tuple[Isa, ...]
     splitting: Splitting = SPLITTING
 
+    @without_collections()
     def emit(self, graph: Graph, name: str) -> Artifact:
         """Lower, generate code and describe it."""
         programs = lower_variants(graph, self.isas, name)
