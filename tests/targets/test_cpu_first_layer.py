@@ -39,10 +39,11 @@ def test_three_channels_take_seven_steps() -> None:
     assert (spec.all_steps, joined.all_steps) == (9, 7)
 
 
-def test_ends_that_save_nothing_stay() -> None:
+def test_ends_that_save_little_stay() -> None:
     assert with_joined_ends(layer(((3, 100),), 12)) is None
     assert with_joined_ends(layer(((3, 100),), 15)) is None  # three bytes do not share a step
     assert with_joined_ends(layer((), 9)) is None
+    assert with_joined_ends(layer(((3, 100),), 210)) is None  # one step of 159
     assert with_joined_ends(replace(layer(((3, 100),), 9), mixed=(2, 4))) is None
 
 

@@ -24,6 +24,7 @@ from qcomp.targets.cpu.emit.tiling import PANEL, Tiling, cheapest_tiling, vector
 from qcomp.targets.cpu.isa import Isa, Tiles
 
 _MOST_ENDS = 32  # segments whose ends are joined, in straight code
+_WORTH_JOINING = 16  # one of so many steps saved
 
 
 @dataclass(frozen=True)
@@ -153,10 +154,14 @@ def flattened(spec: GemmSpec) -> GemmSpec:
 
 
 def with_joined_ends(spec: GemmSpec) -> GemmSpec | None:
-    """The same layer in fewer steps, or None where joining the ends saves none."""
+    """The same layer in fewer steps, or None where joining the ends saves few.
+
+    Not every instruction set joins them, and those that do not have packed weights of their own.
+    """
     joined = replace(spec, joined=True)
     few = spec.segment_count <= _MOST_ENDS and spec.mixed[0] == 1
-    return joined if few and joined.all_steps < spec.all_steps else None
+    saved = spec.all_steps - joined.all_steps
+    return joined if few and saved * _WORTH_JOINING >= spec.all_steps else None
 
 
 def plan_gemm(spec: GemmSpec, isa: Isa) -> GemmPlan:
