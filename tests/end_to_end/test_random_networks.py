@@ -272,7 +272,7 @@ def check(grower: Grower) -> qcomp.CompiledNetwork:
     ]
     config = qcomp.QuantizationConfig(range="minmax")
     net = qcomp.compile(model, calibration=samples, config=config, name="random")
-    baseline = target("x86-64").emit(net.graph, "random")
+    baseline = target("sse4.1").emit(net.graph, "random")
     for kind in ("data", "random", "extremes"):
         if kind == "data":
             inputs = net.quantized(samples[0])
@@ -288,13 +288,13 @@ def check(grower: Grower) -> qcomp.CompiledNetwork:
 
 
 def assert_baseline(net: Any, artifact: Any, inputs: Any, expected: Any) -> None:
-    """The code of the oldest x86-64 gives the same bits."""
+    """The code for SSE4.1 gives the same bits."""
     entry = load_objects(artifact.objects.values(), "random", len(inputs) + len(expected) + 1)
     results = {name: np.empty(a.shape, a.dtype) for name, a in expected.items()}
     entry([np.ascontiguousarray(inputs[i.name]) for i in net.inputs], list(results.values()),
           aligned_arena(artifact.arena_bytes))  # fmt: skip
     for name, answer in results.items():
-        assert_array_equal(answer, expected[name], err_msg=f"{name} on x86-64\n{net.graph}")
+        assert_array_equal(answer, expected[name], err_msg=f"{name} on SSE4.1\n{net.graph}")
 
 
 def seeded(seed: int) -> Grower:
