@@ -60,11 +60,16 @@ def block(
         graph.outputs["z"] = add_conv(graph, total, 3, 3, random, Form.NARROW)
     if read_again:
         graph.outputs["c"] = conv
+    quantize_all(graph, {total: 5})
+    return graph, {"x": kit.i8(*shape, seed=seed)}
+
+
+def quantize_all(graph: Graph, zero_points: Mapping[TensorId, int] | None = None) -> None:
+    """Parameters for all activations; their zero point is -3 unless given."""
     for tensor in graph.tensors():
         if not tensor.is_constant and tensor.type.dtype is DType.I8:
-            zero_point = 5 if tensor.id == total else -3
+            zero_point = (zero_points or {}).get(tensor.id, -3)
             graph.update_tensor(replace(tensor, qparams=QParams(0.5, zero_point)))
-    return graph, {"x": kit.i8(*shape, seed=seed)}
 
 
 def add_conv(
@@ -146,9 +151,7 @@ def test_the_other_operand_must_have_been_computed(kit: Kit) -> None:
         a_multiplier=7000, b_multiplier=20000, fraction_bits=5, zero_point=1,
     )  # fmt: skip
     graph.outputs["y"] = graph.add_op(add)
-    for tensor in graph.tensors():
-        if not tensor.is_constant and tensor.type.dtype is DType.I8:
-            graph.update_tensor(replace(tensor, qparams=QParams(0.5, -3)))
+    quantize_all(graph)
     assert list(fused_residuals(graph, AVX512_VNNI)) == [second]
     kit.check_graph(graph, {"x": kit.i8(1, 4, 5, 20)})
 
@@ -173,8 +176,6 @@ def test_a_dense_layer_absorbs_too(kit: Kit) -> None:
         a_multiplier=7000, b_multiplier=20000, fraction_bits=5, zero_point=1,
     )  # fmt: skip
     graph.outputs["y"] = graph.add_op(add)
-    for tensor in graph.tensors():
-        if not tensor.is_constant and tensor.type.dtype is DType.I8:
-            graph.update_tensor(replace(tensor, qparams=QParams(0.5, -3)))
+    quantize_all(graph)
     assert fused_residuals(graph, AVX512_VNNI)
     kit.check_graph(graph, {"x": kit.i8(3, 40)})

@@ -7,7 +7,7 @@ Meaning: qcomp.quant.fixed_point.requantize. On x86 the narrow form is five inst
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from llvmlite import ir
@@ -61,14 +61,11 @@ class Epilogue:
             return
         assert not others
         lanes = self.isa.lanes
-        layer = Saturation.loaded(b, self.params, lanes)
         for v in range(len(sums[0])):
-            limits = layer.below(b, self._table(b, 3, v)) if self.ceiling else layer
-            multiplier, shift = self._table(b, 1, v), self._table(b, 2, v)
+            requantized = self._requantizer(b, v)
+            count = min(lanes, channels - v * lanes)
             for pixel, pointer in zip(sums, to, strict=True):
-                q = emit_requantize(b, pixel[v], multiplier, shift, self.form, limits)
-                count = min(lanes, channels - v * lanes)
-                store_bytes(b, q, at(b, pointer, v * lanes), count)
+                store_bytes(b, requantized(pixel[v]), at(b, pointer, v * lanes), count)
 
     def store_interleaved(
         self, b: ir.IRBuilder, four: Sequence[Value], to: Sequence[Value], channels: int
@@ -82,7 +79,7 @@ class Epilogue:
             q = self._constants(b).packed(b, four, (0, 1, 2, 3))
             to = [biased(pointer) for pointer in to]
         else:
-            parts = [self._requantized(b, sums, v) for v, sums in enumerate(four)]
+            parts = [self._requantizer(b, v)(sums) for v, sums in enumerate(four)]
             q = back_in_order(b, parts)
         for pixel, pointer in enumerate(to):
             store_bytes(b, q, pointer, channels, pixel * width)
@@ -97,13 +94,13 @@ class Epilogue:
             self._packing = Packing(self.isa, self.params, table, self.ceiling, self.lookup)
         return self._packing
 
-    def _requantized(self, b: ir.IRBuilder, sums: Value, v: int) -> Value:
+    def _requantizer(self, b: ir.IRBuilder, v: int) -> Callable[[Value], Value]:
+        """Sums of channel vector `v` to i8, by any form; the constants are loaded here."""
         limits = Saturation.loaded(b, self.params, self.isa.lanes)
         if self.ceiling:
             limits = limits.below(b, self._table(b, 3, v))
-        return emit_requantize(
-            b, sums, self._table(b, 1, v), self._table(b, 2, v), self.form, limits
-        )
+        multiplier, shift = self._table(b, 1, v), self._table(b, 2, v)
+        return lambda sums: emit_requantize(b, sums, multiplier, shift, self.form, limits)
 
     def _table(self, b: ir.IRBuilder, table: int, v: int) -> Value:
         offset = table * self.table_bytes + v * (self.vector_bytes or self.isa.lanes * 4)
