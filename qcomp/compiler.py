@@ -20,21 +20,10 @@ from qcomp.frontends import import_model
 from qcomp.ir.form import Form
 from qcomp.ir.graph import Graph
 from qcomp.network import CompiledNetwork
-from qcomp.passes.annotate_ranges import AnnotateRanges
-from qcomp.passes.base import Pass, PassManager
-from qcomp.passes.canonicalize_layout import CanonicalizeLayout
-from qcomp.passes.certify_accumulators import CertifyAccumulators
-from qcomp.passes.correct_bias import CorrectBias
-from qcomp.passes.equalize_cross_layer import EqualizeCrossLayer, Relu6
-from qcomp.passes.fold_batch_norm import FoldBatchNorm
-from qcomp.passes.fold_constants import FoldConstants
-from qcomp.passes.fuse_activation import FuseActivation
-from qcomp.passes.fuse_requantize import FuseRequantize
-from qcomp.passes.insert_quantize import InsertQuantize
-from qcomp.passes.narrow_saturated_ranges import NarrowSaturatedRanges
-from qcomp.passes.recompose_activations import RecomposeActivations
-from qcomp.passes.snap_scales import SnapScales
+from qcomp.passes.base import PassManager
+from qcomp.pipeline import float_passes, lowering_passes, qdq_passes
 from qcomp.quant.metrics import sqnr_db
+from qcomp.recipes.named import settled
 from qcomp.targets.catalog import target as find_target
 from qcomp.targets.cpu.jit import load_objects
 
@@ -72,7 +61,7 @@ def compile(
 
     Raises CompileError: UnsupportedOp, ModelError, CalibrationError, PassError, TargetError.
     """
-    config = config or QuantizationConfig()
+    config = settled(config or QuantizationConfig(), calibrated=calibration is not None)
     backend = find_target(target)
     imported = import_model(model, bind=bind)
     symbol = c_name(_default_name(model) if name is None else name)
@@ -80,7 +69,7 @@ def compile(
     graph = manager.begin(imported.graph, Form.FLOAT)
     manager.run(graph, float_passes(config))
     statistics = _statistics(graph, calibration, config, progress)
-    manager.run(graph, integer_passes(config, statistics, calibrated=calibration is not None))
+    manager.run(graph, [*qdq_passes(config, statistics), *lowering_passes()])
     artifact = backend.emit(graph, symbol)
     arguments = len(graph.inputs) + len(graph.outputs) + 1
     if calibration is None:
@@ -101,37 +90,6 @@ def compile(
     return net
 
 
-def float_passes(config: QuantizationConfig) -> list[Pass]:
-    """FLOAT to FLOAT: what the later passes want to see."""
-    passes: list[Pass] = [
-        FoldConstants(),
-        CanonicalizeLayout(),
-        RecomposeActivations(),
-        FoldBatchNorm(),
-        FuseActivation(),
-    ]
-    if config.equalize:
-        relu6 = Relu6.KEEP if config.per_channel else Relu6.MINIMUM
-        passes.append(EqualizeCrossLayer(relu6=relu6))
-    return passes
-
-
-def integer_passes(
-    config: QuantizationConfig, statistics: Statistics, *, calibrated: bool
-) -> list[Pass]:
-    """FLOAT to INTEGER."""
-    passes: list[Pass] = [
-        AnnotateRanges(statistics.ranges),
-        NarrowSaturatedRanges(),
-        InsertQuantize(config.per_channel, config.symmetric_activations),
-    ]
-    if config.snap_scales:
-        passes.append(SnapScales())
-    if config.bias_correction == "empirical" and calibrated:
-        passes.append(CorrectBias(statistics.channel_means))
-    return [*passes, FuseRequantize(), CertifyAccumulators()]
-
-
 def _statistics(
     graph: Graph, calibration: Any, config: QuantizationConfig, progress: bool
 ) -> Statistics:
@@ -140,7 +98,7 @@ def _statistics(
         return ranges_from_batch_norm(graph, assumed_input_range=config.input_range)
     from qcomp.calibration.collect import collect
 
-    return collect(graph, calibration, observer=config.range, progress=progress)
+    return collect(graph, calibration, observer=str(config.range), progress=progress)
 
 
 def output_sqnr_db(imported: Graph, net: CompiledNetwork, samples: Iterable[Feed]) -> float | None:

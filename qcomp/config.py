@@ -2,44 +2,173 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from dataclasses import dataclass
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from qcomp.errors import CompileError
 
-RANGES = ("mse", "minmax", "percentile", "ema")
+AUTO = "auto"
+RECIPES = ("auto", "fast", "data-free", "best")
+RANGES = (
+    "mse",
+    "minmax",
+    "ema",
+    "percentile",
+    "kl",
+    "aciq",
+    "cross-entropy",
+    "batchnorm",
+)
+WEIGHT_RANGES = ("minmax", "mse", "seqmse")
+ROUNDINGS = ("nearest", "adaround", "gptq", "seqmse")
+CORRECTIONS = ("empirical", "analytic", None)
+WEIGHT_BITS = (8, 4, 3, 2, 1)
+ACTIVATION_BITS = (8, 16)
+
+_CHOICES: Mapping[str, tuple[Any, ...]] = {
+    "weight_bits": WEIGHT_BITS,
+    "first_last_weight_bits": WEIGHT_BITS,
+    "activation_bits": ACTIVATION_BITS,
+    "range": (AUTO, *RANGES),
+    "weight_range": (AUTO, *WEIGHT_RANGES),
+    "rounding": (AUTO, *ROUNDINGS),
+    "bias_correction": (AUTO, *CORRECTIONS),
+    "equalize": (AUTO, True, False),
+    "absorb_bias": (AUTO, True, False),
+}
+OVERRIDABLE = (
+    "weight_bits",
+    "activation_bits",
+    "per_channel",
+    "group_size",
+    "symmetric_activations",
+    "range",
+    "weight_range",
+    "rounding",
+)
+
+Overrides = Mapping[str, Mapping[str, Any]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class QuantizationConfig:
     """Choices of quantization; the command line's options have the same names.
 
+    A field that is "auto" is for the recipe to decide.
+
+    recipe: "auto" (tries what the data at hand allows and keeps what gives the best outputs),
+        "fast" (no trials), "data-free" (batch-norm statistics only), "best" (also learns the
+        rounding of weights), or the path of a recipe file (YAML).
+    weight_bits: 8, 4, 3, 2 (ternary) or 1 (binary).
+    first_last_weight_bits: the least bits of the first and the last layer with weights.
+    group_size: input channels that share a weight scale; 0: all of an output channel.
+    activation_bits: 8, or 16 (symmetric).
     per_channel: one weight scale for each output channel; False: one for each tensor.
     symmetric_activations: activation zero points are 0.
-    range: how activation ranges are estimated from calibration data: "mse" (least squared error of
-        the quantized values), "minmax", "percentile" (99.999 %), "ema" (moving mean of extremes).
+    power_of_two_scales: all scales are powers of two, so that requantization only shifts.
+    range: how activation ranges are estimated (docs/calibration.md), or the interval itself in an
+        override: "mse", "minmax", "ema", "percentile", "kl", "aciq", "cross-entropy", "batchnorm".
+    weight_range: "minmax", "mse" (least squared error of the weights) or "seqmse" (of the layer's
+        results, on the inputs that the quantized network gives it).
     input_range: the interval of the model's inputs, where there is no calibration data.
     equalize: cross-layer equalization before quantization (Nagel et al. 2019).
-    bias_correction: "empirical" (the mean shift of each channel that rounding the weights causes on
-        the calibration data is subtracted from the bias) or None.
+    absorb_bias: high biases are absorbed by the next layer (same paper).
+    bias_correction: "empirical" (on calibration data), "analytic" (from batch-norm statistics) or
+        None.
+    rounding: how weights are rounded: "nearest", "adaround", "gptq"; "seqmse" is short for
+        weight_range="seqmse" with rounding="nearest".
+    rounding_iterations: steps of AdaRound for each layer.
     snap_scales: move weight scales by up to 0.1 % so that requantize multipliers are exact.
+    overrides: other values of some fields for some tensors and layers. A key is the id of a layer
+        or tensor, the mnemonic of an operator ("conv2d") or a regular expression that matches a
+        whole id; of several that match, the last one wins, field by field.
     """
 
+    recipe: str = AUTO
+    weight_bits: int = 8
+    first_last_weight_bits: int = 8
+    group_size: int = 0
+    activation_bits: int = 8
     per_channel: bool = True
     symmetric_activations: bool = False
-    range: str = "mse"
+    power_of_two_scales: bool = False
+    range: str | tuple[float, float] = AUTO
+    weight_range: str = AUTO
     input_range: tuple[float, float] = (-1.0, 1.0)
-    equalize: bool = True
-    bias_correction: str | None = "empirical"
+    equalize: bool | str = AUTO
+    absorb_bias: bool | str = AUTO
+    bias_correction: str | None = AUTO
+    rounding: str = AUTO
+    rounding_iterations: int = 2000
     snap_scales: bool = True
+    overrides: Overrides = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.range not in RANGES:
-            raise CompileError(f"range={self.range!r}: expected one of {', '.join(RANGES)}")
-        low, high = self.input_range
-        if not -math.inf < low < high < math.inf:
-            raise CompileError(f"input_range={self.input_range}: expected (low, high), low < high")
-        if self.bias_correction not in ("empirical", None):
+        if self.rounding == "seqmse":
+            object.__setattr__(self, "rounding", "nearest")
+            object.__setattr__(self, "weight_range", "seqmse")
+        for name, accepted in _CHOICES.items():
+            _check_choice(name, getattr(self, name), accepted)
+        _check_interval("input_range", self.input_range)
+        if self.group_size < 0:
+            raise CompileError(f"group_size={self.group_size}: expected 0 or more input channels")
+        if self.rounding_iterations < 1:
             raise CompileError(
-                f'bias_correction={self.bias_correction!r}: expected "empirical" or None'
+                f"rounding_iterations={self.rounding_iterations}: expected 1 or more"
             )
+        for key, fields in self.overrides.items():
+            _check_override(key, fields)
+
+    def at(self, id: str, mnemonic: str | None = None) -> QuantizationConfig:
+        """The choices for one layer or tensor; `mnemonic` of the op whose result it is."""
+        chosen: dict[str, Any] = {}
+        for key, fields in self.overrides.items():
+            if matches(key, id, mnemonic):
+                chosen |= fields
+        return dataclasses.replace(self, **chosen, overrides={}) if chosen else self
+
+    def unmatched(self, names: Iterable[tuple[str, str | None]]) -> list[str]:
+        """The override keys that match none of (id, mnemonic)."""
+        known = list(names)
+        return [k for k in self.overrides if not any(matches(k, id, m) for id, m in known)]
+
+
+def matches(key: str, id: str, mnemonic: str | None) -> bool:
+    """Whether an override's key speaks of a layer or tensor."""
+    return key in (id, mnemonic) or re.fullmatch(key, id) is not None
+
+
+def _check_choice(name: str, value: object, accepted: tuple[Any, ...]) -> None:
+    if isinstance(value, tuple) and name == "range":
+        _check_interval(name, value)
+    elif not any(value is a or (type(value) is type(a) and value == a) for a in accepted):
+        listed = ", ".join(map(repr, accepted))
+        raise CompileError(f"{name}={value!r}: expected one of {listed}")
+
+
+def _check_interval(name: str, interval: tuple[float, ...]) -> None:
+    if len(interval) != 2 or not -math.inf < interval[0] < interval[1] < math.inf:
+        raise CompileError(f"{name}={interval}: expected (low, high), low < high")
+
+
+def _check_override(key: str, fields: Mapping[str, Any]) -> None:
+    where = f"overrides: {key!r}"
+    try:
+        re.compile(key)
+    except re.error as error:
+        raise CompileError(f"{where}: neither a name nor a regular expression: {error}") from error
+    if not isinstance(fields, Mapping):
+        raise CompileError(f"{where}: expected fields with their values, got {fields!r}")
+    if unknown := [str(name) for name in fields if name not in OVERRIDABLE]:
+        raise CompileError(
+            f"{where}: can't override {', '.join(unknown)}; expected some of "
+            f"{', '.join(OVERRIDABLE)}"
+        )
+    try:
+        QuantizationConfig(**fields)
+    except CompileError as error:
+        raise CompileError(f"{where}: {error}") from error

@@ -166,8 +166,13 @@ def _network(folder: Path, manifest: dict[str, Any]) -> CompiledNetwork:
 
 
 def _config(fields: dict[str, Any]) -> QuantizationConfig:
+    """JSON has no tuples."""
     low, high = fields["input_range"]
-    return QuantizationConfig(**{**fields, "input_range": (low, high)})
+    overrides = {
+        key: {k: tuple(v) if isinstance(v, list) else v for k, v in chosen.items()}
+        for key, chosen in fields["overrides"].items()
+    }
+    return QuantizationConfig(**{**fields, "input_range": (low, high), "overrides": overrides})
 
 
 def _check_hashes(folder: Path, hashes: dict[str, str]) -> None:

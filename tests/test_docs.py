@@ -18,7 +18,6 @@ import qcomp
 from qcomp.calibration.statistics import Statistics
 from qcomp.cli import main
 from qcomp.cli.app import app
-from qcomp.compiler import float_passes, integer_passes
 from qcomp.ir.evaluate import integer_elementwise, integer_reduction, movement
 from qcomp.ir.ops import (
     OPS,
@@ -37,10 +36,12 @@ from qcomp.ir.ops import (
     ResizeMode,
 )
 from qcomp.ir.parse import parse
+from qcomp.pipeline import float_passes, lowering_passes, qdq_passes
 from qcomp.quant import tables
 from qcomp.quant.fixed_point import Form, Requantize, requantize
 from qcomp.quant.observers import OBSERVERS, Percentile
 from qcomp.quant.resample import linear_weights
+from qcomp.recipes.named import settled
 from qcomp.targets.catalog import TARGETS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -71,9 +72,9 @@ def test_every_page_is_in_the_index() -> None:
 
 
 def test_the_passes_are_listed_in_their_order() -> None:
-    config = qcomp.QuantizationConfig()
+    config = settled(qcomp.QuantizationConfig(), calibrated=True)
     nothing = Statistics(ranges={}, channel_means={}, samples=0)
-    run = [*float_passes(config), *integer_passes(config, nothing, calibrated=True)]
+    run = [*float_passes(config), *qdq_passes(config, nothing), *lowering_passes()]
     listed = re.findall(r"^## ([a-z-]+)$", page("passes.md"), re.MULTILINE)
     assert listed == [p.name for p in run]
 
@@ -106,7 +107,7 @@ def test_every_field_of_the_config_is_described_with_its_default() -> None:
     rows = re.findall(r"^\| `(\w+)` \| `(.*?)` \|", page("calibration.md"), re.MULTILINE)
     fields = dataclasses.fields(qcomp.QuantizationConfig)
     assert {name: ast.literal_eval(text) for name, text in rows} == {
-        f.name: f.default for f in fields
+        f.name: f.default_factory() if callable(f.default_factory) else f.default for f in fields
     }
 
 

@@ -20,6 +20,7 @@ SOURCES = {
 ALLOWED: dict[str, set[str]] = {
     "qcomp.errors": set(),
     "qcomp.files": {"qcomp.errors"},
+    "qcomp.config": {"qcomp.errors"},
     "qcomp.quant": set(),
     "qcomp.ir": {"qcomp.quant", "qcomp.errors"},
     "qcomp.export": {"qcomp.ir", "qcomp.quant", "qcomp.errors"},
@@ -29,9 +30,20 @@ ALLOWED: dict[str, set[str]] = {
         "qcomp.quant",
         "qcomp.errors",
         "qcomp.files",
+        "qcomp.config",
     },
     "qcomp.frontends": {"qcomp.ir", "qcomp.quant", "qcomp.errors", "qcomp.files"},
-    "qcomp.passes": {"qcomp.ir", "qcomp.quant", "qcomp.errors"},
+    "qcomp.passes": {"qcomp.ir", "qcomp.quant", "qcomp.errors", "qcomp.config"},
+    "qcomp.reconstruction": {
+        "qcomp.passes",
+        "qcomp.calibration",
+        "qcomp.export",
+        "qcomp.ir",
+        "qcomp.quant",
+        "qcomp.errors",
+        "qcomp.config",
+        "qcomp.files",
+    },
     "qcomp.targets": {"qcomp.ir", "qcomp.quant", "qcomp.errors"},
 }
 TOP = "qcomp"
@@ -44,7 +56,7 @@ FOREIGN: dict[str, set[str]] = {
     "llvmlite": {"qcomp.targets"},
     "networkx": {"qcomp.ir", "qcomp.passes", "qcomp.targets"},
     "typer": {CLI},
-    "torch": {"qcomp.frontends"},
+    "torch": {"qcomp.frontends", "qcomp.reconstruction"},
     "tvm": {"qcomp.targets"},
 }
 

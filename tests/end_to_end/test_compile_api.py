@@ -309,8 +309,8 @@ def test_two_compilations_give_the_same_archive(models: Any) -> None:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"range": "exact"}, "range='exact': expected one of mse, minmax, percentile, ema"),
-        ({"bias_correction": "yes"}, 'expected "empirical" or None'),
+        ({"range": "exact"}, "range='exact': expected one of 'auto', 'mse', 'minmax'"),
+        ({"bias_correction": "yes"}, "expected one of 'auto', 'empirical', 'analytic', None"),
     ],
 )
 def test_choices_that_do_not_exist(fields: dict[str, Any], message: str) -> None:

@@ -1,0 +1,1 @@
+"""Recipes: what decides the fields of a configuration that are "auto"."""
