@@ -9,8 +9,9 @@ which a bias of b - eps E[x] undoes. E[x] is one number per input channel, so fo
 is first summed over its taps. That takes each tap to see the mean of the whole image: zeros that
 padding puts at the border, where a tap sees less, are neglected.
 
-The means were measured on the float graph. In the QDQ graph an operand is read back through
-dequantize and quantize, and the float tensor before them still has its id.
+The means are those of the float graph, measured or, without data, propagated from batch-norm
+statistics as the paper does (qcomp/calibration/batch_norm.py). In the QDQ graph an operand is read
+back through dequantize and quantize, and the float tensor before them still has its id.
 """
 
 from __future__ import annotations

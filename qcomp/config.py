@@ -77,8 +77,8 @@ class QuantizationConfig:
     input_range: the interval of the model's inputs, where there is no calibration data.
     equalize: cross-layer equalization before quantization (Nagel et al. 2019).
     absorb_bias: high biases are absorbed by the next layer (same paper).
-    bias_correction: "empirical" (on calibration data), "analytic" (from batch-norm statistics) or
-        None.
+    bias_correction: "empirical" (on calibration data, layer by layer), "analytic" (from channel
+        means of the float network, measured or implied by batch normalisation) or None.
     rounding: how weights are rounded: "nearest", "adaround", "gptq"; "seqmse" is short for
         weight_range="seqmse" with rounding="nearest".
     rounding_iterations: steps of AdaRound for each layer.

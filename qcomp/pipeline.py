@@ -44,7 +44,7 @@ def qdq_passes(config: QuantizationConfig, statistics: Statistics) -> list[Pass]
     ]
     if config.snap_scales:
         passes.append(SnapScales())
-    if config.bias_correction == "empirical":
+    if config.bias_correction is not None:
         passes.append(CorrectBias(statistics.channel_means))
     return passes
 

@@ -19,7 +19,7 @@ _FAST: Mapping[str, Any] = {
 _DATA_FREE: Mapping[str, Any] = {
     **_FAST,
     "range": "batchnorm",
-    "bias_correction": None,
+    "bias_correction": "analytic",
 }
 
 

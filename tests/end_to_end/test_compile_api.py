@@ -329,6 +329,7 @@ def test_choices_that_do_not_exist(fields: dict[str, Any], message: str) -> None
         {"equalize": False},
         {"per_channel": False, "equalize": False},
         {"bias_correction": None},
+        {"bias_correction": "analytic"},
         {"snap_scales": False},
     ],
 )
@@ -379,6 +380,8 @@ def test_without_data_ranges_come_from_batch_norm_and_notes_say_so(models: Any) 
     assert "input x: assumed to be in [-1, 1]" in notes
     x = models.samples(1, 1, 2, 6, 6)[0]
     assert_array_equal(net(x), net.specification(x))
+    (correction,) = (r for r in net.records if r.name == "correct-bias")
+    assert correction.log.count("did") > 0
 
 
 def test_without_data_and_without_batch_norm_the_error_says_what_to_give(models: Any) -> None:
