@@ -61,7 +61,7 @@ def assign_qparams(graph: Graph, *, qmin: int, qmax: int, symmetric: bool) -> As
     """QParams of every f32 activation; PassError for one without a range."""
     own: dict[TensorId, QParams] = {}
     group: dict[TensorId, QParams] = {}
-    for members in _classes(graph):
+    for members in scale_groups(graph):
         fixed = {t: q for t in members if (q := pinned(graph.producer(t))) is not None}
         ranges = [_range(graph, t) for t in members]
         low, high = min(r[0] for r in ranges), max(r[1] for r in ranges)
@@ -77,7 +77,8 @@ def assign_qparams(graph: Graph, *, qmin: int, qmax: int, symmetric: bool) -> As
     return Assignment(own, group)
 
 
-def _classes(graph: Graph) -> list[list[TensorId]]:
+def scale_groups(graph: Graph) -> list[list[TensorId]]:
+    """The f32 activations in groups that integers are copied within, in the graph's order."""
     ties: nx.Graph[TensorId] = nx.Graph()
     order: dict[TensorId, int] = {}
     for tensor in graph.tensors():

@@ -23,7 +23,9 @@ from qcomp.network import CompiledNetwork
 from qcomp.passes.base import PassManager
 from qcomp.pipeline import float_passes, lowering_passes, qdq_passes
 from qcomp.quant.metrics import sqnr_db
+from qcomp.recipes.file import with_recipe_file
 from qcomp.recipes.named import settled
+from qcomp.recipes.overrides import check_overrides
 from qcomp.targets.catalog import target as find_target
 from qcomp.targets.cpu.jit import load_objects
 
@@ -44,6 +46,7 @@ def compile(
     *,
     calibration: Any = None,
     config: QuantizationConfig | None = None,
+    recipe: str | os.PathLike[str] | None = None,
     bind: Mapping[str, int] | None = None,
     dump: str | os.PathLike[str] | None = None,
     name: str | None = None,
@@ -55,19 +58,22 @@ def compile(
     target: "native", "x86-64" or "aarch64".
     calibration: an iterable of arrays (or dicts, for several inputs), a directory of .npy, or an
         .npz; None uses the batch-norm statistics of the model.
+    recipe: instead of config.recipe: "auto", "fast", "data-free", "best" or the path of a file.
     bind: extents of dynamic dimensions by name.
     dump: a directory that gets text, log and diff of every pass.
     name: the C identifier that prefixes every symbol; the model's file name by default.
 
     Raises CompileError: UnsupportedOp, ModelError, CalibrationError, PassError, TargetError.
     """
-    config = settled(config or QuantizationConfig(), calibrated=calibration is not None)
+    config = with_recipe_file(config or QuantizationConfig(), recipe)
+    config = settled(config, calibrated=calibration is not None)
     backend = find_target(target)
     imported = import_model(model, bind=bind)
     symbol = c_name(_default_name(model) if name is None else name)
     manager = PassManager(Path(dump) if dump is not None else None)
     graph = manager.begin(imported.graph, Form.FLOAT)
     manager.run(graph, float_passes(config))
+    check_overrides(graph, config)
     statistics = _statistics(graph, calibration, config, progress)
     manager.run(graph, [*qdq_passes(config, statistics), *lowering_passes()])
     artifact = backend.emit(graph, symbol)

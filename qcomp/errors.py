@@ -25,6 +25,10 @@ class CalibrationError(CompileError):
     """Calibration data is missing, malformed or does not fit the model."""
 
 
+class RecipeError(CompileError):
+    """A recipe is unknown, or its file can't be read or says something impossible."""
+
+
 class VerifyError(CompileError):
     """A graph breaks an invariant of its form."""
 

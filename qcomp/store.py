@@ -1,6 +1,6 @@
 """A compiled network as a directory: libraries, header, manifest, vectors, specification.
 
-    libNAME.so  libNAME.a  NAME.h  NAME.manifest.json
+    libNAME.so  libNAME.a  NAME.h  NAME.manifest.json  NAME.recipe.yaml
     NAME.vectors.npz  NAME.graph.txt  NAME.constants.npz
     qcomp_pool.h  qcomp_pool.c  (on request)
 
@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qcomp.config import QuantizationConfig
 from qcomp.errors import CompileError, ModelError
 from qcomp.files import staged
 from qcomp.ir.form import Form
@@ -27,6 +26,7 @@ from qcomp.ir.graph import constants_of
 from qcomp.ir.parse import ParseError, parse
 from qcomp.ir.verify import verify
 from qcomp.network import CompiledNetwork, TensorInfo
+from qcomp.recipes.file import config_of, fields_of, recipe_text
 from qcomp.targets.base import Artifact
 from qcomp.targets.cpu.archive import members
 from qcomp.targets.cpu.jit import EntryPoint, load_library, load_objects
@@ -37,6 +37,7 @@ from qcomp.vectors import make_vectors
 
 VERSION = 1
 MANIFEST = ".manifest.json"
+RECIPE = ".recipe.yaml"
 
 
 def save(net: CompiledNetwork, directory: Path, *, threads_pool: bool = False) -> Path:
@@ -56,6 +57,7 @@ def _write_files(net: CompiledNetwork, folder: Path) -> Path | None:
     (folder / f"lib{name}.a").write_bytes(static_library(artifact))
     library = shared_library(artifact, folder)
     (folder / f"{name}.h").write_text(artifact.header, encoding="utf-8")
+    (folder / f"{name}{RECIPE}").write_text(recipe_text(net.config), encoding="utf-8")
     (folder / f"{name}.graph.txt").write_text(str(net.graph) + "\n", encoding="utf-8")
     constants: dict[str, Any] = dict(constants_of(net.graph))
     arrays: dict[str, Any] = {f"c{i}": a for i, a in enumerate(constants.values())}
@@ -100,7 +102,7 @@ def _manifest(net: CompiledNetwork, library: str | None) -> dict[str, Any]:
         "outputs": [_tensor(o) for o in net.outputs],
         "sqnr_db_output": net.sqnr_db_output,
         "notes": list(net.notes),
-        "config": dataclasses.asdict(net.config),
+        "config": {"recipe": net.config.recipe, **fields_of(net.config)},
     }
 
 
@@ -147,6 +149,8 @@ def _network(folder: Path, manifest: dict[str, Any]) -> CompiledNetwork:
     graph = parse((folder / f"{name}.graph.txt").read_text(encoding="utf-8"), constants)
     verify(graph, Form.INTEGER)
     artifact = _artifact(folder, manifest)
+    fields = dict(manifest["config"])
+    recipe = fields.pop("recipe")
     arguments = len(graph.inputs) + len(graph.outputs) + 1
 
     def entry() -> EntryPoint:
@@ -157,22 +161,12 @@ def _network(folder: Path, manifest: dict[str, Any]) -> CompiledNetwork:
     return CompiledNetwork(
         graph,
         artifact,
-        _config(manifest["config"]),
+        config_of(fields, recipe=recipe),
         notes=tuple(manifest["notes"]),
         sqnr_db_output=manifest["sqnr_db_output"],
         directory=folder,
         _entry=entry,
     )
-
-
-def _config(fields: dict[str, Any]) -> QuantizationConfig:
-    """JSON has no tuples."""
-    low, high = fields["input_range"]
-    overrides = {
-        key: {k: tuple(v) if isinstance(v, list) else v for k, v in chosen.items()}
-        for key, chosen in fields["overrides"].items()
-    }
-    return QuantizationConfig(**{**fields, "input_range": (low, high), "overrides": overrides})
 
 
 def _check_hashes(folder: Path, hashes: dict[str, str]) -> None:

@@ -22,6 +22,7 @@ FILES = {
     "libdigits.so",
     "digits.h",
     "digits.manifest.json",
+    "digits.recipe.yaml",
     "digits.vectors.npz",
     "digits.graph.txt",
     "digits.constants.npz",
