@@ -18,7 +18,7 @@ import qcomp
 
 Network = qcomp.CompiledNetwork
 
-FILES = ["constants.npz", "graph.txt", "h", "manifest.json", "vectors.npz"]
+FILES = ["constants.npz", "graph.txt", "h", "manifest.json", "recipe.yaml", "vectors.npz"]
 
 
 def contents(folder: Path) -> dict[str, bytes]:
