@@ -8,13 +8,13 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
 from qcomp.cli.options import Bindings, Json, Model, parse_bindings, path_of_text
 from qcomp.compiler import compile as compile_model
-from qcomp.config import QuantizationConfig
+from qcomp.config import AUTO, RANGES, ROUNDINGS, QuantizationConfig
 from qcomp.network import CompiledNetwork, TensorInfo
 
 DEFAULTS = QuantizationConfig()
@@ -32,13 +32,27 @@ def compile(
         typer.Option(metavar="FILE_OR_DIR", help="A .npy or .npz file, or a directory of .npy."),
     ] = None,
     bind: Bindings = None,
+    recipe: Annotated[
+        str, typer.Option(help="auto, fast, data-free, best, or a .yaml file with every choice.")
+    ] = DEFAULTS.recipe,
+    weight_bits: Annotated[
+        int, typer.Option("--weight-bits", metavar="B", help="8, 4, 3, 2 or 1.")
+    ] = DEFAULTS.weight_bits,
+    activation_bits: Annotated[
+        int, typer.Option("--activation-bits", metavar="B", help="8 or 16.")
+    ] = DEFAULTS.activation_bits,
     per_tensor: Annotated[
         bool, typer.Option("--per-tensor", help="One weight scale per tensor, not per channel.")
     ] = False,
     range: Annotated[
-        Literal["mse", "minmax", "percentile", "ema"],
-        typer.Option("--range", help="How activation ranges come from the calibration data."),
-    ] = "mse",
+        str,
+        typer.Option(
+            "--range", help=f"How activation ranges are estimated: auto, {', '.join(RANGES)}."
+        ),
+    ] = AUTO,
+    rounding: Annotated[
+        str, typer.Option(help=f"How weights are rounded: auto, {', '.join(ROUNDINGS)}.")
+    ] = AUTO,
     input_range: Annotated[
         tuple[float, float],
         typer.Option(
@@ -62,7 +76,15 @@ def compile(
 ) -> None:
     """Compile a float network to an integer-only C library."""
     bindings = parse_bindings(bind)
-    config = QuantizationConfig(per_channel=not per_tensor, range=range, input_range=input_range)
+    config = QuantizationConfig(
+        recipe=recipe,
+        weight_bits=weight_bits,
+        activation_bits=activation_bits,
+        per_channel=not per_tensor,
+        range=range,
+        rounding=rounding,
+        input_range=input_range,
+    )
     began = time.perf_counter()
     net = compile_model(
         model,
