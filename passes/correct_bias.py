@@ -29,7 +29,7 @@ from qcomp.ir.graph import Graph
 from qcomp.ir.ops import Conv2d, Dense, Dequantize, FakeQuantConstant, Quantize
 from qcomp.ir.tensor import TensorId
 from qcomp.passes.base import PassLog
-from qcomp.quant.qparams import quantize_channels
+from qcomp.passes.qdq import rounding_grid
 
 F64 = NDArray[np.float64]
 Linear = Conv2d | Dense
@@ -101,13 +101,8 @@ def _weight_error(graph: Graph, weight: TensorId) -> F64:
     """eps = W~ - W in float64."""
     quantized = graph.producer(weight)
     assert isinstance(quantized, FakeQuantConstant)
-    data, scale = graph.data(quantized.x), graph.data(quantized.scale)
-    axis = quantized.axis
-    q = quantize_channels(data, scale, axis, quantized.qmin, quantized.qmax).astype(np.float64)
-    shape = [1] * data.ndim
-    shape[axis] = scale.size
-    error: F64 = q * scale.reshape(shape) - data.astype(np.float64)
-    return error
+    data = graph.data(quantized.x)
+    return np.asarray(rounding_grid(graph, quantized).values(data) - data.astype(np.float64))
 
 
 def _expected_shift(op: Linear, error: F64, mean: F64) -> F64:

@@ -2,11 +2,11 @@
 
 Each f32 activation `%t` gets `%t.q = quantize(%t)` and `%t.dq = dequantize(%t.q)`, and its readers
 read `%t.dq`. Weights, biases and constant operands go through `fake_quant_constant`: weights
-symmetric in [-127, 127] per output channel (or per tensor), biases int32 at scale_x * scale_w.
+symmetric, of 8 bits or fewer, per output channel or per tensor; biases int32 at scale_x * scale_w.
 
 Scales come from the ranges; tensors that integers are copied between share one (same_scale.py). A
 weight scale is raised where a channel's bias or accumulator would not fit int32
-(qcomp.quant.weights.certified_scales).
+(qcomp.quant.weights.certified).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from qcomp.config import QuantizationConfig
 from qcomp.errors import PassError
 from qcomp.ir.form import Form
 from qcomp.ir.graph import Graph
@@ -35,21 +36,25 @@ from qcomp.ir.ops import (
 from qcomp.ir.tensor import Tensor, TensorId
 from qcomp.ir.text import format_op
 from qcomp.passes.base import PassLog
+from qcomp.passes.edge_layers import edge_layers
 from qcomp.passes.same_scale import Assignment, assign_qparams, copies_integers
+from qcomp.quant.grid import Grid
 from qcomp.quant.qparams import QParams
-from qcomp.quant.weights import BIAS_MAX, WEIGHT_MAX, certified_scales, weight_scales
+from qcomp.quant.scales import minmax_scales
+from qcomp.quant.weights import BIAS_BITS, certified, weight_grid
+
+CONSTANT_BITS = 8
 
 
 @dataclass(frozen=True)
 class InsertQuantize:
-    """`per_channel` weights; activations in [qmin, qmax], affine unless `symmetric_activations`."""
+    """The choices for a layer's weights are `config.at(its id, its mnemonic)`."""
 
     name: ClassVar[str] = "insert-quantize"
     needs: ClassVar[Form] = Form.ANNOTATED
     gives: ClassVar[Form] = Form.QDQ
 
-    per_channel: bool = True
-    symmetric_activations: bool = False
+    config: QuantizationConfig
 
     def run(self, graph: Graph, log: PassLog) -> None:
         ops = graph.ops()
@@ -60,41 +65,59 @@ class InsertQuantize:
             if isinstance(op, BatchNorm):
                 raise PassError(f"{format_op(graph, op)}\n  was not folded and has no integer form")
         assignment = assign_qparams(
-            graph, qmin=-128, qmax=127, symmetric=self.symmetric_activations
+            graph, qmin=-128, qmax=127, symmetric=self.config.symmetric_activations
         )
+        edges = edge_layers(graph)
         for op in ops:
             if isinstance(op, Conv2d | Dense):
-                self._quantize_weight(graph, op, assignment, log)
+                choices = self.config.at(op.id, op.mnemonic)
+                least = choices.first_last_weight_bits if op.id in edges else 1
+                bits = max(choices.weight_bits, least)
+                _quantize_weight(graph, op, choices, bits, assignment, log)
             elif isinstance(op, Binary | MatMul) and not isinstance(op, Minimum | Maximum):
                 _quantize_constants(graph, op)
         for tensor, qparams in assignment.own.items():
             _quantize_activation(graph, tensor, qparams, assignment.group[tensor], log)
 
-    def _quantize_weight(
-        self, graph: Graph, op: Conv2d | Dense, assignment: Assignment, log: PassLog
-    ) -> None:
-        weight, bias = graph.data(op.weight), graph.data(op.bias)
-        x_scale, y_scale = assignment.own[op.x].scale, assignment.own[op.output].scale
-        found = weight_scales(weight, per_channel=self.per_channel)
-        scales = certified_scales(found, weight, bias, x_scale, y_scale)
-        dead = int(np.count_nonzero(found == 0.0))
-        raised = int(np.count_nonzero(scales > found)) - dead
-        if dead or raised:
-            log.note(f"{op.id}: {dead} dead channels, {raised} scales raised to fit int32")
-        quantized_weight = _fake_quant(graph, op.weight, scales, WEIGHT_MAX)
-        quantized_bias = _fake_quant(graph, op.bias, scales * x_scale, BIAS_MAX)
-        graph.set_inputs(op, (op.x, quantized_weight, quantized_bias))
+
+def _quantize_weight(
+    graph: Graph,
+    op: Conv2d | Dense,
+    choices: QuantizationConfig,
+    bits: int,
+    assignment: Assignment,
+    log: PassLog,
+) -> None:
+    weight, bias = graph.data(op.weight), graph.data(op.bias)
+    x_scale, y_scale = assignment.own[op.x].scale, assignment.own[op.output].scale
+    found = weight_grid(
+        weight,
+        bits,
+        per_channel=choices.per_channel,
+        least_squares=choices.weight_range != "minmax",
+    )
+    grid = certified(found, weight, bias, x_scale, y_scale)
+    dead = int(np.count_nonzero(found.scale == 0.0))
+    raised = int(np.count_nonzero(grid.scale > found.scale)) - dead
+    if dead or raised:
+        log.note(f"{op.id}: {dead} dead channels, {raised} scales raised to fit int32")
+    if bits < CONSTANT_BITS:
+        log.note(f"{op.id}: weights of {bits} bits")
+    bias_grid = Grid(grid.scale * x_scale, BIAS_BITS)
+    inputs = (op.x, _fake_quant(graph, op.weight, grid), _fake_quant(graph, op.bias, bias_grid))
+    graph.set_inputs(op, inputs)
 
 
-def _fake_quant(graph: Graph, constant: TensorId, scales: np.ndarray, limit: int) -> TensorId:
-    scale = graph.add_constant(f"{constant}.scale", scales)
+def _fake_quant(graph: Graph, constant: TensorId, grid: Grid) -> TensorId:
+    inputs = [constant, graph.add_constant(f"{constant}.scale", grid.scale)]
+    if grid.multiplier is not None:
+        inputs.append(graph.add_constant(f"{constant}.multiplier", grid.multiplier))
     return graph.add_op(
         FakeQuantConstant(
-            inputs=(constant, scale),
+            inputs=tuple(inputs),
             output=graph.fresh_id(f"{constant}.fq"),
-            axis=0,
-            qmin=-limit,
-            qmax=limit,
+            axis=grid.axis,
+            bits=grid.bits,
         )
     )
 
@@ -104,9 +127,9 @@ def _quantize_constants(graph: Graph, op: Op) -> None:
     for index, t in enumerate(op.inputs):
         if graph.is_constant(t):
             data = graph.data(t)
-            peak = float(np.abs(data).max(initial=0.0))
-            scale = np.array([peak / WEIGHT_MAX if peak > 0 else 1.0])
-            op = op.with_input(index, _fake_quant(graph, t, scale, WEIGHT_MAX))
+            scale = minmax_scales(data.astype(np.float64).reshape(1, -1), CONSTANT_BITS)
+            grid = Grid(np.where(scale > 0, scale, 1.0), CONSTANT_BITS)
+            op = op.with_input(index, _fake_quant(graph, t, grid))
             graph.replace_op(op)
 
 

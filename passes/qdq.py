@@ -1,11 +1,12 @@
-"""Reading the QDQ form: the qparams that an op's operands and result have."""
+"""Reading the QDQ form: the qparams of an op's operands and result, the grids of its constants."""
 
 from __future__ import annotations
 
 from qcomp.errors import PassError
 from qcomp.ir.graph import Graph
-from qcomp.ir.ops import Dequantize, Quantize
+from qcomp.ir.ops import Dequantize, FakeQuantConstant, Quantize
 from qcomp.ir.tensor import TensorId
+from qcomp.quant.grid import Grid
 from qcomp.quant.qparams import QParams
 
 
@@ -40,3 +41,8 @@ def _qparams(graph: Graph, tensor: TensorId) -> QParams:
     if qparams is None:
         raise PassError(f"%{tensor} has no qparams")
     return qparams
+
+
+def rounding_grid(graph: Graph, op: FakeQuantConstant) -> Grid:
+    """The values that a rounded constant may take."""
+    return op.grid(*(graph.data(t) for t in op.inputs[1:]))

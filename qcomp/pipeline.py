@@ -40,7 +40,7 @@ def qdq_passes(config: QuantizationConfig, statistics: Statistics) -> list[Pass]
     passes: list[Pass] = [
         AnnotateRanges(statistics.ranges),
         NarrowSaturatedRanges(),
-        InsertQuantize(config.per_channel, config.symmetric_activations),
+        InsertQuantize(config),
     ]
     if config.snap_scales:
         passes.append(SnapScales())

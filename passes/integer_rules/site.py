@@ -11,9 +11,9 @@ from qcomp.errors import PassError
 from qcomp.ir import ops
 from qcomp.ir.graph import Graph
 from qcomp.ir.tensor import Array, DType, TensorId
-from qcomp.passes.qdq import quantized_operand
+from qcomp.passes.qdq import quantized_operand, rounding_grid
 from qcomp.quant.fixed_point import Form, Requantize
-from qcomp.quant.qparams import QParams, quantize, quantize_channels
+from qcomp.quant.qparams import QParams, quantize
 
 
 @dataclass
@@ -51,8 +51,9 @@ class Site:
 
     def fake_quant(self, op: ops.FakeQuantConstant) -> tuple[Array, Array]:
         """The integers and the scales."""
-        scale = self.graph.data(op.scale)
-        return quantize_channels(self.graph.data(op.x), scale, op.axis, op.qmin, op.qmax), scale
+        return rounding_grid(self.graph, op).integers(self.graph.data(op.x)), self.graph.data(
+            op.scale
+        )
 
     def constant(self, hint: TensorId, data: Array) -> TensorId:
         return self.graph.add_constant(f"{hint}.{DType.of(data.dtype).value}", data)

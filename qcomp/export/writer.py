@@ -19,7 +19,6 @@ from onnx import helper, numpy_helper
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import ClampRange, FakeQuantConstant
 from qcomp.ir.tensor import Array, TensorId
-from qcomp.quant.qparams import quantize_channels
 
 Attribute = int | float | str | Sequence[int]
 
@@ -158,10 +157,9 @@ class Writer:
         return self._parameters[id, order]
 
     def _rounded(self, op: FakeQuantConstant, order: tuple[int, ...]) -> str:
-        x, scale = self.graph.data(op.x), self.graph.data(op.scale)
-        small = op.qmin >= -128 and op.qmax <= 127
-        q = quantize_channels(x, scale, op.axis, op.qmin, op.qmax)
-        q = q.astype(np.int8 if small else np.int32)
+        grid = op.grid(*(self.graph.data(t) for t in op.inputs[1:]))
+        scale = grid.scale
+        q = grid.integers(self.graph.data(op.x)).astype(np.int8 if op.bits <= 8 else np.int32)
         grown = q.reshape((1,) * (len(order) - q.ndim) + q.shape).transpose(order)
         integers = self._initializer(f"{self._arranged_name(op.id, order)}:q", grown)
         scales = self.literal(scale.astype(np.float32).reshape(() if scale.size == 1 else (-1,)))

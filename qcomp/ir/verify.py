@@ -84,7 +84,7 @@ def _op_problems(graph: Graph, op: Op, form: Form) -> list[str]:
         return ["expected at least one operand"]
     problems = [
         f"operand {i} (%{op.inputs[i]}) must be a constant"
-        for i in op.constant_operands
+        for i in op.constant_operands[: len(op.inputs)]
         if not _holds_constant(graph, op.inputs[i])
     ]
     try:

@@ -78,14 +78,3 @@ def quantize(x: Float, q: QParams) -> NDArray[np.int8]:
 def dequantize(x: NDArray[np.integer], q: QParams) -> NDArray[np.float32]:
     """i8 to f32; the product is rounded once, in float32."""
     return (x.astype(np.int32) - q.zero_point).astype(np.float32) * np.float32(q.scale)
-
-
-def quantize_channels(
-    x: Float, scale: NDArray[np.float64], axis: int, qmin: int, qmax: int
-) -> NDArray[np.int64]:
-    """Symmetric quantization with one scale per index of `axis` (or a single scale)."""
-    shape = [1] * x.ndim
-    if scale.size > 1:
-        shape[axis] = scale.size
-    scaled = np.rint(x.astype(np.float64) / scale.reshape(shape))
-    return np.clip(scaled, qmin, qmax).astype(np.int64)

@@ -33,12 +33,10 @@ def quantized(graph: Graph, x: str, name: str, q: QParams) -> str:
     return graph.add_op(Dequantize(inputs=(f"{name}.q",), output=f"{name}.dq"))
 
 
-def rounded(
-    graph: Graph, name: str, data: np.ndarray, scale: np.ndarray, qmin: int, qmax: int
-) -> str:
+def rounded(graph: Graph, name: str, data: np.ndarray, scale: np.ndarray, bits: int) -> str:
     x = graph.add_constant(f"{name}.float", data.astype(np.float32))
     s = graph.add_constant(f"{name}.scale", scale)
-    op = FakeQuantConstant(inputs=(x, s), output=name, axis=0, qmin=qmin, qmax=qmax)
+    op = FakeQuantConstant(inputs=(x, s), output=name, axis=0, bits=bits)
     return graph.add_op(op)
 
 
@@ -48,8 +46,8 @@ def convolution(input_q: QParams, output_q: QParams) -> Graph:
     x = quantized(graph, "x", "x", input_q)
     weight = RNG.normal(size=(4, 3, 2, 3))
     scale = np.abs(weight).max(axis=(1, 2, 3)) / 127
-    w = rounded(graph, "w", weight, scale, -127, 127)
-    b = rounded(graph, "b", RNG.normal(size=4), scale * input_q.scale, -(2**31), 2**31 - 1)
+    w = rounded(graph, "w", weight, scale, 8)
+    b = rounded(graph, "b", RNG.normal(size=4), scale * input_q.scale, 32)
     op = Conv2d(inputs=(x, w, b), output="y", padding=(1, 0, 1, 1), stride=(2, 1), clamp=RELU)
     graph.add_op(op)
     y = quantized(graph, "y", "y", output_q)
@@ -101,8 +99,8 @@ def test_a_single_scale_serves_a_whole_weight() -> None:
     graph = Graph("per-tensor")
     graph.add_input("x", TensorType(DType.F32, SHAPE))
     x = quantized(graph, "x", "x", QParams(0.02))
-    w = rounded(graph, "w", RNG.normal(size=(4, 1, 1, 3)), np.array([0.02]), -127, 127)
-    b = rounded(graph, "b", RNG.normal(size=4), np.array([0.0004]), -(2**31), 2**31 - 1)
+    w = rounded(graph, "w", RNG.normal(size=(4, 1, 1, 3)), np.array([0.02]), 8)
+    b = rounded(graph, "b", RNG.normal(size=4), np.array([0.0004]), 32)
     graph.add_op(Conv2d(inputs=(x, w, b), output="y"))
     graph.outputs["out"] = quantized(graph, "y", "out", QParams(0.05))
     got = FloatSession(graph, threads=1).run({"x": X})["out"]

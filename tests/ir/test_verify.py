@@ -42,8 +42,8 @@ graph @qdq(%x: f32[2,3]) {
   %b.scale = constant : f64[4]
   %x.q = quantize(%x) : i8[2,3] qparams=(0.5, 0, -128, 127)
   %x.dq = dequantize(%x.q) : f32[2,3]
-  %w.fq = fake_quant_constant(%w, %w.scale) {axis=0, qmin=-127, qmax=127} : f32[4,3]
-  %b.fq = fake_quant_constant(%b, %b.scale) {axis=0, qmin=-99, qmax=99} : f32[4]
+  %w.fq = fake_quant_constant(%w, %w.scale) {axis=0, bits=8} : f32[4,3]
+  %b.fq = fake_quant_constant(%b, %b.scale) {axis=0, bits=8} : f32[4]
   %y = dense(%x.dq, %w.fq, %b.fq) : f32[2,4]
   %y.q = quantize(%y) : i8[2,4] qparams=(0.5, 0, -128, 127)
   %y.dq = dequantize(%y.q) : f32[2,4]

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 
+from qcomp.config import QuantizationConfig
 from qcomp.ir import DType, Graph, TensorType
 from qcomp.ir import ops as o
 from qcomp.ir.evaluate import evaluate, evaluate_all
@@ -22,6 +23,8 @@ from qcomp.quant.qparams import quantize
 
 Array = NDArray[Any]
 Feed = Mapping[str, Array]
+
+PLAIN = QuantizationConfig(weight_range="minmax")
 
 
 def sample(
@@ -52,7 +55,7 @@ def annotated(graph: Graph, feed: Feed) -> Graph:
 
 def lowered(graph: Graph, feed: Feed, *, snap: bool = True) -> tuple[Graph, Graph, PassLog]:
     """The QDQ form and the integer form."""
-    qdq, _ = run_pass(annotated(graph, feed), InsertQuantize())
+    qdq, _ = run_pass(annotated(graph, feed), InsertQuantize(PLAIN))
     if snap:
         qdq, _ = run_pass(qdq, SnapScales())
     integer, log = run_pass(qdq, FuseRequantize())

@@ -23,20 +23,18 @@ def quantized(graph: Graph, tensor: str, low: float, high: float) -> str:
     return graph.add_op(Dequantize(inputs=(q,), output=f"{tensor}.dq"))
 
 
-def fake_quantized(graph: Graph, id: str, data: Array, scale: float, limit: int) -> str:
+def fake_quantized(graph: Graph, id: str, data: Array, scale: float, bits: int) -> str:
     constant = graph.add_constant(id, data.astype(np.float32))
     scales = graph.add_constant(f"{id}.scale", np.full(1, scale))
     return graph.add_op(
-        FakeQuantConstant(
-            inputs=(constant, scales), output=f"{id}.fq", axis=0, qmin=-limit, qmax=limit
-        )
+        FakeQuantConstant(inputs=(constant, scales), output=f"{id}.fq", axis=0, bits=bits)
     )
 
 
 def weighted(graph: Graph, name: str, shape: tuple[int, ...], seed: int) -> tuple[str, str]:
     rng = np.random.default_rng(seed)
-    weight = fake_quantized(graph, f"{name}.w", rng.normal(0, 0.3, shape), COARSE, 127)
-    bias = fake_quantized(graph, f"{name}.b", rng.normal(0, 1, shape[0]), 1e-6, 2**31 - 1)
+    weight = fake_quantized(graph, f"{name}.w", rng.normal(0, 0.3, shape), COARSE, 8)
+    bias = fake_quantized(graph, f"{name}.b", rng.normal(0, 1, shape[0]), 1e-6, 32)
     return weight, bias
 
 
@@ -127,7 +125,7 @@ def test_two_ops_that_share_a_bias_constant_are_corrected_apart() -> None:
     x = quantized(graph, graph.add_input("x", TensorType(DType.F32, (4, 8))), 0.0, 4.0)
     weight, bias = weighted(graph, "fc", (5, 8), 1)
     other = graph.add_op(
-        FakeQuantConstant(inputs=("fc.b", "fc.b.scale"), output="other.fq", axis=0, qmin=-9, qmax=9)
+        FakeQuantConstant(inputs=("fc.b", "fc.b.scale"), output="other.fq", axis=0, bits=5)
     )
     for name, b in (("y", bias), ("z", other)):
         result = graph.add_op(Dense(inputs=(x, weight, b), output=name, clamp=RELU))

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from lowered_graphs import (
+    PLAIN,
     annotated,
     build,
     feed_of,
@@ -59,14 +60,14 @@ def residual() -> Graph:
 
 def test_a_residual_network(golden: Any) -> None:
     graph = residual()
-    qdq, _ = run_pass(graph, InsertQuantize())
+    qdq, _ = run_pass(graph, InsertQuantize(PLAIN))
     qdq, _ = run_pass(qdq, SnapScales())
     integer, log = run_pass(qdq, FuseRequantize())
     golden(str(qdq), str(integer), log.text)
 
 
 def test_lowering_twice_changes_nothing() -> None:
-    qdq, _ = run_pass(residual(), InsertQuantize())
+    qdq, _ = run_pass(residual(), InsertQuantize(PLAIN))
     integer, _ = run_pass(qdq, FuseRequantize())
     before, log = str(integer), PassLog()
     FuseRequantize().run(integer, log)
@@ -209,7 +210,7 @@ def test_factors_of_one_and_above_take_the_wide_form() -> None:
     feed = feed_of(graph)
     ranged = annotated(graph, feed)
     ranged.update_tensor(replace(ranged.tensor("y"), range=(-1.0, 1.0)))
-    qdq, _ = run_pass(ranged, InsertQuantize())
+    qdq, _ = run_pass(ranged, InsertQuantize(PLAIN))
     qdq, _ = run_pass(qdq, SnapScales())
     integer, log = run_pass(qdq, FuseRequantize())
     assert "dense to q_dense, wide" in log.text
@@ -238,7 +239,7 @@ def test_one_scale_for_all_channels() -> None:
     weighted(graph, "x", sample(random, (8, 16)), sample(random, (8,)))
     graph.outputs["y"] = "y"
     feed = feed_of(graph)
-    qdq, _ = run_pass(annotated(graph, feed), InsertQuantize(per_channel=False))
+    qdq, _ = run_pass(annotated(graph, feed), InsertQuantize(replace(PLAIN, per_channel=False)))
     qdq, _ = run_pass(qdq, SnapScales())
     integer, _ = run_pass(qdq, FuseRequantize())
     (dense,) = [op for op in integer.ops() if isinstance(op, o.QDense)]
@@ -250,7 +251,7 @@ def test_one_scale_for_all_channels() -> None:
 
 
 def refused(damage: Callable[[Graph], None], graph: Graph, message: str) -> None:
-    qdq, _ = run_pass(annotated(graph, feed_of(graph)), InsertQuantize())
+    qdq, _ = run_pass(annotated(graph, feed_of(graph)), InsertQuantize(PLAIN))
     damage(qdq)
     with pytest.raises(PassError, match=message):
         run_pass(qdq, FuseRequantize())

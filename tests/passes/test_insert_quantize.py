@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from qcomp.config import QuantizationConfig
 from qcomp.errors import PassError
 from qcomp.ir import Form, Graph, parse, verify
-from qcomp.ir.evaluate import evaluate
+from qcomp.ir.evaluate import evaluate, evaluate_all
 from qcomp.ir.graph import constants_of
+from qcomp.ir.ops import FakeQuantConstant
 from qcomp.passes.base import PassLog, run_pass
 from qcomp.passes.insert_quantize import InsertQuantize
 from qcomp.quant.qparams import QParams
@@ -38,8 +40,12 @@ def network(text: str = NETWORK, seed: int = 0) -> Graph:
     return parse(text, arrays)
 
 
-def quantized(text: str, **options: bool) -> tuple[Graph, PassLog]:
-    return run_pass(network(text), InsertQuantize(**options))
+def quantize(**options: Any) -> InsertQuantize:
+    return InsertQuantize(QuantizationConfig(**{"weight_range": "minmax", **options}))
+
+
+def quantized(text: str, **options: Any) -> tuple[Graph, PassLog]:
+    return run_pass(network(text), quantize(**options))
 
 
 def test_a_network(golden: Any) -> None:
@@ -49,7 +55,7 @@ def test_a_network(golden: Any) -> None:
 
 def test_the_function_moves_by_little() -> None:
     graph = network(NETWORK.replace("(-3.0, 3.0)", "(-12.0, 12.0)").replace("4.0)", "12.0)"))
-    after, _ = run_pass(graph, InsertQuantize())
+    after, _ = run_pass(graph, quantize())
     x = np.random.default_rng(1).uniform(-1, 1, (1, 5, 5, 3)).astype(np.float32)
     ours, exact = evaluate(after, {"x": x})["y"], evaluate(graph, {"x": x})["y"]
     assert np.abs(exact).max() > 1.0
@@ -59,7 +65,7 @@ def test_the_function_moves_by_little() -> None:
 def test_inserting_twice_changes_nothing() -> None:
     once, _ = quantized(NETWORK)
     before, log = str(once), PassLog()
-    InsertQuantize().run(once, log)
+    quantize().run(once, log)
     once.sweep()
     assert str(once) == before
     assert log.text == "skip network: quantized already"
@@ -109,7 +115,7 @@ def test_dead_and_near_dead_channels_are_noted_and_can_hold_their_bias() -> None
     weight = graph.data("w").copy()
     weight[1], weight[2] = 0.0, weight[2] * 1e-12
     arrays = {**dict(constants_of(graph)), "w": weight}
-    after, log = run_pass(parse(NETWORK, arrays), InsertQuantize())
+    after, log = run_pass(parse(NETWORK, arrays), quantize())
     assert "note conv: 1 dead channels, 1 scales raised to fit int32" in log.lines
     biases = np.abs(after.data("b") / after.data("b.scale"))
     assert biases.max() < 2**30
@@ -130,7 +136,7 @@ BINARY = """graph @g(%x: f32[2,2] range=(-1.0, 1.0)) {{
 
 
 def test_a_constant_of_zeros_has_scale_one() -> None:
-    after, _ = run_pass(parse(BINARY.format(op="add", type="f32[2]")), InsertQuantize())
+    after, _ = run_pass(parse(BINARY.format(op="add", type="f32[2]")), quantize())
     assert after.data("k.scale").tolist() == [1.0]
 
 
@@ -213,3 +219,48 @@ def test_batch_normalisation_must_have_been_folded() -> None:
               return y=%y
             }"""
         )
+
+
+CHAIN = """
+graph @chain(%x: f32[2,8] range=(-1.0, 1.0)) {
+  %w = constant : f32[8,8]
+  %b = constant : f32[8]
+  %first = dense(%x, %w, %b) : f32[2,8] range=(-9.0, 9.0)
+  %middle = dense(%first, %w, %b) : f32[2,8] range=(-40.0, 40.0)
+  %last = dense(%middle, %w, %b) : f32[2,8] range=(-99.0, 99.0)
+  return y=%last
+}
+"""
+
+
+def weight_bits(graph: Graph) -> list[int]:
+    layers = (graph.producer(graph.op(id).inputs[1]) for id in ("first", "middle", "last"))
+    return [op.bits for op in layers if isinstance(op, FakeQuantConstant)]
+
+
+def test_the_first_and_the_last_layer_keep_more_bits() -> None:
+    assert weight_bits(quantized(CHAIN, weight_bits=2)[0]) == [8, 2, 8]
+    after, log = quantized(CHAIN, weight_bits=2, first_last_weight_bits=4)
+    assert weight_bits(after) == [4, 2, 4]
+    assert "note middle: weights of 2 bits" in log.lines
+    assert weight_bits(quantized(CHAIN, weight_bits=3, first_last_weight_bits=1)[0]) == [3, 3, 3]
+
+
+def test_layers_have_their_own_choices() -> None:
+    overrides = {"middle": {"weight_bits": 4, "per_channel": False}}
+    after, _ = quantized(CHAIN, overrides=overrides)
+    assert weight_bits(after) == [8, 4, 8]
+    assert [after.type(f"w.scale{n}").shape for n in ("", ".1", ".2")] == [(8,), (1,), (8,)]
+
+
+@pytest.mark.parametrize("bits", [1, 2, 3, 4])
+def test_least_squares_round_better_than_peaks(bits: int) -> None:
+    def error(method: str) -> float:
+        after, _ = quantized(CHAIN, weight_bits=bits, weight_range=method)
+        exact = after.data("w").astype(np.float64)
+        return float(np.square(evaluate_all(after, FEED)["w.fq.1"] - exact).sum())
+
+    assert error("mse") < 0.9 * error("minmax")
+
+
+FEED = {"x": np.zeros((2, 8), np.float32)}

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from qcomp.config import QuantizationConfig
 from qcomp.ir import Graph, parse
 from qcomp.ir.graph import constants_of
 from qcomp.passes.base import PassLog, run_pass
@@ -30,7 +31,9 @@ def quantized(**options: bool) -> Graph:
     arrays = {
         id: random.normal(size=a.shape).astype(np.float32) for id, a in constants_of(parse(NETWORK))
     }
-    return run_pass(parse(NETWORK, arrays), InsertQuantize(**options))[0]
+    return run_pass(
+        parse(NETWORK, arrays), InsertQuantize(QuantizationConfig(weight_range="minmax", **options))
+    )[0]
 
 
 def multipliers(graph: Graph, weight: str, x: str, y: str) -> np.ndarray:

@@ -15,7 +15,6 @@ from qcomp.quant.qparams import (
     QParams,
     dequantize,
     quantize,
-    quantize_channels,
 )
 
 REALS = st.floats(-1e30, 1e30)
@@ -121,15 +120,6 @@ def test_a_value_within_the_interval_moves_by_at_most_half_a_step(
     q = QParams(scale)
     x = np.clip(np.array(values, np.float32), *q.range).astype(np.float32)
     assert np.abs(dequantize(quantize(x, q), q) - x).max() <= scale * (0.5 + 1e-4)
-
-
-def test_channels_are_quantized_with_their_own_scales() -> None:
-    x = np.array([[1.0, 2.5], [3.0, -500.0]], np.float32)
-    scale = np.array([1.0, 2.0])
-    assert quantize_channels(x, scale, 0, -127, 127).tolist() == [[1, 2], [2, -127]]
-    assert quantize_channels(x, scale, 1, -127, 127).tolist() == [[1, 1], [3, -127]]
-    assert quantize_channels(x, np.array([0.5]), 1, -9, 9).tolist() == [[2, 5], [6, -9]]
-    assert quantize_channels(np.array(3.0), np.array([0.5]), 0, -9, 9).tolist() == 6
 
 
 def test_a_softmax_represents_0_to_almost_1() -> None:

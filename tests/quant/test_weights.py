@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -11,45 +12,43 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from qcomp.quant.fixed_point import multiplier_narrow
-from qcomp.quant.qparams import quantize_channels
-from qcomp.quant.weights import (
-    BIAS_MAX,
-    WEIGHT_MAX,
-    certified_scales,
-    snapped_scales,
-    weight_scales,
-)
+from qcomp.quant.grid import Grid, largest
+from qcomp.quant.weights import BIAS_BITS, certified, snapped_scales, weight_grid
 
+BITS = st.sampled_from([1, 2, 3, 4, 8])
 SCALES = st.floats(2.0**-20, 2.0**10)
+
+
+def peak_grid(weight: NDArray[np.float32], bits: int = 8, *, per_channel: bool = True) -> Grid:
+    return weight_grid(weight, bits, per_channel=per_channel, least_squares=False)
 
 
 def test_a_scale_is_the_channel_s_peak_over_127() -> None:
     weight = np.array([[[1.0, -2.54]], [[0.5, 0.0]], [[0.0, 0.0]]], np.float32)
-    found = weight_scales(weight, per_channel=True)
-    np.testing.assert_allclose(found, [0.02, 0.5 / 127, 0.0], rtol=1e-6)
-    np.testing.assert_allclose(weight_scales(weight, per_channel=False), [0.02], rtol=1e-6)
+    np.testing.assert_allclose(peak_grid(weight).scale, [0.02, 0.5 / 127, 0.0], rtol=1e-6)
+    np.testing.assert_allclose(peak_grid(weight, per_channel=False).scale, [0.02], rtol=1e-6)
 
 
 def test_dead_weights_have_scale_zero_until_they_are_certified() -> None:
     dead = np.zeros((2, 3), np.float32)
-    assert weight_scales(dead, per_channel=False).tolist() == [0.0]
-    certified = certified_scales(np.zeros(2), dead, np.array([0.0, 5.0]), 0.25, 0.5)
-    assert certified.tolist() == [2.0**-7, 2.0**-7]  # 2^-8 of a result step
+    assert peak_grid(dead, per_channel=False).scale.tolist() == [0.0]
+    found = certified(Grid(np.zeros(2), 8), dead, np.array([0.0, 5.0]), 0.25, 0.5)
+    assert found.scale.tolist() == [2.0**-7, 2.0**-7]  # 2^-8 of a result step
 
 
 def test_ordinary_scales_are_not_raised() -> None:
     weight = np.random.default_rng(0).normal(size=(16, 64)).astype(np.float32)
-    found = weight_scales(weight, per_channel=True)
-    assert certified_scales(found, weight, np.ones(16), 0.02, 0.05).tolist() == found.tolist()
+    found = peak_grid(weight)
+    raised = certified(found, weight, np.ones(16), 0.02, 0.05)
+    assert raised.scale.tolist() == found.scale.tolist()
 
 
-def accumulator_bound(
-    scales: NDArray[np.float64], weight: NDArray[np.float32], bias: float, x_scale: float
-) -> int:
+def accumulator_bound(grid: Grid, weight: NDArray[np.float32], bias: float, x_scale: float) -> int:
     """|bias| + 255 * sum|w| in exact integers, the worst channel; the bias without saturation."""
-    w = quantize_channels(weight, scales, 0, -WEIGHT_MAX, WEIGHT_MAX)
+    w = grid.integers(weight)
     sums = np.abs(w).reshape(len(w), -1).sum(axis=1)
-    biases = [round(abs(bias) / (x_scale * s)) for s in np.broadcast_to(scales, len(w)).tolist()]
+    scales = np.broadcast_to(grid.scale, len(w)).tolist()
+    biases = [round(abs(bias) / (x_scale * s)) for s in scales]
     return max(b + 255 * int(s) for b, s in zip(biases, sums.tolist(), strict=True))
 
 
@@ -61,7 +60,9 @@ def accumulator_bound(
     bias=st.floats(-1e6, 1e6),
     x_scale=SCALES,
     y_scale=SCALES,
+    bits=BITS,
     per_channel=st.booleans(),
+    power_of_two=st.booleans(),
 )
 def test_certified_accumulators_fit_int32_with_room_for_rounding(
     seed: int,
@@ -70,31 +71,39 @@ def test_certified_accumulators_fit_int32_with_room_for_rounding(
     bias: float,
     x_scale: float,
     y_scale: float,
+    bits: int,
     per_channel: bool,
+    power_of_two: bool,
 ) -> None:
     random = np.random.default_rng(seed)
     spread = 10.0 ** (magnitude * random.random((3, 1)))
     weight = (random.normal(size=(3, taps)) * spread).astype(np.float32)
     weight[2] *= random.random() < 0.5
-    found = weight_scales(weight, per_channel=per_channel)
-    scales = certified_scales(found, weight, np.full(3, bias), x_scale, y_scale)
-    assert (scales >= found).all()
-    assert (scales > 0).all()
-    snapped = snapped_scales(scales, x_scale, y_scale)
-    for s in (scales, snapped):
-        bound = accumulator_bound(s, weight, bias, x_scale)
+    found = weight_grid(
+        weight,
+        bits,
+        per_channel=per_channel,
+        least_squares=taps < 1000,
+        power_of_two=power_of_two,
+    )
+    grid = certified(found, weight, np.full(3, bias), x_scale, y_scale, power_of_two=power_of_two)
+    assert (grid.scale >= found.scale).all()
+    assert (grid.scale > 0).all()
+    snapped = replace(grid, scale=snapped_scales(grid.scale, x_scale, y_scale))
+    for g in (grid, snapped):
+        bound = accumulator_bound(g, weight, bias, x_scale)
         assert bound + 2**29 < 2**31  # the shift rounds by at most 2^29
-        assert bound < BIAS_MAX
+        assert bound < largest(BIAS_BITS)
 
 
-@given(st.floats(1e-30, 1e-3), SCALES, SCALES)
+@given(st.floats(1e-30, 1e-3), SCALES, SCALES, BITS)
 def test_a_near_dead_channel_reaches_the_narrow_form(
-    peak: float, x_scale: float, y_scale: float
+    peak: float, x_scale: float, y_scale: float, bits: int
 ) -> None:
     """onnxruntime issue 11415: such a scale would blow the int32 bias up."""
     weight = np.full((1, 4), peak, np.float32)
-    found = weight_scales(weight, per_channel=True)
-    (scale,) = certified_scales(found, weight, np.zeros(1), x_scale, y_scale).tolist()
+    found = peak_grid(weight, bits)
+    (scale,) = certified(found, weight, np.zeros(1), x_scale, y_scale).scale.tolist()
     real = x_scale * scale / y_scale
     assert real >= 2.0**-36 * (1 - 1e-12)
     if real < 0.999:

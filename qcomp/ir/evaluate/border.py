@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 from qcomp.ir.ops import FakeQuantConstant
-from qcomp.quant.qparams import quantize_channels
 
 
 def fake_quant_constant(
-    op: FakeQuantConstant, x: NDArray[np.float32], scale: NDArray[np.float64]
+    op: FakeQuantConstant, x: NDArray[np.float32], *grid: NDArray[Any]
 ) -> NDArray[np.float32]:
-    q = quantize_channels(x, scale, op.axis, op.qmin, op.qmax)
-    shape = [1] * x.ndim
-    if scale.size > 1:
-        shape[op.axis] = scale.size
-    return np.asarray(q * scale.reshape(shape), np.float32)
+    return op.grid(*grid).values(x).astype(np.float32)

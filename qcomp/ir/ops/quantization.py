@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from qcomp.ir.ops.base import Domain, Op, Operand, expect, expect_float
-from qcomp.ir.tensor import DType, TensorType
+from qcomp.ir.tensor import Array, DType, TensorType
+from qcomp.quant.grid import Grid
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,28 +38,35 @@ class Dequantize(Op):
 
 @dataclass(frozen=True, kw_only=True)
 class FakeQuantConstant(Op):
-    """A constant rounded to symmetric integers and back: scale * clip(rint(x / scale), qmin, qmax).
+    """A constant rounded to the values of a symmetric grid of `bits` bits (qcomp.quant.grid).
 
-    `scale` is a constant f64 [C] along `axis`, or [1] for all.
+    Operands: x, scale and, where groups have their own steps, multiplier. `scale` is f64 [C] along
+    `axis`, or [1] for all; `multiplier` is i8, shaped as x.
     """
 
     mnemonic: ClassVar[str] = "fake_quant_constant"
     domain: ClassVar[Domain] = Domain.BORDER
-    arity: ClassVar[int | None] = 2
-    constant_operands: ClassVar[tuple[int, ...]] = (0, 1)
+    arity: ClassVar[int | None] = None
+    constant_operands: ClassVar[tuple[int, ...]] = (0, 1, 2)
     x = Operand(0)
     scale = Operand(1)
 
     axis: int
-    qmin: int
-    qmax: int
+    bits: int
+
+    def grid(self, scale: Array, multiplier: Array | None = None) -> Grid:
+        """The grid, from the data of the operands behind x."""
+        return Grid(scale, self.bits, self.axis, multiplier)
 
     def result_type(self, *inputs: TensorType) -> TensorType:
-        x, scale = inputs
+        expect(len(inputs) in (2, 3), f"expected 2 or 3 operands, got {len(inputs)}")
+        x, scale, *multiplier = inputs
         expect_float(x)
         expect(scale.dtype is DType.F64 and scale.rank == 1, f"scale must be f64[C], not {scale}")
         expect(
             scale.shape[0] in (1, *x.shape[self.axis : self.axis + 1]) and self.axis >= 0,
             f"{scale.shape[0]} scales for axis {self.axis} of {x}",
         )
+        for m in multiplier:
+            expect(m == x.with_dtype(DType.I8), f"expected a multiplier for each of {x}, got {m}")
         return x
