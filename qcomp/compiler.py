@@ -104,7 +104,7 @@ def _statistics(
         return ranges_from_batch_norm(graph, assumed_input_range=config.input_range)
     from qcomp.calibration.collect import collect
 
-    return collect(graph, calibration, observer=str(config.range), progress=progress)
+    return collect(graph, calibration, progress=progress)
 
 
 def output_sqnr_db(imported: Graph, net: CompiledNetwork, samples: Iterable[Feed]) -> float | None:

@@ -38,7 +38,7 @@ def float_passes(config: QuantizationConfig) -> list[Pass]:
 def qdq_passes(config: QuantizationConfig, statistics: Statistics) -> list[Pass]:
     """FLOAT to QDQ."""
     passes: list[Pass] = [
-        AnnotateRanges(statistics.ranges),
+        AnnotateRanges(statistics.ranges(config)),
         NarrowSaturatedRanges(),
         InsertQuantize(config),
     ]

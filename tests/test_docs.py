@@ -38,8 +38,9 @@ from qcomp.ir.ops import (
 from qcomp.ir.parse import parse
 from qcomp.pipeline import float_passes, lowering_passes, qdq_passes
 from qcomp.quant import tables
+from qcomp.quant.estimators import ESTIMATORS
+from qcomp.quant.estimators.percentile import PERCENTILE
 from qcomp.quant.fixed_point import Form, Requantize, requantize
-from qcomp.quant.observers import OBSERVERS, Percentile
 from qcomp.quant.resample import linear_weights
 from qcomp.recipes.named import settled
 from qcomp.targets.catalog import TARGETS
@@ -73,7 +74,7 @@ def test_every_page_is_in_the_index() -> None:
 
 def test_the_passes_are_listed_in_their_order() -> None:
     config = settled(qcomp.QuantizationConfig(), calibrated=True)
-    nothing = Statistics(ranges={}, channel_means={}, samples=0)
+    nothing = Statistics(mnemonics={}, channel_means={})
     run = [*float_passes(config), *qdq_passes(config, nothing), *lowering_passes()]
     listed = re.findall(r"^## ([a-z-]+)$", page("passes.md"), re.MULTILINE)
     assert listed == [p.name for p in run]
@@ -111,9 +112,9 @@ def test_every_field_of_the_config_is_described_with_its_default() -> None:
     }
 
 
-def test_every_observer_is_described() -> None:
-    assert set(OBSERVERS) <= set(names_in_first_column("calibration.md"))
-    assert f"{100 - Percentile().percentile:.3f} %" in page("calibration.md")
+def test_every_estimator_is_described() -> None:
+    assert set(ESTIMATORS) <= set(names_in_first_column("calibration.md"))
+    assert f"{100 - PERCENTILE:.3f} %" in page("calibration.md")
 
 
 def test_every_error_is_described() -> None:

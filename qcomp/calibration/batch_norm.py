@@ -20,7 +20,7 @@ import numpy as np
 
 from qcomp.calibration.normal import Belief, clamped, normal, uniform
 from qcomp.calibration.propagate import Beliefs
-from qcomp.calibration.statistics import Statistics, float_activations, weighted_operands
+from qcomp.calibration.statistics import Statistics, float_activations, mnemonics, weighted_operands
 from qcomp.errors import CalibrationError
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import NO_CLAMP, BatchNorm, Binary, Clamp, Conv2d, Dense, Op
@@ -53,9 +53,9 @@ def ranges_from_batch_norm(
             known = graph.tensor(op.output).normal
             beliefs.known[op.output] = beliefs.infer(op) if known is None else _imposed(op, known)
     return Statistics(
-        ranges={id: beliefs.known[id].range for id in float_activations(graph)},
+        mnemonics=mnemonics(graph),
+        implied={id: beliefs.known[id].range for id in float_activations(graph)},
         channel_means={id: beliefs.read(id).mean for id in weighted_operands(graph)},
-        samples=0,
         notes=tuple(notes),
     )
 

@@ -1,34 +1,42 @@
 """Statistics from data: run the float graph on every sample and observe every activation.
 
-Each run's activations go to the observers at once, so memory does not grow with the samples.
+Each run's activations are summarised at once (qcomp/quant/distribution.py), so memory does not
+grow with the samples, and any estimator can be asked afterwards.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from qcomp.calibration.batch_norm import ranges_from_batch_norm
 from qcomp.calibration.data import Source, expected_runs, open_calibration
-from qcomp.calibration.statistics import Statistics, float_activations, weighted_operands
+from qcomp.calibration.statistics import (
+    Statistics,
+    float_activations,
+    mnemonics,
+    weighted_operands,
+)
 from qcomp.errors import CalibrationError
 from qcomp.export.session import FloatSession
 from qcomp.ir.graph import Graph
-from qcomp.ir.tensor import Array
-from qcomp.quant.observers import ChannelMean, Observer, make_observer
+from qcomp.ir.ops import Reshape, Softmax
+from qcomp.ir.tensor import Array, DType, TensorId
+from qcomp.quant.distribution import ChannelMean, Distribution, Range
+from qcomp.quant.rows import RowSample
 
 KEPT = 8
 
 
-def collect(
-    graph: Graph, source: Source, *, observer: str = "mse", progress: bool = False
-) -> Statistics:
+def collect(graph: Graph, source: Source, *, progress: bool = False) -> Statistics:
     """Observe a FLOAT graph on calibration data; `progress` shows a bar on stderr."""
-    try:
-        observers = {id: make_observer(observer) for id in float_activations(graph)}
-    except ValueError as error:
-        raise CalibrationError(str(error)) from error
+    rows = logits(graph)
+    distributions = {
+        id: Distribution(rows=RowSample() if id in rows else None)
+        for id in float_activations(graph)
+    }
     means = {id: ChannelMean() for id in weighted_operands(graph)}
     inputs = {name: graph.type(id) for name, id in graph.inputs.items()}
     runs: Iterable[dict[str, Array]] = open_calibration(source, inputs)
@@ -40,19 +48,64 @@ def collect(
     for run in runs:
         values = {id: run[name] for name, id in graph.inputs.items()}
         values |= session.run(values)
-        for id, one in observers.items():
-            _observe(one, values[id], f"%{id} in calibration run {samples}")
+        for id, distribution in distributions.items():
+            _observe(distribution, values[id], f"%{id} in calibration run {samples}")
         for id, mean in means.items():
             mean.update(values[id])
         if len(kept) < KEPT:
             kept.append({name: array.copy() for name, array in run.items()})
         samples += 1
+    implied, unimplied = _implied(graph, distributions)
     return Statistics(
-        ranges={id: one.range() for id, one in observers.items()},
+        mnemonics=mnemonics(graph),
+        distributions=distributions,
+        implied=implied,
+        unimplied=unimplied,
         channel_means={id: mean.mean() for id, mean in means.items()},
         samples=samples,
         kept=tuple(kept),
     )
+
+
+def _implied(
+    graph: Graph, distributions: Mapping[TensorId, Distribution]
+) -> tuple[Mapping[TensorId, Range], str]:
+    """What batch-norm statistics say, with the inputs as measured; or why they say nothing."""
+    inputs = {
+        name: distributions[id].extremes for name, id in graph.inputs.items() if id in distributions
+    }
+    try:
+        return ranges_from_batch_norm(graph, inputs).implied, ""
+    except CalibrationError as error:
+        return {}, str(error)
+
+
+def logits(graph: Graph) -> frozenset[TensorId]:
+    """The tensors whose rows are scores of classes.
+
+    Those are what a softmax at an output reads, and outputs [N, classes] that no softmax made; and
+    what these are reshaped from, if the last axis stays. Other tensors have no rows to compare.
+    """
+    found: set[TensorId] = set()
+    for id in graph.outputs.values():
+        producer, last = graph.producer(id), graph.type(id).rank - 1
+        if isinstance(producer, Softmax) and producer.axis == last:
+            id = producer.x
+        elif isinstance(producer, Softmax) or last != 1:
+            continue
+        classes = graph.type(id).shape[-1]
+        while _has_rows(graph, id, classes):
+            found.add(id)
+            reshape = graph.producer(id)
+            if not isinstance(reshape, Reshape):
+                break
+            (id,) = reshape.inputs
+    return frozenset(found)
+
+
+def _has_rows(graph: Graph, id: TensorId, classes: int) -> bool:
+    type = graph.type(id)
+    return type.dtype is DType.F32 and type.rank > 0 and type.shape[-1] == classes > 1
 
 
 def _with_all_results(graph: Graph) -> Graph:
@@ -63,9 +116,9 @@ def _with_all_results(graph: Graph) -> Graph:
     return watched
 
 
-def _observe(observer: Observer, value: Array, where: str) -> None:
+def _observe(distribution: Distribution, value: Array, where: str) -> None:
     try:
-        observer.update(value)
+        distribution.update(value)
     except ValueError as error:
         raise CalibrationError(f"{where}: {error}; expected finite activations") from error
 

@@ -3,34 +3,104 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
+from qcomp.config import QuantizationConfig
+from qcomp.errors import CalibrationError
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import Conv2d, Dense
 from qcomp.ir.tensor import Array, DType, TensorId
+from qcomp.quant.distribution import Distribution, Range
+from qcomp.quant.estimators import ESTIMATORS
+from qcomp.quant.integer_grid import IntegerGrid
+
+BATCH_NORM = "batchnorm"
 
 
 @dataclass(frozen=True, eq=False)
 class Statistics:
-    """Ranges of all f32 activations, and channel means [C] of those that Conv2d and Dense read.
+    """Summaries of all f32 activations, from which any estimator's range can be asked.
 
-    `samples` counts runs of the graph, 0 without data; `kept` holds the inputs of the first few, by
-    public name; `notes` are the assumptions made.
+    `mnemonics` has every f32 activation, with the mnemonic of the op that makes it (None: an
+    input). `distributions` are measured, and `implied` are the ranges that batch-norm statistics
+    imply; either may be empty, and `unimplied` says why the latter is. `channel_means` [C] are
+    those of the tensors that Conv2d and Dense read. `samples` counts runs of the graph, 0 without
+    data; `kept` holds the inputs of the first few, by public name; `notes` are the assumptions
+    made.
     """
 
-    ranges: Mapping[TensorId, tuple[float, float]]
+    mnemonics: Mapping[TensorId, str | None]
     channel_means: Mapping[TensorId, NDArray[np.float64]]
-    samples: int
+    distributions: Mapping[TensorId, Distribution] = field(default_factory=dict)
+    implied: Mapping[TensorId, Range] = field(default_factory=dict)
+    unimplied: str = ""
+    samples: int = 0
     kept: tuple[Mapping[str, Array], ...] = ()
     notes: tuple[str, ...] = ()
+    _found: dict[tuple[TensorId, str, IntegerGrid], Range] = field(default_factory=dict, repr=False)
+
+    def range(
+        self, id: TensorId, estimator: str, *, bits: int = 8, symmetric: bool = False
+    ) -> Range:
+        """The range of an activation by one estimator; each is computed once.
+
+        CalibrationError for an estimator that does not exist or has nothing to go by.
+        """
+        if id not in self.mnemonics:
+            raise CalibrationError(f"%{id} is no f32 activation that was calibrated")
+        if estimator == BATCH_NORM:
+            return self._implied_range(id)
+        grid = IntegerGrid.of(bits, symmetric=symmetric)
+        key = id, estimator, grid
+        if key not in self._found:
+            self._found[key] = self._measured_range(id, estimator, grid)
+        return self._found[key]
+
+    def ranges(self, config: QuantizationConfig) -> dict[TensorId, Range]:
+        """The range of every activation as `config` has it; an interval is taken as it is.
+
+        Activations of 16 bits are symmetric.
+        """
+        found = {}
+        for id, mnemonic in self.mnemonics.items():
+            own = config.at(id, mnemonic)
+            if isinstance(own.range, tuple):
+                found[id] = own.range
+            else:
+                bits = own.activation_bits
+                symmetric = own.symmetric_activations or bits > 8
+                found[id] = self.range(id, own.range, bits=bits, symmetric=symmetric)
+        return found
+
+    def _implied_range(self, id: TensorId) -> Range:
+        if not self.implied:
+            raise CalibrationError(f"range={BATCH_NORM!r}: {self.unimplied}")
+        return self.implied[id]
+
+    def _measured_range(self, id: TensorId, estimator: str, grid: IntegerGrid) -> Range:
+        if estimator not in ESTIMATORS:
+            listed = ", ".join([*ESTIMATORS, BATCH_NORM])
+            raise CalibrationError(f"range={estimator!r}: expected one of {listed}")
+        if not self.distributions:
+            raise CalibrationError(
+                f"range={estimator!r} needs calibration data; without it, ranges can only come "
+                f"from batch normalisation: range={BATCH_NORM!r}"
+            )
+        return ESTIMATORS[estimator](self.distributions[id], grid)
 
 
 def float_activations(graph: Graph) -> list[TensorId]:
     """The f32 inputs and op results, in creation order."""
     return [t.id for t in graph.tensors() if not t.is_constant and t.type.dtype is DType.F32]
+
+
+def mnemonics(graph: Graph) -> dict[TensorId, str | None]:
+    """Of the ops that make the f32 activations, in creation order."""
+    producers = {id: graph.producer(id) for id in float_activations(graph)}
+    return {id: None if op is None else op.mnemonic for id, op in producers.items()}
 
 
 def weighted_operands(graph: Graph) -> list[TensorId]:

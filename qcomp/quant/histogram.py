@@ -45,11 +45,11 @@ class Histogram:
     _keys: I64 = field(default_factory=lambda: np.zeros(0, np.int64), repr=False)
     _counts: I64 = field(default_factory=lambda: np.zeros(0, np.int64), repr=False)
 
-    def update(self, x: NDArray[np.floating]) -> None:
-        """Count every element; the caller has checked that they are finite."""
+    def update(self, x: NDArray[np.floating], low: float, high: float) -> None:
+        """Count every element; the caller knows that they are finite, and their extremes."""
         values = np.ascontiguousarray(x, np.float32).reshape(-1)
-        self.low = min(self.low, float(values.min()))
-        self.high = max(self.high, float(values.max()))
+        self.low = min(self.low, low)
+        self.high = max(self.high, high)
         dense = np.bincount(values.view(np.uint32) >> _DROPPED_BITS, minlength=_KEYS)
         dense[self._keys] += self._counts
         self._keys = np.flatnonzero(dense != 0)  # ten times as fast on booleans

@@ -196,7 +196,7 @@ WIDE = {
 def test_the_range_contains_samples_and_is_not_much_wider(name: str) -> None:
     op, constants = CASES[name]
     graph = network(op, constants=constants)
-    low, high = ranges_from_batch_norm(graph).ranges["y"]
+    low, high = ranges_from_batch_norm(graph).implied["y"]
     values = measured(graph)
     assert low <= values.min() + 1e-4
     assert values.max() <= high + 1e-4
@@ -241,7 +241,7 @@ def test_statistics_of_a_folded_batch_norm_are_taken_before_the_clamp() -> None:
     graph = network(conv, constants={"w": W, "b": B})
     mean, std = np.linspace(-20.0, 1.0, 6), np.full(6, 0.5)
     graph.update_tensor(replace(graph.tensor("y"), normal=NormalStatistics(mean, std)))
-    assert ranges_from_batch_norm(graph).ranges["y"] == pytest.approx((0.0, 1.0 + 6 * 0.5))
+    assert ranges_from_batch_norm(graph).implied["y"] == pytest.approx((0.0, 1.0 + 6 * 0.5))
 
 
 def test_every_activation_gets_a_range_that_annotates_the_graph() -> None:
@@ -252,7 +252,7 @@ def test_every_activation_gets_a_range_that_annotates_the_graph() -> None:
         constants={"w": W, "b": B, "k": weights(6, 6)},
     )
     found = ranges_from_batch_norm(graph, {"x": (-3.0, 3.0)})
-    annotated, _ = run_pass(graph, AnnotateRanges(found.ranges))
+    annotated, _ = run_pass(graph, AnnotateRanges(found.implied))
     assert found.samples == 0
     assert set(found.channel_means) == {"n"}
     assert annotated.tensor("x").range == pytest.approx((-3.0, 3.0))
@@ -262,8 +262,8 @@ def test_every_activation_gets_a_range_that_annotates_the_graph() -> None:
 def test_an_assumed_input_range_is_noted_and_a_given_one_is_not() -> None:
     graph = network(CASES["add"][0])
     found = ranges_from_batch_norm(graph, {"x": (0.0, 255.0)})
-    assert found.ranges["x"] == pytest.approx((0.0, 255.0))
-    assert found.ranges["z"] == pytest.approx((-1.0, 1.0))
+    assert found.implied["x"] == pytest.approx((0.0, 255.0))
+    assert found.implied["z"] == pytest.approx((-1.0, 1.0))
     assert found.notes == ("input z: assumed to be in [-1, 1] without data",)
 
 
@@ -283,7 +283,7 @@ def test_an_op_without_finite_bounds_needs_calibration_data() -> None:
 
 def test_a_value_times_itself_is_no_product_of_independent_values() -> None:
     squares = network(Mul(inputs=("n", "n"), output="y"))
-    found = ranges_from_batch_norm(squares).ranges["y"]
+    found = ranges_from_batch_norm(squares).implied["y"]
     assert found[0] == 0.0
     assert found[1] == pytest.approx(float(((np.abs(BETA) + 6 * GAMMA) ** 2).max()))
     length = network(
@@ -291,7 +291,7 @@ def test_a_value_times_itself_is_no_product_of_independent_values() -> None:
         Reduce(inputs=("square",), output="sum", kind=Reduction.SUM, axes=(3,)),
         Unary(inputs=("sum",), output="y", function=Function.SQRT),
     )
-    assert ranges_from_batch_norm(length).ranges["y"][0] == 0.0
+    assert ranges_from_batch_norm(length).implied["y"][0] == 0.0
 
 
 def test_input_ranges_must_name_inputs_and_be_finite() -> None:

@@ -31,11 +31,12 @@ def test_batch_norm_tells_of_a_residual_network_what_data_would_tell(
     manager = PassManager()
     graph = manager.begin(import_model(network.model).graph, Form.FLOAT)
     manager.run(graph, [FoldConstants(), CanonicalizeLayout(), FoldBatchNorm(), FuseActivation()])
-    measured = collect(graph, images, observer="minmax")
+    measured = collect(graph, images)
     (name,) = graph.inputs
     derived = ranges_from_batch_norm(graph, {name: (float(images.min()), float(images.max()))})
-    for id, (low, high) in measured.ranges.items():
-        known_low, known_high = derived.ranges[id]
+    for id in measured.mnemonics:
+        low, high = measured.range(id, "minmax")
+        known_low, known_high = derived.implied[id]
         inside = min(high, known_high) - max(low, known_low)
         assert inside > 0.7 * (high - low), id
         assert known_high - known_low < 4 * (high - low), id

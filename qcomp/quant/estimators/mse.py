@@ -1,4 +1,4 @@
-"""The clipping range that loses least: expected squared error of affine 8-bit quantization.
+"""The range that loses least: expected squared error of affine quantization.
 
 With step s = (high - low) / (qmax - qmin) and zero on the grid, the represented numbers are the
 multiples of s between s * (qmin - zero_point) and s * (qmax - zero_point). A value t inside errs by
@@ -20,7 +20,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from qcomp.quant.distribution import Distribution, Range
 from qcomp.quant.histogram import F64, Bins
+from qcomp.quant.integer_grid import IntegerGrid
 
 _STEPS_PER_OCTAVE = 4
 _OCTAVES = 24
@@ -29,11 +31,16 @@ _REFINEMENTS = 3
 _MERGE = 8
 
 
-def squared_error(bins: Bins, low: F64, high: F64, qmin: int = -128, qmax: int = 127) -> F64:
+def squared_error(bins: Bins, low: F64, high: F64, grid: IntegerGrid) -> F64:
     """Mean squared error of each candidate range [low[i], high[i]], which contains 0."""
-    step = np.maximum((high - low) / (qmax - qmin), np.finfo(np.float64).tiny)[:, None]
-    zero_point = np.clip(np.rint(qmin - low[:, None] / step), qmin, qmax)
-    ends = step * (qmin - zero_point), step * (qmax - zero_point)
+    tiny = np.finfo(np.float64).tiny
+    if grid.symmetric:
+        step = np.maximum(np.maximum(-low, high) / grid.reach, tiny)[:, None]
+        zero_point = np.zeros_like(step)
+    else:
+        step = np.maximum((high - low) / grid.steps, tiny)[:, None]
+        zero_point = np.clip(np.rint(grid.qmin - low[:, None] / step), grid.qmin, grid.qmax)
+    ends = step * (grid.qmin - zero_point), step * (grid.qmax - zero_point)
     width = bins.right - bins.left
     spread = width > 0
     mean = np.empty((low.size, width.size))
@@ -62,33 +69,38 @@ def _pointwise(t: F64, step: F64, low: F64, high: F64) -> F64:
     return error
 
 
-def best_range(bins: Bins, qmin: int = -128, qmax: int = 127) -> tuple[float, float]:
+def least_squares(distribution: Distribution, grid: IntegerGrid) -> Range:
     """The range with the least squared error; an end that is 0 stays 0.
 
     On merged bins a coarse scan shrinks both ends together over 24 octaves, so that far outliers
     are found, and then each end by itself. On all bins the ends then move in ever smaller steps.
+    On a symmetric grid only the larger end matters, and the other one follows it.
     """
+    bins = distribution.bins
+    merged = _merged(bins)
     limit = Ends(min(float(bins.left[0]), 0.0), max(float(bins.right[-1]), 0.0))
     coarse = 2.0 ** -(np.arange(_OCTAVES * _STEPS_PER_OCTAVE) / _STEPS_PER_OCTAVE)
-    merged = _merged(bins)
+    move = _both_moved if grid.symmetric else _moved
 
     def rough(lows: F64, highs: F64) -> F64:
-        return squared_error(merged, lows, highs, qmin, qmax)
+        return squared_error(merged, lows, highs, grid)
 
     def exact(lows: F64, highs: F64) -> F64:
-        return squared_error(bins, lows, highs, qmin, qmax)
+        return squared_error(bins, lows, highs, grid)
 
-    shrink = float(coarse[np.argmin(rough(limit.low * coarse, limit.high * coarse))])
-    best = Ends(limit.low * shrink, limit.high * shrink)
+    best = _both_moved(rough, limit, limit, limit, coarse)
     for _ in range(_ROUNDS):
-        before, best = best, _moved(rough, best, limit, limit, coarse)
+        before, best = best, move(rough, best, limit, limit, coarse)
         if best == before:
             break
     span = 2.0 ** (1 / _STEPS_PER_OCTAVE) - 1
     for _ in range(_REFINEMENTS):
-        best = _moved(exact, best, best, limit, np.linspace(1 - span, 1 + span, 13))
+        best = move(exact, best, best, limit, np.linspace(1 - span, 1 + span, 13))
         span /= 5
-    return best
+    if grid.symmetric:
+        bound = max(-best.low, best.high)
+        return max(-bound, limit.low), min(bound, limit.high)
+    return best.low, best.high
 
 
 def _merged(bins: Bins) -> Bins:
@@ -112,6 +124,16 @@ class Ends(NamedTuple):
 
     low: float
     high: float
+
+
+def _both_moved(
+    error: Callable[[F64, F64], F64], best: Ends, origin: Ends, limit: Ends, factors: F64
+) -> Ends:
+    """Both ends at the best of `factors` times the origin, or where they are, within the limit."""
+    lows = np.maximum(np.append(factors * origin.low, best.low), limit.low)
+    highs = np.minimum(np.append(factors * origin.high, best.high), limit.high)
+    i = int(np.argmin(error(lows, highs)))
+    return Ends(float(lows[i]), float(highs[i]))
 
 
 def _moved(
