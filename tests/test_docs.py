@@ -23,6 +23,7 @@ from qcomp.ir.ops import (
     OPS,
     Domain,
     IntegerOp,
+    Interpolate,
     Movement,
     QAdd,
     QAddWide,
@@ -31,6 +32,7 @@ from qcomp.ir.ops import (
     QLogSoftmax,
     QMul,
     QPRelu,
+    QRescale,
     QSoftmax,
     Resize2d,
     ResizeMode,
@@ -41,12 +43,14 @@ from qcomp.quant import tables
 from qcomp.quant.estimators import ESTIMATORS
 from qcomp.quant.estimators.percentile import PERCENTILE
 from qcomp.quant.fixed_point import Form, Requantize, requantize
+from qcomp.quant.qparams import integer_range
 from qcomp.quant.resample import linear_weights
 from qcomp.recipes.named import settled
 from qcomp.targets.catalog import TARGETS
 
 ROOT = Path(__file__).resolve().parent.parent
 I8 = st.integers(-128, 127)
+I16 = st.integers(-32768, 32767)
 FACTORS = st.integers(-(2**13), 2**13)
 ROWS = st.lists(I8, min_size=1, max_size=20)
 
@@ -288,3 +292,42 @@ def test_log_softmax(
     meaning = integer_reduction.q_log_softmax(op, a(*row), exp, log)
     given_tables = exp.tolist(), log.tolist()
     assert shown["q_log_softmax"](row, *given_tables, m, s, z) == meaning.tolist()
+
+
+def a16(*values: int) -> Any:
+    return np.array(values, np.int16)
+
+
+@given(I16, st.integers(0, 2**31 - 1), st.integers(1, 62), st.sampled_from([8, 16]))
+def test_rescale_of_16_bits(shown: dict[str, Any], x: int, m: int, s: int, bits: int) -> None:
+    low, high = integer_range(bits)
+    names = {"inputs": ("x",), "output": "y", "x_zero_point": 0, "multiplier": m, "shift": s}
+    op = QRescale(**names, requantize=Requantize(Form.WIDE, 0, low, high, bits))
+    meaning = integer_elementwise.q_rescale(op, a16(x))
+    assert shown["q_rescale"](x, 0, m, s, 0, low, high) == meaning[0]
+
+
+@given(I16, st.integers(5, 7), st.integers(0, 100))
+def test_interpolation(shown: dict[str, Any], x: int, k: int, seed: int) -> None:
+    table = np.random.default_rng(seed).integers(-(2**23), 2**23, 2 ** (16 - k) + 1, endpoint=True)
+    limits = {"zero_point": 0, "qmin": -32768, "qmax": 32767}
+    op = Interpolate(inputs=("x", "t"), output="y", step_bits=k, bits=16, **limits)
+    meaning = integer_elementwise.interpolate(op, a16(x), table.astype(np.int32))
+    assert shown["interpolate"](x, table.tolist(), k, *limits.values()) == meaning[0]
+
+
+@given(st.lists(I16, min_size=1, max_size=20), st.floats(1e-6, 1e-2), st.sampled_from([8, 16]))
+def test_softmax_of_16_bits(shown: dict[str, Any], row: list[int], scale: float, bits: int) -> None:
+    table = tables.exp_table_16(scale)
+    op = QSoftmax(inputs=("x", "e"), output="y", axis=0, bits=bits)
+    meaning = integer_reduction.q_softmax(op, a16(*row), table)
+    assert shown["q_softmax_16"](row, table.tolist(), bits) == meaning.tolist()
+
+
+@given(st.integers(1, 2**46 - 1), st.sampled_from([16, 30]), st.floats(1.0, 2.0**40))
+def test_logarithm_of_16_bits(
+    shown: dict[str, Any], total: int, fraction: int, units: float
+) -> None:
+    table = tables.log_table_16(units, fraction)
+    meaning = integer_reduction.integer_log(np.array([total]), table)
+    assert shown["log_16"](total, table.tolist()) == meaning[0]

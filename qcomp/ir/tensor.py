@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qcomp.quant.qparams import QParams
+from qcomp.quant.qparams import INTEGERS, QParams
 
 TensorId = str
 Array = NDArray[Any]
@@ -35,6 +35,11 @@ class DType(enum.Enum):
     @property
     def bytes(self) -> int:
         return self.numpy.itemsize
+
+    @staticmethod
+    def activation(bits: int) -> DType:
+        """The type of a quantized activation of 8 or 16 bits."""
+        return DType.of(INTEGERS[bits])
 
     @staticmethod
     def of(dtype: np.dtype[Any]) -> DType:
@@ -102,8 +107,8 @@ class Tensor:
     """One value. A constant has `data` (read-only) and no producer.
 
     `range` is the calibrated real interval (ANNOTATED form); `qparams` the affine parameters of an
-    i8 activation (QDQ and INTEGER forms); `normal` what a folded batch normalisation told of it (a
-    hint for data-free passes, which the text form does not print).
+    i8 or i16 activation (QDQ and INTEGER forms); `normal` what a folded batch normalisation told of
+    it (a hint for data-free passes, which the text form does not print).
     """
 
     id: TensorId

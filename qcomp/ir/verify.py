@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import networkx as nx
 import numpy as np
 
@@ -23,7 +25,7 @@ from qcomp.ir.ops import (
 )
 from qcomp.ir.tensor import DType, TensorId
 from qcomp.ir.text import format_op
-from qcomp.quant.qparams import SOFTMAX
+from qcomp.quant.qparams import SOFTMAX, SOFTMAX_16, QParams
 
 _DOMAINS = {
     Form.FLOAT: (Domain.FLOAT, Domain.ANY),
@@ -33,6 +35,7 @@ _DOMAINS = {
 }
 
 
+_SOFTMAX: Mapping[int, QParams] = {8: SOFTMAX, 16: SOFTMAX_16}
 _COPIES = (Movement, MaxPool2d, QReduceExtreme, QMinimum, QMaximum)  # integers, unscaled
 
 
@@ -123,7 +126,7 @@ def _annotated(graph: Graph) -> list[str]:
 
 
 def _qdq(graph: Graph) -> list[str]:
-    problems = []
+    problems = _widths(graph)
     for op in graph.ops():
         if isinstance(op, Quantize) and graph.tensor(op.output).qparams is None:
             problems.append(f"{format_op(graph, op)}\n  the result has no qparams")
@@ -141,12 +144,27 @@ def _qdq(graph: Graph) -> list[str]:
     return problems
 
 
-def _integer(graph: Graph) -> list[str]:
+def _widths(graph: Graph) -> list[str]:
+    """Qparams are those of the element type; i16 is symmetric."""
     problems = []
+    for tensor in graph.tensors():
+        q, dtype = tensor.qparams, tensor.type.dtype
+        if q is None or tensor.is_constant:
+            continue
+        if dtype is not DType.activation(q.bits):
+            problems.append(f"%{tensor.id}: {q} does not fit {tensor.type}")
+        elif q.bits == 16 and q.zero_point != 0:
+            problems.append(f"%{tensor.id} is i16 with zero_point {q.zero_point}; expected 0")
+    return problems
+
+
+def _integer(graph: Graph) -> list[str]:
+    problems = _widths(graph)
     for tensor in graph.tensors():
         if tensor.type.dtype is DType.F32:
             problems.append(f"%{tensor.id} is f32")
-        if not tensor.is_constant and tensor.type.dtype is DType.I8 and tensor.qparams is None:
+        quantized = not tensor.is_constant and tensor.type.dtype in (DType.I8, DType.I16)
+        if quantized and tensor.qparams is None:
             problems.append(f"%{tensor.id} has no qparams")
     for op in graph.ops():
         if isinstance(op, _COPIES):
@@ -154,6 +172,6 @@ def _integer(graph: Graph) -> list[str]:
             if len(scales) > 1:
                 problems.append(f"{format_op(graph, op)}\n  qparams of operands and result differ")
         found = graph.tensor(op.output).qparams
-        if isinstance(op, QSoftmax) and found not in (None, SOFTMAX):
-            problems.append(f"{format_op(graph, op)}\n  expected qparams {SOFTMAX}")
+        if isinstance(op, QSoftmax) and found not in (None, _SOFTMAX.get(op.bits)):
+            problems.append(f"{format_op(graph, op)}\n  expected qparams {_SOFTMAX[op.bits]}")
     return problems

@@ -1,4 +1,4 @@
-"""Requantization of 32-bit accumulators to 8 bits: the four forms, exact, in numpy.
+"""Requantization of accumulators to 8 or 16 bits: the four forms, exact, in numpy.
 
 Each multiplies by an effective factor per channel:
 
@@ -9,7 +9,9 @@ Each multiplies by an effective factor per channel:
           double rounding; `shift` is TFLite's exponent, positive to the left.
 * ONNX    float32 product rounded half to even; `multiplier` holds the bits of the float32.
 
-Every form saturates the result to [qmin, qmax].
+Every form saturates the result to [qmin, qmax]. Accumulators have 32 bits, and up to 40 bits before
+a WIDE requantize of 16-bit operands, whose m then has fewer (`wide_multiplier_bits`): no product
+leaves 64 bits. Results of 16 bits are always WIDE.
 """
 
 from __future__ import annotations
@@ -21,6 +23,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from qcomp.quant.qparams import INTEGERS, integer_range
+
 I64 = NDArray[np.int64]
 I32 = NDArray[np.int32]
 
@@ -29,7 +33,7 @@ INT32_MIN = -(2**31)
 
 
 class Form(enum.Enum):
-    """How an accumulator becomes 8 bits."""
+    """How an accumulator becomes an activation."""
 
     NARROW = "narrow"
     WIDE = "wide"
@@ -39,27 +43,32 @@ class Form(enum.Enum):
 
 @dataclass(frozen=True)
 class Requantize:
-    """The epilogue's constants that do not vary with the channel."""
+    """The epilogue's constants that do not vary with the channel; `bits` of the result."""
 
     form: Form
     zero_point: int
     qmin: int = -128
     qmax: int = 127
+    bits: int = 8
 
     def __post_init__(self) -> None:
-        if not -128 <= self.qmin <= self.qmax <= 127:
-            raise ValueError(f"saturation [{self.qmin}, {self.qmax}] is not within i8")
-        if not -128 <= self.zero_point <= 127:
-            raise ValueError(f"zero_point {self.zero_point} is not an i8")
+        if self.bits not in INTEGERS:
+            raise ValueError(f"a result of {self.bits} bits; expected 8 or 16")
+        low, high = integer_range(self.bits)
+        if not low <= self.qmin <= self.qmax <= high:
+            raise ValueError(f"saturation [{self.qmin}, {self.qmax}] is not within i{self.bits}")
+        if not low <= self.zero_point <= high:
+            raise ValueError(f"zero_point {self.zero_point} is not an i{self.bits}")
 
 
-def requantize(acc: I64, multiplier: I32, shift: I32, q: Requantize) -> NDArray[np.int8]:
-    """acc [..., C] (int32 values) to i8; multiplier and shift [C] or [1]."""
+def requantize(acc: I64, multiplier: I32, shift: I32, q: Requantize) -> NDArray[np.integer]:
+    """acc [..., C] to i8 or i16; multiplier and shift [C] or [1]."""
     scaled = _SCALE[q.form](
         acc.astype(np.int64), multiplier.astype(np.int64), shift.astype(np.int64)
     )
-    saturated: NDArray[np.int8] = np.clip(scaled + q.zero_point, q.qmin, q.qmax).astype(np.int8)
-    return saturated
+    saturated = np.clip(scaled + q.zero_point, q.qmin, q.qmax)
+    result: NDArray[np.integer] = saturated.astype(INTEGERS[q.bits])
+    return result
 
 
 def saturate_i16(x: I64) -> I64:
@@ -123,23 +132,35 @@ _SCALE = {
 }
 
 
-def multiplier_wide(real: float) -> tuple[int, int]:
-    """(m, shift) with real ~ m * 2^-shift for WIDE, m < 2^31, 1 <= shift <= 62.
+WIDE_BITS = 31  # of m, for accumulators of 32 bits
 
-    m has 31 bits where real >= 2^-32; a smaller factor makes every 32-bit accumulator zero, and so
-    does what is left of m. A factor of 2^30 or more can't be reached.
+
+def multiplier_wide(real: float, bits: int = WIDE_BITS) -> tuple[int, int]:
+    """(m, shift) with real ~ m * 2^-shift for WIDE, m < 2^bits, 1 <= shift <= 62.
+
+    m has all its bits where real >= 2^(bits - 63), which is 2^-32 for 31 of them; a smaller factor
+    makes every accumulator zero, and so does what is left of m. A factor of 2^(bits - 1) or more
+    can't be reached.
     """
     _expect_positive(real)
     mantissa, exponent = math.frexp(real)
-    m = round(mantissa * 2**31)
-    if m == 2**31:
-        m, exponent = 2**30, exponent + 1
-    shift = 31 - exponent
+    m = round(mantissa * 2**bits)
+    if m == 2**bits:
+        m, exponent = m // 2, exponent + 1
+    shift = bits - exponent
     if shift > 62:
-        return m >> min(shift - 62, 31), 62
+        return m >> min(shift - 62, bits), 62
     if shift < 1:
-        raise ValueError(f"multiplier {real} is too large; expected less than 2^30")
+        raise ValueError(f"multiplier {real} is too large; expected less than 2^{bits - 1}")
     return m, shift
+
+
+def wide_multiplier_bits(largest: int) -> int:
+    """The bits of m for which no |acc| <= largest makes the WIDE product leave 64 bits.
+
+    |acc| * m < 2^62 and the rounding is at most 2^61, so their sum is below 2^63.
+    """
+    return min(WIDE_BITS, 62 - largest.bit_length())
 
 
 NARROW_BITS = 10  # DESIGN section 3.1: enough bits of m, and the most fraction bits of t

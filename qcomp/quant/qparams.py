@@ -6,7 +6,9 @@ Inference", CVPR 2018, section 2.1. Zero is always exactly representable.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,10 +17,23 @@ Float = NDArray[np.floating]
 
 SMALLEST_SCALE = float(np.finfo(np.float32).tiny)
 
+INTEGERS: Mapping[int, np.dtype[Any]] = {8: np.dtype(np.int8), 16: np.dtype(np.int16)}
+"""The numpy type of an activation by its width."""
+
+
+def integer_range(bits: int) -> tuple[int, int]:
+    """[qmin, qmax] of an activation of 8 or 16 bits."""
+    limits = np.iinfo(INTEGERS[bits])
+    return int(limits.min), int(limits.max)
+
 
 @dataclass(frozen=True)
 class QParams:
-    """Parameters of one tensor. `scale` is exactly a float32, so C and Python divide alike."""
+    """Parameters of one tensor. `scale` is exactly a float32, so C and Python divide alike.
+
+    Activations of 16 bits are symmetric (TensorFlow Lite's 16x8 specification): zero_point 0,
+    qmin -32768, qmax 32767, and a scale of max|x| / 32767.
+    """
 
     scale: float
     zero_point: int = 0
@@ -30,6 +45,11 @@ class QParams:
             raise ValueError(f"scale must be positive and finite, not {self.scale}")
         if not self.qmin <= self.zero_point <= self.qmax:
             raise ValueError(f"zero_point {self.zero_point} outside [{self.qmin}, {self.qmax}]")
+
+    @property
+    def bits(self) -> int:
+        """The width of the tensor, 8 or 16."""
+        return 8 if self.qmin >= -128 and self.qmax <= 127 else 16
 
     @property
     def range(self) -> tuple[float, float]:
@@ -59,6 +79,9 @@ class QParams:
 SOFTMAX = QParams(1 / 256, -128)
 """What every 8-bit softmax gives (TensorFlow Lite's quantization specification)."""
 
+SOFTMAX_16 = QParams(1 / 32768, 0, -32768, 32767)
+"""What every 16-bit softmax gives (same source)."""
+
 
 def _float32(scale: float) -> float:
     if scale == 0.0:
@@ -66,15 +89,16 @@ def _float32(scale: float) -> float:
     return max(float(np.float32(scale)), SMALLEST_SCALE)
 
 
-def quantize(x: Float, q: QParams) -> NDArray[np.int8]:
-    """f32 to i8: true float32 division, round half to even, saturate; NaN gives the zero point."""
+def quantize(x: Float, q: QParams) -> NDArray[np.integer]:
+    """f32 to i8 or i16: float32 division, half to even, saturated; NaN gives the zero point."""
     with np.errstate(over="ignore"):  # to infinity, which saturates
         scaled = np.rint(x.astype(np.float32) / np.float32(q.scale)).astype(np.float64)
     steps = np.nan_to_num(scaled, nan=0.0, posinf=np.inf, neginf=-np.inf)
-    result: NDArray[np.int8] = np.clip(steps + q.zero_point, q.qmin, q.qmax).astype(np.int8)
+    saturated = np.clip(steps + q.zero_point, q.qmin, q.qmax)
+    result: NDArray[np.integer] = saturated.astype(INTEGERS[q.bits])
     return result
 
 
 def dequantize(x: NDArray[np.integer], q: QParams) -> NDArray[np.float32]:
-    """i8 to f32; the product is rounded once, in float32."""
+    """i8 or i16 to f32; the product is rounded once, in float32."""
     return (x.astype(np.int32) - q.zero_point).astype(np.float32) * np.float32(q.scale)

@@ -8,8 +8,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from qcomp.quant.fixed_point import I32
-from qcomp.quant.qparams import QParams
+from qcomp.quant.fixed_point import I32, I64
+from qcomp.quant.qparams import INTEGERS, QParams
 
 F64 = NDArray[np.float64]
 
@@ -17,8 +17,8 @@ _LOG_BOUND = 16 * math.log(2)  # the largest magnitude in log_table, in nats
 _MIN_LOG_SHIFT = 8
 
 
-def unary_table(function: Callable[[F64], F64], x: QParams, y: QParams) -> NDArray[np.int8]:
-    """The i8[256] of Table: entry v + 128 is the quantized function of the real value of v.
+def unary_table(function: Callable[[F64], F64], x: QParams, y: QParams) -> NDArray[np.integer]:
+    """The i8[256] or i16[256] of Table: entry v + 128 is the quantized function of v's value.
 
     Infinities saturate. NaN (a function outside its domain, such as the logarithm of a negative
     number) becomes y's zero point: such inputs have no right answer, and zero is the least harmful.
@@ -27,11 +27,12 @@ def unary_table(function: Callable[[F64], F64], x: QParams, y: QParams) -> NDArr
     with np.errstate(all="ignore"):
         steps = np.rint(np.asarray(function(real), np.float64) / y.scale)
     steps = np.nan_to_num(steps, nan=0.0, posinf=np.inf, neginf=-np.inf)
-    table: NDArray[np.int8] = np.clip(steps + y.zero_point, y.qmin, y.qmax).astype(np.int8)
+    saturated = np.clip(steps + y.zero_point, y.qmin, y.qmax)
+    table: NDArray[np.integer] = saturated.astype(INTEGERS[y.bits])
     return table
 
 
-def rescale_table(x: QParams, y: QParams) -> NDArray[np.int8]:
+def rescale_table(x: QParams, y: QParams) -> NDArray[np.integer]:
     """The change of x's parameters to y's as a Table."""
     return unary_table(lambda real: real, x, y)
 
@@ -41,6 +42,16 @@ def exp_table(scale: float) -> I32:
     _expect_scale(scale)
     exponentials = np.exp(-scale * np.arange(256, dtype=np.float64))
     return np.rint(2.0**16 * exponentials).astype(np.int32)
+
+
+def exp_table_16(scale: float) -> I32:
+    """The i32[2 * 256] of the softmaxes of an i16: exp(-d * scale) in Q30 for d in 0..255, then
+    for 256 * d; their product is the exponential of any difference of two i16.
+    """
+    _expect_scale(scale)
+    d = np.arange(256, dtype=np.float64)
+    exponents = -scale * np.concatenate([d, 256 * d])
+    return np.rint(2.0**30 * np.exp(exponents)).astype(np.int32)
 
 
 def log_table(units_per_nat: float) -> I32:
@@ -70,6 +81,33 @@ def log_softmax_constants(x_scale: float, y_scale: float) -> tuple[int, int, flo
             return round(units * x_scale), shift, units
     raise ValueError(
         f"log-softmax from scale {x_scale} to scale {y_scale} does not fit 32 bits; "
+        "expected a larger output scale"
+    )
+
+
+def log_table_16(units_per_nat: float, fraction_bits: int) -> I64:
+    """The i64[48 + 257] of QLogSoftmax with i16: logarithms of 2^(n - fraction_bits), then of
+    1 + i / 256. The sum of exponentials is in Q16 for an i8 and in Q30 for an i16.
+    """
+    _expect_scale(units_per_nat)
+    exponents = math.log(2) * (np.arange(48, dtype=np.float64) - fraction_bits)
+    mantissas = np.log1p(np.arange(257, dtype=np.float64) / 256)
+    return np.rint(units_per_nat * np.concatenate([exponents, mantissas])).astype(np.int64)
+
+
+def log_softmax_constants_16(x_scale: float, y_scale: float) -> tuple[int, int, float]:
+    """(multiplier, shift, units_per_nat) of QLogSoftmax with i16, shift <= 30 as large as possible.
+
+    As above, with x - max >= -65535 and |log(S)| < 32 * ln(2) * U: below 2^62 nothing leaves i64.
+    """
+    _expect_scale(x_scale)
+    _expect_scale(y_scale)
+    for shift in range(30, _MIN_LOG_SHIFT - 1, -1):
+        units = 2.0**shift / y_scale
+        if 65535 * (units * x_scale + 0.5) + 2 * _LOG_BOUND * units < 2**62:
+            return round(units * x_scale), shift, units
+    raise ValueError(
+        f"log-softmax from scale {x_scale} to scale {y_scale} does not fit 64 bits; "
         "expected a larger output scale"
     )
 

@@ -44,6 +44,7 @@ class Example:
 
 
 IMAGE, I_IMAGE = "f32[1,4,4,4]", "i8[1,4,4,4]"
+I16_IMAGE, I16_RESULT = "i16[1,4,4,4]", {"bits": 16, "zero_point": 0}
 LINEAR = ("f32[4,1,1,4]", "f32[4]")
 I_LINEAR = ("i32[4]", "i32[4]", "i32[4]")
 EXAMPLES = {
@@ -69,7 +70,7 @@ EXAMPLES = {
     "depth_to_space": Example((IMAGE,), {"block": 2}),
     "space_to_depth": Example((IMAGE,), {"block": 4}),
     "zero_stuff": Example((IMAGE,), {"stride": (2, 3)}),
-    "quantize": Example((IMAGE,)),
+    "quantize": Example((IMAGE,), {"bits": 16}),
     "dequantize": Example((I_IMAGE,)),
     "fake_quant_constant": Example(("f32[8,3]", "f64[3]"), {"axis": 1}),
     "max_pool2d": Example((I_IMAGE,), {"kernel": (2, 3), "dilation": (2, 1)}),
@@ -81,17 +82,17 @@ EXAMPLES = {
     "q_conv2d": Example((I_IMAGE, "i8[4,1,1,1]", *I_LINEAR), {"groups": 4}),
     "q_dense": Example((I_IMAGE, "i8[4,4]", *I_LINEAR)),
     "q_matmul": Example(("i8[2,3]", "i8[3,5]")),
-    **dict.fromkeys(
-        ("q_add", "q_add_wide", "q_mul", "q_div", "q_minimum", "q_maximum"),
-        Example((I_IMAGE, "i8[4,1]")),
-    ),
-    "table": Example((I_IMAGE, "i8[256]")),
-    "q_prelu": Example((I_IMAGE, "i32[4]")),
+    **dict.fromkeys(("q_add", "q_mul", "q_minimum", "q_maximum"), Example((I_IMAGE, "i8[4,1]"))),
+    **dict.fromkeys(("q_add_wide", "q_div"), Example((I_IMAGE, "i16[4,1]"), I16_RESULT)),
+    "table": Example((I_IMAGE, "i16[256]")),
+    "q_rescale": Example((I_IMAGE,)),
+    "interpolate": Example((I16_IMAGE, "i32[513]"), {"step_bits": 7, **I16_RESULT}),
+    "q_prelu": Example((I16_IMAGE, "i32[4]"), {"bits": 8}),
     "q_average_pool2d": Example((I_IMAGE, "i32[7]"), {"kernel": (2, 3)}),
     "q_reduce_sum": Example((I_IMAGE,), {"axes": (3,)}),
     "q_reduce_extreme": Example((I_IMAGE,), {"axes": (0, 1, 2, 3), "kind": Reduction.MIN}),
-    "q_softmax": Example((I_IMAGE, "i32[256]"), {"axis": 3}),
-    "q_log_softmax": Example((I_IMAGE, "i32[256]", "i32[289]"), {"axis": 0}),
+    "q_softmax": Example((I_IMAGE, "i32[256]"), {"axis": 3, "bits": 8}),
+    "q_log_softmax": Example((I16_IMAGE, "i32[512]", "i64[305]"), {"axis": 0, **I16_RESULT}),
 }
 
 FLOATS = st.floats(allow_nan=False)

@@ -40,12 +40,12 @@ graph @qdq(%x: f32[2,3]) {
   %w.scale = constant : f64[4]
   %b = constant : f32[4]
   %b.scale = constant : f64[4]
-  %x.q = quantize(%x) : i8[2,3] qparams=(0.5, 0, -128, 127)
+  %x.q = quantize(%x) {bits=8} : i8[2,3] qparams=(0.5, 0, -128, 127)
   %x.dq = dequantize(%x.q) : f32[2,3]
   %w.fq = fake_quant_constant(%w, %w.scale) {axis=0, bits=8} : f32[4,3]
   %b.fq = fake_quant_constant(%b, %b.scale) {axis=0, bits=8} : f32[4]
   %y = dense(%x.dq, %w.fq, %b.fq) : f32[2,4]
-  %y.q = quantize(%y) : i8[2,4] qparams=(0.5, 0, -128, 127)
+  %y.q = quantize(%y) {bits=8} : i8[2,4] qparams=(0.5, 0, -128, 127)
   %y.dq = dequantize(%y.q) : f32[2,4]
   %best = argmax(%y.dq) {axis=1} : i32[2,1]
   return y=%y.dq, best=%best
@@ -220,7 +220,7 @@ def test_annotated_tensors_have_ranges(tensor: str) -> None:
 
 def test_a_quantize_needs_qparams() -> None:
     graph = broken(Form.QDQ, r"i8\[2,3\] qparams=.*", "i8[2,3]")
-    fails(graph, Form.QDQ, "%x.q = quantize(%x) : i8[2,3]", "the result has no qparams")
+    fails(graph, Form.QDQ, "%x.q = quantize(%x) {bits=8} : i8[2,3]", "the result has no qparams")
 
 
 def test_float_ops_read_dequantized_tensors() -> None:
@@ -295,4 +295,4 @@ def test_a_softmax_has_the_scale_that_its_meaning_implies() -> None:
     }}"""
     verify(parse(text.format(qparams="0.00390625, -128")), Form.INTEGER)
     graph = parse(text.format(qparams="0.004, -128"))
-    fails(graph, Form.INTEGER, "%y = q_softmax(%x, %t) {axis=1}", "expected qparams")
+    fails(graph, Form.INTEGER, "%y = q_softmax(%x, %t) {axis=1, bits=8}", "expected qparams")

@@ -9,6 +9,7 @@ from qcomp.ir.evaluate import integer_linear as linear
 from qcomp.ir.evaluate import integer_reduction as reduction
 from qcomp.ir.ops.base import Op
 from qcomp.ir.ops.integer_elementwise import (
+    Interpolate,
     QAdd,
     QAddWide,
     QDiv,
@@ -16,6 +17,7 @@ from qcomp.ir.ops.integer_elementwise import (
     QMinimum,
     QMul,
     QPRelu,
+    QRescale,
     Table,
 )
 from qcomp.ir.ops.integer_linear import QConv2d, QDense, QMatMul
@@ -42,6 +44,8 @@ INTEGER_MEANINGS: Mapping[type[Op], IntegerMeaning] = {
     QMinimum: elementwise.q_minimum,
     QMaximum: elementwise.q_maximum,
     Table: elementwise.table,
+    QRescale: elementwise.q_rescale,
+    Interpolate: elementwise.interpolate,
     QPRelu: elementwise.q_prelu,
     QAveragePool2d: reduction.q_average_pool2d,
     QReduceSum: reduction.q_reduce_sum,

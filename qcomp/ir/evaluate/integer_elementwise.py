@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from qcomp.ir.ops.integer_elementwise import (
+    Interpolate,
     QAdd,
     QAddWide,
     QDiv,
@@ -12,14 +13,17 @@ from qcomp.ir.ops.integer_elementwise import (
     QMinimum,
     QMul,
     QPRelu,
+    QRescale,
     Table,
 )
 from qcomp.ir.tensor import Array
 from qcomp.quant.fixed_point import I64, mulhrs, requantize, rounding_shift
+from qcomp.quant.interpolation import FRACTION_BITS
+from qcomp.quant.qparams import INTEGERS
 
 
-def saturated(x: Array, qmin: int, qmax: int) -> Array:
-    return np.clip(x, qmin, qmax).astype(np.int8)
+def saturated(x: Array, qmin: int, qmax: int, bits: int = 8) -> Array:
+    return np.clip(x, qmin, qmax).astype(INTEGERS[bits])
 
 
 def centered(x: Array, zero_point: int) -> I64:
@@ -38,7 +42,7 @@ def q_add_wide(op: QAddWide, a: Array, b: Array) -> Array:
     a_term = centered(a, op.a_zero_point) * op.a_multiplier
     b_term = centered(b, op.b_zero_point) * op.b_multiplier
     scaled = rounding_shift(a_term + b_term, op.shift)
-    return saturated(op.zero_point + scaled, op.qmin, op.qmax)
+    return saturated(op.zero_point + scaled, op.qmin, op.qmax, op.bits)
 
 
 def q_mul(op: QMul, a: Array, b: Array) -> Array:
@@ -51,23 +55,39 @@ def q_div(op: QDiv, a: Array, b: Array) -> Array:
     d = centered(b, op.b_zero_point) << op.shift
     size = np.abs(d)
     quotient = np.sign(n) * np.sign(d) * ((2 * np.abs(n) + size) // np.maximum(2 * size, 1))
-    by_zero = np.sign(n) * 1024
-    return saturated(op.zero_point + np.where(d == 0, by_zero, quotient), op.qmin, op.qmax)
+    by_zero = np.sign(n) << (op.bits + 2)
+    q = op.zero_point + np.where(d == 0, by_zero, quotient)
+    return saturated(q, op.qmin, op.qmax, op.bits)
 
 
 def q_minimum(op: QMinimum, a: Array, b: Array) -> Array:
-    return saturated(np.minimum(a, b), op.qmin, op.qmax)
+    return np.clip(np.minimum(a, b), op.qmin, op.qmax)
 
 
 def q_maximum(op: QMaximum, a: Array, b: Array) -> Array:
-    return saturated(np.maximum(a, b), op.qmin, op.qmax)
+    return np.clip(np.maximum(a, b), op.qmin, op.qmax)
 
 
 def table(op: Table, x: Array, table: Array) -> Array:
     return np.asarray(table[x.astype(np.intp) + 128])
 
 
+def q_rescale(op: QRescale, x: Array) -> Array:
+    multiplier, shift = np.array(op.multiplier), np.array(op.shift)
+    return requantize(centered(x, op.x_zero_point), multiplier, shift, op.requantize)
+
+
+def interpolate(op: Interpolate, x: Array, table: Array) -> Array:
+    k, entries = op.step_bits, table.astype(np.int64)
+    i = (x.astype(np.intp) >> k) + (1 << (15 - k))
+    r = x.astype(np.int64) & ((1 << k) - 1)
+    t = (entries[i] << k) + (entries[i + 1] - entries[i]) * r
+    scaled = rounding_shift(t, k + FRACTION_BITS)
+    return saturated(op.zero_point + scaled, op.qmin, op.qmax, op.bits)
+
+
 def q_prelu(op: QPRelu, x: Array, negative_multiplier: Array) -> Array:
     t = centered(x, op.x_zero_point)
     multiplier = np.where(t >= 0, op.positive_multiplier, negative_multiplier.astype(np.int64))
-    return saturated(op.zero_point + rounding_shift(t * multiplier, op.shift), op.qmin, op.qmax)
+    scaled = rounding_shift(t * multiplier, op.shift)
+    return saturated(op.zero_point + scaled, op.qmin, op.qmax, op.bits)

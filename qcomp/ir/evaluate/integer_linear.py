@@ -17,8 +17,8 @@ from qcomp.ir.ops.linear import Padding, Pair
 from qcomp.ir.tensor import Array
 from qcomp.quant.fixed_point import I64, requantize
 
-MAX_CENTERED = 255  # |x - zero_point| of two i8
 MAX_WEIGHT = 128
+_CENTERED = {np.dtype(np.int8): 255, np.dtype(np.int16): 65535}  # |x - zero_point|
 _PATCH_ELEMENTS = 2**23  # of im2col at a time: 64 MB in float64
 
 Real = NDArray[np.floating[Any]]
@@ -47,7 +47,7 @@ def q_dense(
 
 
 def q_matmul(op: QMatMul, a: Array, b: Array) -> Array:
-    dtype = exact_dtype(a.shape[-1], MAX_CENTERED**2)
+    dtype = exact_dtype(a.shape[-1], _CENTERED[a.dtype] * _CENTERED[b.dtype])
     sums = (a.astype(dtype) - op.a_zero_point) @ (b.astype(dtype) - op.b_zero_point)
     return requantize(
         sums.astype(np.int64), np.array(op.multiplier), np.array(op.shift), op.requantize
@@ -55,8 +55,8 @@ def q_matmul(op: QMatMul, a: Array, b: Array) -> Array:
 
 
 def dense_sums(x: Array, x_zero_point: int, weight: Array) -> I64:
-    """(x - x_zero_point) @ weight.T; x [..., K] i8, weight [N, K] i8."""
-    dtype = exact_dtype(weight.shape[1], MAX_CENTERED * MAX_WEIGHT)
+    """(x - x_zero_point) @ weight.T; x [..., K] i8 or i16, weight [N, K] i8."""
+    dtype = exact_dtype(weight.shape[1], _CENTERED[x.dtype] * MAX_WEIGHT)
     sums: Real = (x.astype(dtype) - dtype(x_zero_point)) @ weight.T.astype(dtype)
     return sums.astype(np.int64)
 
@@ -70,8 +70,8 @@ def convolution_sums(
     dilation: Pair,
     groups: int,
 ) -> I64:
-    """sum(weight * (x - x_zero_point)), padding adds nothing; x NHWC i8, weight OHWI i8."""
-    dtype = exact_dtype(weight[0].size, MAX_CENTERED * MAX_WEIGHT)
+    """sum(weight * (x - x_zero_point)), padding adds nothing; x NHWC i8 or i16, weight OHWI i8."""
+    dtype = exact_dtype(weight[0].size, _CENTERED[x.dtype] * MAX_WEIGHT)
     centered: Real = x.astype(dtype) - dtype(x_zero_point)
     values = padded(centered, padding, 0)
     w = weight.astype(dtype)

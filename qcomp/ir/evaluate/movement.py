@@ -1,6 +1,6 @@
 """Meanings of the ops that move values; each serves every element type.
 
-Only bilinear resampling computes: in float64 for floats, in exact integers for i8.
+Only bilinear resampling computes: in float64 for floats, in exact integers for i8 and i16.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def tile(op: Tile, x: Array) -> Array:
 def resize2d(op: Resize2d, x: Array) -> Array:
     if op.mode is ResizeMode.NEAREST:
         return _resize_nearest(op, x)
-    return _resize_linear_i8(op, x) if x.dtype == np.int8 else _resize_linear(op, x)
+    return _resize_linear_integer(op, x) if x.dtype.kind == "i" else _resize_linear(op, x)
 
 
 def _resize_nearest(op: Resize2d, x: Array) -> Array:
@@ -106,10 +106,10 @@ def _resize_linear(op: Resize2d, x: Array) -> Array:
     return np.asarray(rows[:, :, x0] * (1 - wx) + rows[:, :, x1] * wx, x.dtype)
 
 
-def _resize_linear_i8(op: Resize2d, x: Array) -> Array:
+def _resize_linear_integer(op: Resize2d, x: Array) -> Array:
     """Weights in Q11 per axis, one rounding (half up) at the end.
 
-    |acc| <= 128 * 2^22 + 2^21 < 2^31, so 32 bits hold it.
+    |acc| <= 128 * 2^22 + 2^21 < 2^31, so 32 bits hold it for i8; for i16 it has 38 bits.
     """
     (y0, y1, wy), (x0, x1, wx) = _linear_axes(op, x)
     qy, qx = fixed_point_weights(wy)[:, None, None], fixed_point_weights(wx)[:, None]
@@ -117,7 +117,7 @@ def _resize_linear_i8(op: Resize2d, x: Array) -> Array:
     wide = x.astype(np.int64)
     columns: I64 = np.add(wide[:, :, x0] * (one - qx), wide[:, :, x1] * qx)
     acc: I64 = np.add(columns[:, y0] * (one - qy), columns[:, y1] * qy)
-    return rounding_shift(acc, 2 * WEIGHT_BITS).astype(np.int8)
+    return rounding_shift(acc, 2 * WEIGHT_BITS).astype(x.dtype)
 
 
 def _linear_axes(op: Resize2d, x: Array) -> list[tuple[I64, I64, F64]]:

@@ -29,6 +29,7 @@ from qcomp.ir.ops.elementwise import (
 )
 from qcomp.ir.ops.integer import IntegerOp
 from qcomp.ir.ops.integer_elementwise import (
+    Interpolate,
     QAdd,
     QAddWide,
     QBinary,
@@ -37,6 +38,7 @@ from qcomp.ir.ops.integer_elementwise import (
     QMinimum,
     QMul,
     QPRelu,
+    QRescale,
     Table,
 )
 from qcomp.ir.ops.integer_linear import QConv2d, QDense, QMatMul
@@ -115,6 +117,7 @@ __all__ = [
     "Function",
     "Gather",
     "IntegerOp",
+    "Interpolate",
     "LogSoftmax",
     "MatMul",
     "MaxPool2d",
@@ -143,6 +146,7 @@ __all__ = [
     "QPRelu",
     "QReduceExtreme",
     "QReduceSum",
+    "QRescale",
     "QSoftmax",
     "Quantize",
     "Reduce",

@@ -101,6 +101,17 @@ def expect_float(*types: TensorType) -> None:
         expect(t.dtype is DType.F32, f"expected f32, got {t}")
 
 
+def expect_activation(*types: TensorType) -> None:
+    for t in types:
+        expect(t.dtype in (DType.I8, DType.I16), f"expected i8 or i16, got {t}")
+
+
+def activation_dtype(bits: int) -> DType:
+    """The element type of a result of `bits` bits."""
+    expect(bits in (8, 16), f"a result of {bits} bits; expected 8 or 16")
+    return DType.activation(bits)
+
+
 def broadcast_shapes(shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
     """Numpy broadcasting; the error names the shapes."""
     rank = max(len(s) for s in shapes)

@@ -1,16 +1,41 @@
-"""Integer ops: what targets accept. Their meaning in numpy is qcomp.ir.evaluate.integer."""
+"""Integer ops: what targets accept. Their meaning in numpy is qcomp.ir.evaluate.integer.
+
+Every activation is i8 or i16, operands and results of an op independently of each other, unless the
+op says otherwise; an op's `bits` (or its requantize's) are those of its result. i16 is symmetric:
+zero points of i16 tensors are 0. With i16 at an operand or the result, sums and products are i64,
+requantization has the form WIDE, and certify-accumulators proves that nothing leaves 64 bits.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import ClassVar
 
-from qcomp.ir.ops.base import Domain, Op, expect
+from qcomp.ir.ops.base import Domain, Op, activation_dtype, expect, expect_activation
 from qcomp.ir.tensor import DType, TensorType
+from qcomp.quant.fixed_point import Form, Requantize
 
 
 def expect_dtype(t: TensorType, dtype: DType) -> None:
     expect(t.dtype is dtype, f"expected {dtype.value}, got {t}")
+
+
+def result_dtype(bits: int, zero_point: int) -> DType:
+    """The element type of a result; that of 16 bits is symmetric."""
+    expect(bits == 8 or zero_point == 0, f"zero_point {zero_point} of an i16 result; expected 0")
+    return activation_dtype(bits)
+
+
+def requantized_dtype(q: Requantize, *operands: TensorType) -> DType:
+    """The element type that a requantize gives; only WIDE serves i16."""
+    expect_activation(*operands)
+    result = result_dtype(q.bits, q.zero_point)
+    dtypes = (result, *(t.dtype for t in operands))
+    expect(
+        q.form is Form.WIDE or DType.I16 not in dtypes,
+        f"form {q.form.value} with i16; expected wide",
+    )
+    return result
 
 
 @dataclass(frozen=True, kw_only=True)

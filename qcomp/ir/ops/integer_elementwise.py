@@ -5,29 +5,33 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from qcomp.ir.ops.base import Operand, broadcast_shapes, expect
-from qcomp.ir.ops.integer import IntegerOp, expect_dtype
+from qcomp.ir.ops.base import Operand, broadcast_shapes, expect, expect_activation
+from qcomp.ir.ops.integer import IntegerOp, expect_dtype, requantized_dtype, result_dtype
 from qcomp.ir.tensor import DType, TensorType
 from qcomp.quant.fixed_point import Requantize
+from qcomp.quant.interpolation import WIDEST_STEP
 
 
 @dataclass(frozen=True, kw_only=True)
 class QBinary(IntegerOp):
-    """Base of the broadcasting ops on two i8 operands; either may be a constant."""
+    """Base of the broadcasting ops on two operands; either may be a constant."""
 
     arity: ClassVar[int | None] = 2
     a = Operand(0)
     b = Operand(1)
 
     def result_type(self, *inputs: TensorType) -> TensorType:
-        for t in inputs:
-            expect_dtype(t, DType.I8)
-        return inputs[0].with_shape(broadcast_shapes([t.shape for t in inputs]))
+        expect_activation(*inputs)
+        return TensorType(self._dtype(*inputs), broadcast_shapes([t.shape for t in inputs]))
+
+    def _dtype(self, *inputs: TensorType) -> DType:
+        """The element type of the result."""
+        raise NotImplementedError
 
 
 @dataclass(frozen=True, kw_only=True)
 class QAdd(QBinary):
-    """Sum (or difference, by a negative multiplier) in 16-bit lanes; DESIGN section 3.1.
+    """Sum (or difference, by a negative multiplier) of i8 in 16-bit lanes; DESIGN section 3.1.
 
     sat8(zero_point + ((mulhrs((a - za) << 7, ma) + mulhrs((b - zb) << 7, mb) + 2^(f-1)) >> f)),
     f = fraction_bits >= 0, chosen so that the sum can't overflow 16 bits.
@@ -44,12 +48,18 @@ class QAdd(QBinary):
     qmin: int = -128
     qmax: int = 127
 
+    def _dtype(self, *inputs: TensorType) -> DType:
+        for t in inputs:
+            expect_dtype(t, DType.I8)
+        return DType.I8
+
 
 @dataclass(frozen=True, kw_only=True)
 class QAddWide(QBinary):
-    """Sum in 32-bit lanes, for operands whose scales are too far apart for QAdd.
+    """Sum in 32-bit lanes, for operands whose scales are too far apart for QAdd; of i16 in 64 bits.
 
-    sat8(zero_point + (((a - za) * ma + (b - zb) * mb + 2^(shift-1)) >> shift)), |ma|, |mb| < 2^22.
+    sat(zero_point + (((a - za) * ma + (b - zb) * mb + 2^(shift-1)) >> shift)); of i8 alone
+    |ma|, |mb| < 2^22 and shift <= 30; with i16 |ma|, |mb| < 2^31 and shift <= 62.
     """
 
     mnemonic: ClassVar[str] = "q_add_wide"
@@ -62,11 +72,15 @@ class QAddWide(QBinary):
     zero_point: int
     qmin: int = -128
     qmax: int = 127
+    bits: int = 8
+
+    def _dtype(self, *inputs: TensorType) -> DType:
+        return result_dtype(self.bits, self.zero_point)
 
 
 @dataclass(frozen=True, kw_only=True)
 class QMul(QBinary):
-    """requantize((a - a_zero_point) * (b - b_zero_point))."""
+    """requantize((a - a_zero_point) * (b - b_zero_point)); the product fits i32."""
 
     mnemonic: ClassVar[str] = "q_mul"
 
@@ -76,12 +90,15 @@ class QMul(QBinary):
     shift: int
     requantize: Requantize
 
+    def _dtype(self, *inputs: TensorType) -> DType:
+        return requantized_dtype(self.requantize, *inputs)
+
 
 @dataclass(frozen=True, kw_only=True)
 class QDiv(QBinary):
     """Quotient, rounded half away from zero.
 
-    n = (a - za) * multiplier, d = (b - zb) << shift, |n|, |d| < 2^30;
+    n = (a - za) * multiplier, d = (b - zb) << shift, |n|, |d| < 2^30 (of i8 alone) or 2^61;
     q = zero_point + sign * ((2|n| + |d|) // (2|d|)), saturated to [qmin, qmax];
     d = 0 saturates by the sign of n, and 0 / 0 is zero_point.
     """
@@ -95,31 +112,46 @@ class QDiv(QBinary):
     zero_point: int
     qmin: int = -128
     qmax: int = 127
+    bits: int = 8
+
+    def _dtype(self, *inputs: TensorType) -> DType:
+        return result_dtype(self.bits, self.zero_point)
 
 
 @dataclass(frozen=True, kw_only=True)
 class QMinimum(QBinary):
-    """min(a, b) of operands in one scale, saturated to [qmin, qmax]."""
+    """min(a, b) of operands in one type and scale, saturated to [qmin, qmax]."""
 
     mnemonic: ClassVar[str] = "q_minimum"
 
     qmin: int = -128
     qmax: int = 127
 
+    def _dtype(self, *inputs: TensorType) -> DType:
+        return same_dtype(*inputs)
+
 
 @dataclass(frozen=True, kw_only=True)
 class QMaximum(QBinary):
-    """max(a, b) of operands in one scale, saturated to [qmin, qmax]."""
+    """max(a, b) of operands in one type and scale, saturated to [qmin, qmax]."""
 
     mnemonic: ClassVar[str] = "q_maximum"
 
     qmin: int = -128
     qmax: int = 127
 
+    def _dtype(self, *inputs: TensorType) -> DType:
+        return same_dtype(*inputs)
+
+
+def same_dtype(a: TensorType, b: TensorType) -> DType:
+    expect(a.dtype is b.dtype, f"{a} and {b} differ in type")
+    return a.dtype
+
 
 @dataclass(frozen=True, kw_only=True)
 class Table(IntegerOp):
-    """table[x + 128]: every function of one i8 value, and every change of scale; table i8 [256]."""
+    """table[x + 128]: every function of an i8, and every change of scale; table i8 or i16 [256]."""
 
     mnemonic: ClassVar[str] = "table"
     arity: ClassVar[int | None] = 2
@@ -130,16 +162,70 @@ class Table(IntegerOp):
     def result_type(self, *inputs: TensorType) -> TensorType:
         x, table = inputs
         expect_dtype(x, DType.I8)
-        expect(table == TensorType(DType.I8, (256,)), f"expected a table i8[256], got {table}")
-        return x
+        expect_activation(table)
+        expect(table.shape == (256,), f"expected a table i8[256] or i16[256], got {table}")
+        return x.with_dtype(table.dtype)
+
+
+@dataclass(frozen=True, kw_only=True)
+class QRescale(IntegerOp):
+    """requantize(x - x_zero_point): every change of an i16's scale or width, and every clamp."""
+
+    mnemonic: ClassVar[str] = "q_rescale"
+    x = Operand(0)
+
+    x_zero_point: int
+    multiplier: int
+    shift: int
+    requantize: Requantize
+
+    def result_type(self, *inputs: TensorType) -> TensorType:
+        return inputs[0].with_dtype(requantized_dtype(self.requantize, *inputs))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interpolate(IntegerOp):
+    """A function of an i16 by linear interpolation in a table i32 [2^(16 - step_bits) + 1].
+
+    Entry i is the function at -2^15 + i * 2^step_bits, in units of 2^-7 steps of the result, at
+    most 2^23 in magnitude. With k = step_bits in 0..7,
+
+        i = (x >> k) + 2^(15-k);  r = x & (2^k - 1)
+        t = table[i] * 2^k + (table[i + 1] - table[i]) * r
+        sat(zero_point + ((t + 2^(k+6)) >> (k + 7)))
+
+    t lies between the two entries times 2^k, so everything fits i32. k = 7 is TensorFlow Lite's
+    table of 513 (its entries are i16, in whole steps); k = 0 states every value on its own.
+    """
+
+    mnemonic: ClassVar[str] = "interpolate"
+    arity: ClassVar[int | None] = 2
+    constant_operands: ClassVar[tuple[int, ...]] = (1,)
+    x = Operand(0)
+    table = Operand(1)
+
+    step_bits: int
+    zero_point: int
+    qmin: int = -128
+    qmax: int = 127
+    bits: int = 8
+
+    def result_type(self, *inputs: TensorType) -> TensorType:
+        x, table = inputs
+        expect_dtype(x, DType.I16)
+        expect(0 <= self.step_bits <= WIDEST_STEP, f"step_bits {self.step_bits}; expected 0 to 7")
+        expected = TensorType(DType.I32, (2 ** (16 - self.step_bits) + 1,))
+        expect(table == expected, f"expected a table {expected}, got {table}")
+        return x.with_dtype(result_dtype(self.bits, self.zero_point))
 
 
 @dataclass(frozen=True, kw_only=True)
 class QPRelu(IntegerOp):
     """Two multipliers by sign: t = x - x_zero_point;
-    sat8(zero_point + ((t * m + 2^(shift-1)) >> shift)), m = positive_multiplier where t >= 0.
+    sat(zero_point + ((t * m + 2^(shift-1)) >> shift)), m = positive_multiplier where t >= 0.
 
-    negative_multiplier is a constant i32 that broadcasts to x; all |multipliers| < 2^22.
+    negative_multiplier is a constant i32 that broadcasts to x. Of i8 alone all |multipliers| < 2^22
+    and shift <= 30, so that 32 bits hold it; with i16 |multipliers| < 2^31 and shift <= 62.
     """
 
     mnemonic: ClassVar[str] = "q_prelu"
@@ -154,13 +240,14 @@ class QPRelu(IntegerOp):
     zero_point: int
     qmin: int = -128
     qmax: int = 127
+    bits: int = 8
 
     def result_type(self, *inputs: TensorType) -> TensorType:
         x, slope = inputs
-        expect_dtype(x, DType.I8)
+        expect_activation(x)
         expect_dtype(slope, DType.I32)
         expect(
             broadcast_shapes([x.shape, slope.shape]) == x.shape,
             f"slope {slope} does not broadcast to {x}",
         )
-        return x
+        return x.with_dtype(result_dtype(self.bits, self.zero_point))

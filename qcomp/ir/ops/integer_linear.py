@@ -6,27 +6,36 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from qcomp.ir.ops.base import Operand, expect
-from qcomp.ir.ops.integer import IntegerOp, expect_dtype
+from qcomp.ir.ops.integer import IntegerOp, expect_dtype, requantized_dtype
 from qcomp.ir.ops.linear import Padding, Pair, convolution_shape, dense_shape, matmul_shape
 from qcomp.ir.tensor import DType, TensorType
 from qcomp.quant.fixed_point import Requantize
 
 
-def expect_accumulating(inputs: tuple[TensorType, ...], channels: int) -> None:
-    """Types of (x, weight, bias, multiplier, shift)."""
+def accumulated_dtype(inputs: tuple[TensorType, ...], q: Requantize) -> DType:
+    """The result's element type from the types of (x, weight, bias, multiplier, shift).
+
+    The accumulator has the type of the bias: i32, or i64 where 16-bit operands need it.
+    """
     x, weight, bias, multiplier, shift = inputs
-    expect_dtype(x, DType.I8)
     expect_dtype(weight, DType.I8)
-    for t in (bias, multiplier, shift):
+    expect(
+        bias.dtype is DType.I32 or (bias.dtype is DType.I64 and x.dtype is DType.I16),
+        f"expected a bias i32, or i64 where x is i16, got {bias}",
+    )
+    for t in (multiplier, shift):
         expect_dtype(t, DType.I32)
-        expect(t.shape == (channels,), f"{t} for {channels} channels")
+    for t in (bias, multiplier, shift):
+        expect(t.shape == weight.shape[:1], f"{t} for {weight.shape[0]} channels")
+    return requantized_dtype(q, x)
 
 
 @dataclass(frozen=True, kw_only=True)
 class QConv2d(IntegerOp):
-    """requantize(sum(weight * (x - x_zero_point)) + bias); x NHWC i8, weight OHWI i8, bias i32 [O].
+    """requantize(sum(weight * (x - x_zero_point)) + bias); x NHWC, weight OHWI i8.
 
-    multiplier and shift are i32 [O]. Padding has the value x_zero_point, so it adds nothing.
+    bias is [O], i32 or (x i16 only) i64: its type is the accumulator's. multiplier and shift are
+    i32 [O]. Padding has the value x_zero_point, so it adds nothing.
     """
 
     mnemonic: ClassVar[str] = "q_conv2d"
@@ -48,13 +57,12 @@ class QConv2d(IntegerOp):
     def result_type(self, *inputs: TensorType) -> TensorType:
         x, weight = inputs[:2]
         shape = convolution_shape(x, weight, self.stride, self.padding, self.dilation, self.groups)
-        expect_accumulating(inputs, weight.shape[0])
-        return x.with_shape(shape)
+        return TensorType(accumulated_dtype(inputs, self.requantize), shape)
 
 
 @dataclass(frozen=True, kw_only=True)
 class QDense(IntegerOp):
-    """requantize((x - x_zero_point) @ weight.T + bias); x [..., K] i8, weight [N, K] i8."""
+    """requantize((x - x_zero_point) @ weight.T + bias); x [..., K], weight [N, K] i8."""
 
     mnemonic: ClassVar[str] = "q_dense"
     arity: ClassVar[int | None] = 5
@@ -71,8 +79,7 @@ class QDense(IntegerOp):
     def result_type(self, *inputs: TensorType) -> TensorType:
         x, weight, bias = inputs[:3]
         shape = dense_shape(x, weight, bias)
-        expect_accumulating(inputs, weight.shape[0])
-        return x.with_shape(shape)
+        return TensorType(accumulated_dtype(inputs, self.requantize), shape)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +98,4 @@ class QMatMul(IntegerOp):
     requantize: Requantize
 
     def result_type(self, *inputs: TensorType) -> TensorType:
-        for t in inputs:
-            expect_dtype(t, DType.I8)
-        return inputs[0].with_shape(matmul_shape(*inputs))
+        return TensorType(requantized_dtype(self.requantize, *inputs), matmul_shape(*inputs))

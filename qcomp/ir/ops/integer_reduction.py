@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from qcomp.ir.ops.base import Operand, expect
-from qcomp.ir.ops.integer import IntegerOp, expect_dtype
+from qcomp.ir.ops.base import Operand, expect, expect_activation
+from qcomp.ir.ops.integer import IntegerOp, requantized_dtype, result_dtype
 from qcomp.ir.ops.linear import Padding, Pair
 from qcomp.ir.ops.reduction import Reduction, pool_shape, reduced_shape
 from qcomp.ir.tensor import DType, TensorType
@@ -36,12 +36,12 @@ class QAveragePool2d(IntegerOp):
 
     def result_type(self, *inputs: TensorType) -> TensorType:
         x, multiplier = inputs
-        expect_dtype(x, DType.I8)
         expect(
             multiplier == TensorType(DType.I32, (self.kernel[0] * self.kernel[1] + 1,)),
             f"expected a multiplier for each count, got {multiplier}",
         )
-        return x.with_shape(pool_shape(x, self.kernel, self.stride, self.padding, self.dilation))
+        shape = pool_shape(x, self.kernel, self.stride, self.padding, self.dilation)
+        return TensorType(requantized_dtype(self.requantize, x), shape)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,13 +60,13 @@ class QReduceSum(IntegerOp):
 
     def result_type(self, *inputs: TensorType) -> TensorType:
         (x,) = inputs
-        expect_dtype(x, DType.I8)
-        return x.with_shape(reduced_shape(x, self.axes, self.keepdims))
+        shape = reduced_shape(x, self.axes, self.keepdims)
+        return TensorType(requantized_dtype(self.requantize, x), shape)
 
 
 @dataclass(frozen=True, kw_only=True)
 class QReduceExtreme(IntegerOp):
-    """max or min over axes; the result has the input's scale."""
+    """max or min over axes; the result has the input's type and scale."""
 
     mnemonic: ClassVar[str] = "q_reduce_extreme"
     x = Operand(0)
@@ -77,17 +77,32 @@ class QReduceExtreme(IntegerOp):
 
     def result_type(self, *inputs: TensorType) -> TensorType:
         (x,) = inputs
-        expect_dtype(x, DType.I8)
+        expect_activation(x)
         expect(self.kind in (Reduction.MAX, Reduction.MIN), f"not an extreme: {self.kind.value}")
         return x.with_shape(reduced_shape(x, self.axes, self.keepdims))
 
 
+def _expect_exponentials(x: TensorType, table: TensorType, axis: int) -> None:
+    """What the softmaxes want of their operands."""
+    expect_activation(x)
+    expected = TensorType(DType.I32, (256 if x.dtype is DType.I8 else 512,))
+    expect(table == expected, f"expected exponentials {expected}, got {table}")
+    expect(0 <= axis < x.rank, f"axis {axis} outside rank {x.rank}")
+    expect(x.shape[axis] <= 32767, f"softmax over {x.shape[axis]} > 32767 elements")
+
+
 @dataclass(frozen=True, kw_only=True)
 class QSoftmax(IntegerOp):
-    """e[i] = exp_table[max - x[i]], S = sum(e); q = min(127, (256 * e[i] + S // 2) // S - 128).
+    """e[i] = exp(max - x[i]) in fixed point, S = sum(e), and with 8 bits (scale 1/256)
+    q = min(127, (256 * e[i] + S // 2) // S - 128), with 16 bits (scale 1/32768)
+    q = min(32767, (32768 * e[i] + S // 2) // S).
 
-    exp_table is i32 [256] in Q16 (entry 0 is 65536); the result has scale 1/256, zero point -128.
-    The axis has at most 32767 elements, so that S < 2^31.
+    With d = max - x: for i8, exp_table is i32 [256] in Q16 and e = exp_table[d]; for i16, it is
+    i32 [2 * 256] in Q30, of d and of 256 * d, and
+
+        e = (exp_table[d & 255] * exp_table[256 + (d >> 8)] + 2^29) >> 30
+
+    The axis has at most 32767 elements, so that S < 2^31 for i8 and S < 2^45 for i16.
     """
 
     mnemonic: ClassVar[str] = "q_softmax"
@@ -97,29 +112,30 @@ class QSoftmax(IntegerOp):
     exp_table = Operand(1)
 
     axis: int
+    bits: int = 8
 
     def result_type(self, *inputs: TensorType) -> TensorType:
         x, table = inputs
-        expect_dtype(x, DType.I8)
-        expect(table == TensorType(DType.I32, (256,)), f"expected a table i32[256], got {table}")
-        expect(0 <= self.axis < x.rank, f"axis {self.axis} outside rank {x.rank}")
-        expect(x.shape[self.axis] <= 32767, f"softmax over {x.shape[self.axis]} > 32767 elements")
-        return x
+        _expect_exponentials(x, table, self.axis)
+        return x.with_dtype(result_dtype(self.bits, 0))
 
 
 @dataclass(frozen=True, kw_only=True)
 class QLogSoftmax(IntegerOp):
-    """sat8(zero_point + (((x - max) * multiplier - log(S) + 2^(shift-1)) >> shift)), in i64.
+    """sat(zero_point + (((x - max) * multiplier - log(S) + 2^(shift-1)) >> shift)), in i64.
 
-    S = sum of exp_table[max - x], Q16, as in QSoftmax; 2^16 <= S < 2^31. With U units per nat
-    (2^shift steps of the result), log_table i32 [32 + 257] holds rint(U * ln(2) * (n - 16)) for n
-    in 0..31, then T[i] = rint(U * ln(1 + i / 256)) for i in 0..256, and
+    S = sum of the exponentials of QSoftmax, in Q16 for i8 (2^16 <= S < 2^31) and in Q30 for i16
+    (2^30 <= S < 2^45). With U units per nat (2^shift steps of the result), of i8 alone, log_table
+    i32 [32 + 257] holds rint(U * ln(2) * (n - 16)) for n in 0..31, then T[i] =
+    rint(U * ln(1 + i / 256)) for i in 0..256, and
 
         n = floor(log2(S));  f = ((S << (31 - n)) & (2^31 - 1)) >> 15     the mantissa, Q16
         i = f >> 8;  r = f & 255
         log(S) = log_table[n] + T[i] + ((T[i + 1] - T[i]) * r >> 8)
 
-    The constants of qcomp.quant.tables make every sum of this fit i32.
+    and the constants of qcomp.quant.tables make every sum of this fit i32. With i16 at either side
+    log_table is i64 [48 + 257], n in 0..47, over the Q of S, and the mantissa is
+    f = ((S << (46 - n)) & (2^46 - 1)) >> 30.
     """
 
     mnemonic: ClassVar[str] = "q_log_softmax"
@@ -133,12 +149,12 @@ class QLogSoftmax(IntegerOp):
     multiplier: int
     shift: int
     zero_point: int
+    bits: int = 8
 
     def result_type(self, *inputs: TensorType) -> TensorType:
         x, exp_table, log_table = inputs
-        expect_dtype(x, DType.I8)
-        expect(exp_table == TensorType(DType.I32, (256,)), f"bad exp table {exp_table}")
-        expect(log_table == TensorType(DType.I32, (289,)), f"bad log table {log_table}")
-        expect(0 <= self.axis < x.rank, f"axis {self.axis} outside rank {x.rank}")
-        expect(x.shape[self.axis] <= 32767, f"softmax over {x.shape[self.axis]} > 32767 elements")
-        return x
+        _expect_exponentials(x, exp_table, self.axis)
+        narrow = x.dtype is DType.I8 and self.bits == 8
+        expected = TensorType(DType.I32, (289,)) if narrow else TensorType(DType.I64, (305,))
+        expect(log_table == expected, f"expected logarithms {expected}, got {log_table}")
+        return x.with_dtype(result_dtype(self.bits, self.zero_point))

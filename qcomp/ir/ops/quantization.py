@@ -5,34 +5,44 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from qcomp.ir.ops.base import Domain, Op, Operand, expect, expect_float
+from qcomp.ir.ops.base import (
+    Domain,
+    Op,
+    Operand,
+    activation_dtype,
+    expect,
+    expect_activation,
+    expect_float,
+)
 from qcomp.ir.tensor import Array, DType, TensorType
 from qcomp.quant.grid import Grid
 
 
 @dataclass(frozen=True, kw_only=True)
 class Quantize(Op):
-    """f32 activation to i8; the parameters are the result tensor's qparams."""
+    """f32 activation to i8 or i16; the parameters are the result tensor's qparams."""
 
     mnemonic: ClassVar[str] = "quantize"
     domain: ClassVar[Domain] = Domain.BORDER
     x = Operand(0)
 
+    bits: int = 8
+
     def result_type(self, *inputs: TensorType) -> TensorType:
         expect_float(*inputs)
-        return inputs[0].with_dtype(DType.I8)
+        return inputs[0].with_dtype(activation_dtype(self.bits))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Dequantize(Op):
-    """i8 activation to f32; the parameters are the input tensor's qparams."""
+    """i8 or i16 activation to f32; the parameters are the input tensor's qparams."""
 
     mnemonic: ClassVar[str] = "dequantize"
     domain: ClassVar[Domain] = Domain.BORDER
     x = Operand(0)
 
     def result_type(self, *inputs: TensorType) -> TensorType:
-        expect(inputs[0].dtype is DType.I8, f"expected i8, got {inputs[0]}")
+        expect_activation(*inputs)
         return inputs[0].with_dtype(DType.F32)
 
 
