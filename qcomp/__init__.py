@@ -20,6 +20,8 @@ from qcomp.errors import (
     VerifyError,
 )
 from qcomp.network import CompiledNetwork, TensorInfo
+from qcomp.precision.run import sensitivity
+from qcomp.precision.table import SensitivityTable
 from qcomp.store import load
 
 __version__ = "0.1.0"
@@ -33,10 +35,12 @@ __all__ = [
     "PassError",
     "QuantizationConfig",
     "RecipeError",
+    "SensitivityTable",
     "TargetError",
     "TensorInfo",
     "UnsupportedOp",
     "VerifyError",
     "compile",
     "load",
+    "sensitivity",
 ]

@@ -44,6 +44,17 @@ ALLOWED: dict[str, set[str]] = {
         "qcomp.config",
         "qcomp.files",
     },
+    "qcomp.precision": {
+        "qcomp",  # pipeline and recipes
+        "qcomp.passes",
+        "qcomp.frontends",
+        "qcomp.calibration",
+        "qcomp.export",
+        "qcomp.ir",
+        "qcomp.quant",
+        "qcomp.errors",
+        "qcomp.config",
+    },
     "qcomp.targets": {"qcomp.ir", "qcomp.quant", "qcomp.errors"},
 }
 TOP = "qcomp"
@@ -58,6 +69,8 @@ FOREIGN: dict[str, set[str]] = {
     "typer": {CLI},
     "torch": {"qcomp.frontends", "qcomp.reconstruction"},
     "tvm": {"qcomp.targets"},
+    "dask": {"qcomp.precision"},
+    "distributed": {"qcomp.precision"},
 }
 
 

@@ -1,4 +1,4 @@
-"""The command line: `qcomp inspect | compile | verify | bench | run`."""
+"""The command line: `qcomp inspect | compile | verify | bench | run | sensitivity`."""
 
 from qcomp.cli.app import main
 

@@ -10,6 +10,7 @@ import typer
 from qcomp.cli.check import bench, verify
 from qcomp.cli.compile import compile
 from qcomp.cli.inspect import inspect
+from qcomp.cli.precision import sensitivity
 from qcomp.cli.run import run
 from qcomp.errors import CompileError
 
@@ -22,7 +23,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (inspect, compile, verify, bench, run):
+for command in (inspect, compile, verify, bench, run, sensitivity):
     app.command()(command)
 
 

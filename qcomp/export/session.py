@@ -53,6 +53,8 @@ class FloatSession:
         options.add_session_config_entry("session.disable_quant_qdq", "1")
         self._graph = graph
         self._names = [output.name for output in model.graph.output]
+        if not self._names:  # onnxruntime wants at least one
+            return
         with _as_compile_error(graph):
             self._session = onnxruntime.InferenceSession(
                 model.SerializeToString(),
@@ -64,7 +66,7 @@ class FloatSession:
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Outputs by public name, extra outputs by tensor id."""
         checked_inputs(self._graph, inputs)
-        if not self._names:  # onnxruntime wants at least one
+        if not self._names:
             return {}
         with _as_compile_error(self._graph):
             results = self._session.run(self._names, dict(inputs))

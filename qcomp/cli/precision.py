@@ -1,0 +1,68 @@
+"""`qcomp sensitivity`: what each layer's rounding costs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from qcomp.cli.options import Bindings, Json, Model, parse_bindings
+from qcomp.config import QuantizationConfig
+from qcomp.precision.run import ACTIVATION_BITS, WEIGHT_BITS
+from qcomp.precision.run import sensitivity as measure
+
+FAST = "fast"
+Calibration = Annotated[
+    Path,
+    typer.Option(metavar="FILE_OR_DIR", help="A .npy or .npz file, or a directory of .npy."),
+]
+Recipe = Annotated[
+    str, typer.Option(help="fast, data-free or a .yaml file: how the network is quantized.")
+]
+Processes = Annotated[
+    int | None,
+    typer.Option(min=1, metavar="N", help="Share the work; default: one for each processor."),
+]
+Scheduler = Annotated[
+    str | None,
+    typer.Option(metavar="ADDRESS", help="Of a dask.distributed cluster that does the work."),
+]
+Cache = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="Keep results here; what was interrupted goes on."),
+]
+
+
+def sensitivity(
+    model: Model,
+    calibration: Calibration,
+    bind: Bindings = None,
+    recipe: Recipe = FAST,
+    weight_bits: Annotated[
+        list[int] | None, typer.Option(metavar="N", help="May be repeated; 8 and 4 unless given.")
+    ] = None,
+    activation_bits: Annotated[
+        list[int] | None, typer.Option(metavar="N", help="May be repeated; 8 and 16 unless given.")
+    ] = None,
+    processes: Processes = None,
+    scheduler: Scheduler = None,
+    cache: Cache = None,
+    as_json: Json = False,
+) -> None:
+    """Output SQNR with only one layer rounded, and with only it in float."""
+    table = measure(
+        model,
+        calibration=calibration,
+        config=QuantizationConfig(recipe=recipe),
+        bind=parse_bindings(bind),
+        weight_bits=tuple(weight_bits or WEIGHT_BITS),
+        activation_bits=tuple(activation_bits or ACTIVATION_BITS),
+        processes=processes,
+        scheduler=scheduler,
+        cache=cache,
+        progress=sys.stderr.isatty(),
+    )
+    typer.echo(json.dumps(table.json(), allow_nan=False) if as_json else str(table))

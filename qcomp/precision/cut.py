@@ -1,0 +1,102 @@
+"""What of a changed graph has to run again: the ops behind the change, from the tensors before it.
+
+An op is unchanged if the base has the same one, reading unchanged tensors and the same constants.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from qcomp.ir.graph import Graph
+from qcomp.ir.ops import Op
+from qcomp.ir.tensor import DType, TensorId
+
+
+@dataclass(frozen=True, eq=False)
+class Cut:
+    """`suffix` reads `reads` of the base and gives those `outputs` that changed, all by tensor id.
+
+    `outputs` are the f32 outputs in their order; what the suffix does not give is the base's. It is
+    None where the change reaches no output.
+    """
+
+    suffix: Graph | None
+    reads: tuple[TensorId, ...]
+    outputs: tuple[TensorId, ...]
+
+    @property
+    def wanted(self) -> list[TensorId]:
+        """What the base has to give: operands of the suffix, and outputs that it does not reach."""
+        given = () if self.suffix is None else self.suffix.outputs
+        return [*self.reads, *(t for t in self.outputs if t not in given)]
+
+
+def float_outputs(graph: Graph) -> tuple[TensorId, ...]:
+    return tuple(t for t in graph.outputs.values() if graph.type(t).dtype is DType.F32)
+
+
+def cut(base: Graph, changed: Graph) -> Cut:
+    """Both have the same inputs and outputs; constants that are the same array are unchanged."""
+    same = _Same(base, changed)
+    outputs = float_outputs(changed)
+    left = {t: t for t in outputs if not same.tensor(t)}
+    if not left:
+        return Cut(None, (), outputs)
+    suffix = Graph(changed.name)
+    for op in changed.ops():
+        if not same.tensor(op.output):
+            _add(suffix, changed, op)
+    suffix.outputs = left
+    suffix.sweep()
+    reads = tuple(t for t in suffix.inputs if suffix.consumers(t))
+    for t in tuple(suffix.inputs):
+        if t not in reads:
+            del suffix.inputs[t]
+            suffix.erase(t)
+    return Cut(suffix, reads, outputs)
+
+
+def prefix(base: Graph, ids: Sequence[TensorId]) -> Graph:
+    """The part of `base` that computes `ids`; inputs and outputs go by tensor ids."""
+    result = base.clone()
+    result.inputs = {id: id for id in base.inputs.values()}
+    result.outputs = {id: id for id in ids if base.producer(id) is not None}
+    result.sweep()
+    return result
+
+
+class _Same:
+    """Which tensors of `changed` have the value that they have in `base`."""
+
+    def __init__(self, base: Graph, changed: Graph) -> None:
+        self._base, self._changed = base, changed
+        self._results: set[TensorId] = set()
+        for op in changed.ops():
+            if self._is_same(op) and all(map(self.tensor, op.inputs)):
+                self._results.add(op.output)
+
+    def tensor(self, id: TensorId) -> bool:
+        if self._changed.producer(id) is not None:
+            return id in self._results
+        return id in self._base and self._base.tensor(id).data is self._changed.tensor(id).data
+
+    def _is_same(self, op: Op) -> bool:
+        id = op.output
+        return (
+            id in self._base
+            and self._base.producer(id) == op
+            and self._base.tensor(id).qparams == self._changed.tensor(id).qparams
+        )
+
+
+def _add(suffix: Graph, graph: Graph, op: Op) -> None:
+    """The op, with the operands that are not there yet as inputs or constants."""
+    for t in op.inputs:
+        if t not in suffix:
+            tensor = graph.tensor(t)
+            suffix.add_tensor(tensor)
+            if not tensor.is_constant:
+                suffix.inputs[t] = t
+    suffix.add_op(op)
+    suffix.update_tensor(graph.tensor(op.output))

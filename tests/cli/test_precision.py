@@ -1,0 +1,51 @@
+"""`qcomp sensitivity` on the digits network."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Command = Callable[..., Any]
+
+
+@pytest.fixture
+def given(examples: Path) -> list[str | Path]:
+    data = examples / "digits_calibration.npz"
+    return [examples / "digits.onnx", "--calibration", data, "--processes", "1"]
+
+
+def test_sensitivity_prints_a_line_for_each_layer(
+    qcomp_command: Command, given: list[str | Path]
+) -> None:
+    outcome = qcomp_command("sensitivity", *given)
+    assert outcome.status == 0
+    header, *rows, summary = outcome.out.splitlines()
+    assert header.split() == ["layer", "op", "W8", "W4", "A8", "A16", "W", "float", "A", "float"]
+    assert rows[0].split()[1] == "input"
+    assert "the network as configured" in summary
+
+
+def test_sensitivity_as_json_has_the_choices_asked_for(
+    qcomp_command: Command, given: list[str | Path], tmp_path: Path
+) -> None:
+    options = ["--weight-bits", "8", "--activation-bits", "8", "--json", "--cache", tmp_path]
+    outcome = qcomp_command("sensitivity", *given, *options)
+    table = json.loads(outcome.out)
+    assert set(table) == {"samples", "sqnr_db_configured", "parts"}
+    for part in table["parts"]:
+        assert set(part["only_rounded"]) == {"8"}
+        assert part["only_rounded"]["8"] > table["sqnr_db_configured"]
+    assert any(tmp_path.glob("*.json"))
+    assert qcomp_command("sensitivity", *given, *options).out == outcome.out
+
+
+def test_bits_that_there_are_not_are_a_mistake(
+    qcomp_command: Command, given: list[str | Path]
+) -> None:
+    outcome = qcomp_command("sensitivity", *given, "--weight-bits", "5")
+    assert outcome.status == 2
+    assert "weight_bits=5: expected one of 8, 4, 3, 2, 1" in outcome.err
