@@ -15,9 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import qcomp
-from qcomp.calibration.statistics import Statistics
+from qcomp.calibration.statistics import BATCH_NORM, Statistics
 from qcomp.cli import main
 from qcomp.cli.app import app
+from qcomp.config import RANGES
 from qcomp.ir.evaluate import integer_elementwise, integer_reduction, movement
 from qcomp.ir.ops import (
     OPS,
@@ -117,7 +118,8 @@ def test_every_field_of_the_config_is_described_with_its_default() -> None:
 
 
 def test_every_estimator_is_described() -> None:
-    assert set(ESTIMATORS) <= set(names_in_first_column("calibration.md"))
+    assert set(RANGES) == {*ESTIMATORS, BATCH_NORM}
+    assert set(RANGES) <= set(names_in_first_column("calibration.md"))
     assert f"{100 - PERCENTILE:.3f} %" in page("calibration.md")
 
 

@@ -10,6 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from qcomp.quant.distribution import Distribution, Range
+from qcomp.quant.estimators.aciq import analytic_clipping
+from qcomp.quant.estimators.cross_entropy import least_cross_entropy
+from qcomp.quant.estimators.kl import information
 from qcomp.quant.estimators.minmax import minmax, moving_average
 from qcomp.quant.estimators.mse import least_squares
 from qcomp.quant.estimators.percentile import percentile
@@ -22,4 +25,7 @@ ESTIMATORS: Mapping[str, Estimator] = {
     "minmax": minmax,
     "ema": moving_average,
     "percentile": percentile,
+    "kl": information,
+    "aciq": analytic_clipping,
+    "cross-entropy": least_cross_entropy,
 }

@@ -33,13 +33,7 @@ _MERGE = 8
 
 def squared_error(bins: Bins, low: F64, high: F64, grid: IntegerGrid) -> F64:
     """Mean squared error of each candidate range [low[i], high[i]], which contains 0."""
-    tiny = np.finfo(np.float64).tiny
-    if grid.symmetric:
-        step = np.maximum(np.maximum(-low, high) / grid.reach, tiny)[:, None]
-        zero_point = np.zeros_like(step)
-    else:
-        step = np.maximum((high - low) / grid.steps, tiny)[:, None]
-        zero_point = np.clip(np.rint(grid.qmin - low[:, None] / step), grid.qmin, grid.qmax)
+    step, zero_point = grid.step_and_zero(low[:, None], high[:, None])
     ends = step * (grid.qmin - zero_point), step * (grid.qmax - zero_point)
     width = bins.right - bins.left
     spread = width > 0
