@@ -65,7 +65,11 @@ class InsertQuantize:
             if isinstance(op, BatchNorm):
                 raise PassError(f"{format_op(graph, op)}\n  was not folded and has no integer form")
         assignment = assign_qparams(
-            graph, qmin=-128, qmax=127, symmetric=self.config.symmetric_activations
+            graph,
+            qmin=-128,
+            qmax=127,
+            symmetric=self.config.symmetric_activations,
+            power_of_two=self.config.power_of_two_scales,
         )
         edges = edge_layers(graph)
         for op in ops:
@@ -95,14 +99,19 @@ def _quantize_weight(
         bits,
         per_channel=choices.per_channel,
         least_squares=choices.weight_range != "minmax",
+        group_size=choices.group_size,
+        power_of_two=choices.power_of_two_scales,
     )
-    grid = certified(found, weight, bias, x_scale, y_scale)
+    grid = certified(
+        found, weight, bias, x_scale, y_scale, power_of_two=choices.power_of_two_scales
+    )
     dead = int(np.count_nonzero(found.scale == 0.0))
     raised = int(np.count_nonzero(grid.scale > found.scale)) - dead
     if dead or raised:
         log.note(f"{op.id}: {dead} dead channels, {raised} scales raised to fit int32")
     if bits < CONSTANT_BITS:
-        log.note(f"{op.id}: weights of {bits} bits")
+        groups = "" if grid.multiplier is None else f", groups of {choices.group_size}"
+        log.note(f"{op.id}: weights of {bits} bits{groups}")
     bias_grid = Grid(grid.scale * x_scale, BIAS_BITS)
     inputs = (op.x, _fake_quant(graph, op.weight, grid), _fake_quant(graph, op.bias, bias_grid))
     graph.set_inputs(op, inputs)

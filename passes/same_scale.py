@@ -57,7 +57,9 @@ class Assignment:
     group: Mapping[TensorId, QParams]
 
 
-def assign_qparams(graph: Graph, *, qmin: int, qmax: int, symmetric: bool) -> Assignment:
+def assign_qparams(
+    graph: Graph, *, qmin: int, qmax: int, symmetric: bool, power_of_two: bool = False
+) -> Assignment:
     """QParams of every f32 activation; PassError for one without a range."""
     own: dict[TensorId, QParams] = {}
     group: dict[TensorId, QParams] = {}
@@ -65,7 +67,9 @@ def assign_qparams(graph: Graph, *, qmin: int, qmax: int, symmetric: bool) -> As
         fixed = {t: q for t in members if (q := pinned(graph.producer(t))) is not None}
         ranges = [_range(graph, t) for t in members]
         low, high = min(r[0] for r in ranges), max(r[1] for r in ranges)
-        common = QParams.from_range(low, high, qmin=qmin, qmax=qmax, symmetric=symmetric)
+        common = QParams.from_range(
+            low, high, qmin=qmin, qmax=qmax, symmetric=symmetric, power_of_two=power_of_two
+        )
         if len(set(fixed.values())) == 1:
             candidate = next(iter(fixed.values()))
             free = [_range(graph, t) for t in members if t not in fixed]

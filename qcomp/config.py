@@ -65,7 +65,7 @@ class QuantizationConfig:
         rounding of weights), or the path of a recipe file (YAML).
     weight_bits: 8, 4, 3, 2 (ternary) or 1 (binary).
     first_last_weight_bits: the least bits of the first and the last layer with weights.
-    group_size: input channels that share a weight scale; 0: all of an output channel.
+    group_size: neighbouring weights of an output channel that share a step; 0: all of them.
     activation_bits: 8, or 16 (symmetric).
     per_channel: one weight scale for each output channel; False: one for each tensor.
     symmetric_activations: activation zero points are 0.
@@ -115,7 +115,7 @@ class QuantizationConfig:
             _check_choice(name, getattr(self, name), accepted)
         _check_interval("input_range", self.input_range)
         if self.group_size < 0:
-            raise CompileError(f"group_size={self.group_size}: expected 0 or more input channels")
+            raise CompileError(f"group_size={self.group_size}: expected 0 or more weights")
         if self.rounding_iterations < 1:
             raise CompileError(
                 f"rounding_iterations={self.rounding_iterations}: expected 1 or more"

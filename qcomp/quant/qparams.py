@@ -6,6 +6,7 @@ Inference", CVPR 2018, section 2.1. Zero is always exactly representable.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -61,17 +62,26 @@ class QParams:
 
     @staticmethod
     def from_range(
-        low: float, high: float, *, qmin: int = -128, qmax: int = 127, symmetric: bool = False
+        low: float,
+        high: float,
+        *,
+        qmin: int = -128,
+        qmax: int = 127,
+        symmetric: bool = False,
+        power_of_two: bool = False,
     ) -> QParams:
-        """Parameters whose interval covers [low, high] and 0; a range without width has scale 1."""
+        """Parameters whose interval covers [low, high] and 0; a range without width has scale 1.
+
+        `power_of_two` takes the next larger scale that is one.
+        """
         low, high = min(float(low), 0.0), max(float(high), 0.0)
         if not high - low <= float(np.finfo(np.float32).max):
             raise ValueError(f"range [{low}, {high}] is not finite in float32")
         if symmetric:
             bound = max(-low, high)
-            scale = _float32(bound / min(-qmin, qmax))
+            scale = _scale(bound / min(-qmin, qmax), power_of_two)
             return QParams(scale, 0, qmin, qmax)
-        scale = _float32((high - low) / (qmax - qmin))
+        scale = _scale((high - low) / (qmax - qmin), power_of_two)
         zero_point = int(np.clip(np.rint(qmin - low / scale), qmin, qmax))
         return QParams(scale, zero_point, qmin, qmax)
 
@@ -83,10 +93,15 @@ SOFTMAX_16 = QParams(1 / 32768, 0, -32768, 32767)
 """What every 16-bit softmax gives (same source)."""
 
 
-def _float32(scale: float) -> float:
-    if scale == 0.0:
+def _scale(step: float, power_of_two: bool) -> float:
+    """A float32, and no smaller than a normal one."""
+    if step == 0.0:
         return 1.0
-    return max(float(np.float32(scale)), SMALLEST_SCALE)
+    scale = max(float(np.float32(step)), SMALLEST_SCALE)
+    if power_of_two:
+        mantissa, exponent = math.frexp(scale)
+        scale = math.ldexp(1.0, exponent - (mantissa == 0.5))
+    return scale
 
 
 def quantize(x: Float, q: QParams) -> NDArray[np.integer]:

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qcomp.quant.fixed_point import multiplier_narrow
-from qcomp.quant.grid import Grid
+from qcomp.quant.grid import Grid, largest
+from qcomp.quant.groups import grouped_grid, largest_multiplier
 from qcomp.quant.scales import minmax_scales, mse_scales, pow2_above
 
 F64 = NDArray[np.float64]
@@ -29,12 +30,27 @@ def weight_grid(
     *,
     per_channel: bool,
     least_squares: bool,
+    group_size: int = 0,
     power_of_two: bool = False,
 ) -> Grid:
     """One scale along axis 0, or one for all: f64 [C] or [1]. A dead channel has scale 0.
 
-    Scales come from the peaks, or are those of least squared error (qcomp.quant.scales).
+    Scales come from the peaks, or are those of least squared error (qcomp.quant.scales). Groups
+    have multipliers (qcomp.quant.groups) where bits leave room for them and a scale has several.
     """
+    taps = weight.size // len(weight)
+    # The accumulator of the largest integers is certified at any scale.
+    most = min(largest_multiplier(bits), int(_ACC_BUDGET / 2 / (255 * largest(bits) * taps)))
+    if group_size and most > 1 and (taps > group_size or not per_channel):
+        return grouped_grid(
+            weight,
+            bits,
+            group_size,
+            most,
+            per_channel=per_channel,
+            least_squares=least_squares,
+            power_of_two=power_of_two,
+        )
     rows = weight.astype(np.float64).reshape(len(weight) if per_channel else 1, -1)
     if least_squares:
         return Grid(mse_scales(rows, bits, power_of_two=power_of_two), bits)
@@ -60,7 +76,8 @@ def certified(
     sums = np.abs(weight.astype(np.float64)).reshape(len(weight), -1).sum(axis=1)
     bound = np.abs(bias.astype(np.float64)) / x_scale + 255.0 * sums
     # Rounding moves a weight by at most half a step; of 1 bit, from 0 to -1 or 1, by a whole one.
-    moved = 255.0 * (weight.size // len(weight)) * (1.0 if grid.bits == 1 else 0.5)
+    steps = 1 if grid.multiplier is None else int(grid.multiplier.max(initial=1))
+    moved = 255.0 * (weight.size // len(weight)) * steps * (1.0 if grid.bits == 1 else 0.5)
     lowest = bound / (_ACC_BUDGET - min(moved, _ACC_BUDGET / 2))
     # The narrow form shifts by at most 30 bits and multiplies by at least 257 * 2^-15.
     lowest = np.maximum(lowest, math.ldexp(1.0, -36) * y_scale / x_scale)
