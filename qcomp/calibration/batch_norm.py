@@ -18,13 +18,14 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from qcomp.calibration.normal import Belief, clamped, normal, uniform
+from qcomp.calibration.normal import clamped, normal, uniform
 from qcomp.calibration.propagate import Beliefs
 from qcomp.calibration.statistics import Statistics, float_activations, mnemonics, weighted_operands
 from qcomp.errors import CalibrationError
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import NO_CLAMP, BatchNorm, Binary, Clamp, Conv2d, Dense, Op
-from qcomp.ir.tensor import DType, NormalStatistics
+from qcomp.ir.tensor import DType, NormalStatistics, TensorId
+from qcomp.quant.moments import Moments
 
 ASSUMED_INPUT_RANGE = (-1.0, 1.0)
 
@@ -40,27 +41,46 @@ def ranges_from_batch_norm(
     CalibrationError if the graph has no batch-norm statistics at all, or an op can't be bounded.
     """
     given = dict(input_ranges or {})
-    _check(graph, given)
-    beliefs = Beliefs(graph)
-    notes = []
-    for name, id in graph.inputs.items():
-        low, high = given.get(name, assumed_input_range)
-        beliefs.known[id] = uniform(low, high)
-        if name not in given:
-            notes.append(f"input {name}: assumed to be in [{low:g}, {high:g}] without data")
-    for op in graph.ops():
-        if graph.type(op.output).dtype is DType.F32:
-            known = graph.tensor(op.output).normal
-            beliefs.known[op.output] = beliefs.infer(op) if known is None else _imposed(op, known)
+    beliefs = _beliefs(graph, given, assumed_input_range)
+    low, high = assumed_input_range
     return Statistics(
         mnemonics=mnemonics(graph),
         implied={id: beliefs.known[id].range for id in float_activations(graph)},
         channel_means={id: beliefs.read(id).mean for id in weighted_operands(graph)},
-        notes=tuple(notes),
+        notes=tuple(
+            f"input {name}: assumed to be in [{low:g}, {high:g}] without data"
+            for name in graph.inputs
+            if name not in given
+        ),
     )
 
 
-def _imposed(op: Op, known: NormalStatistics) -> Belief:
+def moments_from_batch_norm(
+    graph: Graph, *, assumed_input_range: tuple[float, float] = ASSUMED_INPUT_RANGE
+) -> dict[TensorId, Moments]:
+    """Of all f32 activations of a FLOAT graph, per channel; errors as above."""
+    beliefs = _beliefs(graph, {}, assumed_input_range)
+    return {id: beliefs.read(id) for id in float_activations(graph)}
+
+
+def _beliefs(
+    graph: Graph,
+    given: Mapping[str, tuple[float, float]],
+    assumed_input_range: tuple[float, float],
+) -> Beliefs:
+    """About every f32 activation."""
+    _check(graph, given)
+    beliefs = Beliefs(graph)
+    for name, id in graph.inputs.items():
+        beliefs.known[id] = uniform(*given.get(name, assumed_input_range))
+    for op in graph.ops():
+        if graph.type(op.output).dtype is DType.F32:
+            known = graph.tensor(op.output).normal
+            beliefs.known[op.output] = beliefs.infer(op) if known is None else _imposed(op, known)
+    return beliefs
+
+
+def _imposed(op: Op, known: NormalStatistics) -> Moments:
     clamp = op.clamp if isinstance(op, Conv2d | Dense | Binary | Clamp) else NO_CLAMP
     return clamped(normal(known.mean, np.abs(known.std)), clamp)
 

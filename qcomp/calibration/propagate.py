@@ -10,8 +10,6 @@ from typing import Any
 import numpy as np
 
 from qcomp.calibration.normal import (
-    F64,
-    Belief,
     added,
     clamped,
     combined,
@@ -69,6 +67,7 @@ from qcomp.ir.ops import (
 )
 from qcomp.ir.tensor import TensorId
 from qcomp.ir.text import format_op
+from qcomp.quant.moments import F64, Moments
 
 
 @dataclass
@@ -76,20 +75,20 @@ class Beliefs:
     """What is believed of the activations so far."""
 
     graph: Graph
-    known: dict[TensorId, Belief] = field(default_factory=dict)
+    known: dict[TensorId, Moments] = field(default_factory=dict)
 
     def channels(self, id: TensorId) -> int:
         shape = self.graph.type(id).shape
         return shape[-1] if shape else 1
 
-    def read(self, id: TensorId, channels: int | None = None) -> Belief:
+    def read(self, id: TensorId, channels: int | None = None) -> Moments:
         """With as many channels as the tensor has, or as asked for."""
         own = self.channels(id)
         data = self.graph.tensor(id).data
         belief = spread(self.known[id] if data is None else of_constant(data, own), own)
         return belief if channels is None else spread(belief, channels)
 
-    def infer(self, op: Op) -> Belief:
+    def infer(self, op: Op) -> Moments:
         """The belief about the op's result; CalibrationError if it has no finite bounds."""
         if type(op) not in _RULES:
             raise CalibrationError(f"{format_op(self.graph, op)}\n  needs calibration data")
@@ -103,7 +102,7 @@ class Beliefs:
         return belief
 
 
-def _conv2d(beliefs: Beliefs, op: Conv2d) -> Belief:
+def _conv2d(beliefs: Beliefs, op: Conv2d) -> Moments:
     weight = beliefs.graph.data(op.weight).astype(np.float64)
     x = beliefs.read(op.x)
     per_output = weight.shape[0] // op.groups
@@ -114,7 +113,7 @@ def _conv2d(beliefs: Beliefs, op: Conv2d) -> Belief:
     return _weighted_sum(beliefs, op, gain, power, x.mean[channel], x.std[channel])
 
 
-def _dense(beliefs: Beliefs, op: Dense) -> Belief:
+def _dense(beliefs: Beliefs, op: Dense) -> Moments:
     weight = beliefs.graph.data(op.weight).astype(np.float64)
     x = beliefs.read(op.x)
     return _weighted_sum(beliefs, op, weight, weight**2, x.mean[None], x.std[None])
@@ -122,13 +121,13 @@ def _dense(beliefs: Beliefs, op: Dense) -> Belief:
 
 def _weighted_sum(
     beliefs: Beliefs, op: Conv2d | Dense, gain: F64, power: F64, mean: F64, std: F64
-) -> Belief:
+) -> Moments:
     bias = beliefs.graph.data(op.bias).astype(np.float64)
     result = normal((gain * mean).sum(axis=1) + bias, np.sqrt((power * std**2).sum(axis=1)))
     return clamped(result, op.clamp)
 
 
-def _matmul(beliefs: Beliefs, op: MatMul) -> Belief:
+def _matmul(beliefs: Beliefs, op: MatMul) -> Moments:
     a, b = beliefs.read(op.a), beliefs.read(op.b)
     inner = beliefs.channels(op.a)
     column, row = np.arange(inner)[:, None], np.arange(beliefs.channels(op.b))[None]
@@ -136,34 +135,34 @@ def _matmul(beliefs: Beliefs, op: MatMul) -> Belief:
     return normal(product.mean.sum(axis=0), np.sqrt((product.std**2).sum(axis=0)))
 
 
-def _batch_norm(beliefs: Beliefs, op: BatchNorm) -> Belief:
+def _batch_norm(beliefs: Beliefs, op: BatchNorm) -> Moments:
     beta, gamma = beliefs.graph.data(op.beta), beliefs.graph.data(op.gamma)
     return normal(beta.astype(np.float64), np.abs(gamma.astype(np.float64)))
 
 
-def _clamp(beliefs: Beliefs, op: Clamp) -> Belief:
+def _clamp(beliefs: Beliefs, op: Clamp) -> Moments:
     return clamped(beliefs.read(op.x), op.clamp)
 
 
-def _unary(beliefs: Beliefs, op: Unary) -> Belief:
+def _unary(beliefs: Beliefs, op: Unary) -> Moments:
     return mapped(beliefs.read(op.x), lambda v: FUNCTIONS[op.function](v, op.alpha, op.beta))
 
 
-def _prelu(beliefs: Beliefs, op: PRelu) -> Belief:
+def _prelu(beliefs: Beliefs, op: PRelu) -> Moments:
     x = beliefs.read(op.x)
     slopes = beliefs.read(op.slope, x.mean.size)
 
-    def with_slope(slope: F64) -> Belief:
+    def with_slope(slope: F64) -> Moments:
         return mapped(x, lambda v: np.where(v >= 0, v, v * slope))
 
     return mixture([with_slope(slopes.low), with_slope(slopes.high)])
 
 
-_Pairwise = Callable[[Belief, Belief], Belief]
+_Pairwise = Callable[[Moments, Moments], Moments]
 
 
-def _binary(function: _Pairwise) -> Callable[[Beliefs, Any], Belief]:
-    def rule(beliefs: Beliefs, op: Binary) -> Belief:
+def _binary(function: _Pairwise) -> Callable[[Beliefs, Any], Moments]:
+    def rule(beliefs: Beliefs, op: Binary) -> Moments:
         channels = beliefs.channels(op.output)
         a, b = beliefs.read(op.a, channels), beliefs.read(op.b, channels)
         return clamped(function(a, b), op.clamp)
@@ -171,31 +170,31 @@ def _binary(function: _Pairwise) -> Callable[[Beliefs, Any], Belief]:
     return rule
 
 
-def _mul(beliefs: Beliefs, op: Mul) -> Belief:
+def _mul(beliefs: Beliefs, op: Mul) -> Moments:
     """A square is no product of independent values, and not negative."""
     if op.a == op.b:
         return clamped(mapped(beliefs.read(op.a), np.square), op.clamp)
     return _binary(multiplied)(beliefs, op)
 
 
-def _divided(a: Belief, b: Belief) -> Belief:
+def _divided(a: Moments, b: Moments) -> Moments:
     """The bounds are infinite where those of b enclose zero."""
     result = combined(a, b, np.divide)
     unbounded = (b.low <= 0) & (b.high >= 0)
-    return Belief(result.mean, result.std, result.low, np.where(unbounded, np.inf, result.high))
+    return Moments(result.mean, result.std, result.low, np.where(unbounded, np.inf, result.high))
 
 
-def _unchanged(beliefs: Beliefs, op: Any) -> Belief:
+def _unchanged(beliefs: Beliefs, op: Any) -> Moments:
     """Values move, or are averaged or chosen within a channel, and stay in their bounds."""
     return beliefs.read(op.x, beliefs.channels(op.output))
 
 
-def _average_pool(beliefs: Beliefs, op: AveragePool2d) -> Belief:
+def _average_pool(beliefs: Beliefs, op: AveragePool2d) -> Moments:
     x = beliefs.read(op.x)
     return containing(x, 0.0) if op.count_include_pad and any(op.padding) else x
 
 
-def _reduce(beliefs: Beliefs, op: Reduce) -> Belief:
+def _reduce(beliefs: Beliefs, op: Reduce) -> Moments:
     shape = beliefs.graph.type(op.x).shape
     x = beliefs.read(op.x)
     if len(shape) - 1 in op.axes:
@@ -204,46 +203,46 @@ def _reduce(beliefs: Beliefs, op: Reduce) -> Belief:
     return scaled(x, float(terms)) if op.kind is Reduction.SUM else x
 
 
-def _softmax(beliefs: Beliefs, op: Softmax) -> Belief:
+def _softmax(beliefs: Beliefs, op: Softmax) -> Moments:
     share = 1.0 / beliefs.graph.type(op.x).shape[op.axis]
     unit = spread(uniform(0.0, 1.0), beliefs.channels(op.output))
-    return Belief(np.full_like(unit.mean, share), unit.std * share, unit.low, unit.high)
+    return Moments(np.full_like(unit.mean, share), unit.std * share, unit.low, unit.high)
 
 
-def _log_softmax(beliefs: Beliefs, op: LogSoftmax) -> Belief:
+def _log_softmax(beliefs: Beliefs, op: LogSoftmax) -> Moments:
     low, high = beliefs.read(op.x).range
     least = low - high - math.log(beliefs.graph.type(op.x).shape[op.axis])
     return spread(uniform(least, 0.0), beliefs.channels(op.output))
 
 
-def _concat(beliefs: Beliefs, op: Concat) -> Belief:
+def _concat(beliefs: Beliefs, op: Concat) -> Moments:
     parts = [beliefs.read(t) for t in op.inputs]
     last = beliefs.graph.type(op.output).rank - 1
     return joined(parts) if op.axis == last else mixture(parts)
 
 
-def _slice(beliefs: Beliefs, op: Slice) -> Belief:
+def _slice(beliefs: Beliefs, op: Slice) -> Moments:
     return selected(beliefs.read(op.x), op.starts[-1] + op.steps[-1] * np.arange(op.sizes[-1]))
 
 
-def _gather(beliefs: Beliefs, op: Gather) -> Belief:
+def _gather(beliefs: Beliefs, op: Gather) -> Moments:
     x = beliefs.read(op.x)
     last = beliefs.graph.type(op.x).rank - 1
     return selected(x, beliefs.graph.data(op.indices)) if op.axis == last else x
 
 
-def _pad(beliefs: Beliefs, op: Pad) -> Belief:
+def _pad(beliefs: Beliefs, op: Pad) -> Moments:
     grows = op.before[-1] + op.after[-1] > 0
     x = pooled(beliefs.read(op.x)) if grows else beliefs.read(op.x)
     x = spread(x, beliefs.channels(op.output))
     return containing(x, op.value) if op.mode is PadMode.CONSTANT else x
 
 
-def _zero_stuff(beliefs: Beliefs, op: ZeroStuff) -> Belief:
+def _zero_stuff(beliefs: Beliefs, op: ZeroStuff) -> Moments:
     return containing(beliefs.read(op.x), op.value)
 
 
-def _reshape(beliefs: Beliefs, op: Reshape) -> Belief:
+def _reshape(beliefs: Beliefs, op: Reshape) -> Moments:
     """Flattening pixels into channels repeats the channels; anything else mixes them."""
     x, channels = beliefs.read(op.x), beliefs.channels(op.output)
     if channels % x.mean.size == 0:
@@ -251,18 +250,18 @@ def _reshape(beliefs: Beliefs, op: Reshape) -> Belief:
     return spread(x, channels)
 
 
-def _transpose(beliefs: Beliefs, op: Transpose) -> Belief:
+def _transpose(beliefs: Beliefs, op: Transpose) -> Moments:
     x = beliefs.read(op.x)
     kept = op.permutation[-1] == len(op.permutation) - 1
     return x if kept else spread(pooled(x), beliefs.channels(op.output))
 
 
-def _tile(beliefs: Beliefs, op: Tile) -> Belief:
+def _tile(beliefs: Beliefs, op: Tile) -> Moments:
     x = beliefs.read(op.x)
     return selected(x, np.arange(beliefs.channels(op.output)) % x.mean.size)
 
 
-_RULES: Mapping[type[Op], Callable[[Beliefs, Any], Belief]] = {
+_RULES: Mapping[type[Op], Callable[[Beliefs, Any], Moments]] = {
     Conv2d: _conv2d,
     Dense: _dense,
     MatMul: _matmul,

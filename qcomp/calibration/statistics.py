@@ -97,6 +97,14 @@ def float_activations(graph: Graph) -> list[TensorId]:
     return [t.id for t in graph.tensors() if not t.is_constant and t.type.dtype is DType.F32]
 
 
+def with_all_results(graph: Graph) -> Graph:
+    """The graph with every f32 result as an output; inputs and outputs go by their tensor ids."""
+    watched = graph.clone()
+    watched.inputs = {id: id for id in graph.inputs.values()}
+    watched.outputs = {id: id for id in float_activations(graph) if graph.producer(id) is not None}
+    return watched
+
+
 def mnemonics(graph: Graph) -> dict[TensorId, str | None]:
     """Of the ops that make the f32 activations, in creation order."""
     producers = {id: graph.producer(id) for id in float_activations(graph)}

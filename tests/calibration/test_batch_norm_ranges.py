@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from qcomp.calibration.batch_norm import ranges_from_batch_norm
 from qcomp.calibration.normal import (
-    Belief,
     added,
     clamped,
     combined,
@@ -68,6 +67,7 @@ from qcomp.ir.ops import (
 from qcomp.ir.tensor import NormalStatistics
 from qcomp.passes.annotate_ranges import AnnotateRanges
 from qcomp.passes.base import run_pass
+from qcomp.quant.moments import Moments
 
 F64 = NDArray[np.float64]
 
@@ -311,7 +311,7 @@ def drawn(seed: int, count: int = 400_000) -> F64:
     return np.random.default_rng(seed).normal(MEANS, STDS, size=(count, 4))
 
 
-def assert_moments(belief: Belief, values: F64, rtol: float = 0.02) -> None:
+def assert_moments(belief: Moments, values: F64, rtol: float = 0.02) -> None:
     scale = float(values.std())
     assert_allclose(belief.mean, values.mean(axis=0), atol=rtol * scale)
     assert_allclose(belief.std, values.std(axis=0), atol=rtol * scale)
@@ -348,7 +348,7 @@ def test_a_value_without_deviation_is_only_clipped() -> None:
     ],
 )
 def test_functions_of_two_independent_values_have_their_moments(
-    belief: Callable[[Belief, Belief], Belief], function: Callable[[F64, F64], F64]
+    belief: Callable[[Moments, Moments], Moments], function: Callable[[F64, F64], F64]
 ) -> None:
     other = np.random.default_rng(5).normal(1.0, 2.0, size=(400_000, 4))
     b = normal(np.full(4, 1.0), np.full(4, 2.0))
