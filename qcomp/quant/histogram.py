@@ -20,6 +20,7 @@ I64 = NDArray[np.int64]
 _DROPPED_BITS = 15  # of the 32: leaves sign, 8 exponent bits, 8 mantissa bits
 _KEYS = 1 << (32 - _DROPPED_BITS)
 _NEGATIVE = _KEYS // 2  # keys from here on have the sign bit
+_FEW = 8192  # values that are sorted faster than all keys are counted
 _MAX_FINITE = float(np.finfo(np.float32).max)
 
 
@@ -50,10 +51,18 @@ class Histogram:
         values = np.ascontiguousarray(x, np.float32).reshape(-1)
         self.low = min(self.low, low)
         self.high = max(self.high, high)
-        dense = np.bincount(values.view(np.uint32) >> _DROPPED_BITS, minlength=_KEYS)
-        dense[self._keys] += self._counts
-        self._keys = np.flatnonzero(dense != 0)  # ten times as fast on booleans
-        self._counts = dense[self._keys]
+        seen = values.view(np.uint32) >> _DROPPED_BITS
+        if seen.size < _FEW:
+            keys, counts = np.unique(seen, return_counts=True)
+        else:
+            dense = np.bincount(seen, minlength=_KEYS)
+            keys = np.flatnonzero(dense != 0)  # ten times as fast on booleans
+            counts = dense[keys]
+        both = np.union1d(self._keys, keys)
+        total = np.zeros(both.size, np.int64)
+        total[np.searchsorted(both, self._keys)] = self._counts
+        total[np.searchsorted(both, keys)] += counts
+        self._keys, self._counts = both, total
 
     def bins(self) -> Bins:
         """Ascending bins, cut to the extremes seen, so a saturated value (6.0) is one number.
