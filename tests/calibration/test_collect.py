@@ -115,7 +115,8 @@ def test_memory_does_not_grow_with_the_samples() -> None:
             tracemalloc.stop()
 
     peak(2)
-    assert peak(200) < 1.05 * peak(20)
+    # An eighth of what the samples take; garbage that is not collected yet is some 30 KB.
+    assert peak(1000) - peak(20) < 980 * distinct[0].nbytes // 8
 
 
 def test_an_activation_that_overflows_is_named_with_its_run() -> None:
