@@ -20,7 +20,9 @@ from qcomp.errors import (
     VerifyError,
 )
 from qcomp.network import CompiledNetwork, TensorInfo
+from qcomp.precision.mixed import MixedPrecision
 from qcomp.precision.run import sensitivity
+from qcomp.precision.search import mixed_precision
 from qcomp.precision.table import SensitivityTable
 from qcomp.store import load
 
@@ -30,6 +32,7 @@ __all__ = [
     "CalibrationError",
     "CompileError",
     "CompiledNetwork",
+    "MixedPrecision",
     "ModelError",
     "OutputError",
     "PassError",
@@ -42,5 +45,6 @@ __all__ = [
     "VerifyError",
     "compile",
     "load",
+    "mixed_precision",
     "sensitivity",
 ]

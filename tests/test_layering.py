@@ -47,6 +47,7 @@ ALLOWED: dict[str, set[str]] = {
     "qcomp.precision": {
         "qcomp",  # pipeline and recipes
         "qcomp.passes",
+        "qcomp.targets",
         "qcomp.frontends",
         "qcomp.calibration",
         "qcomp.export",

@@ -1,4 +1,4 @@
-"""The command line: `qcomp inspect | compile | verify | bench | run | sensitivity`."""
+"""The command line: `qcomp inspect | compile | verify | bench | run | sensitivity | search`."""
 
 from qcomp.cli.app import main
 

@@ -12,6 +12,7 @@ from qcomp.cli.compile import compile
 from qcomp.cli.inspect import inspect
 from qcomp.cli.precision import sensitivity
 from qcomp.cli.run import run
+from qcomp.cli.search import search
 from qcomp.errors import CompileError
 
 USER_MISTAKE = 2
@@ -23,7 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (inspect, compile, verify, bench, run, sensitivity):
+for command in (inspect, compile, verify, bench, run, sensitivity, search):
     app.command()(command)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from qcomp.calibration.collect import collect
 from qcomp.calibration.data import open_calibration
 from qcomp.calibration.statistics import Statistics
 from qcomp.config import QuantizationConfig
@@ -34,6 +33,8 @@ class Preparation:
         bind: Mapping[str, int] | None = None,
         progress: bool = False,
     ) -> None:
+        from qcomp.calibration.collect import collect
+
         config = with_recipe_file(config or QuantizationConfig())
         self.config = settled(config, calibrated=True)
         manager = PassManager()

@@ -12,9 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from qcomp.export.session import FloatSession
 from qcomp.ir.graph import Graph, constants_of
-from qcomp.ir.tensor import Array, TensorId
+from qcomp.ir.tensor import Array
 from qcomp.precision.cut import cut, float_outputs, prefix
 from qcomp.precision.mixture import mixed
 from qcomp.precision.noise import Noise
@@ -79,9 +78,15 @@ class Problem:
     def digest(self, task: Task) -> str:
         """A name for the result of a task: all that it depends on."""
         graph = self.configured if task.bits is None else self.choices[task.kind, task.bits]
-        inputs = (_VERSION, self._digests[self._index(self.graph)], self.data_digest)
-        text = "\n".join((*inputs, self._digests[self._index(graph)], task.text))
-        return hashlib.sha256(text.encode()).hexdigest()
+        return self._digest(self._digests[self._index(graph)], task.text)
+
+    def digest_whole(self, graph: Graph) -> str:
+        """The same for a whole graph."""
+        return self._digest(digest_of(graph), "whole")
+
+    def _digest(self, *of_task: str) -> str:
+        of_problem = (_VERSION, self._digests[self._index(self.graph)], self.data_digest)
+        return hashlib.sha256("\n".join([*of_problem, *of_task]).encode()).hexdigest()
 
     @cached_property
     def _graphs(self) -> list[Graph]:
@@ -119,6 +124,8 @@ def tasks_of(problem: Problem, kind: Kind, bits: int | None) -> list[Task]:
 
 def evaluate(problem: Problem, task: Task) -> list[Noise]:
     """The noise of each part of the task, in order."""
+    from qcomp.export.session import FloatSession
+
     base = problem.graph if task.bits is not None else problem.quantized
     cuts = [cut(base, problem.changed(task.kind, task.bits, part)) for part in task.parts]
     wanted = dict.fromkeys(t for one in cuts for t in one.wanted)
@@ -137,18 +144,20 @@ def evaluate(problem: Problem, task: Task) -> list[Noise]:
     return sums
 
 
-def evaluate_whole(problem: Problem, graph: Graph) -> Noise:
+def evaluate_whole(problem: Problem, graph: Graph) -> list[Noise]:
     """The noise of a graph with the inputs and outputs of the problem's."""
     total = Noise()
     answers = answers_of(graph, problem.runs)
     for reference, answer in zip(problem.reference, answers, strict=True):
         total = total.plus(reference, answer)
-    return total
+    return [total]
 
 
 def answers_of(graph: Graph, runs: Sequence[Run]) -> list[tuple[Array, ...]]:
     """The f32 outputs of each run, in order."""
-    outputs: tuple[TensorId, ...] = float_outputs(graph)
+    from qcomp.export.session import FloatSession
+
+    outputs = float_outputs(graph)
     names = [name for name, t in graph.outputs.items() if t in outputs]
     session = FloatSession(graph, threads=1)
     answers = []

@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from qcomp.config import QuantizationConfig
+from qcomp.ir.graph import Graph
 from qcomp.precision.cache import Cache
 from qcomp.precision.noise import Noise
 from qcomp.precision.parts import Kind, Part
 from qcomp.precision.prepare import Preparation
-from qcomp.precision.problem import Problem, Task, evaluate, evaluate_whole, tasks_of
+from qcomp.precision.problem import Problem, evaluate, evaluate_whole, tasks_of
 from qcomp.precision.table import Row, SensitivityTable
 from qcomp.precision.workers import Workers, started
 
 WEIGHT_BITS = (8, 4)
 ACTIVATION_BITS = (8, 16)
 
+Item = TypeVar("Item")
 Measured = Mapping[tuple[Part, int | None], Noise]
 
 
@@ -61,12 +64,25 @@ def table(problem: Problem, workers: Workers, cache: Cache, *, progress: bool) -
     """The rows that the problem has choices for; what the cache has is not computed."""
     choices: list[tuple[Kind, int | None]] = [*problem.choices, *((kind, None) for kind in Kind)]
     tasks = [task for kind, bits in choices for task in tasks_of(problem, kind, bits)]
-    measured: dict[tuple[Part, int | None], Noise] = {}
-    for task, result in _results(problem, tasks, workers, cache, progress=progress):
-        for part, noise in zip(task.parts, result, strict=True):
-            measured[part, task.bits] = noise
+    work = [Work(problem.digest(task), len(task.parts), task) for task in tasks]
+    results = _results(work, evaluate, workers, cache, "sensitivity", progress=progress)
+    measured = {
+        (part, task.bits): noise
+        for task, result in zip(tasks, results, strict=True)
+        for part, noise in zip(task.parts, result, strict=True)
+    }
     rows = tuple(_row(problem, part, measured) for part in problem.parts)
-    return SensitivityTable(rows, evaluate_whole(problem, problem.configured), len(problem.runs))
+    (configured,) = whole(problem, [problem.configured], workers, cache, progress=False)
+    return SensitivityTable(rows, configured, len(problem.runs))
+
+
+def whole(
+    problem: Problem, graphs: Sequence[Graph], workers: Workers, cache: Cache, *, progress: bool
+) -> list[Noise]:
+    """The noise of whole QDQ graphs."""
+    work = [Work(problem.digest_whole(graph), 1, graph) for graph in graphs]
+    results = _results(work, evaluate_whole, workers, cache, "simulation", progress=progress)
+    return [noise for (noise,) in results]
 
 
 def _row(problem: Problem, part: Part, measured: Measured) -> Row:
@@ -74,24 +90,33 @@ def _row(problem: Problem, part: Part, measured: Measured) -> Row:
     return Row(part, {b: measured[part, b] for b in bits}, measured[part, None])
 
 
+@dataclass(frozen=True, eq=False)
+class Work(Generic[Item]):
+    """An item to evaluate, the name of its result and how many parts that has."""
+
+    key: str
+    count: int
+    item: Item
+
+
 def _results(
-    problem: Problem, tasks: Sequence[Task], workers: Workers, cache: Cache, *, progress: bool
-) -> Iterator[tuple[Task, list[Noise]]]:
-    left: list[tuple[Task, str]] = []
-    with bar("sensitivity", len(tasks), shown=progress) as advance:
-        for task in tasks:
-            key = problem.digest(task)
-            found = cache.get(key, len(task.parts))
-            if found is None:
-                left.append((task, key))
-            else:
-                advance()
-                yield task, found
-        for i, result in workers.map(evaluate, [task for task, _ in left]):
-            task, key = left[i]
-            cache.put(key, result)
+    work: Sequence[Work[Item]],
+    function: Callable[[Problem, Item], list[Noise]],
+    workers: Workers,
+    cache: Cache,
+    what: str,
+    *,
+    progress: bool,
+) -> list[list[Noise]]:
+    """One result for each, in order; equal keys are computed once."""
+    results = {w.key: found for w in work if (found := cache.get(w.key, w.count)) is not None}
+    left = list({w.key: w for w in work if w.key not in results}.values())
+    with bar(what, len(left), shown=progress) as advance:
+        for i, result in workers.map(function, [w.item for w in left]):
+            cache.put(left[i].key, result)
+            results[left[i].key] = result
             advance()
-            yield task, result
+    return [results[w.key] for w in work]
 
 
 class _Advance:

@@ -167,6 +167,6 @@ def test_the_whole_network_is_as_noisy_as_the_compiler_says(
     config = qcomp.QuantizationConfig(range="minmax")
     net = qcomp.compile(network.build(), calibration=network.samples(4), config=config)
     assert net.sqnr_db_output is not None
-    assert evaluate_whole(problem, problem.configured).db == pytest.approx(
+    assert evaluate_whole(problem, problem.configured)[0].db == pytest.approx(
         net.sqnr_db_output, abs=1.0
     )

@@ -1,0 +1,82 @@
+"""`qcomp search`: bits for each layer under a budget, as a recipe for `qcomp compile`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from qcomp.cli.options import Bindings, Json, Model, parse_bindings, path_of_text
+from qcomp.cli.precision import FAST, Cache, Calibration, Processes, Recipe, Scheduler
+from qcomp.config import QuantizationConfig
+from qcomp.errors import OutputError
+from qcomp.precision.run import ACTIVATION_BITS, WEIGHT_BITS
+from qcomp.precision.search import mixed_precision
+from qcomp.recipes.file import recipe_text
+
+
+def search(
+    model: Model,
+    calibration: Calibration,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "-o", "--output", metavar="FILE", parser=path_of_text, help="The recipe (YAML)."
+        ),
+    ] = None,
+    max_bytes: Annotated[
+        int | None, typer.Option(metavar="N", help="Of the weights, packed, with biases.")
+    ] = None,
+    max_latency: Annotated[
+        float | None, typer.Option(metavar="US", help="Of a run, estimated, in microseconds.")
+    ] = None,
+    max_drop: Annotated[
+        float | None,
+        typer.Option(metavar="P", help="Share of samples whose largest output may change."),
+    ] = None,
+    bind: Bindings = None,
+    recipe: Recipe = FAST,
+    target: Annotated[
+        str, typer.Option(metavar="T", help="Whose latency is estimated: native, x86-64...")
+    ] = "native",
+    weight_bits: Annotated[
+        list[int] | None, typer.Option(metavar="N", help="May be repeated; 8 and 4 unless given.")
+    ] = None,
+    activation_bits: Annotated[
+        list[int] | None, typer.Option(metavar="N", help="May be repeated; 8 and 16 unless given.")
+    ] = None,
+    method: Annotated[str, typer.Option(help="front or greedy.")] = "front",
+    points: Annotated[int, typer.Option(min=2, help="Of the front that are simulated.")] = 12,
+    processes: Processes = None,
+    scheduler: Scheduler = None,
+    cache: Cache = None,
+    as_json: Json = False,
+) -> None:
+    """Choose the bits of each layer: the least error in a budget, or the least size in a loss."""
+    found = mixed_precision(
+        model,
+        calibration=calibration,
+        config=QuantizationConfig(recipe=recipe),
+        bind=parse_bindings(bind),
+        target=target,
+        weight_bits=tuple(weight_bits or WEIGHT_BITS),
+        activation_bits=tuple(activation_bits or ACTIVATION_BITS),
+        max_bytes=max_bytes,
+        max_latency=max_latency,
+        max_drop=max_drop,
+        method=method,
+        points=points,
+        processes=processes,
+        scheduler=scheduler,
+        cache=cache,
+        progress=sys.stderr.isatty(),
+    )
+    if output is not None:
+        try:
+            output.write_text(recipe_text(found.config), encoding="utf-8")
+        except OSError as error:
+            raise OutputError(f"can't write {output}: {error.strerror}") from error
+    typer.echo(json.dumps(found.json(), allow_nan=False) if as_json else str(found))

@@ -1,0 +1,80 @@
+"""What a choice of bits costs: bytes of weights, and an estimate of the time of a run.
+
+Bytes are those of packed weights, with their scales, and of 32-bit biases. The estimate counts
+multiply-accumulates and bytes of activations at the rates of qcomp.targets.cpu.work, on one thread
+of the target's best instruction set; activations of 16 bits are multiplied in pairs (as pmaddwd
+does), without the 8-bit dot products. It is right to a factor of two or so, and better for
+comparing choices.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from qcomp.config import QuantizationConfig
+from qcomp.ir.graph import Graph
+from qcomp.ir.ops import Conv2d, Dense, MatMul, Op
+from qcomp.ir.tensor import TensorId
+from qcomp.precision.parts import Kind, Part
+from qcomp.quant.packing import packed_bytes
+from qcomp.targets.cpu.isa import Dot, Isa
+from qcomp.targets.cpu.work import Work
+
+_BIAS_BYTES = 4
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one part, or of a network: they add."""
+
+    bytes: int = 0
+    us: float = 0.0
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(self.bytes + other.bytes, self.us + other.us)
+
+
+@dataclass(frozen=True, eq=False)
+class Costs:
+    """Of the parts of a FLOAT graph, quantized by a configuration, on a machine."""
+
+    graph: Graph
+    config: QuantizationConfig
+    isa: Isa
+
+    def of(self, part: Part, bits: int) -> Cost:
+        """Weights cost bytes; an activation the time of its readers' products and of its bytes."""
+        if part.kind is Kind.WEIGHTS:
+            op = self.graph.op(part.id)
+            assert isinstance(op, Conv2d | Dense)
+            own = self.config.at(op.id, op.mnemonic)
+            weights = packed_bytes(
+                self.graph.type(op.weight).shape,
+                bits,
+                per_channel=own.per_channel,
+                group_size=own.group_size,
+            )
+            return Cost(bytes=weights + _BIAS_BYTES * self.graph.type(op.bias).size)
+        return Cost(us=sum(self._ns(t, bits) for t in part.members) / 1e3)
+
+    def _ns(self, id: TensorId, bits: int) -> float:
+        readers = self.graph.consumers(id)
+        macs = sum(_macs(self.graph, op) for op in readers if op.inputs[0] == id)
+        moved = self.graph.type(id).size * bits // 8 * (1 + len(readers))
+        return Work(macs, 0, moved).estimated_ns(self._isa(bits))
+
+    def _isa(self, bits: int) -> Isa:
+        wide = bits > 8 and self.isa.dot is Dot.VNNI
+        return replace(self.isa, dot=Dot.MADD) if wide else self.isa
+
+
+def _macs(graph: Graph, op: Op) -> int:
+    results = graph.type(op.output).size
+    match op:
+        case Conv2d() | Dense():
+            weight = graph.type(op.weight)
+            return results * weight.size // weight.shape[0]
+        case MatMul():
+            return results * graph.type(op.inputs[0]).shape[-1]
+        case _:
+            return 0
