@@ -58,7 +58,7 @@ class Pass(Protocol):
 
 @dataclass(frozen=True)
 class PassRecord:
-    """One pass that ran: its name, log and seconds."""
+    """One pass (or other step) that ran: its name, log and seconds."""
 
     name: str
     log: PassLog
@@ -86,6 +86,12 @@ class PassManager:
         for p in passes:
             self._run_one(graph, p)
         return graph
+
+    def record(self, name: str, log: PassLog, seconds: float) -> None:
+        """A step that is no pass, and leaves the graph as it is."""
+        self.records.append(PassRecord(name, log, seconds))
+        if self.dump is not None:
+            self._write(f"{len(self.records):02d}-{name}.log", log.text)
 
     def _run_one(self, graph: Graph, p: Pass) -> None:
         log = PassLog()

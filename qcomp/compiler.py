@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
+import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qcomp.calibration.batch_norm import ranges_from_batch_norm
+from qcomp.calibration.samples import Samples, samples_of
 from qcomp.calibration.statistics import Statistics
 from qcomp.config import QuantizationConfig
 from qcomp.errors import CompileError
@@ -20,12 +22,15 @@ from qcomp.frontends import import_model
 from qcomp.ir.form import Form
 from qcomp.ir.graph import Graph
 from qcomp.network import CompiledNetwork
-from qcomp.passes.base import PassManager
-from qcomp.pipeline import float_passes, lowering_passes, qdq_passes
+from qcomp.passes.base import PassLog, PassManager
+from qcomp.pipeline import equalizing_passes, lowering_passes, normalizing_passes, qdq_passes
 from qcomp.quant.metrics import sqnr_db
+from qcomp.recipes.choose import choose
 from qcomp.recipes.file import with_recipe_file
-from qcomp.recipes.named import settled
-from qcomp.recipes.overrides import check_overrides
+from qcomp.recipes.named import DATA_FREE
+from qcomp.recipes.overrides import check_overrides, spread_ranges
+from qcomp.recipes.search import MOST_SAMPLES
+from qcomp.recipes.workbench import Workbench
 from qcomp.targets.catalog import target as find_target
 from qcomp.targets.cpu.jit import load_objects
 
@@ -66,19 +71,25 @@ def compile(
     Raises CompileError: UnsupportedOp, ModelError, CalibrationError, PassError, TargetError.
     """
     config = with_recipe_file(config or QuantizationConfig(), recipe)
-    config = settled(config, calibrated=calibration is not None)
     backend = find_target(target)
     imported = import_model(model, bind=bind)
     symbol = c_name(_default_name(model) if name is None else name)
     manager = PassManager(Path(dump) if dump is not None else None)
     graph = manager.begin(imported.graph, Form.FLOAT)
-    manager.run(graph, float_passes(config))
+    manager.run(graph, normalizing_passes())
     check_overrides(graph, config)
-    statistics = _statistics(graph, calibration, config, progress)
+    config = spread_ranges(graph, config)
+    with_data = calibration is not None and config.recipe != DATA_FREE
+    data = samples_of(graph, calibration) if with_data else None
+    inputs = config.input_range
+    bench = Workbench(graph.clone(), lambda g: _statistics(g, data, inputs, progress))
+    config = _chosen(bench, config, data, manager, progress)
+    manager.run(graph, equalizing_passes(config))
+    _, statistics = bench.prepared(config)
     manager.run(graph, [*qdq_passes(config, statistics), *lowering_passes()])
     artifact = backend.emit(graph, symbol)
     arguments = len(graph.inputs) + len(graph.outputs) + 1
-    if calibration is None:
+    if data is None:
         calibrated = "no calibration data: ranges come from batch-norm statistics"
     else:
         calibrated = f"calibrated on {statistics.samples} samples"
@@ -96,15 +107,30 @@ def compile(
     return net
 
 
+def _chosen(
+    bench: Workbench,
+    config: QuantizationConfig,
+    data: Samples | None,
+    manager: PassManager,
+    progress: bool,
+) -> QuantizationConfig:
+    """The configuration with no field left "auto"; how it came about is a record of its own."""
+    log, began = PassLog(), time.perf_counter()
+    few = () if data is None else data.first(MOST_SAMPLES)
+    config = choose(bench, config, few, log, progress=progress)
+    manager.record("recipe", log, time.perf_counter() - began)
+    return config
+
+
 def _statistics(
-    graph: Graph, calibration: Any, config: QuantizationConfig, progress: bool
+    graph: Graph, data: Samples | None, input_range: tuple[float, float], progress: bool
 ) -> Statistics:
     """From data, or from what batch normalisation says where there is none."""
-    if calibration is None:
-        return ranges_from_batch_norm(graph, assumed_input_range=config.input_range)
+    if data is None:
+        return ranges_from_batch_norm(graph, assumed_input_range=input_range)
     from qcomp.calibration.collect import collect
 
-    return collect(graph, calibration, progress=progress)
+    return collect(graph, data, progress=progress)
 
 
 def output_sqnr_db(imported: Graph, net: CompiledNetwork, samples: Iterable[Feed]) -> float | None:

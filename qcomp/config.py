@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import re
 from collections.abc import Iterable, Mapping
@@ -141,10 +142,17 @@ def matches(key: str, id: str, mnemonic: str | None) -> bool:
     """Whether an override's key speaks of a layer or tensor."""
     if key in (id, mnemonic):
         return True
+    pattern = _pattern(key)
+    return pattern is not None and pattern.fullmatch(id) is not None
+
+
+@functools.cache
+def _pattern(key: str) -> re.Pattern[str] | None:
+    """None for a name that is no regular expression, as one with brackets."""
     try:
-        return re.fullmatch(key, id) is not None
+        return re.compile(key)
     except re.error:
-        return False  # a name with brackets
+        return None
 
 
 def _check_choice(name: str, value: object, accepted: tuple[Any, ...]) -> None:

@@ -20,19 +20,27 @@ from qcomp.passes.recompose_activations import RecomposeActivations
 from qcomp.passes.snap_scales import SnapScales
 
 
-def float_passes(config: QuantizationConfig) -> list[Pass]:
-    """FLOAT to FLOAT: what the later passes want to see."""
-    passes: list[Pass] = [
+def normalizing_passes() -> list[Pass]:
+    """FLOAT to FLOAT, whatever the choices: what the later passes want to see."""
+    return [
         FoldConstants(),
         CanonicalizeLayout(),
         RecomposeActivations(),
         FoldBatchNorm(),
         FuseActivation(),
     ]
-    if config.equalize:
-        relu6 = Relu6.KEEP if config.per_channel else Relu6.MINIMUM
-        passes.append(EqualizeCrossLayer(relu6=relu6))
-    return passes
+
+
+def equalizing_passes(config: QuantizationConfig) -> list[Pass]:
+    """FLOAT to FLOAT: the same function with numbers that round better."""
+    if not config.equalize:
+        return []
+    return [EqualizeCrossLayer(relu6=Relu6.KEEP if config.per_channel else Relu6.MINIMUM)]
+
+
+def float_passes(config: QuantizationConfig) -> list[Pass]:
+    """FLOAT to FLOAT: all that comes before calibration."""
+    return [*normalizing_passes(), *equalizing_passes(config)]
 
 
 def qdq_passes(config: QuantizationConfig, statistics: Statistics) -> list[Pass]:

@@ -12,7 +12,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from qcomp.calibration.batch_norm import ranges_from_batch_norm
-from qcomp.calibration.data import Source, expected_runs, open_calibration
+from qcomp.calibration.data import Source
+from qcomp.calibration.samples import Samples, samples_of
 from qcomp.calibration.statistics import (
     Statistics,
     float_activations,
@@ -30,7 +31,7 @@ from qcomp.quant.rows import RowSample
 KEPT = 8
 
 
-def collect(graph: Graph, source: Source, *, progress: bool = False) -> Statistics:
+def collect(graph: Graph, source: Source | Samples, *, progress: bool = False) -> Statistics:
     """Observe a FLOAT graph on calibration data; `progress` shows a bar on stderr."""
     rows = logits(graph)
     distributions = {
@@ -38,10 +39,8 @@ def collect(graph: Graph, source: Source, *, progress: bool = False) -> Statisti
         for id in float_activations(graph)
     }
     means = {id: ChannelMean() for id in weighted_operands(graph)}
-    inputs = {name: graph.type(id) for name, id in graph.inputs.items()}
-    runs: Iterable[dict[str, Array]] = open_calibration(source, inputs)
-    if progress:
-        runs = _with_bar(runs, expected_runs(source, inputs))
+    data = source if isinstance(source, Samples) else samples_of(graph, source)
+    runs: Iterable[dict[str, Array]] = _with_bar(data, data.expected) if progress else data
     session = FloatSession(_with_all_results(graph))
     samples = 0
     kept: list[dict[str, Array]] = []

@@ -8,6 +8,7 @@ from typing import Any
 
 from qcomp.config import AUTO, QuantizationConfig
 
+DATA_FREE = "data-free"
 _FAST: Mapping[str, Any] = {
     "range": "mse",
     "weight_range": "minmax",
@@ -25,6 +26,6 @@ _DATA_FREE: Mapping[str, Any] = {
 
 def settled(config: QuantizationConfig, *, calibrated: bool) -> QuantizationConfig:
     """The configuration with no field left "auto"."""
-    answers = _FAST if calibrated and config.recipe != "data-free" else _DATA_FREE
+    answers = _FAST if calibrated and config.recipe != DATA_FREE else _DATA_FREE
     left = {k: v for k, v in answers.items() if getattr(config, k) == AUTO}
     return dataclasses.replace(config, **left)

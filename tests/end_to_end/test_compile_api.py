@@ -283,7 +283,7 @@ def test_the_dump_has_text_log_and_diff_of_each_pass(models: Any, tmp_path: Path
     net = qcomp.compile(models.conv_with_batch_norm(), dump=dump)
     assert (dump / "00-import.txt").read_text().startswith("graph @")
     for number, record in enumerate(net.records, start=1):
-        for suffix in ("txt", "log", "diff"):
+        for suffix in ("log",) if record.name == "recipe" else ("txt", "log", "diff"):
             assert (dump / f"{number:02d}-{record.name}.{suffix}").is_file()
     assert (dump / f"{len(net.records):02d}-{net.records[-1].name}.txt").read_text().strip() == str(
         net.graph

@@ -1,0 +1,86 @@
+"""Calibration data that can be gone through as often as it takes.
+
+Paths, arrays and lists are read again. An iterator, which gives its items once, is first copied to
+a temporary file, so that memory does not grow with the samples.
+"""
+
+from __future__ import annotations
+
+import itertools
+import tempfile
+import weakref
+from collections.abc import Iterable, Iterator
+from typing import IO
+
+import numpy as np
+
+from qcomp.calibration.data import Inputs, Source, expected_runs, open_calibration
+from qcomp.errors import CalibrationError
+from qcomp.ir.graph import Graph
+from qcomp.ir.tensor import Array
+
+Run = dict[str, Array]
+
+
+class Samples:
+    """The runs that a source holds for a graph with these inputs, by input name.
+
+    Iterating raises CalibrationError for data that does not fit.
+    """
+
+    def __init__(self, source: Source, inputs: Inputs) -> None:
+        self.inputs = inputs
+        self._source = source
+        self._copy: IO[bytes] | None = None
+
+    @property
+    def expected(self) -> int | None:
+        """How many runs there will be, if the source says so."""
+        return expected_runs(self._source, self.inputs)
+
+    def __iter__(self) -> Iterator[Run]:
+        if not isinstance(self._source, Iterator):
+            return open_calibration(self._source, self.inputs)
+        if self._copy is None:
+            self._copy = _copied(open_calibration(self._source, self.inputs))
+            weakref.finalize(self, self._copy.close)
+        return self._again(self._copy)
+
+    def first(self, count: int) -> tuple[Run, ...]:
+        """The first runs, or all where there are fewer."""
+        return tuple(itertools.islice(iter(self), count))
+
+    def _again(self, copy: IO[bytes]) -> Iterator[Run]:
+        place = 0
+        while True:
+            copy.seek(place)
+            if not copy.peek(1):  # type: ignore[attr-defined]
+                return
+            run = {name: np.load(copy, allow_pickle=False) for name in self.inputs}
+            place = copy.tell()
+            yield run
+
+
+def samples_of(graph: Graph, source: Source) -> Samples:
+    """Of a graph's inputs."""
+    return Samples(source, {name: graph.type(id) for name, id in graph.inputs.items()})
+
+
+def _copied(runs: Iterable[Run]) -> IO[bytes]:
+    """All runs, one after the other in a file that has no name and goes with its last user."""
+    file = tempfile.TemporaryFile()  # noqa: SIM115
+    try:
+        for run in runs:
+            _append(file, run)
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+def _append(file: IO[bytes], run: Run) -> None:
+    try:
+        for array in run.values():
+            np.save(file, array, allow_pickle=False)
+    except OSError as error:
+        raise CalibrationError(f"calibration data can't be kept for later: {error}") from error

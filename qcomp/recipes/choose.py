@@ -1,0 +1,75 @@
+"""From a configuration with fields that are "auto" to one without, by the recipe's way."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from qcomp.config import AUTO, QuantizationConfig
+from qcomp.passes.base import PassLog
+from qcomp.recipes.named import settled
+from qcomp.recipes.search import TRIALS, search
+from qcomp.recipes.workbench import Feed, Workbench, has_float_outputs
+
+SEARCHING = ("auto", "best")
+Advance = Callable[[int, int], None]
+
+
+def choose(
+    bench: Workbench,
+    config: QuantizationConfig,
+    samples: Sequence[Feed],
+    log: PassLog,
+    *,
+    progress: bool = False,
+) -> QuantizationConfig:
+    """Every field decided; `log` says how. Without samples nothing is tried."""
+    start = settled(config, calibrated=bool(samples))
+    if reason := _nothing_to_try(bench, config, samples):
+        log.skipped("trials", reason)
+        return start
+    # The rounding of weights is learned afterwards, on what is chosen here.
+    quick = dataclasses.replace(start, rounding="nearest")
+    with _bar(progress) as advance:
+        choice = search(bench, config, quick, samples, advance)
+    log.lines += choice.lines
+    return dataclasses.replace(choice.config, rounding=start.rounding)
+
+
+def _nothing_to_try(
+    bench: Workbench, config: QuantizationConfig, samples: Sequence[Feed]
+) -> str | None:
+    """The reason that nothing is tried, or None."""
+    if not samples:
+        return "no calibration data"
+    if config.recipe not in SEARCHING:
+        return f"recipe {config.recipe}"
+    if all(getattr(config, name) != AUTO for name in TRIALS):
+        return "all is chosen"
+    if not has_float_outputs(bench.graph):
+        return "no output is a float, so none can be compared"
+    return None
+
+
+def _bar(progress: bool) -> AbstractContextManager[Advance]:
+    return _Bar() if progress else nullcontext(lambda done, total: None)
+
+
+class _Bar:
+    """Trials on stderr."""
+
+    def __init__(self) -> None:
+        columns = (TextColumn("trying ranges"), BarColumn(), TimeElapsedColumn())
+        self._bar = Progress(*columns, console=Console(stderr=True))
+        self._task = self._bar.add_task("trying")
+
+    def __enter__(self) -> Advance:
+        self._bar.start()
+        return lambda done, total: self._bar.update(self._task, completed=done, total=total)
+
+    def __exit__(self, *error: object) -> None:
+        self._bar.stop()

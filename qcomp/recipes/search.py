@@ -1,0 +1,114 @@
+"""Recipe "auto": try what may help on calibration data, keep what gives the best outputs.
+
+Every trial is judged by the signal-to-noise ratio of the network's outputs, simulated in the QDQ
+form on some calibration samples. In order, each with the best of what came before:
+
+1. one range estimator for all activations;
+2. whether to equalize, how weights get their ranges, whether biases are corrected;
+3. a range of its own for each activation (own_ranges.py).
+
+What the caller has chosen is not tried.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from qcomp.config import AUTO, QuantizationConfig
+from qcomp.ir.graph import Graph
+from qcomp.ir.ops import Conv2d, Dense, Quantize
+from qcomp.recipes.own_ranges import ESTIMATORS, own_ranges, with_ranges
+from qcomp.recipes.workbench import Feed, Noise, Workbench
+
+TRIALS: Mapping[str, tuple[Any, ...]] = {
+    "range": ESTIMATORS,
+    "equalize": (True, False),
+    "weight_range": ("minmax", "mse"),
+    "bias_correction": ("empirical", None),
+}
+MOST_SAMPLES = 32
+_LEAST_SAMPLES = 4
+_WORTHWHILE_DB = 0.05  # less is chance
+_BUDGET = 2e12  # multiplications of all trials, with what moving the activations costs
+_ELEMENT = 50  # multiplications that one activation costs
+_RUNS = 3  # of each activation by itself
+
+
+@dataclass
+class Choice:
+    """A configuration, and how it was found: a line for each decision."""
+
+    config: QuantizationConfig
+    noise: Noise
+    lines: list[str] = field(default_factory=list)
+
+    def consider(self, what: str, config: QuantizationConfig, noise: Noise) -> None:
+        """Take another configuration if it is better."""
+        better = noise.db > self.noise.db + _WORTHWHILE_DB
+        self.lines.append(
+            f"{'did ' if better else 'skip'} {what}: {self.noise.db:.2f} to {noise.db:.2f} dB"
+        )
+        if better:
+            self.config, self.noise = config, noise
+
+
+def search(
+    bench: Workbench,
+    config: QuantizationConfig,
+    start: QuantizationConfig,
+    samples: Sequence[Feed],
+    advance: Callable[[int, int], None] = lambda done, total: None,
+) -> Choice:
+    """The best configuration; `start` is `config` with a first answer for each "auto" field.
+
+    `advance(done, total)` is told of the progress.
+    """
+    qdq = bench.simulated(start)
+    few = samples[: affordable(qdq, len(samples))]
+    first = bench.noise(qdq, samples)
+    told = ", ".join(f"{name}={getattr(start, name)}" for name in TRIALS)
+    choice = Choice(start, first, [f"note {len(samples)} samples, {told}: {first.db:.2f} dB"])
+    for name, answers in TRIALS.items():
+        for answer in answers if getattr(config, name) == AUTO else ():
+            if getattr(choice.config, name) != answer:
+                other = dataclasses.replace(choice.config, **{name: answer})
+                noise = bench.noise(bench.simulated(other), samples)
+                choice.consider(f"{name}={answer}", other, noise)
+    if config.range == AUTO:
+        _own_ranges(bench, choice, samples, few, advance)
+    return choice
+
+
+def _own_ranges(
+    bench: Workbench,
+    choice: Choice,
+    samples: Sequence[Feed],
+    few: Sequence[Feed],
+    advance: Callable[[int, int], None],
+) -> None:
+    found = list(own_ranges(bench, choice.config, few, advance))
+    if not found:
+        choice.lines.append(f"skip own ranges: none helps on {len(few)} samples")
+        return
+    choice.lines += [f"note {own}" for own in found]
+    ranges = {t: r for own in found for t, r in own.ranges.items()}
+    other = with_ranges(choice.config, ranges)
+    noise = bench.noise(bench.simulated(other), samples)
+    choice.consider(f"own ranges for {len(ranges)} activations", other, noise)
+
+
+def affordable(qdq: Graph, available: int) -> int:
+    """How many samples each activation is tried on by itself, within the budget."""
+    work = quantized = 0
+    for op in qdq.ops():
+        size = qdq.type(op.output).size
+        work += _ELEMENT * size
+        quantized += isinstance(op, Quantize)
+        if isinstance(op, Conv2d | Dense):
+            work += size * math.prod(qdq.type(op.weight).shape[1:])
+    count = int(_BUDGET / max(work * _RUNS * quantized, 1))
+    return min(max(count, _LEAST_SAMPLES), available)

@@ -1,0 +1,198 @@
+"""Recipe "auto": what is chosen is better, and is what the recipe file gives again."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper
+
+import qcomp
+from qcomp.config import AUTO, QuantizationConfig
+from qcomp.ir.parse import parse
+from qcomp.quant.qparams import QParams, dequantize, quantize
+from qcomp.recipes.own_ranges import units
+from qcomp.recipes.search import TRIALS
+from qcomp.recipes.workbench import Noise, Workbench, with_quantized
+
+Files = dict[str, bytes]
+
+
+@pytest.fixture(scope="module")
+def model() -> onnx.ModelProto:
+    """Convolution, SiLU, convolution, mean; the first channel hardly counts."""
+    random = np.random.default_rng(6)
+    first = random.standard_normal((8, 4, 3, 3)).astype(np.float32) / 6
+    first[:, 0] /= 1000
+    second = random.standard_normal((5, 8, 1, 1)).astype(np.float32) / 3
+    nodes = [
+        helper.make_node("Conv", ["x", "first"], ["before"], pads=[1, 1, 1, 1]),
+        helper.make_node("Sigmoid", ["before"], ["gate"]),
+        helper.make_node("Mul", ["before", "gate"], ["silu"]),
+        helper.make_node("Conv", ["silu", "second"], ["scores"]),
+        helper.make_node("ReduceMean", ["scores"], ["y"], axes=[2, 3], keepdims=0),
+    ]
+    float_ = onnx.TensorProto.FLOAT
+    graph = helper.make_graph(
+        nodes,
+        "outliers",
+        [helper.make_tensor_value_info("x", float_, [1, 4, 6, 6])],
+        [helper.make_tensor_value_info("y", float_, [1, 5])],
+        [numpy_helper.from_array(first, "first"), numpy_helper.from_array(second, "second")],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+
+
+@pytest.fixture(scope="module")
+def data() -> NDArray[np.float32]:
+    """The first channel is much larger than the others."""
+    x = np.random.default_rng(5).standard_normal((12, 4, 6, 6)).astype(np.float32)
+    x[:, 0] *= 30
+    return x
+
+
+@pytest.fixture(scope="module")
+def auto(model: onnx.ModelProto, data: Any) -> qcomp.CompiledNetwork:
+    return qcomp.compile(model, calibration=data, name="net")
+
+
+def recipe_log(net: qcomp.CompiledNetwork) -> str:
+    (record,) = (r for r in net.records if r.name == "recipe")
+    return record.log.text
+
+
+def saved(net: qcomp.CompiledNetwork, folder: Path) -> Files:
+    net.save(folder)
+    return {f.name: f.read_bytes() for f in folder.iterdir()}
+
+
+def test_nothing_is_left_to_decide(auto: qcomp.CompiledNetwork) -> None:
+    assert AUTO not in [
+        getattr(auto.config, f.name) for f in dataclasses.fields(auto.config) if f.name != "recipe"
+    ]
+
+
+def test_the_outputs_are_better_than_without_trials(
+    auto: qcomp.CompiledNetwork, model: onnx.ModelProto, data: Any
+) -> None:
+    fast = qcomp.compile(model, calibration=data, recipe="fast", name="net")
+    assert fast.sqnr_db_output is not None
+    assert auto.sqnr_db_output is not None
+    assert auto.sqnr_db_output > fast.sqnr_db_output, recipe_log(auto)
+    assert "skip trials: recipe fast" in recipe_log(fast)
+
+
+def test_the_log_tells_each_decision(auto: qcomp.CompiledNetwork) -> None:
+    log = recipe_log(auto)
+    assert "note 12 samples, range=mse, equalize=" in log
+    for name, answers in TRIALS.items():
+        tried = [a for a in answers if f"{name}={a}: " in log]
+        assert len(tried) >= len(answers) - 1, name
+
+
+def test_the_written_recipe_gives_the_same_files_byte_for_byte(
+    auto: qcomp.CompiledNetwork, model: onnx.ModelProto, data: Any, tmp_path: Path
+) -> None:
+    first = saved(auto, tmp_path / "first")
+    recipe = tmp_path / "first" / "net.recipe.yaml"
+    again = qcomp.compile(model, calibration=data, recipe=recipe, name="net")
+    second = saved(again, tmp_path / "second")
+    told = {"net.recipe.yaml", "net.manifest.json"}  # that name the recipe they were made by
+    assert first.keys() == second.keys()
+    assert {f for f in first if first[f] != second[f]} <= told
+    lines = [f["net.recipe.yaml"].split(b"\n", 1)[1] for f in (first, second)]
+    assert lines[0] == lines[1]
+
+
+def test_data_that_comes_once_gives_the_same(
+    auto: qcomp.CompiledNetwork, model: onnx.ModelProto, data: Any
+) -> None:
+    def once() -> Iterator[Any]:
+        yield from data
+
+    net = qcomp.compile(model, calibration=once(), name="net")
+    assert net.config == auto.config
+    assert str(net.graph) == str(auto.graph)
+
+
+def test_what_the_caller_chose_is_not_tried(model: onnx.ModelProto, data: Any) -> None:
+    chosen = QuantizationConfig(
+        range="percentile", weight_range="minmax", equalize=False, bias_correction=None
+    )
+    net = qcomp.compile(model, calibration=data, config=chosen, name="net")
+    assert "skip trials: all is chosen" in recipe_log(net)
+    half = qcomp.compile(
+        model, calibration=data, config=QuantizationConfig(range="percentile"), name="net"
+    )
+    assert half.config.range == "percentile"
+    assert not re.search(r"(did |skip) range=", recipe_log(half))
+    assert "own ranges" not in recipe_log(half)
+
+
+def test_a_range_that_the_caller_gave_stays(model: onnx.ModelProto, data: Any) -> None:
+    config = QuantizationConfig(overrides={"x": {"range": (-50.0, 50.0)}})
+    net = qcomp.compile(model, calibration=data, config=config, name="net")
+    assert net.config.overrides["x"] == {"range": (-50.0, 50.0)}
+    assert net.inputs[0].scale == pytest.approx(100 / 255)
+
+
+def test_without_data_nothing_is_tried(tmp_path: Path) -> None:
+    config = QuantizationConfig(recipe="data-free")
+    model = Path(__file__).parents[2] / "examples/digits.onnx"
+    net = qcomp.compile(model, calibration=np.zeros((1, 1, 8, 8), np.float32), config=config)
+    assert (net.config.range, net.config.bias_correction) == ("batchnorm", "analytic")
+    assert "skip trials: no calibration data" in recipe_log(net)
+    assert not net.samples
+
+
+def test_an_output_that_is_no_float_leaves_nothing_to_compare(data: Any) -> None:
+    graph = helper.make_graph(
+        [helper.make_node("ArgMax", ["x"], ["y"], axis=1)],
+        "argmax",
+        [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1, 4, 6, 6])],
+        [helper.make_tensor_value_info("y", onnx.TensorProto.INT64, [1, 1, 6, 6])],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    net = qcomp.compile(model, calibration=data)
+    assert "skip trials: no output is a float" in recipe_log(net)
+
+
+def test_only_the_chosen_tensor_is_rounded() -> None:
+    graph = parse(
+        "graph @net(%x: f32[2]) {\n"
+        "  %a = unary(%x) {function=abs, alpha=0.0, beta=0.0} : f32[2]\n  return y=%a\n}"
+    )
+    q = QParams(0.25, 3)
+    bench = Workbench(graph, lambda g: pytest.fail("no statistics are needed"))
+    x = np.array([0.3, -1.7], np.float32)
+    (noise,) = bench.noise(with_quantized(graph, {"a": q}), [{"x": x}]).difference
+    wanted = np.abs(x) - dequantize(quantize(np.abs(x), q), q)
+    assert noise == pytest.approx(float(np.sum(wanted**2)))
+
+
+def test_the_operand_of_a_function_and_its_result_are_one_unit() -> None:
+    graph = parse(
+        "graph @net(%x: f32[1,4]) {\n"
+        "  %a = unary(%x) {function=silu, alpha=0.0, beta=0.0} : f32[1,4]\n"
+        "  %b = reshape(%a) {shape=(4,)} : f32[4]\n"
+        "  %c = softmax(%b) {axis=0} : f32[4]\n  return y=%c\n}"
+    )
+    assert units(graph) == [["x", "a", "b"], ["c"]]
+
+
+def test_better_means_better_on_both_halves() -> None:
+    signal = np.ones(4)
+    base = Noise(signal, np.array([1e-2, 1e-2, 1e-2, 1e-2]))
+    lucky = Noise(signal, np.array([1e-4, 2e-2, 1e-4, 1e-2]))
+    sound = Noise(signal, np.array([9e-3, 9e-3, 9e-3, 9e-3]))
+    assert lucky.db > sound.db > base.db
+    assert sound.improves(base, 0.1)
+    assert not lucky.improves(base, 0.1)
+    assert not sound.improves(base, 1.0)
