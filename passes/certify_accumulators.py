@@ -7,6 +7,11 @@ Per channel of a convolution or dense layer (DESIGN section 3.2)
 with rounding = 2^(shift-1) in the NARROW form, which adds it to the accumulator, and 0 in the
 others. Sums without weights are bounded by their number of terms; additions by their multipliers,
 in the width of their lanes. Multipliers and shifts must be those that the form's own proof assumes.
+
+With 16-bit values sums have 64 bits (those of a layer with weights where its bias has). There the
+product of the WIDE form is what must fit, per channel:
+
+    |acc| * multiplier + 2^(shift-1) < 2^63
 The choosers of scales and constants see to all of this beforehand, so a failure here is a defect.
 """
 
@@ -18,11 +23,13 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from qcomp.errors import PassError
 from qcomp.ir.form import Form
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import (
+    Interpolate,
     Op,
     QAdd,
     QAddWide,
@@ -30,16 +37,22 @@ from qcomp.ir.ops import (
     QConv2d,
     QDense,
     QDiv,
+    QLogSoftmax,
     QMatMul,
     QMul,
     QPRelu,
     QReduceSum,
+    QRescale,
+    QSoftmax,
 )
-from qcomp.ir.tensor import TensorId
+from qcomp.ir.tensor import DType, TensorId
 from qcomp.ir.text import format_op
 from qcomp.passes.base import PassLog
 from qcomp.quant.fixed_point import I64, Requantize
 from qcomp.quant.fixed_point import Form as Arithmetic
+
+Ints = NDArray[np.object_]
+"""Python integers, exact at any size."""
 
 
 @dataclass(frozen=True)
@@ -71,13 +84,24 @@ class Epilogue:
     """The constants of a requantize, one multiplier and shift per channel or one for all."""
 
     requantize: Requantize
-    multiplier: I64
-    shift: I64
+    multiplier: I64 | Ints
+    shift: I64 | Ints
 
-    def rounding(self) -> I64 | int:
-        """What the form adds to the accumulator itself."""
-        narrow = self.requantize.form is Arithmetic.NARROW
-        return (np.int64(1) << np.clip(self.shift, 0, 62)) >> 1 if narrow else 0
+    def reach(self, largest: Ints, bits: int) -> list[int]:
+        """What the form makes of the accumulators' magnitudes: the most that a lane must hold."""
+        channels = np.broadcast(largest, self.multiplier, self.shift)
+        return [self._reach(int(acc), int(m), int(s), bits) for acc, m, s in channels]
+
+    def _reach(self, acc: int, multiplier: int, shift: int, bits: int) -> int:
+        rounding = 1 << min(max(shift, 0), 62) >> 1
+        match self.requantize.form:
+            case Arithmetic.NARROW:
+                return acc + rounding
+            case Arithmetic.TFLITE:
+                return acc << min(max(shift, 0), 31)
+            case Arithmetic.WIDE if bits == 63:
+                return acc * multiplier + rounding
+        return acc
 
     def problems(self) -> Iterator[str]:
         form = self.requantize.form
@@ -102,64 +126,74 @@ _CLAIMS: Mapping[Arithmetic, tuple[int, int, int, int]] = {
 
 @dataclass(frozen=True)
 class Sums:
-    """The largest magnitudes of an op's sums, one per channel or one for all, and their lanes."""
+    """The largest magnitudes of an op's sums, one per channel or one for all: below 2^bits.
 
-    largest: I64
+    `factors` are the multipliers of an op without a requantize: below 2^31 where sums have 64 bits.
+    """
+
+    largest: Ints
     epilogue: Epilogue | None = None
     bits: int = 31
+    factors: tuple[int, ...] = ()
 
-    def reach(self) -> I64:
-        """With rounding, and with TFLite's left shift of the accumulator."""
+    def reach(self) -> list[int]:
         if self.epilogue is None:
-            return self.largest
-        reach = self.largest + self.epilogue.rounding()
-        if self.epilogue.requantize.form is Arithmetic.TFLITE:
-            reach = reach << np.clip(self.epilogue.shift, 0, 31)
-        return np.atleast_1d(reach)
+            return [int(v) for v in self.largest]
+        return self.epilogue.reach(self.largest, self.bits)
 
     def problems(self) -> Iterator[str]:
-        for channel, reach in enumerate(self.reach().tolist()):
+        for channel, reach in enumerate(self.reach()):
             if reach >= 2**self.bits:
                 yield (
                     f"channel {channel}: the sum can reach {reach}, "
                     f"expected less than 2^{self.bits}"
                 )
+        for factor in self.factors:
+            if abs(factor) >= 2**31:
+                yield f"multiplier {factor}, expected less than 2^31"
         if self.epilogue is not None:
             yield from self.epilogue.problems()
 
     def head_room(self) -> float:
-        return self.bits - math.log2(max(int(self.reach().max(initial=1)), 1))
+        return self.bits - math.log2(max(*self.reach(), 1))
 
 
 def _linear(graph: Graph, op: QConv2d | QDense) -> Sums:
     weight = np.abs(graph.data(op.weight).astype(np.int64))
     taps = weight.reshape(len(weight), -1).sum(axis=1)
-    bias = np.abs(graph.data(op.bias).astype(np.int64))
-    largest = bias + taps * _centered(graph, op.x, op.x_zero_point)
+    bias = np.abs(graph.data(op.bias).astype(object))
+    largest = bias + taps.astype(object) * _centered(graph, op.x, op.x_zero_point)
     multiplier = graph.data(op.multiplier).astype(np.int64)
     shift = graph.data(op.shift).astype(np.int64)
-    return Sums(largest, Epilogue(op.requantize, multiplier, shift))
+    bits = 63 if graph.type(op.bias).dtype is DType.I64 else 31
+    return Sums(largest, Epilogue(op.requantize, multiplier, shift), bits)
 
 
 def _matmul(graph: Graph, op: QMatMul) -> Sums:
     depth = graph.type(op.a).shape[-1]
-    return Sums(depth * _product(graph, op), _scalar_epilogue(op))
+    return Sums(depth * _product(graph, op), _scalar_epilogue(op), _bits(graph, op.inputs))
 
 
 def _mul(graph: Graph, op: QMul) -> Sums:
     return Sums(_product(graph, op), _scalar_epilogue(op))
 
 
+def _rescale(graph: Graph, op: QRescale) -> Sums:
+    return Sums(_one(_centered(graph, op.x, op.x_zero_point)), _scalar_epilogue(op))
+
+
 def _reduce_sum(graph: Graph, op: QReduceSum) -> Sums:
     count = math.prod(graph.type(op.x).shape[a] for a in op.axes)
-    return Sums(_one(count * _centered(graph, op.x, op.x_zero_point)), _scalar_epilogue(op))
+    largest = _one(count * _centered(graph, op.x, op.x_zero_point))
+    return Sums(largest, _scalar_epilogue(op), _bits(graph, op.inputs))
 
 
 def _average_pool(graph: Graph, op: QAveragePool2d) -> Sums:
     """The multiplier of count 0 meets only the sum 0, so no form asks anything of it."""
     largest = math.prod(op.kernel) * _centered(graph, op.x, op.x_zero_point)
     multiplier = graph.data(op.multiplier).astype(np.int64)[1:]
-    return Sums(_one(largest), Epilogue(op.requantize, multiplier, _one(op.shift)))
+    epilogue = Epilogue(op.requantize, multiplier, _one(op.shift))
+    return Sums(_one(largest), epilogue, _bits(graph, (op.x,)))
 
 
 def _add(graph: Graph, op: QAdd) -> Sums:
@@ -171,22 +205,49 @@ def _add(graph: Graph, op: QAdd) -> Sums:
 
 def _add_wide(graph: Graph, op: QAddWide) -> Sums:
     terms = [reach * m for reach, m in _scaled_operands(graph, op)]
-    return Sums(_one(sum(terms) + (2**op.shift >> 1)))
+    return Sums(
+        _one(sum(terms) + (2**op.shift >> 1)),
+        bits=_bits(graph, (*op.inputs, op.output)),
+        factors=(op.a_multiplier, op.b_multiplier),
+    )
 
 
 def _div(graph: Graph, op: QDiv) -> Sums:
     n = _centered(graph, op.a, op.a_zero_point) * abs(op.multiplier)
     d = _centered(graph, op.b, op.b_zero_point) << op.shift
-    return Sums(_one(max(n, d)), bits=30)
+    wide = _bits(graph, (*op.inputs, op.output)) == 63
+    return Sums(_one(max(n, d)), bits=61 if wide else 30)
 
 
 def _prelu(graph: Graph, op: QPRelu) -> Sums:
     negative = np.abs(graph.data(op.negative_multiplier).astype(np.int64)).max(initial=0)
     multiplier = max(abs(op.positive_multiplier), int(negative))
-    return Sums(_one(_centered(graph, op.x, op.x_zero_point) * multiplier + (2**op.shift >> 1)))
+    return Sums(
+        _one(_centered(graph, op.x, op.x_zero_point) * multiplier + (2**op.shift >> 1)),
+        bits=_bits(graph, (op.x, op.output)),
+        factors=(multiplier,),
+    )
 
 
-def _product(graph: Graph, op: QMatMul | QMul) -> I64:
+def _interpolate(graph: Graph, op: Interpolate) -> Sums:
+    """Of both terms by themselves, and of their sum, which is between two entries times 2^k."""
+    table = graph.data(op.table).astype(np.int64)
+    k = op.step_bits
+    largest = (int(np.abs(table).max()) << k) + (1 << (k + 6))
+    slope = int(np.abs(np.diff(table)).max()) * ((1 << k) - 1)
+    return Sums(_one(max(largest, slope)))
+
+
+def _softmax(graph: Graph, op: QSoftmax | QLogSoftmax) -> Sums:
+    """The sum of the exponentials, each at most 2^16 of i8 and 2^30 of i16, and 32768 times it."""
+    count = graph.type(op.x).shape[op.axis]
+    largest = int(np.abs(graph.data(op.exp_table).astype(np.int64)).max())
+    if graph.type(op.x).dtype is DType.I8:
+        return Sums(_one(count * largest))
+    return Sums(_one((count * (largest * largest + 2**29 >> 30)) << 15), bits=63)
+
+
+def _product(graph: Graph, op: QMatMul | QMul) -> Ints:
     a, b = _centered(graph, op.a, op.a_zero_point), _centered(graph, op.b, op.b_zero_point)
     return _one(a * b)
 
@@ -199,8 +260,13 @@ def _scaled_operands(graph: Graph, op: QAdd | QAddWide) -> list[tuple[int, int]]
     ]
 
 
-def _scalar_epilogue(op: QMatMul | QMul | QReduceSum) -> Epilogue:
+def _scalar_epilogue(op: QMatMul | QMul | QReduceSum | QRescale) -> Epilogue:
     return Epilogue(op.requantize, _one(op.multiplier), _one(op.shift))
+
+
+def _bits(graph: Graph, tensors: tuple[TensorId, ...]) -> int:
+    """Of a sum's magnitude: 64-bit lanes where one of the tensors is i16."""
+    return 63 if any(graph.type(t).dtype is DType.I16 for t in tensors) else 31
 
 
 def _centered(graph: Graph, id: TensorId, zero_point: int) -> int:
@@ -212,8 +278,9 @@ def _centered(graph: Graph, id: TensorId, zero_point: int) -> int:
     return max(abs(tensor.qparams.qmin - zero_point), abs(tensor.qparams.qmax - zero_point))
 
 
-def _one(value: int) -> I64:
-    return np.array([value], np.int64)
+def _one(value: int) -> Ints:
+    """Of any size, so that the bound itself is exact."""
+    return np.array([value], object)
 
 
 _RULES: Mapping[type[Op], Callable[[Graph, Any], Sums]] = {
@@ -221,10 +288,14 @@ _RULES: Mapping[type[Op], Callable[[Graph, Any], Sums]] = {
     QDense: _linear,
     QMatMul: _matmul,
     QMul: _mul,
+    QRescale: _rescale,
     QReduceSum: _reduce_sum,
     QAveragePool2d: _average_pool,
     QAdd: _add,
     QAddWide: _add_wide,
     QDiv: _div,
     QPRelu: _prelu,
+    Interpolate: _interpolate,
+    QSoftmax: _softmax,
+    QLogSoftmax: _softmax,
 }

@@ -2,7 +2,7 @@
 
 `quantize(op(dequantize(x), ...))` becomes one integer op with its requantize inside, in the place
 of the quantize; a movement moves the integers; a quantize that reads a dequantize is a change of
-scale, a 256-entry table. Inputs and outputs of the graph become i8.
+scale, of an i8 a 256-entry table. Inputs and outputs of the graph become i8 or i16.
 
 The rules, one for each float op, are in integer_rules.
 """
@@ -66,9 +66,9 @@ def _lower(graph: Graph, quantize: Quantize, log: PassLog) -> None:
 
 
 def _bind_inputs(graph: Graph) -> None:
-    """Float inputs become i8: the tensor `%x` takes the place of its quantize `%x.q`.
+    """Float inputs become integers: the tensor `%x` takes the place of its quantize `%x.q`.
 
-    An input that nothing reads keeps a unit scale.
+    An input that nothing reads is an i8 of unit scale.
     """
     for id in graph.inputs.values():
         if graph.type(id).dtype is not DType.F32:
@@ -77,8 +77,9 @@ def _bind_inputs(graph: Graph) -> None:
         found = list(dict.fromkeys(graph.tensor(t).qparams for t in quantized))
         if len(found) > 1:
             raise PassError(f"input %{id} is quantized in {len(found)} ways; expected one")
-        type = graph.type(id).with_dtype(DType.I8)
-        graph.update_tensor(Tensor(id, type, qparams=found[0] if found else QParams(1.0)))
+        qparams = (found[0] if found else None) or QParams(1.0)
+        type = graph.type(id).with_dtype(DType.activation(qparams.bits))
+        graph.update_tensor(Tensor(id, type, qparams=qparams))
         for t in quantized:
             graph.replace_uses(t, id)
             graph.erase(t)

@@ -2,10 +2,11 @@
 
 Each f32 activation `%t` gets `%t.q = quantize(%t)` and `%t.dq = dequantize(%t.q)`, and its readers
 read `%t.dq`. Weights, biases and constant operands go through `fake_quant_constant`: weights
-symmetric, of 8 bits or fewer, per output channel or per tensor; biases int32 at scale_x * scale_w.
+symmetric, of 8 bits or fewer, per output channel or per tensor; biases at scale_x * scale_w, in 32
+bits, or 41 where x has 16.
 
 Scales come from the ranges; tensors that integers are copied between share one (same_scale.py). A
-weight scale is raised where a channel's bias or accumulator would not fit int32
+weight scale is raised where a channel's bias or accumulator would not fit its integers
 (qcomp.quant.weights.certified).
 """
 
@@ -43,8 +44,6 @@ from qcomp.quant.qparams import QParams
 from qcomp.quant.scales import minmax_scales
 from qcomp.quant.weights import BIAS_BITS, certified, weight_grid
 
-CONSTANT_BITS = 8
-
 
 @dataclass(frozen=True)
 class InsertQuantize:
@@ -64,13 +63,7 @@ class InsertQuantize:
         for op in ops:
             if isinstance(op, BatchNorm):
                 raise PassError(f"{format_op(graph, op)}\n  was not folded and has no integer form")
-        assignment = assign_qparams(
-            graph,
-            qmin=-128,
-            qmax=127,
-            symmetric=self.config.symmetric_activations,
-            power_of_two=self.config.power_of_two_scales,
-        )
+        assignment = assign_qparams(graph, self.config)
         edges = edge_layers(graph)
         for op in ops:
             if isinstance(op, Conv2d | Dense):
@@ -79,7 +72,7 @@ class InsertQuantize:
                 bits = max(choices.weight_bits, least)
                 _quantize_weight(graph, op, choices, bits, assignment, log)
             elif isinstance(op, Binary | MatMul) and not isinstance(op, Minimum | Maximum):
-                _quantize_constants(graph, op)
+                _quantize_constants(graph, op, assignment)
         for tensor, qparams in assignment.own.items():
             _quantize_activation(graph, tensor, qparams, assignment.group[tensor], log)
 
@@ -93,7 +86,7 @@ def _quantize_weight(
     log: PassLog,
 ) -> None:
     weight, bias = graph.data(op.weight), graph.data(op.bias)
-    x_scale, y_scale = assignment.own[op.x].scale, assignment.own[op.output].scale
+    x, y_scale = assignment.own[op.x], assignment.own[op.output].scale
     found = weight_grid(
         weight,
         bits,
@@ -103,16 +96,24 @@ def _quantize_weight(
         power_of_two=choices.power_of_two_scales,
     )
     grid = certified(
-        found, weight, bias, x_scale, y_scale, power_of_two=choices.power_of_two_scales
+        found,
+        weight,
+        bias,
+        x.scale,
+        y_scale,
+        x_bits=x.bits,
+        power_of_two=choices.power_of_two_scales,
     )
     dead = int(np.count_nonzero(found.scale == 0.0))
     raised = int(np.count_nonzero(grid.scale > found.scale)) - dead
     if dead or raised:
-        log.note(f"{op.id}: {dead} dead channels, {raised} scales raised to fit int32")
-    if bits < CONSTANT_BITS:
+        log.note(
+            f"{op.id}: {dead} dead channels, {raised} scales raised to fit {BIAS_BITS[x.bits]} bits"
+        )
+    if bits < 8:
         groups = "" if grid.multiplier is None else f", groups of {choices.group_size}"
         log.note(f"{op.id}: weights of {bits} bits{groups}")
-    bias_grid = Grid(grid.scale * x_scale, BIAS_BITS)
+    bias_grid = Grid(grid.scale * x.scale, BIAS_BITS[x.bits])
     inputs = (op.x, _fake_quant(graph, op.weight, grid), _fake_quant(graph, op.bias, bias_grid))
     graph.set_inputs(op, inputs)
 
@@ -131,13 +132,15 @@ def _fake_quant(graph: Graph, constant: TensorId, grid: Grid) -> TensorId:
     )
 
 
-def _quantize_constants(graph: Graph, op: Op) -> None:
-    """Constant operands of a product or a sum: symmetric, one scale."""
+def _quantize_constants(graph: Graph, op: Op, assignment: Assignment) -> None:
+    """Constant operands of a product or a sum: symmetric, one scale, as wide as what they meet."""
+    met = (t for t in (*op.inputs, op.output) if t in assignment.own)
+    bits = max(assignment.own[t].bits for t in met)
     for index, t in enumerate(op.inputs):
         if graph.is_constant(t):
             data = graph.data(t)
-            scale = minmax_scales(data.astype(np.float64).reshape(1, -1), CONSTANT_BITS)
-            grid = Grid(np.where(scale > 0, scale, 1.0), CONSTANT_BITS)
+            scale = minmax_scales(data.astype(np.float64).reshape(1, -1), bits)
+            grid = Grid(np.where(scale > 0, scale, 1.0), bits)
             op = op.with_input(index, _fake_quant(graph, t, grid))
             graph.replace_op(op)
 
@@ -157,14 +160,16 @@ def _quantize_activation(
         graph.set_inputs(op, tuple(new if t == tensor else t for t in op.inputs))
     for name in outputs:
         graph.outputs[name] = plain
-    log.did(f"{tensor}: scale {own.scale:.6g}, zero_point {own.zero_point}")
+    width = ", 16 bits" if own.bits == 16 else ""
+    log.did(f"{tensor}: scale {own.scale:.6g}, zero_point {own.zero_point}{width}")
     if wants_group:
         log.note(f"{tensor}: rescaled to {group.scale:.6g} for {len(wants_group)} readers")
 
 
 def _round_trip(graph: Graph, tensor: TensorId, hint: str, qparams: QParams) -> TensorId:
     """quantize, dequantize; the id of the dequantized tensor."""
-    quantized = graph.add_op(Quantize(inputs=(tensor,), output=graph.fresh_id(f"{hint}.q")))
+    output = graph.fresh_id(f"{hint}.q")
+    quantized = graph.add_op(Quantize(inputs=(tensor,), output=output, bits=qparams.bits))
     record = graph.tensor(quantized)
     graph.update_tensor(Tensor(quantized, record.type, qparams=qparams))
     return graph.add_op(Dequantize(inputs=(quantized,), output=graph.fresh_id(f"{hint}.dq")))

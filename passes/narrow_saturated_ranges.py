@@ -2,7 +2,8 @@
 
 A value x that only saturating functions read (SiLU, sigmoid, tanh, hard-swish, GELU, ...) often
 ranges far into the flat part, and 8 bits over all of it leave few steps where the function bends.
-Let y = f(x) have the step s = width / 255. The range of x shrinks to the smallest [a, b] with
+Let y = f(x) have the step s = width / 255 (or 65535, where x and y both have 16 bits). The range of
+x shrinks to the smallest [a, b] with
 
     |f(x) - f(a)| <= s / 2 for x <= a,    |f(x) - f(b)| <= s / 2 for x >= b,
 
@@ -19,18 +20,19 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from qcomp.config import QuantizationConfig
 from qcomp.ir.evaluate.unary import FUNCTIONS
 from qcomp.ir.form import Form
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import Clamp, Maximum, Minimum, Op, Unary
 from qcomp.ir.tensor import Tensor
 from qcomp.passes.base import PassLog
+from qcomp.passes.same_scale import activation_bits
 
 F64 = NDArray[np.float64]
 Range = tuple[float, float]
 
 _GRID = 4097
-_STEPS = 255
 _WORTHWHILE = 0.02  # the share of the range that must be gained; every cut costs half a step
 
 
@@ -42,7 +44,10 @@ class NarrowSaturatedRanges:
     needs: ClassVar[Form] = Form.ANNOTATED
     gives: ClassVar[Form] = Form.ANNOTATED
 
+    config: QuantizationConfig
+
     def run(self, graph: Graph, log: PassLog) -> None:
+        bits = activation_bits(graph, self.config)
         for tensor in graph.tensors():
             readers = graph.consumers(tensor.id)
             if tensor.is_constant or not any(_can_saturate(graph, op) for op in readers):
@@ -51,7 +56,10 @@ class NarrowSaturatedRanges:
                 log.skipped(tensor.id, reason)
                 continue
             assert tensor.range is not None
-            needs = [_needs(graph, tensor.range, op) for op in readers]
+            needs = [
+                _needs(graph, tensor.range, op, min(bits[tensor.id], bits[op.output]))
+                for op in readers
+            ]
             low, high = min(n[0] for n in needs), max(n[1] for n in needs)
             width = tensor.range[1] - tensor.range[0]
             if high - low > (1.0 - _WORTHWHILE) * width:
@@ -68,14 +76,14 @@ def _can_saturate(graph: Graph, op: Op) -> bool:
     return isinstance(op, Unary | Clamp)
 
 
-def _needs(graph: Graph, whole: Range, op: Op) -> Range:
-    """The part of a range that a reader needs."""
+def _needs(graph: Graph, whole: Range, op: Op, bits: int) -> Range:
+    """The part of a range that a reader needs, at so many bits."""
     if isinstance(op, Minimum | Maximum):
         found = graph.tensor(op.output).range
         assert found is not None
         low, high = max(whole[0], found[0]), min(whole[1], found[1])
         return (low, high) if low <= high else whole
-    return _needed(whole, _real(op), _tolerance(graph, op))
+    return _needed(whole, _real(op), _tolerance(graph, op, bits))
 
 
 def _must_stay(graph: Graph, tensor: Tensor, readers: list[Op]) -> str | None:
@@ -96,11 +104,12 @@ def _real(op: Op) -> Callable[[F64], F64]:
     return lambda x: np.asarray(function(x, op.alpha, op.beta), np.float64)
 
 
-def _tolerance(graph: Graph, op: Op) -> float:
-    """Half a step of the reader's result."""
+def _tolerance(graph: Graph, op: Op, bits: int) -> float:
+    """Half a step of the reader's result, were it of so many bits."""
     found = graph.tensor(op.output).range
     assert found is not None
-    return (max(found[1], 0.0) - min(found[0], 0.0)) / _STEPS / 2
+    width = max(found[1], 0.0) - min(found[0], 0.0)
+    return width / float(2**bits - 1) / 2
 
 
 def _needed(whole: Range, function: Callable[[F64], F64], tolerance: float) -> Range:

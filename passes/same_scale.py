@@ -1,8 +1,9 @@
-"""Which tensors must share one scale, and the qparams of every activation.
+"""Which tensors must share one scale, and the width and qparams of every activation.
 
 Movements, max pooling and extremes copy integers, so their operands and results have one scale; so
 have the operands of minimum and maximum. Groups are the classes of the smallest equivalence that
-holds all these ties. A group's range is the union of its members'.
+holds all these ties. A group's range is the union of its members', and its width the largest that
+one of them asks for; 16 bits are symmetric.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 
 import networkx as nx
 
+from qcomp.config import QuantizationConfig
 from qcomp.errors import PassError
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import (
@@ -26,9 +28,13 @@ from qcomp.ir.ops import (
     Softmax,
 )
 from qcomp.ir.tensor import DType, TensorId
-from qcomp.quant.qparams import SOFTMAX, QParams
+from qcomp.quant.qparams import SOFTMAX, SOFTMAX_16, QParams, integer_range
 
 LOG_SOFTMAX = QParams(16 / 256, 127)
+LOG_SOFTMAX_16 = QParams(16 / 32768, 0, *integer_range(16))
+
+_SOFTMAX: Mapping[int, QParams] = {8: SOFTMAX, 16: SOFTMAX_16}
+_LOG_SOFTMAX: Mapping[int, QParams] = {8: LOG_SOFTMAX, 16: LOG_SOFTMAX_16}
 
 
 def copies_integers(op: Op) -> bool:
@@ -38,11 +44,11 @@ def copies_integers(op: Op) -> bool:
     return isinstance(op, Movement | MaxPool2d | Minimum | Maximum)
 
 
-def pinned(op: Op | None) -> QParams | None:
+def pinned(op: Op | None, bits: int) -> QParams | None:
     """The qparams that an op's result must have (TensorFlow Lite's quantization specification)."""
     if isinstance(op, LogSoftmax):
-        return LOG_SOFTMAX
-    return SOFTMAX if isinstance(op, Softmax) else None
+        return _LOG_SOFTMAX[bits]
+    return _SOFTMAX[bits] if isinstance(op, Softmax) else None
 
 
 @dataclass(frozen=True)
@@ -57,18 +63,34 @@ class Assignment:
     group: Mapping[TensorId, QParams]
 
 
-def assign_qparams(
-    graph: Graph, *, qmin: int, qmax: int, symmetric: bool, power_of_two: bool = False
-) -> Assignment:
+def activation_bits(graph: Graph, config: QuantizationConfig) -> dict[TensorId, int]:
+    """The width of every f32 activation: 8 or 16."""
+    found: dict[TensorId, int] = {}
+    for members in scale_groups(graph):
+        widest = max(_choices(graph, config, t).activation_bits for t in members)
+        found |= dict.fromkeys(members, widest)
+    return found
+
+
+def assign_qparams(graph: Graph, config: QuantizationConfig) -> Assignment:
     """QParams of every f32 activation; PassError for one without a range."""
     own: dict[TensorId, QParams] = {}
     group: dict[TensorId, QParams] = {}
+    widths = activation_bits(graph, config)
     for members in scale_groups(graph):
-        fixed = {t: q for t in members if (q := pinned(graph.producer(t))) is not None}
+        bits = widths[members[0]]
+        asked = any(_choices(graph, config, t).symmetric_activations for t in members)
+        qmin, qmax = integer_range(bits)
+        fixed = {t: q for t in members if (q := pinned(graph.producer(t), bits)) is not None}
         ranges = [_range(graph, t) for t in members]
         low, high = min(r[0] for r in ranges), max(r[1] for r in ranges)
         common = QParams.from_range(
-            low, high, qmin=qmin, qmax=qmax, symmetric=symmetric, power_of_two=power_of_two
+            low,
+            high,
+            qmin=qmin,
+            qmax=qmax,
+            symmetric=asked or bits == 16,
+            power_of_two=config.power_of_two_scales,
         )
         if len(set(fixed.values())) == 1:
             candidate = next(iter(fixed.values()))
@@ -79,6 +101,11 @@ def assign_qparams(
             own[t] = fixed.get(t, common)
             group[t] = common
     return Assignment(own, group)
+
+
+def _choices(graph: Graph, config: QuantizationConfig, id: TensorId) -> QuantizationConfig:
+    producer = graph.producer(id)
+    return config.at(id, None if producer is None else producer.mnemonic)
 
 
 def scale_groups(graph: Graph) -> list[list[TensorId]]:

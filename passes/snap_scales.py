@@ -2,7 +2,8 @@
 
 The narrow requantize multiplies by m * 2^-(k + 15) with an m of 10 bits. A weight scale s is ours
 to choose: the nearest one with scale_x * s / scale_y of that very form is at most 2^-10 away, and
-then the multiplier has no error at all (DESIGN section 3.1). The bias scale follows.
+then the multiplier has no error at all (DESIGN section 3.1). The bias scale follows. Layers with 16
+bits on either side requantize with a multiplier of 22 bits or more and have nothing to gain.
 """
 
 from __future__ import annotations
@@ -36,17 +37,21 @@ class SnapScales:
             weight, bias = graph.producer(op.weight), graph.producer(op.bias)
             if not isinstance(weight, FakeQuantConstant) or not isinstance(bias, FakeQuantConstant):
                 log.skipped(op.id, "weight or bias is not quantized")
-            elif reason := _unmovable(graph, weight, bias):
+            elif reason := _unmovable(graph, op, weight, bias):
                 log.skipped(op.id, reason)
             else:
                 _snap(graph, op, weight, bias, log)
 
 
-def _unmovable(graph: Graph, weight: FakeQuantConstant, bias: FakeQuantConstant) -> str | None:
+def _unmovable(
+    graph: Graph, op: Conv2d | Dense, weight: FakeQuantConstant, bias: FakeQuantConstant
+) -> str | None:
     """The reason these scales must stay as they are, or None."""
     for shared in (weight.scale, bias.scale, weight.output, bias.output):
         if len(graph.consumers(shared)) > 1:
             return f"%{shared} is shared with another op"
+    if 16 in (operand_qparams(graph, op.x).bits, result_qparams(graph, op.output).bits):
+        return "16 bits are requantized wide"
     return None
 
 

@@ -47,7 +47,7 @@ def qdq_passes(config: QuantizationConfig, statistics: Statistics) -> list[Pass]
     """FLOAT to QDQ."""
     passes: list[Pass] = [
         AnnotateRanges(statistics.ranges(config)),
-        NarrowSaturatedRanges(),
+        NarrowSaturatedRanges(config),
         InsertQuantize(config),
     ]
     if config.snap_scales:

@@ -9,12 +9,14 @@ from qcomp.quant.fixed_point import Form
 
 
 def add(site: Site, op: ops.Add | ops.Sub) -> ops.Op:
-    """In 16-bit lanes where the scales allow it, else in 32-bit lanes."""
+    """In 16-bit lanes where the scales allow it, else in 32-bit lanes; with i16 in 64-bit lanes."""
     (a_id, a), (b_id, b) = site.operand(op.a), site.operand(op.b)
     subtract = isinstance(op, ops.Sub)
     scales = (a.scale, b.scale, site.qparams.scale)
     qmin, qmax = site.saturation(op.clamp)
-    narrow = binary_constants.add_constants(*scales, subtract=subtract)
+    narrow = None
+    if not site.is_wide(a, b):
+        narrow = binary_constants.add_constants(*scales, subtract=subtract)
     if narrow is not None:
         return ops.QAdd(
             inputs=(a_id, b_id),
@@ -29,7 +31,7 @@ def add(site: Site, op: ops.Add | ops.Sub) -> ops.Op:
             qmax=qmax,
         )
     a_multiplier, b_multiplier, shift = binary_constants.add_wide_constants(
-        *scales, subtract=subtract
+        *scales, subtract=subtract, lanes=site.lanes(a, b)
     )
     return ops.QAddWide(
         inputs=(a_id, b_id),
@@ -42,6 +44,7 @@ def add(site: Site, op: ops.Add | ops.Sub) -> ops.Op:
         zero_point=site.qparams.zero_point,
         qmin=qmin,
         qmax=qmax,
+        bits=site.qparams.bits,
     )
 
 
@@ -61,7 +64,9 @@ def mul(site: Site, op: ops.Mul) -> ops.Op:
 
 def div(site: Site, op: ops.Div) -> ops.Op:
     (a_id, a), (b_id, b) = site.operand(op.a), site.operand(op.b)
-    multiplier, shift = binary_constants.div_constants(a.scale, b.scale, site.qparams.scale)
+    multiplier, shift = binary_constants.div_constants(
+        a.scale, b.scale, site.qparams.scale, site.lanes(a, b)
+    )
     qmin, qmax = site.saturation(op.clamp)
     return ops.QDiv(
         inputs=(a_id, b_id),
@@ -73,6 +78,7 @@ def div(site: Site, op: ops.Div) -> ops.Op:
         zero_point=site.qparams.zero_point,
         qmin=qmin,
         qmax=qmax,
+        bits=site.qparams.bits,
     )
 
 

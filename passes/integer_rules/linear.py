@@ -9,8 +9,15 @@ from qcomp.ir import ops
 from qcomp.ir.tensor import Array, TensorId
 from qcomp.passes.integer_rules.site import Site
 from qcomp.quant import binary_constants
-from qcomp.quant.fixed_point import Form, Requantize, multiplier_narrow, multiplier_wide
+from qcomp.quant.fixed_point import (
+    Form,
+    Requantize,
+    multiplier_narrow,
+    multiplier_wide,
+    wide_multiplier_bits,
+)
 from qcomp.quant.qparams import QParams
+from qcomp.quant.weights import REACH
 
 
 def conv2d(site: Site, op: ops.Conv2d) -> ops.Op:
@@ -45,11 +52,17 @@ def _linear(
     w, scales = site.fake_quant(weight)
     b, _ = site.fake_quant(bias)
     real = np.broadcast_to(x.scale * scales / site.qparams.scale, len(w))
-    form, multiplier, shift = requantize_constants(real)
-    site.remark = f", {form.value}"
+    largest = int((np.abs(b) + REACH[x.bits] * np.abs(w).reshape(len(w), -1).sum(axis=1)).max())
+    acc = np.int64 if x.bits == 16 and largest >= 2**31 else np.int32
+    if site.is_wide(x):
+        form = Form.WIDE
+        multiplier, shift = wide_constants(real, largest)
+    else:
+        form, multiplier, shift = requantize_constants(real)
+    site.remark = f", {form.value}{', i64' if acc is np.int64 else ''}"
     operands = (
         site.constant(weight.x, w.astype(np.int8)),
-        site.constant(bias.x, b.astype(np.int32)),
+        site.constant(bias.x, b.astype(acc)),
         site.constant(f"{op.id}.multiplier", multiplier),
         site.constant(f"{op.id}.shift", shift),
     )
@@ -60,16 +73,26 @@ def requantize_constants(real: Array) -> tuple[Form, Array, Array]:
     """NARROW where every channel's factor is in its reach (2^-36 to 1), else WIDE."""
     narrow = [multiplier_narrow(float(r)) for r in real]
     pairs = [f for f in narrow if f is not None]
-    form = Form.NARROW
     if len(pairs) < len(narrow):
-        form, pairs = Form.WIDE, [multiplier_wide(float(r)) for r in real]
+        return Form.WIDE, *wide_constants(real, 2**31 - 1)
     multiplier, shift = np.array(pairs, np.int32).reshape(-1, 2).T
-    return form, multiplier, shift
+    return Form.NARROW, multiplier, shift
+
+
+def wide_constants(real: Array, largest: int) -> tuple[Array, Array]:
+    """Multipliers and shifts of form WIDE for sums of at most that magnitude."""
+    bits = wide_multiplier_bits(largest)
+    pairs = [multiplier_wide(float(r), bits) for r in real]
+    multiplier, shift = np.array(pairs, np.int32).reshape(-1, 2).T
+    return multiplier, shift
 
 
 def matmul(site: Site, op: ops.MatMul) -> ops.Op:
     (a_id, a), (b_id, b) = site.operand(op.a), site.operand(op.b)
-    multiplier, shift = binary_constants.mul_constants(a.scale, b.scale, site.qparams.scale)
+    depth = site.graph.type(a_id).shape[-1]
+    multiplier, shift = binary_constants.mul_constants(
+        a.scale, b.scale, site.qparams.scale, depth * REACH[a.bits] * REACH[b.bits]
+    )
     return ops.QMatMul(
         inputs=(a_id, b_id),
         output=site.output,

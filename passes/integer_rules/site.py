@@ -12,8 +12,9 @@ from qcomp.ir import ops
 from qcomp.ir.graph import Graph
 from qcomp.ir.tensor import Array, DType, TensorId
 from qcomp.passes.qdq import quantized_operand, rounding_grid
+from qcomp.quant.binary_constants import I32_LANES, I64_LANES, Lanes
 from qcomp.quant.fixed_point import Form, Requantize
-from qcomp.quant.qparams import QParams, quantize
+from qcomp.quant.qparams import INTEGERS, QParams, integer_range, quantize
 
 
 @dataclass
@@ -31,13 +32,15 @@ class Site:
         return found
 
     def operand(self, tensor: TensorId) -> tuple[TensorId, QParams]:
-        """The i8 tensor behind an operand, with its qparams; constants are quantized here."""
+        """The integer tensor behind an operand, with its qparams; constants are quantized here."""
         producer = self.graph.producer(tensor)
         if isinstance(producer, ops.FakeQuantConstant):
             data, scale = self.fake_quant(producer)
             if scale.size != 1:
                 raise PassError(f"%{tensor} has a scale per channel; expected one for all")
-            return self.constant(producer.x, data.astype(np.int8)), QParams(float(scale[0]))
+            bits = 8 if producer.bits <= 8 else 16
+            qparams = QParams(float(scale[0]), 0, *integer_range(bits))
+            return self.constant(producer.x, data.astype(INTEGERS[bits])), qparams
         id = quantized_operand(self.graph, tensor)
         found = self.graph.tensor(id).qparams
         assert found is not None
@@ -69,4 +72,13 @@ class Site:
         return limits[0], limits[1]
 
     def requantize(self, form: Form, clamp: ops.ClampRange = ops.NO_CLAMP) -> Requantize:
-        return Requantize(form, self.qparams.zero_point, *self.saturation(clamp))
+        q = self.qparams
+        return Requantize(form, q.zero_point, *self.saturation(clamp), bits=q.bits)
+
+    def lanes(self, *operands: QParams) -> Lanes:
+        """Of an elementwise op on these operands: 64 bits wherever 16-bit values come or go."""
+        return I64_LANES if self.is_wide(*operands) else I32_LANES
+
+    def is_wide(self, *operands: QParams) -> bool:
+        """Whether an operand or the result has 16 bits."""
+        return 16 in (self.qparams.bits, *(q.bits for q in operands))

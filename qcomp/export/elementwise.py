@@ -29,7 +29,7 @@ from qcomp.ir.ops import (
     Unary,
 )
 from qcomp.ir.tensor import TensorId
-from qcomp.quant.qparams import QParams
+from qcomp.quant.qparams import INTEGERS, QParams, integer_range
 
 _BINARY: Mapping[type[Binary], str] = {
     Add: "Add",
@@ -65,20 +65,20 @@ def unary(w: Writer, op: Unary) -> None:
 
 
 def quantize(w: Writer, op: Quantize) -> None:
-    """QuantizeLinear saturates to all of i8; a narrower range is a Clip before it."""
+    """QuantizeLinear saturates to all of the type; a narrower range is a Clip before it."""
     q = _qparams(w, op.output)
     layout = w.common_layout(op.inputs)
     x = w.read(op.x, layout)
-    if (q.qmin, q.qmax) != (-128, 127):
+    if (q.qmin, q.qmax) != integer_range(q.bits):
         x = w.emit_clamp(x, ClampRange(*q.range))
-    operands = [x, w.scalar(q.scale), w.literal(np.array(q.zero_point, np.int8))]
+    operands = [x, w.scalar(q.scale), w.literal(np.array(q.zero_point, INTEGERS[q.bits]))]
     w.define(op.id, layout, w.emit("QuantizeLinear", operands))
 
 
 def dequantize(w: Writer, op: Dequantize) -> None:
     q = _qparams(w, op.x)
     layout = w.common_layout(op.inputs)
-    zero_point = w.literal(np.array(q.zero_point, np.int8))
+    zero_point = w.literal(np.array(q.zero_point, INTEGERS[q.bits]))
     operands = [w.read(op.x, layout), w.scalar(q.scale), zero_point]
     w.define(op.id, layout, w.emit("DequantizeLinear", operands))
 

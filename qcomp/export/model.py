@@ -51,8 +51,8 @@ from qcomp.ir.ops import (
 from qcomp.ir.tensor import TensorId, TensorType
 from qcomp.ir.text import format_op
 
-OPSET = 20
-IR_VERSION = 9  # the one that came with opset 20
+OPSET = 21  # the first whose QuantizeLinear gives int16
+IR_VERSION = 10  # the one that came with opset 21
 
 RULES: Mapping[type[Op], Callable[..., None]] = {
     Conv2d: linear.conv2d,

@@ -36,8 +36,9 @@ def max_pool2d(w: Writer, op: MaxPool2d) -> None:
     if _accepted(op):
         x, pads = w.read(op.x, Layout.FIRST), op.padding
     else:
-        is_float = w.graph.type(op.x).dtype is DType.F32
-        x, pads = _padded(w, op, -math.inf if is_float else -128), NO_PADDING
+        dtype = w.graph.type(op.x).dtype
+        least = -math.inf if dtype is DType.F32 else float(np.iinfo(dtype.numpy).min)
+        x, pads = _padded(w, op, least), NO_PADDING
     y = w.emit(
         "MaxPool",
         [x],

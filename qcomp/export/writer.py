@@ -143,7 +143,8 @@ class Writer:
     def parameter(self, id: TensorId, permutation: Sequence[int] | None = None) -> str:
         """A parameter with its axes permuted, and grown in front to as many as `permutation` has.
 
-        A rounded constant is stored as integers behind a DequantizeLinear.
+        A rounded constant is stored as integers behind a DequantizeLinear; of more than 32 bits, as
+        floats.
         """
         rank = self.graph.type(id).rank
         order = tuple(range(rank)) if permutation is None else tuple(permutation)
@@ -158,17 +159,19 @@ class Writer:
 
     def _rounded(self, op: FakeQuantConstant, order: tuple[int, ...]) -> str:
         grid = op.grid(*(self.graph.data(t) for t in op.inputs[1:]))
+        if op.bits > 32:  # what DequantizeLinear takes
+            values = grid.values(self.graph.data(op.x)).astype(np.float32)
+            return self._initializer(self._arranged_name(op.id, order), _in_order(values, order))
         scale = grid.scale
         q = grid.integers(self.graph.data(op.x)).astype(np.int8 if op.bits <= 8 else np.int32)
-        grown = q.reshape((1,) * (len(order) - q.ndim) + q.shape).transpose(order)
-        integers = self._initializer(f"{self._arranged_name(op.id, order)}:q", grown)
+        name = f"{self._arranged_name(op.id, order)}:q"
+        integers = self._initializer(name, _in_order(q, order))
         scales = self.literal(scale.astype(np.float32).reshape(() if scale.size == 1 else (-1,)))
         axis = order.index(op.axis + len(order) - q.ndim) if scale.size > 1 else 0
         return self.emit("DequantizeLinear", [integers, scales], axis=axis)
 
     def _arranged(self, id: TensorId, order: tuple[int, ...]) -> Array:
-        data = self.graph.data(id)
-        return data.reshape((1,) * (len(order) - data.ndim) + data.shape).transpose(order)
+        return _in_order(self.graph.data(id), order)
 
     def _arranged_name(self, id: TensorId, order: tuple[int, ...]) -> str:
         name = self._names[id]
@@ -178,3 +181,8 @@ class Writer:
     def _initializer(self, name: str, array: Array) -> str:
         self.initializers[name] = numpy_helper.from_array(np.array(array, order="C"), name)
         return name
+
+
+def _in_order(data: Array, order: Sequence[int]) -> Array:
+    """Grown in front to the rank of `order`, then permuted."""
+    return data.reshape((1,) * (len(order) - data.ndim) + data.shape).transpose(order)

@@ -32,11 +32,6 @@ def unary_table(function: Callable[[F64], F64], x: QParams, y: QParams) -> NDArr
     return table
 
 
-def rescale_table(x: QParams, y: QParams) -> NDArray[np.integer]:
-    """The change of x's parameters to y's as a Table."""
-    return unary_table(lambda real: real, x, y)
-
-
 def exp_table(scale: float) -> I32:
     """exp(-d * scale) in Q16 for d in 0..255: what QSoftmax and QLogSoftmax sum up."""
     _expect_scale(scale)

@@ -1,11 +1,14 @@
-"""The grid of a layer's weights, and the certificate that its int32 accumulators can't overflow.
+"""The grid of a layer's weights, and the certificate that its accumulators can't overflow.
 
-Weights are symmetric; the bias has the scale `scale_x * scale_w` and is an int32.
+Weights are symmetric; the bias has the scale `scale_x * scale_w`. Accumulators and biases have 32
+bits, and with an x of 16 bits up to 41 (TensorFlow Lite's 16x8 has biases of 64): of |acc| < 2^40
+the wide requantize has a multiplier of 22 bits and more.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -18,10 +21,15 @@ from qcomp.quant.scales import minmax_scales, mse_scales, pow2_above
 
 F64 = NDArray[np.float64]
 
-BIAS_BITS = 32
-_ACC_LIMIT = 2.0**31
-# Room for the rounding of a requantize (at most 2^29) and for the weights' own rounding.
-_ACC_BUDGET = _ACC_LIMIT - 2.0**30
+BIAS_BITS: Mapping[int, int] = {8: 32, 16: 41}
+"""By the bits of x."""
+
+REACH: Mapping[int, int] = {8: 255, 16: 32768}
+"""The largest |x - zero_point|, by the bits of x."""
+
+# Half of what the accumulator holds: there is room for the rounding of a requantize (at most 2^29)
+# and for the weights' own.
+_ACC_BUDGET: Mapping[int, float] = {8: 2.0**30, 16: 2.0**39}
 
 
 def weight_grid(
@@ -40,7 +48,9 @@ def weight_grid(
     """
     taps = weight.size // len(weight)
     # The accumulator of the largest integers is certified at any scale.
-    most = min(largest_multiplier(bits), int(_ACC_BUDGET / 2 / (255 * largest(bits) * taps)))
+    most = min(
+        largest_multiplier(bits), int(_ACC_BUDGET[8] / 2 / (REACH[8] * largest(bits) * taps))
+    )
     if group_size and most > 1 and (taps > group_size or not per_channel):
         return grouped_grid(
             weight,
@@ -65,20 +75,23 @@ def certified(
     x_scale: float,
     y_scale: float,
     *,
+    x_bits: int = 8,
     power_of_two: bool = False,
 ) -> Grid:
-    """The grid with scales raised where a channel's accumulator or bias would not fit an int32.
+    """The grid with scales raised where a channel's accumulator or bias would not fit its integer.
 
     In real units the accumulator is bounded by |b| + sum|w| * 255 * x_scale; the scale must be at
-    least that over x_scale * 2^30. Dead channels (scale 0) get 2^-8 of a result step. This is the
-    cure for near-dead channels whose bias overflows (onnxruntime issue 11415).
+    least that over x_scale * 2^30 (with 16 bits, 32768 and 2^39). Dead channels (scale 0) get 2^-8
+    of a result step. This is the cure for near-dead channels whose bias overflows (onnxruntime
+    issue 11415).
     """
+    reach, budget = REACH[x_bits], _ACC_BUDGET[x_bits]
     sums = np.abs(weight.astype(np.float64)).reshape(len(weight), -1).sum(axis=1)
-    bound = np.abs(bias.astype(np.float64)) / x_scale + 255.0 * sums
+    bound = np.abs(bias.astype(np.float64)) / x_scale + reach * sums
     # Rounding moves a weight by at most half a step; of 1 bit, from 0 to -1 or 1, by a whole one.
     steps = 1 if grid.multiplier is None else int(grid.multiplier.max(initial=1))
-    moved = 255.0 * (weight.size // len(weight)) * steps * (1.0 if grid.bits == 1 else 0.5)
-    lowest = bound / (_ACC_BUDGET - min(moved, _ACC_BUDGET / 2))
+    moved = reach * (weight.size // len(weight)) * steps * (1.0 if grid.bits == 1 else 0.5)
+    lowest = bound / (budget - min(moved, budget / 2))
     # The narrow form shifts by at most 30 bits and multiplies by at least 257 * 2^-15.
     lowest = np.maximum(lowest, math.ldexp(1.0, -36) * y_scale / x_scale)
     dead = np.maximum(lowest, math.ldexp(y_scale / x_scale, -8))

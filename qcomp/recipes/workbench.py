@@ -104,7 +104,8 @@ def with_quantized(graph: Graph, qparams: Mapping[TensorId, QParams]) -> Graph:
     for id, q in qparams.items():
         readers = result.consumers(id)
         names = [name for name, t in result.outputs.items() if t == id]
-        rounded = result.add_op(Quantize(inputs=(id,), output=result.fresh_id(f"{id}.q")))
+        op_id = result.fresh_id(f"{id}.q")
+        rounded = result.add_op(Quantize(inputs=(id,), output=op_id, bits=q.bits))
         result.update_tensor(Tensor(rounded, result.tensor(rounded).type, qparams=q))
         back = result.add_op(Dequantize(inputs=(rounded,), output=result.fresh_id(f"{id}.dq")))
         for op in readers:

@@ -21,6 +21,7 @@ from qcomp.ir.ops import RELU, Conv2d, Dequantize, FakeQuantConstant, Quantize, 
 from qcomp.ir.tensor import DType, TensorType
 from qcomp.ir.verify import verify
 from qcomp.quant.qparams import QParams
+from qcomp.quant.weights import BIAS_BITS
 
 RNG = np.random.default_rng(4)
 SHAPE = (1, 6, 5, 3)
@@ -28,7 +29,7 @@ X = RNG.normal(size=SHAPE).astype(np.float32)
 
 
 def quantized(graph: Graph, x: str, name: str, q: QParams) -> str:
-    graph.add_op(Quantize(inputs=(x,), output=f"{name}.q"))
+    graph.add_op(Quantize(inputs=(x,), output=f"{name}.q", bits=q.bits))
     graph.update_tensor(replace(graph.tensor(f"{name}.q"), qparams=q))
     return graph.add_op(Dequantize(inputs=(f"{name}.q",), output=f"{name}.dq"))
 
@@ -47,7 +48,8 @@ def convolution(input_q: QParams, output_q: QParams) -> Graph:
     weight = RNG.normal(size=(4, 3, 2, 3))
     scale = np.abs(weight).max(axis=(1, 2, 3)) / 127
     w = rounded(graph, "w", weight, scale, 8)
-    b = rounded(graph, "b", RNG.normal(size=4), scale * input_q.scale, 32)
+    bias_bits = BIAS_BITS[input_q.bits]
+    b = rounded(graph, "b", RNG.normal(size=4), scale * input_q.scale, bias_bits)
     op = Conv2d(inputs=(x, w, b), output="y", padding=(1, 0, 1, 1), stride=(2, 1), clamp=RELU)
     graph.add_op(op)
     y = quantized(graph, "y", "y", output_q)
@@ -62,6 +64,8 @@ def convolution(input_q: QParams, output_q: QParams) -> Graph:
     [
         (QParams(0.02, 3), QParams(0.05, -128)),
         (QParams(0.02, 0, -127, 127), QParams(0.05, -7, -7, 7)),
+        (QParams(1e-4, 0, -32768, 32767), QParams(3e-4, 0, -32768, 32767)),
+        (QParams(1e-4, 0, -32768, 32767), QParams(0.05, -128)),
     ],
 )
 def test_onnxruntime_gives_the_same_integers(input_q: QParams, output_q: QParams) -> None:

@@ -296,3 +296,52 @@ def test_a_softmax_has_the_scale_that_its_meaning_implies() -> None:
     verify(parse(text.format(qparams="0.00390625, -128")), Form.INTEGER)
     graph = parse(text.format(qparams="0.004, -128"))
     fails(graph, Form.INTEGER, "%y = q_softmax(%x, %t) {axis=1, bits=8}", "expected qparams")
+
+
+# ------------------------------------------------------------------- widths
+
+WIDE = """
+graph @wide(%x: i16[4] qparams=({x})) {{
+  %y = q_rescale(%x) {{x_zero_point=0, multiplier=5, shift=3, requantize=Requantize(form=wide, \
+zero_point=0, qmin=-32768, qmax=32767, bits=16)}} : i16[4] qparams=({y})
+  return y=%y
+}}"""
+Q16 = "0.5, 0, -32768, 32767"
+
+
+def test_an_i16_graph_is_verified() -> None:
+    verify(parse(WIDE.format(x=Q16, y=Q16)), Form.INTEGER)
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        ("0.5, 0, -128, 127", "does not fit i16[4]"),
+        ("0.5, 3, -32768, 32767", "is i16 with zero_point 3; expected 0"),
+    ],
+)
+def test_qparams_of_an_i16_are_symmetric_and_of_its_width(bad: str, message: str) -> None:
+    fails(parse(WIDE.format(x=bad, y=Q16)), Form.INTEGER, "%x", message)
+    fails(parse(WIDE.format(x=Q16, y=bad)), Form.INTEGER, "%y", message)
+
+
+def test_an_i16_without_qparams_is_named() -> None:
+    text = WIDE.format(x=Q16, y=Q16).replace(f" qparams=({Q16})", "", 1)
+    fails(parse(text), Form.INTEGER, "%x has no qparams")
+
+
+def test_a_quantize_gives_the_width_of_its_qparams() -> None:
+    graph = broken(Form.QDQ, r"%x.q = quantize\(%x\) {bits=8} : i8\[2,3\]",
+                   "%x.q = quantize(%x) {bits=16} : i16[2,3]")  # fmt: skip
+    fails(graph, Form.QDQ, "%x.q", "does not fit i16[2,3]")
+
+
+def test_a_16_bit_softmax_has_its_own_scale() -> None:
+    text = """
+    graph @g(%x: i16[1,9] qparams=(0.5, 0, -32768, 32767)) {{
+      %t = constant : i32[512]
+      %y = q_softmax(%x, %t) {{axis=1, bits=16}} : i16[1,9] qparams=({scale}, 0, -32768, 32767)
+      return y=%y
+    }}"""
+    verify(parse(text.format(scale=1 / 32768)), Form.INTEGER)
+    fails(parse(text.format(scale=1 / 256)), Form.INTEGER, "%y = q_softmax", "expected qparams")

@@ -53,9 +53,11 @@ def annotated(graph: Graph, feed: Feed) -> Graph:
     return graph
 
 
-def lowered(graph: Graph, feed: Feed, *, snap: bool = True) -> tuple[Graph, Graph, PassLog]:
+def lowered(
+    graph: Graph, feed: Feed, *, snap: bool = True, config: QuantizationConfig = PLAIN
+) -> tuple[Graph, Graph, PassLog]:
     """The QDQ form and the integer form."""
-    qdq, _ = run_pass(annotated(graph, feed), InsertQuantize(PLAIN))
+    qdq, _ = run_pass(annotated(graph, feed), InsertQuantize(config))
     if snap:
         qdq, _ = run_pass(qdq, SnapScales())
     integer, log = run_pass(qdq, FuseRequantize())

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from qcomp.errors import PassError
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import (
+    Interpolate,
     Op,
     QAdd,
     QAddWide,
@@ -24,6 +25,8 @@ from qcomp.ir.ops import (
     QMul,
     QPRelu,
     QReduceSum,
+    QRescale,
+    QSoftmax,
 )
 from qcomp.ir.tensor import DType, TensorType
 from qcomp.passes.base import run_pass
@@ -36,7 +39,7 @@ from qcomp.quant.binary_constants import (
     prelu_constants,
 )
 from qcomp.quant.fixed_point import Form, Requantize, multiplier_onnx
-from qcomp.quant.qparams import QParams
+from qcomp.quant.qparams import SOFTMAX, SOFTMAX_16, QParams
 
 Q = QParams(0.1, -128)
 NARROW, WIDE, TFLITE, ONNX = (Requantize(form, 0) for form in Form)
@@ -310,3 +313,110 @@ def test_a_prelu_must_fit_32_bits() -> None:
     assert "note y" in certify(graph_with(op, (1, 2), negatives))
     steep = negatives * np.int32(2**5)
     assert "expected less than 2^31" in failure(graph_with(op, (1, 2), steep))
+
+
+# ------------------------------------------------------------- 16-bit activations
+
+Q16 = QParams(0.1, 0, -32768, 32767)
+TO_16 = Requantize(Form.WIDE, 0, -32768, 32767, 16)
+
+
+def wide_graph(op: Op, shape: tuple[int, ...], *constants: np.ndarray) -> Graph:
+    """`op` on i16."""
+    graph = Graph("g")
+    activations = len(op.inputs) - len(constants)
+    for id in op.inputs[:activations]:
+        graph.add_input(id, TensorType(DType.I16, shape))
+        graph.update_tensor(replace(graph.tensor(id), qparams=Q16))
+    for id, data in zip(op.inputs[activations:], constants, strict=True):
+        graph.add_constant(id, data)
+    graph.add_op(op)
+    graph.update_tensor(replace(graph.tensor(op.output), qparams=Q16))
+    graph.outputs["y"] = op.output
+    return graph
+
+
+def layer_of(bias: np.ndarray, multiplier: int, shift: int) -> Graph:
+    """|acc| of both channels is at most 32768 * 100 * 127 + |bias|."""
+    op = QDense(inputs=tuple("xwbms"), output="y", x_zero_point=0, requantize=TO_16)
+    constants = (np.full(2, multiplier, np.int32), np.full(2, shift, np.int32))
+    return wide_graph(op, (1, 100), np.full((2, 100), 127, np.int8), bias, *constants)
+
+
+REACH_OF_LAYER = 32768 * 100 * 127
+
+
+@pytest.mark.parametrize("over", [0, 1])
+def test_an_accumulator_of_32_bits_is_certified_by_its_own_size(over: int) -> None:
+    bias = np.array([0, 2**31 - 1 - REACH_OF_LAYER + over], np.int32)
+    graph = layer_of(bias, 2**31 - 1, 40)
+    if over:
+        fails(graph, "channel 1: the sum can reach 2147483648, expected less than 2^31")
+    else:
+        run_pass(graph, CertifyAccumulators())
+
+
+@pytest.mark.parametrize("over", [0, 1])
+def test_an_accumulator_of_64_bits_is_certified_by_its_product(over: int) -> None:
+    m, shift = 2**24 - 1, 40
+    most = (2**63 - 1 - 2 ** (shift - 1)) // m
+    graph = layer_of(np.array([most - REACH_OF_LAYER + over, 0], np.int64), m, shift)
+    if over:
+        fails(graph, "channel 0: the sum can reach", "expected less than 2^63")
+    else:
+        run_pass(graph, CertifyAccumulators())
+
+
+def test_a_bias_of_64_bits_is_not_bounded_by_the_arithmetic_of_the_bound() -> None:
+    fails(layer_of(np.array([-(2**63), 0], np.int64), 2**24, 40), "expected less than 2^63")
+
+
+PAIR: dict[str, Any] = {"inputs": ("a", "b"), "output": "y", "a_zero_point": 0, "b_zero_point": 0}
+RESULT: dict[str, Any] = {"zero_point": 0, "qmin": -32768, "qmax": 32767, "bits": 16}
+
+
+@pytest.mark.parametrize(
+    ("op", "constants", "message"),
+    [
+        (QAddWide(**PAIR, a_multiplier=2**31, b_multiplier=1, shift=20, **RESULT), (),
+         "multiplier 2147483648, expected less than 2^31"),
+        (QAddWide(**PAIR, a_multiplier=1, b_multiplier=1, shift=64, **RESULT), (), "2^63"),
+        (QDiv(**PAIR, multiplier=2**46, shift=0, **RESULT), (), "expected less than 2^61"),
+        (QDiv(**PAIR, multiplier=1, shift=46, **RESULT), (), "expected less than 2^61"),
+        (QMatMul(**PAIR, multiplier=2**31 - 1, shift=40, requantize=TO_16), (), "2^63"),
+        (QPRelu(inputs=("x", "m"), output="y", x_zero_point=0, positive_multiplier=2**31, shift=31,
+                **RESULT), (np.zeros(1, np.int32),), "multiplier 2147483648"),
+        (QReduceSum(inputs=("x",), output="y", axes=(0, 1), keepdims=False, x_zero_point=0,
+                    multiplier=2**31 - 1, shift=62, requantize=TO_16), (), "2^63"),
+        (Interpolate(inputs=("x", "t"), output="y", step_bits=7, **RESULT),
+         (np.full(513, 2**24, np.int32),), "expected less than 2^31"),
+        (Interpolate(inputs=("x", "t"), output="y", step_bits=7, **RESULT),
+         ((np.arange(513, dtype=np.int32) % 2 * 2 - 1) * (2**23 + 2**18),),
+         "expected less than 2^31"),
+        (QRescale(inputs=("x",), output="y", x_zero_point=0, multiplier=1, shift=0,
+                  requantize=TO_16), (), "1 <= shift <= 62"),
+    ],
+    ids=lambda v: v.mnemonic if isinstance(v, Op) else "",
+)  # fmt: skip
+def test_each_way_to_break_an_op_of_16_bits_is_found(
+    op: Op, constants: tuple[np.ndarray, ...], message: str
+) -> None:
+    fails(wide_graph(op, (600, 600), *constants), message)
+
+
+def test_a_softmax_with_larger_exponentials_is_not_certified() -> None:
+    op = QSoftmax(inputs=("x", "e"), output="y", axis=1, bits=16)
+    graph = wide_graph(op, (1, 30000), np.full(512, 2**30, np.int32))
+    graph.update_tensor(replace(graph.tensor("y"), qparams=SOFTMAX_16))
+    run_pass(graph, CertifyAccumulators())
+    eight = QSoftmax(inputs=("x", "e"), output="y", axis=1)
+    narrow = graph_with(eight, (1, 30000), np.full(256, 2**17, np.int32))
+    narrow.update_tensor(replace(narrow.tensor("y"), qparams=SOFTMAX))
+    fails(narrow, "expected less than 2^31")
+
+
+def fails(graph: Graph, *messages: str) -> None:
+    with pytest.raises(PassError) as caught:
+        run_pass(graph, CertifyAccumulators())
+    for message in messages:
+        assert message in str(caught.value)

@@ -116,7 +116,7 @@ def test_dead_and_near_dead_channels_are_noted_and_can_hold_their_bias() -> None
     weight[1], weight[2] = 0.0, weight[2] * 1e-12
     arrays = {**dict(constants_of(graph)), "w": weight}
     after, log = run_pass(parse(NETWORK, arrays), quantize())
-    assert "note conv: 1 dead channels, 1 scales raised to fit int32" in log.lines
+    assert "note conv: 1 dead channels, 1 scales raised to fit 32 bits" in log.lines
     biases = np.abs(after.data("b") / after.data("b.scale"))
     assert biases.max() < 2**30
 

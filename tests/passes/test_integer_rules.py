@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from lowered_graphs import feed_of, lowered, sample, steps_apart
+from lowered_graphs import PLAIN, feed_of, lowered, sample, steps_apart
 from numpy.typing import NDArray
 
-from qcomp.ir import DType, Form, Graph, TensorType, verify
+from qcomp.ir import DType, Form, Graph, TensorType, parse, verify
 from qcomp.ir import ops as o
+from qcomp.ir.graph import constants_of
 from qcomp.ir.ops import RELU, RELU6, ClampRange, Function, Op, Reduction
 from qcomp.ir.tensor import TensorId
+from qcomp.passes.base import run_pass
+from qcomp.passes.certify_accumulators import CertifyAccumulators
 from qcomp.passes.integer_rules import RULES
 
 Array = NDArray[Any]
@@ -134,6 +137,41 @@ def test_integers_are_within_one_step_of_the_qdq_form(
     feed = {n: sample(random, t.shape, spread, shift, case.positive) for n, t in types.items()}
     qdq, integer, _ = lowered(graph, feed, snap=snap)
     assert steps_apart(qdq, integer, feed) <= 1.0
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+@settings(max_examples=12, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    spread=st.sampled_from([2.0**-8, 0.3, 1.0, 5.0]),
+    shift=st.sampled_from([-2.0, 0.0, 0.7]),
+    wide=st.sets(st.sampled_from(["x0", "x1", "y"]), min_size=1),
+)
+def test_any_mix_of_widths_has_an_integer_form_that_is_certified_and_close(
+    case: Case, seed: int, spread: float, shift: float, wide: set[str]
+) -> None:
+    """Within a step; interpolated functions within the tolerance of their tables."""
+    random = np.random.default_rng(seed)
+    graph = float_graph(case, random, spread, shift)
+    types = {name: graph.type(id) for name, id in graph.inputs.items()}
+    feed = {n: sample(random, t.shape, spread, shift, case.positive) for n, t in types.items()}
+    config = replace(PLAIN, overrides={id: {"activation_bits": 16} for id in sorted(wide)})
+    qdq, integer, _ = lowered(graph, feed, config=config)
+    run_pass(integer, CertifyAccumulators())
+    assert str(parse(str(integer), dict(constants_of(integer)))) == str(integer)
+    result = integer.type("y.q" if "y.q" in integer else integer.outputs["y"]).dtype
+    assert result is (DType.I16 if "y" in wide or _shares_width(case, wide) else DType.I8)
+    interpolated = any(isinstance(op, o.Interpolate) for op in integer.ops())
+    apart = 33.0 if interpolated and result is DType.I16 else 1.0
+    assert steps_apart(qdq, integer, feed) <= apart
+
+
+def _shares_width(case: Case, wide: set[str]) -> bool:
+    """Whether an operand of 16 bits makes the result one of 16 bits."""
+    kind = case.attributes.get("kind")
+    copies = issubclass(case.op, o.Movement | o.MaxPool2d | o.Minimum | o.Maximum)
+    operands = {f"x{i}" for i in range(len(case.activations))}
+    return (copies or kind in (Reduction.MAX, Reduction.MIN)) and bool(operands & wide)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from qcomp.config import QuantizationConfig
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import Add, Function, Unary
 from qcomp.ir.tensor import DType, TensorType
@@ -21,6 +22,9 @@ RANGES = {
 }
 
 
+NARROW = NarrowSaturatedRanges(QuantizationConfig())
+
+
 def graph_with(*functions: Function, x: tuple[float, float] = (-70.0, 6.0)) -> Graph:
     graph = Graph("g")
     id = graph.add_input("in", TensorType(DType.F32, (1, 8)))
@@ -33,7 +37,7 @@ def graph_with(*functions: Function, x: tuple[float, float] = (-70.0, 6.0)) -> G
 
 
 def test_the_flat_end_of_silu_is_cut_by_half_a_step_at_most() -> None:
-    after, log = run_pass(graph_with(Function.SILU), NarrowSaturatedRanges())
+    after, log = run_pass(graph_with(Function.SILU), NARROW)
     low, high = after.tensor("in").range or (0.0, 0.0)
     assert high == 6.0
     assert -10.0 < low < -3.0
@@ -45,14 +49,14 @@ def test_the_flat_end_of_silu_is_cut_by_half_a_step_at_most() -> None:
 
 
 def test_two_readers_get_the_union_of_their_needs() -> None:
-    silu, _ = run_pass(graph_with(Function.SILU), NarrowSaturatedRanges())
-    both, _ = run_pass(graph_with(Function.SILU, Function.TANH), NarrowSaturatedRanges())
+    silu, _ = run_pass(graph_with(Function.SILU), NARROW)
+    both, _ = run_pass(graph_with(Function.SILU, Function.TANH), NARROW)
     assert both.tensor("in").range == silu.tensor("in").range
 
 
 @pytest.mark.parametrize("functions", [(Function.ABS,), (Function.SIGMOID, Function.ABS)])
 def test_a_reader_that_is_not_flat_keeps_the_range(functions: tuple[Function, ...]) -> None:
-    after, log = run_pass(graph_with(*functions), NarrowSaturatedRanges())
+    after, log = run_pass(graph_with(*functions), NARROW)
     assert after.tensor("in").range == (-70.0, 6.0)
     assert "skip in: no reader is flat at the ends" in log.text
 
@@ -62,15 +66,27 @@ def test_another_kind_of_reader_keeps_the_range() -> None:
     total = graph.add_op(Add(inputs=("in", "y0"), output="sum"))
     graph.update_tensor(replace(graph.tensor(total), range=(-70.0, 12.0)))
     graph.outputs["sum"] = total
-    after, log = run_pass(graph, NarrowSaturatedRanges())
+    after, log = run_pass(graph, NARROW)
     assert after.tensor("in").range == (-70.0, 6.0)
     assert "%sum (add) reads all of it" in log.text
 
 
 def test_a_second_run_changes_the_range_by_no_more_than_the_grid() -> None:
-    once, _ = run_pass(graph_with(Function.TANH), NarrowSaturatedRanges())
-    twice, _ = run_pass(once, NarrowSaturatedRanges())
+    once, _ = run_pass(graph_with(Function.TANH), NARROW)
+    twice, _ = run_pass(once, NARROW)
     first, second = once.tensor("in").range, twice.tensor("in").range
     assert first is not None
     assert second is not None
     assert abs(second[0] - first[0]) < 1.0
+
+
+def test_with_16_bits_on_both_sides_half_a_step_is_less() -> None:
+    low = {}
+    for widths in ((), ("in",), ("y0",), ("in", "y0")):
+        config = QuantizationConfig(overrides={id: {"activation_bits": 16} for id in widths})
+        after, _ = run_pass(graph_with(Function.SILU), NarrowSaturatedRanges(config))
+        found = after.tensor("in").range
+        assert found is not None
+        low[widths] = found[0]
+    assert low[()] == low["in",] == low["y0",]
+    assert -20.0 < low["in", "y0"] < low[()] - 3.0

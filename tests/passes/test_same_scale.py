@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import pytest
 
+from qcomp.config import QuantizationConfig
 from qcomp.errors import PassError
 from qcomp.ir import Graph, parse
 from qcomp.ir.ops import Reduce, Reduction
-from qcomp.passes.same_scale import LOG_SOFTMAX, Assignment, assign_qparams, copies_integers
-from qcomp.quant.qparams import SOFTMAX, QParams
+from qcomp.passes.same_scale import (
+    LOG_SOFTMAX,
+    LOG_SOFTMAX_16,
+    Assignment,
+    activation_bits,
+    assign_qparams,
+    copies_integers,
+)
+from qcomp.quant.qparams import SOFTMAX, SOFTMAX_16, QParams
 
 
 def assigned(text: str, *, symmetric: bool = False) -> Assignment:
-    return assign_qparams(parse(text), qmin=-128, qmax=127, symmetric=symmetric)
+    return assign_qparams(parse(text), QuantizationConfig(symmetric_activations=symmetric))
 
 
 def covering(low: float, high: float) -> QParams:
@@ -141,10 +149,63 @@ def test_constants_and_integers_have_no_part_in_it() -> None:
 def test_a_tensor_without_range_is_named() -> None:
     graph: Graph = parse("graph @g(%x: f32[4]) {\n  return x=%x\n}")
     with pytest.raises(PassError, match="%x has no range; annotate ranges first"):
-        assign_qparams(graph, qmin=-128, qmax=127, symmetric=False)
+        assign_qparams(graph, QuantizationConfig())
 
 
 @pytest.mark.parametrize("kind", list(Reduction))
 def test_of_the_reductions_only_the_extremes_copy_integers(kind: Reduction) -> None:
     op = Reduce(inputs=("x",), output="y", kind=kind, axes=(0,))
     assert copies_integers(op) == (kind in (Reduction.MAX, Reduction.MIN))
+
+
+# ------------------------------------------------------------------- 16 bits
+
+
+def wide(text: str, *ids: str) -> Assignment:
+    return assign_qparams(parse(text), wide_config(*ids))
+
+
+def wide_config(*ids: str) -> QuantizationConfig:
+    return QuantizationConfig(overrides={id: {"activation_bits": 16} for id in ids})
+
+
+def covering_16(low: float, high: float) -> QParams:
+    return QParams.from_range(low, high, qmin=-32768, qmax=32767, symmetric=True)
+
+
+GROUP = """graph @g(%x: f32[1,4] range=(-1.0, 3.0)) {
+  %y = reshape(%x) {shape=(4,)} : f32[4] range=(-1.0, 3.0)
+  %z = unary(%y) {function=sigmoid} : f32[4] range=(0.0, 1.0)
+  return z=%z
+}"""
+
+
+@pytest.mark.parametrize("id", ["x", "y", "reshape"])
+def test_a_group_is_as_wide_as_the_widest_of_its_members(id: str) -> None:
+    assert wide(GROUP, id).own == {
+        "x": covering_16(-1.0, 3.0), "y": covering_16(-1.0, 3.0), "z": covering(0.0, 1.0),
+    }  # fmt: skip
+    bits = activation_bits(parse(GROUP), wide_config(id))
+    assert bits == {"x": 16, "y": 16, "z": 8}
+
+
+def test_16_bits_are_symmetric_and_a_tensor_may_be_symmetric_alone() -> None:
+    config = QuantizationConfig(overrides={"z": {"symmetric_activations": True}})
+    own = assign_qparams(parse(GROUP), config).own
+    assert own["x"] == covering(-1.0, 3.0)
+    assert own["z"] == QParams.from_range(0.0, 1.0, symmetric=True)
+    assert own["z"].zero_point == wide(GROUP, "z").own["z"].zero_point == 0
+
+
+@pytest.mark.parametrize(
+    ("op", "expected"), [("softmax", SOFTMAX_16), ("log_softmax", LOG_SOFTMAX_16)]
+)
+def test_the_pinned_scale_of_a_softmax_is_that_of_its_width(op: str, expected: QParams) -> None:
+    a = wide(
+        f"""graph @g(%x: f32[1,4] range=(-1.0, 3.0)) {{
+          %y = {op}(%x) {{axis=1}} : f32[1,4] range=(-1.0, 1.0)
+          return y=%y
+        }}""",
+        op,
+    )
+    assert a.own == {"x": covering(-1.0, 3.0), "y": expected}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 
 from qcomp.config import QuantizationConfig
 from qcomp.ir import Graph, parse
@@ -26,7 +27,7 @@ graph @network(%x: f32[1,4,4,3] range=(-1.0, 1.0)) {
 """
 
 
-def quantized(**options: bool) -> Graph:
+def quantized(**options: Any) -> Graph:
     random = np.random.default_rng(0)
     arrays = {
         id: random.normal(size=a.shape).astype(np.float32) for id, a in constants_of(parse(NETWORK))
@@ -111,3 +112,10 @@ def test_weights_that_are_not_rounded_are_left_alone() -> None:
     graph = quantized()
     graph.replace_op(graph.op("y").with_input(1, "fw"))
     assert declined(graph) == ["skip y: weight or bias is not quantized"]
+
+
+@pytest.mark.parametrize("id", ["x", "conv"])
+def test_layers_with_16_bits_stay_as_they_are(id: str) -> None:
+    before = quantized(overrides={id: {"activation_bits": 16}})
+    _, log = run_pass(before, SnapScales())
+    assert "skip conv: 16 bits are requantized wide" in log.lines

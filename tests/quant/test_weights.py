@@ -93,7 +93,7 @@ def test_certified_accumulators_fit_int32_with_room_for_rounding(
     for g in (grid, snapped):
         bound = accumulator_bound(g, weight, bias, x_scale)
         assert bound + 2**29 < 2**31  # the shift rounds by at most 2^29
-        assert bound < largest(BIAS_BITS)
+        assert bound < largest(BIAS_BITS[8])
 
 
 @given(st.floats(1e-30, 1e-3), SCALES, SCALES, BITS)
