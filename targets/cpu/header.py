@@ -13,7 +13,7 @@ from qcomp.targets.cpu.module import MAX_RANK, NAME_BYTES
 _COMMON = f"""\
 #ifndef QCOMP_TENSOR_DEFINED
 #define QCOMP_TENSOR_DEFINED
-typedef enum {{ QCOMP_INT8 = 1, QCOMP_INT32 = 2 }} qcomp_type;
+typedef enum {{ QCOMP_INT8 = 1, QCOMP_INT32 = 2, QCOMP_INT16 = 3 }} qcomp_type;
 typedef enum {{ QCOMP_OK = 0, QCOMP_BAD_ARENA = 1, QCOMP_BAD_CPU = 2 }} qcomp_status;
 /* real = scale * (q - zero_point); rank <= {MAX_RANK}, unused extents are 0. */
 typedef struct {{
@@ -38,15 +38,15 @@ typedef void (*qcomp_parallel_for)(void *user, qcomp_task task, void *context, i
 
 # Two loops over blocks: in one loop, compilers turn the bounds into branches and don't vectorize.
 _QUANTIZE = """\
-/* {count} floats to int8: divide by the scale, round half to even, saturate; NaN: {zero_point}. */
-static inline void {name}_quantize_input{suffix}(const float *real, int8_t *q) {{
+/* {count} floats to {type}: divide by the scale, round half to even, saturate; NaN: {zero_point} */
+static inline void {name}_quantize_input{suffix}(const float *real, {type} *q) {{
   float steps[{block}];
   for (int32_t start = 0; start < {count}; start += {block}) {{
     const int32_t count = {count} - start < {block} ? {count} - start : {block};
     for (int32_t i = 0; i < count; i++) {{
       const float v = real[start + i] / {scale};
-      const float low = v < 512.0f ? v : 512.0f;
-      steps[i] = low > -512.0f ? low : -512.0f;
+      const float low = v < {beyond} ? v : {beyond};
+      steps[i] = low > -{beyond} ? low : -{beyond};
     }}
     for (int32_t i = 0; i < count; i++) {{
       const int32_t r = (int32_t)steps[i], odd = r & 1;
@@ -55,21 +55,22 @@ static inline void {name}_quantize_input{suffix}(const float *real, int8_t *q) {
       const int32_t down = (rest < -0.5f) | ((rest == -0.5f) & odd);
       const int32_t n = (r + up - down) * (real[start + i] == real[start + i]) + ({zero_point});
       const int32_t least = n < {qmin} ? {qmin} : n;
-      q[start + i] = (int8_t)(least > {qmax} ? {qmax} : least);
+      q[start + i] = ({type})(least > {qmax} ? {qmax} : least);
     }}
   }}
 }}
 """
 
 _DEQUANTIZE = """\
-/* {count} int8 to floats. */
-static inline void {name}_dequantize_output{suffix}(const int8_t *q, float *real) {{
+/* {count} {type} to floats. */
+static inline void {name}_dequantize_output{suffix}(const {type} *q, float *real) {{
   for (int32_t i = 0; i < {count}; i++) real[i] = (float)(q[i] - ({zero_point})) * {scale};
 }}
 """
 
 _BLOCK = 64
-_C_TYPES = {DType.I8: "int8_t", DType.I32: "int32_t"}
+_C_TYPES = {DType.I8: "int8_t", DType.I16: "int16_t", DType.I32: "int32_t"}
+_BEYOND = {DType.I8: 512.0, DType.I16: 131072.0}  # steps from which everything saturates
 
 
 def header(
@@ -127,7 +128,7 @@ def header(
     for i, t in enumerate(inputs):
         lines.append(_helper(_QUANTIZE, graph, name, t, _suffix(i, inputs)))
     for i, t in enumerate(outputs):
-        if graph.type(t).dtype is DType.I8:
+        if graph.type(t).dtype in _BEYOND:
             lines.append(_helper(_DEQUANTIZE, graph, name, t, _suffix(i, outputs)))
     lines += ["#ifdef __cplusplus", "}", "#endif", "", "#endif", ""]
     return "\n".join(lines)
@@ -161,12 +162,14 @@ def _suffix(index: int, tensors: list[TensorId]) -> str:
 
 
 def _helper(template: str, graph: Graph, name: str, tensor: TensorId, suffix: str) -> str:
-    q = graph.tensor(tensor).qparams
+    q, type = graph.tensor(tensor).qparams, graph.type(tensor)
     assert q is not None
     return template.format(
         name=name,
         suffix=suffix,
-        count=graph.type(tensor).size,
+        count=type.size,
+        type=_C_TYPES[type.dtype],
+        beyond=_float_literal(_BEYOND[type.dtype]),
         block=_BLOCK,
         scale=_float_literal(q.scale),
         zero_point=q.zero_point,

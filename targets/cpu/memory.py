@@ -68,12 +68,14 @@ def dense_layout(shape: tuple[int, ...], element: int = 1) -> Layout:
     return Layout(shape, contiguous(shape, element), 0, size, element)
 
 
-def bordered_layout(shape: tuple[int, ...], halo: Halo) -> Layout:
-    """An i8 NHWC tensor with a border around each image."""
+def bordered_layout(shape: tuple[int, ...], halo: Halo, element: int = 1) -> Layout:
+    """An NHWC tensor with a border around each image."""
     n, h, w, c = shape
-    row = (halo.left + w + halo.right) * c
+    pixel = c * element
+    row = (halo.left + w + halo.right) * pixel
     image = (halo.top + h + halo.bottom) * row
-    return Layout(shape, (image, row, c, 1), halo.top * row + halo.left * c, n * image)
+    first = halo.top * row + halo.left * pixel
+    return Layout(shape, (image, row, pixel, element), first, n * image, element)
 
 
 @dataclass(frozen=True)

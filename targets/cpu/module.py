@@ -25,7 +25,7 @@ MAX_RANK = 8
 STATUS_BAD_ARENA = 1
 
 # The values of qcomp_type in the header.
-TYPE_CODES = {DType.I8: 1, DType.I32: 2}
+TYPE_CODES = {DType.I8: 1, DType.I32: 2, DType.I16: 3}
 
 
 def build_objects(
@@ -86,7 +86,7 @@ def emit_address(b: ir.IRBuilder, symbol: str) -> Value:
 
 
 def add_entry_point(program: Program, symbol: str, name: str, splitting: Splitting) -> ir.Function:
-    """int symbol(const int8_t *input..., int8_t *output..., void *arena), of the library `name`."""
+    """int symbol(const T *input..., T *output..., void *arena), of the library `name`."""
     graph, module = program.graph, program.module
     inputs, outputs = len(graph.inputs), len(graph.outputs)
     type = ir.FunctionType(I32, [PTR] * (inputs + outputs + 1))

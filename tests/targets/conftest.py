@@ -21,7 +21,7 @@ from qcomp.ir.graph import Graph
 from qcomp.ir.ops import Op, QConv2d, QSoftmax
 from qcomp.ir.tensor import DType, TensorId, TensorType
 from qcomp.quant.fixed_point import Form, Requantize
-from qcomp.quant.qparams import SOFTMAX, QParams
+from qcomp.quant.qparams import SOFTMAX, SOFTMAX_16, QParams
 from qcomp.targets.cpu.isa import (
     AARCH64,
     AMX_INT8,
@@ -86,6 +86,8 @@ class Kit:
     ) -> tuple[Graph, dict[str, Array]]:
         """A graph of one op and the values of its inputs; all i8 activations have one zero point.
 
+        Those of 16 bits have none.
+
         With `borders`, padded convolutions read every image too, so that it has a halo in memory.
         """
         graph, inputs, ids = Graph("one"), {}, []
@@ -102,7 +104,7 @@ class Kit:
         for n, image in enumerate(images if borders else ()):
             self._reader(graph, image, n, zero_point)
         for tensor in graph.tensors():
-            if not tensor.is_constant and tensor.type.dtype is DType.I8:
+            if not tensor.is_constant and tensor.type.dtype in (DType.I8, DType.I16):
                 qparams = _qparams(graph, tensor.id, zero_point)
                 graph.update_tensor(replace(tensor, qparams=qparams))
         return graph, inputs
@@ -111,13 +113,15 @@ class Kit:
         """A 2x2 convolution to one channel whose padding is different on each side."""
         channels = graph.type(image).shape[3]
         weight = np.ones((1, 2, 2, channels), np.int8)
-        parameters = [np.array([v], np.int32) for v in (5, 300, 2)]
+        is_i8 = graph.type(image).dtype is DType.I8
+        scaling = (300, 2) if is_i8 else (2**30, 42)
+        parameters = [np.array([v], np.int32) for v in (5, *scaling)]
         constants = [graph.add_constant("k", a) for a in (weight, *parameters)]
         reader = QConv2d(
             inputs=(image, *constants),
             output=f"read{n}",
             x_zero_point=_qparams(graph, image, zero_point).zero_point,
-            requantize=Requantize(Form.NARROW, zero_point),
+            requantize=Requantize(Form.NARROW if is_i8 else Form.WIDE, zero_point),
             padding=(1, 2, 3, 1),
         )
         graph.outputs[f"read{n}"] = graph.add_op(reader)
@@ -190,20 +194,35 @@ class Kit:
 
     def i8(self, *shape: int, seed: int = 0) -> NDArray[np.int8]:
         """Every value is possible; one in four is an extreme."""
-        random = np.random.default_rng([seed, *shape])
-        values = random.integers(-128, 128, shape, np.int8)
-        extremes = random.choice(np.array([-128, 127], np.int8), shape)
-        return np.where(random.random(shape) < 0.25, extremes, values).astype(np.int8)
+        return _values(np.int8, shape, seed)
+
+    def i16(self, *shape: int, seed: int = 0) -> NDArray[np.int16]:
+        """The same of 16 bits."""
+        return _values(np.int16, shape, seed)
+
+
+def _values(dtype: Any, shape: tuple[int, ...], seed: int) -> Array:
+    random = np.random.default_rng([seed, *shape])
+    limits = np.iinfo(dtype)
+    values = random.integers(limits.min, limits.max + 1, shape, dtype)
+    extremes = random.choice(np.array([limits.min, limits.max], dtype), shape)
+    return np.where(random.random(shape) < 0.25, extremes, values).astype(dtype)
 
 
 def _qparams(graph: Graph, tensor: TensorId, zero_point: int) -> QParams:
-    """One scale for all, but for the fixed parameters of a softmax."""
-    return SOFTMAX if isinstance(graph.producer(tensor), QSoftmax) else QParams(0.5, zero_point)
+    """One scale for all of a type, but for the fixed parameters of a softmax."""
+    is_i8, is_softmax = (
+        graph.type(tensor).dtype is DType.I8,
+        isinstance(graph.producer(tensor), QSoftmax),
+    )
+    if is_softmax:
+        return SOFTMAX if is_i8 else SOFTMAX_16
+    return QParams(0.5, zero_point) if is_i8 else QParams(0.5, 0, -(2**15), 2**15 - 1)
 
 
 def _is_image(graph: Graph, tensor: TensorId) -> bool:
     type = graph.type(tensor)
-    return type.rank == 4 and type.dtype is DType.I8
+    return type.rank == 4 and type.dtype in (DType.I8, DType.I16)
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from qcomp.ir.graph import Graph
 from qcomp.ir.tensor import DType, Tensor, TensorType
-from qcomp.quant.qparams import QParams, dequantize, quantize
+from qcomp.quant.qparams import INTEGERS, QParams, dequantize, integer_range, quantize
 from qcomp.targets.cpu.header import header
 
 WARNINGS = ["-Wall", "-Wextra", "-Werror", "-pedantic", "-Wconversion", "-Wshadow", "-Wundef"]
@@ -30,6 +30,8 @@ QPARAMS = [
     QParams(float(np.finfo(np.float32).tiny), 3),
     QParams(float(np.float32(1e38)), -5),
     QParams(1.0, 17, -127, 127),
+    QParams(float(np.float32(1e-4)), 0, -(2**15), 2**15 - 1),
+    QParams(float(np.float32(1e38)), 0, -(2**15) + 1, 2**15 - 1),
 ]
 
 
@@ -37,10 +39,11 @@ def network(inputs: list[QParams], outputs: list[QParams | None]) -> Graph:
     """A graph of inputs and outputs only: all that the header looks at."""
     graph = Graph("net")
     for i, q in enumerate(inputs):
-        id = graph.add_input(f"x{i}", TensorType(DType.I8, (COUNT,)))
-        graph.update_tensor(Tensor(id, TensorType(DType.I8, (COUNT,)), qparams=q))
+        type = TensorType(DType.activation(q.bits), (COUNT,))
+        id = graph.add_input(f"x{i}", type)
+        graph.update_tensor(Tensor(id, type, qparams=q))
     for i, out in enumerate(outputs):
-        type = TensorType(DType.I8 if out else DType.I32, (1, COUNT))
+        type = TensorType(DType.activation(out.bits) if out else DType.I32, (1, COUNT))
         graph.outputs[f"y{i}"] = graph.add_tensor(Tensor(f"y{i}", type, qparams=out))
     return graph
 
@@ -96,13 +99,16 @@ def test_sizes_are_constants(tmp_path: Path) -> None:
         "#define NET_ARENA_BYTES 1280",
         "#define NET_ARENA_ALIGN 64",
         "#define NET_WEIGHTS_BYTES 4096",
-        "#define NET_INPUTS 6",
-        "#define NET_OUTPUTS 7",
-        "#define NET_OUTPUT6_BYTES 2000",
+        "#define NET_INPUTS 8",
+        "#define NET_OUTPUTS 9",
+        "#define NET_INPUT7_SIZE 500",
+        "#define NET_INPUT7_BYTES 1000",
+        "#define NET_OUTPUT8_BYTES 2000",
     ):
         assert line in text
-    assert "int32_t *output6, void *arena);" in text
-    assert "net_dequantize_output6" not in text
+    assert "const int16_t *input7, int8_t *output0" in text
+    assert "int32_t *output8, void *arena);" in text
+    assert "net_dequantize_output8" not in text
 
 
 class Conversions:
@@ -111,16 +117,16 @@ class Conversions:
     def __init__(self, library: Path) -> None:
         self.library = ctypes.CDLL(str(library))
 
-    def quantize(self, which: int, real: NDArray[np.float32]) -> NDArray[np.int8]:
+    def quantize(self, which: int, real: NDArray[np.float32]) -> NDArray[np.integer]:
         padded = np.zeros(-(-real.size // COUNT) * COUNT, np.float32)
         padded[: real.size] = real.ravel()
-        q = np.empty(padded.size, np.int8)
+        q = np.empty(padded.size, INTEGERS[QPARAMS[which].bits])
         function = getattr(self.library, f"quantize{which}")
         for i in range(0, padded.size, COUNT):
             function(ctypes.c_void_p(padded[i:].ctypes.data), ctypes.c_void_p(q[i:].ctypes.data))
         return q[: real.size]
 
-    def dequantize(self, which: int, q: NDArray[np.int8]) -> NDArray[np.float32]:
+    def dequantize(self, which: int, q: NDArray[np.integer]) -> NDArray[np.float32]:
         real = np.empty(COUNT, np.float32)
         function = getattr(self.library, f"dequantize{which}")
         function(ctypes.c_void_p(q.ctypes.data), ctypes.c_void_p(real.ctypes.data))
@@ -134,10 +140,11 @@ def conversions(
     folder = tmp_path_factory.mktemp("conversions")
     (folder / "net.h").write_text(header(network(QPARAMS, list(QPARAMS)), "net", 64, 0, ["avx2"]))
     lines = ['#include "net.h"']
-    for i in range(len(QPARAMS)):
+    for i, q in enumerate(QPARAMS):
+        type = f"int{q.bits}_t"
         lines += [
-            f"void quantize{i}(const float *x, int8_t *q) {{ net_quantize_input{i}(x, q); }}",
-            f"void dequantize{i}(const int8_t *q, float *x) {{ net_dequantize_output{i}(q, x); }}",
+            f"void quantize{i}(const float *x, {type} *q) {{ net_quantize_input{i}(x, q); }}",
+            f"void dequantize{i}(const {type} *q, float *x) {{ net_dequantize_output{i}(q, x); }}",
         ]
     (folder / "net.c").write_text("\n".join(lines))
     library = folder / "net.so"
@@ -151,7 +158,8 @@ def test_quantize_equals_python_on_ties_and_extremes(conversions: Conversions, w
     q = QPARAMS[which]
     limits = np.finfo(np.float32)
     with np.errstate(over="ignore"):
-        near = np.arange(-600, 600, 0.25).astype(np.float32) * np.float32(q.scale)
+        steps = np.concatenate([np.arange(n, n + 1200, 0.25) for n in (-33200, -600, 32000)])
+        near = steps.astype(np.float32) * np.float32(q.scale)
     special = np.array(
         [0.0, -0.0, np.inf, -np.inf, np.nan, -np.nan, limits.max, limits.min, limits.tiny,
          -limits.tiny, 1e-45, -1e-45, 2.0**31, -(2.0**31), 2.0**63, 511.99997, -511.99997],
@@ -185,7 +193,9 @@ def test_quantize_equals_python_on_any_bits(
 
 @pytest.mark.parametrize("which", range(len(QPARAMS)))
 def test_dequantize_equals_python_in_every_bit(conversions: Conversions, which: int) -> None:
-    q = np.resize(np.arange(-128, 128, dtype=np.int8), COUNT)
+    low, high = integer_range(QPARAMS[which].bits)
+    values = np.concatenate([np.arange(low, low + 128), np.arange(high - 127, high + 1)])
+    q = np.resize(values, COUNT).astype(INTEGERS[QPARAMS[which].bits])
     with np.errstate(over="ignore"):
         expected = dequantize(q, QPARAMS[which])
     assert conversions.dequantize(which, q).tobytes() == expected.tobytes()

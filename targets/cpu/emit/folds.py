@@ -15,9 +15,11 @@ from qcomp.targets.cpu.emit.builder import (
     I8,
     I16,
     I32,
+    I64,
     Value,
     at,
     broadcast,
+    constant,
     flipped,
     load,
     multiple,
@@ -30,7 +32,7 @@ from qcomp.targets.cpu.emit.requantize import emit_requantize_by
 from qcomp.targets.cpu.isa import BIAS
 
 GROUP = 8  # values that one step of a reduction takes; 8 * 128 fits i16
-KEY_BITS = 23  # of the index in a key of argmax; the other bits hold the i8
+KEY_BITS = 23  # of the index in a key of argmax; the other bits hold the value
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,10 @@ class Position:
 
 @dataclass(frozen=True)
 class Fold:
-    """A reduction: step takes values into accumulators, merge joins accumulators, finish ends."""
+    """A reduction: step takes values into accumulators, merge joins accumulators, finish ends.
+
+    `source` are the values, `element` the accumulators.
+    """
 
     element: ir.Type
     start: int
@@ -52,6 +57,7 @@ class Fold:
     step: Callable[[ir.IRBuilder, Value, Sequence[Value], Position], Value]
     merge: Callable[[ir.IRBuilder, Value, Value], Value]
     finish: Callable[[ir.IRBuilder, Value], Value]
+    source: ir.IntType = I8
 
 
 def larger(b: ir.IRBuilder, x: Value, y: Value) -> Value:
@@ -62,15 +68,16 @@ def smaller(b: ir.IRBuilder, x: Value, y: Value) -> Value:
     return b.select(b.icmp_signed("<", x, y), x, y)
 
 
-def extreme(kind: Reduction) -> Fold:
-    """Maximum or minimum of i8."""
+def extreme(kind: Reduction, element: ir.IntType = I8) -> Fold:
+    """Maximum or minimum."""
     merge = larger if kind is Reduction.MAX else smaller
 
     def step(b: ir.IRBuilder, acc: Value, xs: Sequence[Value], where: Position) -> Value:
         return merge(b, acc, reduce(lambda x, y: merge(b, x, y), xs))
 
-    start = -128 if kind is Reduction.MAX else 127
-    return Fold(I8, start, I8, step, merge, lambda b, acc: acc)
+    limit = 1 << (element.width - 1)
+    start = -limit if kind is Reduction.MAX else limit - 1
+    return Fold(element, start, element, step, merge, lambda b, acc: acc, element)
 
 
 def widened_sum(b: ir.IRBuilder, acc: Value, xs: Sequence[Value], where: Position) -> Value:
@@ -93,12 +100,13 @@ def requantized_sum(
     return Fold(I32, 0, I8, widened_sum, add, finish)
 
 
-def index_of_largest(extent: int, *, last: bool) -> Fold:
+def index_of_largest(extent: int, *, last: bool, source: ir.IntType = I8) -> Fold:
     """ArgMax as a maximum of keys: the value in the high bits, the index (or its complement) below.
 
     Keys differ, so one maximum finds the value and, among equals, the last index or the first.
     """
     mask = (1 << KEY_BITS) - 1
+    element = I32 if source == I8 else I64
 
     def step(b: ir.IRBuilder, acc: Value, xs: Sequence[Value], where: Position) -> Value:
         for k, x in enumerate(xs):
@@ -107,33 +115,36 @@ def index_of_largest(extent: int, *, last: bool) -> Fold:
 
     def key(b: ir.IRBuilder, x: Value, where: Position, k: int) -> Value:
         lanes = x.type.count
-        i32s = vector(I32, lanes)
+        keys = vector(element, lanes)
         base = plus(b, where.index, k * where.step)
-        first = splat(I32, lanes, base) if isinstance(base, int) else _splat_index(b, base, lanes)
-        ramp = ir.Constant(i32s, [ir.Constant(I32, lane * where.lane) for lane in range(lanes)])
-        index = b.add(first, ramp)
-        low = index if last else b.sub(splat(I32, lanes, extent - 1), index)
-        return b.or_(b.shl(b.sext(x, i32s), splat(I32, lanes, KEY_BITS)), low)
+        static = isinstance(base, int)
+        first = splat(element, lanes, base) if static else _splat_index(b, base, lanes, element)
+        index = b.add(first, constant(element, [lane * where.lane for lane in range(lanes)]))
+        low = index if last else b.sub(splat(element, lanes, extent - 1), index)
+        return b.or_(b.shl(b.sext(x, keys), splat(element, lanes, KEY_BITS)), low)
 
     def finish(b: ir.IRBuilder, acc: Value) -> Value:
-        low = b.and_(acc, splat(I32, acc.type.count, mask))
-        return low if last else b.sub(splat(I32, acc.type.count, extent - 1), low)
+        lanes = acc.type.count
+        low = b.trunc(b.and_(acc, splat(element, lanes, mask)), vector(I32, lanes))
+        return low if last else b.sub(splat(I32, lanes, extent - 1), low)
 
-    return Fold(I32, -(2**31), I32, step, larger, finish)
-
-
-def _splat_index(b: ir.IRBuilder, index: Value, lanes: int) -> Value:
-    return broadcast(b, b.trunc(index, I32), lanes)
+    least = -(1 << (element.width - 1))
+    return Fold(element, least, I32, step, larger, finish, source)
 
 
-def max_pool(*, stored: bool) -> PoolFold:
-    """The largest tap inside; padding has the least value, so an empty window gives -128.
+def _splat_index(b: ir.IRBuilder, index: Value, lanes: int, element: ir.IntType = I32) -> Value:
+    return broadcast(b, b.trunc(index, element), lanes)
 
-    `stored`: on value + BIAS.
+
+def max_pool(element: ir.IntType, *, stored: bool) -> PoolFold:
+    """The largest tap inside; padding has the least value, which an empty window gives.
+
+    `stored`: on i8 as value + BIAS.
     """
     if stored:
         return PoolFold(I8, 0, packed.larger, lambda b, acc, count: acc)
-    return PoolFold(I8, -128, larger, lambda b, acc, count: acc)
+    least = -(1 << (element.width - 1))
+    return PoolFold(element, least, larger, lambda b, acc, count: acc)
 
 
 def average_pool(

@@ -15,7 +15,6 @@ from llvmlite import ir
 from numpy.typing import NDArray
 
 from qcomp.targets.cpu.emit.builder import (
-    I8,
     I32,
     I64,
     Carried,
@@ -84,18 +83,24 @@ class WindowAxis:
 
 @dataclass(frozen=True)
 class PoolSpec:
-    """One shape class of pooling kernels."""
+    """One shape class of pooling kernels; `source` and `result` are bytes of an element."""
 
     batch: Axis
     rows: WindowAxis
     columns: WindowAxis
     channels: int
     lanes: int
+    source: int = 1
+    result: int = 1
+
+    @property
+    def loaded(self) -> ir.VectorType:
+        return vector(ir.IntType(8 * self.source), self.lanes)
 
 
 @dataclass(frozen=True)
 class PoolFold:
-    """How a window becomes values: step(acc, i8 lanes) per tap, finish(acc, count of taps)."""
+    """How a window becomes values: step(acc, values) per tap, finish(acc, count of taps)."""
 
     element: ir.Type
     start: int
@@ -145,16 +150,17 @@ def emit_pool(
 
         def channels(c: Value | int) -> None:
             def row_of_taps(k: Value | int, accs: Carried) -> Carried:
-                p = at(b, at(b, window, c), multiple(b, k, rows.dilation * rows.src))
+                first_tap = at(b, window, multiple(b, c, spec.source))
+                p = at(b, first_tap, multiple(b, k, rows.dilation * rows.src))
 
                 def tap(j: Value | int, accs: Carried) -> Carried:
                     q = at(b, p, multiple(b, j, columns.dilation * columns.src))
-                    return [fold.step(b, accs[0], load(b, q, vector(I8, spec.lanes)))]
+                    return [fold.step(b, accs[0], load(b, q, spec.loaded))]
 
                 return repeat_trips(b, taps.count, accs, tap, "tap")
 
             (acc,) = repeat_trips(b, above.count, [start], row_of_taps, "taps")
-            store(b, fold.finish(b, acc, count), at(b, result, c))
+            store(b, fold.finish(b, acc, count), at(b, result, multiple(b, c, spec.result)))
 
         over_chunks(b, spec.channels, spec.lanes, channels)
 
@@ -172,12 +178,15 @@ def emit_pool(
 
             def channels(c: Value | int) -> None:
                 def row_of_taps(k: Value | int, accs: Carried) -> Carried:
-                    p = at(b, at(b, window, c), multiple(b, k, rows.dilation * rows.src))
+                    first_tap = at(b, window, multiple(b, c, spec.source))
+                    p = at(b, first_tap, multiple(b, k, rows.dilation * rows.src))
                     return _tile_taps(b, spec, fold, p, accs)
 
                 accs = _over_rows(b, above.count, [start] * pixels, row_of_taps)
                 for m, acc in enumerate(accs):
-                    store(b, fold.finish(b, acc, count), at(b, at(b, result, c), m * columns.dst))
+                    value = fold.finish(b, acc, count)
+                    place = at(b, result, multiple(b, c, spec.result))
+                    store(b, value, at(b, place, m * columns.dst))
 
             over_chunks(b, spec.channels, spec.lanes, channels)
 
@@ -221,7 +230,7 @@ def _tile_taps(
     b: ir.IRBuilder, spec: PoolSpec, fold: PoolFold, line: Value, accs: Sequence[Value]
 ) -> list[Value]:
     """One row of taps of neighbouring windows; columns that windows share are loaded once."""
-    columns, type = spec.columns, vector(I8, spec.lanes)
+    columns, type = spec.columns, spec.loaded
 
     def tap(j: Value | int, accs: Sequence[Value]) -> list[Value]:
         p = at(b, line, multiple(b, j, columns.dilation * columns.src))

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from llvmlite import ir
 
 from qcomp.targets.cpu.emit.builder import (
-    I8,
     Carried,
     Value,
     at,
@@ -77,7 +76,7 @@ def emit_reduce(
     b: ir.IRBuilder, spec: ReduceSpec, fold: Fold, lanes: int, src: Value, dst: Value
 ) -> None:
     """The whole op; `lanes` i32 make one vector of the machine."""
-    size = fold.result.width // 8
+    source, size = fold.source.width // 8, fold.result.width // 8
     last = spec.kept[-1] if spec.kept else None
 
     def one(x: Value, y: Value) -> None:
@@ -88,12 +87,13 @@ def emit_reduce(
         width = chunk(last.count, 8 * lanes, lanes)
 
         def part(c: Value | int) -> None:
-            acc = fold_across(b, fold, spec.reduced, at(b, x, c), width)
+            first = at(b, x, multiple(b, c, source))
+            acc = fold_across(b, fold, spec.reduced, first, width)
             store(b, fold.finish(b, acc), at(b, y, multiple(b, c, size)))
 
         over_chunks(b, last.count, width, part)
 
-    if last is not None and (last.src, last.dst) == (1, size):
+    if last is not None and (last.src, last.dst) == (source, size):
         over_axes(b, spec.kept[:-1], src, dst, across)
     else:
         over_axes(b, spec.kept, src, dst, one)
@@ -113,18 +113,19 @@ def fold_across(b: ir.IRBuilder, fold: Fold, axes: Sequence[Axis], x: Value, wid
 def fold_line(b: ir.IRBuilder, fold: Fold, axes: Sequence[Axis], x: Value, lanes: int) -> Value:
     """<1 x t>: all folded to one value, in vectors along the last axis where it is contiguous."""
     count, stride = (axes[-1].count, axes[-1].src) if axes else (1, 0)
-    if stride != 1:
+    source = fold.source.width // 8
+    if stride != source:
         return fold_across(b, fold, axes, x, 1)
     width = min(8 * lanes, 1 << (count.bit_length() - 1))
     whole, rest = divmod(count, width)
 
     def run(axis: Axis, x: Value, accs: Carried) -> Carried:
         wide, narrow = accs
-        wide = _run(b, fold, x, whole, width, wide, Position(0, width, 1))
+        wide = _run(b, fold, x, whole, width * source, wide, Position(0, width, 1))
         for start, size in powers(rest):
             offset = whole * width + start
             begin = splat(fold.element, size, fold.start)
-            values = load(b, at(b, x, offset), vector(I8, size))
+            values = load(b, at(b, x, offset * source), vector(fold.source, size))
             piece = fold.step(b, begin, [values], Position(offset, 0, 1))
             narrow = fold.merge(b, narrow, folded(b, piece, fold.merge))
         return [wide, narrow]
@@ -155,7 +156,7 @@ def _run(
     b: ir.IRBuilder, fold: Fold, x: Value, count: int, stride: int, acc: Value, where: Position
 ) -> Value:
     """Vectors `stride` bytes apart, GROUP at a time."""
-    type = vector(I8, acc.type.count)
+    type = vector(fold.source, acc.type.count)
 
     def group(first: Value | int, size: int, acc: Value) -> Value:
         p = at(b, x, multiple(b, first, stride))

@@ -1,4 +1,4 @@
-"""Bilinear resampling of i8 NHWC by weights in Q11.
+"""Bilinear resampling of NHWC by weights in Q11.
 
 Meaning: qcomp.ir.evaluate.movement (Resize2d).
 """
@@ -40,6 +40,12 @@ class ResizeSpec:
     rows: Axis
     columns: Axis
     channels: int
+    element: ir.IntType = I8
+
+    @property
+    def sums(self) -> ir.IntType:
+        """What holds 23 bits more than an element."""
+        return I32 if self.element.width == 8 else I64
 
 
 def emit_resize_linear(
@@ -54,16 +60,17 @@ def emit_resize_linear(
 ) -> None:
     """A span of rows of results.
 
-    Differences of i8 fit 9 bits: a * (2^11 - w) + c * w is (a << 11) + (c - a) * w.
+    Differences have one bit more: a * (2^11 - w) + c * w is (a << 11) + (c - a) * w.
     """
     width = chunk(spec.channels, 4 * lanes, lanes)
-    type = vector(I32, width)
-    bits = splat(I32, width, WEIGHT_BITS)
+    size = spec.element.width // 8
+    sums, results = vector(spec.sums, width), vector(spec.element, width)
+    bits = splat(spec.sums, width, WEIGHT_BITS)
 
     def entry(table: Value, i: Value | int) -> tuple[Value, Value, Value]:
         slot = at(b, table, multiple(b, i, 4 * ENTRY))
         first, second, weight = (load(b, at(b, slot, 4 * k), I32, 4) for k in range(ENTRY))
-        return b.sext(first, I64), b.sext(second, I64), broadcast(b, weight, width)
+        return b.sext(first, I64), b.sext(second, I64), b.sext(broadcast(b, weight, width), sums)
 
     def between(x: Value, y: Value, weight: Value) -> Value:
         return b.add(b.shl(x, bits), b.mul(b.sub(y, x), weight))
@@ -83,13 +90,13 @@ def emit_resize_linear(
 
             def channels(c: Value | int) -> None:
                 def tap(p: Value) -> Value:
-                    return b.sext(load(b, at(b, p, c), vector(I8, width)), type)
+                    return b.sext(load(b, at(b, p, multiple(b, c, size)), results), sums)
 
                 upper, lower = (between(tap(p), tap(q), along) for p, q in pixels)
                 acc = between(upper, lower, down)
-                rounded = b.add(acc, splat(I32, width, 1 << (2 * WEIGHT_BITS - 1)))
-                q = b.ashr(rounded, splat(I32, width, 2 * WEIGHT_BITS))
-                store(b, b.trunc(q, vector(I8, width)), at(b, z, c))
+                rounded = b.add(acc, splat(spec.sums, width, 1 << (2 * WEIGHT_BITS - 1)))
+                q = b.ashr(rounded, splat(spec.sums, width, 2 * WEIGHT_BITS))
+                store(b, b.trunc(q, results), at(b, z, multiple(b, c, size)))
 
             over_chunks(b, spec.channels, width, channels)
 

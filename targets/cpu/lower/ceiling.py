@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import QConv2d, QDense, QMinimum
 from qcomp.ir.tensor import TensorId
+from qcomp.targets.cpu.lower.i16.types import is_i16
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +30,7 @@ def fused_ceilings(graph: Graph) -> Mapping[TensorId, Ceiling]:
     """By the id of the convolution or dense layer that absorbs the minimum."""
     found: dict[TensorId, Ceiling] = {}
     for op in graph.ops():
-        if not isinstance(op, QConv2d | QDense):
+        if not isinstance(op, QConv2d | QDense) or is_i16(graph, op):
             continue
         minimum = graph.sole_consumer(op.output)
         if isinstance(minimum, QMinimum) and (minimum.qmin, minimum.qmax) == (-128, 127):

@@ -166,13 +166,20 @@ class Lowering:
         self.call("border", spec, [place.base], emit)
 
 
-def expect_i8(lowering: Lowering, op: Op) -> None:
-    """The op is typed for any element, its kernel for i8 only."""
+def element_types(graph: Graph, *tensors: TensorId) -> list[ir.IntType]:
+    """What kernels load and store."""
+    return [ir.IntType(8 * graph.type(t).dtype.bytes) for t in tensors]
+
+
+def expect_activation(lowering: Lowering, op: Op) -> ir.IntType:
+    """The elements of an op that is typed for any, but has a kernel for i8 and i16 only."""
     type = lowering.graph.type(op.inputs[0])
-    if type.dtype is not DType.I8:
+    if type.dtype not in (DType.I8, DType.I16):
         raise TargetError(
-            f"{format_op(lowering.graph, op)}\n  {op.mnemonic} of {type}; expected i8 elements"
+            f"{format_op(lowering.graph, op)}\n  {op.mnemonic} of {type}; "
+            "expected i8 or i16 elements"
         )
+    return ir.IntType(8 * type.dtype.bytes)
 
 
 def expect_i32_sums(lowering: Lowering, op: QMatMul | QReduceSum, largest: int) -> None:

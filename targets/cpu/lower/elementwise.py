@@ -34,7 +34,7 @@ _BINARY: Mapping[type[QBinary], Callable[..., Value]] = {
 }
 
 
-def _anonymous(op: Op) -> Op:
+def anonymous(op: Op) -> Op:
     """The op without the names of its tensors: what the generated code depends on."""
     return replace(op, inputs=(), output="")
 
@@ -56,7 +56,7 @@ def lower_binary(lowering: Lowering, op: QBinary) -> None:
         [a.start, c.start, y.start],
         [I8, I8, I8],
         packed or (lambda b, values, lanes: portable(b, op, *values)),
-        _anonymous(op),
+        anonymous(op),
         width=isa.vector_bits // 8 if packed else None,
         stored=packed is not None,
     )
@@ -72,7 +72,7 @@ def lower_prelu(lowering: Lowering, op: QPRelu) -> None:
         [x.start, slope.start, y.start],
         [I8, I32, I8],
         lambda b, values, lanes: emit.prelu(b, op, *values),
-        _anonymous(op),
+        anonymous(op),
     )
 
 

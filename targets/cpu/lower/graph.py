@@ -29,7 +29,7 @@ from qcomp.targets.cpu.lower.schedule import (
     fill_border,
     schedule,
 )
-from qcomp.targets.cpu.lower.table import LOWERINGS
+from qcomp.targets.cpu.lower.table import LOWERINGS, lowering_of
 from qcomp.targets.cpu.lower.windows import is_stored
 from qcomp.targets.cpu.memory import (
     SLACK,
@@ -122,7 +122,7 @@ def _lowered(lowering: Lowering, op: Op, step: int) -> list[Call]:
     """The calls of one op."""
     before, lowering.calls = lowering.calls, []
     lowering.current, lowering.step = op.id, step
-    LOWERINGS[type(op)](lowering, op)
+    lowering_of(lowering.graph, op)(lowering, op)
     calls, lowering.calls = lowering.calls, before
     return calls
 
@@ -144,7 +144,8 @@ def _copy_inputs(lowering: Lowering, borders: dict[str, Border]) -> None:
         lowering.current = tensor
         if isinstance(place.base, Arena):
             fill_border(lowering, place, borders)
-            source = Place(Argument(index, is_output=False), dense_layout(place.layout.shape))
+            layout = dense_layout(place.layout.shape, place.layout.element)
+            source = Place(Argument(index, is_output=False), layout)
             copy_tensor(lowering, source, place)
 
 

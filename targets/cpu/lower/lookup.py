@@ -17,6 +17,7 @@ from qcomp.ir.ops import QConv2d, QDense, Table
 from qcomp.ir.tensor import TensorId
 from qcomp.quant.fixed_point import Form
 from qcomp.targets.cpu.isa import Isa
+from qcomp.targets.cpu.lower.i16.types import is_i16
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +36,6 @@ def fused_lookups(graph: Graph, isa: Isa) -> Mapping[TensorId, Lookup]:
     for op in graph.ops():
         if isinstance(op, QConv2d | QDense) and op.requantize.form is Form.NARROW:
             table = graph.sole_consumer(op.output)
-            if isinstance(table, Table):
+            if isinstance(table, Table) and not is_i16(graph, table):
                 found[op.id] = Lookup(table.output, graph.data(table.table))
     return found

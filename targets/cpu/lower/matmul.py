@@ -19,14 +19,12 @@ MAX_PRODUCT = 255**2  # of two centred i8
 
 
 def lower_matmul(lowering: Lowering, op: QMatMul) -> None:
-    """Leading axes broadcast: their stride is 0 in the operand that lacks them."""
     a, b, y = (lowering.place(t) for t in (op.a, op.b, op.output))
-    *outer, rows, columns = y.layout.shape
+    *_, rows, columns = y.layout.shape
     depth = a.layout.shape[-1]
     expect_i32_sums(lowering, op, depth * MAX_PRODUCT)
-    strides = (_outer(a, outer), _outer(b, outer), y.layout.strides[:-2])
     spec = MatMulSpec(
-        outer=tuple(s for s in zip(outer, *strides, strict=True) if s[0] > 1),
+        outer=outer_axes(a, b, y),
         rows=Axis(rows, a.layout.strides[-2], y.layout.strides[-2]),
         depth=depth,
         depth_stride=b.layout.strides[-2],
@@ -43,6 +41,13 @@ def lower_matmul(lowering: Lowering, op: QMatMul) -> None:
         emit_matmul(builder, spec, isa, *pointers)
 
     lowering.call("matmul", spec, (a.start, b.start, y.start), emit)
+
+
+def outer_axes(a: Place, b: Place, y: Place) -> tuple[tuple[int, int, int, int], ...]:
+    """(count, strides) of the leading axes; the stride is 0 in an operand that lacks one."""
+    outer = list(y.layout.shape[:-2])
+    strides = (_outer(a, outer), _outer(b, outer), y.layout.strides[:-2])
+    return tuple(s for s in zip(outer, *strides, strict=True) if s[0] > 1)
 
 
 def _outer(place: Place, outer: list[int]) -> tuple[int, ...]:

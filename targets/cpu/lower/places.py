@@ -161,7 +161,7 @@ class _Planner:
         base = Arena(t, 0, self._isa.unsigned and type.dtype is DType.I8)
         if halo.is_none:
             return Place(base, dense_layout(type.shape, type.dtype.bytes))
-        place = Place(base, bordered_layout(type.shape, halo))
+        place = Place(base, bordered_layout(type.shape, halo, type.dtype.bytes))
         qparams = self._graph.tensor(t).qparams
         assert qparams is not None  # convolutions read integers
         self.borders[t] = Border(place, qparams.zero_point)

@@ -8,40 +8,44 @@ import numpy as np
 from llvmlite import ir
 
 from qcomp.ir.ops import MaxPool2d, QAveragePool2d
-from qcomp.targets.cpu.emit.builder import Value, biased
+from qcomp.targets.cpu.emit.builder import I8, Value, biased
 from qcomp.targets.cpu.emit.folds import average_pool, max_pool
 from qcomp.targets.cpu.emit.gemm import Axis
 from qcomp.targets.cpu.emit.lanes import chunk
 from qcomp.targets.cpu.emit.pooling import PoolFold, PoolSpec, WindowAxis, emit_pool
 from qcomp.targets.cpu.emit.span import Span
-from qcomp.targets.cpu.lower.context import Lowering, expect_i8
+from qcomp.targets.cpu.lower.context import Lowering, expect_activation
 from qcomp.targets.cpu.program import Address
 
 
 def lower_max_pool2d(lowering: Lowering, op: MaxPool2d) -> None:
-    expect_i8(lowering, op)
-    spec = _spec(lowering, op, bits=8)
-    _pool(lowering, op, spec, (), lambda extra: max_pool(stored=lowering.isa.unsigned), [])
+    element = expect_activation(lowering, op)
+    stored = lowering.isa.unsigned and element == I8
+    fold = max_pool(element, stored=stored)
+    spec = pool_spec(lowering, op, bits=element.width)
+    pool(lowering, op, spec, (), lambda _: fold, [], stored=stored)
 
 
 def lower_average_pool2d(lowering: Lowering, op: QAveragePool2d) -> None:
-    """Padding that counts makes every window's multiplier the one of all its positions."""
-    taps = op.kernel[0] * op.kernel[1]
-    multipliers = lowering.graph.data(op.multiplier)
-    if op.count_include_pad:
-        multipliers = np.full_like(multipliers, multipliers[taps])
+    taps, stored = op.kernel[0] * op.kernel[1], lowering.isa.unsigned
 
     def fold(extra: tuple[Value, ...]) -> PoolFold:
-        return average_pool(
-            taps, op.x_zero_point, op.shift, op.requantize, extra[0], stored=lowering.isa.unsigned
-        )
+        return average_pool(taps, op.x_zero_point, op.shift, op.requantize, extra[0], stored=stored)
 
     key = (op.x_zero_point, op.shift, op.requantize)
-    spec = _spec(lowering, op, bits=16)
-    _pool(lowering, op, spec, key, fold, [lowering.constant(multipliers)])
+    spec = pool_spec(lowering, op, bits=16)
+    pool(lowering, op, spec, key, fold, [multipliers(lowering, op)], stored=stored)
 
 
-def _spec(lowering: Lowering, op: MaxPool2d | QAveragePool2d, bits: int) -> PoolSpec:
+def multipliers(lowering: Lowering, op: QAveragePool2d) -> Address:
+    """By the count of taps inside: where padding counts, that of all taps."""
+    values = lowering.graph.data(op.multiplier)
+    if op.count_include_pad:
+        values = np.full_like(values, values[op.kernel[0] * op.kernel[1]])
+    return lowering.constant(values)
+
+
+def pool_spec(lowering: Lowering, op: MaxPool2d | QAveragePool2d, bits: int) -> PoolSpec:
     """`bits` per accumulator decide how many channels one vector holds."""
     x, y = lowering.place(op.x).layout, lowering.place(op.output).layout
     rows, columns = (
@@ -59,23 +63,29 @@ def _spec(lowering: Lowering, op: MaxPool2d | QAveragePool2d, bits: int) -> Pool
     )
     batch = Axis(x.shape[0], x.strides[0], y.strides[0])
     widest = lowering.isa.vector_bits // bits
-    return PoolSpec(batch, rows, columns, x.shape[3], chunk(x.shape[3], widest, widest))
+    lanes = chunk(x.shape[3], widest, widest)
+    return PoolSpec(batch, rows, columns, x.shape[3], lanes, x.element, y.element)
 
 
-def _pool(
+def pool(
     lowering: Lowering,
     op: MaxPool2d | QAveragePool2d,
     spec: PoolSpec,
     key: Hashable,
     fold: Callable[[tuple[Value, ...]], PoolFold],
     extra: list[Address],
+    *,
+    stored: bool,
 ) -> None:
-    """Pointers of the kernel: source, result, the tables of cut axes, then `extra`."""
+    """Pointers of the kernel: source, result, the tables of cut axes, then `extra`.
+
+    A fold of `stored` works on i8 as value + BIAS, whatever the operands are stored as.
+    """
     cut = [axis for axis in (spec.rows, spec.columns) if not axis.is_whole]
 
     def emit(b: ir.IRBuilder, pointers: tuple[Value, ...], begin: Value, end: Value) -> None:
         src, dst, *rest = pointers
-        if lowering.isa.unsigned:
+        if stored:
             src, dst = biased(src), biased(dst)
         tables = [None if axis.is_whole else rest.pop(0) for axis in (spec.rows, spec.columns)]
         emit_pool(b, spec, fold(tuple(rest)), Span(begin, end), src, dst, *tables)

@@ -20,7 +20,7 @@ from qcomp.targets.cpu.emit.folds import (
 )
 from qcomp.targets.cpu.emit.gemm import Axis
 from qcomp.targets.cpu.emit.reduce import ReduceSpec, emit_reduce, simplified_axes
-from qcomp.targets.cpu.lower.context import Lowering, expect_i8, expect_i32_sums
+from qcomp.targets.cpu.lower.context import Lowering, expect_activation, expect_i32_sums
 
 MAX_CENTRED = 255  # |x - zero_point| of two i8
 
@@ -31,26 +31,27 @@ def lower_reduce_sum(lowering: Lowering, op: QReduceSum) -> None:
     expect_i32_sums(lowering, op, count * MAX_CENTRED)
     fold = requantized_sum(count, op.x_zero_point, op.multiplier, op.shift, op.requantize)
     key = (op.x_zero_point, op.multiplier, op.shift, op.requantize)
-    _reduce(lowering, op, op.axes, op.keepdims, fold, key)
+    lower_reduction(lowering, op, op.axes, op.keepdims, fold, key)
 
 
 def lower_reduce_extreme(lowering: Lowering, op: QReduceExtreme) -> None:
-    _reduce(lowering, op, op.axes, op.keepdims, extreme(op.kind), op.kind)
+    element = expect_activation(lowering, op)
+    lower_reduction(lowering, op, op.axes, op.keepdims, extreme(op.kind, element), op.kind)
 
 
 def lower_argmax(lowering: Lowering, op: ArgMax) -> None:
-    expect_i8(lowering, op)
+    source = expect_activation(lowering, op)
     extent = lowering.graph.type(op.x).shape[op.axis]
     if extent > 1 << KEY_BITS:
         raise TargetError(
             f"{format_op(lowering.graph, op)}\n  argmax over {extent} elements; "
             f"expected at most {1 << KEY_BITS}"
         )
-    fold = index_of_largest(extent, last=op.last)
-    _reduce(lowering, op, (op.axis,), op.keepdims, fold, op.last)
+    fold = index_of_largest(extent, last=op.last, source=source)
+    lower_reduction(lowering, op, (op.axis,), op.keepdims, fold, op.last)
 
 
-def _reduce(
+def lower_reduction(
     lowering: Lowering,
     op: QReduceSum | QReduceExtreme | ArgMax,
     axes: Sequence[int],
@@ -75,4 +76,5 @@ def _reduce(
     def emit(b: ir.IRBuilder, pointers: tuple[Value, ...]) -> None:
         emit_reduce(b, spec, fold, lanes, *pointers)
 
-    lowering.call(op.mnemonic, (spec, key), (x.start, y.start), emit)
+    types = fold.source, fold.result
+    lowering.call(op.mnemonic, (spec, types, key), (x.start, y.start), emit)

@@ -12,7 +12,7 @@ from qcomp.targets.cpu.emit.builder import Value
 from qcomp.targets.cpu.emit.gemm import Axis
 from qcomp.targets.cpu.emit.resize import ResizeSpec, emit_resize_linear
 from qcomp.targets.cpu.emit.span import Span
-from qcomp.targets.cpu.lower.context import Lowering, expect_i8, offsets
+from qcomp.targets.cpu.lower.context import Lowering, expect_activation, offsets
 from qcomp.targets.cpu.lower.movement import copy
 
 
@@ -39,7 +39,7 @@ def _nearest(lowering: Lowering, op: Resize2d) -> None:
 
 
 def _linear(lowering: Lowering, op: Resize2d) -> None:
-    expect_i8(lowering, op)
+    element = expect_activation(lowering, op)
     src, dst = lowering.place(op.x), lowering.place(op.output)
     n, rows, columns, channels = dst.layout.shape
     batch_step, row_step, column_step, _ = dst.layout.strides
@@ -48,6 +48,7 @@ def _linear(lowering: Lowering, op: Resize2d) -> None:
         rows=Axis(rows, 0, row_step),
         columns=Axis(columns, 0, column_step),
         channels=channels,
+        element=element,
     )
     lanes = lowering.isa.lanes
 

@@ -23,7 +23,7 @@ from qcomp.targets.cpu.lower.context import Lowering
 
 
 def lower_softmax(lowering: Lowering, op: QSoftmax) -> None:
-    spec = _spec(lowering, op)
+    spec = softmax_spec(lowering, op)
     if is_permuted(spec, lowering.isa):
         _permuted(lowering, op, spec)
         return
@@ -46,7 +46,7 @@ def _permuted(lowering: Lowering, op: QSoftmax, spec: SoftmaxSpec) -> None:
 
 
 def lower_log_softmax(lowering: Lowering, op: QLogSoftmax) -> None:
-    spec = _spec(lowering, op)
+    spec = softmax_spec(lowering, op)
     log = LogSpec(op.multiplier, op.shift, op.zero_point)
 
     def emit(b: ir.IRBuilder, pointers: tuple[Value, ...]) -> None:
@@ -57,7 +57,7 @@ def lower_log_softmax(lowering: Lowering, op: QLogSoftmax) -> None:
     lowering.call("log_softmax", (spec, log), arguments, emit)
 
 
-def _spec(lowering: Lowering, op: QSoftmax | QLogSoftmax) -> SoftmaxSpec:
+def softmax_spec(lowering: Lowering, op: QSoftmax | QLogSoftmax) -> SoftmaxSpec:
     x, y = lowering.place(op.x).layout, lowering.place(op.output).layout
     axes = [Axis(*step) for step in zip(x.shape, x.strides, y.strides, strict=True)]
     kept = simplified_axes(axes[: op.axis] + axes[op.axis + 1 :])

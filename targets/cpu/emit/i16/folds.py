@@ -1,0 +1,72 @@
+"""Sums of pooling and reductions with operands or results of 16 bits.
+
+Meanings: qcomp.ir.evaluate.integer_reduction (QAveragePool2d, QReduceSum).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import reduce
+
+from llvmlite import ir
+
+from qcomp.quant.fixed_point import Requantize
+from qcomp.targets.cpu.emit.builder import (
+    I32,
+    I64,
+    Value,
+    at,
+    broadcast,
+    i64,
+    load,
+    multiple,
+    splat,
+    vector,
+)
+from qcomp.targets.cpu.emit.folds import Fold, Position
+from qcomp.targets.cpu.emit.i16.scale import saturated, scaled, scaled_by
+from qcomp.targets.cpu.emit.pooling import PoolFold
+from qcomp.targets.cpu.emit.requantize import Saturation
+
+MOST_TAPS = 2**15  # whose sum fits i32
+
+
+def requantized_sum(
+    source: ir.IntType, count: int, x_zero_point: int, multiplier: int, shift: int, q: Requantize
+) -> Fold:
+    """requantize(sum - count * zero_point); a step's few values are added in i32, steps in i64."""
+
+    def step(b: ir.IRBuilder, acc: Value, xs: Sequence[Value], where: Position) -> Value:
+        lanes = acc.type.count
+        few = reduce(b.add, [b.sext(x, vector(I32, lanes)) for x in xs])
+        return b.add(acc, b.sext(few, vector(I64, lanes)))
+
+    def finish(b: ir.IRBuilder, acc: Value) -> Value:
+        lanes = acc.type.count
+        centred = b.sub(acc, splat(I64, lanes, count * x_zero_point))
+        to = Saturation.constant(q, lanes)
+        return saturated(b, scaled_by(b, centred, multiplier, shift), to, ir.IntType(q.bits))
+
+    add = lambda b, x, y: b.add(x, y)  # noqa: E731
+    return Fold(I64, 0, ir.IntType(q.bits), step, add, finish, source)
+
+
+def average_pool(
+    taps: int, x_zero_point: int, shift: int, q: Requantize, multipliers: Value
+) -> PoolFold:
+    """requantize(sum of (x - zero_point) over the taps inside); multipliers i32 by their number."""
+    element = I32 if taps <= MOST_TAPS else I64
+
+    def step(b: ir.IRBuilder, acc: Value, x: Value) -> Value:
+        return b.add(acc, b.sext(x, acc.type))
+
+    def finish(b: ir.IRBuilder, acc: Value, count: Value | int) -> Value:
+        lanes = acc.type.count
+        offset = multiple(b, count, x_zero_point)
+        zero = i64(offset) if isinstance(offset, int) else offset
+        centred = b.sub(b.sext(acc, vector(I64, lanes)), broadcast(b, zero, lanes))
+        multiplier = load(b, at(b, multipliers, multiple(b, count, 4)), I32, 4)
+        x = scaled(b, centred, broadcast(b, multiplier, lanes), splat(I32, lanes, shift))
+        return saturated(b, x, Saturation.constant(q, lanes), ir.IntType(q.bits))
+
+    return PoolFold(element, 0, step, finish)

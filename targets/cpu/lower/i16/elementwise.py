@@ -1,0 +1,114 @@
+"""Lowering of elementwise ops with operands or results of 16 bits: one loop nest each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from qcomp.ir.ops import (
+    Interpolate,
+    QAddWide,
+    QBinary,
+    QDiv,
+    QMaximum,
+    QMinimum,
+    QMul,
+    QPRelu,
+    QRescale,
+    Table,
+)
+from qcomp.targets.cpu.emit.builder import I32, Value
+from qcomp.targets.cpu.emit.i16 import elementwise as emit
+from qcomp.targets.cpu.emit.nest import Nest
+from qcomp.targets.cpu.lower.context import Lowering, Prepared, broadcast_strides, element_types
+from qcomp.targets.cpu.lower.elementwise import anonymous
+from qcomp.targets.cpu.lower.i16.types import bytes_of
+
+_BINARY: Mapping[type[QBinary], Callable[..., Value]] = {
+    QAddWide: emit.add_wide,
+    QMul: emit.mul,
+    QDiv: emit.div,
+    QMinimum: emit.minimum,
+    QMaximum: emit.maximum,
+}
+
+
+def lower_binary(lowering: Lowering, op: QBinary) -> None:
+    a, c, y = (lowering.place(t) for t in (op.a, op.b, op.output))
+    types = element_types(lowering.graph, op.a, op.b, op.output)
+    shape = y.layout.shape
+    strides = (
+        broadcast_strides(a.layout, shape),
+        broadcast_strides(c.layout, shape),
+        y.layout.strides,
+    )
+    meaning = _BINARY[type(op)]
+    lowering.nest(
+        op.mnemonic,
+        Nest(shape, strides, tuple(map(bytes_of, types))),
+        [a.start, c.start, y.start],
+        types,
+        lambda b, values, lanes: meaning(b, op, *values),
+        anonymous(op),
+    )
+
+
+def lower_prelu(lowering: Lowering, op: QPRelu) -> None:
+    x, slope, y = (lowering.place(t) for t in (op.x, op.negative_multiplier, op.output))
+    source, result = element_types(lowering.graph, op.x, op.output)
+    shape = y.layout.shape
+    strides = (x.layout.strides, broadcast_strides(slope.layout, shape), y.layout.strides)
+    lowering.nest(
+        op.mnemonic,
+        Nest(shape, strides, (bytes_of(source), 4, bytes_of(result))),
+        [x.start, slope.start, y.start],
+        [source, I32, result],
+        lambda b, values, lanes: emit.prelu(b, op, *values),
+        anonymous(op),
+    )
+
+
+def lower_rescale(lowering: Lowering, op: QRescale) -> None:
+    _unary(
+        lowering,
+        op,
+        Prepared((), lambda b, _: lambda b, values, lanes: emit.rescale(b, op, *values)),
+    )
+
+
+def lower_interpolate(lowering: Lowering, op: Interpolate) -> None:
+    table = lowering.constant(lowering.graph.data(op.table))
+    _unary(
+        lowering,
+        op,
+        Prepared(
+            (table,),
+            lambda b, pointers: (
+                lambda b, values, lanes: emit.interpolate(b, op, values[0], pointers[0])
+            ),
+        ),
+    )
+
+
+def lower_table(lowering: Lowering, op: Table) -> None:
+    table = lowering.constant(lowering.graph.data(op.table))
+    _unary(
+        lowering,
+        op,
+        Prepared(
+            (table,),
+            lambda b, pointers: lambda b, values, lanes: emit.looked_up(b, values[0], pointers[0]),
+        ),
+    )
+
+
+def _unary(lowering: Lowering, op: QRescale | Interpolate | Table, body: Prepared) -> None:
+    x, y = lowering.place(op.x), lowering.place(op.output)
+    types = element_types(lowering.graph, op.x, op.output)
+    lowering.nest(
+        op.mnemonic,
+        Nest(y.layout.shape, (x.layout.strides, y.layout.strides), tuple(map(bytes_of, types))),
+        [x.start, y.start],
+        types,
+        body,
+        anonymous(op),
+    )

@@ -1,0 +1,138 @@
+"""Lowering of convolutions and dense layers with operands or results of 16 bits."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from qcomp.ir.ops import QConv2d, QDense
+from qcomp.ir.tensor import Array
+from qcomp.targets.cpu.emit.gemm import Axis
+from qcomp.targets.cpu.emit.i16.depthwise import DepthwiseProducts, TapSpec
+from qcomp.targets.cpu.emit.i16.products import Products, ProductSpec
+from qcomp.targets.cpu.emit.reduce import simplified_axes
+from qcomp.targets.cpu.lower.context import Lowering, element_types
+from qcomp.targets.cpu.lower.i16.types import bytes_of
+from qcomp.targets.cpu.lower.residual import is_depthwise
+from qcomp.targets.cpu.lower.windows import Window, windows
+from qcomp.targets.cpu.program import Address
+
+
+def lower_conv2d(lowering: Lowering, op: QConv2d) -> None:
+    """Depthwise layers go to their own kernel, everything else is a matrix product."""
+    for window in windows(lowering, op):
+        if is_depthwise(lowering.graph, op):
+            _depthwise(lowering, op, window)
+        else:
+            _convolution(lowering, op, window)
+
+
+def _convolution(lowering: Lowering, op: QConv2d, window: Window) -> None:
+    outputs, kh, kw, depth = window.weight.shape
+    x, bias, y = element_types(lowering.graph, op.x, op.bias, op.output)
+    row, pixel = window.taps
+    segments, length = [(kh, row)], depth
+    if kw == 1 or pixel == depth * bytes_of(x):
+        length *= kw
+    else:
+        segments.append((kw, pixel))
+    each = outputs // op.groups
+    spec = ProductSpec(
+        groups=Axis(op.groups, depth * bytes_of(x), each * bytes_of(y)),
+        batch=window.batch,
+        rows=window.rows,
+        columns=window.columns,
+        segments=tuple(s for s in segments if s[0] > 1),
+        length=length,
+        channels=each,
+        source=x,
+        sums=bias,
+        result=y,
+    )
+    if spec.rows.count == 1 or spec.rows.continues(spec.columns):
+        columns = spec.columns.times(spec.rows.count)
+        spec = replace(spec, rows=Axis(1, 0, 0), columns=columns)
+    _product(lowering, op, spec, window.weight, window.source, window.result)
+
+
+def lower_dense(lowering: Lowering, op: QDense) -> None:
+    """[..., K] is an image of K channels; leading axes are one column unless borders part them."""
+    x, y = lowering.place(op.x), lowering.place(op.output)
+    weight = lowering.graph.data(op.weight)
+    source, bias, result = element_types(lowering.graph, op.x, op.bias, op.output)
+    steps = zip(x.layout.shape[:-1], x.layout.strides, y.layout.strides, strict=False)
+    axes = simplified_axes([Axis(*step) for step in steps])
+    batch, rows, columns = (*[Axis(1, 0, 0)] * (3 - len(axes)), *axes)
+    spec = ProductSpec(
+        groups=Axis(1, 0, 0),
+        batch=batch,
+        rows=rows,
+        columns=columns,
+        segments=(),
+        length=weight.shape[1],
+        channels=len(weight),
+        source=source,
+        sums=bias,
+        result=result,
+    )
+    _product(lowering, op, spec, weight, x.start, y.start)
+
+
+def _product(
+    lowering: Lowering,
+    op: QConv2d | QDense,
+    spec: ProductSpec,
+    weight: Array,
+    source: Address,
+    result: Address,
+) -> None:
+    kernel = Products(spec, lowering.isa)
+    groups = spec.groups.count
+    by_group = weight.reshape(groups, spec.channels, spec.segment_count, spec.length)
+    tables = (kernel.by_block(table) for table in _tables(lowering, op, weight))
+    arguments = [
+        source,
+        result,
+        *(lowering.constant(array) for array in (kernel.packed(by_group), *tables, _limits(op))),
+    ]
+    lowering.ranged("products", spec, arguments, kernel.emit, kernel.units)
+
+
+def _depthwise(lowering: Lowering, op: QConv2d, window: Window) -> None:
+    channels, height, width, _ = window.weight.shape
+    x, bias, y = element_types(lowering.graph, op.x, op.bias, op.output)
+    spec = TapSpec(
+        batch=window.batch,
+        rows=window.rows,
+        columns=window.columns,
+        kernel=(height, width),
+        taps=window.taps,
+        channels=channels,
+        source=x,
+        sums=bias,
+        result=y,
+    )
+    kernel = DepthwiseProducts(spec, lowering.isa)
+    weight = kernel.packed(window.weight.reshape(channels, height, width))
+    tables = _tables(lowering, op, window.weight)
+    arguments = [
+        window.source,
+        window.result,
+        *(lowering.constant(array) for array in (weight, *tables, _limits(op))),
+    ]
+    lowering.ranged("taps", spec, arguments, kernel.emit, kernel.units)
+
+
+def _tables(lowering: Lowering, op: QConv2d | QDense, weight: Array) -> list[Array]:
+    """Bias without the zero point of x, multiplier, shift; per channel."""
+    bias, multiplier, shift = (lowering.graph.data(t) for t in (op.bias, op.multiplier, op.shift))
+    sums = weight.reshape(len(weight), -1).astype(np.int64).sum(axis=1)
+    folded = bias.astype(np.int64) - op.x_zero_point * sums
+    return [folded.astype(bias.dtype), multiplier, shift]
+
+
+def _limits(op: QConv2d | QDense) -> Array:
+    """What `Saturation.loaded` reads."""
+    q = op.requantize
+    return np.array([q.zero_point, q.qmin, q.qmax], np.int32)

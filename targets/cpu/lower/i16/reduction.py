@@ -1,0 +1,32 @@
+"""Lowering of sums over windows and axes with operands or results of 16 bits."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from qcomp.ir.ops import QAveragePool2d, QReduceSum
+from qcomp.targets.cpu.emit.builder import Value
+from qcomp.targets.cpu.emit.i16.folds import average_pool, requantized_sum
+from qcomp.targets.cpu.emit.pooling import PoolFold
+from qcomp.targets.cpu.lower.context import Lowering, element_types
+from qcomp.targets.cpu.lower.pooling import multipliers, pool, pool_spec
+from qcomp.targets.cpu.lower.reduction import lower_reduction
+
+
+def lower_average_pool2d(lowering: Lowering, op: QAveragePool2d) -> None:
+    def fold(extra: tuple[Value, ...]) -> PoolFold:
+        taps = op.kernel[0] * op.kernel[1]
+        return average_pool(taps, op.x_zero_point, op.shift, op.requantize, extra[0])
+
+    key = (op.x_zero_point, op.shift, op.requantize)
+    spec = pool_spec(lowering, op, bits=32)
+    pool(lowering, op, spec, key, fold, [multipliers(lowering, op)], stored=False)
+
+
+def lower_reduce_sum(lowering: Lowering, op: QReduceSum) -> None:
+    shape = lowering.graph.type(op.x).shape
+    count = int(np.prod([shape[i] for i in op.axes], dtype=np.int64))
+    (source,) = element_types(lowering.graph, op.x)
+    key = (op.x_zero_point, op.multiplier, op.shift, op.requantize)
+    fold = requantized_sum(source, count, *key)
+    lower_reduction(lowering, op, op.axes, op.keepdims, fold, key)
