@@ -1,4 +1,4 @@
-"""A C function that takes and gives floats, around a library that takes and gives int8."""
+"""A C function that takes and gives floats, around a library that takes and gives integers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ def float_io(name: str, manifest: dict[str, Any]) -> str:
     from_, to = [f"from{i}" for i in range(len(inputs))], [f"to{i}" for i in range(len(outputs))]
     in_, out = [f"in{i}" for i in range(len(inputs))], [f"out{i}" for i in range(len(outputs))]
     lines = [f'#include "{name}.h"']
-    lines += [f"static int8_t in{i}[{upper}_INPUT{i}_SIZE];" for i in range(len(inputs))]
+    lines += [
+        f"static {t['dtype']}_t in{i}[{upper}_INPUT{i}_SIZE];" for i, (_, t) in enumerate(inputs)
+    ]
     for i, (_, tensor) in enumerate(outputs):
         lines.append(f"static {tensor['dtype']}_t out{i}[{upper}_OUTPUT{i}_SIZE];")
     parameters = [*(f"const float *{p}" for p in from_), *(f"float *{p}" for p in to)]
@@ -31,7 +33,7 @@ def float_io(name: str, manifest: dict[str, Any]) -> str:
         lines.append(f"  {name}_quantize_input{suffix}({real}, {q});")
     lines.append(f"  const int status = {name}_run({', '.join([*in_, *out, 'arena'])});")
     for i, ((suffix, tensor), q, real) in enumerate(zip(outputs, out, to, strict=True)):
-        if tensor["dtype"] == "int8":
+        if tensor["dtype"] != "int32":
             lines.append(f"  {name}_dequantize_output{suffix}({q}, {real});")
         else:
             size = f"{upper}_OUTPUT{i}_SIZE"

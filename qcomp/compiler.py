@@ -146,7 +146,7 @@ def output_sqnr_db(imported: Graph, net: CompiledNetwork, samples: Iterable[Feed
     for sample in samples:
         expected, got = session.run(sample), net(sample)
         for output in net.outputs:
-            if output.dtype == "int8":
+            if output.is_quantized:
                 reference.append(expected[output.name].ravel())
                 answer.append(got[output.name].ravel())
     if not reference:

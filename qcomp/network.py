@@ -15,7 +15,7 @@ from qcomp.errors import TargetError
 from qcomp.ir.evaluate import evaluate
 from qcomp.ir.graph import Graph
 from qcomp.passes.base import PassRecord
-from qcomp.quant.qparams import QParams, dequantize, quantize
+from qcomp.quant.qparams import INTEGERS, QParams, dequantize, quantize
 from qcomp.targets.base import Artifact
 from qcomp.targets.cpu.jit import EntryPoint, aligned_arena
 
@@ -35,8 +35,19 @@ class TensorInfo:
     bytes: int
 
     @property
+    def is_quantized(self) -> bool:
+        """Whether it stands for real numbers: int8 or int16, not the int32 of an index."""
+        return np.dtype(self.dtype) in INTEGERS.values()
+
+    @property
+    def limits(self) -> tuple[int, int]:
+        """The least and the largest value of its type."""
+        limits = np.iinfo(self.dtype)
+        return int(limits.min), int(limits.max)
+
+    @property
     def qparams(self) -> QParams:
-        return QParams(self.scale, self.zero_point)
+        return QParams(self.scale, self.zero_point, *self.limits)
 
 
 def describe_tensors(graph: Graph, tensors: Mapping[str, str]) -> tuple[TensorInfo, ...]:
@@ -104,7 +115,7 @@ class CompiledNetwork:
         return self._dequantized(self.run_integer(self.quantized(x), threads=threads), x)
 
     def run_integer(self, x: Arrays, *, threads: int = 1) -> Any:
-        """i8 in, integers out, through the generated code.
+        """Integers of the inputs' types in, integers out, through the generated code.
 
         The same bits for any number of threads; more than one needs a C compiler, else TargetError.
         """
@@ -125,7 +136,7 @@ class CompiledNetwork:
         return self._dequantized(self.specification_integer(self.quantized(x)), x)
 
     def specification_integer(self, x: Arrays) -> Any:
-        """i8 in, integers out, through the numpy meaning of the integer graph."""
+        """`run_integer` through the numpy meaning of the integer graph."""
         names = list(self.graph.inputs)
 
         def run(inputs: Sequence[Array]) -> list[Array]:
@@ -134,7 +145,7 @@ class CompiledNetwork:
         return self._in_batches(x, run)
 
     def quantized(self, x: Arrays) -> Arrays:
-        """Floats to the i8 of the inputs, in the form that they came in."""
+        """Floats to the integers of the inputs, in the form that they came in."""
         arrays = self._arrays(x)
         result = []
         for array, info in zip(arrays, self.inputs, strict=True):
@@ -187,7 +198,7 @@ class CompiledNetwork:
             list(q.values()) if isinstance(q, dict) else list(q) if isinstance(q, tuple) else [q]
         )
         real = [
-            dequantize(array, info.qparams) if info.dtype == "int8" else array
+            dequantize(array, info.qparams) if info.is_quantized else array
             for array, info in zip(arrays, self.outputs, strict=True)
         ]
         return self._like(x, real, [o.name for o in self.outputs])
@@ -195,8 +206,8 @@ class CompiledNetwork:
     def _in_batches(self, x: Arrays, run: Callable[[Sequence[Array]], list[Array]]) -> Any:
         arrays = self._arrays(x)
         for array, info in zip(arrays, self.inputs, strict=True):
-            if array.dtype != np.int8:
-                raise ValueError(f"input {info.name}: expected int8, got {array.dtype}")
+            if array.dtype != info.dtype:
+                raise ValueError(f"input {info.name}: expected {info.dtype}, got {array.dtype}")
         count = self._batches(arrays)
         parts = [
             run([a[i * n : (i + 1) * n] if s else a for a, n, s in self._steps(arrays)])

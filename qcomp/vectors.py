@@ -14,15 +14,18 @@ _FROM_CALIBRATION = 2
 _RANDOM = 1
 
 
-def edge_inputs(info: TensorInfo, kind: str) -> NDArray[np.int8]:
+def edge_inputs(info: TensorInfo, kind: str) -> NDArray[np.integer]:
     """An input of extremes: "low", "high", "zero" (the zero point) or "alternating"."""
-    values = {"low": [-128], "high": [127], "zero": [info.zero_point], "alternating": [-128, 127]}
+    low, high = info.limits
+    values = {"low": [low], "high": [high], "zero": [info.zero_point], "alternating": [low, high]}
     size = int(np.prod(info.shape, dtype=np.int64))
-    return np.resize(np.array(values[kind], np.int8), size).reshape(info.shape)
+    return np.resize(np.array(values[kind], info.dtype), size).reshape(info.shape)
 
 
-def random_inputs(info: TensorInfo, random: np.random.Generator) -> NDArray[np.int8]:
-    return random.integers(-128, 128, info.shape, np.int8)
+def random_inputs(info: TensorInfo, random: np.random.Generator) -> NDArray[np.integer]:
+    low, high = info.limits
+    drawn: NDArray[np.integer] = random.integers(low, high + 1, info.shape, info.dtype)
+    return drawn
 
 
 def make_vectors(net: CompiledNetwork) -> dict[str, NDArray[Any]]:

@@ -152,5 +152,6 @@ def random_cases(net: CompiledNetwork, count: int) -> Iterator[Case]:
         yield Case(f"random vector {i}", {info.name: draw(info, random) for info in net.inputs})
 
 
-def _extremes(info: TensorInfo, random: np.random.Generator) -> NDArray[np.int8]:
-    return np.where(random.random(info.shape) < 0.5, np.int8(-128), np.int8(127)).astype(np.int8)
+def _extremes(info: TensorInfo, random: np.random.Generator) -> NDArray[np.integer]:
+    low, high = info.limits
+    return np.where(random.random(info.shape) < 0.5, low, high).astype(info.dtype)

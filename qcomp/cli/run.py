@@ -29,7 +29,8 @@ def run(
         typer.Argument(
             metavar="INPUT.npy",
             help="Samples along the first axis; an .npz by name for several inputs. "
-            "int8 is taken as quantized and gives integers; floats give floats.",
+            "int8 (int16, where inputs have 16 bits) is taken as quantized and gives integers; "
+            "floats give floats.",
         ),
     ],
     output: Annotated[
@@ -47,7 +48,7 @@ def run(
             f"{net.name} has {len(net.outputs)} outputs ({names}): -o must be an .npz"
         )
     feed = read_arrays(input, [i.name for i in net.inputs])
-    quantized = all(a.dtype == np.int8 for a in feed.values())
+    quantized = all(feed[info.name].dtype == info.dtype for info in net.inputs)
     try:
         answer: Arrays = net.run_integer(feed) if quantized else net(feed)
     except ValueError as error:
