@@ -14,8 +14,10 @@ GRID = IntegerGrid()
 SYMMETRIC = IntegerGrid(symmetric=True)
 
 
-def by_definition(counts: np.ndarray, first: int, last: int, levels: int) -> float:
-    """One range at a time, one level at a time."""
+def by_definition(
+    counts: np.ndarray, first: int, last: int, levels: int, ends: tuple[float, float] = (0, 0)
+) -> float:
+    """One range at a time, one level at a time; a covered end is a symbol of its own."""
     p = counts[first:last].copy()
     q = np.zeros_like(p)
     for level in range(levels):
@@ -25,19 +27,27 @@ def by_definition(counts: np.ndarray, first: int, last: int, levels: int) -> flo
             q[a:b][filled] = p[a:b].sum() / filled.sum()
     p[0] += counts[:first].sum()
     p[-1] += counts[last:].sum()
+    for covered, place, count in ((first == 0, 0, ends[0]), (last == counts.size, -1, ends[1])):
+        if covered:
+            p, q = np.append(p, count), np.append(q, count)
+        else:
+            p[place if place == 0 else last - first - 1] += count
     if q.sum() == 0:
         return np.inf
     return float(special.rel_entr(p / p.sum(), q / q.sum()).sum())
 
 
 @pytest.mark.parametrize("levels", [2, 3, 8])
-def test_the_divergence_of_many_ranges_is_that_of_each(levels: int) -> None:
+@pytest.mark.parametrize("ends", [(0.0, 0.0), (7.0, 30.0)])
+def test_the_divergence_of_many_ranges_is_that_of_each(
+    levels: int, ends: tuple[float, float]
+) -> None:
     r = np.random.default_rng(levels)
     counts = r.poisson(r.gamma(0.5, 4.0, 60)).astype(np.float64)
     ranges = [(a, b) for a in range(60) for b in range(a + levels, 61)]
     first, last = np.array(ranges).T
-    found = divergence(counts, first, last, levels)
-    expected = [by_definition(counts, a, b, levels) for a, b in ranges]
+    found = divergence(counts, first, last, levels, ends)
+    expected = [by_definition(counts, a, b, levels, ends) for a, b in ranges]
     np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
     assert np.isinf(expected).any()
     assert np.isfinite(expected).any()
@@ -81,9 +91,11 @@ def test_zeros_do_not_count() -> None:
     assert without[0] == x[x > 0].astype(np.float32).min()
 
 
-def test_a_saturated_value_is_kept() -> None:
-    x = np.clip(np.random.default_rng(0).normal(2.0, 3.0, size=100_000), 0.0, 6.0)
+@pytest.mark.parametrize("mean", [-3.0, 0.0, 2.0])
+def test_a_saturated_value_is_kept(mean: float) -> None:
+    x = np.clip(np.random.default_rng(0).normal(mean, 3.0, size=100_000), 0.0, 6.0)
     assert information(seen(x), GRID) == (0.0, 6.0)
+    assert information(seen(x - 6), GRID) == (-6.0, 0.0)
 
 
 def test_signs_mirror() -> None:

@@ -10,8 +10,9 @@ On a symmetric grid that is done with |x| and the levels 0..127, as in TensorRT.
 the bins lie on both sides of 0, ranges are cut to [-t, t] within the extremes, and all 256 levels
 are spread over what is left: a ReLU has them all on one side. Exact zeros, which every grid
 represents, are left out; TensorRT's calibrator and NVIDIA's pytorch-quantization also ignore their
-bin. There are 16 bins for a level. A grid with more levels than the histogram can tell apart (16
-bits) has nothing to gain from clipping, and gets the extremes.
+bin. So are values saturated at an end (the 6 of a ReLU6) where the range goes up to it. There are
+16 bins for a level. A grid with more levels than the histogram can tell apart (16 bits) has nothing
+to gain from clipping, and gets the extremes.
 
 With c, m and h the sums of the counts, of the bins that are not empty and of count * log(count) in
 front of each bin, the divergence of a range needs only their differences between levels:
@@ -36,8 +37,14 @@ _MOST_LEVELS = 1024
 _CANDIDATES = 512
 
 
-def divergence(counts: F64, first: I64, last: I64, levels: int) -> F64:
-    """KL divergence of each range of bins first[i]..last[i] - 1; as many as levels, 2 at least."""
+def divergence(
+    counts: F64, first: I64, last: I64, levels: int, ends: tuple[float, float] = (0.0, 0.0)
+) -> F64:
+    """KL divergence of each range of bins first[i]..last[i] - 1; as many as levels, 2 at least.
+
+    `ends` counts the values that are exactly the ends of all bins: a range up to there represents
+    them as they are, and to others they lie outside.
+    """
     sums = _before(counts)
     filled = _before((counts > 0).astype(np.float64))
     entropy = _before(special.xlogy(counts, counts))
@@ -45,9 +52,11 @@ def divergence(counts: F64, first: I64, last: I64, levels: int) -> F64:
     edges = first[:, None] + np.arange(levels + 1) * width[:, None] // levels
     inside = np.diff(sums[edges], axis=1)
     bins = np.diff(filled[edges], axis=1)
-    total = sums[-1]
-    kept = inside.sum(axis=1)
-    left, right = sums[first], total - sums[last]
+    total = sums[-1] + sum(ends)
+    exact = np.where(first == 0, ends[0], 0.0), np.where(last == counts.size, ends[1], 0.0)
+    kept = inside.sum(axis=1) + exact[0] + exact[1]
+    left = sums[first] + ends[0] - exact[0]
+    right = sums[-1] - sums[last] + ends[1] - exact[1]
     # The outermost bins of P have also what lies outside.
     p_log_p = entropy[last] - entropy[first]
     p = inside.copy()
@@ -70,11 +79,12 @@ def information(distribution: Distribution, grid: IntegerGrid) -> Range:
     peak = max(-low, high)
     if levels > _MOST_LEVELS or peak == 0.0:
         return low, high
-    bins = _without_zeros(distribution.bins)
+    bins, ends = _without_exact(distribution.bins)
     side = BINS_PER_LEVEL * levels
     if grid.symmetric:
         counts = _equal_bins(bins, peak, side) + _equal_bins(bins, -peak, side)
         below, above = 0, side
+        ends = 0.0, (ends[0] if -low == peak else 0.0) + (ends[1] if high == peak else 0.0)
     else:
         below = int(np.ceil(side * max(-low, 0.0) / peak))
         above = int(np.ceil(side * max(high, 0.0) / peak))
@@ -87,7 +97,7 @@ def information(distribution: Distribution, grid: IntegerGrid) -> Range:
     reach = np.unique(np.linspace(side, 1, min(_CANDIDATES, side)).astype(np.int64))[::-1]
     first, last = np.maximum(below - reach, 0), np.minimum(below + reach, below + above)
     enough = last - first >= levels
-    best = int(np.argmin(divergence(counts, first[enough], last[enough], levels)))
+    best = int(np.argmin(divergence(counts, first[enough], last[enough], levels, ends)))
     bound = peak * float(reach[enough][best]) / side
     return max(low, -bound), min(high, bound)
 
@@ -96,9 +106,14 @@ def _before(values: F64) -> F64:
     return np.concatenate([[0.0], np.cumsum(values)])
 
 
-def _without_zeros(bins: Bins) -> Bins:
-    rest = (bins.left != 0.0) | (bins.right != 0.0)
-    return Bins(bins.left[rest], bins.right[rest], bins.count[rest])
+def _without_exact(bins: Bins) -> tuple[Bins, tuple[float, float]]:
+    """The bins without zeros and saturated values; and how many are saturated at each end."""
+    point = bins.left == bins.right
+    low, high = point & (bins.left == bins.left[0]), point & (bins.left == bins.left[-1])
+    low, high = low & (bins.left < 0), high & (bins.left > 0)
+    rest = ~(low | high | (point & (bins.left == 0.0)))
+    ends = float(bins.count[low].sum()), float(bins.count[high].sum())
+    return Bins(bins.left[rest], bins.right[rest], bins.count[rest]), ends
 
 
 def _equal_bins(bins: Bins, reach: float, count: int) -> F64:
