@@ -19,6 +19,10 @@ from qcomp.quant.integer_grid import IntegerGrid
 
 BATCH_NORM = "batchnorm"
 
+HEADROOM = 1.5
+"""Of a measured range at 16 bits, whose steps are so fine that what calibration has not seen
+matters more: without it saturation is 12 to 30 dB above the rounding (MobileNetV2, ResNet-20)."""
+
 
 @dataclass(frozen=True, eq=False)
 class Statistics:
@@ -46,6 +50,8 @@ class Statistics:
         self, id: TensorId, estimator: str, *, bits: int = 8, symmetric: bool = False
     ) -> Range:
         """The range of an activation by one estimator; each is computed once.
+
+        At 16 bits a measured range is widened by HEADROOM on both sides.
 
         CalibrationError for an estimator that does not exist or has nothing to go by.
         """
@@ -89,7 +95,9 @@ class Statistics:
                 f"range={estimator!r} needs calibration data; without it, ranges can only come "
                 f"from batch normalisation: range={BATCH_NORM!r}"
             )
-        return ESTIMATORS[estimator](self.distributions[id], grid)
+        low, high = ESTIMATORS[estimator](self.distributions[id], grid)
+        room = HEADROOM if grid.steps >= 2**16 - 1 else 1.0
+        return low * room, high * room
 
 
 def float_activations(graph: Graph) -> list[TensorId]:

@@ -7,6 +7,7 @@ import pytest
 
 from qcomp.calibration.batch_norm import ranges_from_batch_norm
 from qcomp.calibration.collect import collect, logits
+from qcomp.calibration.statistics import HEADROOM
 from qcomp.config import QuantizationConfig
 from qcomp.errors import CalibrationError
 from qcomp.ir import DType, Graph, TensorType
@@ -91,3 +92,11 @@ def test_the_logits_are_what_a_softmax_reads_or_outputs_of_two_axes() -> None:
     plain.outputs["y"] = "s"
     assert logits(plain) == {"s"}
     assert collect(plain, DATA).distributions["s"].rows is not None
+
+
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_a_measured_range_of_16_bits_has_room_for_what_was_not_seen(symmetric: bool) -> None:
+    found = collect(network(), DATA)
+    low, high = found.range("x", "minmax", symmetric=symmetric)
+    wide = found.range("x", "minmax", bits=16, symmetric=symmetric)
+    assert wide == (HEADROOM * low, HEADROOM * high)

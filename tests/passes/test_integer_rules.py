@@ -150,7 +150,7 @@ def test_integers_are_within_one_step_of_the_qdq_form(
 def test_any_mix_of_widths_has_an_integer_form_that_is_certified_and_close(
     case: Case, seed: int, spread: float, shift: float, wide: set[str]
 ) -> None:
-    """Within a step; interpolated functions within the tolerance of their tables."""
+    """Within a step; interpolated functions, whose tables are off by a step, within two."""
     random = np.random.default_rng(seed)
     graph = float_graph(case, random, spread, shift)
     types = {name: graph.type(id) for name, id in graph.inputs.items()}
@@ -162,7 +162,7 @@ def test_any_mix_of_widths_has_an_integer_form_that_is_certified_and_close(
     result = integer.type("y.q" if "y.q" in integer else integer.outputs["y"]).dtype
     assert result is (DType.I16 if "y" in wide or _shares_width(case, wide) else DType.I8)
     interpolated = any(isinstance(op, o.Interpolate) for op in integer.ops())
-    apart = 33.0 if interpolated and result is DType.I16 else 1.0
+    apart = 2.0 if interpolated and result is DType.I16 else 1.0
     assert steps_apart(qdq, integer, feed) <= apart
 
 

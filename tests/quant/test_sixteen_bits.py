@@ -142,14 +142,16 @@ def test_functions_of_networks_take_513_entries_and_are_good_to_two_steps(
     assert np.abs(error).max() <= 2.0
 
 
-@pytest.mark.parametrize("bound", [1.0, 8.0, 20.0])
-@pytest.mark.parametrize("function", [Function.SIGMOID, Function.TANH, Function.ERF])
-def test_what_bends_in_a_small_part_of_its_input_takes_up_to_2049(
+@pytest.mark.parametrize("bound", [1.0, 8.0, 20.0, 100.0])
+@pytest.mark.parametrize(
+    "function", [Function.SIGMOID, Function.TANH, Function.ERF, Function.SILU, Function.HARD_SWISH]
+)
+def test_what_bends_in_a_small_part_of_its_input_takes_more_entries(
     function: Function, bound: float
 ) -> None:
     step_bits, error = error_in_steps(function, bound)
-    assert step_bits in (5, 6, 7)
-    assert math.sqrt(float(np.mean(np.square(error)))) <= 0.6
+    assert 2 <= step_bits <= 7
+    assert np.abs(error).max() <= 1.6
 
 
 @pytest.mark.parametrize("function", [Function.FLOOR, Function.SIGN, Function.RECIPROCAL])
@@ -161,14 +163,6 @@ def test_jumps_and_poles_get_an_entry_for_each_input(function: Function) -> None
     with np.errstate(all="ignore"):
         exact = np.nan_to_num(real(x.scale * ALL.astype(np.float64)) / y.scale, nan=0.0)
     assert np.abs(got - np.clip(exact, -32768, 32767)).max() <= 0.51
-
-
-def test_a_kink_between_entries_takes_more_of_them() -> None:
-    real = lambda v: v * np.clip(v / 6 + 0.5, 0, 1)  # noqa: E731
-    step_bits, got = at_all(real, symmetric(10.0), symmetric(10.0))
-    exact = real(symmetric(10.0).scale * ALL.astype(np.float64)) / symmetric(10.0).scale
-    assert 0 < step_bits <= 7
-    assert np.abs(got - exact).max() <= 32.5
 
 
 def test_entries_stay_within_their_bound() -> None:
