@@ -1,12 +1,12 @@
-"""Running a float or QDQ graph with ONNX Runtime: calibration's and evaluation's float executor."""
+"""Running a float or QDQ graph with ONNX Runtime: calibration's and evaluation's float executor.
+
+ONNX Runtime is imported by the first session, as what is compiled already runs without it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-
-import onnxruntime
-from onnxruntime.capi import onnxruntime_pybind11_state as state
 
 from qcomp.errors import CompileError
 from qcomp.export.model import export_onnx
@@ -19,20 +19,22 @@ _ERROR = 3
 # Pad_Fusion takes the zeros before a MaxPool for padding, which never wins, and makes pools with
 # padding beyond the kernel, which onnxruntime then refuses.
 _WRONG_OPTIMIZERS = ["Pad_Fusion"]
-_RUNTIME_ERRORS = (
-    state.Fail,
-    state.InvalidArgument,
-    state.InvalidGraph,
-    state.NotImplemented,
-    state.RuntimeException,
-)
 
 
 @contextmanager
 def _as_compile_error(graph: Graph) -> Iterator[None]:
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    refusals = (
+        state.Fail,
+        state.InvalidArgument,
+        state.InvalidGraph,
+        state.NotImplemented,
+        state.RuntimeException,
+    )
     try:
         yield
-    except _RUNTIME_ERRORS as error:
+    except refusals as error:
         raise CompileError(f"onnxruntime can't run @{graph.name}: {error}") from error
 
 
@@ -45,6 +47,8 @@ class FloatSession:
     def __init__(
         self, graph: Graph, *, extra_outputs: Sequence[TensorId] = (), threads: int | None = None
     ) -> None:
+        import onnxruntime
+
         model = export_onnx(graph, extra_outputs=extra_outputs)
         onnxruntime.set_default_logger_severity(_ERROR)  # what is logged outside of any session
         options = onnxruntime.SessionOptions()
