@@ -40,13 +40,17 @@ _IS_CORRECTED = re.compile(re.escape(_CORRECTED) + r"(\.\d+)?$")
 
 @dataclass(frozen=True)
 class CorrectBias:
-    """`channel_means` has E[x] per channel of the float tensors that Conv2d and Dense read."""
+    """`channel_means` has E[x] per channel of the float tensors that Conv2d and Dense read.
+
+    `weights` has W of each layer by its id, as no pass has rounded it (`float_weights`).
+    """
 
     name: ClassVar[str] = "correct-bias"
     needs: ClassVar[Form] = Form.QDQ
     gives: ClassVar[Form] = Form.QDQ
 
     channel_means: Mapping[TensorId, F64]
+    weights: Mapping[TensorId, NDArray[np.floating]]
 
     def run(self, graph: Graph, log: PassLog) -> None:
         for op in graph.ops():
@@ -54,8 +58,16 @@ class CorrectBias:
                 continue
             if reason := _uncorrectable(graph, op, self.channel_means):
                 log.skipped(op.id, reason)
+            elif op.id not in self.weights:
+                log.skipped(op.id, "its weight before rounding is not known")
             else:
-                _correct(graph, op, self.channel_means[_float_source(graph, op.x)], log)
+                mean = self.channel_means[_float_source(graph, op.x)]
+                _correct(graph, op, self.weights[op.id], mean, log)
+
+
+def float_weights(graph: Graph) -> dict[TensorId, NDArray[np.floating]]:
+    """The weights of a float graph's layers, by the layers' ids."""
+    return {op.id: graph.data(op.weight) for op in graph.ops() if isinstance(op, Conv2d | Dense)}
 
 
 def _uncorrectable(graph: Graph, op: Linear, means: Mapping[TensorId, F64]) -> str | None:
@@ -87,22 +99,24 @@ def _float_source(graph: Graph, id: TensorId) -> TensorId:
     return id
 
 
-def _correct(graph: Graph, op: Linear, mean: F64, log: PassLog) -> None:
+def _correct(
+    graph: Graph, op: Linear, weight: NDArray[np.floating], mean: F64, log: PassLog
+) -> None:
     bias = graph.producer(op.bias)
     assert isinstance(bias, FakeQuantConstant)
-    shift = _expected_shift(op, _weight_error(graph, op.weight), mean)
+    shift = _expected_shift(op, _weight_error(graph, op.weight, weight), mean)
     corrected = (graph.data(bias.x).astype(np.float64) - shift).astype(np.float32)
     id = graph.add_constant(bias.x + _CORRECTED, corrected)
     graph.replace_op(bias.with_input(0, id))
     log.did(f"%{op.id}: bias moved by at most {_largest(graph, op, shift)}")
 
 
-def _weight_error(graph: Graph, weight: TensorId) -> F64:
+def _weight_error(graph: Graph, rounded: TensorId, weight: NDArray[np.floating]) -> F64:
     """eps = W~ - W in float64."""
-    quantized = graph.producer(weight)
+    quantized = graph.producer(rounded)
     assert isinstance(quantized, FakeQuantConstant)
-    data = graph.data(quantized.x)
-    return np.asarray(rounding_grid(graph, quantized).values(data) - data.astype(np.float64))
+    values = rounding_grid(graph, quantized).values(graph.data(quantized.x))
+    return np.asarray(values - weight.astype(np.float64))
 
 
 def _expected_shift(op: Linear, error: F64, mean: F64) -> F64:

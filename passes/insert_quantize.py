@@ -5,6 +5,9 @@ read `%t.dq`. Weights, biases and constant operands go through `fake_quant_const
 symmetric, of 8 bits or fewer, per output channel or per tensor; biases at scale_x * scale_w, in 32
 bits, or 41 where x has 16.
 
+Weights of least squared error are stored as they are rounded, with the gain corrected
+(qcomp.quant.weights.unit_gain); whoever wants the others takes them from the float graph.
+
 Scales come from the ranges; tensors that integers are copied between share one (same_scale.py). A
 weight scale is raised where a channel's bias or accumulator would not fit its integers
 (qcomp.quant.weights.certified).
@@ -42,7 +45,7 @@ from qcomp.passes.same_scale import Assignment, assign_qparams, copies_integers
 from qcomp.quant.grid import Grid
 from qcomp.quant.qparams import QParams
 from qcomp.quant.scales import minmax_scales
-from qcomp.quant.weights import BIAS_BITS, certified, weight_grid
+from qcomp.quant.weights import BIAS_BITS, certified, unit_gain, weight_grid
 
 
 @dataclass(frozen=True)
@@ -87,14 +90,19 @@ def _quantize_weight(
 ) -> None:
     weight, bias = graph.data(op.weight), graph.data(op.bias)
     x, y_scale = assignment.own[op.x], assignment.own[op.output].scale
+    least_squares = choices.weight_range == "mse"
     found = weight_grid(
         weight,
         bits,
         per_channel=choices.per_channel,
-        least_squares=choices.weight_range != "minmax",
+        least_squares=least_squares,
         group_size=choices.group_size,
         power_of_two=choices.power_of_two_scales,
     )
+    rounded = op.weight
+    if least_squares and not choices.power_of_two_scales:
+        found, weight = unit_gain(found, weight)
+        rounded = graph.add_constant(f"{op.weight}.rounded", weight)
     grid = certified(
         found,
         weight,
@@ -114,7 +122,7 @@ def _quantize_weight(
         groups = "" if grid.multiplier is None else f", groups of {choices.group_size}"
         log.note(f"{op.id}: weights of {bits} bits{groups}")
     bias_grid = Grid(grid.scale * x.scale, BIAS_BITS[x.bits])
-    inputs = (op.x, _fake_quant(graph, op.weight, grid), _fake_quant(graph, op.bias, bias_grid))
+    inputs = (op.x, _fake_quant(graph, rounded, grid), _fake_quant(graph, op.bias, bias_grid))
     graph.set_inputs(op, inputs)
 
 

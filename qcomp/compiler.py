@@ -86,7 +86,7 @@ def compile(
     config = _chosen(bench, config, data, manager, progress)
     manager.run(graph, equalizing_passes(config))
     _, statistics = bench.prepared(config)
-    manager.run(graph, [*qdq_passes(config, statistics), *lowering_passes()])
+    manager.run(graph, [*qdq_passes(config, statistics, graph), *lowering_passes()])
     artifact = backend.emit(graph, symbol)
     arguments = len(graph.inputs) + len(graph.outputs) + 1
     if data is None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from qcomp.calibration.statistics import Statistics
 from qcomp.config import QuantizationConfig
+from qcomp.ir.graph import Graph
 from qcomp.passes.annotate_ranges import AnnotateRanges
 from qcomp.passes.base import Pass
 from qcomp.passes.canonicalize_layout import CanonicalizeLayout
 from qcomp.passes.certify_accumulators import CertifyAccumulators
-from qcomp.passes.correct_bias import CorrectBias
+from qcomp.passes.correct_bias import CorrectBias, float_weights
 from qcomp.passes.equalize_cross_layer import EqualizeCrossLayer, Relu6
 from qcomp.passes.fold_batch_norm import FoldBatchNorm
 from qcomp.passes.fold_constants import FoldConstants
@@ -43,8 +44,8 @@ def float_passes(config: QuantizationConfig) -> list[Pass]:
     return [*normalizing_passes(), *equalizing_passes(config)]
 
 
-def qdq_passes(config: QuantizationConfig, statistics: Statistics) -> list[Pass]:
-    """FLOAT to QDQ."""
+def qdq_passes(config: QuantizationConfig, statistics: Statistics, graph: Graph) -> list[Pass]:
+    """FLOAT to QDQ, of this graph."""
     passes: list[Pass] = [
         AnnotateRanges(statistics.ranges(config)),
         NarrowSaturatedRanges(config),
@@ -53,7 +54,7 @@ def qdq_passes(config: QuantizationConfig, statistics: Statistics) -> list[Pass]
     if config.snap_scales:
         passes.append(SnapScales())
     if config.bias_correction is not None:
-        passes.append(CorrectBias(statistics.channel_means))
+        passes.append(CorrectBias(statistics.channel_means, float_weights(graph)))
     return passes
 
 

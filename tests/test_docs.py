@@ -20,6 +20,7 @@ from qcomp.cli import main
 from qcomp.cli.app import app
 from qcomp.config import RANGES
 from qcomp.ir.evaluate import integer_elementwise, integer_reduction, movement
+from qcomp.ir.graph import Graph
 from qcomp.ir.ops import (
     OPS,
     Domain,
@@ -80,7 +81,7 @@ def test_every_page_is_in_the_index() -> None:
 def test_the_passes_are_listed_in_their_order() -> None:
     config = settled(qcomp.QuantizationConfig(), calibrated=True)
     nothing = Statistics(mnemonics={}, channel_means={})
-    run = [*float_passes(config), *qdq_passes(config, nothing), *lowering_passes()]
+    run = [*float_passes(config), *qdq_passes(config, nothing, Graph("g")), *lowering_passes()]
     listed = re.findall(r"^## ([a-z-]+)$", page("passes.md"), re.MULTILINE)
     assert listed == [p.name for p in run]
 

@@ -49,7 +49,8 @@ class Preparation:
 
     def quantized(self, config: QuantizationConfig) -> Graph:
         """The QDQ graph of a configuration with no field "auto"."""
-        return PassManager().run(self.graph.clone(), qdq_passes(config, self.statistics))
+        passes = qdq_passes(config, self.statistics, self.graph)
+        return PassManager().run(self.graph.clone(), passes)
 
     def problem(self, weight_bits: Sequence[int], activation_bits: Sequence[int]) -> Problem:
         configured = self.quantized(self.config)

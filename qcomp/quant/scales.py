@@ -22,7 +22,8 @@ from qcomp.quant.grid import largest, nearest
 F64 = NDArray[np.float64]
 
 _FACTORS = (2.0, 0.04)  # of the scale that the peak asks for, from the largest candidate on
-_CANDIDATES = (128, 1024)  # short rows, whose error jumps with the scale, get the most
+_CANDIDATES = 128
+_MOST = 1024  # for short rows, whose error jumps with the scale
 _TRIED = 2**15
 _REFINEMENTS = 10
 _POWERS = 12
@@ -38,7 +39,8 @@ def mse_scales(rows: F64, bits: int, *, power_of_two: bool = False) -> F64:
     peaks = minmax_scales(rows, bits)
     if power_of_two:
         return _least_error(rows, bits, pow2_above(peaks))
-    count = int(np.clip(_TRIED // max(rows.shape[1], 1), *_CANDIDATES))
+    fewest = _CANDIDATES if bits <= 4 else _CANDIDATES // 4  # of many bits any scale will do
+    count = int(np.clip(_TRIED // max(rows.shape[1], 1), fewest, _MOST))
     scales, best = peaks, np.full(len(rows), -1.0)
     for factor in (1.0, *np.geomspace(*_FACTORS, count)):
         refined, explained = _refined(rows, bits, peaks * factor)

@@ -53,7 +53,7 @@ class Workbench:
         """The QDQ graph of a configuration."""
         graph, statistics = self.prepared(config)
         manager = PassManager()
-        return manager.run(manager.begin(graph, Form.FLOAT), qdq_passes(config, statistics))
+        return manager.run(manager.begin(graph, Form.FLOAT), qdq_passes(config, statistics, graph))
 
     def noise(self, graph: Graph, samples: Sequence[Feed]) -> Noise:
         """Of a QDQ graph's float outputs against the float network."""

@@ -10,7 +10,8 @@ from qcomp.ir.evaluate import evaluate, evaluate_all
 from qcomp.ir.ops import RELU, Conv2d, Dense, Dequantize, FakeQuantConstant, Quantize
 from qcomp.ir.tensor import Array, Tensor
 from qcomp.passes.base import PassLog, run_pass
-from qcomp.passes.correct_bias import CorrectBias
+from qcomp.passes.correct_bias import CorrectBias, float_weights
+from qcomp.passes.qdq import rounding_grid
 from qcomp.quant.qparams import QParams
 
 COARSE = 0.1  # a weight scale so large that rounding visibly moves the output
@@ -72,6 +73,17 @@ def float_result(graph: Graph, x: dict[str, Array]) -> Array:
     return evaluate_all(plain, x)["y"]
 
 
+def correction(graph: Graph, means: dict[str, Array]) -> CorrectBias:
+    """With the weights as they are before rounding."""
+    weights = {}
+    for op in graph.ops():
+        if isinstance(op, Conv2d | Dense):
+            rounded = graph.producer(op.weight)
+            exact = rounded.x if isinstance(rounded, FakeQuantConstant) else op.weight
+            weights[op.id] = graph.data(exact)
+    return CorrectBias(means, weights)
+
+
 def mean_error(graph: Graph, x: dict[str, Array], reference: Array) -> Array:
     channels = reference.shape[-1]
     error = evaluate_all(graph, x)["y"].astype(np.float64) - reference
@@ -91,7 +103,7 @@ def test_the_mean_of_each_output_channel_comes_back(name: str) -> None:
     graph = GRAPHS[name]()
     x = sample(graph)
     means = {"x": evaluate_all(graph, x)["x.dq"].mean(axis=tuple(range(graph.type("x").rank - 1)))}
-    after, log = run_pass(graph, CorrectBias(means))
+    after, log = run_pass(graph, correction(graph, means))
     reference = float_result(graph, x)
     before_error, after_error = mean_error(graph, x, reference), mean_error(after, x, reference)
     assert before_error.max() > 0.05
@@ -103,7 +115,7 @@ def test_the_mean_of_each_output_channel_comes_back(name: str) -> None:
 def test_dense_correction_is_exactly_the_weight_error_times_the_mean() -> None:
     graph = dense_graph()
     mean = np.linspace(-1.0, 2.0, 8)
-    after, _ = run_pass(graph, CorrectBias({"x": mean}))
+    after, _ = run_pass(graph, correction(graph, {"x": mean}))
     weight = graph.data("fc.w").astype(np.float64)
     error = np.rint(weight / COARSE) * COARSE - weight
     expected = graph.data("fc.b") - error @ mean
@@ -113,8 +125,8 @@ def test_dense_correction_is_exactly_the_weight_error_times_the_mean() -> None:
 
 def test_running_twice_changes_neither_text_nor_numbers() -> None:
     means = {"x": np.ones(8)}
-    once, _ = run_pass(dense_graph(), CorrectBias(means))
-    twice, log = run_pass(once, CorrectBias(means))
+    once, _ = run_pass(dense_graph(), correction(dense_graph(), means))
+    twice, log = run_pass(once, correction(once, means))
     assert str(once) == str(twice)
     np.testing.assert_array_equal(once.data("fc.b.corrected"), twice.data("fc.b.corrected"))
     assert "skip y: its bias %fc.b.corrected is corrected already" in log.text
@@ -130,9 +142,9 @@ def test_two_ops_that_share_a_bias_constant_are_corrected_apart() -> None:
     for name, b in (("y", bias), ("z", other)):
         result = graph.add_op(Dense(inputs=(x, weight, b), output=name, clamp=RELU))
         graph.outputs[name] = quantized(graph, result, 0.0, 8.0)
-    after, log = run_pass(graph, CorrectBias({"x": np.ones(8)}))
+    after, log = run_pass(graph, correction(graph, {"x": np.ones(8)}))
     assert log.count("did") == 2
-    again, log = run_pass(after, CorrectBias({"x": np.ones(8)}))
+    again, log = run_pass(after, correction(after, {"x": np.ones(8)}))
     assert log.count("did") == 0
     assert str(again) == str(after)
 
@@ -141,14 +153,14 @@ def test_a_bias_that_two_ops_read_quantized_is_left_alone() -> None:
     graph = dense_graph()
     z = graph.add_op(Dense(inputs=("x.dq", "fc.w.fq", "fc.b.fq"), output="z"))
     graph.outputs["z"] = quantized(graph, z, -8.0, 8.0)
-    _, log = run_pass(graph, CorrectBias({"x": np.ones(8)}))
+    _, log = run_pass(graph, correction(graph, {"x": np.ones(8)}))
     assert "skip y: its bias %fc.b.fq has other users" in log.text
 
 
 def test_means_that_are_missing_or_of_another_size_are_a_reason_to_skip() -> None:
-    _, log = run_pass(dense_graph(), CorrectBias({}))
+    _, log = run_pass(dense_graph(), correction(dense_graph(), {}))
     assert log.text == "skip y: no channel means of %x"
-    _, log = run_pass(dense_graph(), CorrectBias({"x": np.ones(3)}))
+    _, log = run_pass(dense_graph(), correction(dense_graph(), {"x": np.ones(3)}))
     assert log.text == "skip y: channel means of %x are (3,), expected (8,)"
 
 
@@ -157,11 +169,11 @@ def test_constants_that_are_not_quantized_are_a_reason_to_skip() -> None:
     dense = graph.op("y")
     graph.replace_op(dense.with_input(1, "fc.w"))
     log = PassLog()
-    CorrectBias({"x": np.ones(8)}).run(graph, log)
+    correction(graph, {"x": np.ones(8)}).run(graph, log)
     assert log.text == "skip y: its weight %fc.w is not quantized"
     graph.replace_op(dense.with_input(2, "fc.b"))
     log = PassLog()
-    CorrectBias({"x": np.ones(8)}).run(graph, log)
+    correction(graph, {"x": np.ones(8)}).run(graph, log)
     assert log.text == "skip y: its bias %fc.b is not quantized"
 
 
@@ -172,6 +184,31 @@ def test_the_mean_is_found_through_a_rescaled_copy() -> None:
     y = graph.add_op(Dense(inputs=(twice, *weighted(graph, "fc", (5, 8), 1)), output="y"))
     graph.outputs["y"] = quantized(graph, y, -8.0, 8.0)
     verify(graph, Form.QDQ)
-    after, log = run_pass(graph, CorrectBias({"x": np.ones(8)}))
+    after, log = run_pass(graph, correction(graph, {"x": np.ones(8)}))
     assert log.count("did") == 1
     assert set(evaluate(after, sample(graph))) == {"y"}
+
+
+def test_a_weight_that_is_stored_as_rounded_is_compared_with_the_one_given() -> None:
+    x = {"x": np.ones(8)}
+    plain = dense_graph()
+    expected, _ = run_pass(plain, correction(plain, x))
+    stored = dense_graph()
+    rounded = stored.producer(stored.op("y").inputs[1])
+    assert isinstance(rounded, FakeQuantConstant)
+    values = rounding_grid(stored, rounded).values(stored.data(rounded.x)).astype(np.float32)
+    stored.replace_op(rounded.with_input(0, stored.add_constant("fc.w.rounded", values)))
+    found, _ = run_pass(stored, correction(plain, x))
+    np.testing.assert_allclose(found.data("fc.b.corrected"), expected.data("fc.b.corrected"))
+
+
+def test_a_layer_whose_weight_is_not_known_is_left_alone() -> None:
+    _, log = run_pass(dense_graph(), CorrectBias({"x": np.ones(8)}, {}))
+    assert log.text == "skip y: its weight before rounding is not known"
+
+
+def test_float_weights_are_those_of_the_layers() -> None:
+    graph = conv_graph(groups=1)
+    graph.set_inputs(graph.op("y"), ("x.dq", "conv.w", "conv.b"))
+    assert list(float_weights(graph)) == ["y"]
+    np.testing.assert_array_equal(float_weights(graph)["y"], graph.data("conv.w"))

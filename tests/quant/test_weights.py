@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from qcomp.quant.fixed_point import multiplier_narrow
 from qcomp.quant.grid import Grid, largest
-from qcomp.quant.weights import BIAS_BITS, certified, snapped_scales, weight_grid
+from qcomp.quant.weights import BIAS_BITS, certified, snapped_scales, unit_gain, weight_grid
 
 BITS = st.sampled_from([1, 2, 3, 4, 8])
 SCALES = st.floats(2.0**-20, 2.0**10)
@@ -141,3 +141,30 @@ def test_snapping_does_not_change_its_argument() -> None:
     scales = np.array([0.1234567])
     scales.flags.writeable = False
     assert snapped_scales(scales, 1.0, 1.0)[0] == pytest.approx(0.1234567, rel=2.0**-10)
+
+
+@pytest.mark.parametrize("group_size", [0, 16])
+@pytest.mark.parametrize("per_channel", [True, False])
+@pytest.mark.parametrize("bits", [1, 2, 3, 4, 8])
+def test_unit_gain_keeps_the_integers_and_the_size_of_the_weights(
+    bits: int, per_channel: bool, group_size: int
+) -> None:
+    weight = np.random.default_rng(bits).standard_t(4, (8, 3, 3, 16)).astype(np.float32)
+    found = weight_grid(
+        weight, bits, per_channel=per_channel, least_squares=True, group_size=group_size
+    )
+    before = found.values(weight)
+    assert (weight * before).sum() < np.square(weight, dtype=np.float64).sum()  # too small
+    grid, stored = unit_gain(found, weight)
+    assert grid.integers(stored).tolist() == found.integers(weight).tolist()
+    rows, values = (a.reshape(len(grid.scale), -1).astype(np.float64) for a in (weight, stored))
+    np.testing.assert_allclose((rows * values).sum(axis=1), (rows**2).sum(axis=1), rtol=1e-5)
+
+
+def test_dead_channels_have_no_gain() -> None:
+    weight = np.zeros((2, 4), np.float32)
+    weight[1, 0] = 1.0
+    grid, stored = unit_gain(Grid(np.array([0.0, 0.2]), 4), weight)
+    assert grid.scale[0] == 0.0
+    assert not stored[0].any()
+    assert stored[1].tolist() == [1.0, 0.0, 0.0, 0.0]
