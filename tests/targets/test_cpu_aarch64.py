@@ -17,9 +17,11 @@ from qcomp.ir.evaluate import evaluate
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import (
     ArgMax,
+    Interpolate,
     MaxPool2d,
     Op,
     QAdd,
+    QAddWide,
     QAveragePool2d,
     QConv2d,
     QDense,
@@ -27,6 +29,7 @@ from qcomp.ir.ops import (
     QMatMul,
     QMul,
     QReduceSum,
+    QRescale,
     QSoftmax,
     Resize2d,
     ResizeMode,
@@ -34,7 +37,7 @@ from qcomp.ir.ops import (
     Transpose,
 )
 from qcomp.quant.fixed_point import Form, Requantize
-from qcomp.quant.tables import exp_table, log_softmax_constants, log_table
+from qcomp.quant.tables import exp_table, exp_table_16, log_softmax_constants, log_table
 from qcomp.targets.cpu.archive import archive
 from qcomp.targets.cpu.isa import AARCH64
 from qcomp.targets.cpu.lower.graph import lower_graph
@@ -140,19 +143,66 @@ def cases(kit: Any) -> dict[str, tuple[Any, list[Any]]]:
     add = {"a_multiplier": 9000, "b_multiplier": -70, "fraction_bits": 5, "zero_point": 3}
     mean = partial(QReduceSum, axes=(1, 2), keepdims=False, x_zero_point=-7, **wide)
     resize = partial(Resize2d, size=(13, 5), scale=(13 / 9, 5 / 10), mode=ResizeMode.LINEAR)
-    return result | {
-        "matmul": (partial(QMatMul, **pair, **wide), [kit.i8(2, 9, 17), kit.i8(17, 21)]),
-        "add": (partial(QAdd, **pair, **add), [x, kit.i8(19)]),
-        "mul": (partial(QMul, **pair, **wide), [x, kit.i8(19)]),
-        "table": (Table, [x, kit.fixed(kit.i8(256))]),
-        "max pool": (partial(MaxPool2d, **window), [x]),
-        "average pool": (average, [x, kit.fixed(multipliers)]),
-        "mean": (mean, [x]),
-        "argmax": (partial(ArgMax, axis=3), [x]),
-        "softmax": (partial(QSoftmax, axis=3), [x, log_tables[0]]),
-        "log softmax": (partial(QLogSoftmax, axis=3, **log), [x, *log_tables]),
-        "resize": (resize, [x]),
-        "transpose": (partial(Transpose, permutation=(0, 3, 1, 2)), [x]),
+    return (
+        result
+        | cases_of_16_bits(kit)
+        | {
+            "matmul": (partial(QMatMul, **pair, **wide), [kit.i8(2, 9, 17), kit.i8(17, 21)]),
+            "add": (partial(QAdd, **pair, **add), [x, kit.i8(19)]),
+            "mul": (partial(QMul, **pair, **wide), [x, kit.i8(19)]),
+            "table": (Table, [x, kit.fixed(kit.i8(256))]),
+            "max pool": (partial(MaxPool2d, **window), [x]),
+            "average pool": (average, [x, kit.fixed(multipliers)]),
+            "mean": (mean, [x]),
+            "argmax": (partial(ArgMax, axis=3), [x]),
+            "softmax": (partial(QSoftmax, axis=3), [x, log_tables[0]]),
+            "log softmax": (partial(QLogSoftmax, axis=3, **log), [x, *log_tables]),
+            "resize": (resize, [x]),
+            "transpose": (partial(Transpose, permutation=(0, 3, 1, 2)), [x]),
+        }
+    )
+
+
+def cases_of_16_bits(kit: Any) -> dict[str, tuple[Any, list[Any]]]:
+    """The kernels of their own; sums of dense are i64."""
+    q = Requantize(Form.WIDE, 0, -(2**15), 2**15 - 1, 16)
+    scaling = {"multiplier": 2**20 + 5, "shift": 38, "requantize": q}
+    zeros = {"a_zero_point": 0, "b_zero_point": 0}
+    x = kit.i16(2, 9, 10, 19)
+
+    def linear_16(make: Any, weight: Any, dtype: Any, **fields: Any) -> tuple[Any, list[Any]]:
+        values = (99, dtype), (2**20 + 7, np.int32), (30, np.int32)
+        tables = [np.full(len(weight), n, t) for n, t in values]
+        op = partial(make, x_zero_point=0, requantize=q, **fields)
+        return op, [x, *map(kit.fixed, (weight, *tables))]
+
+    average = partial(
+        QAveragePool2d, x_zero_point=0, shift=30, requantize=q, kernel=(3, 3), padding=(1, 1, 1, 1)
+    )
+    multipliers = kit.fixed(np.array([0, *(2**30 // n for n in range(1, 10))], np.int32))
+    wide = partial(
+        QAddWide, **zeros, a_multiplier=2**30, b_multiplier=-(2**29), shift=31, zero_point=0,
+        qmin=-(2**15), qmax=2**15 - 1, bits=16,
+    )  # fmt: skip
+    silu = partial(Interpolate, step_bits=7, zero_point=0, qmin=-(2**15), qmax=2**15 - 1, bits=16)
+    entries = kit.fixed(np.arange(-(2**20), 2**20 + 1, 2**12).astype(np.int32))
+    return {
+        "conv 16": linear_16(QConv2d, kit.i8(33, 3, 3, 19) // 8, np.int32, padding=(1, 1, 1, 1)),
+        "depthwise 16": linear_16(QConv2d, kit.i8(19, 3, 3, 1) | 1, np.int64, groups=19),
+        "dense 16": linear_16(QDense, kit.i8(10, 19) | 1, np.int64),
+        "matmul 16": (partial(QMatMul, **zeros, **scaling), [kit.i16(2, 9, 17), kit.i16(17, 21)]),
+        "add 16": (wide, [x, kit.i16(19)]),
+        "mul 16": (partial(QMul, **zeros, **scaling), [x, kit.i16(19)]),
+        "rescale 16": (partial(QRescale, x_zero_point=0, **scaling), [x]),
+        "interpolate 16": (silu, [x, entries]),
+        "average pool 16": (average, [x, multipliers]),
+        "mean 16": (
+            partial(QReduceSum, axes=(1, 2), keepdims=False, x_zero_point=0, **scaling),
+            [x],
+        ),
+        "argmax 16": (partial(ArgMax, axis=3), [x]),
+        "softmax 16": (partial(QSoftmax, axis=3, bits=16), [x, kit.fixed(exp_table_16(0.0003))]),
+        "transpose 16": (partial(Transpose, permutation=(0, 3, 1, 2)), [x]),
     }
 
 

@@ -1,0 +1,110 @@
+"""Activations of 16 bits and of both widths, from model to library."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from guard_check import guard_check
+from network_builder import Network
+from numpy.testing import assert_array_equal
+from small_networks import NETWORKS
+
+import qcomp
+from qcomp.verification import verify_directory
+
+
+def compiled(network: Network, target: str = "native", **choices: Any) -> qcomp.CompiledNetwork:
+    config = qcomp.QuantizationConfig(recipe="fast", **choices)
+    return qcomp.compile(
+        network.build(), target, calibration=network.samples(8), config=config, name="net"
+    )
+
+
+def alternating(network: Network) -> dict[str, Any]:
+    """Every second tensor of the network has 16 bits, counted in the order of its ops."""
+    graph = compiled(network).graph
+    ids = [*graph.inputs.values(), *(op.id.removesuffix(".q") for op in graph.ops())]
+    bits = itertools.cycle((16, 8))
+    return {id: {"activation_bits": n} for id, n in zip(ids, bits, strict=False)}
+
+
+def assert_exact(net: qcomp.CompiledNetwork, network: Network) -> None:
+    x = network.samples(3, seed=1)
+    expected = net.specification(x)
+    for name, answer in net(x).items():
+        assert_array_equal(answer, expected[name], err_msg=name)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_16_bits_are_exact_and_better_than_8(name: str) -> None:
+    narrow, wide = (compiled(NETWORKS[name], activation_bits=bits) for bits in (8, 16))
+    assert_exact(wide, NETWORKS[name])
+    assert {i.dtype for i in wide.inputs} == {"int16"}
+    if narrow.sqnr_db_output is not None and wide.sqnr_db_output is not None:
+        assert wide.sqnr_db_output > narrow.sqnr_db_output
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_both_widths_meet_in_one_network(name: str, tmp_path: Path) -> None:
+    """Each third one for several instruction sets, of which verify runs those of this machine."""
+    network = NETWORKS[name]
+    several = list(NETWORKS).index(name) % 3 == 0 and platform.machine() in ("x86_64", "AMD64")
+    net = compiled(network, "x86-64" if several else "native", overrides=alternating(network))
+    types = {net.graph.type(op.output).dtype.value for op in net.graph.ops()}
+    assert types >= {"i8", "i16"} or name == "movement"  # whose tensors share one scale
+    assert verify_directory(net.save(tmp_path / "net"), samples=2).exact
+
+
+@pytest.mark.parametrize("name", ["detector", "transformer", "arithmetic", "siamese", "pools"])
+def test_a_saved_library_stays_within_its_buffers(name: str, tmp_path: Path, cc: str) -> None:
+    network = NETWORKS[name]
+    directory = compiled(network, activation_bits=16).save(tmp_path / name)
+    assert guard_check(directory).clean
+    assert guard_check(directory, threads=2).clean
+    loaded, x = qcomp.load(directory), network.samples(3, seed=1)
+    for output, answer in compiled(network, activation_bits=16)(x).items():
+        assert_array_equal(loaded(x)[output], answer)
+
+
+def test_types_are_stated_in_manifest_and_header(tmp_path: Path, cc: str) -> None:
+    network = NETWORKS["resnet"]
+    net = compiled(network, activation_bits=16)
+    directory = net.save(tmp_path / "net")
+    manifest = json.loads((directory / "net.manifest.json").read_text())
+    assert manifest["inputs"][0]["dtype"] == manifest["outputs"][0]["dtype"] == "int16"
+    size = int(np.prod(net.inputs[0].shape))
+    assert manifest["inputs"][0]["bytes"] == 2 * size
+    (directory / "main.c").write_text(
+        """
+        #include "net.h"
+        static _Alignas(NET_ARENA_ALIGN) uint8_t arena[NET_ARENA_BYTES];
+        int main(void) {
+          static float real[NET_INPUT0_SIZE], result[NET_OUTPUT0_SIZE];
+          static int16_t q[NET_INPUT0_SIZE], y[NET_OUTPUT0_SIZE];
+          net_quantize_input(real, q);
+          const int status = net_run(q, y, arena);
+          net_dequantize_output(y, result);
+          return status || net_inputs[0].type != QCOMP_INT16;
+        }
+        """
+    )
+    flags = ["-std=c11", "-Wall", "-Wextra", "-Werror", "-pedantic"]
+    subprocess.run([cc, *flags, "main.c", "libnet.a", "-o", "main"], cwd=directory, check=True)
+    subprocess.run([directory / "main"], check=True)
+
+
+def test_integers_of_another_width_are_refused() -> None:
+    net = compiled(NETWORKS["resnet"], activation_bits=16)
+    q = net.quantized(np.zeros(net.inputs[0].shape, np.float32))
+    assert isinstance(q, np.ndarray)
+    assert q.dtype == np.int16
+    net.run_integer(q)
+    with pytest.raises(ValueError, match="expected int16, got int8"):
+        net.run_integer(q.astype(np.int8))
