@@ -26,6 +26,7 @@ from qcomp.ir.ops import (
     Reduce,
     Reduction,
     Softmax,
+    Unary,
 )
 from qcomp.ir.tensor import DType, TensorId
 from qcomp.quant.qparams import SOFTMAX, SOFTMAX_16, QParams, integer_range
@@ -121,6 +122,22 @@ def scale_groups(graph: Graph) -> list[list[TensorId]]:
             ties.add_edges_from((t, op.output) for t in graph.activations(op))
     classes = [sorted(c, key=order.__getitem__) for c in nx.connected_components(ties)]
     return sorted(classes, key=lambda members: order[members[0]])
+
+
+def range_units(graph: Graph) -> list[list[TensorId]]:
+    """Groups joined where one is a function of the other, as of SiLU: their ranges belong together.
+
+    A clip of the operand that is not a clip of the result gains nothing.
+    """
+    groups = scale_groups(graph)
+    place = {t: i for i, members in enumerate(groups) for t in members}
+    ties: nx.Graph[int] = nx.Graph()
+    ties.add_nodes_from(range(len(groups)))
+    for op in graph.ops():
+        if isinstance(op, Unary) and op.x in place and op.output in place:
+            ties.add_edge(place[op.x], place[op.output])
+    joined = sorted(sorted(part) for part in nx.connected_components(ties))
+    return [[t for i in part for t in groups[i]] for part in joined]
 
 
 def _range(graph: Graph, tensor: TensorId) -> tuple[float, float]:

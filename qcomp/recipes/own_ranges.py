@@ -16,13 +16,10 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-import networkx as nx
-
 from qcomp.config import QuantizationConfig
-from qcomp.ir.graph import Graph
-from qcomp.ir.ops import Quantize, Unary
+from qcomp.ir.ops import Quantize
 from qcomp.ir.tensor import TensorId
-from qcomp.passes.same_scale import scale_groups
+from qcomp.passes.same_scale import range_units
 from qcomp.quant.qparams import QParams
 from qcomp.recipes.workbench import Feed, Workbench, with_quantized
 
@@ -65,7 +62,9 @@ def own_ranges(
     start = {t: config.at(t, m).range for t, m in statistics.mnemonics.items()}
     fixed = {t for t in start if start[t] != config.range}
     current = assigned(bench, config)
-    found = [u for u in units(graph) if not fixed.intersection(u) and any(t in current for t in u)]
+    found = [
+        u for u in range_units(graph) if not fixed.intersection(u) and any(t in current for t in u)
+    ]
     noises = []
     for i, unit in enumerate(found):
         noises.append(bench.noise(with_quantized(graph, _of(current, unit)), samples))
@@ -92,19 +91,6 @@ def own_ranges(
             yield OwnRange(tuple(found[i]), ranges, noises[i].db, best.db)
         if left <= least:
             break
-
-
-def units(graph: Graph) -> list[list[TensorId]]:
-    """Activations that get their ranges together, in the graph's order."""
-    groups = scale_groups(graph)
-    place = {t: i for i, members in enumerate(groups) for t in members}
-    ties: nx.Graph[int] = nx.Graph()
-    ties.add_nodes_from(range(len(groups)))
-    for op in graph.ops():
-        if isinstance(op, Unary) and op.x in place and op.output in place:
-            ties.add_edge(place[op.x], place[op.output])
-    joined = sorted(sorted(part) for part in nx.connected_components(ties))
-    return [[t for i in part for t in groups[i]] for part in joined]
 
 
 def _candidates(bench: Workbench, config: QuantizationConfig) -> list[tuple[Ranges, Assigned]]:

@@ -15,6 +15,7 @@ from qcomp.passes.same_scale import (
     activation_bits,
     assign_qparams,
     copies_integers,
+    range_units,
 )
 from qcomp.quant.qparams import SOFTMAX, SOFTMAX_16, QParams
 
@@ -209,3 +210,13 @@ def test_the_pinned_scale_of_a_softmax_is_that_of_its_width(op: str, expected: Q
         op,
     )
     assert a.own == {"x": covering(-1.0, 3.0), "y": expected}
+
+
+def test_the_operand_of_a_function_and_its_result_are_one_unit() -> None:
+    graph = parse(
+        "graph @net(%x: f32[1,4]) {\n"
+        "  %a = unary(%x) {function=silu, alpha=0.0, beta=0.0} : f32[1,4]\n"
+        "  %b = reshape(%a) {shape=(4,)} : f32[4]\n"
+        "  %c = softmax(%b) {axis=0} : f32[4]\n  return y=%c\n}"
+    )
+    assert range_units(graph) == [["x", "a", "b"], ["c"]]

@@ -18,7 +18,6 @@ import qcomp
 from qcomp.config import AUTO, QuantizationConfig
 from qcomp.ir.parse import parse
 from qcomp.quant.qparams import QParams, dequantize, quantize
-from qcomp.recipes.own_ranges import units
 from qcomp.recipes.search import TRIALS
 from qcomp.recipes.workbench import Noise, Workbench, with_quantized
 
@@ -175,16 +174,6 @@ def test_only_the_chosen_tensor_is_rounded() -> None:
     (noise,) = bench.noise(with_quantized(graph, {"a": q}), [{"x": x}]).difference
     wanted = np.abs(x) - dequantize(quantize(np.abs(x), q), q)
     assert noise == pytest.approx(float(np.sum(wanted**2)))
-
-
-def test_the_operand_of_a_function_and_its_result_are_one_unit() -> None:
-    graph = parse(
-        "graph @net(%x: f32[1,4]) {\n"
-        "  %a = unary(%x) {function=silu, alpha=0.0, beta=0.0} : f32[1,4]\n"
-        "  %b = reshape(%a) {shape=(4,)} : f32[4]\n"
-        "  %c = softmax(%b) {axis=0} : f32[4]\n  return y=%c\n}"
-    )
-    assert units(graph) == [["x", "a", "b"], ["c"]]
 
 
 def test_better_means_better_on_both_halves() -> None:
