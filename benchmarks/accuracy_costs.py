@@ -23,9 +23,8 @@ from qcomp.frontends import import_model
 from qcomp.ir.form import Form
 from qcomp.ir.graph import Graph
 from qcomp.passes.base import PassManager
-from qcomp.pipeline import float_passes
+from qcomp.pipeline import normalizing_passes
 from qcomp.quant.estimators import ESTIMATORS
-from qcomp.recipes.named import settled
 
 PROCESSES = 2
 SENSITIVITY_SAMPLES = 100
@@ -75,8 +74,7 @@ def prepared(model: str) -> Graph:
     """The float graph that is calibrated."""
     manager = PassManager()
     graph = manager.begin(import_model(model).graph, Form.FLOAT)
-    config = settled(qcomp.QuantizationConfig(), calibrated=True)
-    return manager.run(graph, float_passes(config))
+    return manager.run(graph, normalizing_passes())
 
 
 @contextmanager

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import difflib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Protocol
 
-from qcomp.errors import CompileError, OutputError, PassError, VerifyError
+import numpy as np
+
+from qcomp.errors import CalibrationError, CompileError, OutputError, PassError, VerifyError
 from qcomp.ir.form import Form
 from qcomp.ir.graph import Graph
+from qcomp.ir.tensor import Array
 from qcomp.ir.verify import verify
 
 
@@ -65,13 +68,22 @@ class PassRecord:
     seconds: float
 
 
+Answers = Callable[[Graph], Mapping[str, Array]]
+
+
 @dataclass
 class PassManager:
-    """Runs passes over one working copy: run, sweep, verify, dump."""
+    """Runs passes over one working copy: run, sweep, verify, compare, dump.
+
+    With `answers`, which runs a float graph on some inputs, the log of each pass that leaves a
+    float graph says by how much it changed the outputs.
+    """
 
     dump: Path | None = None
+    answers: Answers | None = None
     records: list[PassRecord] = field(default_factory=list)
     _text: str = ""
+    _answers: Mapping[str, Array] = field(default_factory=dict)
 
     def begin(self, graph: Graph, form: Form) -> Graph:
         """The working copy; the caller's graph is never touched."""
@@ -79,6 +91,8 @@ class PassManager:
         if self.dump is not None:
             self._text = str(graph)
             self._write("00-import.txt", self._text)
+        if self.answers is not None and form is Form.FLOAT:
+            self._answers = self.answers(graph)
         return graph.clone()
 
     def run(self, graph: Graph, passes: Sequence[Pass]) -> Graph:
@@ -100,6 +114,8 @@ class PassManager:
             p.run(graph, log)
             graph.sweep()
             verify(graph, p.gives)
+        except CalibrationError:  # the data is to blame, not the pass
+            raise
         except CompileError as error:
             before = ", ".join(r.name for r in self.records) or "none"
             kind = "left a broken graph" if isinstance(error, VerifyError) else "failed"
@@ -107,6 +123,10 @@ class PassManager:
                 f"pass {p.name} {kind}: {error}\n(passes already run: {before})"
             ) from error
         self.records.append(PassRecord(p.name, log, time.perf_counter() - began))
+        if self.answers is not None and p.gives is Form.FLOAT:
+            answers = self.answers(graph)
+            log.note(_difference(self._answers, answers))
+            self._answers = answers
         if self.dump is not None:
             self._dump(graph, p.name, log)
 
@@ -128,6 +148,14 @@ class PassManager:
             (self.dump / name).write_text(text + "\n", encoding="utf-8")
         except OSError as error:
             raise OutputError(f"can't write {self.dump / name}: {error.strerror}") from error
+
+
+def _difference(before: Mapping[str, Array], after: Mapping[str, Array]) -> str:
+    """By how much a pass moved the outputs at most."""
+    pairs = [(before[name].astype(np.float64), after[name]) for name in before]
+    largest = max((float(np.abs(a - b).max(initial=0.0)) for a, b in pairs), default=0.0)
+    reach = max((float(np.abs(a).max(initial=0.0)) for a, _ in pairs), default=0.0)
+    return f"max difference of the outputs {largest:.3g}, values up to {reach:.3g}"
 
 
 def run_pass(graph: Graph, p: Pass) -> tuple[Graph, PassLog]:

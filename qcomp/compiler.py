@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qcomp.calibration.batch_norm import ranges_from_batch_norm
+from qcomp.calibration.batch_norm import moments_from_batch_norm, ranges_from_batch_norm
 from qcomp.calibration.samples import Samples, samples_of
 from qcomp.calibration.statistics import Statistics
 from qcomp.config import QuantizationConfig
@@ -21,10 +21,12 @@ from qcomp.errors import CompileError
 from qcomp.frontends import import_model
 from qcomp.ir.form import Form
 from qcomp.ir.graph import Graph
+from qcomp.ir.tensor import TensorId
 from qcomp.network import CompiledNetwork
-from qcomp.passes.base import PassLog, PassManager
+from qcomp.passes.base import Answers, PassLog, PassManager
 from qcomp.pipeline import equalizing_passes, lowering_passes, normalizing_passes, qdq_passes
 from qcomp.quant.metrics import sqnr_db
+from qcomp.quant.moments import Moments
 from qcomp.recipes.choose import choose
 from qcomp.recipes.file import with_recipe_file
 from qcomp.recipes.named import DATA_FREE
@@ -74,17 +76,23 @@ def compile(
     backend = find_target(target)
     imported = import_model(model, bind=bind)
     symbol = c_name(_default_name(model) if name is None else name)
-    manager = PassManager(Path(dump) if dump is not None else None)
+    with_data = calibration is not None and config.recipe != DATA_FREE
+    data = samples_of(imported.graph, calibration) if with_data else None
+    inputs = config.input_range
+    manager = PassManager()
+    if dump is not None:
+        manager = PassManager(Path(dump), _answers(imported.graph, data, inputs))
     graph = manager.begin(imported.graph, Form.FLOAT)
     manager.run(graph, normalizing_passes())
     check_overrides(graph, config)
     config = spread_ranges(graph, config)
-    with_data = calibration is not None and config.recipe != DATA_FREE
-    data = samples_of(graph, calibration) if with_data else None
-    inputs = config.input_range
-    bench = Workbench(graph.clone(), lambda g: _statistics(g, data, inputs, progress))
+    bench = Workbench(
+        graph.clone(),
+        lambda g: _statistics(g, data, inputs, progress),
+        lambda g: _moments(g, data, inputs),
+    )
     config = _chosen(bench, config, data, manager, progress)
-    manager.run(graph, equalizing_passes(config))
+    manager.run(graph, equalizing_passes(config, bench.moments))
     _, statistics = bench.prepared(config)
     manager.run(graph, [*qdq_passes(config, statistics, graph), *lowering_passes()])
     artifact = backend.emit(graph, symbol)
@@ -131,6 +139,33 @@ def _statistics(
     from qcomp.calibration.collect import collect
 
     return collect(graph, data, progress=progress)
+
+
+def _moments(
+    graph: Graph, data: Samples | None, input_range: tuple[float, float]
+) -> Mapping[TensorId, Moments]:
+    """From some of the data, or from what batch normalisation says where there is none."""
+    if data is None:
+        return moments_from_batch_norm(graph, assumed_input_range=input_range)
+    from qcomp.calibration.moments import SAMPLES, measured_moments
+
+    return measured_moments(graph, data.first(SAMPLES))
+
+
+def _answers(graph: Graph, data: Samples | None, input_range: tuple[float, float]) -> Answers:
+    """How float graphs answer the first sample, or random numbers where there is no data."""
+    from qcomp.export.session import FloatSession
+
+    if data is not None:
+        (sample,) = data.first(1)
+    else:
+        random = np.random.default_rng(0)
+        types = {name: graph.type(id) for name, id in graph.inputs.items()}
+        sample = {
+            name: random.uniform(*input_range, t.shape).astype(t.dtype.numpy)
+            for name, t in types.items()
+        }
+    return lambda changed: FloatSession(changed, threads=1).run(sample)
 
 
 def output_sqnr_db(imported: Graph, net: CompiledNetwork, samples: Iterable[Feed]) -> float | None:

@@ -5,18 +5,20 @@ from __future__ import annotations
 from qcomp.calibration.statistics import Statistics
 from qcomp.config import QuantizationConfig
 from qcomp.ir.graph import Graph
+from qcomp.passes.absorb_high_bias import AbsorbHighBias
 from qcomp.passes.annotate_ranges import AnnotateRanges
 from qcomp.passes.base import Pass
 from qcomp.passes.canonicalize_layout import CanonicalizeLayout
 from qcomp.passes.certify_accumulators import CertifyAccumulators
 from qcomp.passes.correct_bias import CorrectBias, float_weights
-from qcomp.passes.equalize_cross_layer import EqualizeCrossLayer, Relu6
+from qcomp.passes.equalize_cross_layer import EqualizeCrossLayer, LeastNoise, Relu6
 from qcomp.passes.fold_batch_norm import FoldBatchNorm
 from qcomp.passes.fold_constants import FoldConstants
 from qcomp.passes.fuse_activation import FuseActivation
 from qcomp.passes.fuse_requantize import FuseRequantize
 from qcomp.passes.insert_quantize import InsertQuantize
 from qcomp.passes.narrow_saturated_ranges import NarrowSaturatedRanges
+from qcomp.passes.quantization_noise import MomentsOf, Precision
 from qcomp.passes.recompose_activations import RecomposeActivations
 from qcomp.passes.snap_scales import SnapScales
 
@@ -32,16 +34,22 @@ def normalizing_passes() -> list[Pass]:
     ]
 
 
-def equalizing_passes(config: QuantizationConfig) -> list[Pass]:
-    """FLOAT to FLOAT: the same function with numbers that round better."""
-    if not config.equalize:
-        return []
-    return [EqualizeCrossLayer(relu6=Relu6.KEEP if config.per_channel else Relu6.MINIMUM)]
+def equalizing_passes(config: QuantizationConfig, moments: MomentsOf) -> list[Pass]:
+    """FLOAT to FLOAT: the same function with numbers that round better.
 
-
-def float_passes(config: QuantizationConfig) -> list[Pass]:
-    """FLOAT to FLOAT: all that comes before calibration."""
-    return [*normalizing_passes(), *equalizing_passes(config)]
+    `moments` tells those of all f32 activations of a float graph.
+    """
+    passes: list[Pass] = []
+    if config.equalize:
+        precision = Precision(
+            per_channel=config.per_channel,
+            weight_levels=max(2 ** (config.weight_bits - 1) - 1, 1),
+            value_levels=2**config.activation_bits - 1,
+        )
+        passes.append(EqualizeCrossLayer(Relu6.MINIMUM, LeastNoise(moments, precision)))
+    if config.absorb_bias:
+        passes.append(AbsorbHighBias(moments))
+    return passes
 
 
 def qdq_passes(config: QuantizationConfig, statistics: Statistics, graph: Graph) -> list[Pass]:

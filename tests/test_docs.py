@@ -40,7 +40,7 @@ from qcomp.ir.ops import (
     ResizeMode,
 )
 from qcomp.ir.parse import parse
-from qcomp.pipeline import float_passes, lowering_passes, qdq_passes
+from qcomp.pipeline import equalizing_passes, lowering_passes, normalizing_passes, qdq_passes
 from qcomp.quant import tables
 from qcomp.quant.estimators import ESTIMATORS
 from qcomp.quant.estimators.percentile import PERCENTILE
@@ -79,9 +79,15 @@ def test_every_page_is_in_the_index() -> None:
 
 
 def test_the_passes_are_listed_in_their_order() -> None:
-    config = settled(qcomp.QuantizationConfig(), calibrated=True)
+    every = qcomp.QuantizationConfig(equalize=True, absorb_bias=True)
+    config = settled(every, calibrated=True)
     nothing = Statistics(mnemonics={}, channel_means={})
-    run = [*float_passes(config), *qdq_passes(config, nothing, Graph("g")), *lowering_passes()]
+    run = [
+        *normalizing_passes(),
+        *equalizing_passes(config, lambda graph: {}),
+        *qdq_passes(config, nothing, Graph("g")),
+        *lowering_passes(),
+    ]
     listed = re.findall(r"^## ([a-z-]+)$", page("passes.md"), re.MULTILINE)
     assert listed == [p.name for p in run]
 

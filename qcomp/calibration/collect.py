@@ -19,6 +19,7 @@ from qcomp.calibration.statistics import (
     float_activations,
     mnemonics,
     weighted_operands,
+    with_all_results,
 )
 from qcomp.errors import CalibrationError
 from qcomp.export.session import FloatSession
@@ -41,7 +42,7 @@ def collect(graph: Graph, source: Source | Samples, *, progress: bool = False) -
     means = {id: ChannelMean() for id in weighted_operands(graph)}
     data = source if isinstance(source, Samples) else samples_of(graph, source)
     runs: Iterable[dict[str, Array]] = _with_bar(data, data.expected) if progress else data
-    session = FloatSession(_with_all_results(graph))
+    session = FloatSession(with_all_results(graph))
     samples = 0
     kept: list[dict[str, Array]] = []
     for run in runs:
@@ -105,14 +106,6 @@ def logits(graph: Graph) -> frozenset[TensorId]:
 def _has_rows(graph: Graph, id: TensorId, classes: int) -> bool:
     type = graph.type(id)
     return type.dtype is DType.F32 and type.rank > 0 and type.shape[-1] == classes > 1
-
-
-def _with_all_results(graph: Graph) -> Graph:
-    """The graph with every f32 result as an output; inputs and outputs go by their tensor ids."""
-    watched = graph.clone()
-    watched.inputs = {id: id for id in graph.inputs.values()}
-    watched.outputs = {id: id for id in float_activations(graph) if graph.producer(id) is not None}
-    return watched
 
 
 def _observe(distribution: Distribution, value: Array, where: str) -> None:

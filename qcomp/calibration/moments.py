@@ -5,21 +5,31 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from qcomp.calibration.statistics import float_activations, with_all_results
+from qcomp.errors import CalibrationError
 from qcomp.export.session import FloatSession
 from qcomp.ir.graph import Graph
 from qcomp.ir.tensor import Array, TensorId
 from qcomp.quant.moments import Moments, RunningMoments
 
+SAMPLES = 16  # are enough to equalize by
+
 
 def measured_moments(
     graph: Graph, samples: Iterable[Mapping[str, Array]]
 ) -> dict[TensorId, Moments]:
-    """Of all f32 activations of a FLOAT graph; `samples` are its inputs by public name."""
+    """Of all f32 activations of a FLOAT graph; `samples` are its inputs by public name.
+
+    CalibrationError where an activation is not finite.
+    """
     running = {id: RunningMoments() for id in float_activations(graph)}
     session = FloatSession(with_all_results(graph))
-    for sample in samples:
+    for number, sample in enumerate(samples):
         values = {id: sample[name] for name, id in graph.inputs.items()}
         values |= session.run(values)
         for id, one in running.items():
-            one.update(values[id])
+            try:
+                one.update(values[id])
+            except ValueError as error:
+                where = f"%{id} in calibration run {number}"
+                raise CalibrationError(f"{where}: {error}; expected finite activations") from error
     return {id: one.moments() for id, one in running.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from qcomp.calibration.data import open_calibration
@@ -13,7 +14,7 @@ from qcomp.frontends import import_model
 from qcomp.ir.form import Form
 from qcomp.ir.graph import Graph
 from qcomp.passes.base import PassManager
-from qcomp.pipeline import float_passes, qdq_passes
+from qcomp.pipeline import equalizing_passes, normalizing_passes, qdq_passes
 from qcomp.precision.cut import float_outputs
 from qcomp.precision.parts import Kind, parts_of, with_bits
 from qcomp.precision.problem import Problem, Run, answers_of
@@ -34,17 +35,20 @@ class Preparation:
         progress: bool = False,
     ) -> None:
         from qcomp.calibration.collect import collect
+        from qcomp.calibration.moments import SAMPLES, measured_moments
 
         config = with_recipe_file(config or QuantizationConfig())
         self.config = settled(config, calibrated=True)
         manager = PassManager()
         self.graph = manager.begin(import_model(model, bind=bind).graph, Form.FLOAT)
-        manager.run(self.graph, float_passes(self.config))
+        manager.run(self.graph, normalizing_passes())
         check_overrides(self.graph, self.config)
         if not float_outputs(self.graph):
             raise CompileError(f"@{self.graph.name} has no output of type f32 to compare")
         inputs = {name: self.graph.type(id) for name, id in self.graph.inputs.items()}
         self.runs: tuple[Run, ...] = tuple(open_calibration(calibration, inputs))
+        moments = partial(measured_moments, samples=self.runs[:SAMPLES])
+        manager.run(self.graph, equalizing_passes(self.config, moments))
         self.statistics: Statistics = collect(self.graph, self.runs, progress=progress)
 
     def quantized(self, config: QuantizationConfig) -> Graph:

@@ -41,8 +41,10 @@ class RunningMoments:
     high: F64 | float = -np.inf
 
     def update(self, x: NDArray[np.floating]) -> None:
-        """Take a batch whose last axis is the channels."""
+        """Take a batch whose last axis is the channels; ValueError if it is not finite."""
         rows = x.reshape(-1, x.shape[-1] if x.ndim else 1).astype(np.float64)
+        if not np.isfinite(rows).all():
+            raise ValueError("NaN or infinity among the values")
         self.count += len(rows)
         self.sums = self.sums + rows.sum(axis=0)
         self.squares = self.squares + np.einsum("nc,nc->c", rows, rows)

@@ -20,6 +20,7 @@ from qcomp.ir.graph import Graph
 from qcomp.ir.ops import Dequantize, Quantize
 from qcomp.ir.tensor import DType, Tensor, TensorId
 from qcomp.passes.base import PassManager
+from qcomp.passes.quantization_noise import MomentsOf
 from qcomp.pipeline import equalizing_passes, qdq_passes
 from qcomp.quant.qparams import QParams
 
@@ -31,11 +32,12 @@ Feed = Mapping[str, NDArray[Any]]
 class Workbench:
     """`graph` is the network after the passes that all configurations share.
 
-    `measure` gives the statistics of a float graph.
+    `measure` gives the statistics of a float graph, `moments` those per channel.
     """
 
     graph: Graph
     measure: Callable[[Graph], Statistics]
+    moments: MomentsOf
     _floats: dict[tuple[object, ...], tuple[Graph, Statistics]] = field(default_factory=dict)
     _reference: list[F64] = field(default_factory=list)
 
@@ -45,7 +47,7 @@ class Workbench:
         if key not in self._floats:
             manager = PassManager()
             graph = manager.begin(self.graph, Form.FLOAT)
-            manager.run(graph, equalizing_passes(config))
+            manager.run(graph, equalizing_passes(config, self.moments))
             self._floats[key] = graph, self.measure(graph)
         return self._floats[key]
 

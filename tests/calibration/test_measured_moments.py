@@ -42,6 +42,12 @@ def test_moments_are_measured_on_inputs_and_results() -> None:
         assert_allclose(moments.range, (rows.min(), rows.max()), rtol=1e-5)
 
 
+def test_activations_that_are_not_finite_are_named() -> None:
+    run = {"x": np.full((1, 8, 8, 3), np.inf, np.float32)}
+    with pytest.raises(CalibrationError, match=r"%x in calibration run 1: NaN or infinity.*finite"):
+        measured_moments(normalised(), [*samples(1), run])
+
+
 def test_batch_norm_implies_what_samples_show() -> None:
     graph = normalised()
     measured, implied = measured_moments(graph, samples(40)), moments_from_batch_norm(graph)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -288,6 +289,24 @@ def test_the_dump_has_text_log_and_diff_of_each_pass(models: Any, tmp_path: Path
     assert (dump / f"{len(net.records):02d}-{net.records[-1].name}.txt").read_text().strip() == str(
         net.graph
     )
+
+
+@pytest.mark.parametrize("with_data", [True, False])
+def test_the_dump_says_how_much_each_float_pass_moves_the_outputs(
+    models: Any, tmp_path: Path, with_data: bool
+) -> None:
+    data = models.samples(4, 1, 2, 6, 6) if with_data else None
+    config = qcomp.QuantizationConfig(equalize=True, absorb_bias=True, per_channel=False)
+    net = qcomp.compile(
+        models.conv_with_batch_norm(), calibration=data, config=config, dump=tmp_path
+    )
+    compared = {r.name: r.log.text for r in net.records if "max difference of" in r.log.text}
+    assert {"fold-batch-norm", "equalize-cross-layer", "absorb-high-bias"} <= set(compared)
+    assert "insert-quantize" not in compared
+    text = "".join(path.read_text() for path in tmp_path.glob("*-equalize-cross-layer.log"))
+    found = re.search(r"note max difference of the outputs (\S+), values up to (\S+)", text)
+    assert found is not None
+    assert float(found[1]) < 1e-5 * float(found[2])
 
 
 def test_a_dump_that_can_not_be_written(models: Any, tmp_path: Path) -> None:

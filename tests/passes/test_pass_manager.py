@@ -9,9 +9,10 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
-from qcomp.errors import PassError, VerifyError
+from qcomp.errors import CalibrationError, PassError, VerifyError
 from qcomp.ir import DType, Form, Graph, TensorType, parse
-from qcomp.ir.ops import NO_CLAMP, RELU, Clamp
+from qcomp.ir.evaluate import evaluate
+from qcomp.ir.ops import NO_CLAMP, RELU, Clamp, Function, Unary
 from qcomp.passes.base import PassLog, PassManager, run_pass
 
 
@@ -62,6 +63,29 @@ class PromiseRanges:
 
     def run(self, graph: Graph, log: PassLog) -> None:
         pass
+
+
+@dataclass(frozen=True)
+class Negate:
+    """Changes the function."""
+
+    name: ClassVar[str] = "negate"
+    needs: ClassVar[Form] = Form.FLOAT
+    gives: ClassVar[Form] = Form.FLOAT
+
+    def run(self, graph: Graph, log: PassLog) -> None:
+        unary = Unary(inputs=("b",), output="n", function=Function.AFFINE, alpha=-1.0)
+        graph.outputs["y"] = graph.add_op(unary)
+
+
+@dataclass(frozen=True)
+class NeedsData:
+    name: ClassVar[str] = "needs-data"
+    needs: ClassVar[Form] = Form.FLOAT
+    gives: ClassVar[Form] = Form.FLOAT
+
+    def run(self, graph: Graph, log: PassLog) -> None:
+        raise CalibrationError("no data")
 
 
 def example() -> Graph:
@@ -172,3 +196,19 @@ def test_constants_are_shared_with_the_copy() -> None:
     graph = example()
     k = graph.add_constant("k", np.ones(3, np.float32))
     assert PassManager().begin(graph, Form.FLOAT).data(k) is graph.data(k)
+
+
+def test_the_log_says_by_how_much_a_pass_moves_the_outputs() -> None:
+    graph = example()
+    x = {name: np.full(graph.type(t).shape, 2.0, np.float32) for name, t in graph.inputs.items()}
+    manager = PassManager(answers=lambda g: evaluate(g, x))
+    working = manager.begin(graph, Form.FLOAT)
+    manager.run(working, [DropClamps(), Negate()])
+    dropped, negated = (record.log.text for record in manager.records)
+    assert "note max difference of the outputs 0, values up to 2" in dropped
+    assert "note max difference of the outputs 4, values up to 2" in negated
+
+
+def test_calibration_data_that_is_wrong_is_no_fault_of_the_pass() -> None:
+    with pytest.raises(CalibrationError, match=r"^no data$"):
+        run_pass(example(), NeedsData())

@@ -35,6 +35,11 @@ def test_there_are_none_before_the_first_value() -> None:
         RunningMoments().moments()
 
 
+def test_numbers_that_are_not_finite_are_refused() -> None:
+    with pytest.raises(ValueError, match="NaN or infinity"):
+        RunningMoments().update(np.array([1.0, np.nan]))
+
+
 def test_integers_must_reach_zero_too() -> None:
     zero = np.zeros(3)
     found = Moments(zero, zero, np.array([-1.0, 2.0, -3.0]), np.array([4.0, 5.0, -2.0]))

@@ -16,6 +16,7 @@ from onnx import helper, numpy_helper
 
 import qcomp
 from qcomp.config import AUTO, QuantizationConfig
+from qcomp.ir.graph import Graph
 from qcomp.ir.parse import parse
 from qcomp.quant.qparams import QParams, dequantize, quantize
 from qcomp.recipes.search import TRIALS
@@ -163,13 +164,17 @@ def test_an_output_that_is_no_float_leaves_nothing_to_compare(data: Any) -> None
     assert "skip trials: no output is a float" in recipe_log(net)
 
 
+def unneeded(graph: Graph) -> Any:
+    pytest.fail("no statistics are needed")
+
+
 def test_only_the_chosen_tensor_is_rounded() -> None:
     graph = parse(
         "graph @net(%x: f32[2]) {\n"
         "  %a = unary(%x) {function=abs, alpha=0.0, beta=0.0} : f32[2]\n  return y=%a\n}"
     )
     q = QParams(0.25, 3)
-    bench = Workbench(graph, lambda g: pytest.fail("no statistics are needed"))
+    bench = Workbench(graph, unneeded, unneeded)
     x = np.array([0.3, -1.7], np.float32)
     (noise,) = bench.noise(with_quantized(graph, {"a": q}), [{"x": x}]).difference
     wanted = np.abs(x) - dequantize(quantize(np.abs(x), q), q)
