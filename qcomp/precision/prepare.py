@@ -3,28 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
+from dataclasses import dataclass
 from typing import Any
 
-from qcomp.calibration.data import open_calibration
+from qcomp.calibration.batch_norm import moments_from_batch_norm, ranges_from_batch_norm
+from qcomp.calibration.samples import samples_of
 from qcomp.calibration.statistics import Statistics
 from qcomp.config import QuantizationConfig
 from qcomp.errors import CompileError
 from qcomp.frontends import import_model
 from qcomp.ir.form import Form
 from qcomp.ir.graph import Graph
-from qcomp.passes.base import PassManager
-from qcomp.pipeline import equalizing_passes, normalizing_passes, qdq_passes
+from qcomp.ir.tensor import TensorId
+from qcomp.passes.base import PassLog, PassManager
+from qcomp.pipeline import normalizing_passes
 from qcomp.precision.cut import float_outputs
 from qcomp.precision.parts import Kind, parts_of, with_bits
 from qcomp.precision.problem import Problem, Run, answers_of
+from qcomp.quant.moments import Moments
+from qcomp.recipes.choose import choose
 from qcomp.recipes.file import with_recipe_file
-from qcomp.recipes.named import settled
-from qcomp.recipes.overrides import check_overrides
+from qcomp.recipes.named import DATA_FREE
+from qcomp.recipes.overrides import check_overrides, spread_ranges
+from qcomp.recipes.search import MOST_SAMPLES
+from qcomp.recipes.workbench import Workbench
 
 
 class Preparation:
-    """The float graph and its statistics, from which QDQ graphs of any bits are made."""
+    """The float graph that `compile` quantizes, from which QDQ graphs of any bits are made.
+
+    `config` has no field left "auto".
+    """
 
     def __init__(
         self,
@@ -34,29 +43,27 @@ class Preparation:
         bind: Mapping[str, int] | None = None,
         progress: bool = False,
     ) -> None:
-        from qcomp.calibration.collect import collect
-        from qcomp.calibration.moments import SAMPLES, measured_moments
-
-        config = with_recipe_file(config or QuantizationConfig())
-        self.config = settled(config, calibrated=True)
+        config = with_recipe_file(config or QuantizationConfig(recipe="fast"))
         manager = PassManager()
-        self.graph = manager.begin(import_model(model, bind=bind).graph, Form.FLOAT)
-        manager.run(self.graph, normalizing_passes())
-        check_overrides(self.graph, self.config)
-        if not float_outputs(self.graph):
-            raise CompileError(f"@{self.graph.name} has no output of type f32 to compare")
-        inputs = {name: self.graph.type(id) for name, id in self.graph.inputs.items()}
-        self.runs: tuple[Run, ...] = tuple(open_calibration(calibration, inputs))
-        moments = partial(measured_moments, samples=self.runs[:SAMPLES])
-        manager.run(self.graph, equalizing_passes(self.config, moments))
-        self.statistics: Statistics = collect(self.graph, self.runs, progress=progress)
+        imported = manager.begin(import_model(model, bind=bind).graph, Form.FLOAT)
+        graph = manager.run(imported, normalizing_passes())
+        if not float_outputs(graph):
+            raise CompileError(f"@{graph.name} has no output of type f32 to compare")
+        check_overrides(graph, config)
+        config = spread_ranges(graph, config)
+        self.runs: tuple[Run, ...] = tuple(samples_of(graph, calibration))
+        source = _Source(self.runs, config, progress)
+        self._bench = Workbench(graph, source.statistics, source.moments)
+        few = self.runs[:MOST_SAMPLES]
+        self.config = choose(self._bench, config, few, PassLog(), progress=progress)
+        self.graph, _ = self._bench.prepared(self.config)
 
     def quantized(self, config: QuantizationConfig) -> Graph:
-        """The QDQ graph of a configuration with no field "auto"."""
-        passes = qdq_passes(config, self.statistics, self.graph)
-        return PassManager().run(self.graph.clone(), passes)
+        """The QDQ graph of a configuration with no field "auto", other bits than `self.config`."""
+        return self._bench.simulated(config)
 
     def problem(self, weight_bits: Sequence[int], activation_bits: Sequence[int]) -> Problem:
+        """With a QDQ graph for each of the bits; all others are as configured."""
         configured = self.quantized(self.config)
         made = [(self.config, configured)]
         choices: dict[tuple[Kind, int], Graph] = {}
@@ -75,3 +82,26 @@ class Preparation:
             self.runs,
             tuple(answers_of(self.graph, self.runs)),
         )
+
+
+@dataclass(frozen=True)
+class _Source:
+    """What is known of a float graph's values, as `compile` gets to know it."""
+
+    runs: tuple[Run, ...]
+    config: QuantizationConfig
+    progress: bool
+
+    def statistics(self, graph: Graph) -> Statistics:
+        if self.config.recipe == DATA_FREE:
+            return ranges_from_batch_norm(graph, assumed_input_range=self.config.input_range)
+        from qcomp.calibration.collect import collect
+
+        return collect(graph, samples_of(graph, self.runs), progress=self.progress)
+
+    def moments(self, graph: Graph) -> Mapping[TensorId, Moments]:
+        if self.config.recipe == DATA_FREE:
+            return moments_from_batch_norm(graph, assumed_input_range=self.config.input_range)
+        from qcomp.calibration.moments import SAMPLES, measured_moments
+
+        return measured_moments(graph, self.runs[:SAMPLES])

@@ -44,8 +44,9 @@ def sensitivity(
 ) -> SensitivityTable:
     """Output SQNR with only one part of the network rounded, and with only it in float.
 
-    model, calibration, config, bind: as for `compile`; the data, which must fit in memory, both
-        gives the ranges and is what the outputs are compared on.
+    model, calibration, config, bind: as for `compile`, but without a configuration the recipe is
+        "fast". The data, which must fit in memory, both gives the ranges and is what the outputs
+        are compared on.
     weight_bits, activation_bits: to which a part is rounded alone.
     processes: that share the work, each on one thread; None: one for each processor.
     scheduler: the address of a dask.distributed scheduler, whose workers do it instead.

@@ -170,3 +170,14 @@ def test_the_whole_network_is_as_noisy_as_the_compiler_says(
     assert evaluate_whole(problem, problem.configured)[0].db == pytest.approx(
         net.sqnr_db_output, abs=1.0
     )
+
+
+def test_an_activation_of_16_bits_is_far_finer(prepare: Callable[..., Preparation]) -> None:
+    """48 dB, less 6 for one that has no negative values, and less the room that ranges get."""
+    problem = prepare("resnet", bias_correction=None).problem((8,), (8, 16))
+    for eight, sixteen in zip(
+        tasks_of(problem, Kind.ACTIVATION, 8), tasks_of(problem, Kind.ACTIVATION, 16), strict=True
+    ):
+        pairs = zip(evaluate(problem, eight), evaluate(problem, sixteen), strict=True)
+        for coarse, fine in pairs:
+            assert coarse.db + 30 < fine.db < coarse.db + 55

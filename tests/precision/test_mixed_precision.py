@@ -131,6 +131,42 @@ def float_outputs(network: Any, data: Any) -> Any:
     return np.concatenate([session.run(None, {"x0": data[i : i + 1]})[0] for i in range(len(data))])
 
 
+def test_the_budget_of_time_holds_and_buys_wider_activations(search: Search) -> None:
+    both = {"activation_bits": (8, 16)}
+    narrow = search("mobilenet_v2", max_bytes=10**9, **both)
+    assert set(bits(narrow, Kind.ACTIVATION)) == {8}
+    widest = search("mobilenet_v2", max_latency=1e9, **both)
+    assert set(bits(widest, Kind.ACTIVATION)) == {16}
+    limit = (narrow.point.cost.us + widest.point.cost.us) / 2
+    some = search("mobilenet_v2", max_latency=limit, **both)
+    assert narrow.point.cost.us < some.point.cost.us <= limit
+    assert set(bits(some, Kind.ACTIVATION)) == {8, 16}
+    noises = [found.point.simulated.noise for found in (narrow, some, widest)]
+    assert noises == sorted(noises, reverse=True)
+
+
+def test_a_small_loss_is_met_by_wider_activations_where_weights_are_not_enough(
+    search: Search,
+) -> None:
+    network = NETWORKS["mobilenet_v2"]
+    data = network.samples(8)["x0"]
+    reference = float_outputs(network, data)
+
+    def metric(predict: Callable[[Any], Any]) -> float:
+        return -float(np.sum((predict(data) - reference) ** 2))
+
+    narrow = search("mobilenet_v2", max_bytes=10**9).point
+    found = search(
+        "mobilenet_v2",
+        activation_bits=(8, 16),
+        max_drop=0.7 * narrow.simulated.noise,
+        metric=metric,
+    )
+    assert found.point.simulated.noise <= 0.7 * narrow.simulated.noise
+    assert set(bits(found, Kind.ACTIVATION)) == {8, 16}
+    assert set(bits(found, Kind.WEIGHTS)) == {8}
+
+
 def test_a_loss_that_cannot_be_kept_says_the_least(search: Search) -> None:
     """By a metric that likes the float network only, which is asked first."""
     values = iter([1.0, *[0.5] * 20])
