@@ -4,10 +4,11 @@ Every trial is judged by the signal-to-noise ratio of the network's outputs, sim
 form on some calibration samples. In order, each with the best of what came before:
 
 1. one range estimator for all activations;
-2. whether to equalize, how weights get their ranges, whether biases are corrected;
+2. how weights get their ranges, and whether biases are corrected;
 3. a range of its own for each activation (own_ranges.py).
 
-What the caller has chosen is not tried.
+What the caller has chosen is not tried, nor is equalization: with weight scales per tensor it
+always helps, with scales per channel it gains nothing on most networks (docs/decisions.md).
 """
 
 from __future__ import annotations
@@ -21,17 +22,16 @@ from typing import Any
 from qcomp.config import AUTO, QuantizationConfig
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import Conv2d, Dense, Quantize
-from qcomp.recipes.own_ranges import ESTIMATORS, own_ranges, with_ranges
+from qcomp.recipes.own_ranges import ESTIMATORS, OwnRange, own_ranges, with_ranges
 from qcomp.recipes.workbench import Feed, Noise, Workbench
 
 TRIALS: Mapping[str, tuple[Any, ...]] = {
     "range": ESTIMATORS,
-    "equalize": (True, False),
     "weight_range": ("minmax", "mse"),
     "bias_correction": ("empirical", None),
 }
 MOST_SAMPLES = 32
-_LEAST_SAMPLES = 4
+_LEAST_SAMPLES = 6
 _WORTHWHILE_DB = 0.05  # less is chance
 _BUDGET = 2e12  # multiplications of all trials, with what moving the activations costs
 _ELEMENT = 50  # multiplications that one activation costs
@@ -95,10 +95,19 @@ def _own_ranges(
         choice.lines.append(f"skip own ranges: none helps on {len(few)} samples")
         return
     choice.lines += [f"note {own}" for own in found]
+    # Together they may gain less than each by itself promised; then those of most noise are left.
+    while found and not _took(bench, choice, found, samples):
+        found = found[: len(found) // 2]
+
+
+def _took(
+    bench: Workbench, choice: Choice, found: Sequence[OwnRange], samples: Sequence[Feed]
+) -> bool:
     ranges = {t: r for own in found for t, r in own.ranges.items()}
     other = with_ranges(choice.config, ranges)
     noise = bench.noise(bench.simulated(other), samples)
     choice.consider(f"own ranges for {len(ranges)} activations", other, noise)
+    return choice.config is other
 
 
 def affordable(qdq: Graph, available: int) -> int:

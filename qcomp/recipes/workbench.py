@@ -27,6 +27,8 @@ from qcomp.quant.qparams import QParams
 F64 = NDArray[np.float64]
 Feed = Mapping[str, NDArray[Any]]
 
+_PREPARING = ("equalize", "absorb_bias", "per_channel", "weight_bits", "activation_bits")
+
 
 @dataclass
 class Workbench:
@@ -43,7 +45,7 @@ class Workbench:
 
     def prepared(self, config: QuantizationConfig) -> tuple[Graph, Statistics]:
         """The float graph that is quantized, and its statistics; each is made once."""
-        key = (config.equalize, config.absorb_bias, config.per_channel)
+        key = tuple(getattr(config, name) for name in _PREPARING)
         if key not in self._floats:
             manager = PassManager()
             graph = manager.begin(self.graph, Form.FLOAT)

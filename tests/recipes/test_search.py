@@ -91,7 +91,7 @@ def test_the_outputs_are_better_than_without_trials(
 
 def test_the_log_tells_each_decision(auto: qcomp.CompiledNetwork) -> None:
     log = recipe_log(auto)
-    assert "note 12 samples, range=mse, equalize=" in log
+    assert "note 12 samples, range=mse, weight_range=" in log
     for name, answers in TRIALS.items():
         tried = [a for a in answers if f"{name}={a}: " in log]
         assert len(tried) >= len(answers) - 1, name
@@ -123,9 +123,7 @@ def test_data_that_comes_once_gives_the_same(
 
 
 def test_what_the_caller_chose_is_not_tried(model: onnx.ModelProto, data: Any) -> None:
-    chosen = QuantizationConfig(
-        range="percentile", weight_range="minmax", equalize=False, bias_correction=None
-    )
+    chosen = QuantizationConfig(range="percentile", weight_range="minmax", bias_correction=None)
     net = qcomp.compile(model, calibration=data, config=chosen, name="net")
     assert "skip trials: all is chosen" in recipe_log(net)
     half = qcomp.compile(
