@@ -1,0 +1,75 @@
+"""What stands between a layer's sums and what later layers see of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qcomp.ir.graph import Graph
+from qcomp.ir.ops import Dequantize, Minimum, Op, PRelu, Quantize
+from qcomp.ir.tensor import TensorId
+from qcomp.passes.linear_weights import Linear, groups_of
+from qcomp.reconstruction.engine import Engine, Value
+
+F32 = NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Activation:
+    """y -> clip(y if y >= 0 else slope * y, low, high), parameters [G, 1, O / G] or [1, 1, 1]."""
+
+    low: F32
+    high: F32
+    slope: F32
+
+    def on(self, engine: Engine) -> Activation:
+        """With the parameters as arrays of the engine, for the two functions below."""
+        return Activation(*(engine.array(p) for p in (self.low, self.high, self.slope)))
+
+    def __call__(self, engine: Engine, y: Value) -> Value:
+        xp = engine.xp
+        return xp.clip(xp.where(y >= 0, y, y * self.slope), self.low, self.high)
+
+    def derivative(self, engine: Engine, y: Value) -> Value:
+        """0 where the clip holds the value."""
+        xp = engine.xp
+        slope = xp.where(y >= 0, xp.ones_like(y), self.slope)
+        bent = y * slope
+        return slope * ((bent > self.low) & (bent < self.high))
+
+
+def activation_of(graph: Graph, layer: Linear) -> Activation:
+    """The layer's clamp; else a PReLU or a minimum per channel that alone reads its result."""
+    groups = groups_of(layer)
+    low, high, slope = (_shaped(v, groups) for v in (layer.clamp.low, layer.clamp.high, 1.0))
+    reader = _sole_reader(graph, layer.output) if layer.clamp.is_none else None
+    if isinstance(reader, PRelu) and _per_channel(graph, layer, reader.inputs[1]):
+        slope = _shaped(graph.data(reader.inputs[1]), groups)
+    elif isinstance(reader, Minimum):
+        bounds = [t for t in reader.inputs if _per_channel(graph, layer, t)]
+        high = _shaped(graph.data(bounds[0]), groups) if bounds else high
+    return Activation(low, high, slope)
+
+
+def _sole_reader(graph: Graph, id: TensorId) -> Op | None:
+    """The one op that reads a value, behind quantize and dequantize."""
+    reader = graph.sole_consumer(id)
+    while isinstance(reader, Quantize | Dequantize):
+        reader = graph.sole_consumer(reader.output)
+    return reader
+
+
+def _per_channel(graph: Graph, layer: Linear, id: TensorId) -> bool:
+    channels = graph.type(layer.output).shape[-1]
+    return (
+        graph.is_constant(id)
+        and graph.data(id).shape[-1:] in ((1,), (channels,))
+        and (graph.data(id).size in (1, channels))
+    )
+
+
+def _shaped(value: object, groups: int) -> F32:
+    data = np.asarray(value, np.float32).reshape(-1)
+    return data.reshape(groups, 1, -1) if data.size > 1 else data.reshape(1, 1, 1)

@@ -1,0 +1,49 @@
+"""Take back the mean error of each output channel, as measured.
+
+Nagel et al., "Data-free quantization through weight equalization and bias correction", ICCV 2019,
+appendix D: layer by layer, the bias takes what the float network gives on average less what the
+quantized one does, before the activation function, with all layers before it corrected already. So
+it also takes back what rounded activations, and the layers before, have moved.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from qcomp.ir.form import Form
+from qcomp.ir.graph import Graph
+from qcomp.passes.base import PassLog
+from qcomp.passes.linear_weights import Linear
+from qcomp.passes.qdq import result_qparams
+from qcomp.reconstruction.layer import CORRECTED, QuantizedLayer, unsuitable
+from qcomp.reconstruction.problem import corrected_bias
+from qcomp.reconstruction.walk import FittingData, walk
+
+ROWS = 2048
+
+
+@dataclass(frozen=True)
+class CorrectBiasEmpirically:
+    """See the module. Layers whose bias was corrected when they were rounded are left alone."""
+
+    name: ClassVar[str] = "correct-bias-empirically"
+    needs: ClassVar[Form] = Form.QDQ
+    gives: ClassVar[Form] = Form.QDQ
+
+    data: FittingData
+
+    def run(self, graph: Graph, log: PassLog) -> None:
+        layers = []
+        for op in graph.ops():
+            if not isinstance(op, Linear):
+                continue
+            if reason := unsuitable(graph, op, CORRECTED):
+                log.skipped(op.id, reason)
+            else:
+                layers.append(op)
+        for layer, rows in walk(graph, layers, self.data, ROWS, "correcting biases"):
+            view = QuantizedLayer(graph, layer, self.data.float_graph)
+            moved = view.write_bias(corrected_bias(rows, view.rounded))
+            step = result_qparams(graph, layer.output).scale
+            log.did(f"{layer.id}: bias moved by at most {moved / step:.3g} output steps")

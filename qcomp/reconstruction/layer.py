@@ -1,0 +1,148 @@
+"""A layer of a QDQ graph as its reconstruction sees it: read from the graph, and written back."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qcomp.ir.graph import Graph
+from qcomp.ir.ops import Dequantize, FakeQuantConstant
+from qcomp.ir.tensor import constant
+from qcomp.passes.linear_weights import Linear, groups_of
+from qcomp.passes.qdq import operand_qparams, result_qparams, rounding_grid
+from qcomp.quant.grid import Grid
+from qcomp.quant.scales import pow2_above
+from qcomp.quant.weights import certified, snapped_scales
+
+F64 = NDArray[np.float64]
+Floats = NDArray[np.floating]
+
+FITTED, CORRECTED = ".fitted", ".corrected"
+
+
+def unsuitable(graph: Graph, layer: Linear, mark: str) -> str | None:
+    """The reason why a layer must stay as it is, or None; `mark` is of the pass that asks."""
+    weight, bias = graph.producer(layer.weight), graph.producer(layer.bias)
+    if not isinstance(weight, FakeQuantConstant) or not isinstance(bias, FakeQuantConstant):
+        return "its weight or bias is not quantized"
+    if not isinstance(graph.producer(layer.x), Dequantize):
+        return f"its operand %{layer.x} is not quantized"
+    for id in (weight.output, bias.output, weight.scale, bias.scale):
+        if graph.sole_consumer(id) is None:
+            return f"%{id} has other users"
+    changed = weight.x if mark == FITTED else bias.x
+    if re.search(re.escape(mark) + r"(\.\d+)?$", changed):
+        return f"%{changed} is done already"
+    return None
+
+
+@dataclass(frozen=True)
+class QuantizedLayer:
+    """One layer that `unsuitable` has nothing against; `unrounded` is from the float graph.
+
+    Scales that change are snapped, or powers of two, where the others are.
+    """
+
+    graph: Graph
+    layer: Linear
+    float_graph: Graph
+    snap: bool = False
+    power_of_two: bool = False
+
+    @property
+    def _weight_op(self) -> FakeQuantConstant:
+        op = self.graph.op(self.layer.weight)
+        assert isinstance(op, FakeQuantConstant)
+        return op
+
+    @property
+    def _bias_op(self) -> FakeQuantConstant:
+        op = self.graph.op(self.layer.bias)
+        assert isinstance(op, FakeQuantConstant)
+        return op
+
+    @property
+    def kernel(self) -> tuple[int, ...]:
+        """The weight's shape, output channels first."""
+        return self.graph.type(self.layer.weight).shape
+
+    @property
+    def grid(self) -> Grid:
+        return rounding_grid(self.graph, self._weight_op)
+
+    @property
+    def unrounded(self) -> tuple[F64, F64]:
+        """Weight [G, O / G, K] and bias [G, O / G] of the float network."""
+        op = self.float_graph.op(self.layer.id)
+        assert isinstance(op, Linear)
+        return self._matrices(self.float_graph.data(op.weight), self.float_graph.data(op.bias))
+
+    @property
+    def rounded(self) -> F64:
+        """The weight as quantized [G, O / G, K]."""
+        values = self.grid.values(self.graph.data(self._weight_op.x))
+        return self._matrices(values, self.graph.data(self._bias_op.x))[0]
+
+    @property
+    def arithmetic(self) -> str:
+        """What `adjusted` depends on besides the weight's grid, weight and bias."""
+        return f"{self._scales} {self.snap} {self.power_of_two}"
+
+    @property
+    def _scales(self) -> tuple[float, float]:
+        """Of the operand and of the result."""
+        x = operand_qparams(self.graph, self.layer.x)
+        return x.scale, result_qparams(self.graph, self.layer.output).scale
+
+    def adjusted(self, factor: F64) -> F64:
+        """Factors [G, O / G] on the scales as near as the arithmetic allows.
+
+        One scale for all takes the mean; scales are certified, powers of two or snapped, as they
+        were to begin with.
+        """
+        before = self.grid
+        op = self.float_graph.op(self.layer.id)
+        assert isinstance(op, Linear)
+        weight, bias = self.float_graph.data(op.weight), self.float_graph.data(op.bias)
+        x_scale, y_scale = self._scales
+        scale = before.scale * (factor.reshape(-1) if before.scale.size > 1 else factor.mean())
+        if self.power_of_two:
+            scale = pow2_above(scale / np.sqrt(2.0))
+        wanted = replace(before, scale=scale)
+        scale = certified(
+            wanted, weight, bias, x_scale, y_scale, power_of_two=self.power_of_two
+        ).scale
+        if self.snap:
+            scale = snapped_scales(scale, x_scale, y_scale)
+        return np.broadcast_to(scale / before.scale, factor.size).reshape(factor.shape)
+
+    def write_weight(self, weight: F64, factor: F64) -> None:
+        """Rounded values [G, O / G, K] on a grid whose scales are multiplied by `factor`."""
+        grid, weight_op, bias_op = self.grid, self._weight_op, self._bias_op
+        scale = grid.scale * (factor.reshape(-1) if grid.scale.size > 1 else factor.flat[0])
+        values = weight.reshape(self.kernel).astype(np.float32)
+        x_scale = operand_qparams(self.graph, self.layer.x).scale
+        self.graph.update_tensor(constant(weight_op.scale, scale))
+        self.graph.update_tensor(constant(bias_op.scale, scale * x_scale))
+        id = self.graph.add_constant(weight_op.x + FITTED, values)
+        self.graph.replace_op(weight_op.with_input(0, id))
+
+    def write_bias(self, bias: F64) -> float:
+        """The largest move, in real units."""
+        op = self._bias_op
+        before, after = self.graph.data(op.x), bias.reshape(-1).astype(np.float32)
+        id = self.graph.add_constant(op.x + CORRECTED, after)
+        self.graph.replace_op(op.with_input(0, id))
+        return float(np.abs(after - before).max(initial=0.0))
+
+    def _matrices(
+        self, weight: NDArray[np.floating], bias: NDArray[np.floating]
+    ) -> tuple[F64, F64]:
+        groups = groups_of(self.layer)
+        return (
+            weight.astype(np.float64).reshape(groups, self.kernel[0] // groups, -1),
+            bias.astype(np.float64).reshape(groups, -1),
+        )

@@ -1,0 +1,67 @@
+"""A layer's squared error before its activation function, as a quadratic form of its weights.
+
+Over rows x with targets t,  mean ||W~ x - t||^2 = tr(W~ H W~') - 2 tr(W~ C') + const  with
+H = mean(x x') and C = mean(t x'). What is asked of that error can be asked of these two, at a cost
+that does not depend on the number of rows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qcomp.reconstruction.problem import Problem
+
+F64 = NDArray[np.float64]
+
+# How much of the earlier layers' error the weights try to take back; the rows are too few to learn
+# all of it (docs/rounding.md has the measurements).
+FLOAT_SHARE = 0.3
+DAMPING = 0.01
+
+
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """`inputs` is H [G, K, K], `products` is C [G, O / G, K]."""
+
+    inputs: F64
+    products: F64
+
+    @staticmethod
+    def of(problem: Problem) -> Moments:
+        x = problem.rows.x
+        linear = problem.rows.target - problem.bias[:, None].astype(np.float32)
+        inputs = np.matmul(x.swapaxes(1, 2), x).astype(np.float64) / x.shape[1]
+        products = np.matmul(linear.swapaxes(1, 2), x).astype(np.float64) / x.shape[1]
+        return Moments(inputs, products)
+
+    def shrunk(self, weight: F64) -> Moments:
+        """What rounding is to minimise: targets between the float result and W x of these inputs.
+
+        `DAMPING` times the mean power of an input pulls towards the weights, so that those whose
+        inputs hardly vary stay where they were; H becomes positive definite.
+        """
+        size = self.inputs.shape[-1]
+        power = np.trace(self.inputs, axis1=1, axis2=2)[:, None, None] / size
+        pull = DAMPING * np.where(power > 0, power, 1.0)
+        target = FLOAT_SHARE * self.products + (1 - FLOAT_SHARE) * np.matmul(weight, self.inputs)
+        return Moments(self.inputs + pull * np.eye(size), target + pull * weight)
+
+    def solution(self) -> F64:
+        """The weights [G, O / G, K] with the least error; H must be positive definite."""
+        solved = np.linalg.solve(self.inputs, self.products.swapaxes(1, 2))
+        return np.ascontiguousarray(solved.swapaxes(1, 2))
+
+    def errors(self, weight: F64) -> F64:
+        """The error of each output channel [G, O / G], less what no weight changes."""
+        slope = np.matmul(weight, self.inputs) - 2 * self.products
+        return np.asarray(np.einsum("gok,gok->go", slope, weight))
+
+    def gains(self, weight: F64) -> F64:
+        """The factors [G, O / G] on the weights of a channel that leave the least error."""
+        along = np.einsum("gok,gok->go", self.products, weight)
+        power = np.einsum("gok,gok->go", np.matmul(weight, self.inputs), weight)
+        useful = (along > 0) & (power > 0)
+        return np.where(useful, along / np.where(useful, power, 1.0), 1.0)

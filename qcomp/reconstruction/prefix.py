@@ -1,0 +1,136 @@
+"""What the quantized network gives each layer to read.
+
+A layer is fitted on the inputs that the layers before it, already fitted, give it. Running all of
+them anew for each layer would cost the square of the depth. Here the integers that each layer reads
+are kept for every sample as long as the way to a later layer begins at them, and each way is run
+from there, so that the whole walk costs little more than one run of the network per sample.
+
+Memory: the integers kept at one time, times the samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from qcomp.export.session import FloatSession
+from qcomp.ir.graph import Graph
+from qcomp.ir.tensor import Array, TensorId
+from qcomp.passes.linear_weights import Linear
+from qcomp.passes.qdq import quantized_operand
+
+Sample = Mapping[str, Array]
+Samples = Iterable[Sample]
+
+
+@dataclass(frozen=True)
+class Way:
+    """How to get at the integers that a layer reads: from `sources`, kept before, to `reads`."""
+
+    reads: TensorId
+    sources: tuple[TensorId, ...]
+
+
+class QuantizedPrefix:
+    """Walks a QDQ graph along `layers`, which are in the graph's order.
+
+    `samples` are inputs by public name, and can be iterated more than once. Constants of a layer
+    may change until the next layer is asked for.
+    """
+
+    def __init__(self, graph: Graph, layers: Sequence[Linear], samples: Samples) -> None:
+        self._graph = graph
+        self._samples = samples
+        self._ways = _plan(graph, layers)
+        self._last_use: dict[TensorId, TensorId] = {}
+        for layer, way in self._ways.items():
+            self._last_use |= dict.fromkeys((way.reads, *way.sources), layer)
+        self._kept: dict[TensorId, list[Array]] = {}
+
+    def inputs(self, layer: Linear) -> list[Array]:
+        """The integers that the layer reads, for each sample; ask in the order of the layers."""
+        way = self._ways[layer.id]
+        if way.reads not in self._kept:
+            self._kept[way.reads] = self._run(way)
+        result = self._kept[way.reads]
+        for id in [id for id in self._kept if self._last_use[id] == layer.id]:
+            del self._kept[id]
+        return result
+
+    def _run(self, way: Way) -> list[Array]:
+        session = FloatSession(_part(self._graph, way))
+        kept = [id for id in way.sources if id in self._kept]
+        public = {name: id for name, id in self._graph.inputs.items() if id in way.sources}
+        results = []
+        for i, sample in enumerate(self._samples):
+            feed = {id: self._kept[id][i] for id in kept}
+            feed |= {id: sample[name] for name, id in public.items()}
+            results.append(session.run(feed)[way.reads])
+        return results
+
+
+def kept_bytes(graph: Graph, layers: Sequence[Linear]) -> int:
+    """The most bytes that a walk along `layers` keeps of one sample at one time."""
+    ways = _plan(graph, layers)
+    last_use: dict[TensorId, int] = {}
+    for i, way in enumerate(ways.values()):
+        last_use |= dict.fromkeys((way.reads, *way.sources), i)
+    kept: dict[TensorId, int] = {}
+    most = 0
+    for i, way in enumerate(ways.values()):
+        kept[way.reads] = graph.type(way.reads).bytes
+        most = max(most, sum(kept.values()))
+        kept = {id: size for id, size in kept.items() if last_use[id] > i}
+    return most
+
+
+def _plan(graph: Graph, layers: Sequence[Linear]) -> dict[TensorId, Way]:
+    """The way to each layer, which begins at what layers before it read or at graph inputs."""
+    known = set(graph.inputs.values())
+    ways: dict[TensorId, Way] = {}
+    for layer in layers:
+        reads = quantized_operand(graph, layer.x)
+        sources = () if reads in known else tuple(_sources(graph, reads, known))
+        ways[layer.id] = Way(reads, sources)
+        known.add(reads)
+    return ways
+
+
+def _sources(graph: Graph, id: TensorId, known: set[TensorId]) -> list[TensorId]:
+    """The known tensors from which `id` follows, in a fixed order."""
+    found: dict[TensorId, None] = {}
+    seen: set[TensorId] = set()
+    waiting = [id]
+    while waiting:
+        id = waiting.pop()
+        if id in seen or graph.is_constant(id):
+            continue
+        seen.add(id)
+        if id in known:
+            found[id] = None
+        elif (op := graph.producer(id)) is not None:
+            waiting += op.inputs
+    return list(found)
+
+
+def _part(graph: Graph, way: Way) -> Graph:
+    """The ops between the sources and what is read, as a graph whose names are tensor ids."""
+    needed: set[TensorId] = set()
+    waiting = [way.reads]
+    while waiting:
+        id = waiting.pop()
+        if id not in needed and id not in way.sources:
+            needed.add(id)
+            op = graph.producer(id)
+            waiting += op.inputs if op is not None else ()
+    part = Graph(graph.name, {id: id for id in way.sources}, {way.reads: way.reads})
+    for id in way.sources:
+        part.add_tensor(graph.tensor(id))
+    for tensor in graph.tensors():
+        if tensor.id in needed and tensor.is_constant:
+            part.add_tensor(tensor)
+    for op in graph.ops():
+        if op.id in needed:
+            part.add_op(op)
+            part.update_tensor(graph.tensor(op.id))
+    return part

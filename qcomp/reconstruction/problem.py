@@ -1,0 +1,47 @@
+"""What is asked of the weights of one layer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qcomp.reconstruction.activation import Activation
+from qcomp.reconstruction.rows import Rows
+
+F64 = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """Levels for `weight` [G, O / G, K] such that activation(x w' + bias) is the float result.
+
+    `rows` has x and, as target, the float result before the activation; `bias` is [G, O / G]. Where
+    the bias is corrected after rounding, rows are centred and the bias is the targets' mean, which
+    is what the correction will make of it whatever the weights are.
+    """
+
+    weight: F64
+    bias: F64
+    rows: Rows
+    activation: Activation
+
+
+def centred(problem: Problem) -> Problem:
+    """The same, with a bias that will be corrected."""
+    rows = problem.rows
+    shift = rows.x.mean(axis=1, keepdims=True, dtype=np.float64)
+    mean = rows.target.mean(axis=1, dtype=np.float64)
+    moved = Rows((rows.x - shift).astype(np.float32), rows.target)
+    return Problem(problem.weight, mean, moved, problem.activation)
+
+
+def corrected_bias(rows: Rows, weight: F64) -> F64:
+    """The bias [G, O / G] with which rounded weights give the mean of the float results.
+
+    Nagel et al., ICCV 2019, appendix D: empirical bias correction. The rows are not centred.
+    """
+    x = rows.x.mean(axis=1, dtype=np.float64)
+    target = rows.target.mean(axis=1, dtype=np.float64)
+    return np.asarray(target - np.einsum("gok,gk->go", weight, x))

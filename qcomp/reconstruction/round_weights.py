@@ -1,0 +1,123 @@
+"""Round the weights of each layer such that its results change least.
+
+The layers are taken in order, each on what the layers before it, rounded already, give it to read
+(walk.py). How the weights of one are rounded is fit.py. Where biases are corrected on data, the fit
+counts on that, and the bias is corrected at once, for the layers behind to see.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from qcomp.config import QuantizationConfig
+from qcomp.ir.form import Form
+from qcomp.ir.graph import Graph
+from qcomp.passes.base import PassLog
+from qcomp.passes.linear_weights import Linear, groups_of
+from qcomp.reconstruction.activation import activation_of
+from qcomp.reconstruction.cache import digest, load, save
+from qcomp.reconstruction.engine import Engine, best_engine
+from qcomp.reconstruction.fit import Fit, Method, fit
+from qcomp.reconstruction.layer import ROUNDED, QuantizedLayer, unsuitable
+from qcomp.reconstruction.levels import Levels
+from qcomp.reconstruction.problem import Problem, centred, corrected_bias
+from qcomp.reconstruction.rows import Rows
+from qcomp.reconstruction.walk import FittingData, walk
+
+ROWS = 2048
+LARGEST_ROW = 8192  # weights of an output channel; the moments of more would not fit in memory
+
+
+@dataclass(frozen=True)
+class RoundWeights:
+    """`config` says for each layer how; those that are rounded to nearest are left as they are."""
+
+    name: ClassVar[str] = "round-weights"
+    needs: ClassVar[Form] = Form.QDQ
+    gives: ClassVar[Form] = Form.QDQ
+
+    config: QuantizationConfig
+    data: FittingData
+
+    def run(self, graph: Graph, log: PassLog) -> None:
+        layers = []
+        for op in graph.ops():
+            if not isinstance(op, Linear):
+                continue
+            if reason := unsuitable(graph, op, ROUNDED) or self._unwanted(graph, op):
+                log.skipped(op.id, reason)
+            else:
+                layers.append(op)
+        engine = best_engine()
+        for layer, rows in walk(graph, layers, self.data, ROWS, "rounding weights"):
+            power_of_two = self.config.power_of_two_scales
+            snap = self.config.snap_scales and not power_of_two
+            view = QuantizedLayer(graph, layer, self.data.float_graph, snap, power_of_two)
+            self._round(view, rows, engine, log)
+
+    def _unwanted(self, graph: Graph, layer: Linear) -> str | None:
+        method = self._method(layer)
+        if method.rounding == "nearest" and not method.search:
+            return "its weights are rounded to nearest"
+        size = graph.type(layer.weight).size // graph.type(layer.weight).shape[0]
+        if size > LARGEST_ROW:
+            return f"{size} weights in an output channel, more than {LARGEST_ROW}"
+        return None
+
+    def _method(self, layer: Linear) -> Method:
+        own = self.config.at(layer.id, layer.mnemonic)
+        return Method(own.rounding, own.weight_range == "seqmse", own.rounding_iterations)
+
+    def _round(self, view: QuantizedLayer, rows: Rows, engine: Engine, log: PassLog) -> None:
+        layer = view.layer
+        corrects = self.config.bias_correction == "empirical"
+        problem = Problem(*view.unrounded, rows, activation_of(view.graph, layer))
+        found = self._fit(view, centred(problem) if corrects else problem, engine, log)
+        moved = float(np.mean(found.weight != view.rounded))
+        view.write_weight(found.weight, found.factor)
+        if corrects:
+            view.write_bias(corrected_bias(rows, found.weight))
+        method = self._method(layer)
+        log.did(f"{layer.id}: {method.rounding}, {100 * moved:.1f} % of the weights changed")
+
+    def _fit(self, view: QuantizedLayer, problem: Problem, engine: Engine, log: PassLog) -> Fit:
+        """Anew, or as the cache has it."""
+        method = self._method(view.layer)
+        levels = Levels.of(view.grid, view.kernel, groups_of(view.layer))
+        cache = self.data.cache
+        if cache is None:
+            return fit(problem, levels, method, view.adjusted, engine)
+        key = _key(view, problem, levels, method, engine)
+        channels = problem.weight.shape[:2]
+        kept = load(cache, key, {"chosen": problem.weight.shape, "factor": channels})
+        if not isinstance(kept, str):
+            factor = kept["factor"]
+            return Fit(levels.scaled(factor), kept["chosen"], factor)
+        if kept:
+            log.note(kept)
+        found = fit(problem, levels, method, view.adjusted, engine)
+        save(cache, key, {"chosen": found.chosen, "factor": found.factor})
+        return found
+
+
+def _key(
+    view: QuantizedLayer, problem: Problem, levels: Levels, method: Method, engine: Engine
+) -> str:
+    """Of all that a fit depends on."""
+    activation, rows = problem.activation, problem.rows
+    return digest(
+        (str(method), f"{levels.bits} bits", view.arithmetic, engine.name, np.__version__),
+        (
+            problem.weight,
+            problem.bias,
+            levels.step,
+            rows.x,
+            rows.target,
+            activation.low,
+            activation.high,
+            activation.slope,
+        ),
+    )

@@ -1,0 +1,125 @@
+"""The data that a layer is fitted on: some rows of its matrix product, quantized and float.
+
+A convolution is a matrix product of windows with kernels. A row is one window: what the layer reads
+at one output position of one sample, as the quantized network gives it, and beside it the result of
+the float network there, before its activation function. Positions are chosen at random, the same on
+each run, as many from each sample, so memory does not depend on the size of the images.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qcomp.export.session import FloatSession
+from qcomp.ir.evaluate.windows import padded
+from qcomp.ir.graph import Graph
+from qcomp.ir.ops import NO_CLAMP, Clamp, Conv2d
+from qcomp.ir.tensor import TensorId
+from qcomp.passes.linear_weights import Linear, groups_of
+from qcomp.reconstruction.prefix import Samples
+
+F32 = NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """`x` [G, R, K] is read by the kernels of G groups; `target` [G, R, O / G] should come out."""
+
+    x: F32
+    target: F32
+
+
+@dataclass(frozen=True)
+class Positions:
+    """Which positions of a layer's result, [..., O], are rows: `count` of each sample."""
+
+    layer: TensorId
+    extents: tuple[int, ...]
+    count: int
+
+    def of(self, sample: int) -> NDArray[np.int64]:
+        """Flat positions in the result of one sample, ascending."""
+        total = int(np.prod(self.extents))
+        if self.count >= total:
+            return np.arange(total)
+        random = np.random.default_rng([zlib.crc32(self.layer.encode()), sample])
+        return np.sort(random.choice(total, self.count, replace=False))
+
+
+def positions(graph: Graph, layer: Linear, count: int) -> Positions:
+    return Positions(layer.id, graph.type(layer.output).shape[:-1], count)
+
+
+def windows(layer: Linear, kernel: tuple[int, ...], x: F32, at: NDArray[np.int64]) -> F32:
+    """The rows [G, P, K] of one sample's operand at flat result positions [P].
+
+    `kernel` is the weight's shape. Padding is zeros.
+    """
+    if not isinstance(layer, Conv2d):
+        return x.reshape(-1, x.shape[-1])[at][None]
+    _, kh, kw, depth = kernel
+    wide = padded(x, layer.padding, 0.0)
+    (sh, sw), (dh, dw) = layer.stride, layer.dilation
+    rows = (wide.shape[1] - (kh - 1) * dh - 1) // sh + 1
+    columns = (wide.shape[2] - (kw - 1) * dw - 1) // sw + 1
+    n, oy, ox = np.unravel_index(at, (x.shape[0], rows, columns))
+    y = oy[:, None, None] * sh + np.arange(kh)[:, None] * dh
+    x_ = ox[:, None, None] * sw + np.arange(kw) * dw
+    taken = wide[n[:, None, None], y, x_]  # [P, KH, KW, C]
+    by_group = taken.reshape(len(at), kh * kw, layer.groups, depth).transpose(2, 0, 1, 3)
+    return np.ascontiguousarray(by_group.reshape(layer.groups, len(at), kh * kw * depth))
+
+
+def float_results(
+    graph: Graph, layers: Sequence[Linear], places: Mapping[TensorId, Positions], samples: Samples
+) -> dict[TensorId, F32]:
+    """The layers' results before their activation functions in a float graph, [R, O] by layer."""
+    bare, results = _without_clamps(graph, layers)
+    session = FloatSession(bare)
+    rows: dict[TensorId, list[F32]] = {layer.id: [] for layer in layers}
+    for i, sample in enumerate(samples):
+        values = session.run({id: sample[name] for name, id in graph.inputs.items()})
+        for layer in layers:
+            value = values[results[layer.id]]
+            rows[layer.id].append(value.reshape(-1, value.shape[-1])[places[layer.id].of(i)])
+    return {id: np.concatenate(parts) for id, parts in rows.items()}
+
+
+def _without_clamps(
+    graph: Graph, layers: Sequence[Linear]
+) -> tuple[Graph, dict[TensorId, TensorId]]:
+    """A graph whose outputs are the layers' unclamped results, and their ids by layer."""
+    bare = graph.clone()
+    results: dict[TensorId, TensorId] = {}
+    for layer in layers:
+        op = bare.op(layer.id)
+        assert isinstance(op, Linear)
+        results[layer.id] = bare.add_op(
+            replace(op, output=bare.fresh_id(f"{op.id}.raw"), clamp=NO_CLAMP)
+        )
+        bare.replace_op(Clamp(inputs=(results[layer.id],), output=op.id, clamp=op.clamp))
+    bare.inputs = {id: id for id in graph.inputs.values()}
+    bare.outputs = {id: id for id in results.values()}
+    bare.sweep()
+    return bare, results
+
+
+def layer_rows(
+    layer: Linear,
+    kernel: tuple[int, ...],
+    place: Positions,
+    inputs: Iterable[F32],
+    results: F32,
+) -> Rows:
+    """The rows of a layer from its operand in each sample and its float results [R, O]."""
+    x = np.concatenate(
+        [windows(layer, kernel, value, place.of(i)) for i, value in enumerate(inputs)], axis=1
+    )
+    groups = groups_of(layer)
+    by_group = results.reshape(len(results), groups, -1).transpose(1, 0, 2)
+    return Rows(x, np.ascontiguousarray(by_group))

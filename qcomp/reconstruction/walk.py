@@ -1,0 +1,81 @@
+"""Layer by layer through a quantized network, with the rows of each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from qcomp.ir.graph import Graph
+from qcomp.passes.linear_weights import Linear
+from qcomp.passes.qdq import operand_qparams
+from qcomp.quant.qparams import dequantize
+from qcomp.reconstruction.prefix import QuantizedPrefix, Sample, Samples, kept_bytes
+from qcomp.reconstruction.rows import Rows, float_results, layer_rows, positions
+
+LARGEST = 1 << 30  # bytes of integers kept between layers
+_RESULTS = 1 << 28  # bytes of float results
+
+
+@dataclass(frozen=True, eq=False)
+class FittingData:
+    """What layers are fitted to.
+
+    float_graph: the annotated graph that was quantized, with the same ids of ops.
+    samples: inputs by public name; can be iterated any number of times.
+    progress: a bar on stderr.
+    cache: a directory that keeps the layers that are done.
+    """
+
+    float_graph: Graph
+    samples: Samples
+    progress: bool = False
+    cache: Path | None = None
+
+
+def walk(
+    graph: Graph, layers: Sequence[Linear], data: FittingData, rows: int, title: str
+) -> Iterator[tuple[Linear, Rows]]:
+    """Each layer of a QDQ graph with about `rows` rows; it may be changed before the next one.
+
+    As many samples are taken as have room in memory.
+    """
+    if not layers:
+        return
+    samples = _limited(data.samples, LARGEST // max(kept_bytes(graph, layers), 1))
+    width = sum(graph.type(layer.output).shape[-1] for layer in layers)
+    rows = max(min(rows, _RESULTS // (4 * width)), 1)
+    count = sum(1 for _ in samples)
+    places = {op.id: positions(graph, op, -(-rows // max(count, 1))) for op in layers}
+    results = float_results(data.float_graph, layers, places, samples)
+    prefix = QuantizedPrefix(graph, layers, samples)
+    for layer in _with_bar(layers, title) if data.progress else layers:
+        qparams = operand_qparams(graph, layer.x)
+        inputs = (dequantize(x, qparams) for x in prefix.inputs(layer))
+        kernel = graph.type(layer.weight).shape
+        yield layer, layer_rows(layer, kernel, places[layer.id], inputs, results.pop(layer.id))
+
+
+@dataclass(frozen=True)
+class _Limited:
+    """The first samples of many."""
+
+    samples: Samples
+    count: int
+
+    def __iter__(self) -> Iterator[Sample]:
+        return islice(iter(self.samples), self.count)
+
+
+def _limited(samples: Samples, count: int) -> Samples:
+    return _Limited(samples, max(count, 1))
+
+
+def _with_bar(layers: Sequence[Linear], title: str) -> Iterator[Linear]:
+    columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        yield from bar.track(layers, description=title)
