@@ -24,7 +24,13 @@ from qcomp.ir.graph import Graph
 from qcomp.ir.tensor import TensorId
 from qcomp.network import CompiledNetwork
 from qcomp.passes.base import Answers, PassLog, PassManager
-from qcomp.pipeline import equalizing_passes, lowering_passes, normalizing_passes, qdq_passes
+from qcomp.pipeline import (
+    equalizing_passes,
+    fits_weights,
+    lowering_passes,
+    normalizing_passes,
+    qdq_passes,
+)
 from qcomp.quant.metrics import sqnr_db
 from qcomp.quant.moments import Moments
 from qcomp.recipes.choose import choose
@@ -33,6 +39,7 @@ from qcomp.recipes.named import DATA_FREE
 from qcomp.recipes.overrides import check_overrides, spread_ranges
 from qcomp.recipes.search import MOST_SAMPLES
 from qcomp.recipes.workbench import Workbench
+from qcomp.reconstruction.walk import FittingData
 from qcomp.targets.catalog import target as find_target
 from qcomp.targets.cpu.jit import load_objects
 
@@ -56,6 +63,7 @@ def compile(
     recipe: str | os.PathLike[str] | None = None,
     bind: Mapping[str, int] | None = None,
     dump: str | os.PathLike[str] | None = None,
+    cache: str | os.PathLike[str] | None = None,
     name: str | None = None,
     progress: bool = False,
 ) -> CompiledNetwork:
@@ -68,6 +76,8 @@ def compile(
     recipe: instead of config.recipe: "auto", "fast", "data-free", "best" or the path of a file.
     bind: extents of dynamic dimensions by name.
     dump: a directory that gets text, log and diff of every pass.
+    cache: a directory that keeps layers whose rounding was learned, so that what was interrupted
+        goes on.
     name: the C identifier that prefixes every symbol; the model's file name by default.
 
     Raises CompileError: UnsupportedOp, ModelError, CalibrationError, PassError, TargetError.
@@ -94,7 +104,8 @@ def compile(
     config = _chosen(bench, config, data, manager, progress)
     manager.run(graph, equalizing_passes(config, bench.moments))
     _, statistics = bench.prepared(config)
-    manager.run(graph, [*qdq_passes(config, statistics, graph), *lowering_passes()])
+    fitting = _fitting_data(graph, data, config, cache, progress)
+    manager.run(graph, [*qdq_passes(config, statistics, graph, fitting), *lowering_passes()])
     artifact = backend.emit(graph, symbol)
     arguments = len(graph.inputs) + len(graph.outputs) + 1
     if data is None:
@@ -128,6 +139,25 @@ def _chosen(
     config = choose(bench, config, few, log, progress=progress)
     manager.record("recipe", log, time.perf_counter() - began)
     return config
+
+
+def _fitting_data(
+    graph: Graph,
+    data: Samples | None,
+    config: QuantizationConfig,
+    cache: str | os.PathLike[str] | None,
+    progress: bool,
+) -> FittingData | None:
+    """What layers are fitted to; CompileError where that is asked for and there is no data."""
+    if data is not None:
+        directory = None if cache is None else Path(cache)
+        return FittingData(graph.clone(), data, progress=progress, cache=directory)
+    if fits_weights(config):
+        raise CompileError(
+            f"rounding={config.rounding!r}, weight_range={config.weight_range!r}: weights can be "
+            "fitted to calibration data only; give some, or round to nearest"
+        )
+    return None
 
 
 def _statistics(

@@ -21,6 +21,11 @@ from qcomp.passes.narrow_saturated_ranges import NarrowSaturatedRanges
 from qcomp.passes.quantization_noise import MomentsOf, Precision
 from qcomp.passes.recompose_activations import RecomposeActivations
 from qcomp.passes.snap_scales import SnapScales
+from qcomp.reconstruction.correct_bias import CorrectBiasEmpirically
+from qcomp.reconstruction.round_weights import RoundWeights
+from qcomp.reconstruction.walk import FittingData
+
+FITTED = ("adaround", "gptq", "seqmse")
 
 
 def normalizing_passes() -> list[Pass]:
@@ -52,8 +57,18 @@ def equalizing_passes(config: QuantizationConfig, moments: MomentsOf) -> list[Pa
     return passes
 
 
-def qdq_passes(config: QuantizationConfig, statistics: Statistics, graph: Graph) -> list[Pass]:
-    """FLOAT to QDQ, of this graph."""
+def qdq_passes(
+    config: QuantizationConfig,
+    statistics: Statistics,
+    graph: Graph,
+    data: FittingData | None = None,
+) -> list[Pass]:
+    """FLOAT to QDQ, of this graph.
+
+    Without `data` no layer depends on how others were rounded: weights are rounded to nearest, and
+    each bias is corrected by itself. Trials are quicker so, and parts of graphs of different bits
+    can be put together.
+    """
     passes: list[Pass] = [
         AnnotateRanges(statistics.ranges(config)),
         NarrowSaturatedRanges(config),
@@ -61,9 +76,22 @@ def qdq_passes(config: QuantizationConfig, statistics: Statistics, graph: Graph)
     ]
     if config.snap_scales:
         passes.append(SnapScales())
-    if config.bias_correction is not None:
+    if data is not None and fits_weights(config):
+        passes.append(RoundWeights(config, data))
+    if data is not None and config.bias_correction == "empirical":
+        passes.append(CorrectBiasEmpirically(data))
+    elif config.bias_correction is not None:
         passes.append(CorrectBias(statistics.channel_means, float_weights(graph)))
     return passes
+
+
+def fits_weights(config: QuantizationConfig) -> bool:
+    """Whether some layer's weights are rounded by what its results should be, which takes data."""
+    choices = [{"rounding": config.rounding, "weight_range": config.weight_range}]
+    return any(
+        fields.get("rounding") in FITTED or fields.get("weight_range") in FITTED
+        for fields in (*choices, *config.overrides.values())
+    )
 
 
 def lowering_passes() -> list[Pass]:

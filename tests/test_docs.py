@@ -48,6 +48,7 @@ from qcomp.quant.fixed_point import Form, Requantize, requantize
 from qcomp.quant.qparams import integer_range
 from qcomp.quant.resample import linear_weights
 from qcomp.recipes.named import settled
+from qcomp.reconstruction.walk import FittingData
 from qcomp.targets.catalog import TARGETS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -79,13 +80,16 @@ def test_every_page_is_in_the_index() -> None:
 
 
 def test_the_passes_are_listed_in_their_order() -> None:
-    every = qcomp.QuantizationConfig(equalize=True, absorb_bias=True)
+    every = qcomp.QuantizationConfig(equalize=True, absorb_bias=True, rounding="adaround")
     config = settled(every, calibrated=True)
-    nothing = Statistics(mnemonics={}, channel_means={})
+    nothing, graph = Statistics(mnemonics={}, channel_means={}), Graph("g")
+    fitted = qdq_passes(config, nothing, graph, FittingData(graph, ()))
+    names = {p.name for p in fitted}
     run = [
         *normalizing_passes(),
         *equalizing_passes(config, lambda graph: {}),
-        *qdq_passes(config, nothing, Graph("g")),
+        *fitted,
+        *(p for p in qdq_passes(config, nothing, graph) if p.name not in names),
         *lowering_passes(),
     ]
     listed = re.findall(r"^## ([a-z-]+)$", page("passes.md"), re.MULTILINE)

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from qcomp.cli.options import Bindings, Json, Model, parse_bindings, path_of_text
+from qcomp.cli.options import Bindings, Cache, Json, Model, parse_bindings, path_of_text
 from qcomp.compiler import compile as compile_model
 from qcomp.config import AUTO, RANGES, ROUNDINGS, QuantizationConfig
 from qcomp.network import CompiledNetwork, TensorInfo
@@ -65,6 +65,7 @@ def compile(
         Path | None,
         typer.Option(metavar="DIR", help="Write text, log and difference of every pass."),
     ] = None,
+    cache: Cache = None,
     name: Annotated[
         str | None, typer.Option(help="C name of the network; default: the file's name.")
     ] = None,
@@ -93,6 +94,7 @@ def compile(
         config=config,
         bind=bindings,
         dump=dump,
+        cache=cache,
         name=name,
         progress=sys.stderr.isatty(),
     )

@@ -13,6 +13,10 @@ Bindings = Annotated[
         "--bind", metavar="N=1", help="Give a dynamic dimension its size; may be repeated."
     ),
 ]
+Cache = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="Keep results here; what was interrupted goes on."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 Model = Annotated[Path, typer.Argument(metavar="MODEL", help="An ONNX file.")]
 Directory = Annotated[

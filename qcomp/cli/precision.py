@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from qcomp.cli.options import Bindings, Json, Model, parse_bindings
+from qcomp.cli.options import Bindings, Cache, Json, Model, parse_bindings
 from qcomp.config import QuantizationConfig
 from qcomp.precision.run import ACTIVATION_BITS, WEIGHT_BITS
 from qcomp.precision.run import sensitivity as measure
@@ -29,10 +29,6 @@ Processes = Annotated[
 Scheduler = Annotated[
     str | None,
     typer.Option(metavar="ADDRESS", help="Of a dask.distributed cluster that does the work."),
-]
-Cache = Annotated[
-    Path | None,
-    typer.Option(metavar="DIR", help="Keep results here; what was interrupted goes on."),
 ]
 
 

@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
-from qcomp.cli.options import Bindings, Json, Model, parse_bindings, path_of_text
-from qcomp.cli.precision import FAST, Cache, Calibration, Processes, Recipe, Scheduler
+from qcomp.cli.options import Bindings, Cache, Json, Model, parse_bindings, path_of_text
+from qcomp.cli.precision import FAST, Calibration, Processes, Recipe, Scheduler
 from qcomp.config import QuantizationConfig
 from qcomp.errors import OutputError
 from qcomp.precision.run import ACTIVATION_BITS, WEIGHT_BITS

@@ -10,11 +10,11 @@ and V minimises  E ||f(W x) - f(W~ x_q)||^2 + lambda * sum(1 - |2 h(V) - 1|^beta
 x_q is what the quantized network gives the layer, f its activation function, and beta falls from 20
 to 2 after a first part without the regulariser, which drives each h to 0 or 1.
 
-Three things differ. The start is a rounding that is good already (GPTQ's), and the two levels are
-the one that it chose and the neighbour on the side where the weight lies. The error is relative to
-the start's, times the number of weights, so that one lambda suits every layer. Gradients are
-written out, and each step takes some rows in turn: all is products of matrices and passes over
-arrays of the weights' size.
+What differs: the start is a rounding that is good already (GPTQ's), and the two levels are the one
+that it chose and the neighbour on the side where the weight lies. The error is relative to the
+start's, times the number of weights, so that one lambda suits every layer. An output channel takes
+what was learned only where that is better than the start. Gradients are written out, and each step
+takes some rows in turn: all is products of matrices and passes over arrays of the weights' size.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Schedule:
     iterations: int
     rows: int = 256
     rate: float = 0.01
-    weight: float = 0.01
+    weight: float = 10.0
     beta: tuple[float, float] = (20.0, 2.0)
     warm: float = 0.2
 
@@ -67,21 +67,23 @@ def adaround(
     lower = np.where(up, start - 1, start)
     free = (lower >= 0) & (lower < levels.count - 1)
     lower = np.where(free, lower, start)
-    soft = SoftWeights(engine, levels.value(lower), np.where(free, levels.spacing, 0.0))
-    error = _LayerError(problem, engine, schedule.rows)
+    soft = SoftWeights.on(engine, levels.value(lower), np.where(free, levels.spacing, 0.0))
+    error = LayerError(problem, engine, schedule.rows)
     first = error.whole(engine.array(levels.value(start)))
     count = int(np.count_nonzero(free))
-    if count == 0 or first == 0.0:
+    if count == 0 or not first.any():
         return start
     v = engine.array(np.where(free, np.where(up, START, -START), 0.0))
     adam = _Adam(engine, v, schedule.rate)
     for i in range(schedule.iterations):
         h = soft.part(v)
         slope = error.gradient(soft.weight(h), i)
-        slope *= count / first
+        slope *= count / float(first.sum())
         adam.step(v, soft.chain(slope, v, h, schedule.beta_at(i), schedule.weight))
     rounded_up = engine.numpy(soft.part(v)) >= 0.5
-    return np.where(free, lower + rounded_up, start)
+    learned = np.where(free, lower + rounded_up, start)
+    better = error.whole(engine.array(levels.value(learned))) < first
+    return np.where(better[:, :, None], learned, start)
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,9 +94,9 @@ class SoftWeights:
     lower: Value
     size: Value
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "lower", self.engine.array(self.lower))
-        object.__setattr__(self, "size", self.engine.array(self.size))
+    @staticmethod
+    def on(engine: Engine, lower: F64, size: F64) -> SoftWeights:
+        return SoftWeights(engine, engine.array(lower), engine.array(size))
 
     def part(self, v: Value) -> Value:
         """h(V); sigmoid(V) is (1 + tanh(V / 2)) / 2, which does not overflow."""
@@ -129,7 +131,7 @@ class SoftWeights:
         return slope
 
 
-class _LayerError:
+class LayerError:
     """Mean of ||f(W~ x + b) - f(target)||^2 over rows, and its gradient by W~ on some of them."""
 
     def __init__(self, problem: Problem, engine: Engine, rows: int) -> None:
@@ -141,15 +143,17 @@ class _LayerError:
         self._target = self._activation(engine, engine.array(problem.rows.target[:, order]))
         self._rows = min(rows, len(order))
 
-    def whole(self, weight: Value) -> float:
-        total, count = 0.0, self._x.shape[1]
+    def whole(self, weight: Value) -> F64:
+        """Of each output channel, [G, O / G]."""
+        count = self._x.shape[1]
+        total = np.zeros(self._bias.shape[::2])
         for begin in range(0, count, _CHUNK):
             rows = slice(begin, begin + _CHUNK)
             difference = self._activation(self._engine, self._sums(weight, rows))
             difference -= self._target[:, rows]
-            total += float((difference * difference).sum())
-        mean: float = total / count
-        return mean
+            difference *= difference
+            total += self._engine.numpy(difference).sum(axis=1, dtype=np.float64)
+        return np.asarray(total / count)
 
     def gradient(self, weight: Value, i: int) -> Value:
         """On the i-th set of rows, which are taken in turn."""

@@ -14,6 +14,7 @@ from qcomp.ir.tensor import constant
 from qcomp.passes.linear_weights import Linear, groups_of
 from qcomp.passes.qdq import operand_qparams, result_qparams, rounding_grid
 from qcomp.quant.grid import Grid
+from qcomp.quant.qparams import QParams
 from qcomp.quant.scales import pow2_above
 from qcomp.quant.weights import certified, snapped_scales
 
@@ -89,13 +90,15 @@ class QuantizedLayer:
     @property
     def arithmetic(self) -> str:
         """What `adjusted` depends on besides the weight's grid, weight and bias."""
-        return f"{self._scales} {self.snap} {self.power_of_two}"
+        return f"{self._operand} {self._result} {self.snap} {self.power_of_two}"
 
     @property
-    def _scales(self) -> tuple[float, float]:
-        """Of the operand and of the result."""
-        x = operand_qparams(self.graph, self.layer.x)
-        return x.scale, result_qparams(self.graph, self.layer.output).scale
+    def _operand(self) -> QParams:
+        return operand_qparams(self.graph, self.layer.x)
+
+    @property
+    def _result(self) -> QParams:
+        return result_qparams(self.graph, self.layer.output)
 
     def adjusted(self, factor: F64) -> F64:
         """Factors [G, O / G] on the scales as near as the arithmetic allows.
@@ -107,16 +110,21 @@ class QuantizedLayer:
         op = self.float_graph.op(self.layer.id)
         assert isinstance(op, Linear)
         weight, bias = self.float_graph.data(op.weight), self.float_graph.data(op.bias)
-        x_scale, y_scale = self._scales
+        x, y = self._operand, self._result
         scale = before.scale * (factor.reshape(-1) if before.scale.size > 1 else factor.mean())
         if self.power_of_two:
             scale = pow2_above(scale / np.sqrt(2.0))
-        wanted = replace(before, scale=scale)
         scale = certified(
-            wanted, weight, bias, x_scale, y_scale, power_of_two=self.power_of_two
+            replace(before, scale=scale),
+            weight,
+            bias,
+            x.scale,
+            y.scale,
+            x_bits=x.bits,
+            power_of_two=self.power_of_two,
         ).scale
-        if self.snap:
-            scale = snapped_scales(scale, x_scale, y_scale)
+        if self.snap and 16 not in (x.bits, y.bits):
+            scale = snapped_scales(scale, x.scale, y.scale)
         return np.broadcast_to(scale / before.scale, factor.size).reshape(factor.shape)
 
     def write_weight(self, weight: F64, factor: F64) -> None:
@@ -124,9 +132,8 @@ class QuantizedLayer:
         grid, weight_op, bias_op = self.grid, self._weight_op, self._bias_op
         scale = grid.scale * (factor.reshape(-1) if grid.scale.size > 1 else factor.flat[0])
         values = weight.reshape(self.kernel).astype(np.float32)
-        x_scale = operand_qparams(self.graph, self.layer.x).scale
         self.graph.update_tensor(constant(weight_op.scale, scale))
-        self.graph.update_tensor(constant(bias_op.scale, scale * x_scale))
+        self.graph.update_tensor(constant(bias_op.scale, scale * self._operand.scale))
         id = self.graph.add_constant(weight_op.x + FITTED, values)
         self.graph.replace_op(weight_op.with_input(0, id))
 

@@ -57,6 +57,11 @@ class QuantizedPrefix:
             del self._kept[id]
         return result
 
+    @property
+    def kept(self) -> int:
+        """How many tensors are kept now."""
+        return len(self._kept)
+
     def _run(self, way: Way) -> list[Array]:
         session = FloatSession(_part(self._graph, way))
         kept = [id for id in way.sources if id in self._kept]

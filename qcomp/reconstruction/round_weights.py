@@ -19,9 +19,9 @@ from qcomp.passes.base import PassLog
 from qcomp.passes.linear_weights import Linear, groups_of
 from qcomp.reconstruction.activation import activation_of
 from qcomp.reconstruction.cache import digest, load, save
-from qcomp.reconstruction.engine import Engine, best_engine
+from qcomp.reconstruction.engine import Engine, NumpyEngine, best_engine
 from qcomp.reconstruction.fit import Fit, Method, fit
-from qcomp.reconstruction.layer import ROUNDED, QuantizedLayer, unsuitable
+from qcomp.reconstruction.layer import FITTED, QuantizedLayer, unsuitable
 from qcomp.reconstruction.levels import Levels
 from qcomp.reconstruction.problem import Problem, centred, corrected_bias
 from qcomp.reconstruction.rows import Rows
@@ -47,11 +47,12 @@ class RoundWeights:
         for op in graph.ops():
             if not isinstance(op, Linear):
                 continue
-            if reason := unsuitable(graph, op, ROUNDED) or self._unwanted(graph, op):
+            if reason := unsuitable(graph, op, FITTED) or self._unwanted(graph, op):
                 log.skipped(op.id, reason)
             else:
                 layers.append(op)
-        engine = best_engine()
+        learns = any(self._method(layer).rounding == "adaround" for layer in layers)
+        engine = best_engine() if learns else NumpyEngine()
         for layer, rows in walk(graph, layers, self.data, ROWS, "rounding weights"):
             power_of_two = self.config.power_of_two_scales
             snap = self.config.snap_scales and not power_of_two

@@ -25,7 +25,7 @@ _RESULTS = 1 << 28  # bytes of float results
 class FittingData:
     """What layers are fitted to.
 
-    float_graph: the annotated graph that was quantized, with the same ids of ops.
+    float_graph: the graph that was quantized, with the same ids of ops.
     samples: inputs by public name; can be iterated any number of times.
     progress: a bar on stderr.
     cache: a directory that keeps the layers that are done.

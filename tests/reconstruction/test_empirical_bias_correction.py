@@ -1,0 +1,57 @@
+"""Empirical bias correction brings back the mean of every channel, also of errors from before."""
+
+from __future__ import annotations
+
+import numpy as np
+from fitted_network import made
+
+from qcomp.export.session import FloatSession
+from qcomp.passes.base import run_pass
+from qcomp.reconstruction.correct_bias import CorrectBiasEmpirically
+
+
+def test_each_channel_has_the_mean_of_the_float_network() -> None:
+    c = made()
+    after, log = run_pass(c.qdq, CorrectBiasEmpirically(c.data))
+    assert log.count("did") == len(c.layers)
+    assert "output steps" in log.text
+    floats, before, corrected = (
+        [session.run(sample) for sample in c.samples]
+        for session in (
+            FloatSession(graph, extra_outputs=["c", "g"]) for graph in (c.float_graph, c.qdq, after)
+        )
+    )
+    for id in ("c", "g"):  # without a clamp, only the rounding of the bias is left
+        mean, old, new = (
+            np.concatenate([v[id].reshape(-1, v[id].shape[-1]) for v in values]).mean(axis=0)
+            for values in (floats, before, corrected)
+        )
+        assert np.abs(old - mean).max() > 0.01
+        bias = after.op(after.op(id).inputs[2])
+        assert (np.abs(new - mean) <= after.data(bias.inputs[1]) / 2 + 1e-4).all()
+
+
+def test_activations_alone_are_also_corrected_for() -> None:
+    c = made(weight_bits=8, first_last_weight_bits=8)
+    for layer in c.layers:
+        for name in (layer.weight, layer.bias):
+            op = c.qdq.op(name)
+            c.qdq.replace_op(op.with_input(1, c.qdq.add_constant("fine", np.array([1e-7]))))
+    _, log = run_pass(c.qdq, CorrectBiasEmpirically(c.data))
+    assert log.count("did") == len(c.layers)
+
+
+def test_a_second_run_changes_nothing() -> None:
+    c = made()
+    once, _ = run_pass(c.qdq, CorrectBiasEmpirically(c.data))
+    twice, log = run_pass(once, CorrectBiasEmpirically(c.data))
+    assert str(once) == str(twice)
+    assert log.count("did") == 0
+
+
+def test_weights_or_operands_that_are_not_quantized_are_declined() -> None:
+    c = made()
+    layer = c.layers[0]
+    c.qdq.set_inputs(layer, (layer.x, layer.weight, "a.b"))
+    _, log = run_pass(c.qdq, CorrectBiasEmpirically(c.data))
+    assert "skip a: its weight or bias is not quantized" in log.text

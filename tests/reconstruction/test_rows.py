@@ -1,0 +1,83 @@
+"""What layers are fitted to is what the two networks really compute."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from fitted_network import made
+from numpy.testing import assert_allclose, assert_array_equal
+
+from qcomp.export.session import FloatSession
+from qcomp.ir.evaluate import evaluate_all
+from qcomp.passes.qdq import operand_qparams, quantized_operand
+from qcomp.quant.qparams import dequantize
+from qcomp.reconstruction.prefix import QuantizedPrefix, kept_bytes
+from qcomp.reconstruction.rows import float_results, layer_rows, positions
+
+EVERY = 10**6
+
+
+def test_each_layer_reads_the_integers_of_the_whole_graph() -> None:
+    c = made()
+    read = [quantized_operand(c.qdq, layer.x) for layer in c.layers]
+    whole = FloatSession(c.qdq, extra_outputs=list(dict.fromkeys(read)))
+    expected = [whole.run(sample) for sample in c.samples]
+    prefix = QuantizedPrefix(c.qdq, c.layers, c.samples)
+    for layer, id in zip(c.layers, read, strict=True):
+        for got, values in zip(prefix.inputs(layer), expected, strict=True):
+            assert_array_equal(got, values[id])
+    assert prefix.kept == 0
+
+
+def test_a_layer_may_change_before_the_next_one_is_asked_for() -> None:
+    c = made()
+    first, second = c.layers[:2]
+    prefix = QuantizedPrefix(c.qdq, [first, second], c.samples)
+    prefix.inputs(first)
+    bias = c.qdq.producer(first.bias)
+    assert bias is not None
+    c.qdq.replace_op(bias.with_input(0, c.qdq.add_constant("moved", np.full(8, 99, np.float32))))
+    assert all(x.max() == x.min() for x in prefix.inputs(second))
+
+
+def test_what_is_kept_at_one_time_is_counted() -> None:
+    c = made()
+    plane = 9 * 9
+    assert kept_bytes(c.qdq, c.layers[:1]) == plane * 3
+    assert kept_bytes(c.qdq, c.layers) == plane * (8 + 8 + 8)  # %d follows from %a and %b
+
+
+@pytest.mark.parametrize("index", range(5))
+def test_rows_times_kernels_are_the_results_of_the_layer(index: int) -> None:
+    c = made()
+    layer = c.layers[index]
+    every = {layer.id: positions(c.qdq, layer, EVERY)}
+    results = float_results(c.float_graph, [layer], every, c.samples)[layer.id]
+    prefix = QuantizedPrefix(c.qdq, [layer], c.samples)
+    qparams = operand_qparams(c.qdq, layer.x)
+    inputs = [dequantize(x, qparams) for x in prefix.inputs(layer)]
+    kernel = c.qdq.type(layer.weight).shape
+    rows = layer_rows(layer, kernel, every[layer.id], inputs, results)
+    session = FloatSession(c.qdq, extra_outputs=[layer.id])
+    values = [session.run(sample) for sample in c.samples]
+    constants = evaluate_all(c.qdq, c.samples[0])
+    weight = constants[layer.weight].reshape(rows.x.shape[0], -1, rows.x.shape[2])
+    sums = rows.x @ weight.swapaxes(1, 2)
+    got = sums.swapaxes(0, 1).reshape(-1, kernel[0]) + constants[layer.bias]
+    low, high = layer.clamp.low, layer.clamp.high
+    expected = np.concatenate([v[layer.id].reshape(-1, kernel[0]) for v in values])
+    assert_allclose(np.clip(got, low, high), expected, rtol=1e-4, atol=1e-4)
+    targets = rows.target.swapaxes(0, 1).reshape(-1, kernel[0])
+    floats = [evaluate_all(c.float_graph, sample)[layer.id] for sample in c.samples]
+    expected = np.concatenate([f.reshape(-1, kernel[0]) for f in floats])
+    assert_allclose(np.clip(targets, low, high), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_positions_are_distinct_the_same_on_each_run_and_different_by_sample() -> None:
+    c = made()
+    first = positions(c.qdq, c.layers[0], 20)
+    again = positions(c.qdq, c.layers[0], 20)
+    assert len(set(first.of(0).tolist())) == 20
+    assert_array_equal(first.of(0), again.of(0))
+    assert not np.array_equal(first.of(0), first.of(1))
+    assert_array_equal(positions(c.qdq, c.layers[0], EVERY).of(3), np.arange(81))
