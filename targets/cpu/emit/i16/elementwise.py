@@ -9,7 +9,17 @@ from __future__ import annotations
 
 from llvmlite import ir
 
-from qcomp.ir.ops import Interpolate, QAddWide, QDiv, QMaximum, QMinimum, QMul, QPRelu, QRescale
+from qcomp.ir.ops import (
+    Interpolate,
+    QAddWide,
+    QDiv,
+    QMaximum,
+    QMinimum,
+    QMul,
+    QPRelu,
+    QRescale,
+)
+from qcomp.quant.interpolation import FRACTION_BITS
 from qcomp.targets.cpu.emit.builder import (
     I16,
     I32,
@@ -29,8 +39,6 @@ from qcomp.targets.cpu.emit.i16.scale import (
     scaled_by,
 )
 from qcomp.targets.cpu.emit.requantize import Saturation
-
-TABLE_BITS = 7  # below one step of the result, in the entries of Interpolate
 
 
 def centred(b: ir.IRBuilder, x: Value, zero_point: int, element: ir.IntType) -> Value:
@@ -104,7 +112,7 @@ def maximum(b: ir.IRBuilder, op: QMaximum, a: Value, c: Value) -> Value:
     return clamp(b, larger(b, a, c), op.qmin, op.qmax)
 
 
-def interpolate(b: ir.IRBuilder, op: Interpolate, x: Value, table: Value) -> Value:
+def interpolate(b: ir.IRBuilder, x: Value, table: Value, op: Interpolate) -> Value:
     """The two entries around an element are one load of 64 bits; all of it fits i32."""
     lanes, k = x.type.count, op.step_bits
     wide = b.sext(x, vector(I32, lanes))
@@ -119,8 +127,8 @@ def interpolate(b: ir.IRBuilder, op: Interpolate, x: Value, table: Value) -> Val
     high = b.trunc(b.lshr(both, splat(I64, lanes, 32)), vector(I32, lanes))
     rest = b.and_(wide, splat(I32, lanes, (1 << k) - 1))
     t = b.add(b.shl(low, splat(I32, lanes, k)), b.mul(b.sub(high, low), rest))
-    rounded = b.add(t, splat(I32, lanes, 1 << (k + TABLE_BITS - 1)))
-    return _saturated(b, op, b.ashr(rounded, splat(I32, lanes, k + TABLE_BITS)))
+    rounded = b.add(t, splat(I32, lanes, 1 << (k + FRACTION_BITS - 1)))
+    return _saturated(b, op, b.ashr(rounded, splat(I32, lanes, k + FRACTION_BITS)))
 
 
 def looked_up(b: ir.IRBuilder, x: Value, table: Value) -> Value:

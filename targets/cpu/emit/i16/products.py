@@ -13,11 +13,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 from llvmlite import ir
-from numpy.typing import NDArray
 
-from qcomp.ir.tensor import Array
 from qcomp.targets.cpu.emit import x86
 from qcomp.targets.cpu.emit.builder import (
     I8,
@@ -39,101 +36,26 @@ from qcomp.targets.cpu.emit.builder import (
     store,
     vector,
 )
-from qcomp.targets.cpu.emit.gemm import Axis
+from qcomp.targets.cpu.emit.i16.blocking import PAIR, Blocking, ProductSpec
 from qcomp.targets.cpu.emit.i16.scale import saturated, scaled
-from qcomp.targets.cpu.emit.lanes import chunk
 from qcomp.targets.cpu.emit.requantize import Saturation
 from qcomp.targets.cpu.emit.span import Span
-from qcomp.targets.cpu.isa import Dot, Isa
+from qcomp.targets.cpu.isa import Dot
 
-PAIR = 2
 # Pairs of products whose sum fits i32, if all are the largest: 255 * 2 * 2^15 * 2^7 < 2^31.
 PART = 255
 _UNROLLED = 4  # pairs in straight code
 
 
 @dataclass(frozen=True)
-class ProductSpec:
-    """One shape class of kernels; axes and strides are in bytes, types by their bits."""
-
-    groups: Axis
-    batch: Axis
-    rows: Axis
-    columns: Axis
-    segments: tuple[tuple[int, int], ...]  # nested (count, source stride) around the contiguous run
-    length: int  # elements of the contiguous run
-    channels: int  # outputs per group
-    source: ir.IntType
-    sums: ir.IntType  # i32 or i64
-    result: ir.IntType
-
-    @property
-    def pairs(self) -> int:
-        """Of one segment; an odd last element is multiplied by a weight of 0 too."""
-        return -(-self.length // PAIR)
-
-    @property
-    def segment_count(self) -> int:
-        count = 1
-        for n, _ in self.segments:
-            count *= n
-        return count
-
-
-@dataclass(frozen=True)
 class Products:
-    """Emits the kernel of one shape class.
+    """Emits the kernel of one shape class."""
 
-    Channels come in blocks of a register tile's width, the last one moved back to end with them,
-    pixels in tiles along the columns.
-    """
-
-    spec: ProductSpec
-    isa: Isa
+    blocking: Blocking
 
     @property
-    def block(self) -> int:
-        """Channels of a block."""
-        vectors = 4 if self.isa.registers >= 32 else 2
-        return chunk(self.spec.channels, vectors * self.isa.lanes, self.isa.lanes)
-
-    @property
-    def blocks(self) -> int:
-        return -(-self.spec.channels // self.block)
-
-    @property
-    def pixels(self) -> int:
-        return min(4, self.spec.columns.count)
-
-    @property
-    def tiles(self) -> int:
-        return -(-self.spec.columns.count // self.pixels)
-
-    @property
-    def units(self) -> int:
-        """A unit is a tile of pixels of one block; neighbouring units share the block's weights."""
-        spec = self.spec
-        return spec.groups.count * self.blocks * spec.batch.count * spec.rows.count * self.tiles
-
-    def packed(self, weight: Array) -> NDArray[np.int8]:
-        """[groups, channels, segments, length] to [group][block][segment][pair][channel][2]."""
-        missing = self.spec.pairs * PAIR - self.spec.length
-        padded = np.pad(weight, [(0, 0)] * 3 + [(0, missing)])
-        groups, _, segments, _ = weight.shape
-        parts = padded[:, self._order()].reshape(
-            groups, self.blocks, self.block, segments, self.spec.pairs, PAIR
-        )
-        return np.ascontiguousarray(parts.transpose(0, 1, 3, 4, 2, 5), np.int8)
-
-    def by_block(self, values: Array) -> Array:
-        """[groups * channels] to [group][block][channel]."""
-        return np.ascontiguousarray(values.reshape(self.spec.groups.count, -1)[:, self._order()])
-
-    def _order(self) -> NDArray[np.intp]:
-        """The channels of one group as blocks have them."""
-        last = self.spec.channels - self.block
-        starts = np.minimum(np.arange(self.blocks) * self.block, last)
-        return (starts[:, None] + np.arange(self.block)).reshape(-1)
+    def spec(self) -> ProductSpec:
+        return self.blocking.spec
 
     def emit(self, b: ir.IRBuilder, pointers: Sequence[Value], begin: Value, end: Value) -> None:
         """Pointers: source, result, weights, bias, multiplier, shift, limits (as Saturation)."""
@@ -141,12 +63,12 @@ class Products:
         src, dst, weights, bias, multiplier, shift, limits = pointers
 
         def unit(index: Value) -> None:
-            rest, tile = divided(b, index, self.tiles)
+            rest, tile = divided(b, index, self.blocking.tiles)
             rest, row = divided(b, rest, spec.rows.count)
             which, image = divided(b, rest, spec.batch.count)
-            group, block = divided(b, which, self.blocks)
-            column = overlapped(b, tile, self.pixels, spec.columns.count)
-            channel = overlapped(b, block, self.block, spec.channels)
+            group, block = divided(b, which, self.blocking.blocks)
+            column = overlapped(b, tile, self.blocking.pixels, spec.columns.count)
+            channel = overlapped(b, block, self.blocking.block, spec.channels)
             x, y = src, at(b, dst, multiple(b, channel, spec.result.width // 8))
             steps = zip(
                 (group, image, row, column),
@@ -155,7 +77,7 @@ class Products:
             )
             for n, axis in steps:
                 x, y = at(b, x, multiple(b, n, axis.src)), at(b, y, multiple(b, n, axis.dst))
-            first = multiple(b, which, self.block)
+            first = multiple(b, which, self.blocking.block)
             w = at(b, weights, multiple(b, first, spec.segment_count * spec.pairs * PAIR))
             tables = [at(b, table, multiple(b, first, 4)) for table in (multiplier, shift)]
             biases = at(b, bias, multiple(b, first, spec.sums.width // 8))
@@ -164,27 +86,19 @@ class Products:
         Span(begin, end).loop(b, unit)
         b.ret_void()
 
-    @property
-    def _lanes(self) -> int:
-        return min(self.block, self.isa.lanes)
-
-    @property
-    def _vectors(self) -> int:
-        return self.block // self._lanes
-
     def _sums(self, b: ir.IRBuilder, x: Value, w: Value, bias: Value) -> Carried:
         """[pixel][vector], flat."""
-        spec, lanes = self.spec, self._lanes
+        spec, lanes = self.spec, self.blocking.lanes
         size = spec.sums.width // 8
         biases = [
             load(b, at(b, bias, v * lanes * size), vector(spec.sums, lanes))
-            for v in range(self._vectors)
+            for v in range(self.blocking.vectors)
         ]
 
         def segment(x_offset: Value | int, w_offset: Value | int, sums: Carried) -> Carried:
             return self._segment(b, at(b, x, x_offset), at(b, w, w_offset), sums)
 
-        return self._over_segments(b, biases * self.pixels, segment)
+        return self._over_segments(b, biases * self.blocking.pixels, segment)
 
     def _over_segments(
         self,
@@ -193,7 +107,7 @@ class Products:
         body: Callable[[Value | int, Value | int, Carried], Carried],
     ) -> Carried:
         """body(offset in the source, in the weights, sums) for each segment."""
-        segments, inner = self.spec.segments, self.spec.pairs * PAIR * self.block
+        segments, inner = self.spec.segments, self.spec.pairs * PAIR * self.blocking.block
 
         def nested(level: int, x: Value | int, w: Value | int, sums: Carried) -> Carried:
             if level == len(segments):
@@ -214,15 +128,15 @@ class Products:
         """The sums and the products of one segment, added in parts where sums are i64."""
         if self.spec.sums == I32:
             return self._run(b, x, w, self.spec.pairs, sums)
-        zeros = [splat(I32, self._lanes, 0)] * len(sums)
+        zeros = [splat(I32, self.blocking.lanes, 0)] * len(sums)
         whole, rest = divmod(self.spec.pairs, PART)
 
         def part(n: Value | int, sums: Carried, pairs: int = PART) -> Carried:
             first = multiple(b, n, PART)
             p = at(b, x, multiple(b, first, PAIR * self._element))
-            q = at(b, w, multiple(b, first, PAIR * self.block))
+            q = at(b, w, multiple(b, first, PAIR * self.blocking.block))
             found = self._run(b, p, q, pairs, zeros)
-            wide = vector(I64, self._lanes)
+            wide = vector(I64, self.blocking.lanes)
             return [b.add(s, b.sext(f, wide)) for s, f in zip(sums, found, strict=True)]
 
         sums = repeat(b, whole, sums, part, "part")
@@ -235,10 +149,13 @@ class Products:
         def trip(n: Value | int, sums: Carried, count: int = together) -> Carried:
             first = multiple(b, n, together)
             p = at(b, x, multiple(b, first, PAIR * self._element))
-            q = at(b, w, multiple(b, first, PAIR * self.block))
+            q = at(b, w, multiple(b, first, PAIR * self.blocking.block))
             for k in range(count):
                 sums = self._pair(
-                    b, at(b, p, k * PAIR * self._element), at(b, q, k * PAIR * self.block), sums
+                    b,
+                    at(b, p, k * PAIR * self._element),
+                    at(b, q, k * PAIR * self.blocking.block),
+                    sums,
                 )
             return sums
 
@@ -247,29 +164,30 @@ class Products:
         return trip(trips, sums, rest) if rest else sums
 
     def _pair(self, b: ir.IRBuilder, x: Value, w: Value, sums: Carried) -> Carried:
-        lanes = self._lanes
+        lanes = self.blocking.lanes
         weights = [
             b.sext(load(b, at(b, w, v * PAIR * lanes), vector(I8, PAIR * lanes)), _pairs_of(lanes))
-            for v in range(self._vectors)
+            for v in range(self.blocking.vectors)
         ]
         result = []
-        for pixel in range(self.pixels):
+        for pixel in range(self.blocking.pixels):
             two = self._two(b, at(b, x, pixel * self.spec.columns.src))
             for v, vector_of_weights in enumerate(weights):
                 product = self._products(b, two, vector_of_weights)
-                result.append(b.add(sums[pixel * self._vectors + v], product))
+                result.append(b.add(sums[pixel * self.blocking.vectors + v], product))
         return result
 
     def _two(self, b: ir.IRBuilder, x: Value) -> Value:
         """Two neighbouring activations for every channel, in i16."""
-        lanes = self._lanes
+        lanes = self.blocking.lanes
         both = load(b, x, ir.IntType(PAIR * self.spec.source.width))
         every = b.bitcast(broadcast(b, both, lanes), vector(self.spec.source, PAIR * lanes))
         return b.sext(every, _pairs_of(lanes))
 
     def _products(self, b: ir.IRBuilder, x: Value, w: Value) -> Value:
         """Sums of two products each; a vector shorter than the machine's is left to LLVM."""
-        if self.isa.dot is not Dot.PORTABLE and self._lanes == self.isa.lanes:
+        isa = self.blocking.isa
+        if isa.dot is not Dot.PORTABLE and self.blocking.lanes == isa.lanes:
             return x86.pmaddwd(b, x, w)
         wide = vector(I32, x.type.count)
         products = b.mul(b.sext(x, wide), b.sext(w, wide))
@@ -285,14 +203,14 @@ class Products:
     def _store(
         self, b: ir.IRBuilder, sums: Carried, y: Value, tables: Sequence[Value], limits: Value
     ) -> None:
-        lanes, result = self._lanes, self.spec.result
+        lanes, result = self.blocking.lanes, self.spec.result
         to = Saturation.loaded(b, limits, lanes)
-        for v in range(self._vectors):
+        for v in range(self.blocking.vectors):
             multiplier, shift = (
                 load(b, at(b, table, 4 * v * lanes), vector(I32, lanes)) for table in tables
             )
-            for pixel in range(self.pixels):
-                q = scaled(b, sums[pixel * self._vectors + v], multiplier, shift)
+            for pixel in range(self.blocking.pixels):
+                q = scaled(b, sums[pixel * self.blocking.vectors + v], multiplier, shift)
                 offset = pixel * self.spec.columns.dst + v * lanes * result.width // 8
                 store(b, saturated(b, q, to, result), at(b, y, offset))
 

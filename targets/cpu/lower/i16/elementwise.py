@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+
+from llvmlite import ir
 
 from qcomp.ir.ops import (
     Interpolate,
@@ -16,9 +19,10 @@ from qcomp.ir.ops import (
     QRescale,
     Table,
 )
+from qcomp.ir.tensor import TensorId
 from qcomp.targets.cpu.emit.builder import I32, Value
 from qcomp.targets.cpu.emit.i16 import elementwise as emit
-from qcomp.targets.cpu.emit.nest import Nest
+from qcomp.targets.cpu.emit.nest import Body, Nest
 from qcomp.targets.cpu.lower.context import Lowering, Prepared, broadcast_strides, element_types
 from qcomp.targets.cpu.lower.elementwise import anonymous
 from qcomp.targets.cpu.lower.i16.types import bytes_of
@@ -68,40 +72,27 @@ def lower_prelu(lowering: Lowering, op: QPRelu) -> None:
 
 
 def lower_rescale(lowering: Lowering, op: QRescale) -> None:
-    _unary(
-        lowering,
-        op,
-        Prepared((), lambda b, _: lambda b, values, lanes: emit.rescale(b, op, *values)),
-    )
+    _unary(lowering, op, lambda b, values, lanes: emit.rescale(b, op, *values))
 
 
 def lower_interpolate(lowering: Lowering, op: Interpolate) -> None:
-    table = lowering.constant(lowering.graph.data(op.table))
-    _unary(
-        lowering,
-        op,
-        Prepared(
-            (table,),
-            lambda b, pointers: (
-                lambda b, values, lanes: emit.interpolate(b, op, values[0], pointers[0])
-            ),
-        ),
-    )
+    _unary(lowering, op, _reading(lowering, op.table, partial(emit.interpolate, op=op)))
 
 
 def lower_table(lowering: Lowering, op: Table) -> None:
-    table = lowering.constant(lowering.graph.data(op.table))
-    _unary(
-        lowering,
-        op,
-        Prepared(
-            (table,),
-            lambda b, pointers: lambda b, values, lanes: emit.looked_up(b, values[0], pointers[0]),
-        ),
-    )
+    _unary(lowering, op, _reading(lowering, op.table, emit.looked_up))
 
 
-def _unary(lowering: Lowering, op: QRescale | Interpolate | Table, body: Prepared) -> None:
+def _reading(lowering: Lowering, table: TensorId, result: Callable[..., Value]) -> Prepared:
+    """result(builder, elements, pointer to the table)."""
+
+    def make(b: ir.IRBuilder, pointers: Sequence[Value]) -> Body:
+        return lambda b, values, lanes: result(b, *values, *pointers)
+
+    return Prepared((lowering.constant(lowering.graph.data(table)),), make)
+
+
+def _unary(lowering: Lowering, op: QRescale | Interpolate | Table, body: Body | Prepared) -> None:
     x, y = lowering.place(op.x), lowering.place(op.output)
     types = element_types(lowering.graph, op.x, op.output)
     lowering.nest(

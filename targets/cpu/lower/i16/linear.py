@@ -9,8 +9,9 @@ import numpy as np
 from qcomp.ir.ops import QConv2d, QDense
 from qcomp.ir.tensor import Array
 from qcomp.targets.cpu.emit.gemm import Axis
+from qcomp.targets.cpu.emit.i16.blocking import Blocking, ProductSpec
 from qcomp.targets.cpu.emit.i16.depthwise import DepthwiseProducts, TapSpec
-from qcomp.targets.cpu.emit.i16.products import Products, ProductSpec
+from qcomp.targets.cpu.emit.i16.products import Products
 from qcomp.targets.cpu.emit.reduce import simplified_axes
 from qcomp.targets.cpu.lower.context import Lowering, element_types
 from qcomp.targets.cpu.lower.i16.types import bytes_of
@@ -87,16 +88,16 @@ def _product(
     source: Address,
     result: Address,
 ) -> None:
-    kernel = Products(spec, lowering.isa)
+    blocking = Blocking(spec, lowering.isa)
     groups = spec.groups.count
     by_group = weight.reshape(groups, spec.channels, spec.segment_count, spec.length)
-    tables = (kernel.by_block(table) for table in _tables(lowering, op, weight))
+    tables = (blocking.by_block(table) for table in _tables(lowering, op, weight))
     arguments = [
         source,
         result,
-        *(lowering.constant(array) for array in (kernel.packed(by_group), *tables, _limits(op))),
+        *(lowering.constant(array) for array in (blocking.packed(by_group), *tables, _limits(op))),
     ]
-    lowering.ranged("products", spec, arguments, kernel.emit, kernel.units)
+    lowering.ranged("products", spec, arguments, Products(blocking).emit, blocking.units)
 
 
 def _depthwise(lowering: Lowering, op: QConv2d, window: Window) -> None:
