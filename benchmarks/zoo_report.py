@@ -1,7 +1,7 @@
 """Exactness, accuracy, sizes and speed on real networks: the README's table.
 
     QCOMP_ZOO=... python benchmarks/zoo_report.py [NETWORK ...] [--target T] [--per-tensor]
-        [--threads N ...] [--guard] [--samples N]
+        [--activation-bits 16] [--threads N ...] [--guard] [--samples N]
 
 For each network: differing bits between library and specification, for every instruction set of the
 library that this machine runs and every number of threads, and top-1 (or output SQNR where the data
@@ -88,7 +88,9 @@ def measure(zoo: ModuleType, name: str, options: argparse.Namespace) -> dict[str
     network = zoo.load(name)
     calibration, _ = network.data("calibration", CALIBRATION_SAMPLES)
     x, labels = network.data("evaluation", options.samples)
-    config = qcomp.QuantizationConfig(per_channel=not options.per_tensor)
+    config = qcomp.QuantizationConfig(
+        per_channel=not options.per_tensor, activation_bits=options.activation_bits
+    )
     with tempfile.TemporaryDirectory() as folder:
         net, seconds = timed_compile(
             str(network.model), Path(folder), options.target, calibration=calibration, config=config
@@ -157,6 +159,7 @@ def main() -> None:
     parser.add_argument("networks", nargs="*", default=NETWORKS)
     parser.add_argument("--target", default="native")
     parser.add_argument("--per-tensor", action="store_true")
+    parser.add_argument("--activation-bits", type=int, default=8)
     parser.add_argument("--threads", nargs="+", type=int, default=[1])
     parser.add_argument("--guard", action="store_true", help="also tests/c's guard pages")
     parser.add_argument("--samples", type=int, default=None)
