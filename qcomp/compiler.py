@@ -13,15 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qcomp.calibration.batch_norm import moments_from_batch_norm, ranges_from_batch_norm
+from qcomp.calibration.evidence import Evidence
 from qcomp.calibration.samples import Samples, samples_of
-from qcomp.calibration.statistics import Statistics
 from qcomp.config import QuantizationConfig
 from qcomp.errors import CompileError
 from qcomp.frontends import import_model
 from qcomp.ir.form import Form
 from qcomp.ir.graph import Graph
-from qcomp.ir.tensor import TensorId
 from qcomp.network import CompiledNetwork
 from qcomp.passes.base import Answers, PassLog, PassManager
 from qcomp.pipeline import (
@@ -32,7 +30,6 @@ from qcomp.pipeline import (
     qdq_passes,
 )
 from qcomp.quant.metrics import sqnr_db
-from qcomp.quant.moments import Moments
 from qcomp.recipes.choose import choose
 from qcomp.recipes.file import with_recipe_file
 from qcomp.recipes.named import DATA_FREE
@@ -96,11 +93,8 @@ def compile(
     manager.run(graph, normalizing_passes())
     check_overrides(graph, config)
     config = spread_ranges(graph, config)
-    bench = Workbench(
-        graph.clone(),
-        lambda g: _statistics(g, data, inputs, progress),
-        lambda g: _moments(g, data, inputs),
-    )
+    evidence = Evidence(data, inputs, progress)
+    bench = Workbench(graph.clone(), evidence.statistics, evidence.moments)
     config = _chosen(bench, config, data, manager, progress)
     manager.run(graph, equalizing_passes(config, bench.moments))
     _, statistics = bench.prepared(config)
@@ -158,28 +152,6 @@ def _fitting_data(
             "fitted to calibration data only; give some, or round to nearest"
         )
     return None
-
-
-def _statistics(
-    graph: Graph, data: Samples | None, input_range: tuple[float, float], progress: bool
-) -> Statistics:
-    """From data, or from what batch normalisation says where there is none."""
-    if data is None:
-        return ranges_from_batch_norm(graph, assumed_input_range=input_range)
-    from qcomp.calibration.collect import collect
-
-    return collect(graph, data, progress=progress)
-
-
-def _moments(
-    graph: Graph, data: Samples | None, input_range: tuple[float, float]
-) -> Mapping[TensorId, Moments]:
-    """From some of the data, or from what batch normalisation says where there is none."""
-    if data is None:
-        return moments_from_batch_norm(graph, assumed_input_range=input_range)
-    from qcomp.calibration.moments import SAMPLES, measured_moments
-
-    return measured_moments(graph, data.first(SAMPLES))
 
 
 def _answers(graph: Graph, data: Samples | None, input_range: tuple[float, float]) -> Answers:

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from qcomp.calibration.batch_norm import moments_from_batch_norm, ranges_from_batch_norm
+from qcomp.calibration.evidence import Evidence
 from qcomp.calibration.samples import samples_of
-from qcomp.calibration.statistics import Statistics
 from qcomp.config import QuantizationConfig
 from qcomp.errors import CompileError
 from qcomp.frontends import import_model
 from qcomp.ir.form import Form
 from qcomp.ir.graph import Graph
-from qcomp.ir.tensor import TensorId
 from qcomp.passes.base import PassLog, PassManager
 from qcomp.pipeline import normalizing_passes
 from qcomp.precision.cut import float_outputs
 from qcomp.precision.parts import Kind, parts_of, with_bits
 from qcomp.precision.problem import Problem, Run, answers_of
-from qcomp.quant.moments import Moments
 from qcomp.recipes.choose import choose
 from qcomp.recipes.file import with_recipe_file
 from qcomp.recipes.named import DATA_FREE
@@ -52,8 +48,9 @@ class Preparation:
         check_overrides(graph, config)
         config = spread_ranges(graph, config)
         self.runs: tuple[Run, ...] = tuple(samples_of(graph, calibration))
-        source = _Source(self.runs, config, progress)
-        self._bench = Workbench(graph, source.statistics, source.moments)
+        data = None if config.recipe == DATA_FREE else samples_of(graph, self.runs)
+        evidence = Evidence(data, config.input_range, progress)
+        self._bench = Workbench(graph, evidence.statistics, evidence.moments)
         few = self.runs[:MOST_SAMPLES]
         self.config = choose(self._bench, config, few, PassLog(), progress=progress)
         self.graph, _ = self._bench.prepared(self.config)
@@ -82,26 +79,3 @@ class Preparation:
             self.runs,
             tuple(answers_of(self.graph, self.runs)),
         )
-
-
-@dataclass(frozen=True)
-class _Source:
-    """What is known of a float graph's values, as `compile` gets to know it."""
-
-    runs: tuple[Run, ...]
-    config: QuantizationConfig
-    progress: bool
-
-    def statistics(self, graph: Graph) -> Statistics:
-        if self.config.recipe == DATA_FREE:
-            return ranges_from_batch_norm(graph, assumed_input_range=self.config.input_range)
-        from qcomp.calibration.collect import collect
-
-        return collect(graph, samples_of(graph, self.runs), progress=self.progress)
-
-    def moments(self, graph: Graph) -> Mapping[TensorId, Moments]:
-        if self.config.recipe == DATA_FREE:
-            return moments_from_batch_norm(graph, assumed_input_range=self.config.input_range)
-        from qcomp.calibration.moments import SAMPLES, measured_moments
-
-        return measured_moments(graph, self.runs[:SAMPLES])
