@@ -13,7 +13,7 @@ from qcomp.reconstruction.engine import Engine
 from qcomp.reconstruction.gptq import descend, gptq
 from qcomp.reconstruction.levels import Levels
 from qcomp.reconstruction.moments import Moments
-from qcomp.reconstruction.problem import Problem
+from qcomp.reconstruction.problem import Problem, eased
 from qcomp.reconstruction.scales import best_scales
 
 F64 = NDArray[np.float64]
@@ -55,8 +55,8 @@ def fit(
     Rounded weights shrink or stretch what a channel gives, on average; at the end each scale takes
     that back, where it may.
     """
-    moments = Moments.of(problem)
-    aim = moments.shrunk(problem.weight)
+    aimed = eased(problem)
+    aim = Moments.of(aimed).damped(problem.weight)
     rounding = _nearest(problem) if method.rounding == "nearest" else _compensated(aim)
     factor = np.ones(problem.weight.shape[:2])
     if method.search:
@@ -64,8 +64,8 @@ def fit(
     chosen = rounding(levels.scaled(factor))
     if method.rounding == "adaround":
         schedule = Schedule(method.iterations)
-        chosen = adaround(problem, levels.scaled(factor), chosen, schedule, engine)
-    gains = moments.gains(levels.scaled(factor).value(chosen))
+        chosen = adaround(aimed, levels.scaled(factor), chosen, schedule, engine)
+    gains = Moments.of(problem).gains(levels.scaled(factor).value(chosen))
     factor = adjusted(factor * np.clip(gains, 1 / LARGEST_GAIN, LARGEST_GAIN))
     return Fit(levels.scaled(factor), chosen, factor)
 

@@ -16,9 +16,6 @@ from qcomp.reconstruction.problem import Problem
 
 F64 = NDArray[np.float64]
 
-# How much of the earlier layers' error the weights try to take back; the rows are too few to learn
-# all of it (docs/rounding.md has the measurements).
-FLOAT_SHARE = 0.3
 DAMPING = 0.01
 
 
@@ -37,17 +34,15 @@ class Moments:
         products = np.matmul(linear.swapaxes(1, 2), x).astype(np.float64) / x.shape[1]
         return Moments(inputs, products)
 
-    def shrunk(self, weight: F64) -> Moments:
-        """What rounding is to minimise: targets between the float result and W x of these inputs.
+    def damped(self, weight: F64) -> Moments:
+        """With a pull towards `weight`, of DAMPING times the mean power of an input.
 
-        `DAMPING` times the mean power of an input pulls towards the weights, so that those whose
-        inputs hardly vary stay where they were; H becomes positive definite.
+        Weights whose inputs hardly vary stay where they were, and H becomes positive definite.
         """
         size = self.inputs.shape[-1]
         power = np.trace(self.inputs, axis1=1, axis2=2)[:, None, None] / size
         pull = DAMPING * np.where(power > 0, power, 1.0)
-        target = FLOAT_SHARE * self.products + (1 - FLOAT_SHARE) * np.matmul(weight, self.inputs)
-        return Moments(self.inputs + pull * np.eye(size), target + pull * weight)
+        return Moments(self.inputs + pull * np.eye(size), self.products + pull * weight)
 
     def solution(self) -> F64:
         """The weights [G, O / G, K] with the least error; H must be positive definite."""

@@ -27,7 +27,7 @@ from qcomp.reconstruction.problem import Problem, centred, corrected_bias
 from qcomp.reconstruction.rows import Rows
 from qcomp.reconstruction.walk import FittingData, walk
 
-ROWS = 2048
+ROWS = 8192
 LARGEST_ROW = 8192  # weights of an output channel; the moments of more would not fit in memory
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -11,14 +12,15 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from qcomp.ir.graph import Graph
-from qcomp.passes.linear_weights import Linear
+from qcomp.passes.linear_weights import Linear, groups_of
 from qcomp.passes.qdq import operand_qparams
 from qcomp.quant.qparams import dequantize
 from qcomp.reconstruction.prefix import QuantizedPrefix, Sample, Samples, kept_bytes
 from qcomp.reconstruction.rows import Rows, float_results, layer_rows, positions
 
 LARGEST = 1 << 30  # bytes of integers kept between layers
-_RESULTS = 1 << 28  # bytes of float results
+_RESULTS = 1 << 30  # bytes of float results of all layers
+_ROWS = 1 << 27  # bytes of the rows that one layer reads
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,9 +50,9 @@ def walk(
         return
     samples = _limited(data.samples, LARGEST // max(kept_bytes(graph, layers), 1))
     width = sum(graph.type(layer.output).shape[-1] for layer in layers)
-    rows = max(min(rows, _RESULTS // (4 * width)), 1)
-    count = sum(1 for _ in samples)
-    places = {op.id: positions(graph, op, -(-rows // max(count, 1))) for op in layers}
+    rows = min(rows, _RESULTS // (4 * width))
+    count = max(sum(1 for _ in samples), 1)
+    places = {op.id: positions(graph, op, _share(graph, op, rows, count)) for op in layers}
     results = float_results(data.float_graph, layers, places, samples)
     prefix = QuantizedPrefix(graph, layers, samples)
     for layer in _with_bar(layers, title) if data.progress else layers:
@@ -58,6 +60,13 @@ def walk(
         inputs = (dequantize(x, qparams) for x in prefix.inputs(layer))
         kernel = graph.type(layer.weight).shape
         yield layer, layer_rows(layer, kernel, places[layer.id], inputs, results.pop(layer.id))
+
+
+def _share(graph: Graph, layer: Linear, rows: int, samples: int) -> int:
+    """How many rows of a layer each sample gives."""
+    shape = graph.type(layer.weight).shape
+    size = groups_of(layer) * math.prod(shape[1:])
+    return max(-(-min(rows, _ROWS // (4 * size)) // samples), 1)
 
 
 @dataclass(frozen=True)
