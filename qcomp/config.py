@@ -104,7 +104,7 @@ class QuantizationConfig:
     absorb_bias: bool | str = AUTO
     bias_correction: str | None = AUTO
     rounding: str = AUTO
-    rounding_iterations: int = 2000
+    rounding_iterations: int = 1000
     snap_scales: bool = True
     overrides: Overrides = field(default_factory=dict)
 

@@ -32,8 +32,10 @@ def choose(
     if reason := _nothing_to_try(bench, config, samples):
         log.skipped("trials", reason)
         return start
-    # The rounding of weights is learned afterwards, on what is chosen here.
+    # The rounding of weights is learned afterwards, on what is chosen here; so are their ranges.
     quick = dataclasses.replace(start, rounding="nearest")
+    if start.weight_range == "seqmse":
+        config = dataclasses.replace(config, weight_range="seqmse")
     with _bar(progress) as advance:
         choice = search(bench, config, quick, samples, advance)
     log.lines += choice.lines

@@ -25,8 +25,20 @@ _DATA_FREE: Mapping[str, Any] = {
 
 def settled(config: QuantizationConfig, *, calibrated: bool) -> QuantizationConfig:
     """The configuration with no field left "auto"."""
-    answers = _FAST if calibrated and config.recipe != DATA_FREE else _DATA_FREE
+    with_data = calibrated and config.recipe != DATA_FREE
+    answers = _FAST if with_data else _DATA_FREE
     # With scales per channel equalization gains nothing on most networks (docs/decisions.md).
     answers = {**answers, "equalize": not config.per_channel}
+    if with_data:
+        answers |= _rounding(config)
     left = {k: v for k, v in answers.items() if getattr(config, k) == AUTO}
     return dataclasses.replace(config, **left)
+
+
+def _rounding(config: QuantizationConfig) -> Mapping[str, Any]:
+    """Weights are fitted to data where the recipe is to spare nothing, and where bits are few."""
+    bits = [config.weight_bits, *(o.get("weight_bits", 8) for o in config.overrides.values())]
+    rounding = config.rounding
+    if rounding == AUTO:
+        rounding = "adaround" if config.recipe == "best" else "gptq" if min(bits) < 8 else "nearest"
+    return {} if rounding == "nearest" else {"rounding": rounding, "weight_range": "seqmse"}
