@@ -20,7 +20,7 @@ def prepare() -> Prepare:
 
     def made(name: str, **choices: object) -> Preparation:
         network = NETWORKS[name]
-        config = qcomp.QuantizationConfig(range="minmax", **choices)
+        config = qcomp.QuantizationConfig(recipe="fast", range="minmax", **choices)
         return Preparation(network.build(), network.samples(4), config)
 
     return made

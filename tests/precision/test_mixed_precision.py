@@ -70,7 +70,9 @@ def test_compile_does_what_was_chosen(search: Search) -> None:
     # The simulation corrects each bias by itself; `compile` does so for "analytic" only.
     config = dataclasses.replace(found.config, bias_correction="analytic")
     net = qcomp.compile(network.build(), calibration=network.samples(8), config=config)
-    assert net.sqnr_db_output == pytest.approx(found.point.simulated.db, abs=1.0)
+    # Biases are corrected layer by layer then, which the simulation does not do.
+    assert net.sqnr_db_output is not None
+    assert net.sqnr_db_output > found.point.simulated.db - 1.0
     text = "\n".join(record.log.text for record in net.records)
     four = [part.id for part, b in found.point.plan.items() if (part.kind, b) == (Kind.WEIGHTS, 4)]
     assert four
