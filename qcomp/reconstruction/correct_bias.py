@@ -1,9 +1,9 @@
 """Take back the mean error of each output channel, as measured.
 
 Nagel et al., "Data-free quantization through weight equalization and bias correction", ICCV 2019,
-appendix D: layer by layer, the bias takes what the float network gives on average less what the
-quantized one does, before the activation function, with all layers before it corrected already. So
-it also takes back what rounded activations, and the layers before, have moved.
+appendix D: layer by layer, the bias becomes that with which the quantized network gives what the
+float network does on average (bias.py), with all layers before it corrected already. So it also
+takes back what rounded activations, and the layers before, have moved.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ from qcomp.ir.graph import Graph
 from qcomp.passes.base import PassLog
 from qcomp.passes.linear_weights import Linear
 from qcomp.passes.qdq import result_qparams
+from qcomp.reconstruction.activation import activation_of
+from qcomp.reconstruction.bias import corrected_bias
 from qcomp.reconstruction.layer import CORRECTED, QuantizedLayer, unsuitable
-from qcomp.reconstruction.problem import corrected_bias
 from qcomp.reconstruction.walk import FittingData, walk
 
-ROWS = 2048
+ROWS = 8192  # those of one image are alike, so that a mean takes many
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ class CorrectBiasEmpirically:
                 layers.append(op)
         for layer, rows in walk(graph, layers, self.data, ROWS, "correcting biases"):
             view = QuantizedLayer(graph, layer, self.data.float_graph)
-            moved = view.write_bias(corrected_bias(rows, view.rounded))
+            bias = corrected_bias(rows, view.rounded, activation_of(graph, layer))
+            moved = view.write_bias(bias)
             step = result_qparams(graph, layer.output).scale
             log.did(f"{layer.id}: bias moved by at most {moved / step:.3g} output steps")

@@ -50,13 +50,3 @@ def eased(problem: Problem) -> Problem:
     target *= 1 - FLOAT_SHARE
     target += FLOAT_SHARE * rows.target
     return replace(problem, rows=Rows(rows.x, target))
-
-
-def corrected_bias(rows: Rows, weight: F64) -> F64:
-    """The bias [G, O / G] with which rounded weights give the mean of the float results.
-
-    Nagel et al., ICCV 2019, appendix D: empirical bias correction. The rows are not centred.
-    """
-    x = rows.x.mean(axis=1, dtype=np.float64)
-    target = rows.target.mean(axis=1, dtype=np.float64)
-    return np.asarray(target - np.einsum("gok,gk->go", weight, x))

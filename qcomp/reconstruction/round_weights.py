@@ -18,12 +18,13 @@ from qcomp.ir.graph import Graph
 from qcomp.passes.base import PassLog
 from qcomp.passes.linear_weights import Linear, groups_of
 from qcomp.reconstruction.activation import activation_of
+from qcomp.reconstruction.bias import corrected_bias
 from qcomp.reconstruction.cache import digest, load, save
 from qcomp.reconstruction.engine import Engine, NumpyEngine, best_engine
 from qcomp.reconstruction.fit import Fit, Method, fit
 from qcomp.reconstruction.layer import FITTED, QuantizedLayer, unsuitable
 from qcomp.reconstruction.levels import Levels
-from qcomp.reconstruction.problem import Problem, centred, corrected_bias
+from qcomp.reconstruction.problem import Problem, centred
 from qcomp.reconstruction.rows import Rows
 from qcomp.reconstruction.walk import FittingData, walk
 
@@ -80,7 +81,7 @@ class RoundWeights:
         moved = float(np.mean(found.weight != view.rounded))
         view.write_weight(found.weight, found.factor)
         if corrects:
-            view.write_bias(corrected_bias(rows, found.weight))
+            view.write_bias(corrected_bias(rows, found.weight, problem.activation))
         method = self._method(layer)
         log.did(f"{layer.id}: {method.rounding}, {100 * moved:.1f} % of the weights changed")
 

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from fitted_network import made
 
 from qcomp.export.session import FloatSession
 from qcomp.passes.base import run_pass
+from qcomp.reconstruction.activation import Activation
+from qcomp.reconstruction.bias import corrected_bias
 from qcomp.reconstruction.correct_bias import CorrectBiasEmpirically
+from qcomp.reconstruction.engine import NumpyEngine
+from qcomp.reconstruction.rows import Rows
 
 
 def test_each_channel_has_the_mean_of_the_float_network() -> None:
@@ -55,3 +60,30 @@ def test_weights_or_operands_that_are_not_quantized_are_declined() -> None:
     c.qdq.set_inputs(layer, (layer.x, layer.weight, "a.b"))
     _, log = run_pass(c.qdq, CorrectBiasEmpirically(c.data))
     assert "skip a: its weight or bias is not quantized" in log.text
+
+
+def bent(low: float, high: float, slope: float = 1.0) -> Activation:
+    shaped = [np.full((1, 1, 1), v, np.float32) for v in (low, high, slope)]
+    return Activation(*shaped)
+
+
+@pytest.mark.parametrize("activation", [bent(0.0, 6.0), bent(-np.inf, np.inf, 0.1)])
+def test_the_mean_behind_the_activation_is_the_float_networks(activation: Activation) -> None:
+    random = np.random.default_rng(5)
+    x = random.normal(0, 2, (2, 4000, 3)).astype(np.float32)
+    weight = random.normal(0, 1, (2, 4, 3))
+    exact = np.matmul(x, weight.swapaxes(1, 2).astype(np.float32)) + np.float32(1.5)
+    rounded = weight + random.normal(0, 0.2, weight.shape)
+    bias = corrected_bias(Rows(x, exact), rounded, activation)
+    got = np.matmul(x, rounded.swapaxes(1, 2).astype(np.float32)) + bias[:, None]
+    engine = NumpyEngine()
+    mean = activation(engine, exact).mean(axis=1)
+    np.testing.assert_allclose(activation(engine, got).mean(axis=1), mean, atol=1e-4)
+
+
+def test_a_channel_that_is_never_let_pass_gets_the_mean_before_the_activation() -> None:
+    x = np.random.default_rng(6).normal(0, 1, (1, 500, 2)).astype(np.float32)
+    weight = np.ones((1, 1, 2))
+    target = x.sum(axis=2, keepdims=True) - np.float32(100.0)
+    bias = corrected_bias(Rows(x, target), weight, bent(0.0, 6.0))
+    np.testing.assert_allclose(bias, -100.0, rtol=1e-5)
