@@ -5,6 +5,7 @@ A trial runs the passes up to the QDQ form and simulates that with ONNX Runtime 
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,6 +24,7 @@ from qcomp.passes.base import PassManager
 from qcomp.passes.quantization_noise import MomentsOf
 from qcomp.pipeline import equalizing_passes, qdq_passes
 from qcomp.quant.qparams import QParams
+from qcomp.reconstruction.walk import FittingData
 
 F64 = NDArray[np.float64]
 Feed = Mapping[str, NDArray[Any]]
@@ -58,6 +60,15 @@ class Workbench:
         graph, statistics = self.prepared(config)
         manager = PassManager()
         return manager.run(manager.begin(graph, Form.FLOAT), qdq_passes(config, statistics, graph))
+
+    def corrected(self, config: QuantizationConfig, samples: Sequence[Feed]) -> Graph:
+        """The same with biases corrected layer by layer on some samples, as `compile` does it."""
+        graph, statistics = self.prepared(config)
+        manager = PassManager()
+        nearest = dataclasses.replace(config, rounding="nearest")
+        fitting = FittingData(graph, samples)
+        passes = qdq_passes(nearest, statistics, graph, fitting)
+        return manager.run(manager.begin(graph, Form.FLOAT), passes)
 
     def noise(self, graph: Graph, samples: Sequence[Feed]) -> Noise:
         """Of a QDQ graph's float outputs against the float network."""

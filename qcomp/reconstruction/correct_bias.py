@@ -21,6 +21,7 @@ from qcomp.reconstruction.bias import corrected_bias
 from qcomp.reconstruction.layer import CORRECTED, QuantizedLayer, unsuitable
 from qcomp.reconstruction.walk import FittingData, walk
 
+SAMPLES = 100  # with 32, maps of few pixels have too rough means: MobileNetV2 loses 1.4 dB
 ROWS = 8192  # those of one image are alike, so that a mean takes many
 
 
@@ -43,7 +44,8 @@ class CorrectBiasEmpirically:
                 log.skipped(op.id, reason)
             else:
                 layers.append(op)
-        for layer, rows in walk(graph, layers, self.data, ROWS, "correcting biases"):
+        fitted = walk(graph, layers, self.data, "correcting biases", rows=ROWS, samples=SAMPLES)
+        for layer, rows in fitted:
             view = QuantizedLayer(graph, layer, self.data.float_graph)
             bias = corrected_bias(rows, view.rounded, activation_of(graph, layer))
             moved = view.write_bias(bias)

@@ -54,7 +54,7 @@ class RoundWeights:
                 layers.append(op)
         learns = any(self._method(layer).rounding == "adaround" for layer in layers)
         engine = best_engine() if learns else NumpyEngine()
-        for layer, rows in walk(graph, layers, self.data, ROWS, "rounding weights"):
+        for layer, rows in walk(graph, layers, self.data, "rounding weights", rows=ROWS):
             power_of_two = self.config.power_of_two_scales
             snap = self.config.snap_scales and not power_of_two
             view = QuantizedLayer(graph, layer, self.data.float_graph, snap, power_of_two)

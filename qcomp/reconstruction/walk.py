@@ -40,21 +40,28 @@ class FittingData:
 
 
 def walk(
-    graph: Graph, layers: Sequence[Linear], data: FittingData, rows: int, title: str
+    graph: Graph,
+    layers: Sequence[Linear],
+    data: FittingData,
+    title: str,
+    *,
+    rows: int,
+    samples: int | None = None,
 ) -> Iterator[tuple[Linear, Rows]]:
     """Each layer of a QDQ graph with about `rows` rows; it may be changed before the next one.
 
-    As many samples are taken as have room in memory.
+    As many samples are taken as have room in memory, and at most `samples`.
     """
     if not layers:
         return
-    samples = _limited(data.samples, LARGEST // max(kept_bytes(graph, layers), 1))
+    room = LARGEST // max(kept_bytes(graph, layers), 1)
+    taken = _limited(data.samples, room if samples is None else min(room, samples))
     width = sum(graph.type(layer.output).shape[-1] for layer in layers)
     rows = min(rows, _RESULTS // (4 * width))
-    count = max(sum(1 for _ in samples), 1)
+    count = max(sum(1 for _ in taken), 1)
     places = {op.id: positions(graph, op, _share(graph, op, rows, count)) for op in layers}
-    results = float_results(data.float_graph, layers, places, samples)
-    prefix = QuantizedPrefix(graph, layers, samples)
+    results = float_results(data.float_graph, layers, places, taken)
+    prefix = QuantizedPrefix(graph, layers, taken)
     for layer in _with_bar(layers, title) if data.progress else layers:
         qparams = operand_qparams(graph, layer.x)
         inputs = (dequantize(x, qparams) for x in prefix.inputs(layer))
