@@ -30,7 +30,7 @@ from qcomp.pipeline import (
     qdq_passes,
 )
 from qcomp.quant.metrics import sqnr_db
-from qcomp.recipes.choose import choose
+from qcomp.recipes.choose import Chosen, choose
 from qcomp.recipes.file import with_recipe_file
 from qcomp.recipes.named import DATA_FREE
 from qcomp.recipes.overrides import check_overrides, spread_ranges
@@ -95,7 +95,8 @@ def compile(
     config = spread_ranges(graph, config)
     evidence = Evidence(data, inputs, progress)
     bench = Workbench(graph.clone(), evidence.statistics, evidence.moments)
-    config = _chosen(bench, config, data, manager, progress)
+    chosen = _chosen(bench, config, data, manager, progress)
+    config = chosen.config
     manager.run(graph, equalizing_passes(config, bench.moments))
     _, statistics = bench.prepared(config)
     fitting = _fitting_data(graph, data, config, cache, progress)
@@ -110,7 +111,7 @@ def compile(
         graph,
         artifact,
         config,
-        notes=(*imported.notes, *statistics.notes, calibrated),
+        notes=(*imported.notes, *statistics.notes, calibrated, *chosen.notes),
         records=tuple(manager.records),
         samples=statistics.kept,
         _entry=lambda: load_objects(artifact.objects.values(), symbol, arguments),
@@ -126,13 +127,13 @@ def _chosen(
     data: Samples | None,
     manager: PassManager,
     progress: bool,
-) -> QuantizationConfig:
+) -> Chosen:
     """The configuration with no field left "auto"; how it came about is a record of its own."""
     log, began = PassLog(), time.perf_counter()
     few = () if data is None else data.first(MOST_SAMPLES)
-    config = choose(bench, config, few, log, progress=progress)
+    chosen = choose(bench, config, few, log, progress=progress)
     manager.record("recipe", log, time.perf_counter() - began)
-    return config
+    return chosen
 
 
 def _fitting_data(

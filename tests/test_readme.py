@@ -98,7 +98,9 @@ def test_the_commands_work_and_the_c_program_reads_its_digit(workplace: Path) ->
     assert "nothing would be refused" in output
     assert ": 0 differing bits" in output
     assert "median" in output
-    assert output.splitlines()[-1] == "this is a 7"
+    assert "this is a 7" in output.splitlines()
+    assert "the network as configured" in output
+    assert "chosen:" in output
 
 
 def test_the_c_program_is_c99_without_warnings(workplace: Path, digits: Path, cc: str) -> None:
@@ -114,7 +116,10 @@ def test_the_python_snippet_works_and_saves(workplace: Path) -> None:
 
 
 def test_the_digits_row_is_what_the_demo_measures(digits: Path, examples: Path) -> None:
-    """Sizes of code depend on the machine; accuracy, exactness and arena do not."""
+    """Sizes of code depend on the machine; the arena does not, and accuracy by an image or two.
+
+    The float arithmetic of calibration differs in its last bits between processors.
+    """
     row = re.search(r"^\| digits .*$", README, re.MULTILINE)
     assert row is not None
     cells = [cell.strip() for cell in row[0].strip("|").split("|")]
@@ -123,7 +128,7 @@ def test_the_digits_row_is_what_the_demo_measures(digits: Path, examples: Path) 
         images, labels = data["images"], data["labels"]
     top1 = np.mean(net(images).argmax(1) == labels)
     assert cells[0] == f"digits ({len(labels)} images)"
-    assert cells[2] == f"{top1:.4f}".removeprefix("0")
+    assert float(cells[2]) == pytest.approx(top1, abs=2 / len(labels))
     assert cells[4] == f"{net.arena_bytes:,} B"
 
 

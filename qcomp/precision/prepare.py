@@ -52,7 +52,7 @@ class Preparation:
         evidence = Evidence(data, config.input_range, progress)
         self._bench = Workbench(graph, evidence.statistics, evidence.moments)
         few = self.runs[:MOST_SAMPLES]
-        self.config = choose(self._bench, config, few, PassLog(), progress=progress)
+        self.config = choose(self._bench, config, few, PassLog(), progress=progress).config
         self.graph, _ = self._bench.prepared(self.config)
 
     def quantized(self, config: QuantizationConfig) -> Graph:

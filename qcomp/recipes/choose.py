@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -19,6 +20,14 @@ SEARCHING = ("auto", "best")
 Advance = Callable[[int, int], None]
 
 
+@dataclass(frozen=True)
+class Chosen:
+    """A configuration with no field left "auto", and what there is to tell of it."""
+
+    config: QuantizationConfig
+    notes: tuple[str, ...] = ()
+
+
 def choose(
     bench: Workbench,
     config: QuantizationConfig,
@@ -26,12 +35,12 @@ def choose(
     log: PassLog,
     *,
     progress: bool = False,
-) -> QuantizationConfig:
+) -> Chosen:
     """Every field decided; `log` says how. Without samples nothing is tried."""
     start = settled(config, calibrated=bool(samples))
     if reason := _nothing_to_try(bench, config, samples):
         log.skipped("trials", reason)
-        return start
+        return Chosen(start)
     # The rounding of weights is learned afterwards, on what is chosen here; so are their ranges.
     quick = dataclasses.replace(start, rounding="nearest")
     if start.weight_range == "seqmse":
@@ -39,7 +48,21 @@ def choose(
     with _bar(progress) as advance:
         choice = search(bench, config, quick, samples, advance)
     log.lines += choice.lines
-    return dataclasses.replace(choice.config, rounding=start.rounding)
+    told = f"recipe {config.recipe}: outputs {choice.gain}, by {_difference(quick, choice.config)}"
+    log.note(told)
+    return Chosen(dataclasses.replace(choice.config, rounding=start.rounding), (told,))
+
+
+def _difference(start: QuantizationConfig, found: QuantizationConfig) -> str:
+    told = [
+        f"{name}={getattr(found, name)}"
+        for name in TRIALS
+        if getattr(found, name) != getattr(start, name)
+    ]
+    own = len(found.overrides) - len(start.overrides)
+    if own:
+        told.append(f"a range of its own for {own} activations")
+    return ", ".join(told) or "no change"
 
 
 def _nothing_to_try(

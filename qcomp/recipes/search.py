@@ -46,6 +46,7 @@ class Choice:
     config: QuantizationConfig
     noise: Noise
     lines: list[str] = field(default_factory=list)
+    gain: str = ""
 
     def consider(self, what: str, config: QuantizationConfig, noise: Noise) -> None:
         """Take another configuration if it is better."""
@@ -82,14 +83,15 @@ def search(
     if config.range == AUTO:
         _own_ranges(bench, choice, samples, few, advance)
     if choice.config != start and choice.config.bias_correction == "empirical":
-        _confirm(bench, choice, start, samples)
+        first = _confirm(bench, choice, start, samples)
+    choice.gain = f"{first.db:.1f} to {choice.noise.db:.1f} dB on {len(samples)} samples"
     return choice
 
 
 def _confirm(
     bench: Workbench, choice: Choice, start: QuantizationConfig, samples: Sequence[Feed]
-) -> None:
-    """Go back to the start if that is better with biases corrected layer by layer.
+) -> Noise:
+    """Go back to the start if that is better with biases corrected layer by layer; its noise.
 
     Trials correct each layer by itself, which is quicker, but may rank ranges differently.
     """
@@ -99,9 +101,11 @@ def _confirm(
     what = f"biases corrected layer by layer: {theirs.db:.2f} to {ours.db:.2f} dB"
     if ours.db > theirs.db:
         choice.lines.append(f"did  {what}")
+        choice.noise = ours
     else:
         choice.lines.append(f"skip all of this, {what}")
         choice.config, choice.noise = start, theirs
+    return theirs
 
 
 def _own_ranges(

@@ -91,6 +91,10 @@ def test_the_outputs_are_better_than_without_trials(
 
 def test_the_log_tells_each_decision(auto: qcomp.CompiledNetwork) -> None:
     log = recipe_log(auto)
+    (gain,) = (note for note in auto.notes if note.startswith("recipe auto: outputs "))
+    before, after = re.findall(r"([\d.]+) (?:to|dB)", gain)
+    assert float(after) > float(before)
+    assert "on 12 samples, by " in gain
     assert "note 12 samples, range=mse, weight_range=" in log
     for name, answers in TRIALS.items():
         tried = [a for a in answers if f"{name}={a}: " in log]
