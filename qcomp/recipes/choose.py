@@ -17,6 +17,7 @@ from qcomp.recipes.search import TRIALS, search
 from qcomp.recipes.workbench import Feed, Workbench, has_float_outputs
 
 SEARCHING = ("auto", "best")
+_WEIGHTS = ("rounding", "weight_bits")
 Advance = Callable[[int, int], None]
 
 
@@ -41,8 +42,7 @@ def choose(
     if reason := _nothing_to_try(bench, config, samples):
         log.skipped("trials", reason)
         return Chosen(start)
-    # The rounding of weights is learned afterwards, on what is chosen here; so are their ranges.
-    quick = dataclasses.replace(start, rounding="nearest")
+    quick = _with_plain_weights(start)
     if start.weight_range == "seqmse":
         config = dataclasses.replace(config, weight_range="seqmse")
     with _bar(progress) as advance:
@@ -50,7 +50,30 @@ def choose(
     log.lines += choice.lines
     told = f"recipe {config.recipe}: outputs {choice.gain}, by {_difference(quick, choice.config)}"
     log.note(told)
-    return Chosen(dataclasses.replace(choice.config, rounding=start.rounding), (told,))
+    return Chosen(_with_weights_of(start, choice.config), (told,))
+
+
+def _with_plain_weights(config: QuantizationConfig) -> QuantizationConfig:
+    """Rounded to nearest, 8 bits: how fewer bits are rounded is learned afterwards.
+
+    Rounded to nearest they would drown what trials of ranges are to tell.
+    """
+    overrides = {
+        key: {name: value for name, value in fields.items() if name not in _WEIGHTS}
+        for key, fields in config.overrides.items()
+    }
+    return dataclasses.replace(config, rounding="nearest", weight_bits=8, overrides=overrides)
+
+
+def _with_weights_of(start: QuantizationConfig, found: QuantizationConfig) -> QuantizationConfig:
+    """What was found, with weights as they were to be."""
+    overrides = {
+        key: {**found.overrides.get(key, {}), **start.overrides.get(key, {})}
+        for key in (*found.overrides, *start.overrides)
+    }
+    return dataclasses.replace(
+        found, rounding=start.rounding, weight_bits=start.weight_bits, overrides=overrides
+    )
 
 
 def _difference(start: QuantizationConfig, found: QuantizationConfig) -> str:

@@ -192,3 +192,15 @@ def test_better_means_better_on_both_halves() -> None:
     assert sound.improves(base, 0.1)
     assert not lucky.improves(base, 0.1)
     assert not sound.improves(base, 1.0)
+
+
+def test_weights_of_few_bits_come_back_after_the_trials(model: onnx.ModelProto, data: Any) -> None:
+    overrides = {"scores.conv": {"weight_bits": 4}, "x": {"symmetric_activations": True}}
+    config = QuantizationConfig(weight_bits=3, first_last_weight_bits=1, overrides=overrides)
+    net = qcomp.compile(model, calibration=data, config=config, name="net")
+    assert (net.config.weight_bits, net.config.rounding) == (3, "gptq")
+    for key, fields in overrides.items():
+        assert fields.items() <= net.config.overrides[key].items()
+    text = "\n".join(record.log.text for record in net.records)
+    assert "weights of 3 bits" in text
+    assert "weights of 4 bits" in text
