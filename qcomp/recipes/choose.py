@@ -41,7 +41,8 @@ def choose(
     start = settled(config, calibrated=bool(samples))
     if reason := _nothing_to_try(bench, config, samples):
         log.skipped("trials", reason)
-        return Chosen(start)
+        missed = (f"recipe best: nothing is tried or learned: {reason}",)
+        return Chosen(start, missed if config.recipe == "best" and not samples else ())
     quick = _with_plain_weights(start)
     if start.weight_range == "seqmse":
         config = dataclasses.replace(config, weight_range="seqmse")

@@ -154,6 +154,12 @@ def test_without_data_nothing_is_tried(tmp_path: Path) -> None:
     assert not net.samples
 
 
+def test_the_best_without_data_says_what_it_can_not_do() -> None:
+    model = Path(__file__).parents[2] / "examples/digits.onnx"
+    net = qcomp.compile(model, recipe="best")
+    assert "recipe best: nothing is tried or learned: no calibration data" in net.notes
+
+
 def test_an_output_that_is_no_float_leaves_nothing_to_compare(data: Any) -> None:
     graph = helper.make_graph(
         [helper.make_node("ArgMax", ["x"], ["y"], axis=1)],
