@@ -21,6 +21,7 @@ ALLOWED: dict[str, set[str]] = {
     "qcomp.errors": set(),
     "qcomp.files": {"qcomp.errors"},
     "qcomp.config": {"qcomp.errors"},
+    "qcomp.progress": set(),
     "qcomp.quant": set(),
     "qcomp.ir": {"qcomp.quant", "qcomp.errors"},
     "qcomp.export": {"qcomp.ir", "qcomp.quant", "qcomp.errors"},
@@ -31,6 +32,7 @@ ALLOWED: dict[str, set[str]] = {
         "qcomp.errors",
         "qcomp.files",
         "qcomp.config",
+        "qcomp.progress",
     },
     "qcomp.frontends": {"qcomp.ir", "qcomp.quant", "qcomp.errors", "qcomp.files"},
     "qcomp.passes": {"qcomp.ir", "qcomp.quant", "qcomp.errors", "qcomp.config"},
@@ -43,6 +45,7 @@ ALLOWED: dict[str, set[str]] = {
         "qcomp.errors",
         "qcomp.config",
         "qcomp.files",
+        "qcomp.progress",
     },
     "qcomp.precision": {
         "qcomp",  # pipeline and recipes
@@ -55,6 +58,7 @@ ALLOWED: dict[str, set[str]] = {
         "qcomp.quant",
         "qcomp.errors",
         "qcomp.config",
+        "qcomp.progress",
     },
     "qcomp.targets": {"qcomp.ir", "qcomp.quant", "qcomp.errors"},
 }

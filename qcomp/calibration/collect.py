@@ -6,10 +6,7 @@ grow with the samples, and any estimator can be asked afterwards.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from collections.abc import Iterable, Mapping
 
 from qcomp.calibration.batch_norm import ranges_from_batch_norm
 from qcomp.calibration.data import Source
@@ -26,6 +23,7 @@ from qcomp.export.session import FloatSession
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import Reshape, Softmax
 from qcomp.ir.tensor import Array, DType, TensorId
+from qcomp.progress import tracked
 from qcomp.quant.distribution import ChannelMean, Distribution, Range
 from qcomp.quant.rows import RowSample
 
@@ -41,7 +39,7 @@ def collect(graph: Graph, source: Source | Samples, *, progress: bool = False) -
     }
     means = {id: ChannelMean() for id in weighted_operands(graph)}
     data = source if isinstance(source, Samples) else samples_of(graph, source)
-    runs: Iterable[dict[str, Array]] = _with_bar(data, data.expected) if progress else data
+    runs: Iterable[dict[str, Array]] = tracked(data, "calibrating", data.expected, shown=progress)
     session = FloatSession(with_all_results(graph))
     samples = 0
     kept: list[dict[str, Array]] = []
@@ -113,12 +111,3 @@ def _observe(distribution: Distribution, value: Array, where: str) -> None:
         distribution.update(value)
     except ValueError as error:
         raise CalibrationError(f"{where}: {error}; expected finite activations") from error
-
-
-def _with_bar(runs: Iterable[dict[str, Array]], total: int | None) -> Iterator[dict[str, Array]]:
-    columns = (TextColumn("calibrating"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("calibrating", total=total)
-        for done, run in enumerate(runs, start=1):
-            yield run
-            bar.update(task, completed=done, total=None if total is None else max(total, done))

@@ -113,6 +113,11 @@ def with_all_results(graph: Graph) -> Graph:
     return watched
 
 
+def float_outputs(graph: Graph) -> dict[str, TensorId]:
+    """The f32 outputs, by public name."""
+    return {n: id for n, id in graph.outputs.items() if graph.type(id).dtype is DType.F32}
+
+
 def mnemonics(graph: Graph) -> dict[TensorId, str | None]:
     """Of the ops that make the f32 activations, in creation order."""
     producers = {id: graph.producer(id) for id in float_activations(graph)}

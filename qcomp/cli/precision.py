@@ -30,6 +30,12 @@ Scheduler = Annotated[
     str | None,
     typer.Option(metavar="ADDRESS", help="Of a dask.distributed cluster that does the work."),
 ]
+WeightBits = Annotated[
+    list[int] | None, typer.Option(metavar="N", help="May be repeated; 8 and 4 unless given.")
+]
+ActivationBits = Annotated[
+    list[int] | None, typer.Option(metavar="N", help="May be repeated; 8 and 16 unless given.")
+]
 
 
 def sensitivity(
@@ -37,12 +43,8 @@ def sensitivity(
     calibration: Calibration,
     bind: Bindings = None,
     recipe: Recipe = FAST,
-    weight_bits: Annotated[
-        list[int] | None, typer.Option(metavar="N", help="May be repeated; 8 and 4 unless given.")
-    ] = None,
-    activation_bits: Annotated[
-        list[int] | None, typer.Option(metavar="N", help="May be repeated; 8 and 16 unless given.")
-    ] = None,
+    weight_bits: WeightBits = None,
+    activation_bits: ActivationBits = None,
     processes: Processes = None,
     scheduler: Scheduler = None,
     cache: Cache = None,

@@ -10,7 +10,15 @@ from typing import Annotated
 import typer
 
 from qcomp.cli.options import Bindings, Cache, Json, Model, parse_bindings, path_of_text
-from qcomp.cli.precision import FAST, Calibration, Processes, Recipe, Scheduler
+from qcomp.cli.precision import (
+    FAST,
+    ActivationBits,
+    Calibration,
+    Processes,
+    Recipe,
+    Scheduler,
+    WeightBits,
+)
 from qcomp.config import QuantizationConfig
 from qcomp.errors import OutputError
 from qcomp.precision.run import ACTIVATION_BITS, WEIGHT_BITS
@@ -42,12 +50,8 @@ def search(
     target: Annotated[
         str, typer.Option(metavar="T", help="Whose latency is estimated: native, x86-64...")
     ] = "native",
-    weight_bits: Annotated[
-        list[int] | None, typer.Option(metavar="N", help="May be repeated; 8 and 4 unless given.")
-    ] = None,
-    activation_bits: Annotated[
-        list[int] | None, typer.Option(metavar="N", help="May be repeated; 8 and 16 unless given.")
-    ] = None,
+    weight_bits: WeightBits = None,
+    activation_bits: ActivationBits = None,
     method: Annotated[str, typer.Option(help="front or greedy.")] = "front",
     points: Annotated[int, typer.Option(min=2, help="Of the front that are simulated.")] = 12,
     processes: Processes = None,

@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from qcomp.calibration.statistics import float_outputs
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import Op
-from qcomp.ir.tensor import DType, TensorId
+from qcomp.ir.tensor import TensorId
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,14 +33,10 @@ class Cut:
         return [*self.reads, *(t for t in self.outputs if t not in given)]
 
 
-def float_outputs(graph: Graph) -> tuple[TensorId, ...]:
-    return tuple(t for t in graph.outputs.values() if graph.type(t).dtype is DType.F32)
-
-
 def cut(base: Graph, changed: Graph) -> Cut:
     """Both have the same inputs and outputs; constants that are the same array are unchanged."""
     same = _Same(base, changed)
-    outputs = float_outputs(changed)
+    outputs = tuple(float_outputs(changed).values())
     left = {t: t for t in outputs if not same.tensor(t)}
     if not left:
         return Cut(None, (), outputs)

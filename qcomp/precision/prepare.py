@@ -7,6 +7,7 @@ from typing import Any
 
 from qcomp.calibration.evidence import Evidence
 from qcomp.calibration.samples import samples_of
+from qcomp.calibration.statistics import float_outputs
 from qcomp.config import QuantizationConfig
 from qcomp.errors import CompileError
 from qcomp.frontends import import_model
@@ -14,7 +15,6 @@ from qcomp.ir.form import Form
 from qcomp.ir.graph import Graph
 from qcomp.passes.base import PassLog, PassManager
 from qcomp.pipeline import normalizing_passes
-from qcomp.precision.cut import float_outputs
 from qcomp.precision.parts import Kind, parts_of, with_bits
 from qcomp.precision.problem import Problem, Run, answers_of
 from qcomp.recipes.choose import choose

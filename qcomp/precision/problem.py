@@ -12,9 +12,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from qcomp.calibration.statistics import float_outputs
 from qcomp.ir.graph import Graph, constants_of
 from qcomp.ir.tensor import Array
-from qcomp.precision.cut import cut, float_outputs, prefix
+from qcomp.precision.cut import cut, prefix
 from qcomp.precision.mixture import mixed
 from qcomp.precision.noise import Noise
 from qcomp.precision.parts import Kind, Part
@@ -157,7 +158,7 @@ def answers_of(graph: Graph, runs: Sequence[Run]) -> list[tuple[Array, ...]]:
     """The f32 outputs of each run, in order."""
     from qcomp.export.session import FloatSession
 
-    outputs = float_outputs(graph)
+    outputs = tuple(float_outputs(graph).values())
     names = [name for name, t in graph.outputs.items() if t in outputs]
     session = FloatSession(graph, threads=1)
     answers = []

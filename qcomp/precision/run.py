@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
-
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from qcomp.config import QuantizationConfig
 from qcomp.ir.graph import Graph
@@ -21,6 +17,7 @@ from qcomp.precision.prepare import Preparation
 from qcomp.precision.problem import Problem, evaluate, evaluate_whole, tasks_of
 from qcomp.precision.table import Row, SensitivityTable
 from qcomp.precision.workers import Workers, started
+from qcomp.progress import bar
 
 WEIGHT_BITS = (8, 4)
 ACTIVATION_BITS = (8, 16)
@@ -112,26 +109,9 @@ def _results(
     """One result for each, in order; equal keys are computed once."""
     results = {w.key: found for w in work if (found := cache.get(w.key, w.count)) is not None}
     left = list({w.key: w for w in work if w.key not in results}.values())
-    with bar(what, len(left), shown=progress) as advance:
+    with bar(what, len(left), shown=progress) as done:
         for i, result in workers.map(function, [w.item for w in left]):
             cache.put(left[i].key, result)
             results[left[i].key] = result
-            advance()
+            done.advance()
     return [results[w.key] for w in work]
-
-
-class _Advance:
-    def __init__(self, progress: Progress, total: int, what: str) -> None:
-        self._progress = progress
-        self._task = progress.add_task(what, total=total)
-
-    def __call__(self) -> None:
-        self._progress.advance(self._task)
-
-
-@contextmanager
-def bar(what: str, total: int, *, shown: bool) -> Iterator[_Advance]:
-    """A progress bar on stderr; call what it gives once for each that is done."""
-    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), disable=not shown) as progress:
-        yield _Advance(progress, total, what)

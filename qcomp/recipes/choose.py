@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
+from qcomp.calibration.statistics import float_outputs
 from qcomp.config import AUTO, QuantizationConfig
 from qcomp.passes.base import PassLog
+from qcomp.progress import bar
 from qcomp.recipes.named import settled
 from qcomp.recipes.search import TRIALS, search
-from qcomp.recipes.workbench import Feed, Workbench, has_float_outputs
+from qcomp.recipes.workbench import Feed, Workbench
 
 SEARCHING = ("auto", "best")
 _WEIGHTS = ("rounding", "weight_bits")
-Advance = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -46,8 +43,8 @@ def choose(
     quick = _with_plain_weights(start)
     if start.weight_range == "seqmse":
         config = dataclasses.replace(config, weight_range="seqmse")
-    with _bar(progress) as advance:
-        choice = search(bench, config, quick, samples, advance)
+    with bar("trying ranges", shown=progress, counted=False) as trials:
+        choice = search(bench, config, quick, samples, trials.reach)
     log.lines += choice.lines
     told = f"recipe {config.recipe}: outputs {choice.gain}, by {_difference(quick, choice.config)}"
     log.note(told)
@@ -99,26 +96,6 @@ def _nothing_to_try(
         return f"recipe {config.recipe}"
     if all(getattr(config, name) != AUTO for name in TRIALS):
         return "all is chosen"
-    if not has_float_outputs(bench.graph):
+    if not float_outputs(bench.graph):
         return "no output is a float, so none can be compared"
     return None
-
-
-def _bar(progress: bool) -> AbstractContextManager[Advance]:
-    return _Bar() if progress else nullcontext(lambda done, total: None)
-
-
-class _Bar:
-    """Trials on stderr."""
-
-    def __init__(self) -> None:
-        columns = (TextColumn("trying ranges"), BarColumn(), TimeElapsedColumn())
-        self._bar = Progress(*columns, console=Console(stderr=True))
-        self._task = self._bar.add_task("trying")
-
-    def __enter__(self) -> Advance:
-        self._bar.start()
-        return lambda done, total: self._bar.update(self._task, completed=done, total=total)
-
-    def __exit__(self, *error: object) -> None:
-        self._bar.stop()

@@ -96,7 +96,7 @@ def _confirm(
     Trials correct each layer by itself, which is quicker, but may rank ranges differently.
     """
     ours, theirs = (
-        bench.noise(bench.corrected(c, samples), samples) for c in (choice.config, start)
+        bench.noise(bench.simulated(c, samples), samples) for c in (choice.config, start)
     )
     what = f"biases corrected layer by layer: {theirs.db:.2f} to {ours.db:.2f} dB"
     if ours.db > theirs.db:

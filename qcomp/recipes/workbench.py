@@ -5,7 +5,6 @@ A trial runs the passes up to the QDQ form and simulates that with ONNX Runtime 
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,13 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qcomp.calibration.statistics import Statistics
+from qcomp.calibration.statistics import Statistics, float_outputs
 from qcomp.config import QuantizationConfig
 from qcomp.export.session import FloatSession
 from qcomp.ir.form import Form
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import Dequantize, Quantize
-from qcomp.ir.tensor import DType, Tensor, TensorId
+from qcomp.ir.tensor import Tensor, TensorId
 from qcomp.passes.base import PassManager
 from qcomp.passes.quantization_noise import MomentsOf
 from qcomp.pipeline import equalizing_passes, qdq_passes
@@ -55,19 +54,17 @@ class Workbench:
             self._floats[key] = graph, self.measure(graph)
         return self._floats[key]
 
-    def simulated(self, config: QuantizationConfig) -> Graph:
-        """The QDQ graph of a configuration."""
-        graph, statistics = self.prepared(config)
-        manager = PassManager()
-        return manager.run(manager.begin(graph, Form.FLOAT), qdq_passes(config, statistics, graph))
+    def simulated(
+        self, config: QuantizationConfig, fitted_to: Sequence[Feed] | None = None
+    ) -> Graph:
+        """The QDQ graph of a configuration.
 
-    def corrected(self, config: QuantizationConfig, samples: Sequence[Feed]) -> Graph:
-        """The same with biases corrected layer by layer on some samples, as `compile` does it."""
+        With samples to be fitted to, biases are corrected layer by layer, as `compile` does it.
+        """
         graph, statistics = self.prepared(config)
+        fitting = None if fitted_to is None else FittingData(graph, fitted_to)
         manager = PassManager()
-        nearest = dataclasses.replace(config, rounding="nearest")
-        fitting = FittingData(graph, samples)
-        passes = qdq_passes(nearest, statistics, graph, fitting)
+        passes = qdq_passes(config, statistics, graph, fitting)
         return manager.run(manager.begin(graph, Form.FLOAT), passes)
 
     def noise(self, graph: Graph, samples: Sequence[Feed]) -> Noise:
@@ -130,14 +127,10 @@ def with_quantized(graph: Graph, qparams: Mapping[TensorId, QParams]) -> Graph:
     return result
 
 
-def has_float_outputs(graph: Graph) -> bool:
-    return any(graph.type(id).dtype is DType.F32 for id in graph.outputs.values())
-
-
 def _outputs(graph: Graph, samples: Sequence[Feed]) -> list[F64]:
     """All float outputs of each sample, one after the other."""
     session = FloatSession(graph)
-    floats = [name for name, id in graph.outputs.items() if graph.type(id).dtype is DType.F32]
+    floats = float_outputs(graph)
     answers = []
     for sample in samples:
         results = session.run(sample)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import Dequantize, FakeQuantConstant
 from qcomp.ir.tensor import constant
+from qcomp.passes.base import PassLog
 from qcomp.passes.linear_weights import Linear, groups_of
 from qcomp.passes.qdq import operand_qparams, result_qparams, rounding_grid
 from qcomp.quant.grid import Grid
@@ -24,7 +26,25 @@ Floats = NDArray[np.floating]
 FITTED, CORRECTED = ".fitted", ".corrected"
 
 
-def unsuitable(graph: Graph, layer: Linear, mark: str) -> str | None:
+def suitable_layers(
+    graph: Graph,
+    mark: str,
+    log: PassLog,
+    unwanted: Callable[[Linear], str | None] = lambda layer: None,
+) -> list[Linear]:
+    """Those that a pass may change, in order; for the others the log has the reason."""
+    layers = []
+    for op in graph.ops():
+        if not isinstance(op, Linear):
+            continue
+        if reason := _unsuitable(graph, op, mark) or unwanted(op):
+            log.skipped(op.id, reason)
+        else:
+            layers.append(op)
+    return layers
+
+
+def _unsuitable(graph: Graph, layer: Linear, mark: str) -> str | None:
     """The reason why a layer must stay as it is, or None; `mark` is of the pass that asks."""
     weight, bias = graph.producer(layer.weight), graph.producer(layer.bias)
     if not isinstance(weight, FakeQuantConstant) or not isinstance(bias, FakeQuantConstant):
@@ -42,7 +62,7 @@ def unsuitable(graph: Graph, layer: Linear, mark: str) -> str | None:
 
 @dataclass(frozen=True)
 class QuantizedLayer:
-    """One layer that `unsuitable` has nothing against; `unrounded` is from the float graph.
+    """One of the `suitable_layers`; `unrounded` is from the float graph.
 
     Scales that change are snapped, or powers of two, where the others are.
     """

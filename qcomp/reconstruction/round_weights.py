@@ -22,7 +22,7 @@ from qcomp.reconstruction.bias import corrected_bias
 from qcomp.reconstruction.cache import digest, load, save
 from qcomp.reconstruction.engine import Engine, NumpyEngine, best_engine
 from qcomp.reconstruction.fit import Fit, Method, fit
-from qcomp.reconstruction.layer import FITTED, QuantizedLayer, unsuitable
+from qcomp.reconstruction.layer import FITTED, QuantizedLayer, suitable_layers
 from qcomp.reconstruction.levels import Levels
 from qcomp.reconstruction.problem import Problem, centred
 from qcomp.reconstruction.rows import Rows
@@ -44,14 +44,7 @@ class RoundWeights:
     data: FittingData
 
     def run(self, graph: Graph, log: PassLog) -> None:
-        layers = []
-        for op in graph.ops():
-            if not isinstance(op, Linear):
-                continue
-            if reason := unsuitable(graph, op, FITTED) or self._unwanted(graph, op):
-                log.skipped(op.id, reason)
-            else:
-                layers.append(op)
+        layers = suitable_layers(graph, FITTED, log, lambda layer: self._unwanted(graph, layer))
         learns = any(self._method(layer).rounding == "adaround" for layer in layers)
         engine = best_engine() if learns else NumpyEngine()
         for layer, rows in walk(graph, layers, self.data, "rounding weights", rows=ROWS):

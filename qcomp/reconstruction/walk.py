@@ -8,12 +8,10 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
 from qcomp.ir.graph import Graph
 from qcomp.passes.linear_weights import Linear, groups_of
 from qcomp.passes.qdq import operand_qparams
+from qcomp.progress import tracked
 from qcomp.quant.qparams import dequantize
 from qcomp.reconstruction.prefix import QuantizedPrefix, Sample, Samples, kept_bytes
 from qcomp.reconstruction.rows import Rows, float_results, layer_rows, positions
@@ -62,7 +60,7 @@ def walk(
     places = {op.id: positions(graph, op, _share(graph, op, rows, count)) for op in layers}
     results = float_results(data.float_graph, layers, places, taken)
     prefix = QuantizedPrefix(graph, layers, taken)
-    for layer in _with_bar(layers, title) if data.progress else layers:
+    for layer in tracked(layers, title, len(layers), shown=data.progress):
         qparams = operand_qparams(graph, layer.x)
         inputs = (dequantize(x, qparams) for x in prefix.inputs(layer))
         kernel = graph.type(layer.weight).shape
@@ -89,9 +87,3 @@ class _Limited:
 
 def _limited(samples: Samples, count: int) -> Samples:
     return _Limited(samples, max(count, 1))
-
-
-def _with_bar(layers: Sequence[Linear], title: str) -> Iterator[Linear]:
-    columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        yield from bar.track(layers, description=title)

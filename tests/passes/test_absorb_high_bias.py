@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
-from unequal_nets import F32, Net, assert_same_function, inputs_of
+from unequal_nets import F32, Net, assert_same_function, inputs_of, moments_of
 
 from qcomp.ir.evaluate import evaluate_all
 from qcomp.ir.graph import Graph
@@ -16,16 +16,6 @@ from qcomp.ir.ops import NO_CLAMP, RELU, RELU6, Add, Conv2d, Dense, Function, Mi
 from qcomp.ir.tensor import NormalStatistics, TensorId, constant
 from qcomp.passes.absorb_high_bias import AbsorbHighBias
 from qcomp.passes.base import PassLog, run_pass
-from qcomp.quant.moments import Moments, RunningMoments
-
-
-def moments_of(graph: Graph) -> dict[TensorId, Moments]:
-    found = {}
-    for id, value in evaluate_all(graph, inputs_of(graph)).items():
-        running = RunningMoments()
-        running.update(value)
-        found[id] = running.moments()
-    return found
 
 
 def raised(net: Net, id: TensorId, by: object) -> None:

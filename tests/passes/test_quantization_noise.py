@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 from scipy import optimize
-from unequal_nets import Net, assert_same_function, inputs_of
+from unequal_nets import Net, assert_same_function, inputs_of, moments_of
 
 from qcomp.ir.evaluate import evaluate_all
 from qcomp.ir.graph import Graph
@@ -20,19 +20,9 @@ from qcomp.passes.equalize_cross_layer import EqualizeCrossLayer, LeastNoise, Re
 from qcomp.passes.linear_pairs import LinearPair, linear_pair
 from qcomp.passes.linear_weights import Linear
 from qcomp.passes.quantization_noise import NoiseProblem, Precision, least_noise_factors
-from qcomp.quant.moments import Moments, RunningMoments
+from qcomp.quant.moments import Moments
 
 PRECISIONS = pytest.mark.parametrize("per_channel", [False, True], ids=["tensor", "channel"])
-
-
-def moments_of(graph: Graph) -> dict[TensorId, Moments]:
-    """Measured on one random input."""
-    found = {}
-    for id, value in evaluate_all(graph, inputs_of(graph)).items():
-        running = RunningMoments()
-        running.update(value)
-        found[id] = running.moments()
-    return found
 
 
 def pairs_of(graph: Graph) -> list[LinearPair]:

@@ -6,10 +6,11 @@ import numpy as np
 from numpy.testing import assert_allclose
 from numpy.typing import NDArray
 
-from qcomp.ir.evaluate import evaluate
+from qcomp.ir.evaluate import evaluate, evaluate_all
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import RELU, ClampRange, Conv2d, Dense, Op
 from qcomp.ir.tensor import DType, TensorId, TensorType
+from qcomp.quant.moments import Moments, RunningMoments
 
 F32 = NDArray[np.float32]
 
@@ -73,6 +74,16 @@ def inputs_of(graph: Graph) -> dict[str, F32]:
         name: rng.normal(size=graph.type(t).shape).astype(np.float32)
         for name, t in graph.inputs.items()
     }
+
+
+def moments_of(graph: Graph) -> dict[TensorId, Moments]:
+    """Measured on one random input."""
+    found = {}
+    for id, value in evaluate_all(graph, inputs_of(graph)).items():
+        running = RunningMoments()
+        running.update(value)
+        found[id] = running.moments()
+    return found
 
 
 def assert_same_function(before: Graph, after: Graph) -> None:

@@ -146,11 +146,16 @@ class GemmPlan:
 
 
 def flattened(spec: GemmSpec) -> GemmSpec:
-    """Rows and columns as one axis where both tensors step evenly over the row ends."""
-    rows, columns = spec.rows, spec.columns
+    """With rows and columns as one axis, where they can be."""
+    rows, columns = flattened_axes(spec.rows, spec.columns)
+    return replace(spec, rows=rows, columns=columns)
+
+
+def flattened_axes(rows: Axis, columns: Axis) -> tuple[Axis, Axis]:
+    """As one axis of columns where both tensors step evenly over the row ends."""
     if rows.count == 1 or rows.continues(columns):
-        return replace(spec, rows=Axis(1, 0, 0), columns=columns.times(rows.count))
-    return spec
+        return Axis(1, 0, 0), columns.times(rows.count)
+    return rows, columns
 
 
 def with_joined_ends(spec: GemmSpec) -> GemmSpec | None:

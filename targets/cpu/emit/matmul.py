@@ -5,7 +5,7 @@ Meaning: qcomp.ir.evaluate.integer (QMatMul).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from llvmlite import ir
@@ -61,19 +61,8 @@ def emit_matmul(
     vectors = max(1, min(4 if isa.registers >= 32 else 2, spec.columns // lanes))
     rows = min(_ROWS, spec.rows.count)
 
-    def outer(level: int, x: Value, w: Value, y: Value) -> None:
-        if level == len(spec.outer):
-            over_chunks(
-                b, spec.columns, lanes * vectors, lambda n: panel(x, at(b, w, n), at(b, y, n))
-            )
-            return
-        count, *strides = spec.outer[level]
-
-        def step(i: Value | int) -> None:
-            moved = [at(b, p, multiple(b, i, s)) for p, s in zip((x, w, y), strides, strict=True)]
-            outer(level + 1, *moved)
-
-        loop(b, count, step, "outer")
+    def matrix(x: Value, w: Value, y: Value) -> None:
+        over_chunks(b, spec.columns, lanes * vectors, lambda n: panel(x, at(b, w, n), at(b, y, n)))
 
     def panel(x: Value, w: Value, y: Value) -> None:
         def tile(t: Value | int) -> None:
@@ -88,8 +77,27 @@ def emit_matmul(
 
         loop(b, -(-spec.rows.count // rows), tile, "tile")
 
-    outer(0, left, right, result)
+    over_outer(b, spec.outer, (left, right, result), matrix)
     b.ret_void()
+
+
+def over_outer(
+    b: ir.IRBuilder,
+    axes: Sequence[tuple[int, ...]],
+    pointers: Sequence[Value],
+    body: Callable[..., None],
+) -> None:
+    """body(*pointers) at each position; an axis is its count and the stride of each pointer."""
+    if not axes:
+        body(*pointers)
+        return
+    count, *strides = axes[0]
+
+    def step(i: Value | int) -> None:
+        moved = [at(b, p, multiple(b, i, s)) for p, s in zip(pointers, strides, strict=True)]
+        over_outer(b, axes[1:], moved, body)
+
+    loop(b, count, step, "outer")
 
 
 def _sums(

@@ -51,22 +51,17 @@ def lower_conv2d(lowering: Lowering, op: QConv2d) -> None:
 
 def _products(lowering: Lowering, op: QConv2d, window: Window) -> Iterator[_Product]:
     """The ways to compute a convolution: groups taken together, ends of segments joined."""
-    _, kh, kw, _ = window.weight.shape
-    row, pixel = window.taps
+    _, kh, _, _ = window.weight.shape
     for grouping in groupings(window.weight, op.groups, lowering.isa):
         groups, channels, _, _, depth = grouping.weight.shape
-        segments, length = [(kh, row)], depth
-        if kw == 1 or pixel == depth:
-            length *= kw
-        else:
-            segments.append((kw, pixel))
+        segments, pixels = window.runs(depth)
         spec = GemmSpec(
             groups=Axis(groups, grouping.step, channels),
             batch=window.batch,
             rows=window.rows,
             columns=window.columns,
-            segments=tuple(s for s in segments if s[0] > 1),
-            length=length,
+            segments=segments,
+            length=pixels * depth,
             channels=channels,
             form=op.requantize.form,
             ceiling=op.id in lowering.ceilings,
@@ -76,7 +71,7 @@ def _products(lowering: Lowering, op: QConv2d, window: Window) -> Iterator[_Prod
         )
         if kh == 1:
             spec = flattened(spec)
-        weights = grouping.weight.reshape(groups, channels, spec.segment_count, length)
+        weights = grouping.weight.reshape(groups, channels, spec.segment_count, spec.length)
         yield _Product(spec, weights)
         joined = with_joined_ends(spec)
         if joined is not None:

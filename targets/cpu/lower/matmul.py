@@ -20,21 +20,8 @@ MAX_PRODUCT = 255**2  # of two centred i8
 
 def lower_matmul(lowering: Lowering, op: QMatMul) -> None:
     a, b, y = (lowering.place(t) for t in (op.a, op.b, op.output))
-    *_, rows, columns = y.layout.shape
-    depth = a.layout.shape[-1]
-    expect_i32_sums(lowering, op, depth * MAX_PRODUCT)
-    spec = MatMulSpec(
-        outer=outer_axes(a, b, y),
-        rows=Axis(rows, a.layout.strides[-2], y.layout.strides[-2]),
-        depth=depth,
-        depth_stride=b.layout.strides[-2],
-        columns=columns,
-        a_zero_point=op.a_zero_point,
-        b_zero_point=op.b_zero_point,
-        multiplier=op.multiplier,
-        shift=op.shift,
-        requantize=op.requantize,
-    )
+    spec = matmul_spec(op, a, b, y)
+    expect_i32_sums(lowering, op, spec.depth * MAX_PRODUCT)
     isa = lowering.isa
 
     def emit(builder: ir.IRBuilder, pointers: tuple[Value, ...]) -> None:
@@ -43,7 +30,24 @@ def lower_matmul(lowering: Lowering, op: QMatMul) -> None:
     lowering.call("matmul", spec, (a.start, b.start, y.start), emit)
 
 
-def outer_axes(a: Place, b: Place, y: Place) -> tuple[tuple[int, int, int, int], ...]:
+def matmul_spec(op: QMatMul, a: Place, b: Place, y: Place) -> MatMulSpec:
+    """Of operands and result of any width."""
+    *_, rows, columns = y.layout.shape
+    return MatMulSpec(
+        outer=_outer_axes(a, b, y),
+        rows=Axis(rows, a.layout.strides[-2], y.layout.strides[-2]),
+        depth=a.layout.shape[-1],
+        depth_stride=b.layout.strides[-2],
+        columns=columns,
+        a_zero_point=op.a_zero_point,
+        b_zero_point=op.b_zero_point,
+        multiplier=op.multiplier,
+        shift=op.shift,
+        requantize=op.requantize,
+    )
+
+
+def _outer_axes(a: Place, b: Place, y: Place) -> tuple[tuple[int, int, int, int], ...]:
     """(count, strides) of the leading axes; the stride is 0 in an operand that lacks one."""
     outer = list(y.layout.shape[:-2])
     strides = (_outer(a, outer), _outer(b, outer), y.layout.strides[:-2])

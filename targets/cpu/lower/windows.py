@@ -58,6 +58,19 @@ class Window:
     result: Address
     others: tuple[Address, ...]  # the operand of a fused residual addition
 
+    def runs(self, width: int) -> tuple[tuple[tuple[int, int], ...], int]:
+        """(count, stride) of the runs that a result reads, and how many taps lie in each.
+
+        `width` is the bytes that it reads of a pixel; taps side by side without a gap are one run.
+        """
+        _, kh, kw, _ = self.weight.shape
+        below, right = self.taps
+        if kw == 1 or right == width:
+            nested, taps = [(kh, below)], kw
+        else:
+            nested, taps = [(kh, below), (kw, right)], 1
+        return tuple(s for s in nested if s[0] > 1), taps
+
 
 def stuffing(graph: Graph, op: QConv2d) -> ZeroStuff | None:
     """The zeros that a convolution reads and that need not be stored."""

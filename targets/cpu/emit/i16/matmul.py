@@ -5,11 +5,8 @@ Meaning: qcomp.ir.evaluate.integer_linear (QMatMul).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from llvmlite import ir
 
-from qcomp.quant.fixed_point import Requantize
 from qcomp.targets.cpu.emit.builder import (
     I64,
     Carried,
@@ -25,59 +22,37 @@ from qcomp.targets.cpu.emit.builder import (
     store,
     vector,
 )
-from qcomp.targets.cpu.emit.gemm import Axis
 from qcomp.targets.cpu.emit.i16.elementwise import centred
 from qcomp.targets.cpu.emit.i16.scale import saturated, scaled_by
 from qcomp.targets.cpu.emit.lanes import chunk, over_chunks
+from qcomp.targets.cpu.emit.matmul import MatMulSpec, over_outer
 from qcomp.targets.cpu.emit.requantize import Saturation
 
 _ROWS = 4
 
 
-@dataclass(frozen=True)
-class MatrixSpec:
-    """y[m, n] = requantize(sum over k of (a[m, k] - za) * (b[k, n] - zb)), at outer positions."""
-
-    outer: tuple[tuple[int, int, int, int], ...]  # count; strides of a, b, y
-    rows: Axis  # of a and y
-    depth: int
-    depth_stride: int  # between rows of b
-    columns: int
-    types: tuple[ir.IntType, ir.IntType]  # of a and b
-    a_zero_point: int
-    b_zero_point: int
-    multiplier: int
-    shift: int
-    requantize: Requantize
-
-
 def emit_matmul(
-    b: ir.IRBuilder, spec: MatrixSpec, lanes: int, left: Value, right: Value, result: Value
+    b: ir.IRBuilder,
+    spec: MatMulSpec,
+    types: tuple[ir.IntType, ir.IntType],
+    lanes: int,
+    left: Value,
+    right: Value,
+    result: Value,
 ) -> None:
-    """Sums of products of 17 bits each; `lanes` i32 make one vector of the machine."""
+    """Sums of products of 17 bits each; operands of `types`, `lanes` i32 make one vector."""
     width = chunk(spec.columns, lanes, lanes)
     rows = min(_ROWS, spec.rows.count)
-    a_size, b_size = (type.width // 8 for type in spec.types)
+    a_size, b_size = (type.width // 8 for type in types)
     y_size = spec.requantize.bits // 8
 
-    def outer(level: int, x: Value, w: Value, y: Value) -> None:
-        if level == len(spec.outer):
-            over_chunks(
-                b,
-                spec.columns,
-                width,
-                lambda n: panel(
-                    x, at(b, w, multiple(b, n, b_size)), at(b, y, multiple(b, n, y_size))
-                ),
-            )
-            return
-        count, *strides = spec.outer[level]
-
-        def step(i: Value | int) -> None:
-            moved = [at(b, p, multiple(b, i, s)) for p, s in zip((x, w, y), strides, strict=True)]
-            outer(level + 1, *moved)
-
-        loop(b, count, step, "outer")
+    def matrix(x: Value, w: Value, y: Value) -> None:
+        over_chunks(
+            b,
+            spec.columns,
+            width,
+            lambda n: panel(x, at(b, w, multiple(b, n, b_size)), at(b, y, multiple(b, n, y_size))),
+        )
 
     def panel(x: Value, w: Value, y: Value) -> None:
         def tile(t: Value | int) -> None:
@@ -95,16 +70,16 @@ def emit_matmul(
     def sums(x: Value, w: Value) -> Carried:
         def product(k: Value | int, sums: Carried) -> Carried:
             q = at(b, w, multiple(b, k, spec.depth_stride))
-            column = centred(b, load(b, q, vector(spec.types[1], width)), spec.b_zero_point, I64)
+            column = centred(b, load(b, q, vector(types[1], width)), spec.b_zero_point, I64)
             found = []
             for row, acc in enumerate(sums):
                 p = at(b, at(b, x, multiple(b, k, a_size)), row * spec.rows.src)
-                one = centred(b, load(b, p, vector(spec.types[0], 1)), spec.a_zero_point, I64)
+                one = centred(b, load(b, p, vector(types[0], 1)), spec.a_zero_point, I64)
                 every = broadcast(b, b.extract_element(one, ir.Constant(I64, 0)), width)
                 found.append(b.add(acc, b.mul(every, column)))
             return found
 
         return repeat(b, spec.depth, [splat(I64, width, 0)] * rows, product, "k")
 
-    outer(0, left, right, result)
+    over_outer(b, spec.outer, (left, right, result), matrix)
     b.ret_void()

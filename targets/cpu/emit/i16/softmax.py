@@ -49,7 +49,8 @@ def emit_softmax(
     levels, least = (256, -128) if types.result.width == 8 else (32768, 0)
 
     def row(x: Value, y: Value) -> None:
-        exponential = _exponentials(b, spec, types, x, exp_table)
+        top = _largest(b, spec, types, x)
+        exponential = _exponentials(b, spec, types, x, top, exp_table)
         total = _total(b, spec, exponential)
         half = b.lshr(total, i64(1))
 
@@ -76,7 +77,7 @@ def emit_log_softmax(
 ) -> None:
     def row(x: Value, y: Value) -> None:
         top = _largest(b, spec, types, x)
-        total = _total(b, spec, _exponentials(b, spec, types, x, exp_table))
+        total = _total(b, spec, _exponentials(b, spec, types, x, top, exp_table))
         half = (1 << log.shift) >> 1
         offset = b.sub(i64(half), _logarithm(b, total, log_table))
 
@@ -101,10 +102,9 @@ def _largest(b: ir.IRBuilder, spec: SoftmaxSpec, types: Types, x: Value) -> Valu
 
 
 def _exponentials(
-    b: ir.IRBuilder, spec: SoftmaxSpec, types: Types, x: Value, table: Value
+    b: ir.IRBuilder, spec: SoftmaxSpec, types: Types, x: Value, top: Value, table: Value
 ) -> Callable[[Value | int], Value]:
     """i -> the exponential of how far element i is below the largest, 0 to 2^16 - 1."""
-    top = _largest(b, spec, types, x)
 
     def entry(index: Value) -> Value:
         return b.zext(load(b, at(b, table, b.shl(index, i64(2))), I32, 4), I64)

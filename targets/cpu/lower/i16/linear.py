@@ -8,7 +8,7 @@ import numpy as np
 
 from qcomp.ir.ops import QConv2d, QDense
 from qcomp.ir.tensor import Array
-from qcomp.targets.cpu.emit.gemm import Axis
+from qcomp.targets.cpu.emit.gemm import Axis, flattened_axes
 from qcomp.targets.cpu.emit.i16.blocking import Blocking, ProductSpec
 from qcomp.targets.cpu.emit.i16.depthwise import DepthwiseProducts, TapSpec
 from qcomp.targets.cpu.emit.i16.products import Products
@@ -30,30 +30,24 @@ def lower_conv2d(lowering: Lowering, op: QConv2d) -> None:
 
 
 def _convolution(lowering: Lowering, op: QConv2d, window: Window) -> None:
-    outputs, kh, kw, depth = window.weight.shape
+    outputs, _, _, depth = window.weight.shape
     x, bias, y = element_types(lowering.graph, op.x, op.bias, op.output)
-    row, pixel = window.taps
-    segments, length = [(kh, row)], depth
-    if kw == 1 or pixel == depth * bytes_of(x):
-        length *= kw
-    else:
-        segments.append((kw, pixel))
+    segments, pixels = window.runs(depth * bytes_of(x))
     each = outputs // op.groups
     spec = ProductSpec(
         groups=Axis(op.groups, depth * bytes_of(x), each * bytes_of(y)),
         batch=window.batch,
         rows=window.rows,
         columns=window.columns,
-        segments=tuple(s for s in segments if s[0] > 1),
-        length=length,
+        segments=segments,
+        length=pixels * depth,
         channels=each,
         source=x,
         sums=bias,
         result=y,
     )
-    if spec.rows.count == 1 or spec.rows.continues(spec.columns):
-        columns = spec.columns.times(spec.rows.count)
-        spec = replace(spec, rows=Axis(1, 0, 0), columns=columns)
+    rows, columns = flattened_axes(spec.rows, spec.columns)
+    spec = replace(spec, rows=rows, columns=columns)
     _product(lowering, op, spec, window.weight, window.source, window.result)
 
 

@@ -1,0 +1,55 @@
+"""Progress bars on standard error."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+)
+
+Item = TypeVar("Item")
+
+
+class Bar:
+    """What is done of a total; one that is not shown takes the same calls."""
+
+    def __init__(self, progress: Progress, task: TaskID) -> None:
+        self._progress = progress
+        self._task = task
+
+    def advance(self) -> None:
+        """One more is done."""
+        self._progress.advance(self._task)
+
+    def reach(self, done: int, total: int | None) -> None:
+        """So many are done; None: nobody knows of how many."""
+        self._progress.update(self._task, completed=done, total=total)
+
+
+@contextmanager
+def bar(
+    title: str, total: int | None = None, *, shown: bool, counted: bool = True
+) -> Iterator[Bar]:
+    """A bar, with the counts unless they mean nothing to the user."""
+    counts: tuple[ProgressColumn, ...] = (MofNCompleteColumn(),) if counted else ()
+    columns = (TextColumn(title), BarColumn(), *counts, TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), disable=not shown) as progress:
+        yield Bar(progress, progress.add_task(title, total=total))
+
+
+def tracked(items: Iterable[Item], title: str, total: int | None, *, shown: bool) -> Iterator[Item]:
+    """The items, with a bar beside; there may be more of them than `total`."""
+    with bar(title, total, shown=shown) as one:
+        for done, item in enumerate(items, start=1):
+            yield item
+            one.reach(done, None if total is None else max(total, done))
