@@ -27,7 +27,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import optimize
 
 from qcomp.ir.graph import Graph
 from qcomp.ir.tensor import TensorId
@@ -69,13 +68,15 @@ def least_noise_factors(
 
     `largest` bounds the factors and their inverses.
     """
+    from scipy.optimize import minimize
+
     problem = NoiseProblem.of(graph, pairs, moments, precision)
     start = np.zeros(problem.starts[-1])
     before, _ = problem(start)
     if not math.isfinite(before):
         return problem.split(np.exp(start)), 0.0, 0.0
     bound = math.log(min(largest, _LARGEST))
-    found = optimize.minimize(
+    found = minimize(
         problem,
         start,
         jac=True,
