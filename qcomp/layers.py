@@ -29,7 +29,8 @@ from qcomp.network import CompiledNetwork
 from qcomp.quant.fixed_point import Form, Requantize
 from qcomp.store import load
 from qcomp.targets.catalog import target
-from qcomp.targets.cpu.isa import Isa, Tiles, amx_permitted, host_supports
+from qcomp.targets.cpu.host import this_host
+from qcomp.targets.cpu.isa import Isa
 from qcomp.targets.cpu.jit import aligned_arena
 from qcomp.targets.cpu.lower.graph import lower_graph
 from qcomp.targets.cpu.lower.residual import fused_residuals
@@ -99,9 +100,8 @@ def isa_in_use(net: CompiledNetwork) -> Isa:
     """Of the instruction sets in the library, the one that it chooses on this machine."""
     backend = target(net.target)
     isas = backend.isas if isinstance(backend, CpuTarget) else ()
-    usable = [isa for isa in isas if isa.name in net.isa and host_supports(isa)]
-    if usable and usable[-1].tiles is Tiles.AMX and not amx_permitted():
-        usable.pop()
+    host = this_host()
+    usable = [i for i in isas if i.name in net.isa and not host.lacks(i.required)]
     if not usable:
         names = ", ".join(net.isa)
         raise TargetError(f"{net.name} was compiled for {names}, which this machine lacks")

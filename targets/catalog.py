@@ -9,10 +9,10 @@ from qcomp.targets.base import Target
 
 
 def _native() -> Target:
-    from qcomp.targets.cpu import isa
+    from qcomp.targets.cpu.host import native
     from qcomp.targets.cpu.target import CpuTarget
 
-    return CpuTarget("native", (isa.native(),))
+    return CpuTarget("native", (native(),))
 
 
 def _x86_64() -> Target:
@@ -41,6 +41,7 @@ TARGETS: Mapping[str, Callable[[], Target]] = {
     "avx2": _one("avx2", "AVX2"),
     "avx-vnni": _one("avx-vnni", "AVX_VNNI"),
     "avx512-vnni": _one("avx512-vnni", "AVX512_VNNI"),
+    "avx512-vbmi": _one("avx512-vbmi", "AVX512_VBMI"),
     "amx-int8": _one("amx-int8", "AMX_INT8"),
     "aarch64": _one("aarch64", "AARCH64"),
 }

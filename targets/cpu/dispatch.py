@@ -17,18 +17,34 @@ from llvmlite import ir
 
 from qcomp.targets.cpu.emit.builder import I32, Value
 from qcomp.targets.cpu.emit.cpuid import emit_supports
-from qcomp.targets.cpu.isa import Isa
+from qcomp.targets.cpu.isa import Isa, Tiles
+from qcomp.targets.cpu.parallel import REGISTERED, REGISTERED_BYTES
 
 STATUS_OK = 0
 STATUS_BAD_CPU = 2
+CHOICE = "isa"
 _WORD = 4
+
+
+def asks_processor(isas: Sequence[Isa]) -> bool:
+    """Whether a library finds out what the processor has: to choose, or for the tiles."""
+    return len(isas) > 1 or isas[0].tiles is Tiles.AMX
+
+
+def variables(isas: Sequence[Isa]) -> dict[str, int]:
+    """All writable data of a library: bytes by what follows the library's name in the symbol's.
+
+    What the host registered, and which instruction set the processor was found to have.
+    """
+    found = {CHOICE: _WORD} if asks_processor(isas) else {}
+    return {REGISTERED: REGISTERED_BYTES, **found}
 
 
 def add_dispatch(
     module: ir.Module, name: str, isas: Sequence[Isa], variants: Sequence[ir.Function]
 ) -> None:
     """NAME_run and, of several, NAME_set_isa; `isas` from the least to the most able."""
-    chosen = ir.GlobalVariable(module, I32, f"{name}_isa")
+    chosen = ir.GlobalVariable(module, I32, f"{name}_{CHOICE}")
     chosen.linkage = "internal"
     chosen.initializer = _i32(0)
     best = _add_best(module, name, isas)

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import ctypes
 import enum
-import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from llvmlite import binding as llvm
-
-from qcomp.errors import TargetError
 
 BIAS = 128  # what is added to i8 activations where they are stored unsigned
 
@@ -58,6 +54,11 @@ class Isa:
     def is_x86(self) -> bool:
         return self.triple.startswith("x86_64")
 
+    @property
+    def required(self) -> tuple[str, ...]:
+        """The features that a processor must have, by LLVM's names."""
+        return tuple(f[1:] for f in self.features.split(",") if f)
+
 
 _X86 = "x86_64-unknown-linux-gnu"
 _SSE = ("sse3", "ssse3", "sse4.1")
@@ -80,72 +81,24 @@ SSE41 = _x86("sse4.1", _SSE, 128, Dot.MADD)
 AVX2 = _x86("avx2", _AVX2, 256, Dot.MADD)
 AVX_VNNI = _x86("avx-vnni", (*_AVX2, "avxvnni"), 256, Dot.VNNI)
 AVX512_VNNI = _x86("avx512-vnni", _AVX512, 512, Dot.VNNI)
+AVX512_VBMI = _x86("avx512-vbmi", (*_AVX512, "avx512vbmi"), 512, Dot.VNNI)
 AMX_INT8 = _x86("amx-int8", _AMX, 512, Dot.VNNI)
 AARCH64 = Isa("aarch64", "aarch64-unknown-linux-gnu", "+neon", vector_bits=128, registers=32)
 
 # Linux on x86-64: arch_prctl(ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA), once in a process.
 SYS_ARCH_PRCTL, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA = 158, 0x1023, 18
 
-X86_LADDER = (SSE41, AVX2, AVX_VNNI, AVX512_VNNI, AMX_INT8)  # from the least to the most able
+# From the least to the most able: those of a library of several, and all of a family.
+X86_LADDER = (SSE41, AVX2, AVX_VNNI, AVX512_VNNI, AMX_INT8)
+FAMILIES: Mapping[str, tuple[Isa, ...]] = {
+    "x86_64": (X86_64, SSE41, AVX2, AVX_VNNI, AVX512_VNNI, AVX512_VBMI, AMX_INT8),
+    "aarch64": (AARCH64,),
+}
 
 
 def identifier(name: str) -> str:
     """The name of an instruction set as part of a C identifier."""
     return name.replace("-", "_").replace(".", "_")
-
-
-def host_supports(isa: Isa, host: Mapping[str, bool] | None = None) -> bool:
-    """Whether this machine has all features of an x86 instruction set (by default: as LLVM says).
-
-    LLVM reports AMX where the processor has it; whether the kernel permits it is known only to the
-    code that asks for it.
-    """
-    host = llvm.get_host_cpu_features() if host is None else host
-    wanted = [f[1:] for f in isa.features.split(",") if f]
-    return all(host.get(feature, False) for feature in wanted)
-
-
-def amx_permitted() -> bool:
-    """Whether the kernel lets this process use the tile registers, which it has to be asked for.
-
-    As `emit_amx_permitted` does in generated code, for a processor that is known to have them.
-    """
-    try:
-        syscall = ctypes.CDLL(None).syscall
-    except (OSError, AttributeError, TypeError):  # no C library to ask through
-        return False
-    syscall.restype, syscall.argtypes = ctypes.c_long, [ctypes.c_long] * 3
-    return bool(syscall(SYS_ARCH_PRCTL, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0)
-
-
-def native() -> Isa:
-    """The most able instruction set of the machine this process runs on."""
-    system, machine = platform.system(), platform.machine()
-    if system == "Linux" and machine in ("aarch64", "arm64"):
-        return AARCH64
-    if system != "Linux" or machine not in ("x86_64", "AMD64"):
-        raise TargetError(
-            f"no native target for {system} on {machine}; native is Linux on x86-64 or aarch64, "
-            "name another target to compile for it"
-        )
-    return most_able(llvm.get_host_cpu_features(), amx_permitted)
-
-
-def most_able(host: Mapping[str, bool], tiles_permitted: Callable[[], bool]) -> Isa:
-    """The x86 instruction set for these features; asks for tiles only where there are any."""
-    able = [isa for isa in X86_LADDER if host_supports(isa, host)]
-    while able and able[-1].tiles is Tiles.AMX and not tiles_permitted():
-        able.pop()
-    return _with_extras(able[-1], host) if able else X86_64
-
-
-def _with_extras(isa: Isa, host: Mapping[str, bool]) -> Isa:
-    """VBMI is not part of the level avx512-vnni (the first such machines lack it)."""
-    if isa is AVX512_VNNI and host.get("avx512vbmi", False):
-        return Isa(
-            **{**isa.__dict__, "features": f"{isa.features},+avx512vbmi", "byte_permute": True}
-        )
-    return isa
 
 
 def target_machine(triple: str) -> llvm.TargetMachine:

@@ -11,11 +11,11 @@ from llvmlite import ir
 from qcomp.errors import TargetError
 from qcomp.ir.graph import Graph
 from qcomp.ir.tensor import DType, Tensor
-from qcomp.targets.cpu.dispatch import STATUS_OK, add_dispatch
+from qcomp.targets.cpu.dispatch import STATUS_OK, add_dispatch, asks_processor
 from qcomp.targets.cpu.elf import data_object
 from qcomp.targets.cpu.emit.builder import I8, I32, I64, PTR, Value, i64, load
 from qcomp.targets.cpu.frame import Frame
-from qcomp.targets.cpu.isa import Tiles, target_machine
+from qcomp.targets.cpu.isa import target_machine
 from qcomp.targets.cpu.lower.graph import Program
 from qcomp.targets.cpu.memory import ALIGN
 from qcomp.targets.cpu.parallel import SPLITTING, Caller, Splitting, add_registration
@@ -40,11 +40,12 @@ def build_objects(
     """
     first, module = programs[0], programs[0].module
     add_registration(module, name)
-    if len(programs) == 1 and first.isa.tiles is not Tiles.AMX:  # tiles must be asked for
-        add_entry_point(first, f"{name}_run", name, splitting)
-    else:
+    isas = [program.isa for program in programs]
+    if asks_processor(isas):
         variants = [_add_variant(program, name, splitting) for program in programs]
-        add_dispatch(module, name, [program.isa for program in programs], variants)
+        add_dispatch(module, name, isas, variants)
+    else:
+        add_entry_point(first, f"{name}_run", name, splitting)
     add_descriptions(module, first.graph, name)
     parsed = llvm.parse_assembly(str(module))
     parsed.verify()

@@ -14,7 +14,7 @@ from small_networks import NETWORKS
 import qcomp
 from qcomp.layers import LayerReport, bench_layers, isa_in_use
 from qcomp.quant.fixed_point import Form
-from qcomp.targets.cpu.isa import native
+from qcomp.targets.cpu.host import native
 from qcomp.targets.cpu.jit import aligned_arena
 from qcomp.targets.cpu.lower.graph import lower_graph
 from qcomp.targets.cpu.peaks import Peaks

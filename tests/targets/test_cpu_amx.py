@@ -41,7 +41,8 @@ from qcomp.targets.cpu.emit.gemm import (
 )
 from qcomp.targets.cpu.emit.tile_cost import TileShape, tile_shapes
 from qcomp.targets.cpu.emit.tiles import Tile, configured, dot
-from qcomp.targets.cpu.isa import AMX_INT8, AVX2, BIAS, Isa, Tiles, native, target_machine
+from qcomp.targets.cpu.host import native
+from qcomp.targets.cpu.isa import AMX_INT8, AVX2, BIAS, Isa, Tiles, target_machine
 from qcomp.targets.cpu.lower.graph import function_attributes, lower_graph
 from qcomp.targets.cpu.lower.residual import fused_residuals
 from tests.targets.conftest import Kit

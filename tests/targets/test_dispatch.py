@@ -16,15 +16,8 @@ from qcomp.ir.evaluate import evaluate
 from qcomp.targets.base import Artifact
 from qcomp.targets.catalog import target
 from qcomp.targets.cpu.dispatch import STATUS_BAD_CPU, STATUS_OK
-from qcomp.targets.cpu.isa import (
-    AMX_INT8,
-    AVX512_VNNI,
-    X86_LADDER,
-    Isa,
-    amx_permitted,
-    host_supports,
-    identifier,
-)
+from qcomp.targets.cpu.host import this_host
+from qcomp.targets.cpu.isa import AMX_INT8, AVX512_VNNI, X86_LADDER, Isa, identifier
 from qcomp.targets.cpu.jit import aligned_arena
 from qcomp.targets.cpu.link import shared_library
 from qcomp.targets.cpu.lower.graph import lower_variants
@@ -70,7 +63,7 @@ def expected(kit: Kit) -> NDArray[np.int8]:
 def test_every_variant_gives_the_same_bits(
     kit: Kit, artifact: Artifact, library: ctypes.CDLL, expected: NDArray[np.int8], number: int
 ) -> None:
-    if number and not host_supports(X86_LADDER[number - 1]):
+    if number and this_host().lacks(X86_LADDER[number - 1].required):
         assert library.net_set_isa(number) == STATUS_BAD_CPU
         number = 0
     assert library.net_set_isa(number) == STATUS_OK
@@ -134,5 +127,5 @@ def test_a_library_of_amx_alone_asks_for_the_tiles(kit: Kit, tmp_path: Path) -> 
     x, y = (np.zeros((1, 7, 9, 70), np.int8) for _ in range(2))
     arena = aligned_arena(artifact.arena_bytes)
     status = library.net_run(*(ctypes.c_void_p(a.ctypes.data) for a in (x, y, arena)))
-    able = host_supports(AMX_INT8) and amx_permitted()
-    assert status == (STATUS_OK if able else STATUS_BAD_CPU)
+    lacking = this_host().lacks(AMX_INT8.required)
+    assert status == (STATUS_BAD_CPU if lacking else STATUS_OK)

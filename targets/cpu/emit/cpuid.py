@@ -99,8 +99,7 @@ def emit_supports(b: ir.IRBuilder, isa: Isa) -> Value:
 
     The processor must have every feature and the kernel save its registers; tiles are asked for.
     """
-    features = [f[1:] for f in isa.features.split(",") if f]
-    supported = emit_has(b, features)
+    supported = emit_has(b, isa.required)
     if isa.tiles is Tiles.AMX:
         return _only_if(b, supported, lambda: _ask_for_tiles(b))
     return supported
