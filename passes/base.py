@@ -1,7 +1,8 @@
 """What a pass is, and the manager that runs, sweeps, verifies and dumps.
 
 A pass is a frozen dataclass with a name, the form it needs, the form it gives, and
-`run(graph, log)`. It never verifies, prints, sweeps or dumps: the manager does, after each pass.
+`run(graph, log)`. It never verifies, prints, sweeps or dumps: the manager does, after each pass. A
+pass that stands where the graph has not the form that it needs is an error of the order.
 """
 
 from __future__ import annotations
@@ -97,8 +98,12 @@ class PassManager:
 
     def run(self, graph: Graph, passes: Sequence[Pass]) -> Graph:
         """Run `passes` on `graph` in place and give it back."""
+        verified = None
         for p in passes:
+            if p.needs is not verified:
+                self._expect(graph, p)
             self._run_one(graph, p)
+            verified = p.gives
         return graph
 
     def record(self, name: str, log: PassLog, seconds: float) -> None:
@@ -129,6 +134,17 @@ class PassManager:
             self._answers = answers
         if self.dump is not None:
             self._dump(graph, p.name, log)
+
+    def _expect(self, graph: Graph, p: Pass) -> None:
+        """The form that a pass needs; PassError blames the order of the passes."""
+        try:
+            verify(graph, p.needs)
+        except VerifyError as error:
+            before = ", ".join(r.name for r in self.records) or "none"
+            raise PassError(
+                f"pass {p.name} can't run here, as it needs form {p.needs.value}: {error}\n"
+                f"(passes already run: {before})"
+            ) from error
 
     def _dump(self, graph: Graph, name: str, log: PassLog) -> None:
         stem = f"{len(self.records):02d}-{name}"

@@ -13,13 +13,14 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from qcomp.errors import PassError
+from qcomp.ir.exemptions import exemption
 from qcomp.ir.form import Form
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import ArgMax, Dequantize, Op, Quantize
 from qcomp.ir.tensor import DType, Tensor
 from qcomp.ir.text import format_op
 from qcomp.passes.base import PassLog
-from qcomp.passes.integer_rules import RULES, Site, rescale
+from qcomp.passes.integer_rules import EXEMPT, RULES, Site, rescale
 from qcomp.passes.qdq import quantized_operand
 from qcomp.quant.qparams import QParams
 
@@ -59,7 +60,8 @@ def _lower(graph: Graph, quantize: Quantize, log: PassLog) -> None:
         except ValueError as error:
             raise PassError(f"{format_op(graph, op)}\n  has no integer form: {error}") from error
     else:
-        raise PassError(f"{format_op(graph, op)}\n  has no integer form")
+        reason = exemption(EXEMPT, type(op)) or "expected a row in RULES of integer_rules"
+        raise PassError(f"{format_op(graph, op)}\n  has no integer form: {reason}")
     qparams = graph.tensor(quantize.output).qparams
     graph.replace_op(new, qparams=qparams)
     log.did(f"{op.id}: {op.mnemonic} to {new.mnemonic}{site.remark}")

@@ -31,7 +31,7 @@ from qcomp.ir.ops import (
 from qcomp.ir.tensor import TensorId
 from qcomp.quant.qparams import INTEGERS, QParams, integer_range
 
-_BINARY: Mapping[type[Binary], str] = {
+BINARY: Mapping[type[Binary], str] = {
     Add: "Add",
     Sub: "Sub",
     Mul: "Mul",
@@ -43,7 +43,7 @@ _BINARY: Mapping[type[Binary], str] = {
 
 def binary(w: Writer, op: Binary) -> None:
     layout = w.common_layout(op.inputs)
-    y = w.emit(_BINARY[type(op)], [w.read(t, layout) for t in op.inputs])
+    y = w.emit(BINARY[type(op)], [w.read(t, layout) for t in op.inputs])
     w.define(op.id, layout, w.emit_clamp(y, op.clamp))
 
 

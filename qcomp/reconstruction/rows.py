@@ -19,6 +19,7 @@ from qcomp.export.session import FloatSession
 from qcomp.ir.evaluate.windows import padded
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import NO_CLAMP, Clamp, Conv2d
+from qcomp.ir.region import with_outputs
 from qcomp.ir.tensor import TensorId
 from qcomp.passes.linear_weights import Linear, groups_of
 from qcomp.reconstruction.prefix import Samples
@@ -103,10 +104,7 @@ def _without_clamps(
             replace(op, output=bare.fresh_id(f"{op.id}.raw"), clamp=NO_CLAMP)
         )
         bare.replace_op(Clamp(inputs=(results[layer.id],), output=op.id, clamp=op.clamp))
-    bare.inputs = {id: id for id in graph.inputs.values()}
-    bare.outputs = {id: id for id in results.values()}
-    bare.sweep()
-    return bare, results
+    return with_outputs(bare, results.values()), results
 
 
 def layer_rows(

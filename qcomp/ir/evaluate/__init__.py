@@ -16,6 +16,7 @@ from qcomp.ir.evaluate.float import FLOAT_MEANINGS
 from qcomp.ir.evaluate.integer import INTEGER_MEANINGS
 from qcomp.ir.evaluate.movement import MOVEMENT_MEANINGS
 from qcomp.ir.evaluate.reduction import REDUCTION_MEANINGS
+from qcomp.ir.exemptions import Exemptions
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import Dequantize, FakeQuantConstant, Op, Quantize
 from qcomp.ir.tensor import Array, DType, TensorId, TensorType
@@ -29,6 +30,11 @@ MEANINGS: Mapping[type[Op], Callable[..., Array]] = {
     **MOVEMENT_MEANINGS,
     FakeQuantConstant: fake_quant_constant,
     **INTEGER_MEANINGS,
+}
+
+EXEMPT: Exemptions = {
+    Quantize: "its parameters are the result tensor's, which `apply` reads",
+    Dequantize: "its parameters are the operand tensor's, which `apply` reads",
 }
 
 

@@ -24,7 +24,7 @@ from qcomp.targets.cpu.emit.packed import packed_body
 from qcomp.targets.cpu.emit.table import table_body, table_data
 from qcomp.targets.cpu.lower.context import Lowering, Prepared, broadcast_strides
 
-_BINARY: Mapping[type[QBinary], Callable[..., Value]] = {
+BINARY: Mapping[type[QBinary], Callable[..., Value]] = {
     QAdd: emit.add,
     QAddWide: emit.add_wide,
     QMul: emit.mul,
@@ -49,7 +49,7 @@ def lower_binary(lowering: Lowering, op: QBinary) -> None:
     )
     isa = lowering.isa
     packed = packed_body(op) if isa.unsigned else None
-    portable = _BINARY[type(op)]
+    portable = BINARY[type(op)]
     lowering.nest(
         op.mnemonic,
         Nest(shape, strides, (1, 1, 1)),
