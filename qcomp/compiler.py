@@ -6,7 +6,7 @@ import math
 import os
 import re
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from qcomp.errors import CompileError
 from qcomp.frontends import import_model
 from qcomp.ir.form import Form
 from qcomp.ir.graph import Graph
-from qcomp.network import CompiledNetwork
+from qcomp.network import CompiledNetwork, TensorInfo
 from qcomp.passes.base import Answers, PassLog, PassManager
 from qcomp.pipeline import (
     equalizing_passes,
@@ -38,9 +38,9 @@ from qcomp.recipes.search import MOST_SAMPLES
 from qcomp.recipes.workbench import Workbench
 from qcomp.reconstruction.walk import FittingData
 from qcomp.targets.catalog import target as find_target
-from qcomp.targets.cpu.jit import load_objects
 
 Feed = Mapping[str, NDArray[Any]]
+Answering = Callable[[Feed], Any]
 
 LONGEST_NAME = 100
 # Names of the headers of C11 and of the POSIX ones that these include.
@@ -67,7 +67,7 @@ def compile(
     """From a trained float network to integer code.
 
     model: path, bytes or ModelProto of an ONNX network.
-    target: "native", "x86-64" or "aarch64".
+    target: one of qcomp.targets.catalog.TARGETS.
     calibration: an iterable of arrays (or dicts, for several inputs), a directory of .npy, or an
         .npz; None uses the batch-norm statistics of the model.
     recipe: instead of config.recipe: "auto", "fast", "data-free", "best" or the path of a file.
@@ -102,7 +102,6 @@ def compile(
     fitting = _fitting_data(graph, data, config, cache, progress)
     manager.run(graph, [*qdq_passes(config, statistics, graph, fitting), *lowering_passes()])
     artifact = backend.emit(graph, symbol)
-    arguments = len(graph.inputs) + len(graph.outputs) + 1
     if data is None:
         calibrated = "no calibration data: ranges come from batch-norm statistics"
     else:
@@ -110,14 +109,19 @@ def compile(
     net = CompiledNetwork(
         graph,
         artifact,
+        backend.runtime,
         config,
         notes=(*imported.notes, *statistics.notes, calibrated, *chosen.notes),
         records=tuple(manager.records),
         samples=statistics.kept,
-        _entry=lambda: load_objects(artifact.objects.values(), symbol, arguments),
     )
-    if statistics.kept and artifact.runs_here:
-        net.sqnr_db_output = output_sqnr_db(imported.graph, net, statistics.kept)
+    if statistics.kept:
+        answers: Answering = net
+        if (lacking := net.runtime.lacking(artifact.requires)) is not None:
+            answers = net.specification
+            net.notes += (f"the output SQNR is that of the specification: {lacking}",)
+        kept = statistics.kept
+        net.sqnr_db_output = output_sqnr_db(imported.graph, net.outputs, answers, kept)
     return net
 
 
@@ -171,8 +175,10 @@ def _answers(graph: Graph, data: Samples | None, input_range: tuple[float, float
     return lambda changed: FloatSession(changed, threads=1).run(sample)
 
 
-def output_sqnr_db(imported: Graph, net: CompiledNetwork, samples: Iterable[Feed]) -> float | None:
-    """SQNR of the integer outputs against the float network as imported, over all samples.
+def output_sqnr_db(
+    imported: Graph, outputs: Iterable[TensorInfo], answers: Answering, samples: Iterable[Feed]
+) -> float | None:
+    """SQNR of what the network answers against the float network as imported, over all samples.
 
     None where no output is quantized (an ArgMax gives indices), and where the ratio is infinite, as
     JSON has no such number: nothing differs, or the float outputs are all 0.
@@ -182,8 +188,8 @@ def output_sqnr_db(imported: Graph, net: CompiledNetwork, samples: Iterable[Feed
     session = FloatSession(imported)
     reference, answer = [], []
     for sample in samples:
-        expected, got = session.run(sample), net(sample)
-        for output in net.outputs:
+        expected, got = session.run(sample), answers(sample)
+        for output in outputs:
             if output.is_quantized:
                 reference.append(expected[output.name].ravel())
                 answer.append(got[output.name].ravel())

@@ -29,7 +29,7 @@ from qcomp.targets.cpu.lower.schedule import (
     fill_border,
     schedule,
 )
-from qcomp.targets.cpu.lower.table import LOWERINGS, lowering_of
+from qcomp.targets.cpu.lower.table import LOWERINGS, lowering_of, refusal
 from qcomp.targets.cpu.lower.windows import is_stored
 from qcomp.targets.cpu.memory import (
     SLACK,
@@ -81,7 +81,7 @@ def lower_graph(
     Raises TargetError that lists every op the target lacks.
     """
     verify(graph, Form.INTEGER)
-    missing = [op for op in graph.ops() if type(op) not in LOWERINGS]
+    missing = [op for op in graph.ops() if refusal(op) is not None]
     if missing:
         names = ", ".join(sorted(cls.mnemonic for cls in LOWERINGS))
         lines = "\n".join(format_op(graph, op) for op in missing)

@@ -82,6 +82,14 @@ _I16_LOWERINGS: Mapping[type[ops.Op], LowerOp] = {
 }
 
 
+def refusal(op: ops.Op) -> str | None:
+    """Why an op has no code; None where it has."""
+    if type(op) in LOWERINGS:
+        return None
+    names = ", ".join(sorted(cls.mnemonic for cls in LOWERINGS))
+    return f"{op.mnemonic} has no lowering; accepted: {names}"
+
+
 def lowering_of(graph: Graph, op: ops.Op) -> LowerOp:
     """By the op's type and the types of its operands and result."""
     general = LOWERINGS[type(op)]
