@@ -34,7 +34,7 @@ STAGES = {
     "LLVM generates": "llvmlite.binding.TargetMachine.emit_object",
     "SQNR": "qcomp.compiler.output_sqnr_db",
     "vectors": "qcomp.store.make_vectors",
-    "linking": "qcomp.store.shared_library",
+    "linking": "qcomp.targets.cpu.runtime.shared_library",
 }
 WHOLE = "after calibration"
 Seconds = dict[str, float]

@@ -20,7 +20,6 @@ from qcomp.recipes.choose import decide
 from qcomp.recipes.file import with_recipe_file
 from qcomp.recipes.named import DATA_FREE
 from qcomp.targets.catalog import target as find_target
-from qcomp.targets.cpu.jit import load_objects
 
 
 def compile(
@@ -39,7 +38,7 @@ def compile(
     """From a trained float network to integer code.
 
     model: path, bytes or ModelProto of an ONNX network.
-    target: "native", "x86-64" or "aarch64".
+    target: one of qcomp.targets.catalog.TARGETS.
     calibration: an iterable of arrays (or dicts, for several inputs), a directory of .npy, or an
         .npz; None uses the batch-norm statistics of the model.
     recipe: instead of config.recipe: "auto", "fast", "data-free", "best" or the path of a file.
@@ -71,16 +70,19 @@ def compile(
     chosen = decide(quantizer, config, progress=progress)
     graph = quantizer.integer(chosen.config)
     artifact = backend.emit(graph, symbol)
-    arguments = len(graph.inputs) + len(graph.outputs) + 1
     net = CompiledNetwork(
         graph,
         artifact,
+        backend.runtime,
         chosen.config,
         notes=(*imported.notes, *quantizer.notes(chosen.config), *chosen.notes),
         records=quantizer.records,
         samples=quantizer.samples(chosen.config),
-        _entry=lambda: load_objects(artifact.objects.values(), symbol, arguments),
     )
-    if net.samples and artifact.runs_here:
-        net.sqnr_db_output = output_sqnr_db(imported.graph, net, net.samples)
+    if net.samples:
+        lacking = net.runtime.lacking(artifact.requires)
+        answers = net if lacking is None else net.specification
+        if lacking is not None:
+            net.notes += (f"the output SQNR is that of the specification: {lacking}",)
+        net.sqnr_db_output = output_sqnr_db(imported.graph, net.outputs, answers, net.samples)
     return net

@@ -1,15 +1,13 @@
 """What a choice of bits costs: bytes of weights, and an estimate of the time of a run.
 
 Bytes are those of packed weights, with their scales, and of 32-bit biases. The estimate counts
-multiply-accumulates and bytes of activations at the rates of qcomp.targets.cpu.work, on one thread
-of the target's best instruction set; activations of 16 bits are multiplied in pairs (as pmaddwd
-does), without the 8-bit dot products. It is right to a factor of two or so, and better for
-comparing choices.
+multiply-accumulates and bytes of activations at the rates of the target, on one thread of its best
+instruction set. It is right to a factor of two or so, and better for comparing choices.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from qcomp.config import QuantizationConfig
 from qcomp.ir.graph import Graph
@@ -17,8 +15,7 @@ from qcomp.ir.ops import Conv2d, Dense, MatMul, Op
 from qcomp.ir.tensor import TensorId
 from qcomp.precision.parts import Kind, Part
 from qcomp.quant.packing import packed_bytes
-from qcomp.targets.cpu.isa import Dot, Isa
-from qcomp.targets.cpu.work import Work
+from qcomp.targets.base import Target
 
 _BIAS_BYTES = 4
 
@@ -36,11 +33,11 @@ class Cost:
 
 @dataclass(frozen=True, eq=False)
 class Costs:
-    """Of the parts of a FLOAT graph, quantized by a configuration, on a machine."""
+    """Of the parts of a FLOAT graph, quantized by a configuration, on a target."""
 
     graph: Graph
     config: QuantizationConfig
-    isa: Isa
+    target: Target
 
     def of(self, part: Part, bits: int) -> Cost:
         """Weights cost bytes; an activation the time of its readers' products and of its bytes."""
@@ -61,11 +58,7 @@ class Costs:
         readers = self.graph.consumers(id)
         macs = sum(_macs(self.graph, op) for op in readers if op.inputs[0] == id)
         moved = self.graph.type(id).size * bits // 8 * (1 + len(readers))
-        return Work(macs, 0, moved).estimated_ns(self._isa(bits))
-
-    def _isa(self, bits: int) -> Isa:
-        wide = bits > 8 and self.isa.dot is Dot.VNNI
-        return replace(self.isa, dot=Dot.MADD) if wide else self.isa
+        return self.target.cost(macs, moved, bits)
 
 
 def _macs(graph: Graph, op: Op) -> int:

@@ -1,12 +1,10 @@
-"""A library of several instruction sets: which one runs is found out once, on the first run.
+"""Code runs only where the processor has its instructions, which is found out on the first run.
 
-    int NAME_run(...)          as that of a library for one instruction set
-    int NAME_set_isa(int isa)  1 ... n for one of them, 0 for the best that the processor has
+    int NAME_run(...)          QCOMP_BAD_CPU where the processor has none of the instruction sets
+    int NAME_set_isa(int isa)  1 ... n for one of several, 0 for the best that the processor has
 
-One of AMX has the first too, which asks the kernel for the tile registers.
-
-cpuid traps in virtual machines, so the choice is kept in a word of .bss. Threads that find it out
-at the same time find out the same.
+Only code for the baseline of a family does not ask. cpuid traps in virtual machines, so the answer
+is kept in a word of .bss. Threads that find it out at the same time find out the same.
 """
 
 from __future__ import annotations
@@ -16,19 +14,18 @@ from collections.abc import Sequence
 from llvmlite import ir
 
 from qcomp.targets.cpu.emit.builder import I32, Value
-from qcomp.targets.cpu.emit.cpuid import emit_supports
-from qcomp.targets.cpu.isa import Isa, Tiles
+from qcomp.targets.cpu.emit.cpuid import CPUID, emit_supports
+from qcomp.targets.cpu.isa import Isa
 from qcomp.targets.cpu.parallel import REGISTERED, REGISTERED_BYTES
 
-STATUS_OK = 0
-STATUS_BAD_CPU = 2
+STATUS_OK, STATUS_BAD_ARENA, STATUS_BAD_CPU = 0, 1, 2  # qcomp_status of the header
 CHOICE = "isa"
 _WORD = 4
 
 
 def asks_processor(isas: Sequence[Isa]) -> bool:
-    """Whether a library finds out what the processor has: to choose, or for the tiles."""
-    return len(isas) > 1 or isas[0].tiles is Tiles.AMX
+    """Whether a library finds out what the processor has: not for what each of its family has."""
+    return any(feature in CPUID for isa in isas for feature in isa.required)
 
 
 def variables(isas: Sequence[Isa]) -> dict[str, int]:

@@ -11,7 +11,7 @@ from llvmlite import ir
 from qcomp.errors import TargetError
 from qcomp.ir.graph import Graph
 from qcomp.ir.tensor import DType, Tensor
-from qcomp.targets.cpu.dispatch import STATUS_OK, add_dispatch, asks_processor
+from qcomp.targets.cpu.dispatch import STATUS_BAD_ARENA, STATUS_OK, add_dispatch, asks_processor
 from qcomp.targets.cpu.elf import data_object
 from qcomp.targets.cpu.emit.builder import I8, I32, I64, PTR, Value, i64, load
 from qcomp.targets.cpu.frame import Frame
@@ -22,7 +22,6 @@ from qcomp.targets.cpu.parallel import SPLITTING, Caller, Splitting, add_registr
 
 NAME_BYTES = 64
 MAX_RANK = 8
-STATUS_BAD_ARENA = 1
 
 # The values of qcomp_type in the header.
 TYPE_CODES = {DType.I8: 1, DType.I32: 2, DType.I16: 3}

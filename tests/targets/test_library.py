@@ -127,7 +127,7 @@ def file(net: qcomp.CompiledNetwork, name: str) -> Path:
     assert net.directory is not None
     path = net.directory / name
     if not path.exists():
-        pytest.skip(f"no linker for {net.artifact.triple}, so no {name}")
+        pytest.skip(f"no linker for {net.artifact.requires.triple}, so no {name}")
     return path
 
 
@@ -195,7 +195,7 @@ def test_no_data_is_writable_but_what_is_promised(
 
 
 def test_no_instruction_is_floating_point_arithmetic(built: qcomp.CompiledNetwork) -> None:
-    arm = built.artifact.triple.startswith("aarch64")
+    arm = built.artifact.requires.triple.startswith("aarch64")
     cross = arm and platform.machine() != "aarch64"
     disassembler = tool("aarch64-linux-gnu-objdump" if cross else "objdump")
     library = file(built, "libnet.a")
@@ -240,10 +240,11 @@ int main(void) {
 
 def runner(net: qcomp.CompiledNetwork, cc: str) -> tuple[str, list[str]]:
     """A compiler for the network's machine, and what its programs are run by."""
-    if net.artifact.runs_here:
+    triple = net.artifact.requires.triple
+    if net.runtime.lacking(net.artifact.requires) is None:
         return cc, []
-    if not net.artifact.triple.startswith("aarch64"):
-        pytest.skip(f"no way to run {net.artifact.triple} on {platform.machine()}")
+    if not triple.startswith("aarch64"):
+        pytest.skip(f"no way to run {triple} on {platform.machine()}")
     emulator = shutil.which("qemu-aarch64") or shutil.which("qemu-aarch64-static")
     if emulator is None:
         pytest.skip("no qemu-aarch64")

@@ -61,7 +61,7 @@ def test_the_variables_are_those_that_are_promised(kit: Kit, name: str) -> None:
     cpu = target(name)
     assert isinstance(cpu, CpuTarget)
     promised = variables(cpu.isas)
-    objects = cpu.emit(graph, "net").objects.values()
+    objects = cpu.emit(graph, "net").files.values()
     assert dict(v for content in objects for v in writable(content)) == {
         f"net_{variable}": size for variable, size in promised.items()
     }

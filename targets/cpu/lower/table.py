@@ -139,6 +139,14 @@ def table_of(graph: Graph, op: ops.Op) -> Table:
     return _WIDE if is_i16(graph, op) else _NARROW
 
 
+def refusal(op: ops.Op) -> str | None:
+    """Why an op has no code; None where it has."""
+    if type(op) in LOWERINGS:
+        return None
+    names = ", ".join(sorted(cls.mnemonic for cls in LOWERINGS))
+    return f"{op.mnemonic} has no lowering; accepted: {names}"
+
+
 def lowering_of(graph: Graph, op: ops.Op) -> LowerOp:
     return table_of(graph, op).row(graph, op)
 
