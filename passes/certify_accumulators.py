@@ -56,6 +56,7 @@ from qcomp.ir.ops import (
     QReduceSum,
     QRescale,
     QSoftmax,
+    QWeighted,
     Reshape,
     Resize2d,
     Slice,
@@ -189,7 +190,7 @@ class Sums:
         return self.bits - math.log2(max(*self.reach(), 1))
 
 
-def _linear(graph: Graph, op: QConv2d | QDense) -> Sums:
+def _linear(graph: Graph, op: QWeighted) -> Sums:
     weight = np.abs(graph.data(op.weight).astype(np.int64))
     taps = weight.reshape(len(weight), -1).sum(axis=1)
     bias = np.abs(graph.data(op.bias).astype(object))

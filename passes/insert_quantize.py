@@ -27,8 +27,6 @@ from qcomp.ir.graph import Graph
 from qcomp.ir.ops import (
     BatchNorm,
     Binary,
-    Conv2d,
-    Dense,
     Dequantize,
     FakeQuantConstant,
     MatMul,
@@ -36,6 +34,7 @@ from qcomp.ir.ops import (
     Minimum,
     Op,
     Quantize,
+    Weighted,
 )
 from qcomp.ir.tensor import Tensor, TensorId
 from qcomp.ir.text import format_op
@@ -69,7 +68,7 @@ class InsertQuantize:
         assignment = assign_qparams(graph, self.config)
         edges = edge_layers(graph)
         for op in ops:
-            if isinstance(op, Conv2d | Dense):
+            if isinstance(op, Weighted):
                 choices = self.config.at(op.id, op.mnemonic)
                 least = choices.first_last_weight_bits if op.id in edges else 1
                 bits = max(choices.weight_bits, least)
@@ -82,7 +81,7 @@ class InsertQuantize:
 
 def _quantize_weight(
     graph: Graph,
-    op: Conv2d | Dense,
+    op: Weighted,
     choices: QuantizationConfig,
     bits: int,
     assignment: Assignment,

@@ -41,9 +41,7 @@ def dense(site: Site, op: ops.Dense) -> ops.Op:
     )
 
 
-def _linear(
-    site: Site, op: ops.Conv2d | ops.Dense
-) -> tuple[tuple[TensorId, ...], QParams, Requantize]:
+def _linear(site: Site, op: ops.Weighted) -> tuple[tuple[TensorId, ...], QParams, Requantize]:
     """Operands (x, weight, bias, multiplier, shift), qparams of x, and the epilogue."""
     x_id, x = site.operand(op.x)
     weight, bias = site.graph.producer(op.weight), site.graph.producer(op.bias)

@@ -41,7 +41,7 @@ from qcomp.ir.ops.integer_elementwise import (
     QRescale,
     Table,
 )
-from qcomp.ir.ops.integer_linear import QConv2d, QDense, QMatMul
+from qcomp.ir.ops.integer_linear import QConv2d, QDense, QMatMul, QWeighted
 from qcomp.ir.ops.integer_reduction import (
     QAveragePool2d,
     QLogSoftmax,
@@ -49,7 +49,7 @@ from qcomp.ir.ops.integer_reduction import (
     QReduceSum,
     QSoftmax,
 )
-from qcomp.ir.ops.linear import BatchNorm, Conv2d, Dense, MatMul
+from qcomp.ir.ops.linear import BatchNorm, Conv2d, Dense, MatMul, Weighted
 from qcomp.ir.ops.movement import (
     BlockOrder,
     BroadcastTo,
@@ -148,6 +148,7 @@ __all__ = [
     "QReduceSum",
     "QRescale",
     "QSoftmax",
+    "QWeighted",
     "Quantize",
     "Reduce",
     "Reduction",
@@ -162,6 +163,7 @@ __all__ = [
     "Tile",
     "Transpose",
     "Unary",
+    "Weighted",
     "ZeroStuff",
     "broadcast_shapes",
 ]

@@ -31,14 +31,13 @@ def accumulated_dtype(inputs: tuple[TensorType, ...], q: Requantize) -> DType:
 
 
 @dataclass(frozen=True, kw_only=True)
-class QConv2d(IntegerOp):
-    """requantize(sum(weight * (x - x_zero_point)) + bias); x NHWC, weight OHWI i8.
+class QWeighted(IntegerOp):
+    """Base of the layers: requantize(sum(weight * (x - x_zero_point)) + bias), weights i8.
 
     bias is [O], i32 or (x i16 only) i64: its type is the accumulator's. multiplier and shift are
-    i32 [O]. Padding has the value x_zero_point, so it adds nothing.
+    i32 [O]. Axis 0 of the weight is the output channel.
     """
 
-    mnemonic: ClassVar[str] = "q_conv2d"
     arity: ClassVar[int | None] = 5
     constant_operands: ClassVar[tuple[int, ...]] = (1, 2, 3, 4)
     x = Operand(0)
@@ -49,6 +48,18 @@ class QConv2d(IntegerOp):
 
     x_zero_point: int
     requantize: Requantize
+
+    @property
+    def groups(self) -> int:
+        """How many groups of channels have weights of their own."""
+        return 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class QConv2d(QWeighted):
+    """Convolution; x NHWC, weight OHWI. Padding has the value x_zero_point, so it adds nothing."""
+
+    mnemonic: ClassVar[str] = "q_conv2d"
     stride: Pair = (1, 1)
     padding: Padding = (0, 0, 0, 0)
     dilation: Pair = (1, 1)
@@ -61,20 +72,10 @@ class QConv2d(IntegerOp):
 
 
 @dataclass(frozen=True, kw_only=True)
-class QDense(IntegerOp):
-    """requantize((x - x_zero_point) @ weight.T + bias); x [..., K], weight [N, K] i8."""
+class QDense(QWeighted):
+    """(x - x_zero_point) @ weight.T over the last axis; x [..., K], weight [N, K]."""
 
     mnemonic: ClassVar[str] = "q_dense"
-    arity: ClassVar[int | None] = 5
-    constant_operands: ClassVar[tuple[int, ...]] = (1, 2, 3, 4)
-    x = Operand(0)
-    weight = Operand(1)
-    bias = Operand(2)
-    multiplier = Operand(3)
-    shift = Operand(4)
-
-    x_zero_point: int
-    requantize: Requantize
 
     def result_type(self, *inputs: TensorType) -> TensorType:
         x, weight, bias = inputs[:3]
