@@ -40,7 +40,7 @@ from qcomp.ir.tensor import Tensor, TensorId
 from qcomp.ir.text import format_op
 from qcomp.passes.base import PassLog
 from qcomp.passes.edge_layers import edge_layers
-from qcomp.passes.same_scale import Assignment, assign_qparams, copies_integers
+from qcomp.passes.same_scale import Assignment, assign_qparams
 from qcomp.quant.grid import Grid
 from qcomp.quant.qparams import QParams
 from qcomp.quant.scales import minmax_scales
@@ -160,7 +160,7 @@ def _quantize_activation(
     if not readers and not outputs:
         return
     plain = _round_trip(graph, tensor, tensor, own)
-    wants_group = [op for op in readers if copies_integers(op)] if own != group else []
+    wants_group = [op for op in readers if op.copies_integers] if own != group else []
     rescaled = _round_trip(graph, plain, f"{tensor}.rescaled", group) if wants_group else plain
     for op in readers:
         new = rescaled if op in wants_group else plain

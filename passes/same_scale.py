@@ -18,13 +18,7 @@ from qcomp.errors import PassError
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import (
     LogSoftmax,
-    Maximum,
-    MaxPool2d,
-    Minimum,
-    Movement,
     Op,
-    Reduce,
-    Reduction,
     Softmax,
     Unary,
 )
@@ -36,13 +30,6 @@ LOG_SOFTMAX_16 = QParams(16 / 32768, 0, *integer_range(16))
 
 _SOFTMAX: Mapping[int, QParams] = {8: SOFTMAX, 16: SOFTMAX_16}
 _LOG_SOFTMAX: Mapping[int, QParams] = {8: LOG_SOFTMAX, 16: LOG_SOFTMAX_16}
-
-
-def copies_integers(op: Op) -> bool:
-    """Operands and result of the op have one scale."""
-    if isinstance(op, Reduce):
-        return op.kind in (Reduction.MAX, Reduction.MIN)
-    return isinstance(op, Movement | MaxPool2d | Minimum | Maximum)
 
 
 def pinned(op: Op | None, bits: int) -> QParams | None:
@@ -118,7 +105,7 @@ def scale_groups(graph: Graph) -> list[list[TensorId]]:
             order[tensor.id] = len(order)
             ties.add_node(tensor.id)
     for op in graph.ops():
-        if copies_integers(op):
+        if op.copies_integers:
             ties.add_edges_from((t, op.output) for t in graph.activations(op))
     classes = [sorted(c, key=order.__getitem__) for c in nx.connected_components(ties)]
     return sorted(classes, key=lambda members: order[members[0]])

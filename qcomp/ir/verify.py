@@ -14,12 +14,7 @@ from qcomp.ir.ops import (
     Dequantize,
     Domain,
     FakeQuantConstant,
-    MaxPool2d,
-    Movement,
     Op,
-    QMaximum,
-    QMinimum,
-    QReduceExtreme,
     QSoftmax,
     Quantize,
 )
@@ -36,7 +31,6 @@ _DOMAINS = {
 
 
 _SOFTMAX: Mapping[int, QParams] = {8: SOFTMAX, 16: SOFTMAX_16}
-_COPIES = (Movement, MaxPool2d, QReduceExtreme, QMinimum, QMaximum)  # integers, unscaled
 
 
 def verify(graph: Graph, form: Form) -> None:
@@ -167,7 +161,7 @@ def _integer(graph: Graph) -> list[str]:
         if quantized and tensor.qparams is None:
             problems.append(f"%{tensor.id} has no qparams")
     for op in graph.ops():
-        if isinstance(op, _COPIES):
+        if op.copies_integers:
             scales = {graph.tensor(t).qparams for t in (*graph.activations(op), op.output)}
             if len(scales) > 1:
                 problems.append(f"{format_op(graph, op)}\n  qparams of operands and result differ")
