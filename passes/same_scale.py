@@ -39,6 +39,11 @@ def pinned(op: Op | None, bits: int) -> QParams | None:
     return _SOFTMAX[bits] if isinstance(op, Softmax) else None
 
 
+def _pinned(graph: Graph, id: TensorId, bits: int) -> QParams | None:
+    """A kept op gives floats, which any qparams can follow."""
+    return None if graph.tensor(id).kept else pinned(graph.producer(id), bits)
+
+
 @dataclass(frozen=True)
 class Assignment:
     """Own qparams of each tensor, and the qparams of the group in which its readers want it.
@@ -69,7 +74,7 @@ def assign_qparams(graph: Graph, config: QuantizationConfig) -> Assignment:
         bits = widths[members[0]]
         asked = any(_choices(graph, config, t).symmetric_activations for t in members)
         qmin, qmax = integer_range(bits)
-        fixed = {t: q for t in members if (q := pinned(graph.producer(t), bits)) is not None}
+        fixed = {t: q for t in members if (q := _pinned(graph, t, bits)) is not None}
         ranges = [_range(graph, t) for t in members]
         low, high = min(r[0] for r in ranges), max(r[1] for r in ranges)
         common = QParams.from_range(
@@ -105,7 +110,7 @@ def scale_groups(graph: Graph) -> list[list[TensorId]]:
             order[tensor.id] = len(order)
             ties.add_node(tensor.id)
     for op in graph.ops():
-        if op.copies_integers:
+        if op.copies_integers and not graph.is_kept(op):
             ties.add_edges_from((t, op.output) for t in graph.activations(op))
     classes = [sorted(c, key=order.__getitem__) for c in nx.connected_components(ties)]
     return sorted(classes, key=lambda members: order[members[0]])

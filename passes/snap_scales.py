@@ -36,7 +36,7 @@ class SnapScales:
                 continue
             weight, bias = graph.producer(op.weight), graph.producer(op.bias)
             if not isinstance(weight, FakeQuantConstant) or not isinstance(bias, FakeQuantConstant):
-                log.skipped(op.id, "weight or bias is not quantized")
+                log.skipped(op.id, "weight or bias is not rounded here")
             elif reason := _unmovable(graph, op, weight, bias):
                 log.skipped(op.id, reason)
             else:

@@ -14,6 +14,7 @@ from qcomp.ir.ops.base import (
     Operand,
     broadcast_shapes,
 )
+from qcomp.ir.ops.dynamic import QDenseBy, QuantizeBy, ScaleOf
 from qcomp.ir.ops.elementwise import (
     Add,
     Binary,
@@ -70,7 +71,13 @@ from qcomp.ir.ops.movement import (
     Transpose,
     ZeroStuff,
 )
-from qcomp.ir.ops.quantization import Dequantize, FakeQuantConstant, Quantize
+from qcomp.ir.ops.quantization import (
+    Dequantize,
+    FakeQuantConstant,
+    IntegerConstant,
+    Quantize,
+    QuantizedConstant,
+)
 from qcomp.ir.ops.reduction import (
     ArgMax,
     AveragePool2d,
@@ -116,6 +123,7 @@ __all__ = [
     "FakeQuantConstant",
     "Function",
     "Gather",
+    "IntegerConstant",
     "IntegerOp",
     "Interpolate",
     "LogSoftmax",
@@ -137,6 +145,7 @@ __all__ = [
     "QBinary",
     "QConv2d",
     "QDense",
+    "QDenseBy",
     "QDiv",
     "QLogSoftmax",
     "QMatMul",
@@ -150,11 +159,14 @@ __all__ = [
     "QSoftmax",
     "QWeighted",
     "Quantize",
+    "QuantizeBy",
+    "QuantizedConstant",
     "Reduce",
     "Reduction",
     "Reshape",
     "Resize2d",
     "ResizeMode",
+    "ScaleOf",
     "Slice",
     "Softmax",
     "SpaceToDepth",
