@@ -26,6 +26,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qcomp.errors import PassError
+from qcomp.ir.evaluate.dynamic import LARGEST, scale_parts
+from qcomp.ir.evaluate.integer_linear import centered_weight
 from qcomp.ir.exemptions import Exemptions, exemption
 from qcomp.ir.form import Form
 from qcomp.ir.graph import Graph
@@ -45,6 +47,7 @@ from qcomp.ir.ops import (
     QAveragePool2d,
     QConv2d,
     QDense,
+    QDenseBy,
     QDiv,
     QLogSoftmax,
     QMatMul,
@@ -56,8 +59,11 @@ from qcomp.ir.ops import (
     QReduceSum,
     QRescale,
     QSoftmax,
+    QuantizeBy,
+    QWeighted,
     Reshape,
     Resize2d,
+    ScaleOf,
     Slice,
     SpaceToDepth,
     Table,
@@ -65,7 +71,7 @@ from qcomp.ir.ops import (
     Transpose,
     ZeroStuff,
 )
-from qcomp.ir.tensor import DType, TensorId
+from qcomp.ir.tensor import Array, DType, TensorId
 from qcomp.ir.text import format_op
 from qcomp.passes.base import PassLog
 from qcomp.quant.fixed_point import I64, Requantize
@@ -189,15 +195,33 @@ class Sums:
         return self.bits - math.log2(max(*self.reach(), 1))
 
 
-def _linear(graph: Graph, op: QConv2d | QDense) -> Sums:
-    weight = np.abs(graph.data(op.weight).astype(np.int64))
-    taps = weight.reshape(len(weight), -1).sum(axis=1)
+def _linear(graph: Graph, op: QWeighted) -> Sums:
+    zero_point = () if op.weight_zero_point is None else (graph.data(op.weight_zero_point),)
+    taps = _taps(centered_weight(graph.data(op.weight), *zero_point))
     bias = np.abs(graph.data(op.bias).astype(object))
     largest = bias + taps.astype(object) * _centered(graph, op.x, op.x_zero_point)
     multiplier = graph.data(op.multiplier).astype(np.int64)
     shift = graph.data(op.shift).astype(np.int64)
     bits = 63 if graph.type(op.bias).dtype is DType.I64 else 31
     return Sums(largest, Epilogue(op.requantize, multiplier, shift), bits)
+
+
+def _taps(weight: Array) -> NDArray[np.int64]:
+    """The sum of each output channel's |weight|."""
+    magnitudes = np.abs(weight.astype(np.int64))
+    return np.asarray(magnitudes.reshape(len(weight), -1).sum(axis=1))
+
+
+def _dense_by(graph: Graph, op: QDenseBy) -> Sums:
+    """The scale's shift is between that of the largest value which its tensor can hold and of 1."""
+    scale = graph.producer(op.scale)
+    assert isinstance(scale, ScaleOf), "the INTEGER form knows where a scale comes from"
+    widest = max(_centered(graph, scale.x, scale.x_zero_point), 1)
+    shift = graph.data(op.shift).astype(np.int64)
+    shifts = [shift + scale_parts(n)[1] - 31 for n in (widest, 1)]
+    multiplier = np.tile(graph.data(op.multiplier).astype(np.int64), 2)
+    largest = np.tile(_taps(graph.data(op.weight)).astype(object) * LARGEST, 2)
+    return Sums(largest, Epilogue(op.requantize, multiplier, np.concatenate(shifts)))
 
 
 def _matmul(graph: Graph, op: QMatMul) -> Sums:
@@ -329,12 +353,15 @@ RULES: Mapping[type[Op], Callable[[Graph, Any], Sums]] = {
     Interpolate: _interpolate,
     QSoftmax: _softmax,
     QLogSoftmax: _softmax,
+    QDenseBy: _dense_by,
 }
 
 EXEMPT: Exemptions = {
     Domain.FLOAT: "computes no integers",
     Domain.BORDER: "scales one value and saturates it",
     Table: "looks its results up",
+    ScaleOf: "shifts 2^16 by at most 37",
+    QuantizeBy: "shifts 2^16 by at most 38",
     QMinimum: "compares",
     QMaximum: "compares",
     QReduceExtreme: "compares",

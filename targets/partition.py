@@ -31,8 +31,8 @@ class Supports(Protocol):
     @property
     def name(self) -> str: ...
 
-    def supports(self, graph: Graph, op: Op) -> bool:
-        """Whether the target can compile the op as it stands in the graph."""
+    def supports(self, graph: Graph, op: Op) -> str | None:
+        """The reason why it does not take an op of the graph; None where it does."""
         ...
 
 
@@ -63,11 +63,14 @@ def partition(graph: Graph, targets: Sequence[Supports]) -> tuple[Part, ...]:
 def _choices(graph: Graph, targets: Sequence[Supports]) -> dict[TensorId, int]:
     """The position of each op's target."""
     chosen: dict[TensorId, int] = {}
+    problems: list[str] = []
     for op in graph.ops():
-        takers = (i for i, target in enumerate(targets) if target.supports(graph, op))
-        if (taker := next(takers, None)) is not None:
-            chosen[op.id] = taker
-    if left := [format_op(graph, op) for op in graph.ops() if op.id not in chosen]:
-        names = ", ".join(target.name for target in targets) or "no target"
-        raise TargetError("\n".join([f"none of {names} takes:", *left]))
+        reasons = [target.supports(graph, op) for target in targets]
+        if None in reasons:
+            chosen[op.id] = reasons.index(None)
+        else:
+            told = (f"{t.name}: {reason}" for t, reason in zip(targets, reasons, strict=True))
+            problems.append("\n  ".join([format_op(graph, op), *told]))
+    if problems:
+        raise TargetError("\n".join(["no target takes:", *problems]))
     return chosen

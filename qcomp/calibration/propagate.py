@@ -66,6 +66,7 @@ from qcomp.ir.ops import (
     Tile,
     Transpose,
     Unary,
+    Weighted,
     ZeroStuff,
 )
 from qcomp.ir.tensor import TensorId
@@ -123,7 +124,7 @@ def _dense(beliefs: Beliefs, op: Dense) -> Moments:
 
 
 def _weighted_sum(
-    beliefs: Beliefs, op: Conv2d | Dense, gain: F64, power: F64, mean: F64, std: F64
+    beliefs: Beliefs, op: Weighted, gain: F64, power: F64, mean: F64, std: F64
 ) -> Moments:
     bias = beliefs.graph.data(op.bias).astype(np.float64)
     result = normal((gain * mean).sum(axis=1) + bias, np.sqrt((power * std**2).sum(axis=1)))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from qcomp.config import QuantizationConfig
 from qcomp.errors import CalibrationError
 from qcomp.ir.graph import Graph
-from qcomp.ir.ops import Conv2d, Dense
+from qcomp.ir.ops import Weighted
 from qcomp.ir.region import with_outputs
 from qcomp.ir.tensor import Array, DType, TensorId
 from qcomp.quant.distribution import Distribution, Range
@@ -124,5 +124,5 @@ def mnemonics(graph: Graph) -> dict[TensorId, str | None]:
 
 def weighted_operands(graph: Graph) -> list[TensorId]:
     """The tensors that convolutions and dense layers read, each once, in order."""
-    read = (op.x for op in graph.ops() if isinstance(op, Conv2d | Dense))
+    read = (op.x for op in graph.ops() if isinstance(op, Weighted))
     return [t for t in dict.fromkeys(read) if not graph.is_constant(t)]

@@ -18,13 +18,13 @@ from qcomp.ir.ops import (
     ClampRange,
     Dequantize,
     Div,
-    FakeQuantConstant,
     Function,
     Maximum,
     Minimum,
     Mul,
     PRelu,
     Quantize,
+    QuantizedConstant,
     Sub,
     Unary,
 )
@@ -83,7 +83,7 @@ def dequantize(w: Writer, op: Dequantize) -> None:
     w.define(op.id, layout, w.emit("DequantizeLinear", operands))
 
 
-def fake_quant_constant(w: Writer, op: FakeQuantConstant) -> None:
+def quantized_constant(w: Writer, op: QuantizedConstant) -> None:
     """Written where it is read, as integers in the reader's layout (Writer.parameter)."""
 
 

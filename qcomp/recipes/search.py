@@ -22,7 +22,7 @@ from typing import Any
 
 from qcomp.config import AUTO, QuantizationConfig
 from qcomp.ir.graph import Graph
-from qcomp.ir.ops import Conv2d, Dense, Quantize
+from qcomp.ir.ops import Quantize, Weighted
 from qcomp.recipes.judge import Feed, Judge, Noise
 from qcomp.recipes.own_ranges import ESTIMATORS, OwnRange, own_ranges, with_ranges
 
@@ -137,7 +137,7 @@ def affordable(qdq: Graph, available: int) -> int:
         size = qdq.type(op.output).size
         work += _ELEMENT * size
         quantized += isinstance(op, Quantize)
-        if isinstance(op, Conv2d | Dense):
+        if isinstance(op, Weighted):
             work += size * math.prod(qdq.type(op.weight).shape[1:])
     count = int(_BUDGET / max(work * _RUNS * quantized, 1))
     return min(max(count, _LEAST_SAMPLES), available)

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 
 from qcomp.export.session import FloatSession
 from qcomp.ir.graph import Graph
+from qcomp.ir.ops import Weighted
 from qcomp.ir.region import between, needed
 from qcomp.ir.tensor import Array, TensorId
-from qcomp.passes.linear_weights import Linear
 from qcomp.passes.qdq import quantized_operand
 
 Sample = Mapping[str, Array]
@@ -39,7 +39,7 @@ class QuantizedPrefix:
     may change until the next layer is asked for.
     """
 
-    def __init__(self, graph: Graph, layers: Sequence[Linear], samples: Samples) -> None:
+    def __init__(self, graph: Graph, layers: Sequence[Weighted], samples: Samples) -> None:
         self._graph = graph
         self._samples = samples
         self._ways = _plan(graph, layers)
@@ -48,7 +48,7 @@ class QuantizedPrefix:
             self._last_use |= dict.fromkeys((way.reads, *way.sources), layer)
         self._kept: dict[TensorId, list[Array]] = {}
 
-    def inputs(self, layer: Linear) -> list[Array]:
+    def inputs(self, layer: Weighted) -> list[Array]:
         """The integers that the layer reads, for each sample; ask in the order of the layers."""
         way = self._ways[layer.id]
         if way.reads not in self._kept:
@@ -75,7 +75,7 @@ class QuantizedPrefix:
         return results
 
 
-def kept_bytes(graph: Graph, layers: Sequence[Linear]) -> int:
+def kept_bytes(graph: Graph, layers: Sequence[Weighted]) -> int:
     """The most bytes that a walk along `layers` keeps of one sample at one time."""
     ways = _plan(graph, layers)
     last_use: dict[TensorId, int] = {}
@@ -90,7 +90,7 @@ def kept_bytes(graph: Graph, layers: Sequence[Linear]) -> int:
     return most
 
 
-def _plan(graph: Graph, layers: Sequence[Linear]) -> dict[TensorId, Way]:
+def _plan(graph: Graph, layers: Sequence[Weighted]) -> dict[TensorId, Way]:
     """The way to each layer, which begins at what layers before it read or at graph inputs."""
     known = dict.fromkeys(graph.inputs.values())
     ways: dict[TensorId, Way] = {}

@@ -81,7 +81,7 @@ class CpuTarget:
 
     def supports(self, graph: Graph, op: Op) -> str | None:
         """What has a row in the table of lowerings."""
-        return refusal(op)
+        return refusal(graph, op)
 
     def cost(self, macs: int, activation_bytes: int, bits: int) -> float:
         """On the most able set; activations of 16 bits are multiplied in pairs, as by pmaddwd."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from qcomp.ir.ops import Reduction
+from qcomp.quant.fixed_point import Form, Requantize
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +48,7 @@ EXAMPLES = {
     "quantize": Example((IMAGE,), {"bits": 16}),
     "dequantize": Example((I_IMAGE,)),
     "fake_quant_constant": Example(("f32[8,3]", "f64[3]"), {"axis": 1}),
+    "integer_constant": Example(("i8[8,3]", "f64[8]", "i8[8]"), {"axis": 0}),
     "max_pool2d": Example((I_IMAGE,), {"kernel": (2, 3), "dilation": (2, 1)}),
     "average_pool2d": Example((IMAGE,), {"kernel": (2, 3)}),
     "reduce": Example((IMAGE,), {"axes": (1, 2)}),
@@ -55,6 +57,12 @@ EXAMPLES = {
     "argmax": Example((IMAGE,), {"axis": 3}),
     "q_conv2d": Example((I_IMAGE, "i8[4,1,1,1]", *I_LINEAR), {"groups": 4}),
     "q_dense": Example((I_IMAGE, "i8[4,4]", *I_LINEAR)),
+    "scale_of": Example((I16_IMAGE,)),
+    "quantize_by": Example((I_IMAGE, "i32[2]")),
+    "q_dense_by": Example(
+        ("i8[2,4]", "i8[3,4]", "i32[2]", "i32[3]", "i32[3]"),
+        {"requantize": Requantize(Form.WIDE, 0)},
+    ),
     "q_matmul": Example(("i8[2,3]", "i8[3,5]")),
     **dict.fromkeys(("q_add", "q_mul", "q_minimum", "q_maximum"), Example((I_IMAGE, "i8[4,1]"))),
     **dict.fromkeys(("q_add_wide", "q_div"), Example((I_IMAGE, "i16[4,1]"), I16_RESULT)),

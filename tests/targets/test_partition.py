@@ -24,8 +24,8 @@ class Toy:
     name: str
     types: tuple[type[Op], ...]
 
-    def supports(self, graph: Graph, op: Op) -> bool:
-        return isinstance(op, self.types)
+    def supports(self, graph: Graph, op: Op) -> str | None:
+        return None if isinstance(op, self.types) else f"{op.mnemonic} is not for toys"
 
 
 CPU = Toy("cpu", (Op,))
@@ -70,7 +70,7 @@ def test_a_target_gets_its_ops_and_the_next_one_the_rest() -> None:
 
 
 def test_ops_without_a_target_are_all_named() -> None:
-    expected = r"none of adder takes:\n%t0 = mul\(.*\n%t2 = unary\("
+    expected = r"no target takes:\n%t0 = mul\(.*\n  adder: mul is not for toys\n%t2 = unary\("
     with pytest.raises(TargetError, match=expected):
         partition(chain("mau", [0, 0, 0]), [ADDER])
 

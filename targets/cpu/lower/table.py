@@ -15,6 +15,7 @@ from qcomp.errors import TargetError
 from qcomp.ir import ops
 from qcomp.ir.exemptions import Exemptions, exemption
 from qcomp.ir.graph import Graph
+from qcomp.ir.tensor import FLOATS
 from qcomp.ir.text import format_op
 from qcomp.targets.cpu.lower import (
     concat,
@@ -76,11 +77,14 @@ LOWERINGS: Mapping[type[ops.Op], LowerOp] = {
     ops.QLogSoftmax: softmax.lower_log_softmax,
 }
 
-_NO_FLOATS: Exemptions = {
+_NO_KERNELS: Exemptions = {
     ops.Domain.FLOAT: "the libraries compute with integers only",
     ops.Domain.BORDER: "the libraries take and give integers",
+    ops.ScaleOf: "no kernels know a scale that is a tensor",
+    ops.QuantizeBy: "no kernels know a scale that is a tensor",
+    ops.QDenseBy: "no kernels know a scale that is a tensor",
 }
-EXEMPT: Exemptions = {**_NO_FLOATS, ops.Interpolate: "its operand has 16 bits"}
+EXEMPT: Exemptions = {**_NO_KERNELS, ops.Interpolate: "its operand has 16 bits"}
 
 I16_LOWERINGS: Mapping[type[ops.Op], LowerOp] = {
     **_ANY_WIDTH,
@@ -102,7 +106,7 @@ I16_LOWERINGS: Mapping[type[ops.Op], LowerOp] = {
 }
 
 I16_EXEMPT: Exemptions = {
-    **_NO_FLOATS,
+    **_NO_KERNELS,
     ops.QAdd: "adds i8 in 16-bit lanes; of i16 QAddWide is made",
 }
 
@@ -139,19 +143,20 @@ def table_of(graph: Graph, op: ops.Op) -> Table:
     return _WIDE if is_i16(graph, op) else _NARROW
 
 
-def refusal(op: ops.Op) -> str | None:
-    """Why an op has no code; None where it has."""
-    if type(op) in LOWERINGS:
-        return None
-    names = ", ".join(sorted(cls.mnemonic for cls in LOWERINGS))
-    return f"{op.mnemonic} has no lowering; accepted: {names}"
-
-
 def lowering_of(graph: Graph, op: ops.Op) -> LowerOp:
     return table_of(graph, op).row(graph, op)
 
 
 def refusals(graph: Graph) -> list[str]:
-    """The line of each op that has no lowering, with the reason."""
-    found = ((op, table_of(graph, op).refusal(op)) for op in graph.ops())
+    """The line of each op that can't be lowered as it stands, with the reason."""
+    found = ((op, refusal(graph, op)) for op in graph.ops())
     return [f"{format_op(graph, op)}\n  {reason}" for op, reason in found if reason]
+
+
+def refusal(graph: Graph, op: ops.Op) -> str | None:
+    """The reason why an op can't be lowered as it stands; None where it can."""
+    if isinstance(op, ops.QWeighted) and op.weight_zero_point is not None:
+        return "no kernels know weights with a zero point; expected symmetric ones"
+    if any(graph.type(t).dtype in FLOATS for t in (*op.inputs, op.output)):
+        return _NO_KERNELS[ops.Domain.FLOAT]
+    return table_of(graph, op).refusal(op)
