@@ -29,14 +29,16 @@ from qcomp.network import CompiledNetwork
 from qcomp.quant.fixed_point import Form, Requantize
 from qcomp.store import load
 from qcomp.targets.catalog import target
-from qcomp.targets.cpu.isa import Isa, Tiles, amx_permitted, host_supports
+from qcomp.targets.cpu.isa import host_supports
 from qcomp.targets.cpu.jit import aligned_arena
 from qcomp.targets.cpu.lower.graph import lower_graph
 from qcomp.targets.cpu.lower.residual import fused_residuals
+from qcomp.targets.cpu.machine import Isa
 from qcomp.targets.cpu.peaks import Peaks
 from qcomp.targets.cpu.target import CpuTarget
 from qcomp.targets.cpu.timing import TimedProgram
 from qcomp.targets.cpu.work import work_of
+from qcomp.targets.cpu.x86.permission import amx_permitted
 from qcomp.vectors import random_inputs
 
 _MIN_ROUNDS = 20
@@ -100,7 +102,7 @@ def isa_in_use(net: CompiledNetwork) -> Isa:
     backend = target(net.target)
     isas = backend.isas if isinstance(backend, CpuTarget) else ()
     usable = [isa for isa in isas if isa.name in net.isa and host_supports(isa)]
-    if usable and usable[-1].tiles is Tiles.AMX and not amx_permitted():
+    if usable and usable[-1].machine.needs_permission and not amx_permitted():
         usable.pop()
     if not usable:
         names = ", ".join(net.isa)

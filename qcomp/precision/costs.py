@@ -9,7 +9,7 @@ comparing choices.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from qcomp.config import QuantizationConfig
 from qcomp.ir.graph import Graph
@@ -17,7 +17,7 @@ from qcomp.ir.ops import Conv2d, Dense, MatMul, Op
 from qcomp.ir.tensor import TensorId
 from qcomp.precision.parts import Kind, Part
 from qcomp.quant.packing import packed_bytes
-from qcomp.targets.cpu.isa import Dot, Isa
+from qcomp.targets.cpu.machine import Isa
 from qcomp.targets.cpu.work import Work
 
 _BIAS_BYTES = 4
@@ -61,11 +61,7 @@ class Costs:
         readers = self.graph.consumers(id)
         macs = sum(_macs(self.graph, op) for op in readers if op.inputs[0] == id)
         moved = self.graph.type(id).size * bits // 8 * (1 + len(readers))
-        return Work(macs, 0, moved).estimated_ns(self._isa(bits))
-
-    def _isa(self, bits: int) -> Isa:
-        wide = bits > 8 and self.isa.dot is Dot.VNNI
-        return replace(self.isa, dot=Dot.MADD) if wide else self.isa
+        return Work(macs, 0, moved).estimated_ns(self.isa, bits)
 
 
 def _macs(graph: Graph, op: Op) -> int:

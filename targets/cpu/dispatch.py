@@ -16,8 +16,7 @@ from collections.abc import Sequence
 from llvmlite import ir
 
 from qcomp.targets.cpu.emit.builder import I32, Value
-from qcomp.targets.cpu.emit.cpuid import emit_supports
-from qcomp.targets.cpu.isa import Isa
+from qcomp.targets.cpu.machine import Isa
 
 STATUS_OK = 0
 STATUS_BAD_CPU = 2
@@ -43,7 +42,7 @@ def _add_best(module: ir.Module, name: str, isas: Sequence[Isa]) -> ir.Function:
     function.linkage = "internal"
     b = ir.IRBuilder(function.append_basic_block("entry"))
     for n, isa in reversed(list(enumerate(isas, start=1))):
-        with b.if_then(emit_supports(b, isa)):
+        with b.if_then(isa.machine.supports(b, isa)):
             b.ret(_i32(n))
     b.ret(_i32(0))
     return function
@@ -104,7 +103,7 @@ def _add_set_isa(
         block = function.append_basic_block("isa")
         choice.add_case(_i32(n), block)
         b.position_at_end(block)
-        with b.if_then(emit_supports(b, isa)):
+        with b.if_then(isa.machine.supports(b, isa)):
             keep(n)
         b.branch(bad)
     b.position_at_end(bad)

@@ -15,8 +15,9 @@ from qcomp.targets.cpu.dispatch import STATUS_OK, add_dispatch
 from qcomp.targets.cpu.elf import data_object
 from qcomp.targets.cpu.emit.builder import I8, I32, I64, PTR, Value, i64, load
 from qcomp.targets.cpu.frame import Frame
-from qcomp.targets.cpu.isa import Tiles, target_machine
+from qcomp.targets.cpu.isa import target_machine
 from qcomp.targets.cpu.lower.graph import Program
+from qcomp.targets.cpu.machine import expect_supported
 from qcomp.targets.cpu.memory import ALIGN
 from qcomp.targets.cpu.parallel import SPLITTING, Caller, Splitting, add_registration
 
@@ -39,8 +40,9 @@ def build_objects(
     read it.
     """
     first, module = programs[0], programs[0].module
+    expect_supported(first.isa.platform)
     add_registration(module, name)
-    if len(programs) == 1 and first.isa.tiles is not Tiles.AMX:  # tiles must be asked for
+    if len(programs) == 1 and not first.isa.machine.needs_permission:
         add_entry_point(first, f"{name}_run", name, splitting)
     else:
         variants = [_add_variant(program, name, splitting) for program in programs]

@@ -12,8 +12,8 @@ from qcomp.errors import TargetError
 from qcomp.ir.graph import Graph
 from qcomp.targets.base import Artifact
 from qcomp.targets.cpu.header import header
-from qcomp.targets.cpu.isa import Isa
 from qcomp.targets.cpu.lower.graph import lower_variants
+from qcomp.targets.cpu.machine import Isa
 from qcomp.targets.cpu.memory import ALIGN
 from qcomp.targets.cpu.module import build_objects
 from qcomp.targets.cpu.parallel import SPLITTING, Splitting

@@ -27,15 +27,15 @@ from qcomp.targets.cpu.isa import (
     AMX_INT8,
     X86_64,
     X86_LADDER,
-    Isa,
-    amx_permitted,
     host_supports,
     native,
 )
 from qcomp.targets.cpu.jit import load_objects
 from qcomp.targets.cpu.lower.graph import lower_graph
 from qcomp.targets.cpu.lower.schedule import CHAINING, Chaining
+from qcomp.targets.cpu.machine import Isa
 from qcomp.targets.cpu.module import build_objects
+from qcomp.targets.cpu.x86.permission import amx_permitted
 
 Array = NDArray[Any]
 MakeOp = Callable[..., Op]

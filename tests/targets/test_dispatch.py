@@ -20,14 +20,14 @@ from qcomp.targets.cpu.isa import (
     AMX_INT8,
     AVX512_VNNI,
     X86_LADDER,
-    Isa,
-    amx_permitted,
     host_supports,
     identifier,
 )
 from qcomp.targets.cpu.jit import aligned_arena
 from qcomp.targets.cpu.link import shared_library
 from qcomp.targets.cpu.lower.graph import lower_variants
+from qcomp.targets.cpu.machine import Isa
+from qcomp.targets.cpu.x86.permission import amx_permitted
 from tests.targets.conftest import Kit
 from tests.targets.test_cpu_residual import block
 
