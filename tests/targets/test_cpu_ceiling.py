@@ -15,9 +15,10 @@ from qcomp.ir.tensor import DType, TensorType
 from qcomp.quant.fixed_point import Form, Requantize
 from qcomp.quant.qparams import QParams
 from qcomp.targets.cpu.host import native
-from qcomp.targets.cpu.isa import X86_64, Isa
+from qcomp.targets.cpu.isa import X86_64
 from qcomp.targets.cpu.jit import aligned_arena, load_objects
 from qcomp.targets.cpu.lower.graph import lower_graph
+from qcomp.targets.cpu.machine import Isa
 from qcomp.targets.cpu.module import build_objects
 
 REQUANTIZE = Requantize(Form.NARROW, 3)

@@ -13,7 +13,7 @@ from qcomp.ir.graph import Graph
 from qcomp.ir.ops import Op, ZeroStuff
 from qcomp.ir.tensor import TensorId
 from qcomp.ir.verify import verify
-from qcomp.targets.cpu.isa import Isa, identifier
+from qcomp.targets.cpu.isa import identifier
 from qcomp.targets.cpu.lower.ceiling import fused_ceilings
 from qcomp.targets.cpu.lower.context import Lowering, Place
 from qcomp.targets.cpu.lower.lookup import fused_lookups
@@ -30,6 +30,7 @@ from qcomp.targets.cpu.lower.schedule import (
 )
 from qcomp.targets.cpu.lower.table import lowering_of, refusals
 from qcomp.targets.cpu.lower.windows import is_stored
+from qcomp.targets.cpu.machine import Isa
 from qcomp.targets.cpu.memory import (
     SLACK,
     Lifetime,
