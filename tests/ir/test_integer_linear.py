@@ -112,7 +112,6 @@ def test_convolution_equals_the_loops(
 def test_weights_with_a_zero_point_are_the_centered_weights(
     seed: int, each: bool, groups: tuple[int, int, int]
 ) -> None:
-    """A weight in [-255, 255] is a sum of two i8: the convolution is linear in it."""
     rng = np.random.default_rng(seed)
     count, depth, per_group = groups
     channels = count * per_group

@@ -116,7 +116,7 @@ def test_scales_of_given_integers_do_not_move() -> None:
     qdq = imported()
     after, log = run_pass(qdq, SnapScales())
     assert str(after) == str(qdq)
-    assert "skip y: weight or bias is not rounded here" in log.text
+    assert "skip y: weight or bias was given in integers" in log.text
 
 
 def test_a_bias_in_other_steps_is_refused() -> None:
