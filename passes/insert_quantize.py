@@ -39,7 +39,7 @@ from qcomp.ir.ops import (
     Quantize,
     Weighted,
 )
-from qcomp.ir.tensor import Tensor, TensorId
+from qcomp.ir.tensor import DType, Tensor, TensorId
 from qcomp.ir.text import format_op
 from qcomp.passes.base import PassLog
 from qcomp.passes.edge_layers import edge_layers
@@ -181,9 +181,12 @@ def _quantize_activation(
 
 
 def _reads_floats(graph: Graph, op: Op, tensor: TensorId) -> bool:
-    """A kept op reads inputs of the graph, and what kept ops give, as they are."""
-    is_float = graph.tensor(tensor).kept or graph.producer(tensor) is None
-    return is_float and graph.is_kept(op)
+    """A kept op reads inputs of the graph, and what kept ops give, as they are; so does an op
+    whose result is no float what kept ops give.
+    """
+    if graph.tensor(tensor).kept:
+        return graph.is_kept(op) or graph.type(op.output).dtype is not DType.F32
+    return graph.producer(tensor) is None and graph.is_kept(op)
 
 
 def _round_trip(graph: Graph, tensor: TensorId, hint: str, qparams: QParams) -> TensorId:

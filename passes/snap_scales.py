@@ -15,7 +15,7 @@ import numpy as np
 
 from qcomp.ir.form import Form
 from qcomp.ir.graph import Graph
-from qcomp.ir.ops import FakeQuantConstant, Weighted
+from qcomp.ir.ops import FakeQuantConstant, IntegerConstant, Weighted
 from qcomp.ir.tensor import constant
 from qcomp.passes.base import PassLog
 from qcomp.passes.qdq import operand_qparams, result_qparams
@@ -36,7 +36,9 @@ class SnapScales:
                 continue
             weight, bias = graph.producer(op.weight), graph.producer(op.bias)
             if not isinstance(weight, FakeQuantConstant) or not isinstance(bias, FakeQuantConstant):
-                log.skipped(op.id, "weight or bias is not rounded here")
+                given = isinstance(weight, IntegerConstant) or isinstance(bias, IntegerConstant)
+                state = "was given in integers" if given else "is not quantized"
+                log.skipped(op.id, f"weight or bias {state}")
             elif reason := _unmovable(graph, op, weight, bias):
                 log.skipped(op.id, reason)
             else:
