@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +22,15 @@ from qcomp.quant.metrics import sqnr_db
 
 Array = NDArray[Any]
 
+FAST = qcomp.QuantizationConfig(recipe="fast")  # for tests that don't ask what `auto` would choose
+
 # Each network meets one of these, and each of these several networks.
 CONFIGS = (
-    qcomp.QuantizationConfig(per_channel=False),
-    qcomp.QuantizationConfig(symmetric_activations=True, range="minmax"),
-    qcomp.QuantizationConfig(equalize=False, snap_scales=False, bias_correction=None),
-    qcomp.QuantizationConfig(per_channel=False, symmetric_activations=True, range="ema"),
-    qcomp.QuantizationConfig(per_channel=False, equalize=False, range="percentile"),
+    replace(FAST, per_channel=False),
+    replace(FAST, symmetric_activations=True, range="minmax"),
+    replace(FAST, equalize=False, snap_scales=False, bias_correction=None),
+    replace(FAST, per_channel=False, symmetric_activations=True, range="ema"),
+    replace(FAST, per_channel=False, equalize=False, range="percentile"),
 )
 
 
@@ -58,11 +61,20 @@ def uses_batch_norm(network: Network) -> bool:
     return any(node.op_type == "BatchNormalization" for node in network.build().graph.node)
 
 
-@pytest.mark.parametrize("name", NETWORKS)
-def test_the_library_is_exact_and_near_the_float_network(name: str) -> None:
+SEARCHED = ("resnet", "mobilenet_v3", "temporal", "transformer", "arithmetic")
+WITH_EACH_RECIPE = [
+    pytest.param(n, r, marks=[pytest.mark.slow] if r == "auto" and n not in SEARCHED else [])
+    for n in NETWORKS
+    for r in ("fast", "auto")
+]
+
+
+@pytest.mark.parametrize(("name", "recipe"), WITH_EACH_RECIPE)
+def test_the_library_is_exact_and_near_the_float_network(name: str, recipe: str) -> None:
     network = NETWORKS[name]
     model, x = network.build(), network.samples(6, seed=1)
-    answers = assert_exact(qcomp.compile(model, calibration=network.samples(12)), x)
+    net = qcomp.compile(model, calibration=network.samples(12), recipe=recipe)
+    answers = assert_exact(net, x)
     expected = float_answers(model, x, network.shape[0])
     assert list(answers) == list(expected)
     quantized = [o for o in expected if expected[o].dtype == np.float32]
@@ -76,7 +88,7 @@ def test_the_library_is_exact_and_near_the_float_network(name: str) -> None:
 @pytest.mark.parametrize("i", range(len(NETWORKS)), ids=list(NETWORKS))
 def test_other_configurations_are_exact_on_the_baseline_of_the_machine(i: int) -> None:
     network = list(NETWORKS.values())[i]
-    target = "aarch64" if platform.machine() == "aarch64" else "x86-64"
+    target = "aarch64" if platform.machine() == "aarch64" else "sse4.1"
     net = qcomp.compile(
         network.build(),
         target,
@@ -101,7 +113,7 @@ def test_batch_norm_statistics_can_stand_in_for_data(name: str) -> None:
 @pytest.mark.parametrize("name", ["detector", "transformer", "arithmetic", "siamese", "pools"])
 def test_a_saved_library_stays_within_its_buffers(name: str, tmp_path: Path, cc: str) -> None:
     network = NETWORKS[name]
-    net = qcomp.compile(network.build(), calibration=network.samples(4), name=name)
+    net = qcomp.compile(network.build(), calibration=network.samples(4), config=FAST, name=name)
     directory = net.save(tmp_path / name)
     assert guard_check(directory).clean
     x = network.samples(3, seed=1)
