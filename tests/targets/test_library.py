@@ -111,7 +111,7 @@ def built(
     make, shape = MODELS[name]
     random = np.random.default_rng(5)
     data = [random.normal(size=shape).astype(np.float32) for _ in range(4)]
-    net = qcomp.compile(make(), target, calibration=data, name="net")
+    net = qcomp.compile(make(), target, calibration=data, recipe="fast", name="net")
     net.save(tmp_path_factory.mktemp("library") / "out")
     return net
 
