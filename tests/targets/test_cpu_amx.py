@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from llvmlite import binding as llvm
 from llvmlite import ir
@@ -105,7 +105,7 @@ def i8(random: np.random.Generator, *shape: int) -> NDArray[np.int8]:
 
 
 @x86_only
-@settings(max_examples=30, deadline=None)
+@pytest.mark.sweep(30)
 @given(rows=st.integers(1, 16), steps=st.integers(1, 16), columns=st.integers(1, 16))
 def test_emulated_tiles_are_what_the_manual_says(rows: int, steps: int, columns: int) -> None:
     """Loads and stores move rows of the configured width, with any stride, 0 too."""
@@ -270,7 +270,7 @@ def hosts() -> list[Isa]:
 
 
 @x86_only
-@settings(max_examples=80, deadline=None)
+@pytest.mark.sweep(80)
 @given(conv=convs(), data=st.data())
 def test_random_convolutions_in_any_tiles_and_any_ranges(conv: Conv, data: st.DataObject) -> None:
     shape = data.draw(st.sampled_from(list(tile_shapes(conv.spec))))
