@@ -43,6 +43,7 @@ TARGETS: Mapping[str, Callable[[], Target]] = {
     "avx512-vnni": _one("avx512-vnni", "AVX512_VNNI"),
     "amx-int8": _one("amx-int8", "AMX_INT8"),
     "aarch64": _one("aarch64", "AARCH64"),
+    "aarch64-dotprod": _one("aarch64-dotprod", "AARCH64_DOTPROD"),
 }
 
 

@@ -9,9 +9,9 @@ from dataclasses import replace
 from llvmlite import binding as llvm
 
 from qcomp.errors import TargetError
+from qcomp.targets.cpu.arm import machine as arm
 from qcomp.targets.cpu.generic.machine import portable
 from qcomp.targets.cpu.machine import Isa, ObjectFormat, Platform
-from qcomp.targets.cpu.vectors import Vectors
 from qcomp.targets.cpu.x86 import machine as x86
 from qcomp.targets.cpu.x86.permission import amx_permitted
 from qcomp.targets.cpu.x86.tiles import Tiles
@@ -32,10 +32,8 @@ AVX512_VNNI = Isa("avx512-vnni", _LINUX_X86, _AVX512, x86.vnni(x86.ZMM))
 AMX_INT8 = Isa(
     "amx-int8", _LINUX_X86, _AMX, x86.with_tiles(x86.with_permutes(x86.vnni(x86.ZMM)), Tiles.AMX)
 )
-AARCH64 = Isa(
-    "aarch64", _LINUX_ARM, "+neon",
-    portable(Vectors(128, 32), x86.LAYOUT, "llvm.readsteadycounter"),
-)  # fmt: skip
+AARCH64 = Isa("aarch64", _LINUX_ARM, "+neon", portable(arm.NEON, x86.LAYOUT, arm.CLOCK))
+AARCH64_DOTPROD = Isa("aarch64-dotprod", _LINUX_ARM, "+neon,+dotprod", arm.dotprod())
 
 X86_LADDER = (SSE41, AVX2, AVX_VNNI, AVX512_VNNI, AMX_INT8)  # from the least to the most able
 
