@@ -58,13 +58,18 @@ def native() -> Isa:
     """The most able instruction set of the machine this process runs on."""
     system, machine = platform.system(), platform.machine()
     if system == "Linux" and machine in ("aarch64", "arm64"):
-        return AARCH64
+        return most_able_arm(llvm.get_host_cpu_features())
     if system != "Linux" or machine not in ("x86_64", "AMD64"):
         raise TargetError(
             f"no native target for {system} on {machine}; native is Linux on x86-64 or aarch64, "
             "name another target to compile for it"
         )
     return most_able(llvm.get_host_cpu_features(), amx_permitted)
+
+
+def most_able_arm(host: Mapping[str, bool]) -> Isa:
+    """Every AArch64 has NEON."""
+    return AARCH64_DOTPROD if host.get("dotprod", False) else AARCH64
 
 
 def most_able(host: Mapping[str, bool], tiles_permitted: Callable[[], bool]) -> Isa:

@@ -44,7 +44,7 @@ MakeOp = Callable[..., Op]
 def host_isas() -> list[Isa]:
     """The portable baseline, the levels between that the host has, and the host itself."""
     if platform.machine() not in ("x86_64", "AMD64"):
-        return [AARCH64]
+        return [AARCH64, replace(native(), name="native")]
     ladder = [isa for isa in X86_LADDER if host_supports(isa)]
     if AMX_INT8 in ladder and not amx_permitted():
         ladder.remove(AMX_INT8)
