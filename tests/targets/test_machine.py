@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import pickle
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -156,6 +157,12 @@ def test_platforms_that_entry_points_do_not_fit_are_refused(
     isa = replace(AARCH64, platform=platform)
     with pytest.raises(TargetError, match=said):
         CpuTarget("other", (isa,)).emit(graph, "net")
+
+
+def test_instruction_sets_are_values() -> None:
+    """Workers in other processes get copies."""
+    for isa in (*X86_LADDER, AARCH64, AARCH64_DOTPROD):
+        assert pickle.loads(pickle.dumps(isa)) == isa
 
 
 def test_native_on_arm_has_dot_products_where_the_processor_does() -> None:

@@ -24,13 +24,12 @@ from qcomp.targets.cpu.emit.builder import (
     raw,
     shuffle,
     smaller,
-    splat,
     store_bytes,
     vector,
 )
 from qcomp.targets.cpu.emit.constants import ADDITION_BYTES
 from qcomp.targets.cpu.emit.narrow import BlockParameters, store_by_fours
-from qcomp.targets.cpu.emit.residual import AddConstants
+from qcomp.targets.cpu.emit.residual import AddConstants, add_residual
 
 _HALF = 8  # lanes of i16
 _LANES = 4
@@ -91,16 +90,10 @@ class NeonEpilogue:
         return smaller(b, q, self._constant(b, 2, I8, 2 * _HALF))
 
     def _sum(self, b: ir.IRBuilder, scaled: Value, other: Value) -> Value:
-        """Both terms << 7, times Q15, added, rounded; meaning: emit/residual.py."""
         if self._addition is None:
             pointer = at(b, self._block.header, ADDITION_BYTES)
             self._addition = AddConstants.loaded(b, pointer, _HALF)
-        c, seven = self._addition, splat(I16, _HALF, 7)
-        own = smaller(b, larger(b, scaled, c.low), c.high)
-        term = sqrdmulh(b, b.shl(own, seven), c.multiplier)
-        centred = b.shl(b.sub(other, c.other_zero_point), seven)
-        total = b.add(term, sqrdmulh(b, centred, c.other_multiplier))
-        return sqrdmulh(b, total, c.rounding)
+        return add_residual(b, scaled, other, self._addition, sqrdmulh)
 
     def _shift(self, b: ir.IRBuilder, v: int) -> Value:
         return self._once(("shift", (v,)), lambda: self._block.shift(b, v))
@@ -109,8 +102,8 @@ class NeonEpilogue:
         """They are below 2^15."""
 
         def make() -> Value:
-            words = [self._block.multiplier(b, v) for v in vs]
-            return b.trunc(shuffle(b, *words, range(_HALF)), vector(I16, _HALF))
+            x, y = (self._block.multiplier(b, v) for v in vs)
+            return b.trunc(shuffle(b, x, y, range(_HALF)), vector(I16, _HALF))
 
         return self._once(("multiplier", vs), make)
 
@@ -139,6 +132,6 @@ def _other(b: ir.IRBuilder, others: Sequence[Value], two: Sequence[Place]) -> Va
     if after == (p, v + 1):
         both = load(b, first, vector(I8, _HALF))
     else:
-        parts = [load(b, place, vector(I8, _LANES)) for place in (first, second)]
-        both = shuffle(b, *parts, range(_HALF))
+        x, y = (load(b, place, vector(I8, _LANES)) for place in (first, second))
+        both = shuffle(b, x, y, range(_HALF))
     return b.sext(both, vector(I16, _HALF))
