@@ -117,7 +117,7 @@ def compile(
     )
     if statistics.kept:
         answers: Answering = net
-        if (lacking := net.runtime.lacking(artifact.requires)) is not None:
+        if (lacking := net.lacking) is not None:
             answers = net.specification
             net.notes += (f"the output SQNR is that of the specification: {lacking}",)
         kept = statistics.kept

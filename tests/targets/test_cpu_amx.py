@@ -42,7 +42,7 @@ from qcomp.targets.cpu.emit.gemm import (
 from qcomp.targets.cpu.emit.tile_cost import TileShape, tile_shapes
 from qcomp.targets.cpu.emit.tiles import Tile, configured, dot
 from qcomp.targets.cpu.host import native
-from qcomp.targets.cpu.isa import AMX_INT8, AVX2, BIAS, Isa, Tiles, target_machine
+from qcomp.targets.cpu.isa import AMX_INT8, AVX2, BIAS, SSE41, Isa, Tiles, target_machine
 from qcomp.targets.cpu.lower.graph import function_attributes, lower_graph
 from qcomp.targets.cpu.lower.residual import fused_residuals
 from tests.targets.conftest import Kit
@@ -55,8 +55,9 @@ Array = NDArray[Any]
 
 
 def emulated() -> Isa:
-    """This machine, with tiles in software."""
-    return replace(native(), name="emulated-tiles", tiles=Tiles.EMULATED)
+    """This machine, with tiles in software: they multiply bytes that are stored unsigned."""
+    isa = native() if native().unsigned else SSE41
+    return replace(isa, name="emulated-tiles", tiles=Tiles.EMULATED)
 
 
 Emit = Callable[..., None]
