@@ -40,7 +40,7 @@ from qcomp.ir.ops import (
     ResizeMode,
 )
 from qcomp.ir.parse import parse
-from qcomp.pipeline import equalizing_passes, lowering_passes, normalizing_passes, qdq_passes
+from qcomp.pipeline import STAGES, Given
 from qcomp.quant import tables
 from qcomp.quant.estimators import ESTIMATORS
 from qcomp.quant.estimators.percentile import PERCENTILE
@@ -83,17 +83,13 @@ def test_the_passes_are_listed_in_their_order() -> None:
     every = qcomp.QuantizationConfig(equalize=True, absorb_bias=True, rounding="adaround")
     config = settled(every, calibrated=True)
     nothing, graph = Statistics(mnemonics={}, channel_means={}), Graph("g")
-    fitted = qdq_passes(config, nothing, graph, FittingData(graph, ()))
-    names = {p.name for p in fitted}
-    run = [
-        *normalizing_passes(),
-        *equalizing_passes(config, lambda graph: {}),
-        *fitted,
-        *(p for p in qdq_passes(config, nothing, graph) if p.name not in names),
-        *lowering_passes(),
-    ]
+    run: list[str] = []
+    for stage in STAGES:
+        for fitting in (FittingData(graph, ()), None):
+            given = Given(graph, lambda graph: {}, lambda: nothing, fitting)
+            run += [p.name for p in stage.passes(config, given) if p.name not in run]
     listed = re.findall(r"^## ([a-z-]+)$", page("passes.md"), re.MULTILINE)
-    assert listed == [p.name for p in run]
+    assert listed == run
 
 
 def test_every_pass_says_when_it_declines_or_fails() -> None:

@@ -8,15 +8,17 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+import qcomp
 from qcomp.cli.options import Bindings, Cache, Json, Model, parse_bindings, path_of_text
-from qcomp.compiler import compile as compile_model
 from qcomp.config import AUTO, RANGES, ROUNDINGS, QuantizationConfig
-from qcomp.network import CompiledNetwork, TensorInfo
 from qcomp.targets.catalog import TARGETS
+
+if TYPE_CHECKING:
+    from qcomp.network import CompiledNetwork, TensorInfo
 
 DEFAULTS = QuantizationConfig()
 
@@ -88,7 +90,7 @@ def compile(
         input_range=input_range,
     )
     began = time.perf_counter()
-    net = compile_model(
+    net = qcomp.compile(
         model,
         target,
         calibration=calibration,

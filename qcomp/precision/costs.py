@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from qcomp.config import QuantizationConfig
 from qcomp.ir.graph import Graph
-from qcomp.ir.ops import Conv2d, Dense, MatMul, Op
+from qcomp.ir.ops import MatMul, Op, Weighted
 from qcomp.ir.tensor import TensorId
 from qcomp.precision.parts import Kind, Part
 from qcomp.quant.packing import packed_bytes
@@ -43,7 +43,7 @@ class Costs:
         """Weights cost bytes; an activation the time of its readers' products and of its bytes."""
         if part.kind is Kind.WEIGHTS:
             op = self.graph.op(part.id)
-            assert isinstance(op, Conv2d | Dense)
+            assert isinstance(op, Weighted)
             own = self.config.at(op.id, op.mnemonic)
             weights = packed_bytes(
                 self.graph.type(op.weight).shape,
@@ -64,7 +64,7 @@ class Costs:
 def _macs(graph: Graph, op: Op) -> int:
     results = graph.type(op.output).size
     match op:
-        case Conv2d() | Dense():
+        case Weighted():
             weight = graph.type(op.weight)
             return results * weight.size // weight.shape[0]
         case MatMul():

@@ -14,8 +14,7 @@ from collections.abc import Sequence
 from llvmlite import ir
 
 from qcomp.targets.cpu.emit.builder import I32, Value
-from qcomp.targets.cpu.emit.cpuid import CPUID, emit_supports
-from qcomp.targets.cpu.isa import Isa
+from qcomp.targets.cpu.machine import Isa
 from qcomp.targets.cpu.parallel import REGISTERED, REGISTERED_BYTES
 
 STATUS_OK, STATUS_BAD_ARENA, STATUS_BAD_CPU = 0, 1, 2  # qcomp_status of the header
@@ -25,7 +24,7 @@ _WORD = 4
 
 def asks_processor(isas: Sequence[Isa]) -> bool:
     """Whether a library finds out what the processor has: not for what each of its family has."""
-    return any(feature in CPUID for isa in isas for feature in isa.required)
+    return any(isa.machine.supports is not None for isa in isas)
 
 
 def variables(isas: Sequence[Isa]) -> dict[str, int]:
@@ -56,7 +55,7 @@ def _add_best(module: ir.Module, name: str, isas: Sequence[Isa]) -> ir.Function:
     function.linkage = "internal"
     b = ir.IRBuilder(function.append_basic_block("entry"))
     for n, isa in reversed(list(enumerate(isas, start=1))):
-        with b.if_then(emit_supports(b, isa)):
+        with b.if_then(_supported(b, isa)):
             b.ret(_i32(n))
     b.ret(_i32(0))
     return function
@@ -117,11 +116,17 @@ def _add_set_isa(
         block = function.append_basic_block("isa")
         choice.add_case(_i32(n), block)
         b.position_at_end(block)
-        with b.if_then(emit_supports(b, isa)):
+        with b.if_then(_supported(b, isa)):
             keep(n)
         b.branch(bad)
     b.position_at_end(bad)
     b.ret(_i32(STATUS_BAD_CPU))
+
+
+def _supported(b: ir.IRBuilder, isa: Isa) -> Value:
+    """i1: whether the processor has the features of an instruction set."""
+    supports = isa.machine.supports
+    return ir.Constant(ir.IntType(1), 1) if supports is None else supports(b, isa)
 
 
 def _i32(n: int) -> Value:

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from qcomp.ir.graph import Graph
 from qcomp.ir.tensor import DType, TensorId
 from qcomp.targets.cpu.dispatch import asks_processor
-from qcomp.targets.cpu.isa import Isa, identifier
+from qcomp.targets.cpu.isa import identifier
+from qcomp.targets.cpu.machine import Isa
 from qcomp.targets.cpu.memory import ALIGN
 from qcomp.targets.cpu.module import MAX_RANK, NAME_BYTES
 

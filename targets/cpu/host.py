@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import platform
 from collections.abc import Callable, Iterable, Mapping
@@ -11,13 +10,9 @@ from dataclasses import dataclass
 from llvmlite import binding as llvm
 
 from qcomp.errors import TargetError
-from qcomp.targets.cpu.isa import (
-    ARCH_REQ_XCOMP_PERM,
-    FAMILIES,
-    SYS_ARCH_PRCTL,
-    XFEATURE_XTILEDATA,
-    Isa,
-)
+from qcomp.targets.cpu.isa import FAMILIES
+from qcomp.targets.cpu.machine import Isa
+from qcomp.targets.cpu.x86.permission import amx_permitted
 
 NATIVE = "QCOMP_NATIVE"  # names the set that `native` is taken for
 TILES_REFUSED = "the kernel's permission to use AMX tiles"
@@ -64,9 +59,7 @@ class Host:
 
 def this_host() -> Host:
     """The machine of this process."""
-    return Host(
-        platform.system(), platform.machine(), llvm.get_host_cpu_features(), _tiles_permitted
-    )
+    return Host(platform.system(), platform.machine(), llvm.get_host_cpu_features(), amx_permitted)
 
 
 def native() -> Isa:
@@ -87,16 +80,3 @@ def native_of(host: Host, name: str) -> Isa:
     if name not in able:
         raise TargetError(f"{NATIVE}={name}: this machine runs {', '.join(able)}")
     return able[name]
-
-
-def _tiles_permitted() -> bool:
-    """Whether the kernel lets this process use the tile registers, which it has to be asked for.
-
-    As `emit_amx_permitted` does in generated code, for a processor that is known to have them.
-    """
-    try:
-        syscall = ctypes.CDLL(None).syscall
-    except (OSError, AttributeError, TypeError):  # no C library to ask through
-        return False
-    syscall.restype, syscall.argtypes = ctypes.c_long, [ctypes.c_long] * 3
-    return bool(syscall(SYS_ARCH_PRCTL, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0)

@@ -17,6 +17,7 @@ from qcomp.targets.cpu.emit.builder import I8, I32, I64, PTR, Value, i64, load
 from qcomp.targets.cpu.frame import Frame
 from qcomp.targets.cpu.isa import target_machine
 from qcomp.targets.cpu.lower.graph import Program
+from qcomp.targets.cpu.machine import expect_supported
 from qcomp.targets.cpu.memory import ALIGN
 from qcomp.targets.cpu.parallel import SPLITTING, Caller, Splitting, add_registration
 
@@ -38,6 +39,7 @@ def build_objects(
     read it.
     """
     first, module = programs[0], programs[0].module
+    expect_supported(first.isa.platform)
     add_registration(module, name)
     isas = [program.isa for program in programs]
     if asks_processor(isas):

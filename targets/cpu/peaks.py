@@ -20,8 +20,6 @@ from qcomp.targets.cpu.emit.builder import (
     Unsigned,
     Value,
     at,
-    enter_loop,
-    feed_back,
     i64,
     load,
     repeat,
@@ -30,20 +28,20 @@ from qcomp.targets.cpu.emit.builder import (
     vector,
 )
 from qcomp.targets.cpu.emit.constants import header, header_bytes
-from qcomp.targets.cpu.emit.dot import GROUP, DotProduct
+from qcomp.targets.cpu.emit.dot import GROUP
+from qcomp.targets.cpu.emit.dynamic_loop import trips
 from qcomp.targets.cpu.emit.epilogue import Epilogue
-from qcomp.targets.cpu.emit.tiles import ROW_BYTES, ROWS, Tile, configured
-from qcomp.targets.cpu.isa import Dot, Isa, target_machine
+from qcomp.targets.cpu.emit.narrow import BlockParameters
+from qcomp.targets.cpu.isa import target_machine
 from qcomp.targets.cpu.jit import aligned_arena
 from qcomp.targets.cpu.lower.graph import function_attributes
+from qcomp.targets.cpu.machine import Isa, Storage
 from qcomp.targets.cpu.program import Kernels
 
 _SECONDS = 0.03  # of each measurement
 _CALL_SECONDS = 300e-6  # so that the cost of a call from Python does not count
 _SMALLEST, _LARGEST = 1 << 13, 1 << 26  # bytes that are read
 _SUMS, _RESULTS = 1 << 12, 1 << 13  # where the epilogue's loop has them in memory
-
-Trip = Callable[[Value, Sequence[Value]], Sequence[Value]]
 
 
 class Peaks:
@@ -63,7 +61,9 @@ class Peaks:
     @property
     def tile_macs_per_ns(self) -> float:
         """Multiply-accumulates of AMX tiles, of an instruction set that has them."""
-        return self._best("tiles", None, lambda b, *span: _tiles(b, self._isa, *span))
+        tiles = self._isa.machine.tile_peak
+        assert tiles is not None
+        return self._best("tiles", None, tiles)
 
     def results_per_ns(self, form: Form) -> float:
         """Sums that are requantized and stored."""
@@ -119,33 +119,19 @@ def _seconds(run: Callable[[int], None], trips: int) -> float:
     return time.perf_counter() - began
 
 
-def _trips(
-    b: ir.IRBuilder, begin: Value, end: Value, carried: Sequence[Value], trip: Trip
-) -> Sequence[Value]:
-    """trip(index, values) -> values for [begin, end), once at least."""
-    head, done = b.append_basic_block("trip"), b.append_basic_block("done")
-    index, phis = enter_loop(b, head, carried, "trip", first=begin)
-    results = trip(index, phis)
-    following = b.add(index, i64(1))
-    feed_back(b, (index, *phis), (following, *results))
-    b.cbranch(b.icmp_signed("<", following, end), head, done)
-    b.position_at_end(done)
-    return results
-
-
 def _dots(b: ir.IRBuilder, isa: Isa, memory: Value, begin: Value, end: Value) -> float:
     """As many sums as the registers hold, so that no dot product waits for another.
 
-    Only vpdpbusd takes all from registers: other products, which do not depend on the sum, have
-    their weights (already widened) from the first cache, lest they be taken out of the loop.
+    Where weights are widened, products do not depend on the sum: they have their weights (already
+    widened) from the first cache, lest they be taken out of the loop.
     """
-    dot = DotProduct(isa)
+    dot = isa.machine.dot
     sums, rounds = isa.registers - 6, 4
     x, w = dot.same(b, load(b, memory, I32)), dot.weights(b, memory)
     widened = vector(I16, 2 * isa.lanes)
 
     def weights(page: Value, n: int) -> tuple[Value, ...]:
-        if isa.dot is Dot.VNNI:
+        if not dot.widens:
             return w
         step = isa.vector_bits // 8
         places = (step * (len(w) * n + part) % _SUMS for part in range(len(w)))
@@ -157,27 +143,9 @@ def _dots(b: ir.IRBuilder, isa: Isa, memory: Value, begin: Value, end: Value) ->
             values = [dot.add(b, v, x, weights(page, n * sums + i)) for i, v in enumerate(values)]
         return values
 
-    for v in _trips(b, begin, end, [splat(I32, isa.lanes, 0)] * sums, trip):
+    for v in trips(b, begin, end, [splat(I32, isa.lanes, 0)] * sums, trip):
         store(b, v, memory)
     return float(rounds * sums * GROUP * isa.lanes)
-
-
-def _tiles(b: ir.IRBuilder, isa: Isa, memory: Value, begin: Value, end: Value) -> float:
-    """Four tiles of sums of two tiles of activations and two of weights."""
-    tiles = [Tile(n, ROWS, ROW_BYTES) for n in range(8)]
-    unit = configured(b, isa, tiles)
-    for tile in tiles:
-        unit.load(b, tile, memory, ROW_BYTES)
-
-    def trip(_: Value, values: Sequence[Value]) -> Sequence[Value]:
-        for n in range(4):
-            unit.dot(b, tiles[n], tiles[4 + n // 2], tiles[6 + n % 2])
-        return values
-
-    _trips(b, begin, end, (), trip)
-    unit.store(b, tiles[0], memory, ROW_BYTES)
-    unit.release(b)
-    return float(4 * ROWS * ROWS * ROW_BYTES)
 
 
 def _epilogue(
@@ -195,17 +163,21 @@ def _epilogue(
             store(b, splat(I32, lanes, value), place)
 
     def trip(_: Value, values: Sequence[Value]) -> Sequence[Value]:
-        epilogue = Epilogue(isa, form, False, False, memory, tables, table_bytes)
+        block = BlockParameters(
+            memory, tables, table_bytes, 4 * lanes, lanes, ceiling=False, lookup=False
+        )
+        epilogue = Epilogue(isa, form, block)
         places = [
             [_SUMS + 4 * lanes * (vectors * p + v) for v in range(vectors)] for p in range(pixels)
         ]
         sums = [[load(b, at(b, memory, o), vector(I32, lanes)) for o in pixel] for pixel in places]
         to = [at(b, memory, _RESULTS + lanes * vectors * p) for p in range(pixels)]
-        stored = [Unsigned(p) if isa.unsigned else p for p in to]
+        biased = isa.machine.storage is Storage.BIASED
+        stored = [Unsigned(p) if biased else p for p in to]
         epilogue.store(b, sums, stored, vectors * lanes)
         return values
 
-    _trips(b, begin, end, (), trip)
+    trips(b, begin, end, (), trip)
     return float(pixels * vectors * lanes)
 
 
@@ -222,6 +194,6 @@ def _reads(b: ir.IRBuilder, isa: Isa, size: int, memory: Value, begin: Value, en
 
         return repeat(b, size // (together * step), values, some, "read")
 
-    for v in _trips(b, begin, end, [zero] * together, trip):
+    for v in trips(b, begin, end, [zero] * together, trip):
         store(b, v, memory)
     return float(size)

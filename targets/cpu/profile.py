@@ -21,10 +21,10 @@ from qcomp.ir.ops import IntegerOp
 from qcomp.ir.tensor import TensorId
 from qcomp.quant.fixed_point import Form, Requantize
 from qcomp.targets.base import Arrays
-from qcomp.targets.cpu.isa import Isa
 from qcomp.targets.cpu.jit import aligned_arena
 from qcomp.targets.cpu.lower.graph import lower_graph
 from qcomp.targets.cpu.lower.residual import fused_residuals
+from qcomp.targets.cpu.machine import Isa
 from qcomp.targets.cpu.peaks import Peaks
 from qcomp.targets.cpu.threads import Sharing
 from qcomp.targets.cpu.timing import TimedProgram

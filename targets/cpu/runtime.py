@@ -11,9 +11,10 @@ from qcomp.ir.graph import Graph
 from qcomp.targets.base import Artifact, Linked, Requirements
 from qcomp.targets.cpu.archive import members
 from qcomp.targets.cpu.host import Host, this_host
-from qcomp.targets.cpu.isa import AVX512_VBMI, FAMILIES, Isa
+from qcomp.targets.cpu.isa import AVX512_VBMI, FAMILIES
 from qcomp.targets.cpu.jit import EntryPoint, load_library, load_objects
 from qcomp.targets.cpu.link import shared_library, static_library
+from qcomp.targets.cpu.machine import Isa
 from qcomp.targets.cpu.profile import CpuProfile
 from qcomp.targets.cpu.threads import pool_sources
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from qcomp.errors import TargetError
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import Op
 from qcomp.targets.base import Artifact, Memory, Requirements
 from qcomp.targets.cpu.header import header
-from qcomp.targets.cpu.isa import Dot, Isa
 from qcomp.targets.cpu.lower.graph import lower_variants
 from qcomp.targets.cpu.lower.table import refusal
+from qcomp.targets.cpu.machine import Isa
 from qcomp.targets.cpu.memory import ALIGN
 from qcomp.targets.cpu.module import build_objects
 from qcomp.targets.cpu.parallel import SPLITTING, Splitting
@@ -81,11 +81,8 @@ class CpuTarget:
 
     def supports(self, graph: Graph, op: Op) -> str | None:
         """What has a row in the table of lowerings."""
-        return refusal(op)
+        return refusal(graph, op)
 
     def cost(self, macs: int, activation_bytes: int, bits: int) -> float:
-        """On the most able set; activations of 16 bits are multiplied in pairs, as by pmaddwd."""
-        isa = self.isas[-1]
-        if bits > 8 and isa.dot is Dot.VNNI:
-            isa = replace(isa, dot=Dot.MADD)
-        return Work(macs, 0, activation_bytes).estimated_ns(isa)
+        """On the most able set."""
+        return Work(macs, 0, activation_bytes).estimated_ns(self.isas[-1], bits)

@@ -19,7 +19,7 @@ from qcomp.ir.tensor import TensorId
 from qcomp.targets.cpu.elf import data_object
 from qcomp.targets.cpu.emit.builder import I64, PTR, Value, i64
 from qcomp.targets.cpu.frame import Frame
-from qcomp.targets.cpu.isa import Isa, target_machine
+from qcomp.targets.cpu.isa import target_machine
 from qcomp.targets.cpu.lower.graph import Program
 from qcomp.targets.cpu.memory import ALIGN
 from qcomp.targets.cpu.module import data_symbol, emit_address
@@ -85,7 +85,7 @@ def _add_timed_entry(program: Program, symbol: str) -> None:
 
     def read_clock(n: int) -> None:
         place = b.gep(clock, [i64(n)], inbounds=True, source_etype=I64)
-        b.store(_ticks(b, program.isa), place, align=8)
+        b.store(_ticks(b, program.isa.machine.clock), place, align=8)
 
     caller = Caller(b, program, frame, SPLITTING)
     read_clock(0)
@@ -95,8 +95,7 @@ def _add_timed_entry(program: Program, symbol: str) -> None:
     b.ret_void()
 
 
-def _ticks(b: ir.IRBuilder, isa: Isa) -> Value:
-    """The time stamp counter, or the virtual counter of AArch64."""
-    name = f"llvm.{'readcyclecounter' if isa.is_x86 else 'readsteadycounter'}"
+def _ticks(b: ir.IRBuilder, name: str) -> Value:
+    """What the intrinsic of this name counts."""
     function = b.module.globals.get(name) or ir.Function(b.module, ir.FunctionType(I64, []), name)
     return b.call(function, [])

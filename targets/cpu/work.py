@@ -5,14 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from qcomp.ir.graph import Graph
-from qcomp.ir.ops import Op, QConv2d, QDense, QMatMul
+from qcomp.ir.ops import Op, QMatMul, QWeighted
 from qcomp.ir.tensor import TensorId
-from qcomp.targets.cpu.isa import Dot, Isa
+from qcomp.targets.cpu.machine import Isa
 
-# Multiply-accumulates and bytes per nanosecond and lane that kernels reach on machines of today;
-# they decide what is worth being shared by threads, so a factor of two does not matter.
-_MACS = {Dot.PORTABLE: 6.0, Dot.MADD: 12.0, Dot.VNNI: 24.0}
-_BYTES = 4.0
+_BYTES = 4.0  # per nanosecond and lane, as machine.Rates
 
 
 @dataclass(frozen=True)
@@ -23,9 +20,11 @@ class Work:
     weight_bytes: int
     activation_bytes: int
 
-    def estimated_ns(self, isa: Isa) -> float:
-        """Nanoseconds on one thread, roughly."""
-        per_lane = self.macs / _MACS[isa.dot] + self.activation_bytes / _BYTES
+    def estimated_ns(self, isa: Isa, bits: int = 8) -> float:
+        """Nanoseconds on one thread, roughly, with activations of so many bits."""
+        rates = isa.machine.rates
+        macs_per_ns = rates.macs if bits <= 8 else rates.macs_16
+        per_lane = self.macs / macs_per_ns + self.activation_bytes / _BYTES
         return per_lane / isa.lanes
 
 
@@ -48,7 +47,7 @@ def _macs(graph: Graph, op: Op) -> int:
     """Padding counts, as kernels compute it."""
     results = graph.type(op.output).size
     match op:
-        case QConv2d() | QDense():
+        case QWeighted():
             weight = graph.type(op.weight)
             return results * weight.size // weight.shape[0]
         case QMatMul():

@@ -14,7 +14,7 @@ from numpy.testing import assert_array_equal
 from onnx import TensorProto
 
 import qcomp
-from qcomp.compiler import LONGEST_NAME, c_name
+from qcomp.names import LONGEST_NAME, c_name
 from qcomp.targets.cpu.archive import members
 from qcomp.targets.cpu.link import static_library
 

@@ -18,12 +18,12 @@ import qcomp
 from qcomp.cli import main
 from qcomp.targets.catalog import TARGETS, Listed
 from qcomp.targets.cpu.dispatch import STATUS_BAD_CPU
-from qcomp.targets.cpu.emit.cpuid import CPUID, EAX, Bit
 from qcomp.targets.cpu.host import this_host
 from qcomp.targets.cpu.isa import AARCH64, AVX512_VBMI, AVX512_VNNI, SSE41, Isa
 from qcomp.targets.cpu.jit import load_objects
 from qcomp.targets.cpu.runtime import CpuRuntime
 from qcomp.targets.cpu.target import CpuTarget
+from qcomp.targets.cpu.x86.cpuid import CPUID, EAX, Bit
 
 x86_only = pytest.mark.skipif(
     platform.machine() not in ("x86_64", "AMD64"), reason="its code asks an x86 processor"

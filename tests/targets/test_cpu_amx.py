@@ -27,24 +27,24 @@ from numpy.typing import NDArray
 
 from qcomp.ir.ops import QConv2d, QDense
 from qcomp.quant.fixed_point import Form, Requantize, requantize
-from qcomp.targets.cpu.emit.amx import gemm_kernel
-from qcomp.targets.cpu.emit.builder import I64, PTR, Unsigned
+from qcomp.targets.cpu.emit.builder import BIAS, I64, PTR, Unsigned
 from qcomp.targets.cpu.emit.constants import header
 from qcomp.targets.cpu.emit.gemm import (
+    BY_FOURS,
     Axis,
-    GemmPlan,
     GemmSpec,
     pack_channels,
     pack_weights,
-    plan_gemm,
-    tile_plan,
 )
-from qcomp.targets.cpu.emit.tile_cost import TileShape, tile_shapes
-from qcomp.targets.cpu.emit.tiles import Tile, configured, dot
 from qcomp.targets.cpu.host import native
-from qcomp.targets.cpu.isa import AMX_INT8, AVX2, BIAS, SSE41, Isa, Tiles, target_machine
+from qcomp.targets.cpu.isa import AMX_INT8, AVX2, SSE41, target_machine
 from qcomp.targets.cpu.lower.graph import function_attributes, lower_graph
 from qcomp.targets.cpu.lower.residual import fused_residuals
+from qcomp.targets.cpu.machine import GemmKernel, Isa, Storage
+from qcomp.targets.cpu.x86.amx import TileGemms
+from qcomp.targets.cpu.x86.machine import with_tiles
+from qcomp.targets.cpu.x86.tile_cost import tile_shapes
+from qcomp.targets.cpu.x86.tiles import Tile, Tiles, configured, dot
 from tests.targets.conftest import Kit
 from tests.targets.test_cpu_residual import block
 
@@ -54,10 +54,16 @@ x86_only = pytest.mark.skipif(
 Array = NDArray[Any]
 
 
+def on_emulated_tiles(isa: Isa, name: str) -> Isa:
+    """Its vectors, with no tiles but those in software."""
+    vectors = replace(isa.machine, gemms=isa.machine.gemms[:1])
+    return replace(isa, name=name, machine=with_tiles(vectors, Tiles.EMULATED))
+
+
 def emulated() -> Isa:
-    """This machine, with tiles in software: they multiply bytes that are stored unsigned."""
-    isa = native() if native().unsigned else SSE41
-    return replace(isa, name="emulated-tiles", tiles=Tiles.EMULATED)
+    """This machine, with tiles in software: they multiply bytes that are stored with a bias."""
+    isa = native() if native().machine.storage is Storage.BIASED else SSE41
+    return on_emulated_tiles(isa, "emulated-tiles")
 
 
 Emit = Callable[..., None]
@@ -113,7 +119,7 @@ def test_emulated_tiles_are_what_the_manual_says(rows: int, steps: int, columns:
     def emit(b: ir.IRBuilder, a_at: Any, w_at: Any, bias_at: Any, result_at: Any) -> None:
         tc, ta = Tile(3, rows, 4 * columns), Tile(7, rows, 4 * steps)
         tw = Tile(0, steps, 4 * columns)
-        unit = configured(b, emulated(), [tc, ta, tw])
+        unit = configured(b, Tiles.EMULATED, [tc, ta, tw])
         unit.load(b, tc, bias_at, 0)
         unit.load(b, ta, a_at, a.shape[1])
         unit.load(b, tw, w_at, 4 * columns)
@@ -175,6 +181,7 @@ class Conv:
             length=kw * self.inputs if joined else self.inputs,
             channels=self.outputs,
             form=self.form,
+            packing=BY_FOURS,
             ceiling=self.ceiling,
         )
 
@@ -188,7 +195,7 @@ class Conv:
         return total
 
 
-def check(conv: Conv, isa: Isa, plan: GemmPlan, cut: int) -> None:
+def check(conv: Conv, isa: Isa, kernel: GemmKernel, cut: int) -> None:
     """Units before and after `cut`, one after the other, give what numpy gives."""
     random = np.random.default_rng([conv.inputs, conv.outputs, *conv.out])
     spec, groups, channels = conv.spec, conv.groups, conv.outputs
@@ -226,11 +233,10 @@ def check(conv: Conv, isa: Isa, plan: GemmPlan, cut: int) -> None:
     result = np.full((conv.batch, oh + 1, ow + 1, groups, channels), 77, np.uint8)
 
     def emit(b: ir.IRBuilder, begin: Any, end: Any, src: Any, dst: Any, *rest: Any) -> None:
-        kernel = gemm_kernel(spec, plan, isa)
         kernel.emit(b, (Unsigned(src), Unsigned(dst), *rest), begin, end)
 
     run = compiled(kernel_module(isa, 4, emit, scalars=2))
-    for begin, end in ((0, cut), (cut, plan.units)):
+    for begin, end in ((0, cut), (cut, kernel.units)):
         run(begin, end, source, result, weights, params)
     assert_array_equal(result[:, :oh, :ow], expected + BIAS)
     assert (result[:, oh:] == 77).all()
@@ -260,7 +266,7 @@ def convs(draw: st.DrawFn) -> Conv:
 def hosts() -> list[Isa]:
     wide = [emulated()]
     if native().name != AVX2.name:
-        wide.append(replace(AVX2, name="emulated-avx2", tiles=Tiles.EMULATED))
+        wide.append(on_emulated_tiles(AVX2, "emulated-avx2"))
     return wide
 
 
@@ -270,8 +276,8 @@ def hosts() -> list[Isa]:
 def test_random_convolutions_in_any_tiles_and_any_ranges(conv: Conv, data: st.DataObject) -> None:
     shape = data.draw(st.sampled_from(list(tile_shapes(conv.spec))))
     isa = data.draw(st.sampled_from(hosts()))
-    plan = tile_plan(conv.spec, shape, isa)
-    check(conv, isa, plan, data.draw(st.integers(0, plan.units)))
+    kernel = TileGemms(Tiles.EMULATED).shaped(conv.spec, shape, isa)
+    check(conv, isa, kernel, data.draw(st.integers(0, kernel.units)))
 
 
 @x86_only
@@ -329,11 +335,10 @@ CONV = Conv(1, (7, 7), (3, 3), (1, 1), (1, 1), 1, 80, 48, Form.NARROW, False)
 
 
 def amx_module(spec: GemmSpec) -> ir.Module:
-    plan = plan_gemm(spec, AMX_INT8)
-    assert isinstance(plan.tile, TileShape)
+    kernel = TileGemms(Tiles.AMX).kernel(spec, AMX_INT8)
+    assert kernel is not None
 
     def emit(b: ir.IRBuilder, begin: Any, end: Any, src: Any, dst: Any, *rest: Any) -> None:
-        kernel = gemm_kernel(spec, plan, AMX_INT8)
         kernel.emit(b, (Unsigned(src), Unsigned(dst), *rest), begin, end)
 
     return kernel_module(AMX_INT8, 4, emit, scalars=2)
@@ -356,7 +361,7 @@ def test_the_configuration_is_what_the_manual_asks_for() -> None:
     """Palette 1, bytes per row as 16 bits from byte 16, rows as bytes from byte 48."""
 
     def emit(b: ir.IRBuilder) -> None:
-        configured(b, AMX_INT8, [Tile(2, 5, 64), Tile(7, 16, 12)])
+        configured(b, Tiles.AMX, [Tile(2, 5, 64), Tile(7, 16, 12)])
         b.ret_void()
 
     module = kernel_module(AMX_INT8, 0, emit)

@@ -16,9 +16,11 @@ from qcomp.ir.ops import QAdd, QConv2d
 from qcomp.ir.tensor import DType, TensorId, TensorType
 from qcomp.quant.fixed_point import Form, Requantize
 from qcomp.quant.qparams import QParams
-from qcomp.targets.cpu.isa import AVX2, AVX512_VNNI, Tiles
+from qcomp.targets.cpu.isa import AVX2, AVX512_VNNI
 from qcomp.targets.cpu.lower.graph import Program, lower_graph
 from qcomp.targets.cpu.lower.schedule import CHAINING, Chaining
+from qcomp.targets.cpu.x86.machine import with_tiles
+from qcomp.targets.cpu.x86.tiles import Tiles
 from tests.targets.conftest import Kit
 
 Inputs = Mapping[str, NDArray[np.int8]]
@@ -143,7 +145,7 @@ def test_inverted_residuals_on_every_instruction_set(kit: Kit, kernel: int, stri
 
 def test_emulated_tiles(kit: Kit) -> None:
     """Blocks of AMX tiles are units of other shapes."""
-    isa = replace(AVX2, tiles=Tiles.EMULATED)
+    isa = replace(AVX2, machine=with_tiles(AVX2.machine, Tiles.EMULATED))
     layers = (expand(256), depthwise(), expand(64), Layer(96, (3, 3), padding=(1, 1, 1, 1)))
     graph, inputs = network(kit, (65, 20), 128, layers, residual=False)
     assert len(chained(lower_graph(graph, isa, "net", chaining=ALL))) == 4

@@ -15,7 +15,7 @@ from qcomp.ir.ops import QConv2d
 from qcomp.quant.fixed_point import Form
 from qcomp.targets.cpu.emit.depthwise import Depthwise
 from qcomp.targets.cpu.emit.depthwise_layout import (
-    BLOCK,
+    BY_64,
     DepthwiseSpec,
     blocks_of,
     pack_depthwise,
@@ -24,8 +24,11 @@ from qcomp.targets.cpu.emit.depthwise_layout import (
 )
 from qcomp.targets.cpu.emit.depthwise_tiling import oriented, plan_taps, runs_of, tile_of
 from qcomp.targets.cpu.emit.gemm import Axis
-from qcomp.targets.cpu.isa import AARCH64, AVX2, AVX512_VNNI, SSE41, Isa
+from qcomp.targets.cpu.isa import AARCH64, AVX2, AVX512_VNNI, SSE41
+from qcomp.targets.cpu.machine import Isa
 from tests.targets.test_cpu_linear import FORMS, check_conv, epilogue
+
+COSTS = AVX512_VNNI.machine.depthwise.tiles
 
 # Around the widths of blocks and vectors, and each kind of tail after whole blocks.
 CHANNELS = [2, 7, 8, 9, 15, 16, 17, 24, 31, 32, 33, 40, 48, 56, 63, 64, 65, 72, 80, 96, 127, 144]
@@ -79,10 +82,11 @@ def test_kernels_of_any_size(kit: Any, isa: Isa, size: int) -> None:
 @pytest.mark.parametrize("window", [{}, {"dilation": (1, 2)}, {"stride": (2, 3)}], ids=str)
 def test_large_kernels_are_loops(kit: Any, isa: Isa, window: dict[str, Any]) -> None:
     check(kit, kit.i8(1, 22, 47, 40), (21, 23), padding=(1, 2, 3, 4), isas=[isa], **window)
+    costs = isa.machine.depthwise.tiles
     large, small = spec_of(40, (5, 9), (21, 23)), spec_of(40, (5, 9), (3, 3))
-    for run in runs_of(40, isa):
-        assert not tile_of(large, plan_taps(large), isa, run).unrolled
-        assert tile_of(small, plan_taps(small), isa, run).unrolled
+    for run in runs_of(large, isa.machine.vectors):
+        assert not tile_of(large, plan_taps(large, costs), costs, run).unrolled
+        assert tile_of(small, plan_taps(small, costs), costs, run).unrolled
 
 
 @pytest.mark.parametrize("height", [1, 2, 3, 5])
@@ -148,15 +152,16 @@ def spec_of(
         (row, channels),
         channels,
         Form.NARROW,
+        BY_64,
     )
 
 
 @given(channels=st.integers(1, 1100))
 def test_blocks_cover_every_channel_and_none_beyond(channels: int) -> None:
-    for block in blocks_of(channels):
+    for block in blocks_of(channels, BY_64):
         assert 0 < block.channels <= block.width
         assert block.first + block.channels <= channels
-    covered = {c for b in blocks_of(channels) for c in range(b.first, b.first + b.channels)}
+    covered = {c for b in blocks_of(channels, BY_64) for c in range(b.first, b.first + b.channels)}
     assert covered == set(range(channels))
 
 
@@ -165,13 +170,13 @@ def test_blocks_cover_every_channel_and_none_beyond(channels: int) -> None:
 def test_runs_are_the_blocks_in_pieces_of_a_vector(isa: Isa, channels: int) -> None:
     size = 4 * isa.lanes
     covered = []
-    for run in runs_of(channels, isa):
+    for run in runs_of(spec_of(channels, (1, 1), (1, 1)), isa.machine.vectors):
         assert run.channels * run.parts <= size
         assert run.position % 16 == 0
         for n in range(run.count):
             first = run.channel + n * size
             covered += range(first, first + run.channels)
-            block = blocks_of(channels)[(run.position + n * size) // BLOCK]
+            block = blocks_of(channels, BY_64)[(run.position + n * size) // BY_64.block]
             assert block.first <= first < block.first + block.channels
     assert set(covered) == set(range(channels))
 
@@ -192,12 +197,18 @@ def test_runs_are_the_blocks_in_pieces_of_a_vector(isa: Isa, channels: int) -> N
     ],
 )
 def test_a_tail_of_channels_is_a_narrow_block(channels: int, widths: list[int]) -> None:
-    assert [block.width for block in blocks_of(channels)] == widths
+    assert [block.width for block in blocks_of(channels, BY_64)] == widths
+
+
+def starts_of(channels: int) -> list[tuple[int, int]]:
+    """Of the runs in the narrowest vectors."""
+    runs = runs_of(spec_of(channels, (1, 1), (1, 1)), SSE41.machine.vectors)
+    return [(run.channel, run.count) for run in runs]
 
 
 def test_narrow_vectors_share_the_code_of_a_block_that_is_moved_back() -> None:
-    assert [(run.channel, run.count) for run in runs_of(120, SSE41)] == [(0, 4), (56, 4)]
-    assert [(run.channel, run.count) for run in runs_of(96, SSE41)] == [(0, 6)]
+    assert starts_of(120) == [(0, 4), (56, 4)]
+    assert starts_of(96) == [(0, 6)]
 
 
 def test_a_full_group_of_rows_serves_several_result_rows() -> None:
@@ -211,30 +222,30 @@ def test_a_full_group_of_rows_serves_several_result_rows() -> None:
 def test_the_weights_of_a_block_lie_as_interleaving_leaves_the_channels() -> None:
     weight = np.arange(64 * 3, dtype=np.int8).reshape(64, 3, 1)
     taps = taps_of(spec_of(64, (1, 1), (3, 1)), 1)
-    packed = pack_depthwise(weight, taps).reshape(4, 4, 4, 4)  # vector, lane, channel, tap
+    packed = pack_depthwise(weight, taps, BY_64).reshape(4, 4, 4, 4)  # vector, lane, channel, tap
     assert_array_equal(packed[1, 2, 3], [*weight[16 * 2 + 4 * 1 + 3, :, 0], 0])
-    tables = pack_tables([np.arange(64, dtype=np.int32)]).reshape(4, 4, 4)
+    tables = pack_tables([np.arange(64, dtype=np.int32)], BY_64).reshape(4, 4, 4)
     assert tables[1, 2, 3] == 16 * 2 + 4 * 1 + 3
 
 
 def test_narrow_blocks_repeat_their_channels_for_every_pixel_of_a_vector() -> None:
-    tables = pack_tables([np.arange(16, dtype=np.int32)]).reshape(4, 4, 4)
+    tables = pack_tables([np.arange(16, dtype=np.int32)], BY_64).reshape(4, 4, 4)
     for lane in range(4):
         assert_array_equal(tables[:, lane].reshape(-1), np.arange(16))
 
 
 def test_kernels_of_one_row_are_transposed_to_be_added_by_fours() -> None:
     flat = spec_of(64, (1, 50), (1, 8))
-    assert oriented(flat) == flat.transposed()
-    assert oriented(flat.transposed()) == flat.transposed()
+    assert oriented(flat, COSTS) == flat.transposed()
+    assert oriented(flat.transposed(), COSTS) == flat.transposed()
     square = spec_of(64, (14, 14), (3, 3))
-    assert oriented(square) == square
+    assert oriented(square, COSTS) == square
 
 
 def test_instruction_sets_share_their_tiles_of_rows_and_differ_in_columns() -> None:
     spec = spec_of(64, (14, 14), (3, 3))
     kernels = [Depthwise(spec, isa) for isa in (SSE41, AVX2, AVX512_VNNI, AARCH64)]
-    assert {kernel.taps for kernel in kernels} == {plan_taps(spec)}
+    assert {kernel.taps for kernel in kernels} == {plan_taps(spec, COSTS)}
 
 
 def test_units_are_strips_of_rows_or_pieces_of_channels() -> None:

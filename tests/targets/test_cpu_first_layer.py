@@ -12,15 +12,13 @@ from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
 from qcomp.quant.fixed_point import Form
-from qcomp.targets.cpu.emit.dot import GROUP
-from qcomp.targets.cpu.emit.gemm import Axis, GemmSpec, pack_weights, with_joined_ends
-from qcomp.targets.cpu.emit.tiling import PANEL
+from qcomp.targets.cpu.emit.gemm import BY_FOURS, Axis, GemmSpec, pack_weights, with_joined_ends
 from tests.targets.test_cpu_linear import check_conv
 
 
 def layer(segments: tuple[tuple[int, int], ...], length: int, channels: int = 5) -> GemmSpec:
     axis = Axis(1, 0, 0)
-    return GemmSpec(axis, axis, axis, axis, segments, length, channels, Form.NARROW)
+    return GemmSpec(axis, axis, axis, axis, segments, length, channels, Form.NARROW, BY_FOURS)
 
 
 @pytest.mark.parametrize("inputs", [1, 2, 3, 4, 5])
@@ -61,13 +59,19 @@ def test_packed_weights_hold_every_product_once(
     random = np.random.default_rng(0)
     weight = random.integers(-127, 128, (channels, spec.segment_count, length), np.int8)
     x = random.integers(0, 256, 5000)
-    packed = pack_weights(weight, spec).reshape(spec.panels, spec.all_steps, PANEL, GROUP)
+    packed = pack_weights(weight, spec).reshape(
+        spec.panels, spec.all_steps, BY_FOURS.panel, BY_FOURS.group
+    )
     runs = [x[spec.segment_offset(n) :] for n in range(spec.segment_count)]
-    steps = [run[GROUP * k : GROUP * k + GROUP] for run in runs for k in range(spec.steps)]
+    steps = [
+        run[BY_FOURS.group * k : BY_FOURS.group * k + BY_FOURS.group]
+        for run in runs
+        for k in range(spec.steps)
+    ]
     ends = [run[length - spec.end : length] for run in runs]
     for n in range(spec.joined_steps):
         step = np.concatenate(ends[n * spec.ends : (n + 1) * spec.ends])
-        steps.append(np.pad(step, (0, GROUP - len(step))))
+        steps.append(np.pad(step, (0, BY_FOURS.group - len(step))))
     sums = np.einsum("psck,sk->pc", packed, np.array(steps)).reshape(-1)
     assert_array_equal(
         sums[:channels], sum(weight[:, n] @ runs[n][:length].T for n in range(spec.segment_count))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
 from qcomp.quant.fixed_point import Form
-from qcomp.targets.cpu.emit.gemm import Axis, GemmSpec
+from qcomp.targets.cpu.emit.gemm import BY_FOURS, Axis, GemmSpec
 from qcomp.targets.cpu.isa import AVX2, AVX512_VNNI
 from qcomp.targets.cpu.lower.grouping import groupings
 from tests.targets.test_cpu_linear import FORMS, check_conv
@@ -91,7 +91,7 @@ def test_shuffles_are_counted_once_for_windows_that_share_them() -> None:
     def spec(stride: int, mixed: tuple[int, int] = (4, 4)) -> GemmSpec:
         axis, columns = Axis(1, 0, 0), Axis(8, stride * 64, 16)
         taps = ((3, 1000), (3, 64))
-        return GemmSpec(axis, axis, axis, columns, taps, 4, 16, Form.NARROW, mixed=mixed)
+        return GemmSpec(axis, axis, axis, columns, taps, 4, 16, Form.NARROW, BY_FOURS, mixed=mixed)
 
     assert spec(1).shuffles == 10 / 24
     assert spec(3).shuffles == 1

@@ -13,7 +13,12 @@ from llvmlite import binding as llvm
 from llvmlite import ir
 
 from qcomp.targets.cpu.emit.builder import I32, I64, i64
-from qcomp.targets.cpu.emit.cpuid import (
+from qcomp.targets.cpu.host import this_host
+from qcomp.targets.cpu.isa import (
+    FAMILIES,
+)
+from qcomp.targets.cpu.machine import Isa
+from qcomp.targets.cpu.x86.cpuid import (
     CPUID,
     SYSCALL,
     emit_amx_permitted,
@@ -22,8 +27,6 @@ from qcomp.targets.cpu.emit.cpuid import (
     machine_code,
     state_bits,
 )
-from qcomp.targets.cpu.host import this_host
-from qcomp.targets.cpu.isa import FAMILIES, Isa
 
 pytestmark = pytest.mark.skipif(
     platform.machine() not in ("x86_64", "AMD64"), reason="asks an x86 processor"

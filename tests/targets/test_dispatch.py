@@ -17,9 +17,10 @@ from qcomp.targets.base import Artifact
 from qcomp.targets.catalog import target
 from qcomp.targets.cpu.dispatch import STATUS_BAD_CPU, STATUS_OK
 from qcomp.targets.cpu.host import this_host
-from qcomp.targets.cpu.isa import AMX_INT8, AVX512_VNNI, X86_LADDER, Isa, identifier
+from qcomp.targets.cpu.isa import AMX_INT8, AVX512_VNNI, X86_LADDER, identifier
 from qcomp.targets.cpu.link import shared_library
 from qcomp.targets.cpu.lower.graph import lower_variants
+from qcomp.targets.cpu.machine import Isa
 from tests.targets.conftest import Kit
 from tests.targets.test_cpu_residual import block
 

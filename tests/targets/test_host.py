@@ -8,7 +8,6 @@ import pytest
 
 from qcomp.errors import TargetError
 from qcomp.targets.catalog import TARGETS, target
-from qcomp.targets.cpu.emit.cpuid import CPUID
 from qcomp.targets.cpu.host import NATIVE, TILES_REFUSED, Host, native, native_of, this_host
 from qcomp.targets.cpu.isa import (
     AARCH64,
@@ -23,6 +22,8 @@ from qcomp.targets.cpu.isa import (
     X86_LADDER,
     Isa,
 )
+from qcomp.targets.cpu.machine import Fusion
+from qcomp.targets.cpu.x86.cpuid import CPUID
 
 
 def never() -> bool:
@@ -57,7 +58,7 @@ def test_a_machine_without_vbmi_runs_no_code_for_it() -> None:
     host = x86("avx512vbmi", "amx-tile", "amx-int8")
     assert native_of(host, "") is AVX512_VNNI
     assert host.lacks(AVX512_VBMI.required) == ("avx512vbmi",)
-    assert not AVX512_VNNI.byte_permute
+    assert Fusion.LOOKUP not in AVX512_VNNI.machine.fusions
     assert AVX512_VBMI not in X86_LADDER
 
 

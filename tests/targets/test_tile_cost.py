@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -9,9 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qcomp.quant.fixed_point import Form
-from qcomp.targets.cpu.emit.gemm import Axis, GemmSpec, flattened, plan_gemm
-from qcomp.targets.cpu.emit.tile_cost import TileShape, cheapest_tiles, tile_shapes
+from qcomp.targets.cpu.emit.gemm import BY_FOURS, Axis, GemmSpec, flattened
 from qcomp.targets.cpu.isa import AMX_INT8, AVX512_VNNI
+from qcomp.targets.cpu.machine import GemmFamily, Isa
+from qcomp.targets.cpu.x86.amx import TileGemms
+from qcomp.targets.cpu.x86.tile_cost import cheapest_tiles, tile_shapes
 
 # KERNELS.md, section 2, on a Sapphire Rapids: extent, kernel, stride, inputs, outputs and the
 # GOPS of the best VNNI tile and of AMX (the middle, where it was measured several times).
@@ -45,6 +48,7 @@ def layer(rows: int, columns: int, kernel: int, stride: int, inputs: int, output
         length=kernel * inputs,
         channels=outputs,
         form=Form.NARROW,
+        packing=BY_FOURS,
     )
     return flattened(spec) if kernel == 1 else spec
 
@@ -52,6 +56,16 @@ def layer(rows: int, columns: int, kernel: int, stride: int, inputs: int, output
 def measured_layer(measured: tuple[int, ...]) -> GemmSpec:
     extent, kernel, stride, inputs, outputs, *_ = measured
     return layer(extent, extent, kernel, stride, inputs, outputs)
+
+
+def has_tiles(spec: GemmSpec, isa: Isa) -> bool:
+    """Whether the cheapest kernel is of the family of tile registers."""
+
+    def cost(family: GemmFamily) -> float:
+        kernel = family.kernel(spec, isa)
+        return kernel.cost if kernel is not None else math.inf
+
+    return isinstance(min(isa.machine.gemms, key=cost), TileGemms)
 
 
 def fit_the_second_cache(measured: tuple[int, ...]) -> bool:
@@ -63,8 +77,7 @@ def fit_the_second_cache(measured: tuple[int, ...]) -> bool:
 def test_the_cheaper_registers_are_those_that_were_measured_to_be_faster(measured: Any) -> None:
     *_, vnni, amx = measured
     assert abs(vnni - amx) > 0.1 * max(vnni, amx)
-    plan = plan_gemm(measured_layer(measured), AMX_INT8)
-    assert isinstance(plan.tile, TileShape) == (amx > vnni)
+    assert has_tiles(measured_layer(measured), AMX_INT8) == (amx > vnni)
 
 
 @pytest.mark.parametrize("measured", [*filter(fit_the_second_cache, MEASURED)], ids=str)
@@ -85,14 +98,13 @@ def test_tiles_need_sixteen_pixels(extents: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize("inputs", [1, 16])
 def test_short_sums_stay_in_vector_registers(inputs: int) -> None:
-    plan = plan_gemm(layer(56, 56, 1, 1, inputs, 96), AMX_INT8)
-    assert not isinstance(plan.tile, TileShape)
+    assert not has_tiles(layer(56, 56, 1, 1, inputs, 96), AMX_INT8)
 
 
 def test_machines_without_tiles_have_none() -> None:
     spec = layer(28, 28, 3, 1, 128, 128)
-    assert isinstance(plan_gemm(spec, AMX_INT8).tile, TileShape)
-    assert not isinstance(plan_gemm(spec, AVX512_VNNI).tile, TileShape)
+    assert has_tiles(spec, AMX_INT8)
+    assert not has_tiles(spec, AVX512_VNNI)
 
 
 @given(

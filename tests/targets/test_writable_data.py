@@ -12,7 +12,8 @@ import pytest
 
 from qcomp.targets.catalog import TARGETS, target
 from qcomp.targets.cpu.dispatch import CHOICE, variables
-from qcomp.targets.cpu.isa import AARCH64, FAMILIES, X86_64, X86_LADDER, Isa
+from qcomp.targets.cpu.isa import AARCH64, FAMILIES, X86_64, X86_LADDER
+from qcomp.targets.cpu.machine import Isa
 from qcomp.targets.cpu.target import CpuTarget
 from tests.targets.conftest import Kit
 from tests.targets.test_cpu_residual import block

@@ -10,6 +10,8 @@ from llvmlite import ir
 
 Value = Any  # llvmlite has no types
 
+BIAS = 128  # what is added to i8 activations where they are stored unsigned
+
 I8, I16, I32, I64 = (ir.IntType(n) for n in (8, 16, 32, 64))
 PTR = ir.PointerType()
 
@@ -48,7 +50,7 @@ def broadcast(b: ir.IRBuilder, scalar: Value, lanes: int) -> Value:
 
 @dataclass(frozen=True, eq=False)
 class Unsigned:
-    """A pointer to i8 values that are stored as value + 128; `load` and `store` convert."""
+    """A pointer to i8 values that are stored as value + BIAS; `load` and `store` convert."""
 
     raw: Value
 
@@ -59,12 +61,12 @@ def raw(pointer: Value) -> Value:
 
 
 def biased(pointer: Value) -> Value:
-    """The pointer for code that works on value + 128: `load` and `store` convert from values."""
+    """The pointer for code that works on value + BIAS: `load` and `store` convert from values."""
     return pointer.raw if isinstance(pointer, Unsigned) else Unsigned(pointer)
 
 
 def flipped(b: ir.IRBuilder, x: Value) -> Value:
-    """Every byte of x xor 0x80: between value and value + 128."""
+    """Every byte of x xor 0x80: between value and value + BIAS."""
     is_vector = isinstance(x.type, ir.VectorType)
     element = x.type.element if is_vector else x.type
     pattern = int.from_bytes(b"\x80" * (element.width // 8), "little")
@@ -121,6 +123,14 @@ def store_bytes(b: ir.IRBuilder, value: Value, pointer: Value, count: int, first
             part = shuffle(b, value, value, range(start, start + piece))
         store(b, part, at(b, pointer, done))
         done += piece
+
+
+def larger_unsigned(b: ir.IRBuilder, x: Value, y: Value) -> Value:
+    return b.select(b.icmp_unsigned(">", x, y), x, y)
+
+
+def smaller_unsigned(b: ir.IRBuilder, x: Value, y: Value) -> Value:
+    return b.select(b.icmp_unsigned("<", x, y), x, y)
 
 
 def clamp(b: ir.IRBuilder, x: Value, low: int, high: int) -> Value:

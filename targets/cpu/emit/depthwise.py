@@ -21,11 +21,11 @@ from qcomp.targets.cpu.emit.builder import (
     plus,
 )
 from qcomp.targets.cpu.emit.constants import header_bytes
-from qcomp.targets.cpu.emit.depthwise_layout import BLOCK, DepthwiseSpec, Taps, block_bytes
+from qcomp.targets.cpu.emit.depthwise_layout import DepthwiseSpec, Taps, block_bytes
 from qcomp.targets.cpu.emit.depthwise_tile import Channels, DepthwiseTile
 from qcomp.targets.cpu.emit.depthwise_tiling import Run, plan_taps, runs_of, tile_of
 from qcomp.targets.cpu.emit.span import Span
-from qcomp.targets.cpu.isa import Isa
+from qcomp.targets.cpu.machine import Isa
 
 
 @dataclass(frozen=True)
@@ -37,11 +37,11 @@ class Depthwise:
 
     @property
     def taps(self) -> Taps:
-        return plan_taps(self.spec)
+        return plan_taps(self.spec, self.isa.machine.depthwise.layout)
 
     @property
     def runs(self) -> tuple[Run, ...]:
-        return runs_of(self.spec.channels, self.isa)
+        return runs_of(self.spec, self.isa.machine.vectors)
 
     @property
     def strips_per_image(self) -> int:
@@ -105,8 +105,9 @@ class Depthwise:
                 at(b, p, multiple(b, index, step)) for p, step in ((src, axis.src), (dst, axis.dst))
             )
         position = plus(b, run.position, multiple(b, n, size))
-        block, offset = divided(b, position, BLOCK)
-        tables = plus(b, multiple(b, block, 4 * BLOCK), offset)
+        whole = spec.layout.block
+        block, offset = divided(b, position, whole)
+        tables = plus(b, multiple(b, block, 4 * whole), offset)
         channels = Channels(
             run,
             params,
@@ -119,7 +120,7 @@ class Depthwise:
         """All tiles of one strip. The parts of a vector lie side by side, each some columns."""
         spec, parts = self.spec, channels.run.parts
         count = spec.columns.count
-        tile = tile_of(spec, self.taps, self.isa, channels.run)
+        tile = tile_of(spec, self.taps, self.isa.machine.depthwise.tiles, channels.run)
         extent = min(tile.columns * parts, count)
         starts = [min(part * tile.columns, count - tile.columns) for part in range(parts)]
         emitter = DepthwiseTile(spec, self.isa, self.taps, channels)

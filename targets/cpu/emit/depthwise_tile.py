@@ -22,15 +22,15 @@ from qcomp.targets.cpu.emit.builder import (
     repeat,
     vector,
 )
-from qcomp.targets.cpu.emit.depthwise_layout import BLOCK, LANE, DepthwiseSpec, Taps, blocks_of
+from qcomp.targets.cpu.emit.depthwise_layout import LANE, DepthwiseSpec, Taps, blocks_of
 from qcomp.targets.cpu.emit.depthwise_tiling import Run, source_columns
-from qcomp.targets.cpu.emit.dot import GROUP, DotProduct
+from qcomp.targets.cpu.emit.dot import GROUP
 from qcomp.targets.cpu.emit.epilogue import Epilogue
 from qcomp.targets.cpu.emit.interleave import interleaved, joined
-from qcomp.targets.cpu.isa import Isa
+from qcomp.targets.cpu.emit.narrow import BlockParameters
+from qcomp.targets.cpu.machine import Isa
 
 _VECTORS = LANE // GROUP  # of sums, for each vector of bytes
-_VECTOR_BYTES = BLOCK // _VECTORS * 4  # of weights, or of the entries of a table, of a whole block
 
 Sums = list[Value]  # of one result column: [row * _VECTORS + vector]
 
@@ -85,12 +85,21 @@ class DepthwiseTile:
     def _epilogue(self) -> Epilogue:
         """For one place of the code: constants are loaded once."""
         spec, channels = self.spec, self.channels
-        table_bytes = len(blocks_of(spec.channels)) * 4 * BLOCK
-        return Epilogue(
-            self.isa, spec.form, spec.ceiling, spec.lookup,
-            channels.params, channels.tables, table_bytes,
-            vector_bytes=_VECTOR_BYTES,
-        )  # fmt: skip
+        block = BlockParameters(
+            header=channels.params,
+            tables=channels.tables,
+            table_bytes=len(blocks_of(spec.channels, spec.layout)) * 4 * spec.layout.block,
+            vector_bytes=self._vector_bytes,
+            lanes=self.isa.lanes,
+            ceiling=spec.ceiling,
+            lookup=spec.lookup,
+        )
+        return Epilogue(self.isa, spec.form, block)
+
+    @property
+    def _vector_bytes(self) -> int:
+        """Of weights, or of the entries of a table, of one vector of a whole block."""
+        return self.spec.layout.block // _VECTORS * 4
 
     def _start(self, b: ir.IRBuilder, epilogue: Epilogue) -> Sums:
         return [epilogue.bias(b, v) for _ in range(self.taps.rows) for v in range(_VECTORS)]
@@ -104,7 +113,7 @@ class DepthwiseTile:
         sums: dict[int, Sums],
     ) -> None:
         """One source column to the sums of all (result column, kx) that it serves."""
-        dot = DotProduct(self.isa)
+        dot = self.isa.machine.dot
         for g, group in enumerate(self.taps.groups):
             rows = [self._pixels(b, src, plus(b, offset, row)) for row in group]
             pairs = [(n, row) for n, (of, row) in enumerate(self.taps.pairs) if of == g]
@@ -123,8 +132,8 @@ class DepthwiseTile:
     def _weights(self, b: ir.IRBuilder, pair: int, k: Value | int, v: int) -> Value:
         """Of a pair of taps, in the order of Taps.pairs, at column k of the kernel."""
         first = pair * self.spec.kernel[1] * _VECTORS + v
-        inner = multiple(b, k, _VECTORS * _VECTOR_BYTES)
-        return at(b, self.channels.weights, plus(b, inner, first * _VECTOR_BYTES))
+        inner = multiple(b, k, _VECTORS * self._vector_bytes)
+        return at(b, self.channels.weights, plus(b, inner, first * self._vector_bytes))
 
     def _store(self, b: ir.IRBuilder, epilogue: Epilogue, sums: Sums, dst: Sequence[Value]) -> None:
         for row in range(self.taps.rows):

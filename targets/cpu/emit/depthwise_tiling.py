@@ -1,7 +1,7 @@
 """Which tiles a depthwise layer is computed in, by a cost model in cycles.
 
-The model counts a machine of four vector pipes, of which two multiply and two shuffle, and two
-loads per cycle. It ranks the tiles of one layer.
+The model counts the instructions of a tile and the pipes that they share. It ranks the tiles of one
+layer.
 """
 
 from __future__ import annotations
@@ -10,14 +10,13 @@ import functools
 from dataclasses import dataclass, replace
 
 from qcomp.targets.cpu.emit.depthwise_layout import (
-    BLOCK,
     DepthwiseSpec,
     Taps,
     block_bytes,
     blocks_of,
     taps_of,
 )
-from qcomp.targets.cpu.isa import AVX512_VNNI, Dot, Isa
+from qcomp.targets.cpu.vectors import Vectors
 
 _VECTORS = 4  # of sums, for each vector of bytes
 _UNPACKS = 8  # that interleave four vectors of bytes
@@ -25,16 +24,35 @@ _MOST_ROWS, _MOST_COLUMNS = 4, 8
 _MOST_INSTRUCTIONS = 1500  # of a tile's code
 _GOOD = 1.05  # of the least cost
 
-# Instructions
-_EPILOGUE = 14  # per vector of results
-_CONSTANTS = 9  # per tile: loads of shifts, multipliers, zero point and limits
-_TILE = 16  # per tile: addresses, constants, loop ends
-_WIDEN = 3  # per vector of interleaved bytes or of weights, without VNNI
-_WIDE_DOT = 4
 
-_SPILL = 0.2  # cycles per source column and vector beyond the registers
-_INSTRUCTION_BYTES = 6
-_BYTES_PER_CYCLE = 8  # of code and weights, from the outer caches
+@dataclass(frozen=True)
+class DepthwiseCosts:
+    """A core that computes depthwise tiles: instructions, and how many start in a cycle."""
+
+    vectors: Vectors
+    dot: int  # instructions of a dot product
+    widen: int  # per vector of interleaved bytes, or of weights for two columns at once
+    epilogue: int  # per vector of results
+    constants: int  # per tile: loads of shifts, multipliers, zero point and limits
+    tile: int  # per tile: addresses, constants, loop ends
+    per_cycle: float  # of all instructions
+    dots_per_cycle: float  # of dot products and shuffles together
+    loads_per_cycle: float
+    spill: float  # cycles per source column and vector beyond the registers
+    instruction_bytes: int
+    bytes_per_cycle: int  # of code and weights, from the outer caches
+
+
+@dataclass(frozen=True)
+class DepthwisePlanning:
+    """By whose costs a machine plans.
+
+    The rows of a tile decide how weights lie. Variants of one library share these, so they have one
+    `layout` among them, the costs of one core; the columns are planned by a machine's own.
+    """
+
+    layout: DepthwiseCosts
+    tiles: DepthwiseCosts
 
 
 @dataclass(frozen=True)
@@ -53,14 +71,14 @@ class Run:
 
 
 @functools.cache
-def runs_of(channels: int, isa: Isa) -> tuple[Run, ...]:
+def runs_of(spec: DepthwiseSpec, vectors: Vectors) -> tuple[Run, ...]:
     """All channels: whole vectors that lie side by side are one run."""
-    size = 4 * isa.lanes
+    size = vectors.bytes
     runs: list[Run] = []
-    for n, block in enumerate(blocks_of(channels)):
+    for n, block in enumerate(blocks_of(spec.channels, spec.layout)):
         for first in range(0, block.channels, size):
             part = min(block.width, size)
-            channel, position = block.first + first, n * BLOCK + first
+            channel, position = block.first + first, n * spec.layout.block + first
             piece = Run(channel, min(part, block.channels - first), size // part, position)
             if runs and _follows(runs[-1], piece, size):
                 runs[-1] = replace(runs[-1], count=runs[-1].count + 1)
@@ -76,15 +94,16 @@ def _follows(run: Run, piece: Run, size: int) -> bool:
 
 
 @functools.cache
-def plan_taps(spec: DepthwiseSpec) -> Taps:
-    """The rows of a tile. They decide how weights lie, so all instruction sets share them."""
-    isa = AVX512_VNNI
-    runs = runs_of(spec.channels, isa)
+def plan_taps(spec: DepthwiseSpec, costs: DepthwiseCosts) -> Taps:
+    """The rows of a tile."""
+    runs = runs_of(spec, costs.vectors)
+    blocks = len(blocks_of(spec.channels, spec.layout))
 
     def cost(taps: Taps) -> float:
-        weights = len(blocks_of(spec.channels)) * block_bytes(spec, taps) / _BYTES_PER_CYCLE
+        weights = blocks * block_bytes(spec, taps) / costs.bytes_per_cycle
         tiles = (
-            _run_cost(spec, taps, isa, run, tile_of(spec, taps, isa, run).columns) for run in runs
+            _run_cost(spec, taps, costs, run, tile_of(spec, taps, costs, run).columns)
+            for run in runs
         )
         return weights + sum(tiles)
 
@@ -100,32 +119,34 @@ class Tile:
     unrolled: bool
 
 
-def tile_of(spec: DepthwiseSpec, taps: Taps, isa: Isa, run: Run) -> Tile:
+def tile_of(spec: DepthwiseSpec, taps: Taps, costs: DepthwiseCosts, run: Run) -> Tile:
     """Few columns where more gain little; a loop over those of a large kernel."""
     most = min(_MOST_COLUMNS, -(-spec.columns.count // run.parts))
-    sizes = [_tile_cost(spec, taps, isa, run.parts, c)[1] for c in range(1, most + 1)]
-    costs = [
-        _run_cost(spec, taps, isa, run, columns)
+    sizes = [_tile_cost(spec, taps, costs, run.parts, c)[1] for c in range(1, most + 1)]
+    cycles = [
+        _run_cost(spec, taps, costs, run, columns)
         for columns, size in enumerate(sizes, start=1)
         if columns == 1 or size <= _MOST_INSTRUCTIONS
     ]
-    good = [cost <= min(costs) * _GOOD for cost in costs]
+    good = [each <= min(cycles) * _GOOD for each in cycles]
     return Tile(1 + good.index(True), unrolled=sizes[0] <= _MOST_INSTRUCTIONS)
 
 
 @functools.cache
-def _run_cost(spec: DepthwiseSpec, taps: Taps, isa: Isa, run: Run, columns: int) -> float:
+def _run_cost(
+    spec: DepthwiseSpec, taps: Taps, costs: DepthwiseCosts, run: Run, columns: int
+) -> float:
     """In cycles, with the code's way from memory."""
     across = -(-spec.columns.count // (columns * run.parts))
     tiles = spec.batch.count * -(-spec.rows.count // taps.rows) * across
-    cycles, instructions = _tile_cost(spec, taps, isa, run.parts, columns)
-    code = instructions * _INSTRUCTION_BYTES / _BYTES_PER_CYCLE
+    cycles, instructions = _tile_cost(spec, taps, costs, run.parts, columns)
+    code = instructions * costs.instruction_bytes / costs.bytes_per_cycle
     return tiles * run.count * cycles + code
 
 
 @functools.cache
 def _tile_cost(
-    spec: DepthwiseSpec, taps: Taps, isa: Isa, parts: int, columns: int
+    spec: DepthwiseSpec, taps: Taps, costs: DepthwiseCosts, parts: int, columns: int
 ) -> tuple[float, int]:
     """Cycles and instructions."""
     width, variants = spec.kernel[1], len(taps.pairs)
@@ -138,19 +159,20 @@ def _tile_cost(
     held = taps.rows * shared_by + variants * min(columns - 1, width) + 2
     if columns > shared_by:
         held += 1  # constants of the epilogue stay
-    spilled = max(0, _VECTORS * held - isa.registers)
+    spilled = max(0, _VECTORS * held - costs.vectors.count)
     shuffles = interleaved * _UNPACKS + rows_read * (parts - 1)
-    constants = _VECTORS * results + _CONSTANTS
+    constants = _VECTORS * results + costs.constants
     loads = constants + rows_read * parts + (dots if spilled else _VECTORS * variants * width)
-    other = results * (_EPILOGUE + 2 * (parts - 1)) + _TILE
-    if isa.dot is not Dot.VNNI:  # bytes are widened first, weights for two columns at once
-        widened = interleaved + variants * width * -(-columns // 2)
-        dots, other = dots * _WIDE_DOT, other + widened * _VECTORS * _WIDEN
+    other = results * (costs.epilogue + 2 * (parts - 1)) + costs.tile
+    widened = interleaved + variants * width * -(-columns // 2)
+    dots, other = dots * costs.dot, other + widened * _VECTORS * costs.widen
     instructions = shuffles + dots + other
-    cycles = instructions / 4
-    if isa.dot is Dot.VNNI:
-        cycles = max(cycles, (shuffles + dots) / 3, loads / 2)
-    return cycles + spilled * len(sources) * _SPILL, instructions
+    cycles = max(
+        instructions / costs.per_cycle,
+        (shuffles + dots) / costs.dots_per_cycle,
+        loads / costs.loads_per_cycle,
+    )
+    return cycles + spilled * len(sources) * costs.spill, instructions
 
 
 def source_columns(spec: DepthwiseSpec, columns: int) -> dict[int, list[tuple[int, int]]]:
@@ -163,11 +185,11 @@ def source_columns(spec: DepthwiseSpec, columns: int) -> dict[int, list[tuple[in
     return dict(sorted(sources.items()))
 
 
-def oriented(spec: DepthwiseSpec) -> DepthwiseSpec:
+def oriented(spec: DepthwiseSpec, costs: DepthwiseCosts) -> DepthwiseSpec:
     """As it is or transposed, whichever needs fewer dot products for a result."""
 
     def dots(spec: DepthwiseSpec) -> float:
-        taps = plan_taps(spec)
+        taps = plan_taps(spec, costs)
         return len(taps.pairs) * spec.kernel[1] / taps.rows
 
     return min(spec, spec.transposed(), key=dots)

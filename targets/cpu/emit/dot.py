@@ -1,91 +1,106 @@
-"""Sums of four products: how each machine adds activations times weights to i32 accumulators.
+"""Sums of four products: activations times weights, added to i32 accumulators.
 
 Weights lie as [channel][4 neighbouring k]; the four activations of these k are the same for all
-channels (a broadcast) or vary with the channel (depthwise). A machine without vpdpbusd multiplies
-the even and the odd ones apart, widened to 16 bits, and adds products in pairs.
+channels (a broadcast) or vary with the channel (depthwise). `DotProduct` is what a machine has to
+say about it, `PortableDot` says it in instructions that every machine has.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from llvmlite import ir
 
-from qcomp.targets.cpu.emit import x86
 from qcomp.targets.cpu.emit.builder import (
     I8,
     I16,
     I32,
     Value,
     broadcast,
-    constant,
     load,
-    raw,
     shuffle,
     splat,
     vector,
 )
-from qcomp.targets.cpu.isa import Dot, Isa
+from qcomp.targets.cpu.vectors import Vectors
 
-GROUP = 4  # neighbouring k that lie together
-ROW = 16  # bytes that channels may have different ones of
+GROUP = 4  # neighbouring k that are added at once
 
-Operand = tuple[Value, ...]  # bytes, or their even and odd ones as i16
+Operand = tuple[Value, ...]  # the vectors that bytes are multiplied as
 
 
-@dataclass(frozen=True)
-class DotProduct:
-    """The dot products of one instruction set, on vectors of `lanes` channels."""
-
-    isa: Isa
+class DotProduct(Protocol):
+    """The dot products of one machine, on vectors of as many channels as it has i32 lanes."""
 
     @property
-    def lanes(self) -> int:
-        return self.isa.lanes
+    def row(self) -> int:
+        """Bytes that `mixed` reads activations from; 0 where the machine does not mix them."""
+
+    @property
+    def widens(self) -> bool:
+        """Whether weights are widened after they are loaded, so that loads cannot be folded."""
 
     def same(self, b: ir.IRBuilder, four: Value) -> Operand:
         """Four stored activations, an i32, for every channel."""
-        every = broadcast(b, four, self.lanes)
-        return self.apart(b, b.bitcast(every, vector(I8, 4 * self.lanes)))
 
     def mixed(self, b: ir.IRBuilder, pointer: Value, starts: Sequence[int]) -> Operand:
-        """For each channel the four stored activations from its start within 16 bytes; x86 only."""
-        row = load(b, raw(pointer), vector(I8, ROW))
-        order = [min(start + i, ROW - 1) for start in starts for i in range(GROUP)]
-        rows = shuffle(b, row, row, [i % ROW for i in range(len(order))])
-        return self.apart(b, x86.pshufb(b, rows, constant(I8, order)))
+        """For each channel the four stored activations from its start within `row` bytes."""
 
     def apart(self, b: ir.IRBuilder, x: Value) -> Operand:
         """Stored activations [lane][4]: four for each channel."""
-        return (x,) if self.isa.dot is Dot.VNNI else _alternate(b, x, signed=not self.isa.unsigned)
 
     def weights(self, b: ir.IRBuilder, pointer: Value) -> Operand:
-        """The weights of `lanes` channels, [lane][4]."""
-        w = load(b, pointer, vector(I8, 4 * self.lanes))
-        return (w,) if self.isa.dot is Dot.VNNI else _alternate(b, w, signed=True)
+        """The weights of one vector of channels, [lane][4]."""
 
     def add(self, b: ir.IRBuilder, acc: Value, x: Operand, w: Operand) -> Value:
-        """acc + x * w, <lanes x i32>."""
-        if self.isa.dot is Dot.VNNI:
-            return x86.vpdpbusd(b, acc, x[0], w[0])
+        """acc + x * w, a vector of i32."""
+
+
+@dataclass(frozen=True)
+class PortableDot:
+    """Products of 16 bits in generic IR, of activations that are stored as they are."""
+
+    vectors: Vectors
+    row: int = 0
+    widens: bool = True
+
+    def same(self, b: ir.IRBuilder, four: Value) -> Operand:
+        return self.apart(b, for_every_channel(b, four, self.vectors))
+
+    def mixed(self, b: ir.IRBuilder, pointer: Value, starts: Sequence[int]) -> Operand:
+        raise NotImplementedError("groups of channels are not mixed: row is 0")
+
+    def apart(self, b: ir.IRBuilder, x: Value) -> Operand:
+        return even_and_odd(b, x, signed=True)
+
+    def weights(self, b: ir.IRBuilder, pointer: Value) -> Operand:
+        return even_and_odd(b, load(b, pointer, vector(I8, self.vectors.bytes)), signed=True)
+
+    def add(self, b: ir.IRBuilder, acc: Value, x: Operand, w: Operand) -> Value:
         for part, v in zip(x, w, strict=True):
-            acc = b.add(acc, self._pairs(b, part, v))
+            acc = b.add(acc, sums_of_pairs(b, part, v))
         return acc
 
-    def _pairs(self, b: ir.IRBuilder, x: Value, w: Value) -> Value:
-        """|products| <= 255 * 127: the sum of two fits i32."""
-        if self.isa.dot is Dot.MADD:
-            return x86.pmaddwd(b, x, w)
-        wide = vector(I32, x.type.count)
-        products = b.mul(b.sext(x, wide), b.sext(w, wide))
-        even, odd = (range(k, x.type.count, 2) for k in (0, 1))
-        return b.add(shuffle(b, products, products, even), shuffle(b, products, products, odd))
+
+def for_every_channel(b: ir.IRBuilder, four: Value, vectors: Vectors) -> Value:
+    """Four bytes, an i32, in every lane."""
+    every = broadcast(b, four, vectors.lanes)
+    return b.bitcast(every, vector(I8, vectors.bytes))
 
 
-def _alternate(b: ir.IRBuilder, x: Value, *, signed: bool) -> tuple[Value, Value]:
+def even_and_odd(b: ir.IRBuilder, x: Value, *, signed: bool) -> tuple[Value, Value]:
     """Bytes as i16: the even and the odd ones."""
     pairs = b.bitcast(x, vector(I16, x.type.count // 2))
     eight = splat(I16, pairs.type.count, 8)
     shift = b.ashr if signed else b.lshr
     return shift(b.shl(pairs, eight), eight), shift(pairs, eight)
+
+
+def sums_of_pairs(b: ir.IRBuilder, x: Value, w: Value) -> Value:
+    """Sums of two neighbouring products of i16, as i32; the caller certifies that they fit."""
+    wide = vector(I32, x.type.count)
+    products = b.mul(b.sext(x, wide), b.sext(w, wide))
+    even, odd = (range(k, x.type.count, 2) for k in (0, 1))
+    return b.add(shuffle(b, products, products, even), shuffle(b, products, products, odd))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from llvmlite import ir
 
@@ -29,3 +29,20 @@ def repeat_trips(
     b.branch(head)
     b.position_at_end(done)
     return phis
+
+
+Trip = Callable[[Value, Sequence[Value]], Sequence[Value]]
+
+
+def trips(
+    b: ir.IRBuilder, begin: Value, end: Value, carried: Sequence[Value], trip: Trip
+) -> Sequence[Value]:
+    """trip(index, values) -> values for [begin, end), once at least."""
+    head, done = b.append_basic_block("trip"), b.append_basic_block("done")
+    index, phis = enter_loop(b, head, carried, "trip", first=begin)
+    results = trip(index, phis)
+    following = b.add(index, i64(1))
+    feed_back(b, (index, *phis), (following, *results))
+    b.cbranch(b.icmp_signed("<", following, end), head, done)
+    b.position_at_end(done)
+    return results

@@ -10,8 +10,8 @@ from llvmlite import ir
 
 from qcomp.ir.ops import Reduction
 from qcomp.quant.fixed_point import Requantize
-from qcomp.targets.cpu.emit import packed
 from qcomp.targets.cpu.emit.builder import (
+    BIAS,
     I8,
     I16,
     I32,
@@ -21,6 +21,7 @@ from qcomp.targets.cpu.emit.builder import (
     broadcast,
     constant,
     flipped,
+    larger_unsigned,
     load,
     multiple,
     plus,
@@ -29,7 +30,6 @@ from qcomp.targets.cpu.emit.builder import (
 )
 from qcomp.targets.cpu.emit.pooling import PoolFold
 from qcomp.targets.cpu.emit.requantize import emit_requantize_by
-from qcomp.targets.cpu.isa import BIAS
 
 GROUP = 8  # values that one step of a reduction takes; 8 * 128 fits i16
 KEY_BITS = 23  # of the index in a key of argmax; the other bits hold the value
@@ -142,7 +142,7 @@ def max_pool(element: ir.IntType, *, stored: bool) -> PoolFold:
     `stored`: on i8 as value + BIAS.
     """
     if stored:
-        return PoolFold(I8, 0, packed.larger, lambda b, acc, count: acc)
+        return PoolFold(I8, 0, larger_unsigned, lambda b, acc, count: acc)
     least = -(1 << (element.width - 1))
     return PoolFold(element, least, larger, lambda b, acc, count: acc)
 

@@ -3,8 +3,8 @@
 An NHWC convolution on an image with a border is a matrix product whose K axis is cut in segments:
 KH (x KW) runs of contiguous bytes of the source. No copy, no bounds checks. Four neighbouring k are
 a step; what a segment has beyond whole steps is filled up with weights of 0 or, if `joined`, makes
-steps together with what other segments have. `emit/gemm_vectors.py` and `emit/amx.py` emit its
-kernels, which work on the same packed weights.
+steps together with what other segments have. What computes it is a family of kernels of the machine
+(`GemmFamily` of machine.py), which says how weights are packed.
 
 Meaning: qcomp.ir.evaluate.integer (QConv2d, QDense); the bias holds -zero_point * sum(w) and the
 rounding of the narrow form.
@@ -13,15 +13,14 @@ rounding of the narrow form.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qcomp.quant.fixed_point import Form
-from qcomp.targets.cpu.emit.dot import GROUP
-from qcomp.targets.cpu.emit.tile_cost import TileShape, cheapest_tiles, lines, tile_cost
-from qcomp.targets.cpu.emit.tiling import PANEL, Tiling, cheapest_tiling, vector_blocks
-from qcomp.targets.cpu.isa import Isa, Tiles
+
+T = TypeVar("T")  # register tiles of a family of kernels
 
 _MOST_ENDS = 32  # segments whose ends are joined, in straight code
 _WORTH_JOINING = 16  # one of so many steps saved
@@ -46,6 +45,25 @@ class Axis:
 
 
 @dataclass(frozen=True)
+class Packing:
+    """How weights lie: `group` neighbouring k of each of `panel` neighbouring channels are a step.
+
+    A layer's weights are [panel][step][channel][k].
+    """
+
+    panel: int
+    group: int
+
+    @property
+    def step_bytes(self) -> int:
+        """Of one panel."""
+        return self.panel * self.group
+
+
+BY_FOURS = Packing(panel=16, group=4)  # vectors of x86 and ARM, and the tiles of AMX, as they lie
+
+
+@dataclass(frozen=True)
 class GemmSpec:
     """One shape class: the key under which kernels are shared."""
 
@@ -57,6 +75,7 @@ class GemmSpec:
     length: int  # bytes of the contiguous run
     channels: int  # outputs per group
     form: Form
+    packing: Packing
     ceiling: bool = False  # a fourth table of parameters: min(result, ceiling) per channel
     residual: bool = False  # a fifth pointer: an operand that is added to the result
     lookup: bool = False  # behind the header: a table that the result goes through
@@ -78,17 +97,18 @@ class GemmSpec:
     @property
     def steps(self) -> int:
         """Groups of k that lie in one segment."""
-        return self.length // GROUP if self.joined else -(-self.length // GROUP)
+        group = self.packing.group
+        return self.length // group if self.joined else -(-self.length // group)
 
     @property
     def end(self) -> int:
         """Bytes that each segment has for the joined steps."""
-        return self.length % GROUP if self.joined else 0
+        return self.length % self.packing.group if self.joined else 0
 
     @property
     def ends(self) -> int:
         """How many segments have their ends in one step."""
-        return GROUP // self.end if self.end else 0
+        return self.packing.group // self.end if self.end else 0
 
     @property
     def joined_steps(self) -> int:
@@ -113,24 +133,34 @@ class GemmSpec:
             return 0.0
         segments = [self.segment_offset(n) for n in range(self.segment_count)]
         pixels = [n * self.columns.src for n in range(min(self.columns.count, 8))]
-        steps = range(0, self.length, GROUP)
+        steps = range(0, self.length, self.packing.group)
         bytes_ = [p + s + k for p in pixels for s in segments for k in steps]
         return len(set(bytes_)) / len(bytes_)
 
     @property
     def panels(self) -> int:
-        return -(-self.channels // PANEL)
+        return -(-self.channels // self.packing.panel)
+
+    @property
+    def padded_channels(self) -> int:
+        """Whole panels."""
+        return self.panels * self.packing.panel
+
+    @property
+    def step_bytes(self) -> int:
+        """Packed weights of one step of a panel."""
+        return self.packing.step_bytes
 
     @property
     def panel_bytes(self) -> int:
-        return self.all_steps * PANEL * GROUP
+        return self.all_steps * self.step_bytes
 
 
 @dataclass(frozen=True)
-class GemmPlan:
+class GemmPlan(Generic[T]):
     """How a layer is cut: its register tiles, and which loop the units of work count."""
 
-    tile: Tiling | TileShape
+    tile: T
     blocks: tuple[int, ...]  # vectors of each block of channels, all alike but the last
     pixels: int  # register tiles that cover the pixels of all images
     cost: float  # cycles, by the model that chose
@@ -143,6 +173,23 @@ class GemmPlan:
     @property
     def units(self) -> int:
         return max(self.pixels, len(self.blocks))
+
+
+Indices = NDArray[np.int64]
+Pixels = tuple[Indices, Indices, Indices]  # images, rows, columns
+
+
+def tile_starts(extent: int, size: int) -> NDArray[np.int64]:
+    """Where tiles start; the last one is moved back to end with the extent."""
+    return np.minimum(np.arange(0, extent, size), extent - size)
+
+
+@dataclass(frozen=True, eq=False)
+class Touched:
+    """The first and the last pixel that each unit reads, and those that it writes."""
+
+    read: tuple[Pixels, Pixels]
+    written: tuple[Pixels, Pixels]
 
 
 def flattened(spec: GemmSpec) -> GemmSpec:
@@ -169,56 +216,27 @@ def with_joined_ends(spec: GemmSpec) -> GemmSpec | None:
     return joined if few and saved * _WORTH_JOINING >= spec.all_steps else None
 
 
-def plan_gemm(spec: GemmSpec, isa: Isa) -> GemmPlan:
-    """The cheapest tiles. Threads share the pixels, or the channels where these are more."""
-    plan = vector_plan(spec, isa)
-    if isa.tiles is not Tiles.NONE:
-        tiles = cheapest_tiles(spec)
-        if tiles is not None and tiles[0] < plan.cost:
-            return tile_plan(spec, tiles[1], isa)
-    return plan
-
-
-def vector_plan(spec: GemmSpec, isa: Isa) -> GemmPlan:
-    """The cheapest tiles of vector registers."""
-    rows, columns = spec.rows.count, spec.columns.count
-    each, tile = cheapest_tiling(rows, columns, spec.channels, spec.all_steps, isa, spec.shuffles)
-    cost = each * spec.groups.count * spec.batch.count
-    return GemmPlan(tile, tile.blocks, pixel_tiles(spec, tile), cost)
-
-
-def tile_plan(spec: GemmSpec, shape: TileShape, isa: Isa) -> GemmPlan:
-    """The plan for given AMX tiles."""
-    blocks = vector_blocks(-(-spec.channels // isa.lanes), shape.wide * PANEL // isa.lanes)
-    pixels = lines(spec, shape) * shape.blocks
-    return GemmPlan(shape, blocks, pixels, tile_cost(spec, shape))
-
-
 def pack_weights(weight: NDArray[np.int8], spec: GemmSpec) -> NDArray[np.int8]:
-    """One group's [N, segments, length] to [panel][step][16 channels][4], zero-filled.
+    """One group's [N, segments, length] to [panel][step][channel][group], zero-filled.
 
     The steps of the first segment come first, the joined ones last.
     """
     channels, segments, _ = weight.shape
-    inside = np.zeros((spec.panels * PANEL, segments, spec.steps * GROUP), np.int8)
-    inside[:channels, :, : spec.length] = weight[:, :, : spec.steps * GROUP]
-    together = np.zeros((spec.panels * PANEL, spec.joined_steps, GROUP), np.int8)
+    group, padded = spec.packing.group, spec.padded_channels
+    inside = np.zeros((padded, segments, spec.steps * group), np.int8)
+    inside[:channels, :, : spec.length] = weight[:, :, : spec.steps * group]
+    together = np.zeros((padded, spec.joined_steps, group), np.int8)
     if spec.joined:
         ends = np.zeros((channels, spec.joined_steps * spec.ends, spec.end), np.int8)
-        ends[:, :segments] = weight[:, :, spec.steps * GROUP :]
+        ends[:, :segments] = weight[:, :, spec.steps * group :]
         side_by_side = ends.reshape(channels, spec.joined_steps, spec.ends * spec.end)
         together[:channels, :, : spec.ends * spec.end] = side_by_side
-    steps = [a.reshape(spec.panels, PANEL, -1, GROUP) for a in (inside, together)]
+    steps = [a.reshape(spec.panels, spec.packing.panel, -1, group) for a in (inside, together)]
     return np.ascontiguousarray(np.concatenate(steps, axis=2).swapaxes(1, 2)).reshape(-1)
 
 
 def pack_channels(values: NDArray[np.int32], spec: GemmSpec) -> NDArray[np.int32]:
     """[N] parameters of one group, padded to whole panels."""
-    padded = np.zeros(spec.panels * PANEL, np.int32)
+    padded = np.zeros(spec.padded_channels, np.int32)
     padded[: len(values)] = values
     return padded
-
-
-def pixel_tiles(spec: GemmSpec, tile: Tiling) -> int:
-    rows, columns = -(-spec.rows.count // tile.rows), -(-spec.columns.count // tile.columns)
-    return spec.batch.count * rows * columns

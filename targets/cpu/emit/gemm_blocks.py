@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from llvmlite import ir
 
@@ -18,12 +19,11 @@ from qcomp.targets.cpu.emit.builder import (
     repeat,
 )
 from qcomp.targets.cpu.emit.constants import header_bytes
-from qcomp.targets.cpu.emit.dot import GROUP
 from qcomp.targets.cpu.emit.epilogue import Epilogue
 from qcomp.targets.cpu.emit.gemm import GemmPlan, GemmSpec
+from qcomp.targets.cpu.emit.narrow import BlockParameters
 from qcomp.targets.cpu.emit.span import Span
-from qcomp.targets.cpu.emit.tiling import PANEL
-from qcomp.targets.cpu.isa import Isa
+from qcomp.targets.cpu.machine import Isa
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +44,7 @@ EmitPixels = Callable[[ir.IRBuilder, Span, Value, Block], None]
 def over_blocks(
     b: ir.IRBuilder,
     spec: GemmSpec,
-    plan: GemmPlan,
+    plan: GemmPlan[Any],
     isa: Isa,
     pointers: Sequence[Value],
     span: Span,
@@ -56,7 +56,7 @@ def over_blocks(
     [group][bias, multiplier, shift, (ceiling)][channel]. Blocks of one size share their code.
     """
     src, dst, weights, params, *others = pointers
-    table_bytes = spec.panels * PANEL * 4
+    table_bytes = spec.padded_channels * 4
     wide = plan.blocks[0] * isa.lanes  # channels of a whole block, whole panels
     whole, rest = divmod(spec.channels, wide)
 
@@ -70,10 +70,17 @@ def over_blocks(
         def block(n: Value | int, channels: int, span: Span) -> None:
             first_table = at(b, tables, multiple(b, n, 4 * wide))
             y, *z = (at(b, p, multiple(b, n, wide)) for p in results)
-            panels = at(b, w, multiple(b, n, wide // PANEL * spec.panel_bytes))
-            epilogue = Epilogue(
-                isa, spec.form, spec.ceiling, spec.lookup, params, first_table, table_bytes
+            panels = at(b, w, multiple(b, n, wide // spec.packing.panel * spec.panel_bytes))
+            parameters = BlockParameters(
+                header=params,
+                tables=first_table,
+                table_bytes=table_bytes,
+                vector_bytes=4 * isa.lanes,
+                lanes=isa.lanes,
+                ceiling=spec.ceiling,
+                lookup=spec.lookup,
             )
+            epilogue = Epilogue(isa, spec.form, parameters)
             pixels(b, span, x, Block(-(-channels // isa.lanes), channels, y, z, panels, epilogue))
 
         if plan.by_channels:
@@ -103,7 +110,7 @@ def over_segments(
         if level == len(spec.segments):
             return body(x, w, values)
         count, stride = spec.segments[level]
-        inner = spec.steps * PANEL * GROUP
+        inner = spec.steps * spec.step_bytes
         for n, _ in spec.segments[level + 1 :]:
             inner *= n
 

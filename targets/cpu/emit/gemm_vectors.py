@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
 from llvmlite import ir
 
 from qcomp.targets.cpu.emit.builder import (
@@ -23,18 +24,36 @@ from qcomp.targets.cpu.emit.builder import (
     prefetch,
     raw,
 )
-from qcomp.targets.cpu.emit.dot import GROUP, DotProduct, Operand
-from qcomp.targets.cpu.emit.gemm import GemmPlan, GemmSpec
+from qcomp.targets.cpu.emit.dot import DotProduct, Operand
+from qcomp.targets.cpu.emit.gemm import GemmPlan, GemmSpec, Packing, Touched, tile_starts
 from qcomp.targets.cpu.emit.gemm_blocks import Block, over_blocks, over_segments, repeated
 from qcomp.targets.cpu.emit.span import Span
-from qcomp.targets.cpu.emit.tiling import PANEL, Tiling
-from qcomp.targets.cpu.isa import Isa
+from qcomp.targets.cpu.emit.tiling import GemmCosts, Tiling, cheapest_tiling
+from qcomp.targets.cpu.machine import Isa
 
 _UNROLLED = 256  # dot products of a tile that need no loop
-_FAR = 1 << 18  # bytes of weights that other layers drive out of the second level of caches
 _FEW_TILES = 16  # tiles of pixels, over which the time to fetch the weights is spread
 _LEAST_PIXELS = 4  # of a tile, else it is loads that limit
 _TOGETHER = 32  # dot products of one trip of the innermost loop
+
+
+@dataclass(frozen=True)
+class VectorGemms:
+    """The family of kernels in vector registers; it takes every layer."""
+
+    packing: Packing
+    costs: GemmCosts
+
+    def kernel(self, spec: GemmSpec, isa: Isa) -> VectorGemm:
+        """The one with the cheapest tiles; threads share its pixels, or channels if more."""
+        each, tile = cheapest_tiling(
+            spec.rows.count, spec.columns.count, spec.channels, spec.all_steps,
+            self.packing.panel, self.costs, spec.shuffles,
+        )  # fmt: skip
+        cost = each * spec.groups.count * spec.batch.count
+        rows, columns = -(-spec.rows.count // tile.rows), -(-spec.columns.count // tile.columns)
+        plan = GemmPlan(tile, tile.blocks, spec.batch.count * rows * columns, cost)
+        return VectorGemm(spec, plan, isa, self.costs)
 
 
 @dataclass(frozen=True)
@@ -42,17 +61,39 @@ class VectorGemm:
     """Emits the kernel of one shape class in vector registers."""
 
     spec: GemmSpec
-    plan: GemmPlan
+    plan: GemmPlan[Tiling]
     isa: Isa
+    costs: GemmCosts
 
     @property
     def dot(self) -> DotProduct:
-        return DotProduct(self.isa)
+        return self.isa.machine.dot
 
     @property
     def tile(self) -> Tiling:
-        assert isinstance(self.plan.tile, Tiling)
         return self.plan.tile
+
+    @property
+    def cost(self) -> float:
+        return self.plan.cost
+
+    @property
+    def by_channels(self) -> bool:
+        return self.plan.by_channels
+
+    @property
+    def units(self) -> int:
+        return self.plan.units
+
+    def touched(self) -> Touched:
+        spec, tile = self.spec, self.tile
+        across = tile_starts(spec.columns.count, tile.columns)
+        down = tile_starts(spec.rows.count, tile.rows)
+        shape = (spec.batch.count, len(down), len(across))
+        image, row, column = np.unravel_index(np.arange(np.prod(shape)), shape)
+        y, x = down[row], across[column]
+        pixels = (image, y, x), (image, y + tile.rows - 1, x + tile.columns - 1)
+        return Touched(pixels, pixels)
 
     def emit(self, b: ir.IRBuilder, pointers: Sequence[Value], begin: Value, end: Value) -> None:
         """Units [begin, end); pointers of `over_blocks`."""
@@ -108,9 +149,9 @@ class VectorGemm:
 
         def steps(x: Value | int, w: Value | int, sums: Sequence[Value]) -> Sequence[Value]:
             def step(k: Value | int, sums: Sequence[Value]) -> Sequence[Value]:
-                offset = plus(b, x, multiple(b, k, GROUP))
+                offset = plus(b, x, multiple(b, k, spec.packing.group))
                 activations = [partial(self._inside, b, at(b, p, offset)) for p in pixels]
-                weights = at(b, block.weights, plus(b, w, multiple(b, k, PANEL * GROUP)))
+                weights = at(b, block.weights, plus(b, w, multiple(b, k, spec.step_bytes)))
                 return self._step(b, activations, weights, sums)
 
             together = spec.steps if unrolled else max(1, _TOGETHER // len(start))
@@ -122,7 +163,7 @@ class VectorGemm:
         for n in range(spec.joined_steps):
             k = spec.segment_count * spec.steps + n
             activations = [partial(self._ends, b, p, n) for p in pixels]
-            sums = self._step(b, activations, at(b, block.weights, k * PANEL * GROUP), sums)
+            sums = self._step(b, activations, at(b, block.weights, k * spec.step_bytes), sums)
         return sums
 
     def _step(
@@ -136,7 +177,7 @@ class VectorGemm:
         dot, count = self.dot, len(sums) // len(pixels)
         vectors = [at(b, weights, self._vector(v)) for v in range(count)]
         if self._fetches_ahead:
-            for v in range(0, count, PANEL // self.isa.lanes):
+            for v in range(0, count, self.spec.packing.panel // self.isa.lanes):
                 prefetch(b, at(b, vectors[v], self._block_bytes))
         result = list(sums)
         if count <= len(pixels):
@@ -156,14 +197,19 @@ class VectorGemm:
     @property
     def _block_bytes(self) -> int:
         """Weights of a whole block of channels."""
-        return self.plan.blocks[0] * self.isa.lanes // PANEL * self.spec.panel_bytes
+        return (
+            self.plan.blocks[0] * self.isa.lanes // self.spec.packing.panel * self.spec.panel_bytes
+        )
 
     @property
     def _fetches_ahead(self) -> bool:
         """Whether the weights of the next block are asked for while those of a block are used."""
         if self.plan.pixels > _FEW_TILES or self.tile.pixels < _LEAST_PIXELS:
             return False
-        return len(self.plan.blocks) > 1 and self.spec.panels * self.spec.panel_bytes >= _FAR
+        return (
+            len(self.plan.blocks) > 1
+            and self.spec.panels * self.spec.panel_bytes >= self.costs.far_weights
+        )
 
     def _inside(self, b: ir.IRBuilder, pixel: Value) -> Operand:
         """Four bytes of a segment; each channel has those of its own group, if they are mixed."""
@@ -180,12 +226,15 @@ class VectorGemm:
         first = n * spec.ends
         four = ir.Constant(I32, 0)
         for i, segment in enumerate(range(first, min(first + spec.ends, spec.segment_count))):
-            place = at(b, raw(pixel), spec.segment_offset(segment) + spec.steps * GROUP)
+            place = at(
+                b, raw(pixel), spec.segment_offset(segment) + spec.steps * spec.packing.group
+            )
             end = b.zext(load(b, place, ir.IntType(8 * spec.end)), I32)
             four = b.or_(four, b.shl(end, ir.Constant(I32, 8 * spec.end * i)))
         return self.dot.same(b, four)
 
     def _vector(self, v: int) -> int:
         """Where the weights of a block's vector lie, within one step."""
-        panel, channel = divmod(v * self.isa.lanes, PANEL)
-        return panel * self.spec.panel_bytes + channel * GROUP
+        packing = self.spec.packing
+        panel, channel = divmod(v * self.isa.lanes, packing.panel)
+        return panel * self.spec.panel_bytes + channel * packing.group

@@ -28,7 +28,6 @@ from qcomp.targets.cpu.emit.builder import (
 )
 from qcomp.targets.cpu.emit.nest import Nest, simplified
 from qcomp.targets.cpu.emit.span import Span
-from qcomp.targets.cpu.isa import Isa
 
 Pick = tuple[int, int]  # a source, and an offset in bytes
 
@@ -36,6 +35,17 @@ LONG_RUN = 16  # bytes: as many in a row are copied without shuffles
 _STORES = 16  # of a tile, at most, or of a few tiles without a loop
 _LOADS = 64  # of a tile, at most
 _PIXEL = 1024  # bytes, at most
+
+
+@dataclass(frozen=True)
+class Shuffles:
+    """What shuffles of bytes a machine has: on vectors of these widths, the widest first.
+
+    `two` where one instruction picks from two vectors; else from one, with zeros between.
+    """
+
+    widths: tuple[int, ...]
+    two: bool
 
 
 @dataclass(frozen=True)
@@ -208,11 +218,11 @@ def _windows(picks: Iterable[Pick], gap: int) -> Iterator[_Bytes]:
     yield _Bytes(*start, last[1] + 1 - start[1])
 
 
-def shuffled_copy(nest: Nest, isa: Isa) -> ShuffledCopy | None:
+def shuffled_copy(nest: Nest, shuffles: Shuffles) -> ShuffledCopy | None:
     """The best way to copy a box of bytes so, or None where runs are long or steps are large."""
     if nest.sizes != (1, 1) or nest.indexed:
         return None
-    found = [best_tile(spec, isa) for spec in _pixelwise(nest)]
+    found = [best_tile(spec, shuffles) for spec in _pixelwise(nest)]
     return min((x for x in found if x is not None), key=lambda copy: copy.cost, default=None)
 
 
@@ -239,11 +249,11 @@ def _pixelwise(nest: Nest) -> Iterator[ShuffledSpec]:
 
 
 @cache
-def best_tile(spec: ShuffledSpec, isa: Isa) -> ShuffledCopy | None:
+def best_tile(spec: ShuffledSpec, shuffles: Shuffles) -> ShuffledCopy | None:
     """None where no vector is filled, or by less than two bytes of each load."""
     copies = []
-    for width in (64, 32, 16, 8, 4) if isa.byte_permute else (16, 8, 4):
-        copy = ShuffledCopy(spec, width, isa.byte_permute)
+    for width in shuffles.widths:
+        copy = ShuffledCopy(spec, width, shuffles.two)
         bytes_ = copy.pixels * len(spec.picks)
         if copy.pixels > spec.nest.extents[-1] or bytes_ > _STORES * width:
             continue

@@ -7,8 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
+import numpy as np
 from llvmlite import ir
+from numpy.typing import NDArray
 
 from qcomp.ir.ops import Reduction
 from qcomp.targets.cpu.emit.builder import (
@@ -49,6 +52,23 @@ class LogSpec:
     multiplier: int
     shift: int
     zero_point: int
+
+
+class SoftmaxRows(Protocol):
+    """How a machine computes some softmaxes better than `emit_softmax` does."""
+
+    @property
+    def kind(self) -> str:
+        """Of the kernels, in their names."""
+
+    def takes(self, spec: SoftmaxSpec) -> bool: ...
+
+    def data(self, exp_table: NDArray[np.int32]) -> NDArray[np.uint8]:
+        """What `emit` reads instead of the table of exponentials."""
+
+    def emit(
+        self, b: ir.IRBuilder, spec: SoftmaxSpec, src: Value, dst: Value, exponentials: Value
+    ) -> None: ...
 
 
 def emit_softmax(

@@ -1,7 +1,7 @@
 """Which register tiles cover a layer: pixels times vectors of output channels, by a cost model.
 
-The model counts what a machine of two vector pipes and two loads per cycle spends; it is meant to
-rank tiles of one layer, not to predict times.
+The model counts what a core spends in each group of k; it is meant to rank tiles of one layer, not
+to predict times.
 """
 
 from __future__ import annotations
@@ -9,13 +9,7 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass
 
-from qcomp.targets.cpu.isa import Dot, Isa
-
-PANEL = 16  # output channels whose weights lie together
-
-_EPILOGUE = 4.0  # instructions per vector of sums
-_TILE = 24.0  # instructions per tile: addresses, constants, loop ends
-_LATENCY = 4.5  # cycles of a dot product that waits for the one before
+from qcomp.targets.cpu.vectors import Vectors
 
 
 @dataclass(frozen=True)
@@ -34,26 +28,87 @@ class Tiling:
         return self.rows * self.columns
 
 
+@dataclass(frozen=True)
+class Pipes:
+    """Instructions that share some pipes, of which `per_cycle` start in a cycle.
+
+    So many for each sum of a group of k, for each pixel, for each vector of weights and for each
+    shuffled activation.
+    """
+
+    per_cycle: int
+    sums: int = 0
+    pixels: int = 0
+    vectors: int = 0
+    shuffled: int = 0
+
+    def cycles(self, pixels: int, vectors: int, shuffled: float) -> float:
+        work = self.sums * pixels * vectors + self.pixels * pixels + self.vectors * vectors
+        return (work + self.shuffled * shuffled) / self.per_cycle
+
+
+@dataclass(frozen=True)
+class TileRegisters:
+    """What a tile needs beside its sums, in registers.
+
+    `pixel` for each pixel; `narrower` for each operand of the side that has fewer; one for each
+    vector of weights up to `weights`; `spare` for the rest. A tile of shuffled activations, of one
+    vector of channels, needs `shuffled` for each pixel, and four.
+    """
+
+    pixel: int
+    narrower: int
+    weights: int
+    spare: int
+    shuffled: int
+
+    def of(self, pixels: int, wide: int) -> int:
+        beside = self.pixel * pixels + self.narrower * min(pixels, wide) + min(wide, self.weights)
+        return pixels * wide + beside + self.spare
+
+
+@dataclass(frozen=True)
+class GemmCosts:
+    """A core that multiplies in vector registers, to rank tiles by."""
+
+    vectors: Vectors
+    most_vectors: int  # of a tile
+    registers: TileRegisters
+    pipes: tuple[Pipes, ...]
+    latency: float  # cycles of a dot product that waits for the one before
+    epilogue: float  # instructions per vector of sums, of which three start in a cycle
+    tile: float  # instructions per tile: addresses, constants, loop ends
+    far_weights: int  # bytes of weights that other layers drive out of the second level of caches
+
+
 @functools.cache
 def cheapest_tiling(
-    rows: int, columns: int, channels: int, steps: int, isa: Isa, shuffles: float = 0.0
+    rows: int,
+    columns: int,
+    channels: int,
+    steps: int,
+    panel: int,
+    costs: GemmCosts,
+    shuffles: float = 0.0,
 ) -> tuple[float, Tiling]:
     """Cycles and tiles of rows x columns pixels; `steps` groups of k are added up for each.
 
-    Activations may take `shuffles` for each pixel and group; the channels are one vector then.
+    Weights lie in panels of `panel` channels. Activations may take `shuffles` for each pixel and
+    group; the channels are one vector then.
     """
-    vectors = -(-channels // isa.lanes)
+    lanes = costs.vectors.lanes
+    vectors = -(-channels // lanes)
     best: tuple[float, Tiling] | None = None
-    panel = PANEL // isa.lanes  # blocks start where panels do
+    panel //= lanes  # blocks start where panels do
     widths = {vectors, *range(panel, vectors, panel)}
-    for wide in sorted(w for w in widths if w <= max(panel, _most_vectors(isa))):
+    for wide in sorted(w for w in widths if w <= max(panel, costs.most_vectors)):
         blocks = vector_blocks(vectors, wide)
         for tile_rows, tile_columns in _pixel_tiles(
-            rows, columns, _most_pixels(isa, wide, shuffles)
+            rows, columns, _most_pixels(costs, wide, shuffles)
         ):
             tile = Tiling(tile_rows, tile_columns, blocks)
             tiles = -(-rows // tile_rows) * -(-columns // tile_columns)
-            cost = tiles * sum(_tile_cost(tile.pixels, v, steps, isa, shuffles) for v in blocks)
+            cost = tiles * sum(_tile_cost(tile.pixels, v, steps, costs, shuffles) for v in blocks)
             if best is None or cost < best[0]:
                 best = cost, tile
     assert best is not None
@@ -66,21 +121,12 @@ def vector_blocks(vectors: int, wide: int) -> tuple[int, ...]:
     return (wide,) * whole + ((rest,) if rest else ())
 
 
-def _most_vectors(isa: Isa) -> int:
-    return isa.registers // 2 - 2 if isa.dot is Dot.VNNI else isa.registers // 4
-
-
-def _most_pixels(isa: Isa, wide: int, shuffles: float) -> int:
-    """The sums, one side of a group of k, an operand of the other and a product fit the registers.
-
-    Operands take two registers where even and odd ones are apart. Shuffled ones stay in registers,
-    since windows side by side share them.
-    """
+def _most_pixels(costs: GemmCosts, wide: int, shuffles: float) -> int:
+    """Shuffled activations stay in registers, since windows side by side share them."""
+    count = costs.vectors.count
     if shuffles:
-        return max(1, (isa.registers - 4) // (2 if isa.dot is Dot.VNNI else 3))
-    if isa.dot is Dot.VNNI:
-        return max(1, (isa.registers - min(wide, 4) - 1) // wide)
-    fits = (p for p in range(1, isa.registers) if p * wide + 2 * min(p, wide) + 3 <= isa.registers)
+        return max(1, (count - 4) // costs.registers.shuffled)
+    fits = (p for p in range(1, count) if costs.registers.of(p, wide) <= count)
     return max(fits, default=1)
 
 
@@ -98,10 +144,7 @@ def _pixel_tiles(rows: int, columns: int, most: int) -> list[tuple[int, int]]:
     return sorted(found)
 
 
-def _tile_cost(pixels: int, vectors: int, steps: int, isa: Isa, shuffles: float) -> float:
-    sums, shuffled = pixels * vectors, pixels * shuffles
-    if isa.dot is Dot.VNNI:
-        step = max((sums + shuffled) / 2, (pixels + vectors) / 2, _LATENCY)
-    else:  # two products and two sums each; operands are taken apart
-        step = max((4 * sums + 2 * pixels + 3 * vectors + 2 * shuffled) / 4, _LATENCY)
-    return steps * step + (sums * _EPILOGUE + _TILE) / 3
+def _tile_cost(pixels: int, vectors: int, steps: int, costs: GemmCosts, shuffles: float) -> float:
+    shuffled = pixels * shuffles
+    step = max(*(p.cycles(pixels, vectors, shuffled) for p in costs.pipes), costs.latency)
+    return steps * step + (pixels * vectors * costs.epilogue + costs.tile) / 3

@@ -57,7 +57,7 @@ def _interleaved(lowering: Lowering, sources: Sequence[Place], dst: Place, axis:
     nest = simplified(Nest(shape[:axis], steps, (1,) * len(steps)))
     if not nest.extents or nest.strides[-1][-1] != len(picks):
         return False
-    kernel = best_tile(ShuffledSpec(nest, tuple(picks)), lowering.isa)
+    kernel = best_tile(ShuffledSpec(nest, tuple(picks)), lowering.isa.machine.shuffles)
     if kernel is None:
         return False
     arguments = as_stored([*(start for _, start in found.values()), dst.start])

@@ -20,10 +20,10 @@ from qcomp.targets.cpu.emit.border import border_spec, emit_border
 from qcomp.targets.cpu.emit.builder import Value, biased, splat
 from qcomp.targets.cpu.emit.nest import Body, Nest, emit_nest, nest_units, simplified
 from qcomp.targets.cpu.emit.span import Span
-from qcomp.targets.cpu.isa import Isa
 from qcomp.targets.cpu.lower.ceiling import Ceiling
 from qcomp.targets.cpu.lower.lookup import Lookup
 from qcomp.targets.cpu.lower.residual import Residual
+from qcomp.targets.cpu.machine import Isa, Storage
 from qcomp.targets.cpu.memory import Layout, dense_layout
 from qcomp.targets.cpu.program import (
     Address,
@@ -74,6 +74,11 @@ class Lowering:
     temporaries: dict[str, tuple[int, int]] = field(default_factory=dict)
     current: TensorId = ""
     step: int = 0
+
+    @property
+    def stores_biased(self) -> bool:
+        """Whether i8 in the arena is value + BIAS, which kernels may work on."""
+        return self.isa.machine.storage is Storage.BIASED
 
     def place(self, tensor: TensorId) -> Place:
         """Where an operand or result is; a constant is put into the data on first use."""

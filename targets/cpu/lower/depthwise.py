@@ -16,6 +16,7 @@ from qcomp.targets.cpu.lower.windows import Window
 
 def lower_depthwise(lowering: Lowering, op: QConv2d, window: Window) -> None:
     channels, height, width, _ = window.weight.shape
+    machine = lowering.isa.machine
     upright = DepthwiseSpec(
         batch=window.batch,
         rows=window.rows,
@@ -24,18 +25,21 @@ def lower_depthwise(lowering: Lowering, op: QConv2d, window: Window) -> None:
         steps=window.taps,
         channels=channels,
         form=op.requantize.form,
+        layout=machine.blocks,
         ceiling=op.id in lowering.ceilings,
         lookup=op.id in lowering.lookups,
     )
-    spec = oriented(upright)
+    spec = oriented(upright, machine.depthwise.layout)
     taps = window.weight.reshape(channels, height, width)
     if spec != upright:
         taps = taps.swapaxes(1, 2)
-    tables = pack_tables(epilogue_tables(lowering, op, window.weight))
+    tables = pack_tables(epilogue_tables(lowering, op, window.weight), spec.layout)
     arguments = (
         window.source,
         window.result,
-        lowering.constant(pack_depthwise(taps, plan_taps(spec))),
+        lowering.constant(
+            pack_depthwise(taps, plan_taps(spec, machine.depthwise.layout), spec.layout)
+        ),
         lowering.constant(np.concatenate([layer_header(lowering, op), tables])),
     )
     kernel = Depthwise(spec, lowering.isa)

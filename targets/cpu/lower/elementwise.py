@@ -20,11 +20,9 @@ from qcomp.ir.ops import (
 from qcomp.targets.cpu.emit import elementwise as emit
 from qcomp.targets.cpu.emit.builder import I8, I32, Value
 from qcomp.targets.cpu.emit.nest import Nest
-from qcomp.targets.cpu.emit.packed import packed_body
-from qcomp.targets.cpu.emit.table import table_body, table_data
 from qcomp.targets.cpu.lower.context import Lowering, Prepared, broadcast_strides
 
-_BINARY: Mapping[type[QBinary], Callable[..., Value]] = {
+BINARY: Mapping[type[QBinary], Callable[..., Value]] = {
     QAdd: emit.add,
     QAddWide: emit.add_wide,
     QMul: emit.mul,
@@ -48,8 +46,8 @@ def lower_binary(lowering: Lowering, op: QBinary) -> None:
         y.layout.strides,
     )
     isa = lowering.isa
-    packed = packed_body(op) if isa.unsigned else None
-    portable = _BINARY[type(op)]
+    packed = isa.machine.elementwise(op)
+    portable = BINARY[type(op)]
     lowering.nest(
         op.mnemonic,
         Nest(shape, strides, (1, 1, 1)),
@@ -78,14 +76,14 @@ def lower_prelu(lowering: Lowering, op: QPRelu) -> None:
 
 def lower_table(lowering: Lowering, op: Table) -> None:
     x, y = lowering.place(op.x), lowering.place(op.output)
-    isa = lowering.isa
-    table = lowering.constant(table_data(lowering.graph.data(op.table), isa))
+    machine = lowering.isa.machine
+    table = lowering.constant(machine.tables.data(lowering.graph.data(op.table)))
     lowering.nest(
         "table",
         Nest(y.layout.shape, (x.layout.strides, y.layout.strides), (1, 1)),
         [x.start, y.start],
         [I8, I8],
-        Prepared((table,), lambda b, pointers: table_body(b, isa, *pointers)),
-        width=isa.vector_bits // 8,
-        stored=isa.unsigned,
+        Prepared((table,), lambda b, pointers: machine.tables.body(b, *pointers)),
+        width=machine.vectors.bytes,
+        stored=machine.tables.stored,
     )

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from qcomp.ir.tensor import Array
-from qcomp.targets.cpu.emit.dot import GROUP, ROW
-from qcomp.targets.cpu.isa import Isa
+from qcomp.targets.cpu.emit.dot import GROUP
+from qcomp.targets.cpu.machine import Isa
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +39,7 @@ def groupings(weight: Array, groups: int, isa: Isa) -> Iterator[Grouping]:
             yield Grouping(side_by_side, step)
             continue
         yield Grouping(_block_diagonal(weight, count, together), step)
-        if isa.unsigned and (together - 1) * depth + min(depth, GROUP) <= ROW:
+        if (together - 1) * depth + min(depth, GROUP) <= isa.machine.dot.row:
             yield Grouping(side_by_side, step, (together, depth))
 
 

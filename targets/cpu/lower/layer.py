@@ -8,9 +8,8 @@ from numpy.typing import NDArray
 from qcomp.ir.ops import QConv2d, QDense
 from qcomp.ir.tensor import Array
 from qcomp.quant.fixed_point import Form, Requantize
+from qcomp.targets.cpu.emit.builder import BIAS
 from qcomp.targets.cpu.emit.constants import header
-from qcomp.targets.cpu.emit.table import table_data
-from qcomp.targets.cpu.isa import BIAS
 from qcomp.targets.cpu.lower.context import Lowering
 
 
@@ -46,7 +45,7 @@ def layer_header(lowering: Lowering, op: QConv2d | QDense) -> NDArray[np.int32]:
     return header(
         op.requantize,
         residual.addition if residual else None,
-        table_data(lookup.table, lowering.isa) if lookup else None,
+        lowering.isa.machine.tables.data(lookup.table) if lookup else None,
     )
 
 

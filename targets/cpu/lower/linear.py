@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from qcomp.ir.ops import QConv2d, QDense
 from qcomp.ir.tensor import Array
-from qcomp.targets.cpu.emit.amx import gemm_kernel
 from qcomp.targets.cpu.emit.gemm import (
     Axis,
     GemmSpec,
+    Packing,
     flattened,
     pack_channels,
     pack_weights,
-    plan_gemm,
     with_joined_ends,
 )
 from qcomp.targets.cpu.emit.reduce import simplified_axes
@@ -44,12 +44,14 @@ def lower_conv2d(lowering: Lowering, op: QConv2d) -> None:
         if is_depthwise(lowering.graph, op):
             lower_depthwise(lowering, op, window)
         else:
-            products = list(_products(lowering, op, window))
+            ways = partial(_products, lowering, op, window)
             addresses = (window.source, window.result, *window.others)
-            _gemm(lowering, op, products, window.weight, addresses)
+            _gemm(lowering, op, ways, window.weight, addresses)
 
 
-def _products(lowering: Lowering, op: QConv2d, window: Window) -> Iterator[_Product]:
+def _products(
+    lowering: Lowering, op: QConv2d, window: Window, packing: Packing
+) -> Iterator[_Product]:
     """The ways to compute a convolution: groups taken together, ends of segments joined."""
     _, kh, _, _ = window.weight.shape
     for grouping in groupings(window.weight, op.groups, lowering.isa):
@@ -64,6 +66,7 @@ def _products(lowering: Lowering, op: QConv2d, window: Window) -> Iterator[_Prod
             length=pixels * depth,
             channels=channels,
             form=op.requantize.form,
+            packing=packing,
             ceiling=op.id in lowering.ceilings,
             residual=op.id in lowering.residuals,
             lookup=op.id in lowering.lookups,
@@ -88,34 +91,44 @@ def lower_dense(lowering: Lowering, op: QDense) -> None:
     axes = simplified_axes([Axis(*step) for step in steps])
     batch, rows, columns = (*[Axis(1, 0, 0)] * (3 - len(axes)), *axes)
     residual = lowering.residuals.get(op.id)
-    spec = GemmSpec(
-        groups=Axis(1, 0, 0),
-        batch=batch,
-        rows=rows,
-        columns=columns,
-        segments=(),
-        length=depth,
-        channels=outputs,
-        form=op.requantize.form,
-        ceiling=op.id in lowering.ceilings,
-        residual=residual is not None,
-        lookup=op.id in lowering.lookups,
-    )
+
+    def ways(packing: Packing) -> Iterator[_Product]:
+        spec = GemmSpec(
+            groups=Axis(1, 0, 0),
+            batch=batch,
+            rows=rows,
+            columns=columns,
+            segments=(),
+            length=depth,
+            channels=outputs,
+            form=op.requantize.form,
+            packing=packing,
+            ceiling=op.id in lowering.ceilings,
+            residual=residual is not None,
+            lookup=op.id in lowering.lookups,
+        )
+        yield _Product(spec, weight[None, :, None, :])
+
     others = [lowering.place(residual.other).start] if residual else []
-    product = _Product(spec, weight[None, :, None, :])
-    _gemm(lowering, op, [product], weight, (x.start, y.start, *others))
+    _gemm(lowering, op, ways, weight, (x.start, y.start, *others))
 
 
 def _gemm(
     lowering: Lowering,
     op: QConv2d | QDense,
-    products: Sequence[_Product],
+    ways: Callable[[Packing], Iterator[_Product]],
     weight: Array,
     addresses: Sequence[Address],
 ) -> None:
     """The cheapest of several ways; the addresses are of source, result and, maybe, residual."""
-    plans = [plan_gemm(product.spec, lowering.isa) for product in products]
-    plan, product = min(zip(plans, products, strict=True), key=lambda way: way[0].cost)
+    isa = lowering.isa
+    planned = (
+        (family.kernel(product.spec, isa), product)
+        for family in isa.machine.gemms
+        for product in ways(family.packing)
+    )
+    possible = ((kernel, product) for kernel, product in planned if kernel is not None)
+    kernel, product = min(possible, key=lambda way: way[0].cost)
     spec = product.spec
     weights = np.concatenate([pack_weights(group, spec) for group in product.weights])
     tables = epilogue_tables(lowering, op, weight)
@@ -134,6 +147,4 @@ def _gemm(
         lowering.constant(np.concatenate([layer_header(lowering, op), params])),
         *others,
     ]
-    kernel = gemm_kernel(spec, plan, lowering.isa)
-    reach = gemm_reach(spec, plan)
-    lowering.ranged("gemm", spec, arguments, kernel.emit, plan.units, reach)
+    lowering.ranged("gemm", spec, arguments, kernel.emit, kernel.units, gemm_reach(kernel))

@@ -16,8 +16,8 @@ from qcomp.ir.graph import Graph
 from qcomp.ir.ops import QConv2d, QDense, Table
 from qcomp.ir.tensor import TensorId
 from qcomp.quant.fixed_point import Form
-from qcomp.targets.cpu.isa import Isa
 from qcomp.targets.cpu.lower.i16.types import is_i16
+from qcomp.targets.cpu.machine import Fusion, Isa
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +30,7 @@ class Lookup:
 
 def fused_lookups(graph: Graph, isa: Isa) -> Mapping[TensorId, Lookup]:
     """By the id of the convolution or dense layer that absorbs the lookup."""
-    if not isa.byte_permute:
+    if Fusion.LOOKUP not in isa.machine.fusions:
         return {}
     found: dict[TensorId, Lookup] = {}
     for op in graph.ops():

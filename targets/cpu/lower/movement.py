@@ -44,7 +44,7 @@ def copy(
     src, dst = as_stored((src, dst))
     turned = transpose_spec(nest)
     if turned is None or turned.is_narrow:
-        shuffled = shuffled_copy(nest, lowering.isa)
+        shuffled = shuffled_copy(nest, lowering.isa.machine.shuffles)
         if shuffled is not None:
             lowering.ranged("shuffled", shuffled, (src, dst), shuffled.emit, shuffled.units)
             return

@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import Concat, Op, QDense, Reshape, Slice, ZeroStuff
 from qcomp.ir.tensor import DType, TensorId
-from qcomp.targets.cpu.isa import Isa
 from qcomp.targets.cpu.lower.context import Place
 from qcomp.targets.cpu.lower.windows import border, is_stored, window_readers
+from qcomp.targets.cpu.machine import Isa, Storage
 from qcomp.targets.cpu.memory import Halo, bordered_layout, dense_layout
 from qcomp.targets.cpu.program import Arena, Argument
 
@@ -158,7 +158,7 @@ class _Planner:
 
     def _own(self, t: TensorId) -> Place:
         type, halo = self._graph.type(t), self._halos[t]
-        base = Arena(t, 0, self._isa.unsigned and type.dtype is DType.I8)
+        base = Arena(t, 0, self._isa.machine.storage is Storage.BIASED and type.dtype is DType.I8)
         if halo.is_none:
             return Place(base, dense_layout(type.shape, type.dtype.bytes))
         place = Place(base, bordered_layout(type.shape, halo, type.dtype.bytes))

@@ -20,14 +20,14 @@ from qcomp.targets.cpu.program import Address
 
 def lower_max_pool2d(lowering: Lowering, op: MaxPool2d) -> None:
     element = expect_activation(lowering, op)
-    stored = lowering.isa.unsigned and element == I8
+    stored = lowering.stores_biased and element == I8
     fold = max_pool(element, stored=stored)
     spec = pool_spec(lowering, op, bits=element.width)
     pool(lowering, op, spec, (), lambda _: fold, [], stored=stored)
 
 
 def lower_average_pool2d(lowering: Lowering, op: QAveragePool2d) -> None:
-    taps, stored = op.kernel[0] * op.kernel[1], lowering.isa.unsigned
+    taps, stored = op.kernel[0] * op.kernel[1], lowering.stores_biased
 
     def fold(extra: tuple[Value, ...]) -> PoolFold:
         return average_pool(taps, op.x_zero_point, op.shift, op.requantize, extra[0], stored=stored)

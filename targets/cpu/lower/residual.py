@@ -14,7 +14,7 @@ from qcomp.ir.ops import QAdd, QConv2d, QDense
 from qcomp.ir.tensor import TensorId
 from qcomp.quant.fixed_point import Form
 from qcomp.targets.cpu.emit.residual import Addition
-from qcomp.targets.cpu.isa import Isa
+from qcomp.targets.cpu.machine import Fusion, Isa, Storage
 
 
 def is_depthwise(graph: Graph, op: QConv2d | QDense) -> bool:
@@ -35,7 +35,7 @@ class Residual:
 
 def fused_residuals(graph: Graph, isa: Isa) -> Mapping[TensorId, Residual]:
     """By the id of the convolution or dense layer that absorbs the addition."""
-    if not isa.unsigned:  # the packed epilogue of x86 has room for it
+    if Fusion.RESIDUAL not in isa.machine.fusions:
         return {}
     found: dict[TensorId, Residual] = {}
     computed = set(graph.inputs.values())
@@ -43,15 +43,15 @@ def fused_residuals(graph: Graph, isa: Isa) -> Mapping[TensorId, Residual]:
         if isinstance(op, QConv2d | QDense) and op.requantize.form is Form.NARROW:
             add = graph.sole_consumer(op.output)
             if isinstance(add, QAdd) and not is_depthwise(graph, op):
-                residual = _residual(graph, op, add)
+                residual = _residual(graph, op, add, isa.machine.storage)
                 if residual is not None and residual.other in computed:
                     found[op.id] = residual
         computed.add(op.output)
     return found
 
 
-def _residual(graph: Graph, op: QConv2d | QDense, add: QAdd) -> Residual | None:
-    """None where the kernel can't do it: other shapes, or constants that pmulhrsw lacks."""
+def _residual(graph: Graph, op: QConv2d | QDense, add: QAdd, storage: Storage) -> Residual | None:
+    """None where the kernel can't do it: other shapes, or constants that mulhrs lacks."""
     own_first = add.a == op.output
     own_zero_point = add.a_zero_point if own_first else add.b_zero_point
     other = add.b if own_first else add.a
@@ -72,5 +72,6 @@ def _residual(graph: Graph, op: QConv2d | QDense, add: QAdd) -> Residual | None:
         zero_point=add.zero_point,
         qmin=add.qmin,
         qmax=add.qmax,
+        other_origin=storage.value,
     )
     return Residual(add.output, other, addition)

@@ -5,27 +5,24 @@ from __future__ import annotations
 from llvmlite import ir
 
 from qcomp.ir.ops import QLogSoftmax, QSoftmax
-from qcomp.targets.cpu.emit.builder import Value, biased
+from qcomp.targets.cpu.emit.builder import Value
 from qcomp.targets.cpu.emit.gemm import Axis
 from qcomp.targets.cpu.emit.reduce import simplified_axes
 from qcomp.targets.cpu.emit.softmax import (
     LogSpec,
+    SoftmaxRows,
     SoftmaxSpec,
     emit_log_softmax,
     emit_softmax,
-)
-from qcomp.targets.cpu.emit.softmax_permuted import (
-    emit_softmax_permuted,
-    exponential_planes,
-    is_permuted,
 )
 from qcomp.targets.cpu.lower.context import Lowering
 
 
 def lower_softmax(lowering: Lowering, op: QSoftmax) -> None:
     spec = softmax_spec(lowering, op)
-    if is_permuted(spec, lowering.isa):
-        _permuted(lowering, op, spec)
+    rows = lowering.isa.machine.softmax
+    if rows is not None and rows.takes(spec):
+        _rows(lowering, op, spec, rows)
         return
 
     def emit(b: ir.IRBuilder, pointers: tuple[Value, ...]) -> None:
@@ -35,14 +32,13 @@ def lower_softmax(lowering: Lowering, op: QSoftmax) -> None:
     lowering.call("softmax", spec, arguments, emit)
 
 
-def _permuted(lowering: Lowering, op: QSoftmax, spec: SoftmaxSpec) -> None:
+def _rows(lowering: Lowering, op: QSoftmax, spec: SoftmaxSpec, rows: SoftmaxRows) -> None:
     def emit(b: ir.IRBuilder, pointers: tuple[Value, ...]) -> None:
-        src, dst, exponentials = pointers
-        emit_softmax_permuted(b, spec, biased(src), biased(dst), exponentials)
+        rows.emit(b, spec, *pointers)
 
-    planes = lowering.constant(exponential_planes(lowering.graph.data(op.exp_table)))
-    arguments = [lowering.place(op.x).start, lowering.place(op.output).start, planes]
-    lowering.call("softmax_permuted", spec, arguments, emit)
+    exponentials = lowering.constant(rows.data(lowering.graph.data(op.exp_table)))
+    arguments = [lowering.place(op.x).start, lowering.place(op.output).start, exponentials]
+    lowering.call(rows.kind, spec, arguments, emit)
 
 
 def lower_log_softmax(lowering: Lowering, op: QLogSoftmax) -> None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from qcomp.ir.tensor import Array
 from qcomp.targets.cpu.emit.gemm import Axis
 from qcomp.targets.cpu.emit.lanes import chunk
-from qcomp.targets.cpu.isa import Isa
+from qcomp.targets.cpu.machine import Isa
 
 PAIR = 2
 

@@ -37,7 +37,7 @@ from qcomp.targets.cpu.emit.i16.scale import saturated, scaled
 from qcomp.targets.cpu.emit.lanes import chunk
 from qcomp.targets.cpu.emit.requantize import Saturation
 from qcomp.targets.cpu.emit.span import Span
-from qcomp.targets.cpu.isa import Isa
+from qcomp.targets.cpu.machine import Isa
 
 # Products whose sum fits i32, if all are the largest: 511 * 2^15 * 2^7 < 2^31.
 PART = 511

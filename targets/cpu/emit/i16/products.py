@@ -15,7 +15,6 @@ from dataclasses import dataclass
 
 from llvmlite import ir
 
-from qcomp.targets.cpu.emit import x86
 from qcomp.targets.cpu.emit.builder import (
     I8,
     I16,
@@ -31,16 +30,15 @@ from qcomp.targets.cpu.emit.builder import (
     overlapped,
     plus,
     repeat,
-    shuffle,
     splat,
     store,
     vector,
 )
+from qcomp.targets.cpu.emit.dot import sums_of_pairs
 from qcomp.targets.cpu.emit.i16.blocking import PAIR, Blocking, ProductSpec
 from qcomp.targets.cpu.emit.i16.scale import saturated, scaled
 from qcomp.targets.cpu.emit.requantize import Saturation
 from qcomp.targets.cpu.emit.span import Span
-from qcomp.targets.cpu.isa import Dot
 
 # Pairs of products whose sum fits i32, if all are the largest: 255 * 2 * 2^15 * 2^7 < 2^31.
 PART = 255
@@ -187,12 +185,8 @@ class Products:
     def _products(self, b: ir.IRBuilder, x: Value, w: Value) -> Value:
         """Sums of two products each; a vector shorter than the machine's is left to LLVM."""
         isa = self.blocking.isa
-        if isa.dot is not Dot.PORTABLE and self.blocking.lanes == isa.lanes:
-            return x86.pmaddwd(b, x, w)
-        wide = vector(I32, x.type.count)
-        products = b.mul(b.sext(x, wide), b.sext(w, wide))
-        even, odd = (range(k, x.type.count, PAIR) for k in range(PAIR))
-        return b.add(shuffle(b, products, products, even), shuffle(b, products, products, odd))
+        whole = self.blocking.lanes == isa.lanes
+        return (isa.machine.pairs if whole else sums_of_pairs)(b, x, w)
 
     @property
     def _element(self) -> int:

@@ -12,12 +12,22 @@ from llvmlite import ir
 
 from qcomp.ir.ops import Op, QAdd, QMaximum, QMinimum, QMul
 from qcomp.quant.fixed_point import Form
-from qcomp.targets.cpu.emit import x86
-from qcomp.targets.cpu.emit.builder import I8, I16, I32, Value, shuffle, splat, vector
+from qcomp.targets.cpu.emit.builder import (
+    BIAS,
+    I8,
+    I16,
+    I32,
+    Value,
+    larger_unsigned,
+    shuffle,
+    smaller_unsigned,
+    splat,
+    vector,
+)
 from qcomp.targets.cpu.emit.lanes import zipped
 from qcomp.targets.cpu.emit.nest import Body
 from qcomp.targets.cpu.emit.requantize import SMALL_SHIFT, emit_wide_by
-from qcomp.targets.cpu.isa import BIAS
+from qcomp.targets.cpu.x86 import intrinsics as x86
 
 _LANE = 16  # bytes within which unpacks and packs work
 _I16_MAX = 2**15 - 1
@@ -33,29 +43,24 @@ def packed_body(op: Op) -> Body | None:
         case QMul(requantize=q) if q.form is Form.WIDE and op.shift >= SMALL_SHIFT:
             return _in_halves(lambda b, a, c: _wide_product(b, op, a, c), q.qmin, q.qmax)
         case QMinimum():
-            return lambda b, values, lanes: clamped(b, smaller(b, *values), op.qmin, op.qmax)
+            return lambda b, values, lanes: clamped(
+                b, smaller_unsigned(b, *values), op.qmin, op.qmax
+            )
         case QMaximum():
-            return lambda b, values, lanes: clamped(b, larger(b, *values), op.qmin, op.qmax)
+            return lambda b, values, lanes: clamped(
+                b, larger_unsigned(b, *values), op.qmin, op.qmax
+            )
         case _:
             return None
-
-
-def larger(b: ir.IRBuilder, x: Value, y: Value) -> Value:
-    """Of stored bytes."""
-    return b.select(b.icmp_unsigned(">", x, y), x, y)
-
-
-def smaller(b: ir.IRBuilder, x: Value, y: Value) -> Value:
-    return b.select(b.icmp_unsigned("<", x, y), x, y)
 
 
 def clamped(b: ir.IRBuilder, x: Value, qmin: int, qmax: int) -> Value:
     """Stored bytes saturated to values in [qmin, qmax]."""
     lanes = x.type.count
     if qmin > -BIAS:
-        x = larger(b, x, splat(I8, lanes, qmin + BIAS))
+        x = larger_unsigned(b, x, splat(I8, lanes, qmin + BIAS))
     if qmax < BIAS - 1:
-        x = smaller(b, x, splat(I8, lanes, qmax + BIAS))
+        x = smaller_unsigned(b, x, splat(I8, lanes, qmax + BIAS))
     return x
 
 

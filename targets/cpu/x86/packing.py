@@ -12,30 +12,32 @@ from dataclasses import dataclass, field
 
 from llvmlite import ir
 
-from qcomp.targets.cpu.emit import x86
-from qcomp.targets.cpu.emit.builder import I8, I16, I32, Value, at, broadcast, load, vector
+from qcomp.targets.cpu.emit.builder import (
+    BIAS,
+    I8,
+    I16,
+    I32,
+    Value,
+    at,
+    broadcast,
+    larger_unsigned,
+    load,
+    smaller_unsigned,
+    vector,
+)
 from qcomp.targets.cpu.emit.constants import ADDITION_BYTES, LOOKUP_BYTES, STORED_BYTES
-from qcomp.targets.cpu.emit.packed import larger, smaller
-from qcomp.targets.cpu.emit.residual import AddConstants, add_residual
-from qcomp.targets.cpu.emit.table import permuted, quarters
-from qcomp.targets.cpu.isa import BIAS, Isa
-
-Table = Callable[[int, int], Value]
+from qcomp.targets.cpu.emit.narrow import BlockParameters
+from qcomp.targets.cpu.emit.residual import AddConstants
+from qcomp.targets.cpu.x86 import intrinsics as x86
+from qcomp.targets.cpu.x86.residual import add_residual
+from qcomp.targets.cpu.x86.table import permuted, quarters
 
 
 @dataclass
 class Packing:
-    """One place of the code, where each constant is loaded once.
+    """One place of the code, where each constant is loaded once."""
 
-    `params` points to the layer's header; table(t, v) loads vector v of table t (bias, multiplier,
-    shift, ceiling).
-    """
-
-    isa: Isa
-    params: Value
-    table: Table
-    ceiling: bool
-    lookup: bool
+    block: BlockParameters
     _values: dict[tuple[int, ...], Value] = field(default_factory=dict)
     _addition: AddConstants | None = None
     _quarters: list[Value] | None = None
@@ -53,54 +55,58 @@ class Packing:
         """
         halves = []
         for i in (0, 2):
-            a, c = (b.ashr(four[i + j], self._shift(vs[i + j])) for j in (0, 1))
+            a, c = (b.ashr(four[i + j], self._shift(b, vs[i + j])) for j in (0, 1))
             t = x86.packssdw(b, a, c)
-            scaled = x86.pmulhrsw(b, t, self._pair(b, 1, vs[i : i + 2]))
+            scaled = x86.pmulhrsw(b, t, self._multipliers(b, vs[i : i + 2]))
             if others:
                 scaled = self._added(b, scaled, others[i // 2])
             halves.append(x86.saturating_add(b, scaled, self._zero_point(b, t.type.count)))
         q = x86.packuswb(b, *halves)
         low, high = (self._limit(b, n, q.type.count) for n in (1, 2))
-        q = larger(b, q, low)
-        if self.ceiling:
-            q = smaller(b, q, self._ceilings(b, vs))
-        q = smaller(b, q, high)
-        return self._looked_up(b, q) if self.lookup else q
+        q = larger_unsigned(b, q, low)
+        if self.block.ceiling:
+            q = smaller_unsigned(b, q, self._ceilings(b, vs))
+        q = smaller_unsigned(b, q, high)
+        return self._looked_up(b, q) if self.block.lookup else q
 
-    def _shift(self, v: int) -> Value:
-        return self._once((2, v), lambda: self.table(2, v))
+    def _shift(self, b: ir.IRBuilder, v: int) -> Value:
+        return self._once((2, v), lambda: self.block.shift(b, v))
 
-    def _pair(self, b: ir.IRBuilder, table: int, vs: tuple[int, ...]) -> Value:
-        return self._once(
-            (table, *vs), lambda: x86.packssdw(b, *(self.table(table, v) for v in vs))
-        )
+    def _multipliers(self, b: ir.IRBuilder, vs: tuple[int, ...]) -> Value:
+        pair = (self.block.multiplier(b, v) for v in vs)
+        return self._once((1, *vs), lambda: x86.packssdw(b, *pair))
 
     def _ceilings(self, b: ir.IRBuilder, vs: tuple[int, ...]) -> Value:
+        def pair(vs: tuple[int, ...]) -> Value:
+            return self._once(
+                (3, *vs), lambda: x86.packssdw(b, *(self.block.ceilings(b, v) for v in vs))
+            )
+
         def make() -> Value:
-            pairs = (self._pair(b, 3, vs[i : i + 2]) for i in (0, 2))
-            bias = broadcast(b, ir.Constant(I16, BIAS), 2 * self.isa.lanes)
+            pairs = (pair(vs[i : i + 2]) for i in (0, 2))
+            bias = broadcast(b, ir.Constant(I16, BIAS), 2 * self.block.lanes)
             return x86.packuswb(b, *(b.add(pair, bias) for pair in pairs))
 
         return self._once((3, *vs, -1), make)
 
     def _added(self, b: ir.IRBuilder, scaled: Value, other: Value) -> Value:
         if self._addition is None:
-            constants = at(b, self.params, ADDITION_BYTES)
+            constants = at(b, self.block.header, ADDITION_BYTES)
             self._addition = AddConstants.loaded(b, constants, scaled.type.count)
         return add_residual(b, scaled, other, self._addition)
 
     def _zero_point(self, b: ir.IRBuilder, lanes: int) -> Value:
-        slot = at(b, self.params, STORED_BYTES)
+        slot = at(b, self.block.header, STORED_BYTES)
         return self._once((-1,), lambda: broadcast(b, load(b, slot, I16, 2), lanes))
 
     def _limit(self, b: ir.IRBuilder, n: int, lanes: int) -> Value:
         """qmin (1) or qmax (2), + BIAS."""
-        slot = at(b, self.params, STORED_BYTES + 4 * n)
+        slot = at(b, self.block.header, STORED_BYTES + 4 * n)
         return self._once((-1, n), lambda: broadcast(b, load(b, slot, I8), lanes))
 
     def _looked_up(self, b: ir.IRBuilder, q: Value) -> Value:
         if self._quarters is None:
-            self._quarters = quarters(b, at(b, self.params, LOOKUP_BYTES))
+            self._quarters = quarters(b, at(b, self.block.header, LOOKUP_BYTES))
         return permuted(b, q, self._quarters)
 
     def _once(self, key: tuple[int, ...], make: Callable[[], Value]) -> Value:

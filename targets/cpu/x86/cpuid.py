@@ -12,12 +12,11 @@ from dataclasses import dataclass, field
 from llvmlite import ir
 
 from qcomp.targets.cpu.emit.builder import I8, I32, I64, Value, i64
-from qcomp.targets.cpu.isa import (
+from qcomp.targets.cpu.machine import Isa
+from qcomp.targets.cpu.x86.permission import (
     ARCH_REQ_XCOMP_PERM,
     SYS_ARCH_PRCTL,
     XFEATURE_XTILEDATA,
-    Isa,
-    Tiles,
 )
 
 EAX, EBX, ECX, EDX = range(4)
@@ -100,7 +99,7 @@ def emit_supports(b: ir.IRBuilder, isa: Isa) -> Value:
     The processor must have every feature and the kernel save its registers; tiles are asked for.
     """
     supported = emit_has(b, isa.required)
-    if isa.tiles is Tiles.AMX:
+    if isa.machine.needs_permission:
         return _only_if(b, supported, lambda: _ask_for_tiles(b))
     return supported
 

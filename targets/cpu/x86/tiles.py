@@ -10,6 +10,7 @@ since the code around it, ours or the host's, expects none, and the system saves
 
 from __future__ import annotations
 
+import enum
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -36,11 +37,18 @@ from qcomp.targets.cpu.emit.builder import (
     store,
     vector,
 )
-from qcomp.targets.cpu.isa import Isa, Tiles
+from qcomp.targets.cpu.emit.dynamic_loop import trips
 
 REGISTERS = 8
 ROWS = 16
 ROW_BYTES = 64
+
+
+class Tiles(enum.Enum):
+    """The tile unit of a machine."""
+
+    AMX = "amx"  # tdpbusd
+    EMULATED = "emulated"  # the same in software: how kernels for AMX are tested without it
 
 
 @dataclass(frozen=True)
@@ -73,7 +81,7 @@ def dot(c: NDArray[np.int32], a: NDArray[np.uint8], w: NDArray[np.int8]) -> NDAr
     return sums
 
 
-def configured(b: ir.IRBuilder, isa: Isa, tiles: Sequence[Tile]) -> TileUnit:
+def configured(b: ir.IRBuilder, unit: Tiles, tiles: Sequence[Tile]) -> TileUnit:
     """The tile unit of a machine, with these shapes in effect; call it in the entry block."""
     assert len({t.register for t in tiles}) == len(tiles)
     for tile in tiles:
@@ -81,11 +89,11 @@ def configured(b: ir.IRBuilder, isa: Isa, tiles: Sequence[Tile]) -> TileUnit:
         assert 0 < tile.rows <= ROWS
         assert 0 < tile.row_bytes <= ROW_BYTES
         assert tile.row_bytes % 4 == 0
-    if isa.tiles is Tiles.EMULATED:
+    if unit is Tiles.EMULATED:
         return _Emulated(stack(b, REGISTERS * ROWS * ROW_BYTES))
-    unit = _Amx()
-    unit.configure(b, tiles)
-    return unit
+    amx = _Amx()
+    amx.configure(b, tiles)
+    return amx
 
 
 def stack(b: ir.IRBuilder, size: int) -> Value:
@@ -94,6 +102,24 @@ def stack(b: ir.IRBuilder, size: int) -> Value:
     slot.align = ROW_BYTES
     slot.type = PTR  # llvmlite would have a pointer to the array
     return slot
+
+
+def tile_products(b: ir.IRBuilder, memory: Value, begin: Value, end: Value) -> float:
+    """Over and over, four tiles of sums of two tiles of activations and two of weights."""
+    tiles = [Tile(n, ROWS, ROW_BYTES) for n in range(8)]
+    unit = configured(b, Tiles.AMX, tiles)
+    for tile in tiles:
+        unit.load(b, tile, memory, ROW_BYTES)
+
+    def trip(_: Value, values: Sequence[Value]) -> Sequence[Value]:
+        for n in range(4):
+            unit.dot(b, tiles[n], tiles[4 + n // 2], tiles[6 + n % 2])
+        return values
+
+    trips(b, begin, end, (), trip)
+    unit.store(b, tiles[0], memory, ROW_BYTES)
+    unit.release(b)
+    return float(4 * ROWS * ROWS * ROW_BYTES)
 
 
 def _check(c: Tile, a: Tile, w: Tile) -> None:

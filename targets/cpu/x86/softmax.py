@@ -13,7 +13,6 @@ import numpy as np
 from llvmlite import ir
 from numpy.typing import NDArray
 
-from qcomp.targets.cpu.emit import x86
 from qcomp.targets.cpu.emit.builder import (
     I8,
     I32,
@@ -21,37 +20,48 @@ from qcomp.targets.cpu.emit.builder import (
     Carried,
     Value,
     at,
+    biased,
     broadcast,
+    larger_unsigned,
     load,
     loop,
     multiple,
     overlapped,
     repeat,
+    smaller_unsigned,
     splat,
     store,
     vector,
 )
 from qcomp.targets.cpu.emit.lanes import folded, scalar
-from qcomp.targets.cpu.emit.packed import larger, smaller
 from qcomp.targets.cpu.emit.reduce import over_axes
 from qcomp.targets.cpu.emit.softmax import RECIPROCAL_BITS, SoftmaxSpec, has_reciprocal
-from qcomp.targets.cpu.emit.table import permuted, quarters
-from qcomp.targets.cpu.emit.tiles import stack
-from qcomp.targets.cpu.isa import Isa
+from qcomp.targets.cpu.x86 import intrinsics as x86
+from qcomp.targets.cpu.x86.table import permuted, quarters
+from qcomp.targets.cpu.x86.tiles import stack
 
 _WIDTH = 64
 _PLANES = 3  # bytes of an exponential, at most 2^16
 _LANES = 16  # quotients at once
 
 
-def is_permuted(spec: SoftmaxSpec, isa: Isa) -> bool:
-    axis = spec.axis
-    return (
-        isa.byte_permute
-        and (axis.src, axis.dst) == (1, 1)
-        and axis.count >= _WIDTH
-        and has_reciprocal(axis.count)
-    )
+class PermutedRows:
+    """Softmaxes of rows of 64 and more neighbours."""
+
+    kind = "softmax_permuted"
+
+    def takes(self, spec: SoftmaxSpec) -> bool:
+        axis = spec.axis
+        steps = (axis.src, axis.dst)
+        return steps == (1, 1) and axis.count >= _WIDTH and has_reciprocal(axis.count)
+
+    def data(self, exp_table: NDArray[np.int32]) -> NDArray[np.uint8]:
+        return exponential_planes(exp_table)
+
+    def emit(
+        self, b: ir.IRBuilder, spec: SoftmaxSpec, src: Value, dst: Value, exponentials: Value
+    ) -> None:
+        emit_softmax_permuted(b, spec, biased(src), biased(dst), exponentials)
 
 
 def exponential_planes(exp_table: NDArray[np.int32]) -> NDArray[np.uint8]:
@@ -78,9 +88,9 @@ def emit_softmax_permuted(
             return load(b, at(b, x, overlapped(b, n, _WIDTH, count)), bytes_)
 
         (tops,) = repeat(
-            b, vectors, [splat(I8, _WIDTH, 0)], lambda n, m: [larger(b, m[0], element(n))]
+            b, vectors, [splat(I8, _WIDTH, 0)], lambda n, m: [larger_unsigned(b, m[0], element(n))]
         )
-        top = broadcast(b, scalar(b, folded(b, tops, larger)), _WIDTH)
+        top = broadcast(b, scalar(b, folded(b, tops, larger_unsigned)), _WIDTH)
 
         def add(n: Value | int, accs: Carried, kept: Value | None = None) -> list[Value]:
             below = b.sub(top, element(n))
@@ -117,7 +127,7 @@ def _divide(b: ir.IRBuilder, total: Value, exponentials: Value, quotients: Value
         wide = b.zext(e, vector(I64, _LANES))
         scaled = b.add(b.shl(wide, splat(I64, _LANES, 8)), half)
         q = b.lshr(b.mul(scaled, by), splat(I64, _LANES, RECIPROCAL_BITS))
-        q = smaller(b, b.trunc(q, vector(I32, _LANES)), splat(I32, _LANES, 255))
+        q = smaller_unsigned(b, b.trunc(q, vector(I32, _LANES)), splat(I32, _LANES, 255))
         store(b, b.trunc(q, vector(I8, _LANES)), at(b, quotients, multiple(b, n, _LANES)))
 
     loop(b, 256 // _LANES, some)

@@ -1,4 +1,4 @@
-"""GEMMs in tile registers: the same weights and epilogue as in vector registers.
+"""GEMMs in tile registers: the same epilogue as in vector registers.
 
 16 steps of one packed panel of weights are a tile as they lie; a tile of activations is as many
 pixels, which lie evenly in the source. The sums go through memory to the epilogue in vectors.
@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
 from llvmlite import ir
 
 from qcomp.targets.cpu.emit.builder import (
@@ -28,20 +29,42 @@ from qcomp.targets.cpu.emit.builder import (
     raw,
     vector,
 )
-from qcomp.targets.cpu.emit.dot import GROUP
-from qcomp.targets.cpu.emit.gemm import GemmPlan, GemmSpec
+from qcomp.targets.cpu.emit.gemm import (
+    BY_FOURS,
+    GemmPlan,
+    GemmSpec,
+    Indices,
+    Packing,
+    Touched,
+    tile_starts,
+)
 from qcomp.targets.cpu.emit.gemm_blocks import Block, over_blocks, over_segments
-from qcomp.targets.cpu.emit.gemm_vectors import VectorGemm
 from qcomp.targets.cpu.emit.span import Span
-from qcomp.targets.cpu.emit.tile_cost import TileShape
-from qcomp.targets.cpu.emit.tiles import ROW_BYTES, Tile, TileUnit, configured, stack
-from qcomp.targets.cpu.emit.tiling import PANEL
-from qcomp.targets.cpu.isa import Isa
+from qcomp.targets.cpu.emit.tiling import vector_blocks
+from qcomp.targets.cpu.machine import Isa
+from qcomp.targets.cpu.x86.tile_cost import TileShape, cheapest_tiles, lines, tile_cost
+from qcomp.targets.cpu.x86.tiles import ROW_BYTES, Tile, Tiles, TileUnit, configured, stack
 
 
-def gemm_kernel(spec: GemmSpec, plan: GemmPlan, isa: Isa) -> VectorGemm | TileGemm:
-    """What emits the kernel that a plan is for."""
-    return (TileGemm if isinstance(plan.tile, TileShape) else VectorGemm)(spec, plan, isa)
+@dataclass(frozen=True)
+class TileGemms:
+    """The family of kernels in tile registers; it takes layers of 16 pixels and more."""
+
+    tiles: Tiles
+    packing: Packing = BY_FOURS  # 16 steps of a panel are a tile as they lie
+
+    def kernel(self, spec: GemmSpec, isa: Isa) -> TileGemm | None:
+        """The one with the cheapest tiles."""
+        found = cheapest_tiles(spec)
+        return None if found is None else self.shaped(spec, found[1], isa)
+
+    def shaped(self, spec: GemmSpec, shape: TileShape, isa: Isa) -> TileGemm:
+        """The one with given tiles."""
+        wide = shape.wide * spec.packing.panel // isa.lanes
+        blocks = vector_blocks(-(-spec.channels // isa.lanes), wide)
+        pixels = lines(spec, shape) * shape.blocks
+        plan = GemmPlan(shape, blocks, pixels, tile_cost(spec, shape))
+        return TileGemm(spec, plan, isa, self.tiles)
 
 
 @dataclass(frozen=True)
@@ -64,7 +87,7 @@ class _Registers:
         def inputs(steps: int) -> tuple[tuple[Tile, ...], tuple[Tile, ...]]:
             if not steps:
                 return (), ()
-            a = some(shape.high, shape.rows, steps * GROUP)
+            a = some(shape.high, shape.rows, 4 * steps)
             return a, some(shape.wide, steps, ROW_BYTES)
 
         sums = tuple(some(shape.wide, shape.rows, ROW_BYTES) for _ in range(shape.high))
@@ -90,13 +113,47 @@ class TileGemm:
     """Emits the kernel of one shape class in tile registers."""
 
     spec: GemmSpec
-    plan: GemmPlan
+    plan: GemmPlan[TileShape]
     isa: Isa
+    tiles: Tiles
 
     @property
     def shape(self) -> TileShape:
-        assert isinstance(self.plan.tile, TileShape)
         return self.plan.tile
+
+    @property
+    def cost(self) -> float:
+        return self.plan.cost
+
+    @property
+    def by_channels(self) -> bool:
+        return self.plan.by_channels
+
+    @property
+    def units(self) -> int:
+        return self.plan.units
+
+    def touched(self) -> Touched:
+        """What blocks read, and the pixels among it, which are written."""
+        shape = self.shape
+        line, block = np.divmod(np.arange(self.plan.pixels), shape.blocks)
+        start = tile_starts(shape.line, shape.block)[block]
+        end = start + shape.block - 1
+        if not shape.flat:
+            image, row = np.divmod(line, self.spec.rows.count)
+            corners = (image, row, start), (image, row, end)
+            return Touched(corners, corners)
+        columns = self.spec.columns.count
+
+        def before(position: Indices) -> Indices:
+            row, column = np.divmod(position, shape.pitch)
+            return row * columns + np.minimum(column, columns)
+
+        read = [np.divmod(position, shape.pitch) for position in (start, end)]
+        written = [np.divmod(pixel, columns) for pixel in (before(start), before(end + 1) - 1)]
+        first, last = ((line, *at) for at in read)
+        top, bottom = ((line, *at) for at in written)
+        return Touched((first, last), (top, bottom))
 
     @property
     def pixel_bytes(self) -> int:
@@ -107,7 +164,7 @@ class TileGemm:
         """Units [begin, end); pointers of `over_blocks`. The tiles are released at the end."""
         registers = _Registers.of(self.shape)
         sums = stack(b, self.shape.block * self.pixel_bytes)
-        unit = _Unit(configured(b, self.isa, registers.all), registers, sums)
+        unit = _Unit(configured(b, self.tiles, registers.all), registers, sums)
         pixels = partial(self._lines, unit)
         over_blocks(b, self.spec, self.plan, self.isa, pointers, Span(begin, end), pixels)
         unit.tiles.release(b)
@@ -134,12 +191,13 @@ class TileGemm:
     def _products(self, unit: _Unit, b: ir.IRBuilder, src: Value, block: Block) -> None:
         """The sums of one block, bias included, to memory."""
         spec, shape, tiles = self.spec, self.shape, unit.tiles
-        wide = -(-block.vectors * self.isa.lanes // PANEL)
+        group = spec.packing.group
+        wide = -(-block.vectors * self.isa.lanes // spec.packing.panel)
         firsts = [min(i * shape.rows, shape.block - shape.rows) for i in range(shape.high)]
         sums = [row[:wide] for row in unit.registers.sums]
         for row in sums:
             for j, c in enumerate(row):
-                tiles.load(b, c, at(b, block.epilogue.tables, j * ROW_BYTES), 0)
+                tiles.load(b, c, at(b, block.epilogue.block.tables, j * ROW_BYTES), 0)
 
         def steps(
             inputs: tuple[tuple[Tile, ...], tuple[Tile, ...]], x: Value | int, w: Value | int
@@ -155,12 +213,12 @@ class TileGemm:
 
         def segment(x: Value | int, w: Value | int, _: Carried) -> Carried:
             def chunk(n: Value | int) -> None:
-                k = plus(b, x, multiple(b, n, shape.chunk * GROUP))
+                k = plus(b, x, multiple(b, n, shape.chunk * group))
                 steps(unit.registers.chunk, k, plus(b, w, multiple(b, n, shape.chunk * ROW_BYTES)))
 
             loop(b, shape.chunks, chunk, "chunk")
             done = shape.chunks * shape.chunk
-            steps(unit.registers.rest, plus(b, x, done * GROUP), plus(b, w, done * ROW_BYTES))
+            steps(unit.registers.rest, plus(b, x, done * group), plus(b, w, done * ROW_BYTES))
             return ()
 
         over_segments(b, spec, (), segment, unrolled=False)

@@ -12,12 +12,9 @@ import functools
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from qcomp.targets.cpu.emit.tiles import REGISTERS, ROWS
-
-if TYPE_CHECKING:
-    from qcomp.targets.cpu.emit.gemm import GemmSpec
+from qcomp.targets.cpu.emit.gemm import GemmSpec
+from qcomp.targets.cpu.x86.tiles import REGISTERS, ROWS
 
 _DOT = 16.0  # cycles of tdpbusd, whatever the shape
 _LATENCY = 52.0  # of a dot: the next one of the same sums waits

@@ -1,0 +1,72 @@
+"""The narrow form of an epilogue in a machine's own instructions: what it gets, what it does.
+
+Meaning: qcomp.quant.fixed_point.requantize (NARROW). `NarrowEpilogue` is what a machine has to say;
+one that says nothing gets the portable form of emit/epilogue.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from llvmlite import ir
+
+from qcomp.targets.cpu.emit.builder import I32, Value, at, load, vector
+
+
+@dataclass(frozen=True, eq=False)
+class BlockParameters:
+    """The parameters of one block of channels.
+
+    `header` points to the layer's constants, `tables` to the block's first entry in the first of
+    the tables bias, multiplier, shift (and ceiling), which are `table_bytes` apart. The entries of
+    a vector of sums (`lanes` of them) follow those of the one before, `vector_bytes` after their
+    begin.
+    """
+
+    header: Value
+    tables: Value
+    table_bytes: int
+    vector_bytes: int
+    lanes: int
+    ceiling: bool
+    lookup: bool
+
+    def bias(self, b: ir.IRBuilder, v: int) -> Value:
+        return self._entries(b, 0, v)
+
+    def multiplier(self, b: ir.IRBuilder, v: int) -> Value:
+        return self._entries(b, 1, v)
+
+    def shift(self, b: ir.IRBuilder, v: int) -> Value:
+        return self._entries(b, 2, v)
+
+    def ceilings(self, b: ir.IRBuilder, v: int) -> Value:
+        return self._entries(b, 3, v)
+
+    def _entries(self, b: ir.IRBuilder, table: int, v: int) -> Value:
+        offset = table * self.table_bytes + v * self.vector_bytes
+        return load(b, at(b, self.tables, offset), vector(I32, self.lanes))
+
+
+class NarrowEpilogue(Protocol):
+    """The epilogue at one place of the code, where each constant is loaded once."""
+
+    def store(
+        self,
+        b: ir.IRBuilder,
+        sums: Sequence[Sequence[Value]],
+        to: Sequence[Value],
+        channels: int,
+        others: Sequence[Value],
+    ) -> None:
+        """sums[pixel][vector] to the pointer of each pixel; `channels` of the vectors are real.
+
+        `others` point to what a fused residual addition adds to each pixel.
+        """
+
+    def store_interleaved(
+        self, b: ir.IRBuilder, four: Sequence[Value], to: Sequence[Value], channels: int
+    ) -> None:
+        """Sums in the order of `interleaved`: `channels` of each of the pixels that share them."""

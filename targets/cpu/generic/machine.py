@@ -1,0 +1,77 @@
+"""Machines that get code in generic IR: any instruction set that LLVM knows.
+
+Correct everywhere, fast nowhere in particular: products of 16 bits, the portable epilogue, a load
+for each lookup. A family of its own starts as a copy of this record with other fields.
+"""
+
+from __future__ import annotations
+
+from qcomp.targets.cpu.emit.depthwise_layout import BY_64
+from qcomp.targets.cpu.emit.depthwise_tiling import DepthwiseCosts, DepthwisePlanning
+from qcomp.targets.cpu.emit.dot import PortableDot, sums_of_pairs
+from qcomp.targets.cpu.emit.gemm import BY_FOURS
+from qcomp.targets.cpu.emit.gemm_vectors import VectorGemms
+from qcomp.targets.cpu.emit.shuffled import Shuffles
+from qcomp.targets.cpu.emit.table import ScalarTables
+from qcomp.targets.cpu.emit.tiling import GemmCosts, Pipes, TileRegisters
+from qcomp.targets.cpu.machine import Machine, Rates, Storage
+from qcomp.targets.cpu.vectors import Vectors
+
+
+def widening_gemm_costs(vectors: Vectors) -> GemmCosts:
+    """Two products and two sums for each group of k; operands are taken apart.
+
+    As measured on an AMD EPYC with its code for SSE4.1 and AVX2.
+    """
+    return GemmCosts(
+        vectors,
+        most_vectors=vectors.count // 4,
+        registers=TileRegisters(pixel=0, narrower=2, weights=0, spare=3, shuffled=3),
+        pipes=(Pipes(4, sums=4, pixels=2, vectors=3, shuffled=2),),
+        latency=4.5,
+        epilogue=4.0,
+        tile=24.0,
+        far_weights=1 << 18,
+    )
+
+
+def widening_depthwise_costs(vectors: Vectors) -> DepthwiseCosts:
+    """As `widening_gemm_costs`."""
+    return DepthwiseCosts(
+        vectors,
+        dot=4,
+        widen=3,
+        epilogue=14,
+        constants=9,
+        tile=16,
+        per_cycle=4,
+        dots_per_cycle=float("inf"),
+        loads_per_cycle=float("inf"),
+        spill=0.2,
+        instruction_bytes=6,
+        bytes_per_cycle=8,
+    )
+
+
+def portable(vectors: Vectors, layout: DepthwiseCosts, clock: str) -> Machine:
+    """Depthwise weights lie as is best for the core of `layout`."""
+    return Machine(
+        vectors=vectors,
+        storage=Storage.VALUES,
+        dot=PortableDot(vectors),
+        pairs=sums_of_pairs,
+        narrow=None,
+        fusions=frozenset(),
+        elementwise=lambda op: None,
+        tables=ScalarTables(),
+        softmax=None,
+        shuffles=Shuffles((16, 8, 4), two=False),
+        gemms=(VectorGemms(BY_FOURS, widening_gemm_costs(vectors)),),
+        blocks=BY_64,
+        depthwise=DepthwisePlanning(layout, widening_depthwise_costs(vectors)),
+        rates=Rates(macs=6.0, macs_16=6.0),
+        clock=clock,
+        supports=None,
+        needs_permission=False,
+        tile_peak=None,
+    )

@@ -1,0 +1,172 @@
+"""What emitters and lowering ask a machine: one frozen record for each, whatever its family.
+
+Emitters know no instruction set. Where machines differ, a field of `Machine` says how: instructions
+(dot products, the narrow epilogue, tables, elementwise ops), what fuses, which families of matrix
+kernels there are, by which costs plans are made. A family (`x86/`, `arm/`, `generic/`) makes such
+records; `Isa` names one, with what LLVM has to know.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from llvmlite import ir
+
+from qcomp.errors import TargetError
+from qcomp.ir.ops import Op
+from qcomp.targets.cpu.emit.builder import BIAS, Value
+from qcomp.targets.cpu.emit.depthwise_layout import Blocks
+from qcomp.targets.cpu.emit.depthwise_tiling import DepthwisePlanning
+from qcomp.targets.cpu.emit.dot import DotProduct
+from qcomp.targets.cpu.emit.gemm import GemmSpec, Packing, Touched
+from qcomp.targets.cpu.emit.narrow import BlockParameters, NarrowEpilogue
+from qcomp.targets.cpu.emit.nest import Body
+from qcomp.targets.cpu.emit.shuffled import Shuffles
+from qcomp.targets.cpu.emit.softmax import SoftmaxRows
+from qcomp.targets.cpu.emit.table import ByteTables
+from qcomp.targets.cpu.vectors import Vectors
+
+
+class Fusion(enum.Enum):
+    """What a narrow epilogue can do to a result besides requantizing it."""
+
+    RESIDUAL = "residual addition"
+    LOOKUP = "table of 256 entries"
+
+
+class Storage(enum.Enum):
+    """How i8 activations lie in the arena. The caller's tensors are values, always."""
+
+    VALUES = 0
+    BIASED = BIAS  # u8, value + BIAS: for dot products that want one operand unsigned
+
+
+class ObjectFormat(enum.Enum):
+    ELF = "ELF"
+    MACH_O = "Mach-O"
+    COFF = "COFF"
+
+
+@dataclass(frozen=True)
+class Platform:
+    """What a library is linked for: LLVM's triple and what follows from it."""
+
+    triple: str
+    pointer_bytes: int
+    format: ObjectFormat
+
+
+class GemmKernel(Protocol):
+    """One way to compute a layer, planned: what it costs, and its code."""
+
+    @property
+    def spec(self) -> GemmSpec: ...
+
+    @property
+    def cost(self) -> float:
+        """Cycles, in the unit of all families of a machine."""
+
+    @property
+    def by_channels(self) -> bool:
+        """Whether a unit is a block of channels, else pixels."""
+
+    @property
+    def units(self) -> int: ...
+
+    def emit(self, b: ir.IRBuilder, pointers: Sequence[Value], begin: Value, end: Value) -> None:
+        """Units [begin, end); pointers of `gemm_blocks.over_blocks`."""
+
+    def touched(self) -> Touched:
+        """What units of pixels read and write."""
+
+
+class GemmFamily(Protocol):
+    """Kernels that want weights packed in one way."""
+
+    @property
+    def packing(self) -> Packing: ...
+
+    def kernel(self, spec: GemmSpec, isa: Isa) -> GemmKernel | None:
+        """The cheapest for a layer, None where the family is not for it."""
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Products per nanosecond and i32 lane that kernels reach on machines of today.
+
+    They decide what is worth being shared by threads, and rank choices of bits: a factor of two
+    does not matter.
+    """
+
+    macs: float
+    macs_16: float  # with activations of 16 bits
+
+
+@dataclass(frozen=True)
+class Machine:
+    """How a machine does what machines do differently."""
+
+    vectors: Vectors
+    storage: Storage
+    dot: DotProduct
+    pairs: Callable[[ir.IRBuilder, Value, Value], Value]  # sums_of_pairs, of whole vectors
+    narrow: Callable[[BlockParameters], NarrowEpilogue] | None  # None: the portable form
+    fusions: frozenset[Fusion]  # of the narrow epilogue
+    elementwise: Callable[[Op], Body | None]  # on stored bytes, a vector of them at a time
+    tables: ByteTables
+    softmax: SoftmaxRows | None
+    shuffles: Shuffles
+    gemms: tuple[GemmFamily, ...]
+    blocks: Blocks  # of depthwise layers
+    depthwise: DepthwisePlanning
+    rates: Rates
+    clock: str  # LLVM's intrinsic for a counter of (nearly) constant rate
+    # i1: whether the processor that runs this code has the features; None: each of its kind has.
+    supports: Callable[[ir.IRBuilder, Isa], Value] | None
+    needs_permission: bool  # the kernel must be asked before registers of it are used
+    # Products of tile registers, over and over: (memory, begin, end) -> products of a trip.
+    tile_peak: Callable[[ir.IRBuilder, Value, Value, Value], float] | None
+
+
+@dataclass(frozen=True)
+class Isa:
+    """An instruction set: LLVM's names for it, and its machine."""
+
+    name: str
+    platform: Platform
+    features: str
+    machine: Machine
+
+    @property
+    def triple(self) -> str:
+        return self.platform.triple
+
+    @property
+    def required(self) -> tuple[str, ...]:
+        """The features that a processor must have, by LLVM's names."""
+        return tuple(f[1:] for f in self.features.split(",") if f)
+
+    @property
+    def vector_bits(self) -> int:
+        return self.machine.vectors.bits
+
+    @property
+    def lanes(self) -> int:
+        """32-bit accumulators in one vector."""
+        return self.machine.vectors.lanes
+
+    @property
+    def registers(self) -> int:
+        return self.machine.vectors.count
+
+
+def expect_supported(platform: Platform) -> None:
+    """Entry points count on 64-bit addresses, and the data is written as ELF64."""
+    if (platform.pointer_bytes, platform.format) != (8, ObjectFormat.ELF):
+        raise TargetError(
+            f"{platform.triple} has pointers of {platform.pointer_bytes} bytes and "
+            f"{platform.format.value} objects; accepted: 8 bytes and ELF"
+        )

@@ -1,0 +1,140 @@
+"""The machines of x86-64 with SSE4.1 and more.
+
+All store i8 activations as value + BIAS, since vpdpbusd wants one operand unsigned, and narrow sums
+by saturating packs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from qcomp.targets.cpu.emit.depthwise_layout import BY_64
+from qcomp.targets.cpu.emit.depthwise_tiling import DepthwiseCosts, DepthwisePlanning
+from qcomp.targets.cpu.emit.dot import DotProduct
+from qcomp.targets.cpu.emit.gemm import BY_FOURS
+from qcomp.targets.cpu.emit.gemm_vectors import VectorGemms
+from qcomp.targets.cpu.emit.shuffled import Shuffles
+from qcomp.targets.cpu.emit.tiling import GemmCosts, Pipes, TileRegisters
+from qcomp.targets.cpu.generic.machine import widening_depthwise_costs, widening_gemm_costs
+from qcomp.targets.cpu.machine import Fusion, Machine, Rates, Storage
+from qcomp.targets.cpu.vectors import Vectors
+from qcomp.targets.cpu.x86 import intrinsics as x86
+from qcomp.targets.cpu.x86.amx import TileGemms
+from qcomp.targets.cpu.x86.cpuid import emit_supports
+from qcomp.targets.cpu.x86.dot import Madd, Vnni
+from qcomp.targets.cpu.x86.epilogue import PackedEpilogue
+from qcomp.targets.cpu.x86.packed import packed_body
+from qcomp.targets.cpu.x86.softmax import PermutedRows
+from qcomp.targets.cpu.x86.table import PermutedTables, ShuffledTables
+from qcomp.targets.cpu.x86.tiles import Tiles, tile_products
+
+XMM, YMM, ZMM = Vectors(128, 16), Vectors(256, 16), Vectors(512, 32)
+CLOCK = "llvm.readcyclecounter"  # the time stamp counter
+
+
+def _vnni_gemm_costs(vectors: Vectors) -> GemmCosts:
+    """Two vector pipes and two loads a cycle, as measured on an AMD EPYC with AVX-512."""
+    return GemmCosts(
+        vectors,
+        most_vectors=vectors.count // 2 - 2,
+        registers=TileRegisters(pixel=0, narrower=0, weights=4, spare=1, shuffled=2),
+        pipes=(Pipes(2, sums=1, shuffled=1), Pipes(2, pixels=1, vectors=1)),
+        latency=4.5,
+        epilogue=4.0,
+        tile=24.0,
+        far_weights=1 << 18,
+    )
+
+
+def _vnni_depthwise_costs(vectors: Vectors) -> DepthwiseCosts:
+    """Four vector pipes, of which two multiply and two shuffle, and two loads a cycle."""
+    return DepthwiseCosts(
+        vectors,
+        dot=1,
+        widen=0,
+        epilogue=14,
+        constants=9,
+        tile=16,
+        per_cycle=4,
+        dots_per_cycle=3,
+        loads_per_cycle=2,
+        spill=0.2,
+        instruction_bytes=6,
+        bytes_per_cycle=8,
+    )
+
+
+LAYOUT = _vnni_depthwise_costs(ZMM)  # by which the weights of all variants of a library lie
+
+
+def madd(vectors: Vectors) -> Machine:
+    """Of SSE4.1 and AVX2."""
+    return _machine(
+        vectors,
+        Madd(vectors),
+        widening_gemm_costs(vectors),
+        widening_depthwise_costs(vectors),
+        Rates(macs=12.0, macs_16=12.0),
+    )
+
+
+def vnni(vectors: Vectors) -> Machine:
+    """Of AVX-VNNI and AVX-512 VNNI."""
+    return _machine(
+        vectors,
+        Vnni(vectors),
+        _vnni_gemm_costs(vectors),
+        _vnni_depthwise_costs(vectors),
+        Rates(macs=24.0, macs_16=12.0),
+    )
+
+
+def with_permutes(machine: Machine) -> Machine:
+    """And AVX-512 VBMI: bytes of two registers are permuted at once."""
+    return replace(
+        machine,
+        fusions=machine.fusions | {Fusion.LOOKUP},
+        tables=PermutedTables(),
+        softmax=PermutedRows(),
+        shuffles=Shuffles((64, 32, 16, 8, 4), two=True),
+    )
+
+
+def with_tiles(machine: Machine, tiles: Tiles) -> Machine:
+    """And matrices of bytes in tile registers."""
+    real = tiles is Tiles.AMX
+    return replace(
+        machine,
+        gemms=(*machine.gemms, TileGemms(tiles)),
+        needs_permission=real,
+        tile_peak=tile_products if real else None,
+    )
+
+
+def _machine(
+    vectors: Vectors,
+    dot: DotProduct,
+    gemm: GemmCosts,
+    depthwise: DepthwiseCosts,
+    rates: Rates,
+) -> Machine:
+    return Machine(
+        vectors=vectors,
+        storage=Storage.BIASED,
+        dot=dot,
+        pairs=x86.pmaddwd,
+        narrow=PackedEpilogue,
+        fusions=frozenset({Fusion.RESIDUAL}),
+        elementwise=packed_body,
+        tables=ShuffledTables(vectors),
+        softmax=None,
+        shuffles=Shuffles((16, 8, 4), two=False),
+        gemms=(VectorGemms(BY_FOURS, gemm),),
+        blocks=BY_64,
+        depthwise=DepthwisePlanning(LAYOUT, depthwise),
+        rates=rates,
+        clock=CLOCK,
+        supports=emit_supports,
+        needs_permission=False,
+        tile_peak=None,
+    )
