@@ -69,7 +69,10 @@ class AbsorbHighBias:
             else:
                 log.did(
                     f"{op.id} -> {step.second.id}: {np.count_nonzero(c)} of {c.size} channels, at "
-                    f"most {c.max():.4g}"
+                    f"most {c.max():.4g}",
+                    op=op.id,
+                    channels=int(np.count_nonzero(c)),
+                    most=c.max(),
                 )
 
     def _common(self, moments: Moments) -> F64:

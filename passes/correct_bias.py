@@ -108,7 +108,13 @@ def _correct(
     corrected = (graph.data(bias.x).astype(np.float64) - shift).astype(np.float32)
     id = graph.add_constant(bias.x + _CORRECTED, corrected)
     graph.replace_op(bias.with_input(0, id))
-    log.did(f"%{op.id}: bias moved by at most {_largest(graph, op, shift)}")
+    largest = float(np.max(np.abs(shift), initial=0.0))
+    told = f"%{op.id}: bias moved by at most"
+    if (step := _step(graph, op)) is None:
+        log.did(f"{told} {largest:.3g}", op=op.id, moved=largest)
+    else:
+        steps = largest / step
+        log.did(f"{told} {steps:.3g} output steps", op=op.id, moved=largest, steps=steps)
 
 
 def _weight_error(graph: Graph, rounded: TensorId, weight: NDArray[np.floating]) -> F64:
@@ -127,10 +133,9 @@ def _expected_shift(op: Linear, error: F64, mean: F64) -> F64:
     return np.asarray(np.einsum("goi,gi->go", taps, mean.reshape(op.groups, -1))).reshape(-1)
 
 
-def _largest(graph: Graph, op: Linear, shift: F64) -> str:
-    """The largest correction in units of the output's scale, or in real units without one."""
-    largest = float(np.max(np.abs(shift), initial=0.0))
+def _step(graph: Graph, op: Linear) -> float | None:
+    """The scale of the result, where it is quantized."""
     for reader in graph.consumers(op.output):
         if (qparams := graph.tensor(reader.output).qparams) is not None:
-            return f"{largest / qparams.scale:.3g} output steps"
-    return f"{largest:.3g}"
+            return qparams.scale
+    return None

@@ -69,7 +69,7 @@ def _settle(graph: Graph, op: Op, affine: ChannelAffine, log: PassLog) -> None:
         log.skipped(op.id, f"{reason}; one value in all channels needs no convolution")
     else:
         _make_depthwise(graph, op, affine)
-        log.did(f"{op.id} into a depthwise 1x1 convolution: {reason}")
+        log.did(f"{op.id} into a depthwise 1x1 convolution: {reason}", op=op.id)
 
 
 # ------------------------------------------------------- into the linear op before
@@ -127,7 +127,7 @@ def _fold_back(graph: Graph, op: Op, affine: ChannelAffine, log: PassLog) -> Non
     else:
         graph.replace_op(replace(folded, output=op.id), normal=normal)
     graph.erase(affine.x)
-    log.did(f"{op.id} into {linear.id}")
+    log.did(f"{op.id} into {linear.id}", op=op.id)
 
 
 # ------------------------------------------------------- into the linear op behind
@@ -166,7 +166,7 @@ def _fold_ahead(graph: Graph, op: Op, affine: ChannelAffine, log: PassLog) -> No
     _, *constants = with_numbers(graph, linear, *_scaled_inputs(graph, linear, affine))
     graph.set_inputs(linear, (affine.x, *constants))
     graph.erase(op.output)
-    log.did(f"{op.id} into {linear.id} behind it")
+    log.did(f"{op.id} into {linear.id} behind it", op=op.id)
 
 
 # ------------------------------------------------------- into a convolution of its own

@@ -87,7 +87,7 @@ def _sweep(graph: Graph, log: PassLog, declined: dict[str, str]) -> bool:
                 current = graph.op(op.output)
                 outcome = rewrite(graph, current)
                 if _apply(graph, current, outcome, declined):
-                    log.did(f"{op.id}: {rewrite.__name__.replace('_', ' ')}")
+                    log.did(f"{op.id}: {rewrite.__name__.replace('_', ' ')}", op=op.id)
                     changed = True
     return changed
 

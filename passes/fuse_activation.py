@@ -65,7 +65,7 @@ class FuseActivation:
                 log.skipped(op.id, source)
             else:
                 _fuse(graph, op, source)
-                log.did(f"{op.id} into {source.id}")
+                log.did(f"{op.id} into {source.id}", op=op.id)
 
 
 def _source(graph: Graph, clamp: Clamp) -> Clamping | str:

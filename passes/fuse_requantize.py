@@ -38,7 +38,7 @@ class FuseRequantize:
                 _lower(graph, op, log)
             elif isinstance(op, ArgMax) and graph.type(op.x).dtype is DType.F32:
                 graph.replace_op(op.with_input(0, quantized_operand(graph, op.x)))
-                log.did(f"{op.id}: reads integers")
+                log.did(f"{op.id}: reads integers", op=op.id)
         _bind_inputs(graph)
         for name, t in graph.outputs.items():
             if graph.type(t).dtype is DType.F32:
@@ -62,7 +62,7 @@ def _lower(graph: Graph, quantize: Quantize, log: PassLog) -> None:
         raise PassError(f"{format_op(graph, op)}\n  has no integer form")
     qparams = graph.tensor(quantize.output).qparams
     graph.replace_op(new, qparams=qparams)
-    log.did(f"{op.id}: {op.mnemonic} to {new.mnemonic}{site.remark}")
+    log.did(f"{op.id}: {op.mnemonic} to {new.mnemonic}{site.remark}", op=op.id)
 
 
 def _bind_inputs(graph: Graph) -> None:

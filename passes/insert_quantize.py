@@ -61,7 +61,7 @@ class InsertQuantize:
     def run(self, graph: Graph, log: PassLog) -> None:
         ops = graph.ops()
         if any(isinstance(op, Quantize) for op in ops):
-            log.skipped(graph.name, "quantized already")
+            log.declined(graph.name, "quantized already")
             return
         for op in ops:
             if isinstance(op, BatchNorm):
@@ -116,11 +116,15 @@ def _quantize_weight(
     raised = int(np.count_nonzero(grid.scale > found.scale)) - dead
     if dead or raised:
         log.note(
-            f"{op.id}: {dead} dead channels, {raised} scales raised to fit {BIAS_BITS[x.bits]} bits"
+            f"{op.id}: {dead} dead channels, {raised} scales raised to fit "
+            f"{BIAS_BITS[x.bits]} bits",
+            op=op.id,
+            dead=dead,
+            raised=raised,
         )
     if bits < 8:
         groups = "" if grid.multiplier is None else f", groups of {choices.group_size}"
-        log.note(f"{op.id}: weights of {bits} bits{groups}")
+        log.note(f"{op.id}: weights of {bits} bits{groups}", op=op.id, bits=bits)
     bias_grid = Grid(grid.scale * x.scale, BIAS_BITS[x.bits])
     inputs = (op.x, _fake_quant(graph, rounded, grid), _fake_quant(graph, op.bias, bias_grid))
     graph.set_inputs(op, inputs)
@@ -169,9 +173,19 @@ def _quantize_activation(
     for name in outputs:
         graph.outputs[name] = plain
     width = ", 16 bits" if own.bits == 16 else ""
-    log.did(f"{tensor}: scale {own.scale:.6g}, zero_point {own.zero_point}{width}")
+    log.did(
+        f"{tensor}: scale {own.scale:.6g}, zero_point {own.zero_point}{width}",
+        tensor=tensor,
+        scale=own.scale,
+        zero_point=own.zero_point,
+    )
     if wants_group:
-        log.note(f"{tensor}: rescaled to {group.scale:.6g} for {len(wants_group)} readers")
+        log.note(
+            f"{tensor}: rescaled to {group.scale:.6g} for {len(wants_group)} readers",
+            tensor=tensor,
+            scale=group.scale,
+            readers=len(wants_group),
+        )
 
 
 def _round_trip(graph: Graph, tensor: TensorId, hint: str, qparams: QParams) -> TensorId:

@@ -153,5 +153,5 @@ def test_the_dump_of_a_pass_that_a_trial_ran_is_its_own(tmp_path: Path) -> None:
 def test_weights_are_fitted_to_data_only() -> None:
     graph = network()
     route = Quantizer(graph, Form.FLOAT, Evidence(None, (-1.0, 1.0)))
-    with pytest.raises(CompileError, match="rounding='gptq'.*give some, or round to nearest"):
+    with pytest.raises(CompileError, match=r"rounding='gptq'.*give some, or round to nearest"):
         route.integer(replace(FAST, rounding="gptq"))

@@ -43,7 +43,7 @@ def decide(quantizer: Quantizer, config: QuantizationConfig, *, progress: bool =
         few = () if data is None else data.first(MOST_SAMPLES)
         chosen = choose(Judge(quantizer), config, few, log, progress=progress)
     else:
-        log.skipped("trials", f"the model comes in form {quantizer.form.value}")
+        log.declined("trials", f"the model comes in form {quantizer.form.value}")
         chosen = Chosen(settled(config, calibrated=data is not None))
     quantizer.record("recipe", log, time.perf_counter() - began)
     return chosen
@@ -60,7 +60,7 @@ def choose(
     """Every field decided; `log` says how. Without samples nothing is tried."""
     start = settled(config, calibrated=bool(samples))
     if reason := _nothing_to_try(judge, config, samples):
-        log.skipped("trials", reason)
+        log.declined("trials", reason)
         missed = (f"recipe best: nothing is tried or learned: {reason}",)
         return Chosen(start, missed if config.recipe == "best" and not samples else ())
     quick = _with_plain_weights(start)
@@ -68,7 +68,7 @@ def choose(
         config = dataclasses.replace(config, weight_range="seqmse")
     with bar("trying ranges", shown=progress, counted=False) as trials:
         choice = search(judge, config, quick, samples, trials.reach)
-    log.lines += choice.lines
+    log.events += choice.log.events
     told = f"recipe {config.recipe}: outputs {choice.gain}, by {_difference(quick, choice.config)}"
     log.note(told)
     return Chosen(_with_weights_of(start, choice.config), (told,))

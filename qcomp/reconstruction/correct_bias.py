@@ -42,4 +42,6 @@ class CorrectBiasEmpirically:
             bias = corrected_bias(rows, view.rounded, activation_of(graph, layer))
             moved = view.write_bias(bias)
             step = result_qparams(graph, layer.output).scale
-            log.did(f"{layer.id}: bias moved by at most {moved / step:.3g} output steps")
+            steps = moved / step
+            told = f"{layer.id}: bias moved by at most {steps:.3g} output steps"
+            log.did(told, op=layer.id, steps=steps)

@@ -76,7 +76,11 @@ class RoundWeights:
         if corrects:
             view.write_bias(corrected_bias(rows, found.weight, problem.activation))
         method = self._method(layer)
-        log.did(f"{layer.id}: {method.rounding}, {100 * moved:.1f} % of the weights changed")
+        log.did(
+            f"{layer.id}: {method.rounding}, {100 * moved:.1f} % of the weights changed",
+            op=layer.id,
+            changed=moved,
+        )
 
     def _fit(self, view: QuantizedLayer, problem: Problem, engine: Engine, log: PassLog) -> Fit:
         """Anew, or as the cache has it."""
@@ -92,7 +96,7 @@ class RoundWeights:
             factor = kept["factor"]
             return Fit(levels.scaled(factor), kept["chosen"], factor)
         if kept:
-            log.note(kept)
+            log.note(kept, op=view.layer.id)
         found = fit(problem, levels, method, view.adjusted, engine)
         save(cache, key, {"chosen": found.chosen, "factor": found.factor})
         return found
