@@ -16,7 +16,6 @@ back through dequantize and quantize, and the float tensor before them still has
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
@@ -27,15 +26,12 @@ from numpy.typing import NDArray
 from qcomp.ir.form import Form
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import Conv2d, Dense, Dequantize, FakeQuantConstant, Quantize
-from qcomp.ir.tensor import TensorId
+from qcomp.ir.tensor import Mark, TensorId
 from qcomp.passes.base import PassLog
 from qcomp.passes.qdq import rounding_grid
 
 F64 = NDArray[np.float64]
 Linear = Conv2d | Dense
-
-_CORRECTED = ".corrected"
-_IS_CORRECTED = re.compile(re.escape(_CORRECTED) + r"(\.\d+)?$")
 
 
 @dataclass(frozen=True)
@@ -77,7 +73,7 @@ def _uncorrectable(graph: Graph, op: Linear, means: Mapping[TensorId, F64]) -> s
         return f"its weight %{op.weight} is not quantized"
     if not isinstance(bias, FakeQuantConstant):
         return f"its bias %{op.bias} is not quantized"
-    if _IS_CORRECTED.search(bias.x):
+    if Mark.CORRECTED in graph.tensor(bias.x).marks:
         return f"its bias %{bias.x} is corrected already"
     if graph.sole_consumer(bias.output) is None:
         return f"its bias %{bias.output} has other users"
@@ -106,7 +102,8 @@ def _correct(
     assert isinstance(bias, FakeQuantConstant)
     shift = _expected_shift(op, _weight_error(graph, op.weight, weight), mean)
     corrected = (graph.data(bias.x).astype(np.float64) - shift).astype(np.float32)
-    id = graph.add_constant(bias.x + _CORRECTED, corrected)
+    origin = graph.tensor(bias.x).marked(Mark.CORRECTED)
+    id = graph.add_constant(f"{bias.x}.corrected", corrected, origin)
     graph.replace_op(bias.with_input(0, id))
     largest = float(np.max(np.abs(shift), initial=0.0))
     told = f"%{op.id}: bias moved by at most"

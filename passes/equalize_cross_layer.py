@@ -22,7 +22,7 @@ import numpy as np
 from qcomp.ir.form import Form
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import RELU, RELU6, Clamp, Minimum
-from qcomp.ir.tensor import TensorId
+from qcomp.ir.tensor import Mark, TensorId
 from qcomp.passes.balanced_ranges import Ranges, Rounds, balanced_factors
 from qcomp.passes.base import PassLog
 from qcomp.passes.dead_channels import silence_dead_channels
@@ -34,7 +34,7 @@ from qcomp.passes.linear_weights import (
     groups_of,
     per_input,
     per_output,
-    scale_statistics,
+    record_scale,
     weight_and_bias,
     with_numbers,
 )
@@ -192,9 +192,9 @@ def _apply(graph: Graph, pair: LinearPair, s: F64) -> None:
     for id, numbers in zip((pair.first, pair.second), _equalized(graph, pair, s), strict=True):
         op = graph.op(id)
         assert isinstance(op, Linear)
-        graph.set_inputs(op, with_numbers(graph, op, *numbers))
+        graph.set_inputs(op, with_numbers(graph, op, *numbers, Mark.EQUALIZED))
     for id in (pair.first, *pair.between):
-        scale_statistics(graph, id, 1.0 / s)
+        record_scale(graph, id, 1.0 / s)
 
 
 def _unbound(graph: Graph, id: TensorId, s: F64, relu6: Relu6, log: PassLog) -> None:

@@ -21,7 +21,7 @@ import numpy as np
 from qcomp.ir.form import Form
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import BatchNorm, Conv2d, Op, Reshape, Unary
-from qcomp.ir.tensor import TensorId
+from qcomp.ir.tensor import Mark, TensorId
 from qcomp.passes.base import PassLog
 from qcomp.passes.channel_affine import ChannelAffine, channel_affine
 from qcomp.passes.linear_weights import (
@@ -117,12 +117,13 @@ def _fold_back(graph: Graph, op: Op, affine: ChannelAffine, log: PassLog) -> Non
     """The linear op takes over the id of `op`, or the last reshape between them does."""
     linear = _linear_above(graph, affine.x)
     assert linear is not None
-    inputs = with_numbers(graph, linear, *_scaled_outputs(graph, linear, affine))
+    inputs = with_numbers(graph, linear, *_scaled_outputs(graph, linear, affine), Mark.FOLDED)
     folded = replace(linear, inputs=inputs, clamp=affine.clamp)
     normal = affine.statistics(graph.tensor(linear.output).normal)
     last = graph.producer(affine.x)
     if isinstance(last, Reshape):
         graph.replace_op(folded, normal=normal)
+        graph.mark(folded.id, Mark.FOLDED)
         graph.replace_op(replace(last, output=op.id), normal=normal)
     else:
         graph.replace_op(replace(folded, output=op.id), normal=normal)
@@ -163,7 +164,7 @@ def _scaled_inputs(graph: Graph, linear: Linear, affine: ChannelAffine) -> tuple
 def _fold_ahead(graph: Graph, op: Op, affine: ChannelAffine, log: PassLog) -> None:
     linear = graph.sole_consumer(op.output)
     assert isinstance(linear, Linear)
-    _, *constants = with_numbers(graph, linear, *_scaled_inputs(graph, linear, affine))
+    _, *constants = with_numbers(graph, linear, *_scaled_inputs(graph, linear, affine), Mark.FOLDED)
     graph.set_inputs(linear, (affine.x, *constants))
     graph.erase(op.output)
     log.did(f"{op.id} into {linear.id} behind it", op=op.id)

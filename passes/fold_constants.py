@@ -45,7 +45,7 @@ def fold_value(graph: Graph, op: Op) -> Outcome:
         value = apply(graph, op, {})
     if value.dtype.kind == "f" and not np.isfinite(value).all():
         return Declined("its value has NaN or infinity")
-    return graph.add_constant(f"{op.id}.value", value)
+    return graph.add_constant(f"{op.id}.value", value, graph.tensor(op.output).origin)
 
 
 REWRITES = (

@@ -30,7 +30,7 @@ from qcomp.ir.ops import (
     Tile,
     Transpose,
 )
-from qcomp.ir.tensor import TensorId
+from qcomp.ir.tensor import Mark, TensorId
 from qcomp.passes.base import PassLog
 
 Clamping = Conv2d | Dense | Binary | Clamp
@@ -91,6 +91,14 @@ def _selects(op: Op) -> bool:
     return isinstance(op, _SELECTING)
 
 
+def _mark_clamped(graph: Graph, first: TensorId, last: TensorId) -> None:
+    """From the op that clamps now to the one before the clamp; the last takes the clamp's place."""
+    while first != last:
+        graph.mark(first, Mark.CLAMPED)
+        (reader,) = graph.consumers(first)
+        first = reader.output
+
+
 def _fuse(graph: Graph, clamp: Clamp, source: Clamping) -> None:
     fused = replace(source, clamp=source.clamp.intersect(clamp.clamp))
     last = graph.op(clamp.x)
@@ -98,6 +106,7 @@ def _fuse(graph: Graph, clamp: Clamp, source: Clamping) -> None:
         last = fused
     else:
         graph.replace_op(fused)
+        _mark_clamped(graph, fused.id, last.id)
     normal = graph.tensor(last.id).normal
     graph.replace_op(replace(last, output=clamp.id), normal=normal)
     graph.erase(last.id)

@@ -9,14 +9,14 @@ The rules, one for each float op, are in integer_rules.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from qcomp.errors import PassError
 from qcomp.ir.form import Form
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import ArgMax, Dequantize, Op, Quantize
-from qcomp.ir.tensor import DType, Tensor
+from qcomp.ir.tensor import DType
 from qcomp.ir.text import format_op
 from qcomp.passes.base import PassLog
 from qcomp.passes.integer_rules import RULES, Site, rescale
@@ -79,7 +79,7 @@ def _bind_inputs(graph: Graph) -> None:
             raise PassError(f"input %{id} is quantized in {len(found)} ways; expected one")
         qparams = (found[0] if found else None) or QParams(1.0)
         type = graph.type(id).with_dtype(DType.activation(qparams.bits))
-        graph.update_tensor(Tensor(id, type, qparams=qparams))
+        graph.update_tensor(replace(graph.tensor(id), type=type, range=None, qparams=qparams))
         for t in quantized:
             graph.replace_uses(t, id)
             graph.erase(t)

@@ -15,7 +15,7 @@ weight scale is raised where a channel's bias or accumulator would not fit its i
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -37,7 +37,7 @@ from qcomp.ir.ops import (
     Op,
     Quantize,
 )
-from qcomp.ir.tensor import Tensor, TensorId
+from qcomp.ir.tensor import Mark, TensorId
 from qcomp.ir.text import format_op
 from qcomp.passes.base import PassLog
 from qcomp.passes.edge_layers import edge_layers
@@ -102,7 +102,8 @@ def _quantize_weight(
     rounded = op.weight
     if least_squares and not choices.power_of_two_scales:
         found, weight = unit_gain(found, weight)
-        rounded = graph.add_constant(f"{op.weight}.rounded", weight)
+        origin = graph.tensor(op.weight).marked(Mark.ROUNDED)
+        rounded = graph.add_constant(f"{op.weight}.rounded", weight, origin)
     grid = certified(
         found,
         weight,
@@ -140,7 +141,8 @@ def _fake_quant(graph: Graph, constant: TensorId, grid: Grid) -> TensorId:
             output=graph.fresh_id(f"{constant}.fq"),
             axis=grid.axis,
             bits=grid.bits,
-        )
+        ),
+        graph.tensor(constant).origin,
     )
 
 
@@ -190,8 +192,9 @@ def _quantize_activation(
 
 def _round_trip(graph: Graph, tensor: TensorId, hint: str, qparams: QParams) -> TensorId:
     """quantize, dequantize; the id of the dequantized tensor."""
+    origin = graph.tensor(tensor).origin
     output = graph.fresh_id(f"{hint}.q")
-    quantized = graph.add_op(Quantize(inputs=(tensor,), output=output, bits=qparams.bits))
-    record = graph.tensor(quantized)
-    graph.update_tensor(Tensor(quantized, record.type, qparams=qparams))
-    return graph.add_op(Dequantize(inputs=(quantized,), output=graph.fresh_id(f"{hint}.dq")))
+    quantized = graph.add_op(Quantize(inputs=(tensor,), output=output, bits=qparams.bits), origin)
+    graph.update_tensor(replace(graph.tensor(quantized), qparams=qparams))
+    read_back = Dequantize(inputs=(quantized,), output=graph.fresh_id(f"{hint}.dq"))
+    return graph.add_op(read_back, origin)
