@@ -40,6 +40,7 @@ from qcomp.ir.ops import (
     ResizeMode,
 )
 from qcomp.ir.parse import parse
+from qcomp.ir.tensor import Mark
 from qcomp.pipeline import STAGES, Given
 from qcomp.quant import tables
 from qcomp.quant.estimators import ESTIMATORS
@@ -90,6 +91,11 @@ def test_the_passes_are_listed_in_their_order() -> None:
             run += [p.name for p in stage.passes(config, given) if p.name not in run]
     listed = re.findall(r"^## ([a-z-]+)$", page("passes.md"), re.MULTILINE)
     assert listed == run
+
+
+def test_the_marks_of_origins_are_listed() -> None:
+    listed = [name for name in names_in_first_column("text-format.md") if "." not in name]
+    assert listed == [mark.value for mark in Mark]
 
 
 def test_every_pass_says_when_it_declines_or_fails() -> None:

@@ -224,7 +224,7 @@ class Node:
 
 
 def _origin(name: str, source: Array, data: Array) -> Origin:
-    """Of a constant that a rule took as it is, with its axes moved, or computed from the model's."""
+    """Of a constant that a rule took as it is, with its axes moved, or computed from."""
     if np.array_equal(source, data):
         return Origin(name)
     for permutation in ((1, 0), (0, 2, 3, 1)):
