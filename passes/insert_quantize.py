@@ -15,7 +15,7 @@ weight scale is raised where a channel's bias or accumulator would not fit its i
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -29,7 +29,6 @@ from qcomp.ir.ops import (
     Binary,
     Conv2d,
     Dense,
-    Dequantize,
     FakeQuantConstant,
     MatMul,
     Maximum,
@@ -41,6 +40,7 @@ from qcomp.ir.tensor import Mark, TensorId
 from qcomp.ir.text import format_op
 from qcomp.passes.base import PassLog
 from qcomp.passes.edge_layers import edge_layers
+from qcomp.passes.qdq import output_names, read_rounded, round_trip
 from qcomp.passes.same_scale import Assignment, assign_qparams, copies_integers
 from qcomp.quant.grid import Grid
 from qcomp.quant.qparams import QParams
@@ -163,17 +163,15 @@ def _quantize_activation(
     graph: Graph, tensor: TensorId, own: QParams, group: QParams, log: PassLog
 ) -> None:
     readers = graph.consumers(tensor)
-    outputs = [name for name, t in graph.outputs.items() if t == tensor]
+    outputs = output_names(graph, tensor)
     if not readers and not outputs:
         return
-    plain = _round_trip(graph, tensor, tensor, own)
+    plain = round_trip(graph, tensor, tensor, own)
     wants_group = [op for op in readers if copies_integers(op)] if own != group else []
-    rescaled = _round_trip(graph, plain, f"{tensor}.rescaled", group) if wants_group else plain
-    for op in readers:
-        new = rescaled if op in wants_group else plain
-        graph.set_inputs(op, tuple(new if t == tensor else t for t in op.inputs))
-    for name in outputs:
-        graph.outputs[name] = plain
+    rescaled = round_trip(graph, plain, f"{tensor}.rescaled", group) if wants_group else plain
+    others = [op for op in readers if op not in wants_group]
+    read_rounded(graph, tensor, plain, others, outputs)
+    read_rounded(graph, tensor, rescaled, wants_group, [])
     width = ", 16 bits" if own.bits == 16 else ""
     log.did(
         f"{tensor}: scale {own.scale:.6g}, zero_point {own.zero_point}{width}",
@@ -188,13 +186,3 @@ def _quantize_activation(
             scale=group.scale,
             readers=len(wants_group),
         )
-
-
-def _round_trip(graph: Graph, tensor: TensorId, hint: str, qparams: QParams) -> TensorId:
-    """quantize, dequantize; the id of the dequantized tensor."""
-    origin = graph.tensor(tensor).origin
-    output = graph.fresh_id(f"{hint}.q")
-    quantized = graph.add_op(Quantize(inputs=(tensor,), output=output, bits=qparams.bits), origin)
-    graph.update_tensor(replace(graph.tensor(quantized), qparams=qparams))
-    read_back = Dequantize(inputs=(quantized,), output=graph.fresh_id(f"{hint}.dq"))
-    return graph.add_op(read_back, origin)

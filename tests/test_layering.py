@@ -20,6 +20,7 @@ SOURCES = {
 ALLOWED: dict[str, set[str]] = {
     "qcomp.errors": set(),
     "qcomp.files": {"qcomp.errors"},
+    "qcomp.cache": {"qcomp.errors", "qcomp.files"},
     "qcomp.config": {"qcomp.errors"},
     "qcomp.progress": set(),
     "qcomp.quant": set(),
@@ -43,12 +44,13 @@ ALLOWED: dict[str, set[str]] = {
         "qcomp.ir",
         "qcomp.quant",
         "qcomp.errors",
+        "qcomp.cache",
         "qcomp.config",
-        "qcomp.files",
         "qcomp.progress",
     },
     "qcomp.precision": {
-        "qcomp",  # pipeline and recipes
+        "qcomp",  # quantizer and recipes
+        "qcomp.cache",
         "qcomp.passes",
         "qcomp.targets",
         "qcomp.frontends",

@@ -8,13 +8,12 @@ import sys
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import Progress
 
 from qcomp.benchmark import BenchReport, bench_directory
 from qcomp.cli.layers import layer_table
 from qcomp.cli.options import Directory, Json
 from qcomp.layers import bench_layers
+from qcomp.progress import bar
 from qcomp.verification import verify_directory
 
 DIFFERENT = 1
@@ -27,9 +26,8 @@ def verify(
 ) -> None:
     """Compare the library with its integer specification; exit status 1 if a bit differs."""
     shown = sys.stderr.isatty()
-    with Progress(console=Console(stderr=True), disable=not shown, transient=True) as bar:
-        task = bar.add_task("verifying", total=None)
-        report = verify_directory(directory, samples, progress=lambda: bar.advance(task))
+    with bar("verifying", shown=shown) as done:
+        report = verify_directory(directory, samples, progress=done.advance)
     if as_json:
         typer.echo(json.dumps(dataclasses.asdict(report)))
     else:

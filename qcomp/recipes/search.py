@@ -24,7 +24,7 @@ from qcomp.config import AUTO, QuantizationConfig
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import Conv2d, Dense, Quantize
 from qcomp.passes.base import PassLog
-from qcomp.recipes.judge import Feed, Judge, Noise
+from qcomp.recipes.judge import Feed, Judge, Judgement
 from qcomp.recipes.own_ranges import ESTIMATORS, OwnRange, own_ranges, with_ranges
 
 TRIALS: Mapping[str, tuple[Any, ...]] = {
@@ -45,11 +45,11 @@ class Choice:
     """A configuration, and how it was found: an event for each decision."""
 
     config: QuantizationConfig
-    noise: Noise
+    noise: Judgement
     log: PassLog = field(default_factory=PassLog)
     gain: str = ""
 
-    def consider(self, what: str, config: QuantizationConfig, noise: Noise) -> None:
+    def consider(self, what: str, config: QuantizationConfig, noise: Judgement) -> None:
         """Take another configuration if it is better."""
         better = noise.db > self.noise.db + _WORTHWHILE_DB
         told = f"{self.noise.db:.2f} to {noise.db:.2f} dB"
@@ -93,7 +93,7 @@ def search(
 
 def _confirm(
     judge: Judge, choice: Choice, start: QuantizationConfig, samples: Sequence[Feed]
-) -> Noise:
+) -> Judgement:
     """Go back to the start if that is better with biases corrected layer by layer; its noise.
 
     Trials correct each layer by itself, which is quicker, but may rank ranges differently.

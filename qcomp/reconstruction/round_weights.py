@@ -13,6 +13,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from qcomp.cache import digest, load, save
 from qcomp.config import QuantizationConfig
 from qcomp.ir.form import Form
 from qcomp.ir.graph import Graph
@@ -21,7 +22,6 @@ from qcomp.passes.base import PassLog
 from qcomp.passes.linear_weights import Linear, groups_of
 from qcomp.reconstruction.activation import activation_of
 from qcomp.reconstruction.bias import corrected_bias
-from qcomp.reconstruction.cache import digest, load, save
 from qcomp.reconstruction.engine import Engine, NumpyEngine, best_engine
 from qcomp.reconstruction.fit import Fit, Method, fit
 from qcomp.reconstruction.layer import QuantizedLayer, suitable_layers
