@@ -175,7 +175,7 @@ def test_a_dump_has_the_files_described(digits: Path, examples: Path, tmp_path: 
     calibration = examples / "digits_calibration.npz"
     qcomp.compile(examples / "digits.onnx", calibration=calibration, dump=tmp_path)
     written = {re.sub(r"^\d\d-[a-z-]+", "NN-pass", f.name) for f in tmp_path.iterdir()}
-    described = set(names_in_first_column("text-format.md"))
+    described = {name for name in names_in_first_column("text-format.md") if "." in name}
     assert written == described - {"00-import.txt"}
     assert (tmp_path / "00-import.txt").is_file()
 
