@@ -14,7 +14,7 @@ from numpy.testing import assert_array_equal
 from qcomp.calibration.evidence import Evidence
 from qcomp.calibration.samples import samples_of
 from qcomp.config import QuantizationConfig
-from qcomp.errors import CompileError
+from qcomp.errors import CompileError, RecipeError
 from qcomp.ir.form import Form
 from qcomp.ir.graph import Graph
 from qcomp.ir.parse import parse
@@ -102,6 +102,13 @@ def test_a_model_in_qdq_form_is_lowered_as_it_is() -> None:
     assert entered.records[0].log.text == "skip trials: the model comes in form qdq"
     assert entered.notes(chosen) == ("the model comes in form qdq: its ranges are its own",)
     assert len(entered.samples(chosen)) == len(RUNS)
+
+
+def test_overrides_of_a_model_in_qdq_form_are_refused() -> None:
+    entered = quantizer(quantizer(network(), Form.FLOAT).quantized(FAST), Form.QDQ)
+    config = QuantizationConfig(overrides={"h": {"range": "minmax"}})
+    with pytest.raises(RecipeError, match="the model comes in form qdq"):
+        decide(entered, config)
 
 
 def test_an_integer_graph_has_arrived() -> None:

@@ -6,15 +6,20 @@ import dataclasses
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from qcomp.calibration.evidence import Evidence
+from qcomp.calibration.samples import samples_of
 from qcomp.calibration.statistics import float_outputs
 from qcomp.config import AUTO, QuantizationConfig
+from qcomp.errors import RecipeError
 from qcomp.ir.form import Form
+from qcomp.ir.graph import Graph
 from qcomp.passes.base import PassLog
 from qcomp.progress import bar
 from qcomp.quantizer import Quantizer
 from qcomp.recipes.judge import Feed, Judge
-from qcomp.recipes.named import settled
+from qcomp.recipes.named import DATA_FREE, settled
 from qcomp.recipes.overrides import check_overrides, spread_ranges
 from qcomp.recipes.search import MOST_SAMPLES, TRIALS, search
 
@@ -30,11 +35,25 @@ class Chosen:
     notes: tuple[str, ...] = ()
 
 
+def evidence_for(
+    graph: Graph, calibration: Any, config: QuantizationConfig, *, progress: bool
+) -> Evidence:
+    """The calibration data of a graph, unless there is none or the recipe does without."""
+    with_data = calibration is not None and config.recipe != DATA_FREE
+    data = samples_of(graph, calibration) if with_data else None
+    return Evidence(data, config.input_range, progress)
+
+
 def decide(quantizer: Quantizer, config: QuantizationConfig, *, progress: bool = False) -> Chosen:
     """Every field decided, by trials on some of the data where the recipe makes any.
 
     How it came about is a record of the quantizer. RecipeError for overrides that match nothing.
     """
+    if config.overrides and quantizer.form is not Form.FLOAT:
+        raise RecipeError(
+            f"overrides: the model comes in form {quantizer.form.value}, where nothing is left to "
+            "choose; give a float model"
+        )
     began, log = time.perf_counter(), PassLog()
     data = quantizer.evidence.data
     if quantizer.form is Form.FLOAT:
