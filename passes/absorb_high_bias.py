@@ -21,7 +21,7 @@ import numpy as np
 from qcomp.ir.form import Form
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import RELU, Conv2d, Minimum, Weighted
-from qcomp.ir.tensor import NormalStatistics, TensorId
+from qcomp.ir.tensor import Mark, NormalStatistics, TensorId
 from qcomp.passes.base import PassLog
 from qcomp.passes.linear_weights import F64, fits_float32, per_input, weight_and_bias, with_numbers
 from qcomp.passes.quantization_noise import MomentsOf
@@ -61,7 +61,10 @@ class AbsorbHighBias:
             else:
                 log.did(
                     f"{op.id} -> {step.second.id}: {np.count_nonzero(c)} of {c.size} channels, at "
-                    f"most {c.max():.4g}"
+                    f"most {c.max():.4g}",
+                    op=op.id,
+                    channels=int(np.count_nonzero(c)),
+                    most=c.max(),
                 )
 
     def _common(self, moments: Moments) -> F64:
@@ -104,10 +107,11 @@ def _absorb(graph: Graph, step: _Step, c: F64) -> str | None:
     taken = np.sum(w2 * per_input(c, w2, second.groups), axis=tuple(range(1, w2.ndim)))
     if not fits_float32(b1 - c, b2 + taken):
         return f"the biases absorbed by %{second.id} are not finite in float32"
-    graph.set_inputs(first, with_numbers(graph, first, w1, b1 - c))
-    graph.set_inputs(second, with_numbers(graph, second, w2, b2 + taken))
+    graph.set_inputs(first, with_numbers(graph, first, w1, b1 - c, Mark.ABSORBED))
+    graph.set_inputs(second, with_numbers(graph, second, w2, b2 + taken, Mark.ABSORBED))
     _shift_statistics(graph, first.id, c)
     if step.bound is not None:
+        graph.mark(step.bound.id, Mark.ABSORBED)
         _shift_bound(graph, step.bound, c)
     return None
 
@@ -116,11 +120,12 @@ def _shift_bound(graph: Graph, bound: Minimum, c: F64) -> None:
     """min(v, m) with v less by c: m is less by c too."""
     (constant,) = (t for t in bound.inputs if graph.is_constant(t))
     data = (graph.data(constant).astype(np.float64) - c).astype(np.float32)
-    lowered = graph.add_constant(constant, data)
+    lowered = graph.add_constant(constant, data, graph.tensor(constant).marked(Mark.ABSORBED))
     graph.set_inputs(bound, tuple(lowered if t == constant else t for t in bound.inputs))
 
 
 def _shift_statistics(graph: Graph, id: TensorId, c: F64) -> None:
+    graph.mark(id, Mark.ABSORBED)
     tensor = graph.tensor(id)
     if (normal := tensor.normal) is not None:
         shifted = NormalStatistics(mean=normal.mean - c, std=normal.std)

@@ -86,7 +86,12 @@ def _annotate(graph: Graph, tensor: Tensor, measured: tuple[float, float], log: 
     range = (float(tight.low), float(tight.high))
     graph.update_tensor(replace(tensor, range=range))
     was = "" if range == measured else f", tightened from ({measured[0]:.6g}, {measured[1]:.6g})"
-    log.did(f"%{tensor.id}: ({range[0]:.6g}, {range[1]:.6g}){was}")
+    log.did(
+        f"%{tensor.id}: ({range[0]:.6g}, {range[1]:.6g}){was}",
+        tensor=tensor.id,
+        low=range[0],
+        high=range[1],
+    )
 
 
 def guaranteed(op: Op) -> ClampRange:

@@ -58,7 +58,7 @@ def _improve(graph: Graph, log: PassLog) -> bool:
     if _cost(graph) >= cost:
         graph.restore(saved)
         return False
-    log.lines += trial.lines
+    log.events += trial.events
     return True
 
 
@@ -88,7 +88,11 @@ def _twist_regions(graph: Graph, log: PassLog) -> bool:
             chosen = best_choice(graph, region)
             if chosen:
                 twist_members(graph, region, chosen)
-                log.did(f"{len(chosen)} ops around {op.id} in {twist}: {', '.join(chosen)}")
+                log.did(
+                    f"{len(chosen)} ops around {op.id} in {twist}: {', '.join(chosen)}",
+                    op=op.id,
+                    ops=len(chosen),
+                )
                 improved = True
     return improved
 

@@ -99,7 +99,8 @@ class CertifyAccumulators:
             if found:
                 problems.append("\n  ".join([format_op(graph, op), *found]))
             else:
-                log.note(f"{op.id}: {sums.head_room():.1f} bits of head-room")
+                bits = sums.head_room()
+                log.note(f"{op.id}: {bits:.1f} bits of head-room", op=op.id, bits=bits)
         if problems:
             raise PassError("accumulators are not certified:\n" + "\n".join(problems))
 

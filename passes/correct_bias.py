@@ -16,7 +16,6 @@ back through dequantize and quantize, and the float tensor before them still has
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
@@ -27,14 +26,11 @@ from numpy.typing import NDArray
 from qcomp.ir.form import Form
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import Dense, Dequantize, FakeQuantConstant, Quantize, Weighted
-from qcomp.ir.tensor import TensorId
+from qcomp.ir.tensor import Mark, TensorId
 from qcomp.passes.base import PassLog
 from qcomp.passes.qdq import rounding_grid
 
 F64 = NDArray[np.float64]
-
-_CORRECTED = ".corrected"
-_IS_CORRECTED = re.compile(re.escape(_CORRECTED) + r"(\.\d+)?$")
 
 
 @dataclass(frozen=True)
@@ -76,7 +72,7 @@ def _uncorrectable(graph: Graph, op: Weighted, means: Mapping[TensorId, F64]) ->
         return f"its weight %{op.weight} is not quantized"
     if not isinstance(bias, FakeQuantConstant):
         return f"its bias %{op.bias} is not quantized"
-    if _IS_CORRECTED.search(bias.x):
+    if Mark.CORRECTED in graph.tensor(bias.x).marks:
         return f"its bias %{bias.x} is corrected already"
     if graph.sole_consumer(bias.output) is None:
         return f"its bias %{bias.output} has other users"
@@ -105,9 +101,16 @@ def _correct(
     assert isinstance(bias, FakeQuantConstant)
     shift = _expected_shift(op, _weight_error(graph, op.weight, weight), mean)
     corrected = (graph.data(bias.x).astype(np.float64) - shift).astype(np.float32)
-    id = graph.add_constant(bias.x + _CORRECTED, corrected)
+    origin = graph.tensor(bias.x).marked(Mark.CORRECTED)
+    id = graph.add_constant(f"{bias.x}.corrected", corrected, origin)
     graph.replace_op(bias.with_input(0, id))
-    log.did(f"%{op.id}: bias moved by at most {_largest(graph, op, shift)}")
+    largest = float(np.max(np.abs(shift), initial=0.0))
+    told = f"%{op.id}: bias moved by at most"
+    if (step := _step(graph, op)) is None:
+        log.did(f"{told} {largest:.3g}", op=op.id, moved=largest)
+    else:
+        steps = largest / step
+        log.did(f"{told} {steps:.3g} output steps", op=op.id, moved=largest, steps=steps)
 
 
 def _weight_error(graph: Graph, rounded: TensorId, weight: NDArray[np.floating]) -> F64:
@@ -126,10 +129,9 @@ def _expected_shift(op: Weighted, error: F64, mean: F64) -> F64:
     return np.asarray(np.einsum("goi,gi->go", taps, mean.reshape(op.groups, -1))).reshape(-1)
 
 
-def _largest(graph: Graph, op: Weighted, shift: F64) -> str:
-    """The largest correction in units of the output's scale, or in real units without one."""
-    largest = float(np.max(np.abs(shift), initial=0.0))
+def _step(graph: Graph, op: Weighted) -> float | None:
+    """The scale of the result, where it is quantized."""
     for reader in graph.consumers(op.output):
         if (qparams := graph.tensor(reader.output).qparams) is not None:
-            return f"{largest / qparams.scale:.3g} output steps"
-    return f"{largest:.3g}"
+            return qparams.scale
+    return None

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import Conv2d, Weighted
+from qcomp.ir.tensor import Mark
 from qcomp.passes.linear_pairs import LinearPair
 from qcomp.passes.linear_weights import (
     F64,
@@ -25,7 +26,7 @@ from qcomp.passes.linear_weights import (
     output_ranges,
     per_input,
     per_output,
-    scale_statistics,
+    record_scale,
     weight_and_bias,
     with_numbers,
 )
@@ -61,9 +62,11 @@ def silence_dead_channels(graph: Graph, pair: LinearPair, threshold: float) -> i
         w2 * per_input(np.tile(constant * (1.0 - kept), pair.repeats), w2, groups),
         axis=tuple(range(1, w2.ndim)),
     )
-    graph.set_inputs(first, with_numbers(graph, first, w1 * per_output(kept, w1), b1 * kept))
+    graph.set_inputs(
+        first, with_numbers(graph, first, w1 * per_output(kept, w1), b1 * kept, Mark.SILENCED)
+    )
     w2 = w2 * per_input(np.tile(kept, pair.repeats), w2, groups)
-    graph.set_inputs(second, with_numbers(graph, second, w2, b2 + added))
+    graph.set_inputs(second, with_numbers(graph, second, w2, b2 + added, Mark.SILENCED))
     for id in (first.id, *pair.between):
-        scale_statistics(graph, id, kept)
+        record_scale(graph, id, kept)
     return int(removable.sum())

@@ -22,7 +22,7 @@ import numpy as np
 from qcomp.ir.form import Form
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import RELU, RELU6, Clamp, Minimum, Weighted
-from qcomp.ir.tensor import TensorId
+from qcomp.ir.tensor import Mark, TensorId
 from qcomp.passes.balanced_ranges import Ranges, Rounds, balanced_factors
 from qcomp.passes.base import PassLog
 from qcomp.passes.dead_channels import silence_dead_channels
@@ -32,7 +32,7 @@ from qcomp.passes.linear_weights import (
     fits_float32,
     per_input,
     per_output,
-    scale_statistics,
+    record_scale,
     weight_and_bias,
     with_numbers,
 )
@@ -97,7 +97,7 @@ class EqualizeCrossLayer:
                 log.skipped(pair.first, reason)
                 continue
             if (s == 1.0).all():
-                log.note(f"{pair.first} -> {pair.second} is equal already")
+                log.note(f"{pair.first} -> {pair.second} is equal already", op=pair.first)
                 continue
             _apply(graph, pair, s)
             for id in pair.relu6:
@@ -106,7 +106,10 @@ class EqualizeCrossLayer:
                 _unbound(graph, id, s, relu6, log)
             log.did(
                 f"{pair.first} -> {pair.second}: max/min channel range {spread} -> "
-                f"{ranges.spread(pair)}, s in [{s.min():.4g}, {s.max():.4g}]"
+                f"{ranges.spread(pair)}, s in [{s.min():.4g}, {s.max():.4g}]",
+                op=pair.first,
+                least=s.min(),
+                largest=s.max(),
             )
 
     def _pairs(self, graph: Graph, log: PassLog) -> list[LinearPair]:
@@ -119,7 +122,11 @@ class EqualizeCrossLayer:
                 log.skipped(op.id, pair)
                 continue
             if silenced := silence_dead_channels(graph, pair, self.dead):
-                log.did(f"{op.id}: {silenced} dead channels become constants in {pair.second}")
+                log.did(
+                    f"{op.id}: {silenced} dead channels become constants in {pair.second}",
+                    op=op.id,
+                    channels=silenced,
+                )
             if pair.relu6 and self.relu6 is Relu6.KEEP:
                 log.skipped(op.id, f"%{pair.relu6[0]} clamps to (0.0, 6.0), to be kept")
             else:
@@ -140,12 +147,20 @@ class EqualizeCrossLayer:
         if self.noise is None:
             rounds = Rounds(self.iterations, self.tolerance, self.largest, self.weak)
             factors, count, farthest = balanced_factors(ranges, pairs, rounds)
-            log.note(f"{count} iterations; the last changed a channel by {farthest:.3g}")
+            log.note(
+                f"{count} iterations; the last changed a channel by {farthest:.3g}",
+                iterations=count,
+                change=farthest,
+            )
             return factors
         factors, before, after = least_noise_factors(
             graph, pairs, moments, self.noise.precision, largest=self.largest
         )
-        log.note(f"noise expected: {before:.2f} dB before, {after:.2f} dB after")
+        log.note(
+            f"noise expected: {before:.2f} dB before, {after:.2f} dB after",
+            before_db=before,
+            after_db=after,
+        )
         if before - after < _WORTHWHILE_DB:
             return [np.ones_like(s) for s in factors]
         for pair, s in zip(pairs, factors, strict=True):
@@ -175,9 +190,9 @@ def _apply(graph: Graph, pair: LinearPair, s: F64) -> None:
     for id, numbers in zip((pair.first, pair.second), _equalized(graph, pair, s), strict=True):
         op = graph.op(id)
         assert isinstance(op, Weighted)
-        graph.set_inputs(op, with_numbers(graph, op, *numbers))
+        graph.set_inputs(op, with_numbers(graph, op, *numbers, Mark.EQUALIZED))
     for id in (pair.first, *pair.between):
-        scale_statistics(graph, id, 1.0 / s)
+        record_scale(graph, id, 1.0 / s)
 
 
 def _unbound(graph: Graph, id: TensorId, s: F64, relu6: Relu6, log: PassLog) -> None:
@@ -186,7 +201,7 @@ def _unbound(graph: Graph, id: TensorId, s: F64, relu6: Relu6, log: PassLog) -> 
     assert isinstance(op, Weighted | Clamp)
     if relu6 is Relu6.REPLACE_WITH_RELU:
         graph.replace_op(replace(op, clamp=RELU))
-        log.did(f"{id}: ReLU6 becomes ReLU")
+        log.did(f"{id}: ReLU6 becomes ReLU", op=id)
         return
     tensor = graph.tensor(id)
     bounds = np.tile(RELU6.high / s, tensor.type.shape[-1] // s.size)
@@ -194,4 +209,4 @@ def _unbound(graph: Graph, id: TensorId, s: F64, relu6: Relu6, log: PassLog) -> 
     graph.update_tensor(replace(graph.tensor(relu), normal=tensor.normal))
     bound = graph.add_constant(f"{id}.bound", bounds.astype(np.float32))
     graph.replace_op(Minimum(inputs=(relu, bound), output=id), normal=None)
-    log.did(f"{id}: ReLU6 becomes ReLU and a minimum per channel")
+    log.did(f"{id}: ReLU6 becomes ReLU and a minimum per channel", op=id)

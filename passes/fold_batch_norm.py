@@ -21,7 +21,7 @@ import numpy as np
 from qcomp.ir.form import Form
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import BatchNorm, Conv2d, Op, Reshape, Unary, Weighted
-from qcomp.ir.tensor import TensorId
+from qcomp.ir.tensor import Mark, TensorId
 from qcomp.passes.base import PassLog
 from qcomp.passes.channel_affine import ChannelAffine, channel_affine
 from qcomp.passes.linear_weights import (
@@ -67,7 +67,7 @@ def _settle(graph: Graph, op: Op, affine: ChannelAffine, log: PassLog) -> None:
         log.skipped(op.id, f"{reason}; one value in all channels needs no convolution")
     else:
         _make_depthwise(graph, op, affine)
-        log.did(f"{op.id} into a depthwise 1x1 convolution: {reason}")
+        log.did(f"{op.id} into a depthwise 1x1 convolution: {reason}", op=op.id)
 
 
 # ------------------------------------------------------- into the linear op before
@@ -115,17 +115,18 @@ def _fold_back(graph: Graph, op: Op, affine: ChannelAffine, log: PassLog) -> Non
     """The linear op takes over the id of `op`, or the last reshape between them does."""
     linear = _linear_above(graph, affine.x)
     assert linear is not None
-    inputs = with_numbers(graph, linear, *_scaled_outputs(graph, linear, affine))
+    inputs = with_numbers(graph, linear, *_scaled_outputs(graph, linear, affine), Mark.FOLDED)
     folded = replace(linear, inputs=inputs, clamp=affine.clamp)
     normal = affine.statistics(graph.tensor(linear.output).normal)
     last = graph.producer(affine.x)
     if isinstance(last, Reshape):
         graph.replace_op(folded, normal=normal)
+        graph.mark(folded.id, Mark.FOLDED)
         graph.replace_op(replace(last, output=op.id), normal=normal)
     else:
         graph.replace_op(replace(folded, output=op.id), normal=normal)
     graph.erase(affine.x)
-    log.did(f"{op.id} into {linear.id}")
+    log.did(f"{op.id} into {linear.id}", op=op.id)
 
 
 # ------------------------------------------------------- into the linear op behind
@@ -161,10 +162,10 @@ def _scaled_inputs(graph: Graph, linear: Weighted, affine: ChannelAffine) -> tup
 def _fold_ahead(graph: Graph, op: Op, affine: ChannelAffine, log: PassLog) -> None:
     linear = graph.sole_consumer(op.output)
     assert isinstance(linear, Weighted)
-    _, *constants = with_numbers(graph, linear, *_scaled_inputs(graph, linear, affine))
+    _, *constants = with_numbers(graph, linear, *_scaled_inputs(graph, linear, affine), Mark.FOLDED)
     graph.set_inputs(linear, (affine.x, *constants))
     graph.erase(op.output)
-    log.did(f"{op.id} into {linear.id} behind it")
+    log.did(f"{op.id} into {linear.id} behind it", op=op.id)
 
 
 # ------------------------------------------------------- into a convolution of its own

@@ -45,7 +45,7 @@ def fold_value(graph: Graph, op: Op) -> Outcome:
         value = apply(graph, op, {})
     if value.dtype.kind == "f" and not np.isfinite(value).all():
         return Declined("its value has NaN or infinity")
-    return graph.add_constant(f"{op.id}.value", value)
+    return graph.add_constant(f"{op.id}.value", value, graph.tensor(op.output).origin)
 
 
 REWRITES = (
@@ -87,7 +87,7 @@ def _sweep(graph: Graph, log: PassLog, declined: dict[str, str]) -> bool:
                 current = graph.op(op.output)
                 outcome = rewrite(graph, current)
                 if _apply(graph, current, outcome, declined):
-                    log.did(f"{op.id}: {rewrite.__name__.replace('_', ' ')}")
+                    log.did(f"{op.id}: {rewrite.__name__.replace('_', ' ')}", op=op.id)
                     changed = True
     return changed
 

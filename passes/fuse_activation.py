@@ -29,7 +29,7 @@ from qcomp.ir.ops import (
     Transpose,
     Weighted,
 )
-from qcomp.ir.tensor import TensorId
+from qcomp.ir.tensor import Mark, TensorId
 from qcomp.passes.base import PassLog
 
 Clamping = Weighted | Binary | Clamp
@@ -64,7 +64,7 @@ class FuseActivation:
                 log.skipped(op.id, source)
             else:
                 _fuse(graph, op, source)
-                log.did(f"{op.id} into {source.id}")
+                log.did(f"{op.id} into {source.id}", op=op.id)
 
 
 def _source(graph: Graph, clamp: Clamp) -> Clamping | str:
@@ -90,6 +90,14 @@ def _selects(op: Op) -> bool:
     return isinstance(op, _SELECTING)
 
 
+def _mark_clamped(graph: Graph, first: TensorId, last: TensorId) -> None:
+    """From the op that clamps now to the one before the clamp; the last takes the clamp's place."""
+    while first != last:
+        graph.mark(first, Mark.CLAMPED)
+        (reader,) = graph.consumers(first)
+        first = reader.output
+
+
 def _fuse(graph: Graph, clamp: Clamp, source: Clamping) -> None:
     fused = replace(source, clamp=source.clamp.intersect(clamp.clamp))
     last = graph.op(clamp.x)
@@ -97,6 +105,7 @@ def _fuse(graph: Graph, clamp: Clamp, source: Clamping) -> None:
         last = fused
     else:
         graph.replace_op(fused)
+        _mark_clamped(graph, fused.id, last.id)
     normal = graph.tensor(last.id).normal
     graph.replace_op(replace(last, output=clamp.id), normal=normal)
     graph.erase(last.id)

@@ -10,7 +10,7 @@ The rules, one for each float op, are in integer_rules.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from qcomp.errors import PassError
@@ -18,7 +18,7 @@ from qcomp.ir.exemptions import exemption
 from qcomp.ir.form import Form
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import ArgMax, Dequantize, Op, Quantize
-from qcomp.ir.tensor import DType, Tensor
+from qcomp.ir.tensor import DType
 from qcomp.ir.text import format_op
 from qcomp.passes.base import PassLog
 from qcomp.passes.integer_rules import EXEMPT, RULES, Site, rescale
@@ -40,7 +40,7 @@ class FuseRequantize:
                 _lower(graph, op, log)
             elif isinstance(op, ArgMax) and isinstance(graph.producer(op.x), Dequantize):
                 graph.replace_op(op.with_input(0, quantized_operand(graph, op.x)))
-                log.did(f"{op.id}: reads integers")
+                log.did(f"{op.id}: reads integers", op=op.id)
         _bind_inputs(graph)
         for name, t in graph.outputs.items():
             if graph.type(t).dtype is DType.F32 and not graph.tensor(t).kept:
@@ -65,7 +65,7 @@ def _lower(graph: Graph, quantize: Quantize, log: PassLog) -> None:
         raise PassError(f"{format_op(graph, op)}\n  has no integer form: {reason}")
     qparams = graph.tensor(quantize.output).qparams
     graph.replace_op(new, qparams=qparams)
-    log.did(f"{op.id}: {op.mnemonic} to {new.mnemonic}{site.remark}")
+    log.did(f"{op.id}: {op.mnemonic} to {new.mnemonic}{site.remark}", op=op.id)
 
 
 def _bind_inputs(graph: Graph) -> None:
@@ -85,7 +85,7 @@ def _bind_inputs(graph: Graph) -> None:
             raise PassError(f"input %{id} is quantized in {len(found)} ways; expected one")
         qparams = (found[0] if found else None) or QParams(1.0)
         type = graph.type(id).with_dtype(DType.activation(qparams.bits))
-        graph.update_tensor(Tensor(id, type, qparams=qparams))
+        graph.update_tensor(replace(graph.tensor(id), type=type, range=None, qparams=qparams))
         for t in quantized:
             graph.replace_uses(t, id)
             graph.erase(t)

@@ -30,7 +30,6 @@ from qcomp.ir.graph import Graph
 from qcomp.ir.ops import (
     BatchNorm,
     Binary,
-    Dequantize,
     FakeQuantConstant,
     MatMul,
     Maximum,
@@ -39,10 +38,11 @@ from qcomp.ir.ops import (
     Quantize,
     Weighted,
 )
-from qcomp.ir.tensor import DType, Tensor, TensorId
+from qcomp.ir.tensor import DType, Mark, TensorId
 from qcomp.ir.text import format_op
 from qcomp.passes.base import PassLog
 from qcomp.passes.edge_layers import edge_layers
+from qcomp.passes.qdq import output_names, read_rounded, round_trip
 from qcomp.passes.same_scale import Assignment, assign_qparams
 from qcomp.quant.grid import Grid
 from qcomp.quant.qparams import QParams
@@ -63,7 +63,7 @@ class InsertQuantize:
     def run(self, graph: Graph, log: PassLog) -> None:
         ops = graph.ops()
         if any(isinstance(op, Quantize) for op in ops):
-            log.skipped(graph.name, "quantized already")
+            log.declined(graph.name, "quantized already")
             return
         for op in ops:
             if isinstance(op, BatchNorm) and not graph.is_kept(op):
@@ -106,7 +106,8 @@ def _quantize_weight(
     rounded = op.weight
     if least_squares and not choices.power_of_two_scales:
         found, weight = unit_gain(found, weight)
-        rounded = graph.add_constant(f"{op.weight}.rounded", weight)
+        origin = graph.tensor(op.weight).marked(Mark.ROUNDED)
+        rounded = graph.add_constant(f"{op.weight}.rounded", weight, origin)
     grid = certified(
         found,
         weight,
@@ -120,11 +121,15 @@ def _quantize_weight(
     raised = int(np.count_nonzero(grid.scale > found.scale)) - dead
     if dead or raised:
         log.note(
-            f"{op.id}: {dead} dead channels, {raised} scales raised to fit {BIAS_BITS[x.bits]} bits"
+            f"{op.id}: {dead} dead channels, {raised} scales raised to fit "
+            f"{BIAS_BITS[x.bits]} bits",
+            op=op.id,
+            dead=dead,
+            raised=raised,
         )
     if bits < 8:
         groups = "" if grid.multiplier is None else f", groups of {choices.group_size}"
-        log.note(f"{op.id}: weights of {bits} bits{groups}")
+        log.note(f"{op.id}: weights of {bits} bits{groups}", op=op.id, bits=bits)
     bias_grid = Grid(grid.scale * x.scale, BIAS_BITS[x.bits])
     inputs = (op.x, _fake_quant(graph, rounded, grid), _fake_quant(graph, op.bias, bias_grid))
     graph.set_inputs(op, inputs)
@@ -140,7 +145,8 @@ def _fake_quant(graph: Graph, constant: TensorId, grid: Grid) -> TensorId:
             output=graph.fresh_id(f"{constant}.fq"),
             axis=grid.axis,
             bits=grid.bits,
-        )
+        ),
+        graph.tensor(constant).origin,
     )
 
 
@@ -161,23 +167,29 @@ def _quantize_activation(
     graph: Graph, tensor: TensorId, own: QParams, group: QParams, log: PassLog
 ) -> None:
     readers = [op for op in graph.consumers(tensor) if not _reads_floats(graph, op, tensor)]
-    outputs = [name for name, t in graph.outputs.items() if t == tensor]
-    if graph.tensor(tensor).kept:
-        outputs = []
+    outputs = [] if graph.tensor(tensor).kept else output_names(graph, tensor)
     if not readers and not outputs:
         return
-    plain = _round_trip(graph, tensor, tensor, own)
+    plain = round_trip(graph, tensor, tensor, own)
     wants_group = [op for op in readers if op.copies_integers] if own != group else []
-    rescaled = _round_trip(graph, plain, f"{tensor}.rescaled", group) if wants_group else plain
-    for op in readers:
-        new = rescaled if op in wants_group else plain
-        graph.set_inputs(op, tuple(new if t == tensor else t for t in op.inputs))
-    for name in outputs:
-        graph.outputs[name] = plain
+    rescaled = round_trip(graph, plain, f"{tensor}.rescaled", group) if wants_group else plain
+    others = [op for op in readers if op not in wants_group]
+    read_rounded(graph, tensor, plain, others, outputs)
+    read_rounded(graph, tensor, rescaled, wants_group, [])
     width = ", 16 bits" if own.bits == 16 else ""
-    log.did(f"{tensor}: scale {own.scale:.6g}, zero_point {own.zero_point}{width}")
+    log.did(
+        f"{tensor}: scale {own.scale:.6g}, zero_point {own.zero_point}{width}",
+        tensor=tensor,
+        scale=own.scale,
+        zero_point=own.zero_point,
+    )
     if wants_group:
-        log.note(f"{tensor}: rescaled to {group.scale:.6g} for {len(wants_group)} readers")
+        log.note(
+            f"{tensor}: rescaled to {group.scale:.6g} for {len(wants_group)} readers",
+            tensor=tensor,
+            scale=group.scale,
+            readers=len(wants_group),
+        )
 
 
 def _reads_floats(graph: Graph, op: Op, tensor: TensorId) -> bool:
@@ -187,12 +199,3 @@ def _reads_floats(graph: Graph, op: Op, tensor: TensorId) -> bool:
     if graph.tensor(tensor).kept:
         return graph.is_kept(op) or graph.type(op.output).dtype is not DType.F32
     return graph.producer(tensor) is None and graph.is_kept(op)
-
-
-def _round_trip(graph: Graph, tensor: TensorId, hint: str, qparams: QParams) -> TensorId:
-    """quantize, dequantize; the id of the dequantized tensor."""
-    output = graph.fresh_id(f"{hint}.q")
-    quantized = graph.add_op(Quantize(inputs=(tensor,), output=output, bits=qparams.bits))
-    record = graph.tensor(quantized)
-    graph.update_tensor(Tensor(quantized, record.type, qparams=qparams))
-    return graph.add_op(Dequantize(inputs=(quantized,), output=graph.fresh_id(f"{hint}.dq")))

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import Weighted
-from qcomp.ir.tensor import NormalStatistics, TensorId, constant
+from qcomp.ir.tensor import Mark, NormalStatistics, TensorId, constant
 
 F64 = NDArray[np.float64]
 
@@ -46,29 +46,36 @@ def input_ranges(weight: F64, groups: int) -> F64:
     return ranges
 
 
-def with_numbers(graph: Graph, op: Weighted, weight: F64, bias: F64) -> tuple[TensorId, ...]:
+def with_numbers(
+    graph: Graph, op: Weighted, weight: F64, bias: F64, mark: Mark
+) -> tuple[TensorId, ...]:
     """Operands of `op` with other numbers; a constant that another op reads is left alone."""
     return (
         op.x,
-        _own_constant(graph, op, op.weight, weight),
-        _own_constant(graph, op, op.bias, bias),
+        _own_constant(graph, op, op.weight, weight, mark),
+        _own_constant(graph, op, op.bias, bias, mark),
     )
 
 
-def scale_statistics(graph: Graph, id: TensorId, factors: F64) -> None:
-    """The value is `factors` times what it was, per channel; so is what is known of it."""
+def record_scale(graph: Graph, id: TensorId, factors: F64) -> None:
+    """The value is `factors` times what it was, per channel: so are its statistics and origin."""
     tensor = graph.tensor(id)
+    k = np.tile(factors, tensor.type.shape[-1] // factors.size)
     if (normal := tensor.normal) is not None:
-        k = np.tile(factors, normal.mean.size // factors.size)
         scaled = NormalStatistics(mean=k * normal.mean, std=k * normal.std)
-        graph.update_tensor(replace(tensor, normal=scaled))
+        tensor = replace(tensor, normal=scaled)
+    if tensor.origin is not None:
+        tensor = replace(tensor, origin=tensor.origin.scaled(k))
+    graph.update_tensor(tensor)
 
 
-def _own_constant(graph: Graph, reader: Weighted, id: TensorId, data: F64) -> TensorId:
-    rounded = data.astype(np.float32)
+def _own_constant(graph: Graph, reader: Weighted, id: TensorId, data: F64, mark: Mark) -> TensorId:
+    rounded, tensor = data.astype(np.float32), graph.tensor(id)
+    same = np.array_equal(rounded, graph.data(id))
+    origin = tensor.origin if same else tensor.marked(mark)
     if graph.is_output(id) or [op.id for op in graph.consumers(id)] != [reader.id]:
-        return graph.add_constant(id, rounded)
-    graph.update_tensor(constant(id, rounded))
+        return graph.add_constant(id, rounded, origin)
+    graph.update_tensor(constant(id, rounded, origin))
     return id
 
 

@@ -53,7 +53,7 @@ class NarrowSaturatedRanges:
             if tensor.is_constant or not any(_can_saturate(graph, op) for op in readers):
                 continue
             if reason := _must_stay(graph, tensor, readers):
-                log.skipped(tensor.id, reason)
+                log.skipped_tensor(tensor.id, reason)
                 continue
             assert tensor.range is not None
             needs = [
@@ -63,11 +63,16 @@ class NarrowSaturatedRanges:
             low, high = min(n[0] for n in needs), max(n[1] for n in needs)
             width = tensor.range[1] - tensor.range[0]
             if high - low > (1.0 - _WORTHWHILE) * width:
-                log.skipped(tensor.id, "no reader is flat at the ends")
+                log.skipped_tensor(tensor.id, "no reader is flat at the ends")
                 continue
             graph.update_tensor(replace(tensor, range=(low, high)))
             before = f"[{tensor.range[0]:.4g}, {tensor.range[1]:.4g}]"
-            log.did(f"{tensor.id}: {before} to [{low:.4g}, {high:.4g}]")
+            log.did(
+                f"{tensor.id}: {before} to [{low:.4g}, {high:.4g}]",
+                tensor=tensor.id,
+                low=low,
+                high=high,
+            )
 
 
 def _can_saturate(graph: Graph, op: Op) -> bool:

@@ -13,7 +13,7 @@ from qcomp.errors import OutputError
 from qcomp.ir.form import Form
 from qcomp.ir.graph import Graph
 from qcomp.ir.tensor import Array
-from qcomp.passes.base import Observer, PassRecord
+from qcomp.passes.base import Observer, PassLog, PassRecord
 
 Answers = Callable[[Graph], Mapping[str, Array]]
 
@@ -72,7 +72,7 @@ class OutputDifference:
     def passed(self, graph: Graph, record: PassRecord) -> None:
         if record.gives is Form.FLOAT:
             after = self.answers(graph)
-            record.log.note(_difference(self._before, after))
+            _note_difference(record.log, self._before, after)
             self._before = after
 
     def recorded(self, record: PassRecord) -> None:
@@ -127,9 +127,10 @@ class Tape:
         """Passes of a stage leave no other records."""
 
 
-def _difference(before: Mapping[str, Array], after: Mapping[str, Array]) -> str:
+def _note_difference(log: PassLog, before: Mapping[str, Array], after: Mapping[str, Array]) -> None:
     """By how much a pass moved the outputs at most."""
     pairs = [(before[name].astype(np.float64), after[name]) for name in before]
     largest = max((float(np.abs(a - b).max(initial=0.0)) for a, b in pairs), default=0.0)
     reach = max((float(np.abs(a).max(initial=0.0)) for a, _ in pairs), default=0.0)
-    return f"max difference of the outputs {largest:.3g}, values up to {reach:.3g}"
+    told = f"max difference of the outputs {largest:.3g}, values up to {reach:.3g}"
+    log.note(told, difference=largest, reach=reach)

@@ -1,8 +1,9 @@
-"""Reading the QDQ form: the qparams of an op's operands and result, the grids of its constants."""
+"""The QDQ form: qparams of operands and results, grids of constants, rounding of activations."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,7 @@ from qcomp.ir.ops import (
     Dequantize,
     FakeQuantConstant,
     IntegerConstant,
+    Op,
     Quantize,
     QuantizedConstant,
 )
@@ -85,3 +87,32 @@ def stored(graph: Graph, op: QuantizedConstant) -> Stored:
 def rounding_grid(graph: Graph, op: FakeQuantConstant) -> Grid:
     """The values that a rounded constant may take."""
     return op.grid(*(graph.data(t) for t in op.inputs[1:]))
+
+
+def round_trip(graph: Graph, tensor: TensorId, hint: str, qparams: QParams) -> TensorId:
+    """quantize, dequantize; the id of the dequantized tensor."""
+    origin = graph.tensor(tensor).origin
+    output = graph.fresh_id(f"{hint}.q")
+    quantized = graph.add_op(Quantize(inputs=(tensor,), output=output, bits=qparams.bits), origin)
+    graph.update_tensor(replace(graph.tensor(quantized), qparams=qparams))
+    read_back = Dequantize(inputs=(quantized,), output=graph.fresh_id(f"{hint}.dq"))
+    return graph.add_op(read_back, origin)
+
+
+def read_rounded(
+    graph: Graph,
+    tensor: TensorId,
+    rounded: TensorId,
+    readers: Sequence[Op],
+    outputs: Sequence[str],
+) -> None:
+    """Let these readers and graph outputs of a tensor have it rounded instead."""
+    for op in readers:
+        graph.set_inputs(op, tuple(rounded if t == tensor else t for t in op.inputs))
+    for name in outputs:
+        graph.outputs[name] = rounded
+
+
+def output_names(graph: Graph, tensor: TensorId) -> list[str]:
+    """The public names under which the graph returns a tensor."""
+    return [name for name, t in graph.outputs.items() if t == tensor]

@@ -72,7 +72,7 @@ def _recompose(graph: Graph, op: Op, regions: list[ScalarRegion], log: PassLog) 
         graph.replace_op(named)
         for part in reversed(region.ops[:-1]):
             graph.erase(part.id)
-        log.did(f"{op.id} is {_text(named)} of %{region.x}")
+        log.did(f"{op.id} is {_text(named)} of %{region.x}", op=op.id)
         return
     if joins := [r for r in regions if r.joins]:
         declined.append(f"a function of %{joins[0].x} alone, but none that has a name")

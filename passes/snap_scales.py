@@ -70,4 +70,5 @@ def _snap(
     after = snapped_scales(before, x_scale, y_scale)
     graph.update_tensor(constant(weight.scale, after))
     graph.update_tensor(constant(bias.scale, after * x_scale))
-    log.did(f"{op.id}: largest move {np.abs(after / before - 1.0).max():.2e}")
+    move = np.abs(after / before - 1.0).max()
+    log.did(f"{op.id}: largest move {move:.2e}", op=op.id, move=move)

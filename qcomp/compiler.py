@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from qcomp.calibration.evidence import Evidence
-from qcomp.calibration.samples import samples_of
 from qcomp.config import QuantizationConfig
 from qcomp.dumping import dumping
 from qcomp.frontends import import_model
@@ -16,9 +14,8 @@ from qcomp.names import c_name, default_name
 from qcomp.network import CompiledNetwork
 from qcomp.output_sqnr import output_sqnr_db
 from qcomp.quantizer import Quantizer
-from qcomp.recipes.choose import decide
+from qcomp.recipes.choose import decide, evidence_for
 from qcomp.recipes.file import with_recipe_file
-from qcomp.recipes.named import DATA_FREE
 from qcomp.targets.catalog import target as find_target
 
 
@@ -54,12 +51,7 @@ def compile(
     backend = find_target(target)
     imported = import_model(model, bind=bind)
     symbol = c_name(default_name(model) if name is None else name)
-    with_data = calibration is not None and config.recipe != DATA_FREE
-    evidence = Evidence(
-        samples_of(imported.graph, calibration) if with_data else None,
-        config.input_range,
-        progress,
-    )
+    evidence = evidence_for(imported.graph, calibration, config, progress=progress)
     quantizer = Quantizer(
         imported.graph,
         imported.form,

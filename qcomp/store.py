@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from qcomp.errors import CompileError, ModelError
 from qcomp.files import staged
 from qcomp.ir.form import Form
-from qcomp.ir.graph import constants_of
 from qcomp.ir.parse import ParseError, parse
+from qcomp.ir.text import arrays_of
 from qcomp.ir.verify import verify
 from qcomp.network import CompiledNetwork, TensorInfo
 from qcomp.recipes.file import config_of, fields_of, recipe_text
@@ -54,7 +54,7 @@ def _write_files(net: CompiledNetwork, folder: Path) -> Linked:
         (folder / source).write_text(text, encoding="utf-8")
     (folder / f"{name}{RECIPE}").write_text(recipe_text(net.config), encoding="utf-8")
     (folder / f"{name}.graph.txt").write_text(str(net.graph) + "\n", encoding="utf-8")
-    constants: dict[str, Any] = dict(constants_of(net.graph))
+    constants: dict[str, Any] = dict(arrays_of(net.graph))
     arrays: dict[str, Any] = {f"c{i}": a for i, a in enumerate(constants.values())}
     with (folder / f"{name}.constants.npz").open("wb") as file:
         np.savez(file, ids=_strings(constants), **arrays)

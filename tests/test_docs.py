@@ -43,6 +43,7 @@ from qcomp.ir.ops import (
     ScaleOf,
 )
 from qcomp.ir.parse import parse
+from qcomp.ir.tensor import Mark
 from qcomp.pipeline import STAGES, Given
 from qcomp.quant import tables
 from qcomp.quant.estimators import ESTIMATORS
@@ -93,6 +94,11 @@ def test_the_passes_are_listed_in_their_order() -> None:
             run += [p.name for p in stage.passes(config, given) if p.name not in run]
     listed = re.findall(r"^## ([a-z-]+)$", page("passes.md"), re.MULTILINE)
     assert listed == run
+
+
+def test_the_marks_of_origins_are_listed() -> None:
+    listed = [name for name in names_in_first_column("text-format.md") if "." not in name]
+    assert listed == [mark.value for mark in Mark]
 
 
 def test_every_pass_says_when_it_declines_or_fails() -> None:
@@ -173,7 +179,7 @@ def test_a_dump_has_the_files_described(digits: Path, examples: Path, tmp_path: 
     calibration = examples / "digits_calibration.npz"
     qcomp.compile(examples / "digits.onnx", calibration=calibration, dump=tmp_path)
     written = {re.sub(r"^\d\d-[a-z-]+", "NN-pass", f.name) for f in tmp_path.iterdir()}
-    described = set(names_in_first_column("text-format.md"))
+    described = {name for name in names_in_first_column("text-format.md") if "." in name}
     assert written == described - {"00-import.txt"}
     assert (tmp_path / "00-import.txt").is_file()
 

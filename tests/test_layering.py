@@ -18,6 +18,7 @@ SOURCES = {
 ALLOWED: dict[str, set[str]] = {
     "qcomp.errors": set(),
     "qcomp.files": {"qcomp.errors"},
+    "qcomp.cache": {"qcomp.errors", "qcomp.files"},
     "qcomp.config": {"qcomp.errors"},
     "qcomp.progress": set(),
     "qcomp.quant": set(),
@@ -41,12 +42,43 @@ ALLOWED: dict[str, set[str]] = {
         "qcomp.ir",
         "qcomp.quant",
         "qcomp.errors",
+        "qcomp.cache",
         "qcomp.config",
-        "qcomp.files",
+        "qcomp.progress",
+    },
+    "qcomp.pipeline": {
+        "qcomp.reconstruction",
+        "qcomp.passes",
+        "qcomp.calibration",
+        "qcomp.ir",
+        "qcomp.quant",
+        "qcomp.errors",
+        "qcomp.config",
+    },
+    "qcomp.quantizer": {
+        "qcomp.pipeline",
+        "qcomp.reconstruction",
+        "qcomp.passes",
+        "qcomp.calibration",
+        "qcomp.ir",
+        "qcomp.errors",
+        "qcomp.config",
+    },
+    "qcomp.recipes": {
+        "qcomp.quantizer",
+        "qcomp.passes",
+        "qcomp.calibration",
+        "qcomp.export",
+        "qcomp.ir",
+        "qcomp.quant",
+        "qcomp.errors",
+        "qcomp.config",
         "qcomp.progress",
     },
     "qcomp.precision": {
-        "qcomp",  # pipeline and recipes
+        "qcomp.quantizer",
+        "qcomp.recipes",
+        "qcomp.cache",
         "qcomp.passes",
         "qcomp.targets",
         "qcomp.frontends",
@@ -154,6 +186,8 @@ def test_the_rule_catches_an_import_against_the_direction() -> None:
     assert not may_import("qcomp.passes.fold", "qcomp.targets.base")
     assert not may_import("qcomp.ir.graph", "qcomp.compiler")
     assert not may_import("qcomp.compiler", "qcomp.cli")
+    assert not may_import("qcomp.quantizer", "qcomp.recipes.choose")
+    assert not may_import("qcomp.precision.prepare", "qcomp.pipeline")
     assert may_import("qcomp.compiler", "qcomp.targets.cpu")
     assert may_import("qcomp.cli.app", "qcomp.compiler")
     assert is_private("qcomp.cli.check", "qcomp.targets.cpu.isa")

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.testing import assert_array_equal
 
 from qcomp.calibration.evidence import Evidence
 from qcomp.calibration.samples import samples_of
 from qcomp.config import QuantizationConfig
-from qcomp.errors import CompileError
+from qcomp.errors import CompileError, RecipeError
 from qcomp.ir.form import Form
 from qcomp.ir.graph import Graph
 from qcomp.ir.parse import parse
@@ -52,8 +54,12 @@ def quantizer(graph: Graph, form: Form, *observers: Observer) -> Quantizer:
     return Quantizer(graph, form, evidence(graph), observers=observers)
 
 
-def network() -> Graph:
-    return parse(TEXT, ARRAYS)
+def network(**names: str) -> Graph:
+    """With other names for some constants."""
+    text = TEXT
+    for id, name in names.items():
+        text = re.sub(rf"%{id}\b", f"%{name}", text)
+    return parse(text, {names.get(id, id): array for id, array in ARRAYS.items()})
 
 
 def test_configurations_that_differ_later_share_what_comes_before() -> None:
@@ -96,6 +102,13 @@ def test_a_model_in_qdq_form_is_lowered_as_it_is() -> None:
     assert entered.records[0].log.text == "skip trials: the model comes in form qdq"
     assert entered.notes(chosen) == ("the model comes in form qdq: its ranges are its own",)
     assert len(entered.samples(chosen)) == len(RUNS)
+
+
+def test_overrides_of_a_model_in_qdq_form_are_refused() -> None:
+    entered = quantizer(quantizer(network(), Form.FLOAT).quantized(FAST), Form.QDQ)
+    config = QuantizationConfig(overrides={"h": {"range": "minmax"}})
+    with pytest.raises(RecipeError, match="the model comes in form qdq"):
+        decide(entered, config)
 
 
 def test_an_integer_graph_has_arrived() -> None:
@@ -148,6 +161,24 @@ def test_the_dump_of_a_pass_that_a_trial_ran_is_its_own(tmp_path: Path) -> None:
     texts = [{p.name: p.read_text() for p in d.iterdir()} for d in sorted(tmp_path.iterdir())]
     assert texts[0] == texts[1]
     assert "06-equalize-cross-layer.diff" in texts[0]
+
+
+@pytest.mark.parametrize("correction", ["empirical", "analytic"])
+@pytest.mark.parametrize("rounding", ["nearest", "gptq"])
+def test_names_of_constants_do_not_switch_passes_off(correction: str, rounding: str) -> None:
+    """A model that was exported in QDQ form has such names."""
+    names = {"w": "w.fitted", "b": "b.corrected", "v": "v.fitted.1", "c": "c.corrected"}
+    config = replace(FAST, bias_correction=correction, rounding=rounding, weight_bits=4)
+    plain, named = (quantizer(graph, Form.FLOAT) for graph in (network(), network(**names)))
+    expected, found = plain.integer(config), named.integer(config)
+    for a, b in zip(expected.ops(), found.ops(), strict=True):
+        for t, u in zip(expected.activations(a), found.activations(b), strict=True):
+            assert expected.tensor(t).qparams == found.tensor(u).qparams
+        for t, u in zip(a.inputs, b.inputs, strict=True):
+            if expected.is_constant(t):
+                assert_array_equal(expected.data(t), found.data(u))
+    for one, other in zip(plain.records, named.records, strict=True):
+        assert [e.kind for e in one.log.events] == [e.kind for e in other.log.events]
 
 
 def test_weights_are_fitted_to_data_only() -> None:

@@ -62,7 +62,9 @@ class Site:
         return quantized_operand(self.graph, tensor)
 
     def constant(self, hint: TensorId, data: Array) -> TensorId:
-        return self.graph.add_constant(f"{hint}.{DType.of(data.dtype).value}", data)
+        """A constant of the op's integers; the hint may be the tensor that they stand for."""
+        origin = self.graph.tensor(hint).origin if hint in self.graph else None
+        return self.graph.add_constant(f"{hint}.{DType.of(data.dtype).value}", data, origin)
 
     def saturation(self, clamp: ops.ClampRange) -> tuple[int, int]:
         """[qmin, qmax] of the result after the clamp; low and high round to the nearest step."""

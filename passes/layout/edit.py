@@ -8,7 +8,7 @@ import numpy as np
 
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import Reshape, Transpose
-from qcomp.ir.tensor import TensorId
+from qcomp.ir.tensor import Mark, TensorId
 from qcomp.passes.layout.permutation import Permutation, Shape, after, identity
 
 
@@ -17,8 +17,9 @@ def transposed(graph: Graph, value: TensorId, permutation: Permutation, name: st
     if permutation == identity(len(permutation)):
         return value
     tensor = graph.tensor(value)
+    origin = None if tensor.origin is None else tensor.origin.permuted(permutation)
     if tensor.data is not None:
-        return graph.add_constant(name, np.transpose(tensor.data, permutation))
+        return graph.add_constant(name, np.transpose(tensor.data, permutation), origin)
     producer = graph.producer(value)
     if isinstance(producer, Transpose):
         return transposed(graph, producer.x, after(producer.permutation, permutation), name)
@@ -26,7 +27,7 @@ def transposed(graph: Graph, value: TensorId, permutation: Permutation, name: st
         if isinstance(reader, Transpose) and reader.permutation == permutation:
             return reader.output
     return graph.add_op(
-        Transpose(inputs=(value,), output=graph.fresh_id(name), permutation=permutation)
+        Transpose(inputs=(value,), output=graph.fresh_id(name), permutation=permutation), origin
     )
 
 
@@ -35,9 +36,10 @@ def reshaped(graph: Graph, value: TensorId, shape: Shape, name: str) -> TensorId
     tensor = graph.tensor(value)
     if tensor.type.shape == shape:
         return value
+    origin = None if tensor.origin is None else tensor.origin.marked(Mark.RESHAPED)
     if tensor.data is not None:
-        return graph.add_constant(name, tensor.data.reshape(shape))
-    return graph.add_op(Reshape(inputs=(value,), output=graph.fresh_id(name), shape=shape))
+        return graph.add_constant(name, tensor.data.reshape(shape), origin)
+    return graph.add_op(Reshape(inputs=(value,), output=graph.fresh_id(name), shape=shape), origin)
 
 
 def redirect(graph: Graph, old: TensorId, new: TensorId) -> bool:

@@ -44,7 +44,7 @@ def finish_moves(graph: Graph, log: PassLog) -> bool:
 
 def _apply_all(graph: Graph, log: PassLog, rewrites: tuple[Rewrite, ...]) -> bool:
     """Apply each rewrite wherever it applies, until none does; whether any did."""
-    began = len(log.lines)
+    began = len(log.events)
     changed = True
     while changed:
         changed = False
@@ -53,7 +53,7 @@ def _apply_all(graph: Graph, log: PassLog, rewrites: tuple[Rewrite, ...]) -> boo
                 # An earlier rewrite of this round may have replaced or erased the op.
                 if op.output in graph and _apply(graph, graph.op(op.output), rewrite, log):
                     changed = True
-    return len(log.lines) > began
+    return len(log.events) > began
 
 
 def _apply(graph: Graph, op: Op, rewrite: Rewrite, log: PassLog) -> bool:
@@ -62,10 +62,10 @@ def _apply(graph: Graph, op: Op, rewrite: Rewrite, log: PassLog) -> bool:
     if isinstance(replacement, Op):
         graph.replace_op(replacement)
         erase_unused(graph, op.inputs)
-        log.did(f"{op.id}: {name}")
+        log.did(f"{op.id}: {name}", op=op.id)
         return True
     if replacement is not None and redirect(graph, op.output, replacement):
-        log.did(f"{op.id}: {name}")
+        log.did(f"{op.id}: {name}", op=op.id)
         return True
     return False
 

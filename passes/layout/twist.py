@@ -31,9 +31,18 @@ def twist_members(graph: Graph, region: Region, chosen: Sequence[TensorId]) -> N
         if member.columns is not None:
             reorder_columns(graph, member.columns)
         else:
+            _trace(graph, op.output, member.result)
             held_as[op.output] = member.result
             _restore_for_outside(graph, op.output, member.result, ids)
     erase_unused(graph, touched)
+
+
+def _trace(graph: Graph, value: TensorId, twist: Permutation) -> None:
+    """Its origin is the model's tensor, transposed such that the twist gives back what it was."""
+    tensor = graph.tensor(value)
+    if tensor.origin is not None:
+        origin = tensor.origin.permuted(inverse(twist))
+        graph.update_tensor(replace(tensor, origin=origin))
 
 
 def _on_held(graph: Graph, op: Op, member: Member, held_as: dict[TensorId, Permutation]) -> Op:

@@ -15,7 +15,7 @@ from typing import Any
 import networkx as nx
 
 from qcomp.ir.ops.base import Op
-from qcomp.ir.tensor import FLOATS, Array, Tensor, TensorId, TensorType, constant
+from qcomp.ir.tensor import FLOATS, Array, Mark, Origin, Tensor, TensorId, TensorType, constant
 
 _NOT_IN_IDS = re.compile(r"[^A-Za-z0-9_./\-]")
 
@@ -134,17 +134,17 @@ class Graph:
         self._add_node(tensor.id, tensor=tensor)
         return tensor.id
 
-    def add_constant(self, hint: str, data: Array) -> TensorId:
-        return self.add_tensor(constant(self.fresh_id(hint), data))
+    def add_constant(self, hint: str, data: Array, origin: Origin | None = None) -> TensorId:
+        return self.add_tensor(constant(self.fresh_id(hint), data, origin))
 
     def add_input(self, name: str, type: TensorType) -> TensorId:
         id = self.add_tensor(Tensor(self.fresh_id(name), type))
         self.inputs[name] = id
         return id
 
-    def add_op(self, op: Op) -> TensorId:
+    def add_op(self, op: Op, origin: Origin | None = None) -> TensorId:
         """Add an op and its result, whose type is inferred; ValueError if operands misfit."""
-        self.add_tensor(Tensor(op.output, self._result_type(op)))
+        self.add_tensor(Tensor(op.output, self._result_type(op), origin=origin))
         self._add_node(_op_node(op.id), op=op)
         self._link(op)
         return op.output
@@ -171,6 +171,12 @@ class Graph:
             if op.output != new:
                 self.set_inputs(op, tuple(new if t == old else t for t in op.inputs))
         self.outputs = {name: new if t == old else t for name, t in self.outputs.items()}
+
+    def mark(self, id: TensorId, mark: Mark) -> None:
+        """Say of a tensor that stands for one of the model's how its values were rewritten."""
+        tensor = self.tensor(id)
+        if tensor.origin is not None:
+            self.update_tensor(replace(tensor, origin=tensor.origin.marked(mark)))
 
     def set_inputs(self, op: Op, inputs: tuple[TensorId, ...]) -> None:
         self.replace_op(replace(op, inputs=inputs))

@@ -16,12 +16,24 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import OPS, Op
-from qcomp.ir.tensor import Array, DType, Tensor, TensorType, constant
+from qcomp.ir.tensor import (
+    Array,
+    DType,
+    Mark,
+    NormalStatistics,
+    Origin,
+    Tensor,
+    TensorType,
+    constant,
+)
 from qcomp.ir.text import RECORDS
 from qcomp.quant.qparams import QParams
+
+Arrays = Mapping[str, Array]
 
 
 class ParseError(ValueError):
@@ -29,7 +41,16 @@ class ParseError(ValueError):
 
 
 _NAME = r'"(?:[^"\\]|\\.)*"|[^\s"%=,()]+'
-_TENSOR = r"\w+\[[\d,]*\](?: range=\([^)]*\))?(?: qparams=\([^)]*\))?(?: kept)?"
+_ARRAY = r"(?:\[[^\]]*\]|@\d+)"
+_TYPE = re.compile(
+    r"(?P<dtype>\w+)\[(?P<shape>[\d,]*)\]"
+    r"(?: range=\((?P<range>[^)]*)\))?(?: qparams=\((?P<qparams>[^)]*)\))?"
+    r"(?P<kept> kept)?"
+    rf"(?: origin=(?P<origin>\(\)|{_NAME}))?"
+    r"(?: permutation=\((?P<permutation>[^)]*)\))?(?: rewritten=\((?P<rewritten>[^)]*)\))?"
+    rf"(?: scale=(?P<scale>{_ARRAY}))?(?: mean=(?P<mean>{_ARRAY}) std=(?P<std>{_ARRAY}))?"
+)
+_TENSOR = re.sub(r"\?P<\w+>", "?:", _TYPE.pattern)
 _HEADER = re.compile(rf"graph @(?P<name>{_NAME})\((?P<inputs>.*)\) \{{$")
 _INPUT = re.compile(rf"(?:(?P<name>{_NAME})=)?%(?P<id>[^\s:]+): (?P<type>{_TENSOR})")
 _OUTPUT = re.compile(rf"(?P<name>{_NAME})=%(?P<id>[^\s,]+)")
@@ -38,16 +59,12 @@ _OP = re.compile(
     r"%(?P<id>\S+) = (?P<mnemonic>\w+)\((?P<operands>[^()]*)\)"
     rf"(?: \{{(?P<fields>.*)\}})? : (?P<type>{_TENSOR})$"
 )
-_TYPE = re.compile(
-    r"(?P<dtype>\w+)\[(?P<shape>[\d,]*)\]"
-    r"(?: range=\((?P<range>[^)]*)\))?(?: qparams=\((?P<qparams>[^)]*)\))?(?P<kept> kept)?$"
-)
 
 
-def parse(text: str, constants: Mapping[str, Array] | None = None) -> Graph:
+def parse(text: str, arrays: Mapping[str, Array] | None = None) -> Graph:
     """The graph that `text` prints; ParseError names the line that can't be read.
 
-    `constants` holds the arrays of all constants by id; without it they are zeros.
+    `arrays` holds what `arrays_of` says that the text leaves out; without it they are zeros.
     """
     lines = [line.strip() for line in text.strip().split("\n")]
     header = _HEADER.match(lines[0])
@@ -57,49 +74,49 @@ def parse(text: str, constants: Mapping[str, Array] | None = None) -> Graph:
     for number, line in enumerate(lines[:-1]):
         try:
             if number == 0:
-                _parse_inputs(graph, header["inputs"])
+                _parse_inputs(graph, header["inputs"], arrays)
             else:
-                _parse_line(graph, line, constants)
+                _parse_line(graph, line, arrays)
         except (ValueError, KeyError, IndexError, TypeError, SyntaxError) as error:
             reason = f"{error} does not exist" if isinstance(error, KeyError) else str(error)
             raise ParseError(f"line {number + 1}: {line}\n  {reason}") from error
     return graph
 
 
-def _parse_inputs(graph: Graph, text: str) -> None:
+def _parse_inputs(graph: Graph, text: str, arrays: Arrays | None) -> None:
     for m in _items(_INPUT, text):
         name = _parse_name(m["name"]) if m["name"] else m["id"]
         if name in graph.inputs:
             raise ParseError(f"two inputs have the name {name}")
-        graph.inputs[name] = graph.add_tensor(_parse_tensor(m["id"], m["type"]))
+        graph.inputs[name] = graph.add_tensor(_parse_tensor(m["id"], m["type"], arrays))
 
 
-def _parse_line(graph: Graph, line: str, constants: Mapping[str, Array] | None) -> None:
+def _parse_line(graph: Graph, line: str, arrays: Arrays | None) -> None:
     if line == "return" or line.startswith("return "):
         graph.outputs = {
             _parse_name(m["name"]): graph.tensor(m["id"]).id for m in _items(_OUTPUT, line[7:])
         }
     elif m := _CONSTANT.match(line):
-        tensor = _parse_tensor(m["id"], m["type"])
-        data = constants[m["id"]] if constants is not None else _zeros(tensor.type)
+        tensor = _parse_tensor(m["id"], m["type"], arrays)
+        data = arrays[m["id"]] if arrays is not None else _zeros(tensor.type)
         loaded = constant(tensor.id, data)
         if loaded.type != tensor.type:
             raise ParseError(f"the array given for it is {loaded.type}")
         graph.add_tensor(dataclasses.replace(tensor, data=loaded.data))
     elif m := _OP.match(line):
-        _parse_op(graph, m)
+        _parse_op(graph, m, arrays)
     else:
         raise ParseError("expected an op, a constant or a return")
 
 
-def _parse_op(graph: Graph, m: re.Match[str]) -> None:
+def _parse_op(graph: Graph, m: re.Match[str], arrays: Arrays | None) -> None:
     cls = OPS.get(m["mnemonic"])
     if cls is None:
         raise ParseError(f"unknown op {m['mnemonic']}")
     operands = tuple(t.strip().removeprefix("%") for t in m["operands"].split(",") if t.strip())
     fields = _parse_fields(cls, m["fields"] or "")
     graph.add_op(cls(inputs=operands, output=m["id"], **fields))
-    written = _parse_tensor(m["id"], m["type"])
+    written = _parse_tensor(m["id"], m["type"], arrays)
     if written.type != graph.type(m["id"]):
         raise ParseError(f"its type is {graph.type(m['id'])}")
     graph.update_tensor(written)
@@ -126,8 +143,8 @@ def _parse_name(text: str) -> str:
     return text[1:-1].encode("ascii").decode("unicode_escape")
 
 
-def _parse_tensor(id: str, text: str) -> Tensor:
-    m = _TYPE.match(text)
+def _parse_tensor(id: str, text: str, arrays: Arrays | None) -> Tensor:
+    m = _TYPE.fullmatch(text)
     if m is None:
         raise ParseError(f"not a type: {text}")
     type = TensorType(DType(m["dtype"]), tuple(int(e) for e in m["shape"].split(",") if e))
@@ -138,7 +155,31 @@ def _parse_tensor(id: str, text: str) -> Tensor:
     if m["qparams"]:
         scale, zero_point, qmin, qmax = m["qparams"].split(",")
         qparams = QParams(float(scale), int(zero_point), int(qmin), int(qmax))
-    return Tensor(id, type, range=range, qparams=qparams, kept=m["kept"] is not None)
+    known = {
+        name: _parse_array(f"{id}@{name}", m[name], arrays)
+        for name in ("scale", "mean", "std")
+        if m[name]
+    }
+    normal = NormalStatistics(known["mean"], known["std"]) if m["mean"] else None
+    origin = None
+    if m["origin"]:
+        axes = tuple(int(axis) for axis in (m["permutation"] or "").split(",") if axis)
+        marks = tuple(Mark(mark) for mark in (m["rewritten"] or "").split(", ") if mark)
+        name = None if m["origin"] == "()" else _parse_name(m["origin"])
+        origin = Origin(name, axes if m["permutation"] else None, known.get("scale"), marks)
+    kept = m["kept"] is not None
+    return Tensor(id, type, range=range, qparams=qparams, normal=normal, origin=origin, kept=kept)
+
+
+def _parse_array(key: str, text: str, arrays: Arrays | None) -> NDArray[np.float64]:
+    """As it stands in the text, or beside it."""
+    if not text.startswith("@"):
+        return np.array([float(v) for v in text[1:-1].split(",") if v], np.float64)
+    size = int(text[1:])
+    array = np.zeros(size) if arrays is None else np.asarray(arrays[key], np.float64)
+    if array.shape != (size,):
+        raise ParseError(f"the array given for {key} has the shape {array.shape}")
+    return array
 
 
 def _parse_fields(cls: type[Op], text: str) -> dict[str, Any]:

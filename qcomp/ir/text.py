@@ -7,8 +7,9 @@
     }
 
 `parse(str(g))` (qcomp.ir.parse) prints `str(g)` again. Numbers of constants are not part of the
-text. A public name that is not an id is quoted and escaped; an input of another name than its
-tensor prints as `name=%id`.
+text, and neither are the long ones of what is known of a tensor: `scale=@64` stands for 64 of them,
+and `arrays_of` has them beside the constants. A name that is not an id is quoted and escaped; an
+input of another name than its tensor prints as `name=%id`.
 """
 
 from __future__ import annotations
@@ -16,17 +17,22 @@ from __future__ import annotations
 import dataclasses
 import enum
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import ClampRange, Op
-from qcomp.ir.tensor import Tensor
+from qcomp.ir.tensor import Array, Origin, Tensor
 from qcomp.quant.fixed_point import Requantize
 
 RECORDS: dict[str, type[Any]] = {"ClampRange": ClampRange, "Requantize": Requantize}
+LONGEST_ARRAY = 8  # numbers that stand in a line
 _INDENT = "  "
+
+F64 = NDArray[np.float64]
 
 
 def format_graph(graph: Graph) -> str:
@@ -84,7 +90,46 @@ def _format_tensor(tensor: Tensor) -> str:
     if tensor.qparams is not None:
         q = tensor.qparams
         text += f" qparams=({float(q.scale)!r}, {q.zero_point}, {q.qmin}, {q.qmax})"
-    return f"{text} kept" if tensor.kept else text
+    if tensor.kept:
+        text += " kept"
+    if tensor.origin is not None:
+        text += _format_origin(tensor.origin)
+    return text + "".join(f" {name}={_format_array(a)}" for name, a in _arrays(tensor).items())
+
+
+def _format_origin(origin: Origin) -> str:
+    text = f" origin={'()' if origin.name is None else _format_name(origin.name)}"
+    if origin.permutation is not None:
+        text += f" permutation={format_value(origin.permutation)}"
+    if origin.rewritten_by:
+        text += f" rewritten=({', '.join(mark.value for mark in origin.rewritten_by)})"
+    return text
+
+
+def _format_array(array: F64) -> str:
+    if array.size > LONGEST_ARRAY:
+        return f"@{array.size}"
+    return f"[{', '.join(repr(float(v)) for v in array)}]"
+
+
+def _arrays(tensor: Tensor) -> dict[str, F64]:
+    """What is known of a tensor in numbers per channel."""
+    found = {}
+    if tensor.origin is not None and tensor.origin.scale is not None:
+        found["scale"] = tensor.origin.scale
+    if tensor.normal is not None:
+        found |= {"mean": tensor.normal.mean, "std": tensor.normal.std}
+    return found
+
+
+def arrays_of(graph: Graph) -> Iterator[tuple[str, Array]]:
+    """All that the text leaves out: constants by id, and long arrays as `id@scale`."""
+    for tensor in graph.tensors():
+        if tensor.data is not None:
+            yield tensor.id, tensor.data
+        for name, array in _arrays(tensor).items():
+            if array.size > LONGEST_ARRAY:
+                yield f"{tensor.id}@{name}", array
 
 
 def attributes(cls: type[Op]) -> list[dataclasses.Field[Any]]:

@@ -8,10 +8,10 @@ from typing import Any
 
 from qcomp.config import QuantizationConfig
 from qcomp.precision.costs import Cost
-from qcomp.precision.noise import Noise
 from qcomp.precision.parts import Kind
 from qcomp.precision.plan import Plan
 from qcomp.precision.table import SensitivityTable, aligned, finite, shown
+from qcomp.quant.noise import Noise
 from qcomp.recipes.file import fields_of
 
 

@@ -68,7 +68,7 @@ class _Copier:
         if tensor.data is not None:
             if known and self.graph.tensor(id).data is tensor.data:
                 return id
-            return self.result.add_constant(id, tensor.data)
+            return self.result.add_constant(id, tensor.data, tensor.origin)
         op = self.source.op(id)
         inputs = tuple(self.copy(t) for t in op.inputs)
         copied = self.result.add_op(replace(op, inputs=inputs, output=self.result.fresh_id(id)))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from qcomp.calibration.evidence import Evidence
 from qcomp.calibration.samples import samples_of
 from qcomp.calibration.statistics import float_outputs
 from qcomp.config import QuantizationConfig
@@ -15,9 +14,8 @@ from qcomp.ir.graph import Graph
 from qcomp.precision.parts import Kind, parts_of, with_bits
 from qcomp.precision.problem import Problem, Run, answers_of
 from qcomp.quantizer import Quantizer
-from qcomp.recipes.choose import decide
+from qcomp.recipes.choose import decide, evidence_for
 from qcomp.recipes.file import with_recipe_file
-from qcomp.recipes.named import DATA_FREE
 
 
 class Preparation:
@@ -39,8 +37,7 @@ class Preparation:
         if not float_outputs(imported.graph):
             raise CompileError(f"@{imported.graph.name} has no output of type f32 to compare")
         self.runs: tuple[Run, ...] = tuple(samples_of(imported.graph, calibration))
-        data = None if config.recipe == DATA_FREE else samples_of(imported.graph, self.runs)
-        evidence = Evidence(data, config.input_range, progress)
+        evidence = evidence_for(imported.graph, self.runs, config, progress=progress)
         self._quantizer = Quantizer(imported.graph, imported.form, evidence)
         self.config = decide(self._quantizer, config, progress=progress).config
         self.graph = self._quantizer.equalized(self.config)

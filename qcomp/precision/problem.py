@@ -7,18 +7,18 @@ before runs once for all parts of a task, run by run, and only what comes behind
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from qcomp.cache import digest
 from qcomp.calibration.statistics import float_outputs
 from qcomp.ir.graph import Graph, constants_of
 from qcomp.ir.tensor import Array
 from qcomp.precision.cut import cut, prefix
 from qcomp.precision.mixture import mixed
-from qcomp.precision.noise import Noise
 from qcomp.precision.parts import Kind, Part
+from qcomp.quant.noise import Noise
 
 Run = Mapping[str, Array]
 
@@ -69,12 +69,8 @@ class Problem:
     @cached_property
     def data_digest(self) -> str:
         """Of the runs."""
-        digest = hashlib.sha256()
-        for run in self.runs:
-            for name, array in run.items():
-                digest.update(f"{name} {array.dtype} {array.shape}\n".encode())
-                digest.update(array.tobytes())
-        return digest.hexdigest()
+        names = (name for run in self.runs for name in run)
+        return digest(names, (array for run in self.runs for array in run.values()))
 
     def digest(self, task: Task) -> str:
         """A name for the result of a task: all that it depends on."""
@@ -87,7 +83,7 @@ class Problem:
 
     def _digest(self, *of_task: str) -> str:
         of_problem = (_VERSION, self._digests[self._index(self.graph)], self.data_digest)
-        return hashlib.sha256("\n".join([*of_problem, *of_task]).encode()).hexdigest()
+        return digest((*of_problem, *of_task), ())
 
     @cached_property
     def _graphs(self) -> list[Graph]:
@@ -101,18 +97,15 @@ class Problem:
         return next(i for i, g in enumerate(self._graphs) if g is graph)
 
 
-_VERSION = "1"
+_VERSION = "2"
 _MOST_VARIANTS = 8
 _MOST_BYTES = 256 << 20  # of weights in the sessions of one task
 
 
 def digest_of(graph: Graph) -> str:
     """Of the text and of all constants."""
-    digest = hashlib.sha256(str(graph).encode())
-    for id, array in constants_of(graph):
-        digest.update(f"{id}\n".encode())
-        digest.update(array.tobytes())
-    return digest.hexdigest()
+    constants = dict(constants_of(graph))
+    return digest((str(graph), *constants), constants.values())
 
 
 def tasks_of(problem: Problem, kind: Kind, bits: int | None) -> list[Task]:

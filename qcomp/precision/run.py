@@ -8,16 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+import numpy as np
+
+from qcomp.cache import load, save
 from qcomp.config import QuantizationConfig
 from qcomp.ir.graph import Graph
-from qcomp.precision.cache import Cache
-from qcomp.precision.noise import Noise
 from qcomp.precision.parts import Kind, Part
 from qcomp.precision.prepare import Preparation
 from qcomp.precision.problem import Problem, evaluate, evaluate_whole, tasks_of
 from qcomp.precision.table import Row, SensitivityTable
 from qcomp.precision.workers import Workers, started
 from qcomp.progress import bar
+from qcomp.quant.noise import Noise
 
 WEIGHT_BITS = (8, 4)
 ACTIVATION_BITS = (8, 16)
@@ -54,11 +56,13 @@ def sensitivity(
     preparation = Preparation(model, calibration, config, bind, progress)
     problem = preparation.problem(weight_bits, activation_bits)
     with started(problem, processes, scheduler) as workers:
-        store = Cache(None if cache is None else Path(cache))
+        store = None if cache is None else Path(cache)
         return table(problem, workers, store, progress=progress)
 
 
-def table(problem: Problem, workers: Workers, cache: Cache, *, progress: bool) -> SensitivityTable:
+def table(
+    problem: Problem, workers: Workers, cache: Path | None, *, progress: bool
+) -> SensitivityTable:
     """The rows that the problem has choices for; what the cache has is not computed."""
     choices: list[tuple[Kind, int | None]] = [*problem.choices, *((kind, None) for kind in Kind)]
     tasks = [task for kind, bits in choices for task in tasks_of(problem, kind, bits)]
@@ -75,7 +79,12 @@ def table(problem: Problem, workers: Workers, cache: Cache, *, progress: bool) -
 
 
 def whole(
-    problem: Problem, graphs: Sequence[Graph], workers: Workers, cache: Cache, *, progress: bool
+    problem: Problem,
+    graphs: Sequence[Graph],
+    workers: Workers,
+    cache: Path | None,
+    *,
+    progress: bool,
 ) -> list[Noise]:
     """The noise of whole QDQ graphs."""
     work = [Work(problem.digest_whole(graph), 1, graph) for graph in graphs]
@@ -101,17 +110,32 @@ def _results(
     work: Sequence[Work[Item]],
     function: Callable[[Problem, Item], list[Noise]],
     workers: Workers,
-    cache: Cache,
+    cache: Path | None,
     what: str,
     *,
     progress: bool,
 ) -> list[list[Noise]]:
     """One result for each, in order; equal keys are computed once."""
-    results = {w.key: found for w in work if (found := cache.get(w.key, w.count)) is not None}
+    results = {w.key: found for w in work if (found := kept(cache, w.key, w.count)) is not None}
     left = list({w.key: w for w in work if w.key not in results}.values())
     with bar(what, len(left), shown=progress) as done:
         for i, result in workers.map(function, [w.item for w in left]):
-            cache.put(left[i].key, result)
+            keep(cache, left[i].key, result)
             results[left[i].key] = result
             done.advance()
     return [results[w.key] for w in work]
+
+
+def kept(cache: Path | None, key: str, count: int) -> list[Noise] | None:
+    """The result of a task with so many parts; None if it is not there."""
+    found = "" if cache is None else load(cache, key, {"noise": (count, 2)})
+    if isinstance(found, str):
+        return None
+    return [Noise(float(signal), float(noise)) for signal, noise in found["noise"]]
+
+
+def keep(cache: Path | None, key: str, result: list[Noise]) -> None:
+    """OutputError where it can't be written."""
+    if cache is not None:
+        rows = [(n.signal, n.noise) for n in result]
+        save(cache, key, {"noise": np.array(rows, np.float64).reshape(-1, 2)})

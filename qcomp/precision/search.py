@@ -15,12 +15,10 @@ from typing import Any
 
 from qcomp.config import QuantizationConfig
 from qcomp.errors import CompileError
-from qcomp.precision.cache import Cache
 from qcomp.precision.costs import Cost, Costs
 from qcomp.precision.front import Choice, Option, greedy, pareto
 from qcomp.precision.metric import Metric, agreement
 from qcomp.precision.mixed import MixedPrecision, Point
-from qcomp.precision.noise import Noise
 from qcomp.precision.parts import Kind, Part
 from qcomp.precision.plan import Plan
 from qcomp.precision.prepare import Preparation
@@ -29,6 +27,7 @@ from qcomp.precision.space import Space
 from qcomp.precision.table import SensitivityTable
 from qcomp.precision.trial import Trial
 from qcomp.precision.workers import started
+from qcomp.quant.noise import Noise
 from qcomp.targets.catalog import target as find_target
 
 METHODS: Mapping[str, Callable[[Sequence[Sequence[Option]]], list[Choice]]] = {
@@ -86,7 +85,7 @@ def mixed_precision(
     trial = None
     if max_drop is not None:
         trial = Trial(space, metric or agreement(problem), max_drop)
-    store = Cache(None if cache is None else Path(cache))
+    store = None if cache is None else Path(cache)
     with started(problem, processes, scheduler) as workers:
         measured = table(problem, workers, store, progress=progress)
         search = Search(space, measured, METHODS[method])

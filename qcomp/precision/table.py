@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from qcomp.ir.tensor import TensorId
-from qcomp.precision.noise import Noise
 from qcomp.precision.parts import Kind, Part
+from qcomp.quant.noise import Noise
 
 
 @dataclass(frozen=True)

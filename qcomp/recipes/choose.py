@@ -6,15 +6,20 @@ import dataclasses
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from qcomp.calibration.evidence import Evidence
+from qcomp.calibration.samples import samples_of
 from qcomp.calibration.statistics import float_outputs
 from qcomp.config import AUTO, QuantizationConfig
+from qcomp.errors import RecipeError
 from qcomp.ir.form import Form
+from qcomp.ir.graph import Graph
 from qcomp.passes.base import PassLog
 from qcomp.progress import bar
 from qcomp.quantizer import Quantizer
 from qcomp.recipes.judge import Feed, Judge
-from qcomp.recipes.named import settled
+from qcomp.recipes.named import DATA_FREE, settled
 from qcomp.recipes.overrides import check_overrides, spread_ranges
 from qcomp.recipes.search import MOST_SAMPLES, TRIALS, search
 
@@ -30,11 +35,25 @@ class Chosen:
     notes: tuple[str, ...] = ()
 
 
+def evidence_for(
+    graph: Graph, calibration: Any, config: QuantizationConfig, *, progress: bool
+) -> Evidence:
+    """The calibration data of a graph, unless there is none or the recipe does without."""
+    with_data = calibration is not None and config.recipe != DATA_FREE
+    data = samples_of(graph, calibration) if with_data else None
+    return Evidence(data, config.input_range, progress)
+
+
 def decide(quantizer: Quantizer, config: QuantizationConfig, *, progress: bool = False) -> Chosen:
     """Every field decided, by trials on some of the data where the recipe makes any.
 
     How it came about is a record of the quantizer. RecipeError for overrides that match nothing.
     """
+    if config.overrides and quantizer.form is not Form.FLOAT:
+        raise RecipeError(
+            f"overrides: the model comes in form {quantizer.form.value}, where nothing is left to "
+            "choose; give a float model"
+        )
     began, log = time.perf_counter(), PassLog()
     data = quantizer.evidence.data
     if quantizer.form is Form.FLOAT:
@@ -43,7 +62,7 @@ def decide(quantizer: Quantizer, config: QuantizationConfig, *, progress: bool =
         few = () if data is None else data.first(MOST_SAMPLES)
         chosen = choose(Judge(quantizer), config, few, log, progress=progress)
     else:
-        log.skipped("trials", f"the model comes in form {quantizer.form.value}")
+        log.declined("trials", f"the model comes in form {quantizer.form.value}")
         chosen = Chosen(settled(config, calibrated=data is not None))
     quantizer.record("recipe", log, time.perf_counter() - began)
     return chosen
@@ -60,7 +79,7 @@ def choose(
     """Every field decided; `log` says how. Without samples nothing is tried."""
     start = settled(config, calibrated=bool(samples))
     if reason := _nothing_to_try(judge, config, samples):
-        log.skipped("trials", reason)
+        log.declined("trials", reason)
         missed = (f"recipe best: nothing is tried or learned: {reason}",)
         return Chosen(start, missed if config.recipe == "best" and not samples else ())
     quick = _with_plain_weights(start)
@@ -68,7 +87,7 @@ def choose(
         config = dataclasses.replace(config, weight_range="seqmse")
     with bar("trying ranges", shown=progress, counted=False) as trials:
         choice = search(judge, config, quick, samples, trials.reach)
-    log.lines += choice.lines
+    log.events += choice.log.events
     told = f"recipe {config.recipe}: outputs {choice.gain}, by {_difference(quick, choice.config)}"
     log.note(told)
     return Chosen(_with_weights_of(start, choice.config), (told,))

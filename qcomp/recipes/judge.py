@@ -16,8 +16,9 @@ from qcomp.calibration.statistics import float_outputs
 from qcomp.config import QuantizationConfig
 from qcomp.export.session import FloatSession
 from qcomp.ir.graph import Graph
-from qcomp.ir.ops import Dequantize, Quantize
-from qcomp.ir.tensor import Tensor, TensorId
+from qcomp.ir.tensor import TensorId
+from qcomp.passes.qdq import output_names, read_rounded, round_trip
+from qcomp.quant.noise import Noise
 from qcomp.quant.qparams import QParams
 from qcomp.quantizer import Quantizer
 
@@ -37,19 +38,16 @@ class Judge:
         config: QuantizationConfig,
         samples: Sequence[Feed],
         fitted_to: Sequence[Feed] | None = None,
-    ) -> Noise:
+    ) -> Judgement:
         """Of a configuration, on samples; see `Quantizer.quantized` for `fitted_to`."""
         return self.noise(self.quantizer.quantized(config, fitted_to), samples)
 
-    def noise(self, graph: Graph, samples: Sequence[Feed]) -> Noise:
+    def noise(self, graph: Graph, samples: Sequence[Feed]) -> Judgement:
         """Of a QDQ graph's float outputs against the float network."""
         reference = self._answers(samples)
         got = _outputs(graph, samples)
-        pairs = list(zip(reference, got, strict=True))
-        return Noise(
-            np.array([float(np.sum(a**2)) for a in reference]),
-            np.array([float(np.sum((a - b) ** 2)) for a, b in pairs]),
-        )
+        pairs = zip(reference, got, strict=True)
+        return Judgement(tuple(Noise().plus([a], [b]) for a, b in pairs))
 
     def _answers(self, samples: Sequence[Feed]) -> list[F64]:
         if len(self._reference) < len(samples):
@@ -57,20 +55,22 @@ class Judge:
         return self._reference[: len(samples)]
 
 
-@dataclass(frozen=True, eq=False)
-class Noise:
-    """Power of the reference and of the difference, one of each per sample."""
+@dataclass(frozen=True)
+class Judgement:
+    """The noise of each sample."""
 
-    signal: F64
-    difference: F64
+    runs: tuple[Noise, ...]
+
+    @property
+    def total(self) -> Noise:
+        return sum(self.runs, Noise())
 
     @property
     def db(self) -> float:
-        """The signal to noise ratio over all samples, as `qcomp.quant.metrics.sqnr_db` has it."""
-        noise = float(self.difference.sum())
-        return float(10 * np.log10(self.signal.sum() / noise)) if noise > 0 else np.inf
+        """The signal to noise ratio over all samples."""
+        return self.total.db
 
-    def improves(self, other: Noise, least: float) -> bool:
+    def improves(self, other: Judgement, least: float) -> bool:
         """Whether it is better by `least` dB, and better on each half of the samples.
 
         What helps on one half only is taken for chance.
@@ -78,9 +78,9 @@ class Noise:
         if self.db < other.db + least:
             return False
         return all(
-            self.difference[half].sum() < other.difference[half].sum()
+            sum(self.runs[half], Noise()).noise < sum(other.runs[half], Noise()).noise
             for half in (slice(0, None, 2), slice(1, None, 2))
-            if self.difference[half].size
+            if self.runs[half]
         )
 
 
@@ -88,16 +88,8 @@ def with_quantized(graph: Graph, qparams: Mapping[TensorId, QParams]) -> Graph:
     """A float graph in which only these activations are rounded."""
     result = graph.clone()
     for id, q in qparams.items():
-        readers = result.consumers(id)
-        names = [name for name, t in result.outputs.items() if t == id]
-        op_id = result.fresh_id(f"{id}.q")
-        rounded = result.add_op(Quantize(inputs=(id,), output=op_id, bits=q.bits))
-        result.update_tensor(Tensor(rounded, result.tensor(rounded).type, qparams=q))
-        back = result.add_op(Dequantize(inputs=(rounded,), output=result.fresh_id(f"{id}.dq")))
-        for op in readers:
-            result.set_inputs(op, tuple(back if t == id else t for t in op.inputs))
-        for name in names:
-            result.outputs[name] = back
+        readers, outputs = result.consumers(id), output_names(result, id)
+        read_rounded(result, id, round_trip(result, id, id, q), readers, outputs)
     return result
 
 

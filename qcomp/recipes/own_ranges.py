@@ -72,12 +72,12 @@ def own_ranges(
         noises.append(judge.noise(with_quantized(graph, _of(current, unit)), samples))
         advance(i + 1, 2 * len(found))
     candidates = _candidates(quantizer, config)
-    order = sorted(range(len(found)), key=lambda i: -float(noises[i].difference.sum()))
-    left = sum(float(n.difference.sum()) for n in noises)
+    order = sorted(range(len(found)), key=lambda i: -noises[i].total.noise)
+    left = sum(n.total.noise for n in noises)
     least = _LEFT_ALONE * left
     for done, i in enumerate(order):
         advance(len(found) + done, 2 * len(found))
-        left -= float(noises[i].difference.sum())
+        left -= noises[i].total.noise
         best, chosen = noises[i], None
         seen = [_of(current, found[i])]
         for ranges, qparams in candidates:

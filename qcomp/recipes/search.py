@@ -23,7 +23,8 @@ from typing import Any
 from qcomp.config import AUTO, QuantizationConfig
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import Quantize, Weighted
-from qcomp.recipes.judge import Feed, Judge, Noise
+from qcomp.passes.base import PassLog
+from qcomp.recipes.judge import Feed, Judge, Judgement
 from qcomp.recipes.own_ranges import ESTIMATORS, OwnRange, own_ranges, with_ranges
 
 TRIALS: Mapping[str, tuple[Any, ...]] = {
@@ -41,21 +42,23 @@ _RUNS = 3  # of each activation by itself
 
 @dataclass
 class Choice:
-    """A configuration, and how it was found: a line for each decision."""
+    """A configuration, and how it was found: an event for each decision."""
 
     config: QuantizationConfig
-    noise: Noise
-    lines: list[str] = field(default_factory=list)
+    noise: Judgement
+    log: PassLog = field(default_factory=PassLog)
     gain: str = ""
 
-    def consider(self, what: str, config: QuantizationConfig, noise: Noise) -> None:
+    def consider(self, what: str, config: QuantizationConfig, noise: Judgement) -> None:
         """Take another configuration if it is better."""
         better = noise.db > self.noise.db + _WORTHWHILE_DB
-        self.lines.append(
-            f"{'did ' if better else 'skip'} {what}: {self.noise.db:.2f} to {noise.db:.2f} dB"
-        )
+        told = f"{self.noise.db:.2f} to {noise.db:.2f} dB"
+        before, after = self.noise.db, noise.db
         if better:
+            self.log.did(f"{what}: {told}", before_db=before, after_db=after)
             self.config, self.noise = config, noise
+        else:
+            self.log.declined(what, told, before_db=before, after_db=after)
 
 
 def search(
@@ -73,7 +76,8 @@ def search(
     few = samples[: affordable(qdq, len(samples))]
     first = judge.noise(qdq, samples)
     told = ", ".join(f"{name}={getattr(start, name)}" for name in TRIALS)
-    choice = Choice(start, first, [f"note {len(samples)} samples, {told}: {first.db:.2f} dB"])
+    choice = Choice(start, first)
+    choice.log.note(f"{len(samples)} samples, {told}: {first.db:.2f} dB", db=first.db)
     for name, answers in TRIALS.items():
         for answer in answers if getattr(config, name) == AUTO else ():
             if getattr(choice.config, name) != answer:
@@ -89,18 +93,19 @@ def search(
 
 def _confirm(
     judge: Judge, choice: Choice, start: QuantizationConfig, samples: Sequence[Feed]
-) -> Noise:
+) -> Judgement:
     """Go back to the start if that is better with biases corrected layer by layer; its noise.
 
     Trials correct each layer by itself, which is quicker, but may rank ranges differently.
     """
     ours, theirs = (judge.tried(c, samples, samples) for c in (choice.config, start))
-    what = f"biases corrected layer by layer: {theirs.db:.2f} to {ours.db:.2f} dB"
-    if ours.db > theirs.db:
-        choice.lines.append(f"did  {what}")
+    what, told = "biases corrected layer by layer", f"{theirs.db:.2f} to {ours.db:.2f} dB"
+    before, after = theirs.db, ours.db
+    if after > before:
+        choice.log.did(f"{what}: {told}", before_db=before, after_db=after)
         choice.noise = ours
     else:
-        choice.lines.append(f"skip all of this, {what}")
+        choice.log.declined(f"all of this, {what}", told, before_db=before, after_db=after)
         choice.config, choice.noise = start, theirs
     return theirs
 
@@ -114,9 +119,11 @@ def _own_ranges(
 ) -> None:
     found = list(own_ranges(judge, choice.config, few, advance))
     if not found:
-        choice.lines.append(f"skip own ranges: none helps on {len(few)} samples")
+        choice.log.declined("own ranges", f"none helps on {len(few)} samples")
         return
-    choice.lines += [f"note {own}" for own in found]
+    for own in found:
+        first = own.members[0]
+        choice.log.note(str(own), tensor=first, before_db=own.before, after_db=own.after)
     # Together they may gain less than each by itself promised; then those of most noise are left.
     while found and not _took(judge, choice, found, samples):
         found = found[: len(found) // 2]

@@ -13,11 +13,12 @@ from typing import ClassVar
 
 from qcomp.ir.form import Form
 from qcomp.ir.graph import Graph
+from qcomp.ir.tensor import Mark
 from qcomp.passes.base import PassLog
 from qcomp.passes.qdq import result_qparams
 from qcomp.reconstruction.activation import activation_of
 from qcomp.reconstruction.bias import corrected_bias
-from qcomp.reconstruction.layer import CORRECTED, QuantizedLayer, suitable_layers
+from qcomp.reconstruction.layer import QuantizedLayer, suitable_layers
 from qcomp.reconstruction.walk import FittingData, walk
 
 SAMPLES = 100  # with 32, maps of few pixels have too rough means: MobileNetV2 loses 1.4 dB
@@ -35,11 +36,13 @@ class CorrectBiasEmpirically:
     data: FittingData
 
     def run(self, graph: Graph, log: PassLog) -> None:
-        layers = suitable_layers(graph, CORRECTED, log)
+        layers = suitable_layers(graph, Mark.CORRECTED, log)
         fitted = walk(graph, layers, self.data, "correcting biases", rows=ROWS, samples=SAMPLES)
         for layer, rows in fitted:
             view = QuantizedLayer(graph, layer, self.data.float_graph)
             bias = corrected_bias(rows, view.rounded, activation_of(graph, layer))
             moved = view.write_bias(bias)
             step = result_qparams(graph, layer.output).scale
-            log.did(f"{layer.id}: bias moved by at most {moved / step:.3g} output steps")
+            steps = moved / step
+            told = f"{layer.id}: bias moved by at most {steps:.3g} output steps"
+            log.did(told, op=layer.id, steps=steps)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import Dequantize, FakeQuantConstant, Weighted
-from qcomp.ir.tensor import constant
+from qcomp.ir.tensor import Mark, constant
 from qcomp.passes.base import PassLog
 from qcomp.passes.qdq import operand_qparams, result_qparams, rounding_grid
 from qcomp.quant.grid import Grid
@@ -22,12 +21,10 @@ from qcomp.quant.weights import certified, snapped_scales
 F64 = NDArray[np.float64]
 Floats = NDArray[np.floating]
 
-FITTED, CORRECTED = ".fitted", ".corrected"
-
 
 def suitable_layers(
     graph: Graph,
-    mark: str,
+    mark: Mark,
     log: PassLog,
     unwanted: Callable[[Weighted], str | None] = lambda layer: None,
 ) -> list[Weighted]:
@@ -43,7 +40,7 @@ def suitable_layers(
     return layers
 
 
-def _unsuitable(graph: Graph, layer: Weighted, mark: str) -> str | None:
+def _unsuitable(graph: Graph, layer: Weighted, mark: Mark) -> str | None:
     """The reason why a layer must stay as it is, or None; `mark` is of the pass that asks."""
     weight, bias = graph.producer(layer.weight), graph.producer(layer.bias)
     if not isinstance(weight, FakeQuantConstant) or not isinstance(bias, FakeQuantConstant):
@@ -53,9 +50,9 @@ def _unsuitable(graph: Graph, layer: Weighted, mark: str) -> str | None:
     for id in (weight.output, bias.output, weight.scale, bias.scale):
         if graph.sole_consumer(id) is None:
             return f"%{id} has other users"
-    changed = weight.x if mark == FITTED else bias.x
-    if re.search(re.escape(mark) + r"(\.\d+)?$", changed):
-        return f"%{changed} is done already"
+    for id in (weight.x, bias.x):
+        if mark in graph.tensor(id).marks:
+            return f"%{id} is done already"
     return None
 
 
@@ -153,14 +150,16 @@ class QuantizedLayer:
         values = weight.reshape(self.kernel).astype(np.float32)
         self.graph.update_tensor(constant(weight_op.scale, scale))
         self.graph.update_tensor(constant(bias_op.scale, scale * self._operand.scale))
-        id = self.graph.add_constant(weight_op.x + FITTED, values)
+        origin = self.graph.tensor(weight_op.x).marked(Mark.FITTED)
+        id = self.graph.add_constant(f"{weight_op.x}.fitted", values, origin)
         self.graph.replace_op(weight_op.with_input(0, id))
 
     def write_bias(self, bias: F64) -> float:
         """The largest move, in real units."""
         op = self._bias_op
         before, after = self.graph.data(op.x), bias.reshape(-1).astype(np.float32)
-        id = self.graph.add_constant(op.x + CORRECTED, after)
+        origin = self.graph.tensor(op.x).marked(Mark.CORRECTED)
+        id = self.graph.add_constant(f"{op.x}.corrected", after, origin)
         self.graph.replace_op(op.with_input(0, id))
         return float(np.abs(after - before).max(initial=0.0))
 

@@ -8,21 +8,23 @@ counts on that, and the bias is corrected at once, for the layers behind to see.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import numpy as np
 
+from qcomp.cache import digest, load, save
 from qcomp.config import QuantizationConfig
 from qcomp.ir.form import Form
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import Weighted
+from qcomp.ir.tensor import Mark
 from qcomp.passes.base import PassLog
 from qcomp.reconstruction.activation import activation_of
 from qcomp.reconstruction.bias import corrected_bias
-from qcomp.reconstruction.cache import digest, load, save
 from qcomp.reconstruction.engine import Engine, NumpyEngine, best_engine
 from qcomp.reconstruction.fit import Fit, Method, fit
-from qcomp.reconstruction.layer import FITTED, QuantizedLayer, suitable_layers
+from qcomp.reconstruction.layer import QuantizedLayer, suitable_layers
 from qcomp.reconstruction.levels import Levels
 from qcomp.reconstruction.problem import Problem, centred
 from qcomp.reconstruction.rows import Rows
@@ -44,7 +46,7 @@ class RoundWeights:
     data: FittingData
 
     def run(self, graph: Graph, log: PassLog) -> None:
-        layers = suitable_layers(graph, FITTED, log, lambda layer: self._unwanted(graph, layer))
+        layers = suitable_layers(graph, Mark.FITTED, log, partial(self._unwanted, graph))
         learns = any(self._method(layer).rounding == "adaround" for layer in layers)
         engine = best_engine() if learns else NumpyEngine()
         for layer, rows in walk(graph, layers, self.data, "rounding weights", rows=ROWS):
@@ -76,7 +78,11 @@ class RoundWeights:
         if corrects:
             view.write_bias(corrected_bias(rows, found.weight, problem.activation))
         method = self._method(layer)
-        log.did(f"{layer.id}: {method.rounding}, {100 * moved:.1f} % of the weights changed")
+        log.did(
+            f"{layer.id}: {method.rounding}, {100 * moved:.1f} % of the weights changed",
+            op=layer.id,
+            changed=moved,
+        )
 
     def _fit(self, view: QuantizedLayer, problem: Problem, engine: Engine, log: PassLog) -> Fit:
         """Anew, or as the cache has it."""
@@ -92,7 +98,7 @@ class RoundWeights:
             factor = kept["factor"]
             return Fit(levels.scaled(factor), kept["chosen"], factor)
         if kept:
-            log.note(kept)
+            log.note(kept, op=view.layer.id)
         found = fit(problem, levels, method, view.adjusted, engine)
         save(cache, key, {"chosen": found.chosen, "factor": found.factor})
         return found

@@ -39,7 +39,7 @@ def test_sensitivity_as_json_has_the_choices_asked_for(
     for part in table["parts"]:
         assert set(part["only_rounded"]) == {"8"}
         assert part["only_rounded"]["8"] > table["sqnr_db_configured"]
-    assert any(tmp_path.glob("*.json"))
+    assert any(tmp_path.glob("*.npz"))
     assert qcomp_command("sensitivity", *given, *options).out == outcome.out
 
 

@@ -225,3 +225,27 @@ def test_a_full_disk_leaves_the_place_as_it_was(
     assert "can't" in done.stdout
     assert contents(tmp_path) == before
     assert set(tmp_path.rglob("*")) == entries
+
+
+def test_origins_come_back_with_their_scales(models: Any, tmp_path: Path) -> None:
+    random = np.random.default_rng(5)
+    spread = np.exp(random.normal(0, 2, (1, 12)))
+    constants = {
+        "w": (random.normal(size=(4, 12)) * spread).astype(np.float32),
+        "v": random.normal(size=(12, 3)).astype(np.float32),
+    }
+    nodes = [models.node("MatMul", ["x", "w"], ["h"]), models.node("MatMul", ["h", "v"], ["y"])]
+    model = models.build(nodes, {"x": [1, 4]}, {"y": [1, 3]}, constants)
+    config = qcomp.QuantizationConfig(recipe="fast", per_channel=False, equalize=True)
+    net = qcomp.compile(
+        model, calibration=models.samples(4, 1, 4), config=config, name="net", target="avx2"
+    )
+    loaded = qcomp.load(net.save(tmp_path / "net"))
+    assert " scale=@12" in str(net.graph)
+    assert str(loaded.graph) == str(net.graph)
+    scales = [
+        next(t.origin.scale for t in graph.tensors() if t.origin and t.origin.name == "h")
+        for graph in (net.graph, loaded.graph)
+    ]
+    assert_array_equal(scales[0], scales[1])
+    assert len(set(scales[0])) == 12

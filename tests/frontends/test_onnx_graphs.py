@@ -33,8 +33,8 @@ def test_shape_arithmetic_of_exporters_folds_into_a_reshape(onnx_model: Any) -> 
     model = onnx_model(SHAPE_ARITHMETIC, {"x": ["N", 2, 3]}, ["y"], SHAPE_CONSTANTS)
     graph = import_onnx(model, bind={"N": 4}).graph
     assert str(graph) == (
-        "graph @small(%x: f32[4,2,3]) {\n"
-        "  %y = reshape(%x) {shape=(4, 6)} : f32[4,6]\n"
+        "graph @small(%x: f32[4,2,3] origin=x) {\n"
+        "  %y = reshape(%x) {shape=(4, 6)} : f32[4,6] origin=y\n"
         "  return y=%y\n"
         "}"
     )

@@ -29,7 +29,8 @@ from qcomp.ir.ops import (
     Function,
     Unary,
 )
-from qcomp.ir.text import attributes
+from qcomp.ir.tensor import Mark, NormalStatistics, Origin
+from qcomp.ir.text import LONGEST_ARRAY, arrays_of, attributes
 from qcomp.quant.fixed_point import Form as RequantizeForm
 from qcomp.quant.fixed_point import Requantize
 from qcomp.quant.qparams import QParams
@@ -231,6 +232,68 @@ def test_constants_come_from_an_npz(tmp_path: Path) -> None:
         assert_array_equal(again.data(id), array)
     verify(again, Form.FLOAT)  # the arrays became read-only
     verify(parse(str(graph)), Form.FLOAT)
+
+
+@given(
+    name=st.none() | st.text(),
+    permutation=st.none() | st.permutations(range(4)).map(tuple),
+    marks=st.lists(st.sampled_from(Mark), unique=True).map(tuple),
+    scale=st.none() | st.lists(st.floats(), max_size=LONGEST_ARRAY + 2),
+    normal=st.none() | st.lists(st.tuples(st.floats(), st.floats()), max_size=LONGEST_ARRAY + 2),
+)
+def test_origins_and_statistics_survive(
+    name: str | None,
+    permutation: tuple[int, ...] | None,
+    marks: tuple[Mark, ...],
+    scale: list[float] | None,
+    normal: list[tuple[float, float]] | None,
+) -> None:
+    graph = graph_of("prelu", {})
+    scales = None if scale is None else np.array(scale)
+    origin = Origin(name, permutation, scales, marks)
+    statistics = None if normal is None else NormalStatistics(*np.array(normal).reshape(-1, 2).T)
+    for tensor in graph.tensors():
+        graph.update_tensor(dataclasses.replace(tensor, origin=origin, normal=statistics))
+    again = parse(str(graph), dict(arrays_of(graph)))
+    assert str(again) == str(parse(str(graph))) == str(graph)
+    for tensor in again.tensors():
+        assert tensor.origin is not None
+        assert tensor.origin.name == name
+        assert tensor.origin.permutation == permutation
+        assert tensor.origin.rewritten_by == marks
+        assert_same(tensor.origin.scale, scales)
+        assert (tensor.normal is None) == (statistics is None)
+        if tensor.normal is not None and statistics is not None:
+            assert_same(tensor.normal.mean, statistics.mean)
+            assert_same(tensor.normal.std, statistics.std)
+
+
+def assert_same(found: Any, expected: Any) -> None:
+    assert (found is None) == (expected is None)
+    if expected is not None:
+        assert_array_equal(found, expected)
+
+
+def test_long_arrays_stand_beside_the_text() -> None:
+    graph = Graph("g")
+    x = graph.add_input("x", TensorType(DType.F32, (LONGEST_ARRAY + 1,)))
+    graph.add_op(Clamp(inputs=(x,), output="y", clamp=NO_CLAMP))
+    graph.outputs["y"] = "y"
+    short, long = np.arange(2.0), np.arange(LONGEST_ARRAY + 1.0)
+    origin = Origin("a b", scale=short, rewritten_by=(Mark.CORRECTED, Mark.FITTED))
+    graph.update_tensor(
+        dataclasses.replace(graph.tensor("y"), origin=origin, normal=NormalStatistics(long, short))
+    )
+    assert str(graph).splitlines()[1] == (
+        "  %y = clamp(%x) {clamp=ClampRange(low=-inf, high=inf)} : f32[9]"
+        ' origin="a b" rewritten=(bias-corrected, weights-fitted)'
+        " scale=[0.0, 1.0] mean=@9 std=[0.0, 1.0]"
+    )
+    assert [(key, array.tolist()) for key, array in arrays_of(graph)] == [("y@mean", long.tolist())]
+    with pytest.raises(ParseError, match="'y@mean' does not exist"):
+        parse(str(graph), {})
+    with pytest.raises(ParseError, match=r"y@mean has the shape \(2,\)"):
+        parse(str(graph), {"y@mean": short})
 
 
 def test_constants_must_have_the_written_type() -> None:

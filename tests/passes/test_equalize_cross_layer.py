@@ -240,7 +240,7 @@ def test_relu6_can_become_relu_as_in_the_paper(fused: bool) -> None:
     op = plain.op(id)
     assert isinstance(op, Conv2d | Clamp)
     plain.replace_op(replace(op, clamp=RELU))
-    assert str(after) == str(plain)
+    assert after.ops() == plain.ops()
     assert_same_function(plain, after)
 
 

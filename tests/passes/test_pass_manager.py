@@ -13,7 +13,7 @@ from qcomp.errors import CalibrationError, PassError, VerifyError
 from qcomp.ir import DType, Form, Graph, TensorType, parse
 from qcomp.ir.evaluate import evaluate
 from qcomp.ir.ops import NO_CLAMP, RELU, Clamp, Function, Unary
-from qcomp.passes.base import PassLog, PassManager, run_pass
+from qcomp.passes.base import EventKind, PassLog, PassManager, run_pass
 from qcomp.passes.observers import Dump, OutputDifference, Records, Tape
 
 
@@ -117,6 +117,34 @@ def test_the_log_tells_what_was_done_declined_and_noted() -> None:
     _, log = run_pass(example(), DropClamps())
     assert log.text == "did  a dropped\nskip b: it clamps\nnote looked at all clamps"
     assert [log.count(kind) for kind in ("did", "skip", "note")] == [1, 1, 1]
+
+
+def test_an_event_has_its_op_or_tensor_reason_and_figures_and_prints_as_a_line() -> None:
+    log = PassLog()
+    log.did("a moved by 2", op="a", steps=np.float64(2.0))
+    log.skipped("b", "it clamps")
+    log.skipped_tensor("t", "it is read")
+    log.declined("all of this", "worse", db=1.5)
+    assert log.lines == [
+        "did  a moved by 2",
+        "skip b: it clamps",
+        "skip t: it is read",
+        "skip all of this: worse",
+    ]
+    assert [(e.op, e.tensor, e.reason) for e in log.events] == [
+        ("a", None, ""),
+        ("b", None, "it clamps"),
+        (None, "t", "it is read"),
+        (None, None, "worse"),
+    ]
+    assert [dict(e.numbers) for e in log.events] == [{"steps": 2.0}, {}, {}, {"db": 1.5}]
+
+
+def test_what_an_event_tells_does_not_change_its_kind() -> None:
+    log = PassLog()
+    log.note("did  nothing")
+    assert log.count(EventKind.DID) == 0
+    assert log.count(EventKind.NOTE) == 1
 
 
 def test_records_keep_names_logs_and_times_in_order() -> None:

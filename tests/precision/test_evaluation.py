@@ -14,7 +14,6 @@ from qcomp.ir.graph import Graph
 from qcomp.ir.ops import Dequantize, FakeQuantConstant, Quantize, Weighted
 from qcomp.ir.verify import verify
 from qcomp.precision.mixture import mixed
-from qcomp.precision.noise import Noise
 from qcomp.precision.parts import Kind, Part
 from qcomp.precision.prepare import Preparation
 from qcomp.precision.problem import (
@@ -25,6 +24,7 @@ from qcomp.precision.problem import (
     evaluate_whole,
     tasks_of,
 )
+from qcomp.quant.noise import Noise
 
 NAMES = ("resnet", "mobilenet_v2", "shufflenet", "unet", "detector", "siamese", "arithmetic")
 NAMES += ("movement", "transformer")

@@ -14,10 +14,10 @@ from small_networks import NETWORKS
 import qcomp
 from qcomp.passes.edge_layers import edge_layers
 from qcomp.precision.front import pareto
-from qcomp.precision.noise import Noise
 from qcomp.precision.parts import Kind
 from qcomp.precision.plan import key_of, with_plan
 from qcomp.precision.prepare import Preparation
+from qcomp.quant.noise import Noise
 
 Search = Callable[..., qcomp.MixedPrecision]
 Prepare = Callable[..., Preparation]

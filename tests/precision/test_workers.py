@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -11,15 +10,16 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from small_networks import NETWORKS
 
 import qcomp
-from qcomp.precision.cache import Cache
-from qcomp.precision.noise import Noise
 from qcomp.precision.parts import Kind
 from qcomp.precision.problem import Problem, tasks_of
+from qcomp.precision.run import keep, kept
 from qcomp.precision.workers import started
+from qcomp.quant.noise import Noise
 
 
 def rows(**how: object) -> object:
@@ -102,14 +102,14 @@ def _die(problem: Problem, item: int) -> int:
 def test_what_the_cache_has_is_not_computed_again(alone: object, tmp_path: Path) -> None:
     assert rows(processes=1, cache=tmp_path) == alone
     files = sorted(tmp_path.iterdir())
-    assert all(file.suffix == ".json" and file.stat().st_size < 1000 for file in files)
+    assert all(file.suffix == ".npz" and file.stat().st_size < 1000 for file in files)
     files[0].unlink()
     files[1].write_text("[")  # half a file, as of another tool
     before = [file.stat().st_mtime_ns for file in files[2:]]
     assert rows(processes=1, cache=tmp_path) == alone
     assert sorted(tmp_path.iterdir()) == files
     assert [file.stat().st_mtime_ns for file in files[2:]] == before
-    assert json.loads(files[1].read_text())
+    assert np.load(files[1])["noise"].shape[1] == 2
 
 
 def test_other_data_other_bits_and_other_layers_have_other_keys(
@@ -129,23 +129,24 @@ def test_other_data_other_bits_and_other_layers_have_other_keys(
 
 
 def test_a_result_is_kept_to_the_last_bit(tmp_path: Path) -> None:
-    cache, result = Cache(tmp_path / "new"), [Noise(1 / 3, 1e-300), Noise(5e300, 0.0)]
-    cache.put("k", result)
-    assert cache.get("k", 2) == result
-    assert cache.get("k", 3) is None
-    assert cache.get("other", 2) is None
+    result = [Noise(1 / 3, 1e-300), Noise(5e300, 0.0)]
+    keep(tmp_path / "new", "k", result)
+    assert kept(tmp_path / "new", "k", 2) == result
+    assert kept(tmp_path / "new", "k", 3) is None
+    assert kept(tmp_path / "new", "other", 2) is None
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[1]", '[{"signal": 1}]', '[{"signal":NaN,"noise":0}]'])
-def test_a_damaged_file_is_as_none(tmp_path: Path, text: str) -> None:
-    (tmp_path / "k.json").write_text(text)
-    assert Cache(tmp_path).get("k", 1) is None
+def test_a_damaged_file_is_as_none(tmp_path: Path) -> None:
+    (tmp_path / "k.npz").write_text("{}")
+    assert kept(tmp_path, "k", 1) is None
+    keep(tmp_path, "k", [Noise(np.nan, 0.0)])
+    assert kept(tmp_path, "k", 1) is None
 
 
 def test_a_cache_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(qcomp.OutputError, match="can't write"):
-        Cache(tmp_path / "file").put("k", [])
+        keep(tmp_path / "file", "k", [])
 
 
 # ----------------------------------------------------------------- interruption
@@ -176,7 +177,7 @@ def test_an_interrupted_run_leaves_whole_files_and_no_processes(
     script.write_text(SCRIPT.format(paths=[p for p in sys.path if p.endswith("end_to_end")]))
     process = subprocess.Popen([sys.executable, script, cache], stderr=subprocess.PIPE)
     try:
-        until(lambda: cache.is_dir() and any(cache.glob("*.json")))
+        until(lambda: cache.is_dir() and any(cache.glob("*.npz")))
         workers = children(process.pid)
         assert workers
         process.send_signal(how)
@@ -185,8 +186,8 @@ def test_an_interrupted_run_leaves_whole_files_and_no_processes(
         process.kill()
         process.communicate()
     until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers))
-    for file in cache.glob("*.json"):
-        assert json.loads(file.read_text())
+    for file in cache.glob("*.npz"):
+        assert np.load(file)["noise"].size
 
 
 def until(happened: object) -> None:

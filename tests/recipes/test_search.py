@@ -19,9 +19,10 @@ from qcomp.calibration.evidence import Evidence
 from qcomp.config import AUTO, QuantizationConfig
 from qcomp.ir.form import Form
 from qcomp.ir.parse import parse
+from qcomp.quant.noise import Noise
 from qcomp.quant.qparams import QParams, dequantize, quantize
 from qcomp.quantizer import Quantizer
-from qcomp.recipes.judge import Judge, Noise, with_quantized
+from qcomp.recipes.judge import Judge, Judgement, with_quantized
 from qcomp.recipes.search import TRIALS
 
 Files = dict[str, bytes]
@@ -182,16 +183,18 @@ def test_only_the_chosen_tensor_is_rounded() -> None:
     q = QParams(0.25, 3)
     judge = Judge(Quantizer(graph, Form.FLOAT, Evidence(None, (-1.0, 1.0))))
     x = np.array([0.3, -1.7], np.float32)
-    (noise,) = judge.noise(with_quantized(graph, {"a": q}), [{"x": x}]).difference
+    (run,) = judge.noise(with_quantized(graph, {"a": q}), [{"x": x}]).runs
     wanted = np.abs(x) - dequantize(quantize(np.abs(x), q), q)
-    assert noise == pytest.approx(float(np.sum(wanted**2)))
+    assert run.noise == pytest.approx(float(np.sum(wanted**2)))
 
 
 def test_better_means_better_on_both_halves() -> None:
-    signal = np.ones(4)
-    base = Noise(signal, np.array([1e-2, 1e-2, 1e-2, 1e-2]))
-    lucky = Noise(signal, np.array([1e-4, 2e-2, 1e-4, 1e-2]))
-    sound = Noise(signal, np.array([9e-3, 9e-3, 9e-3, 9e-3]))
+    def judged(*noises: float) -> Judgement:
+        return Judgement(tuple(Noise(1.0, noise) for noise in noises))
+
+    base = judged(1e-2, 1e-2, 1e-2, 1e-2)
+    lucky = judged(1e-4, 2e-2, 1e-4, 1e-2)
+    sound = judged(9e-3, 9e-3, 9e-3, 9e-3)
     assert lucky.db > sound.db > base.db
     assert sound.improves(base, 0.1)
     assert not lucky.improves(base, 0.1)

@@ -11,7 +11,7 @@ import onnx
 
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import Op
-from qcomp.ir.tensor import Array, TensorId, TensorType
+from qcomp.ir.tensor import Array, Mark, Origin, TensorId, TensorType
 
 MAX_RESULT_ELEMENTS = 1 << 28
 
@@ -187,7 +187,8 @@ class Node:
         name = self.proto.input[index]
         key = (name, layout)
         if key not in self.context.added:
-            self.context.added[key] = self.graph.add_constant(name, data)
+            origin = _origin(name, self.context.constants[name], data)
+            self.context.added[key] = self.graph.add_constant(name, data, origin)
         return self.context.added[key]
 
     def new_constant(self, role: str, data: Array) -> TensorId:
@@ -207,7 +208,8 @@ class Node:
 
     def add(self, op: Op) -> TensorId:
         """Add an op; refuses results that no machine could hold."""
-        id = self.graph.add_op(op)
+        named = [n for n in self.proto.output if self.context.values.get(n) == op.output]
+        id = self.graph.add_op(op, Origin(named[0]) if named else None)
         size = self.graph.type(id).size
         self.require(size <= MAX_RESULT_ELEMENTS, f"a result would have {size} elements")
         self.require(size > 0, "a result would be empty")
@@ -219,3 +221,13 @@ class Node:
 
     def _output_name(self, index: int) -> str:
         return str(self.proto.output[index])
+
+
+def _origin(name: str, source: Array, data: Array) -> Origin:
+    """Of a constant that a rule took as it is, with its axes moved, or computed from."""
+    if np.array_equal(source, data):
+        return Origin(name)
+    for permutation in ((1, 0), (0, 2, 3, 1)):
+        if len(permutation) == source.ndim and np.array_equal(source.transpose(permutation), data):
+            return Origin(name, permutation)
+    return Origin(name).marked(Mark.IMPORTED)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import onnx
 import onnx.helper
@@ -19,10 +19,11 @@ from qcomp.frontends.onnx.rules import FOLDED_ONLY, RULES
 from qcomp.frontends.onnx.shapes import bound_inputs, element_type
 from qcomp.frontends.onnx.structure import describe, ordered_nodes
 from qcomp.frontends.onnx.tensors import decode_tensor, element_type_name
+from qcomp.frontends.origins import trace_moves
 from qcomp.ir.form import Form
 from qcomp.ir.graph import Graph, sanitized
 from qcomp.ir.ops import Reshape
-from qcomp.ir.tensor import DType, Tensor, TensorType
+from qcomp.ir.tensor import DType, Origin, Tensor, TensorType
 from qcomp.ir.verify import verify
 
 Model = str | os.PathLike[str] | bytes | onnx.ModelProto
@@ -57,6 +58,7 @@ def import_onnx(model: Model, *, bind: Mapping[str, int] | None = None) -> Impor
     if attempt.problems:
         raise UnsupportedOp(attempt.problems)
     attempt.graph.sweep()
+    trace_moves(attempt.graph)
     verify(attempt.graph, Form.FLOAT)
     return ImportedModel(attempt.graph, Form.FLOAT, attempt.notes)
 
@@ -116,7 +118,10 @@ class _Importer:
                 )
         types = bound_inputs(accepted, self.bind, self.context.notes)
         for name, type in types.items():
-            self.context.values[name] = self.context.graph.add_input(name, type)
+            id = self.context.graph.add_input(name, type)
+            tensor = self.context.graph.tensor(id)
+            self.context.graph.update_tensor(replace(tensor, origin=Origin(name)))
+            self.context.values[name] = id
 
     def read_nodes(self) -> None:
         for proto in self.nodes:

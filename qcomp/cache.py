@@ -1,7 +1,7 @@
-"""Layers that are done, in a directory, so that what was interrupted goes on where it stopped.
+"""Results that are done, in a directory, so that what was interrupted goes on where it stopped.
 
-One .npz per layer, named by a digest of all that its result depends on. A file that is damaged, or
-is something else, counts as absent.
+One .npz of float64 arrays for each, named by a digest of all that it depends on. It appears by one
+rename, so files are whole or absent; one that is damaged, or is something else, counts as absent.
 """
 
 from __future__ import annotations

@@ -1,0 +1,37 @@
+"""Power of a signal and of its error: what every signal-to-noise ratio here is taken of."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Sums of squares: of reference values, and of their difference from what approximates them."""
+
+    signal: float = 0.0
+    noise: float = 0.0
+
+    @property
+    def db(self) -> float:
+        """10 log10(signal / noise); infinite without noise, -infinite with nothing else."""
+        if self.noise == 0.0:
+            return math.inf
+        return 10.0 * math.log10(self.signal / self.noise) if self.signal > 0.0 else -math.inf
+
+    def __add__(self, other: Noise) -> Noise:
+        return Noise(self.signal + other.signal, self.noise + other.noise)
+
+    def plus(self, reference: Iterable[NDArray[Any]], answer: Iterable[NDArray[Any]]) -> Noise:
+        """With more arrays and their approximations."""
+        total = self
+        for expected, got in zip(reference, answer, strict=True):
+            wide = expected.astype(np.float64)
+            total += Noise(float(np.sum(wide**2)), float(np.sum((wide - got) ** 2)))
+        return total
