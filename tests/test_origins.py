@@ -18,7 +18,7 @@ from qcomp.ir.evaluate import evaluate_all
 from qcomp.ir.form import Form
 from qcomp.ir.graph import Graph
 from qcomp.ir.parse import parse
-from qcomp.ir.tensor import Array, Mark, Origin
+from qcomp.ir.tensor import Array, Mark, Origin, TensorId
 from qcomp.ir.text import arrays_of
 from qcomp.passes.base import run_pass
 from qcomp.passes.correct_bias import CorrectBias, float_weights
@@ -104,21 +104,27 @@ def test_values_follow_from_the_model_s_as_their_origins_say(
     graph = quantizer.equalized(replace(FAST, **fields))
     feed = {"x": RANDOM.normal(size=(1, 3, 6, 6)).astype(np.float32)}
     before = evaluate_all(imported, feed)
-    model = {t.origin.name: before[t.id] for t in named(imported) if t.origin is not None}
+    values = {name: before[id] for name, id in named(imported).items()}
     checked = 0
     for id, value in evaluate_all(graph, feed).items():
         origin = graph.tensor(id).origin
         if origin is not None and not set(CHANGED) & set(origin.rewritten_by):
-            wanted = expected(origin, model[origin.name], value.shape)
+            assert origin.name is not None
+            wanted = expected(origin, values[origin.name], value.shape)
             assert_allclose(value, wanted, rtol=2e-4, atol=2e-4 * np.abs(wanted).max())
             checked += 1
     assert checked >= least
 
 
-def named(graph: Graph) -> list[object]:
-    """Activations whose origin is themselves."""
-    own = [t for t in graph.tensors() if t.origin is not None and not t.is_constant]
-    return [t for t in own if t.origin.permutation is None and not t.origin.rewritten_by]
+def named(graph: Graph) -> dict[str, TensorId]:
+    """The activations that are the model's own, by the name there."""
+    found = {}
+    for tensor in graph.tensors():
+        origin = tensor.origin
+        own = origin is not None and origin.permutation is None and not origin.rewritten_by
+        if origin is not None and origin.name is not None and own and not tensor.is_constant:
+            found[origin.name] = tensor.id
+    return found
 
 
 def test_a_scale_of_equalization_is_told(quantizer: Quantizer) -> None:

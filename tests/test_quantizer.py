@@ -76,7 +76,6 @@ def test_a_field_that_a_stage_reads_has_a_graph_of_its_own() -> None:
     route = quantizer(network(), Form.FLOAT)
     tensors = replace(FAST, per_channel=False, equalize=True)
     assert route.equalized(FAST) is route.normalized
-    assert str(route.equalized(tensors)) == str(route.equalized(replace(tensors, weight_bits=4)))
     assert route.equalized(tensors) is not route.equalized(replace(tensors, weight_bits=4))
 
 
