@@ -148,14 +148,20 @@ def lowering_of(graph: Graph, op: ops.Op) -> LowerOp:
 
 
 def refusals(graph: Graph) -> list[str]:
-    """The line of each op that can't be lowered as it stands, with the reason."""
-    found = ((op, _refusal(graph, op)) for op in graph.ops())
+    """The line of each op that can't be lowered as it stands, with the reason; of a graph that is
+    not of integers only, of the ops that touch floats.
+    """
+    refusal = _refusal if graph.is_integer_only else _float_refusal
+    found = ((op, refusal(graph, op)) for op in graph.ops())
     return [f"{format_op(graph, op)}\n  {reason}" for op, reason in found if reason]
 
 
 def _refusal(graph: Graph, op: ops.Op) -> str | None:
     if isinstance(op, ops.QWeighted) and op.weight_zero_point is not None:
         return "no kernels know weights with a zero point; expected symmetric ones"
-    if any(graph.type(t).dtype in FLOATS for t in (*op.inputs, op.output)):
-        return _NO_KERNELS[ops.Domain.FLOAT]
     return table_of(graph, op).refusal(op)
+
+
+def _float_refusal(graph: Graph, op: ops.Op) -> str | None:
+    floats = any(graph.type(t).dtype in FLOATS for t in (*op.inputs, op.output))
+    return _NO_KERNELS[ops.Domain.FLOAT] if floats else None
