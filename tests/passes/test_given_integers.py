@@ -13,7 +13,17 @@ from qcomp.errors import PassError
 from qcomp.export.session import FloatSession
 from qcomp.ir import DType, Form, Graph, TensorType, parse, verify
 from qcomp.ir.evaluate import evaluate
-from qcomp.ir.ops import RELU, Add, Conv2d, Dequantize, IntegerConstant, QAdd, Quantize, QWeighted
+from qcomp.ir.ops import (
+    RELU,
+    Add,
+    Conv2d,
+    Dense,
+    Dequantize,
+    IntegerConstant,
+    QAdd,
+    Quantize,
+    QWeighted,
+)
 from qcomp.ir.tensor import TensorId
 from qcomp.passes.base import run_pass
 from qcomp.passes.certify_accumulators import CertifyAccumulators
@@ -144,3 +154,15 @@ def test_a_sum_of_centered_weights_that_leaves_32_bits_is_not_certified() -> Non
     integer.replace_op(integer.op("y.q").with_input(1, integer.add_constant("far", weight)))
     with pytest.raises(PassError, match="the sum can reach"):
         run_pass(integer, CertifyAccumulators())
+
+
+def test_the_accumulator_is_as_wide_as_centered_weights_need() -> None:
+    """Weights of 0 with a zero point of 127 are -127 each: 600 of them and an i16 leave 32 bits."""
+    graph, wide = Graph("wide"), QParams(0.001, 0, -32768, 32767)
+    x = round_trip(graph, graph.add_input("x", TensorType(DType.F32, (1, 600))), wide)
+    w = given_constant(graph, "w", np.zeros((2, 600), np.int8), np.array([0.01]), 127)
+    b = given_constant(graph, "b", np.array([5, -5], np.int32), np.array([0.001 * 0.01]))
+    y = graph.add_op(Dense(inputs=(x, w, b), output="y"))
+    graph.outputs["out"] = round_trip(graph, y, QParams(0.05, 0, -32768, 32767))
+    integer, layer = lowered(graph)
+    assert integer.type(layer.bias).dtype is DType.I64

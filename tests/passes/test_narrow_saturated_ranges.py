@@ -90,3 +90,15 @@ def test_with_16_bits_on_both_sides_half_a_step_is_less() -> None:
         low[widths] = found[0]
     assert low[()] == low["in",] == low["y0",]
     assert -20.0 < low["in", "y0"] < low[()] - 3.0
+
+
+@pytest.mark.parametrize(("share", "is_cut"), [(0.01, False), (0.03, True), (0.2, True)])
+def test_a_flat_part_of_a_fiftieth_of_the_range_is_worth_a_cut(share: float, is_cut: bool) -> None:
+    """A hard sigmoid is flat below -2.5 and, to half a step of its result, up to -2.49."""
+    x = (2.5 - 5.0 / (1.0 - share), 2.5)
+    graph = graph_with(x=x)
+    flat = Unary(inputs=("in",), output="y", function=Function.HARD_SIGMOID, alpha=0.2, beta=0.5)
+    graph.outputs["y"] = graph.add_op(flat)
+    graph.update_tensor(replace(graph.tensor("y"), range=(0.0, 1.0)))
+    after, log = run_pass(graph, NARROW)
+    assert (after.tensor("in").range != x) == is_cut, log.text

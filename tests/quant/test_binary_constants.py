@@ -59,6 +59,20 @@ def test_scales_of_one_magnitude_always_add_in_16_bits(
     assert abs(b_multiplier / (Fraction(sb) * unit) - 1) < Fraction(1, 2**8)
 
 
+@given(SCALES, SCALES, SCALES, st.booleans())
+@example(1.0, 2.0**-10 * 1.02, 1.0, False)
+@example(1.0, 2.0**-7 * 1.003, 1.0, False)
+def test_an_addition_in_16_bits_has_multipliers_within_a_256th(
+    sa: float, sb: float, sy: float, subtract: bool
+) -> None:
+    """Scales further apart are added in 32 bits, whatever their distance."""
+    constants = add_constants(sa, sb, sy, subtract=subtract)
+    if constants is not None:
+        unit = Fraction(2) ** (constants.fraction_bits + 8) / Fraction(sy)
+        for s, m in ((sa, constants.a_multiplier), (sb, abs(constants.b_multiplier))):
+            assert abs(m / (Fraction(s) * unit) - 1) < Fraction(1, 2**8)
+
+
 @given(NEAR, NEAR, NEAR)
 def test_one_more_fraction_bit_would_overflow(sa: float, sb: float, sy: float) -> None:
     constants = add_constants(sa, sb, sy, subtract=False)

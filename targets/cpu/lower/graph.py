@@ -83,8 +83,6 @@ def lower_graph(
     verify(graph, Form.INTEGER)
     if problems := refusals(graph):
         raise TargetError("\n".join([f"{isa.name} can't lower:", *problems]))
-    if not graph.is_integer_only:
-        raise TargetError(f"@{graph.name} has float inputs; {isa.name} takes integers only")
     if module is None:
         module = ir.Module(prefix)
         module.triple = isa.triple

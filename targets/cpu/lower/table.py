@@ -148,8 +148,11 @@ def lowering_of(graph: Graph, op: ops.Op) -> LowerOp:
 
 
 def refusals(graph: Graph) -> list[str]:
-    """The line of each op that can't be lowered as it stands, with the reason."""
-    found = ((op, refusal(graph, op)) for op in graph.ops())
+    """The line of each op that can't be lowered as it stands, with the reason; of a graph that is
+    not of integers only, of the ops that touch floats.
+    """
+    why = refusal if graph.is_integer_only else _float_refusal
+    found = ((op, why(graph, op)) for op in graph.ops())
     return [f"{format_op(graph, op)}\n  {reason}" for op, reason in found if reason]
 
 
@@ -157,6 +160,9 @@ def refusal(graph: Graph, op: ops.Op) -> str | None:
     """The reason why an op can't be lowered as it stands; None where it can."""
     if isinstance(op, ops.QWeighted) and op.weight_zero_point is not None:
         return "no kernels know weights with a zero point; expected symmetric ones"
-    if any(graph.type(t).dtype in FLOATS for t in (*op.inputs, op.output)):
-        return _NO_KERNELS[ops.Domain.FLOAT]
-    return table_of(graph, op).refusal(op)
+    return _float_refusal(graph, op) or table_of(graph, op).refusal(op)
+
+
+def _float_refusal(graph: Graph, op: ops.Op) -> str | None:
+    floats = any(graph.type(t).dtype in FLOATS for t in (*op.inputs, op.output))
+    return _NO_KERNELS[ops.Domain.FLOAT] if floats else None

@@ -1,0 +1,49 @@
+"""What rounding takes from a channel's results on average, its scale gives back, within bounds."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+from numpy.typing import NDArray
+
+from qcomp.reconstruction.activation import Activation
+from qcomp.reconstruction.engine import NumpyEngine
+from qcomp.reconstruction.fit import Fit, Method, fit
+from qcomp.reconstruction.levels import Levels
+from qcomp.reconstruction.moments import Moments
+from qcomp.reconstruction.problem import Problem
+from qcomp.reconstruction.rows import Rows
+
+F64 = NDArray[np.float64]
+NEAREST = Method("nearest", search=False, iterations=0)
+
+
+def problem(shrunk: float) -> Problem:
+    """A layer whose float results are `shrunk` times those of its weights, and no bias."""
+    random = np.random.default_rng(0)
+    x = random.normal(size=(1, 500, 12))
+    weight = random.normal(size=(1, 5, 12))
+    target = x @ weight.swapaxes(1, 2) * shrunk
+    bound = np.full((1, 1, 1), np.inf, np.float32)
+    rows = Rows(x.astype(np.float32), target.astype(np.float32))
+    free = Activation(-bound, bound, np.ones((1, 1, 1), np.float32))
+    return Problem(weight, np.zeros((1, 5)), rows, free)
+
+
+def fitted(p: Problem) -> Fit:
+    peaks = np.abs(p.weight).max(axis=2, keepdims=True)
+    return fit(p, Levels(peaks / 3, 3), NEAREST, lambda factor: factor, NumpyEngine())
+
+
+@pytest.mark.parametrize("shrunk", [0.9, 1.0, 1.1])
+def test_the_results_have_the_size_of_the_float_ones(shrunk: float) -> None:
+    p = problem(shrunk)
+    found = fitted(p)
+    assert_allclose(Moments.of(p).gains(found.weight), 1.0, rtol=1e-9)
+    assert not np.allclose(found.factor, 1.0, atol=1e-3)
+
+
+@pytest.mark.parametrize(("shrunk", "factor"), [(0.5, 1 / 1.25), (2.0, 1.25)])
+def test_a_scale_moves_by_a_quarter_at_most(shrunk: float, factor: float) -> None:
+    assert_allclose(fitted(problem(shrunk)).factor, factor)
