@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 PYTEST := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -q
 
-.PHONY: demo test test-slow lint format clean
+.PHONY: demo test test-slow test-native lint format clean
 
 demo: $(STAMP)
 	$(BIN)/python examples/demo.py
@@ -16,6 +16,14 @@ test: $(STAMP)
 
 test-slow: $(STAMP)
 	$(PYTEST) -n 2 --slow
+
+# The files that have tests of what `native` is; once for each instruction set of this machine.
+NATIVE_TESTS = $(shell grep -rl 'mark\.native' tests)
+NATIVE_SETS = from qcomp.targets.cpu.host import this_host; print(*[isa.name for isa in this_host().runs()], sep="\n")
+
+test-native: $(STAMP)
+	sets=$$($(BIN)/python -c '$(NATIVE_SETS)') && echo "$$sets" | xargs -P 2 -t -I '{}' \
+	  env QCOMP_NATIVE='{}' $(PYTEST) -m native $(NATIVE_TESTS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

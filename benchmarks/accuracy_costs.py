@@ -19,12 +19,11 @@ from accuracy_table import Row
 
 import qcomp
 from qcomp.calibration.collect import collect
+from qcomp.calibration.evidence import Evidence
 from qcomp.frontends import import_model
-from qcomp.ir.form import Form
 from qcomp.ir.graph import Graph
-from qcomp.passes.base import PassManager
-from qcomp.pipeline import normalizing_passes
 from qcomp.quant.estimators import ESTIMATORS
+from qcomp.quantizer import Quantizer
 
 PROCESSES = 2
 SENSITIVITY_SAMPLES = 100
@@ -72,9 +71,8 @@ def calibration(samples: int) -> Callable[[ModuleType, str], Row]:
 
 def prepared(model: str) -> Graph:
     """The float graph that is calibrated."""
-    manager = PassManager()
-    graph = manager.begin(import_model(model).graph, Form.FLOAT)
-    return manager.run(graph, normalizing_passes())
+    imported = import_model(model)
+    return Quantizer(imported.graph, imported.form, Evidence(None, (-1.0, 1.0))).normalized
 
 
 @contextmanager

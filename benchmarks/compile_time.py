@@ -27,14 +27,14 @@ from qcomp.frontends import import_model
 # The function of each stage, as its caller knows it. A stage inside of another counts there too.
 STAGES = {
     "calibration": "qcomp.calibration.evidence.Evidence.statistics",
-    "trials": "qcomp.compiler._chosen",
+    "trials": "qcomp.compiler.decide",
     "lowering": "qcomp.targets.cpu.target.lower_variants",
     "objects": "qcomp.targets.cpu.target.build_objects",
     "LLVM reads": "llvmlite.binding.parse_assembly",
     "LLVM generates": "llvmlite.binding.TargetMachine.emit_object",
     "SQNR": "qcomp.compiler.output_sqnr_db",
     "vectors": "qcomp.store.make_vectors",
-    "linking": "qcomp.store.shared_library",
+    "linking": "qcomp.targets.cpu.runtime.shared_library",
 }
 WHOLE = "after calibration"
 Seconds = dict[str, float]

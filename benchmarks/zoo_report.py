@@ -112,12 +112,12 @@ def measure(zoo: ModuleType, name: str, options: argparse.Namespace) -> dict[str
         "compared_bits": sum(c[1] for c in counts),
         "sqnr_db": round(sqnr_db(reference, answer), 1),
         "arena": net.arena_bytes,
-        "arena_ratio": round(net.arena_bytes / net.artifact.live_bytes, 3),
+        "arena_ratio": round(net.arena_bytes / net.artifact.memory.live, 3),
         "weights": net.weights_bytes,
         "library": library,
         "so_minus_weights": library - net.weights_bytes,
         "ms": round(milliseconds, 3),
-        "live": net.artifact.live_bytes,
+        "live": net.artifact.memory.live,
         "compile_s": round(seconds[WHOLE], 1),
     }
     if (labels >= 0).all() and network.dataset != "toyadmos":

@@ -20,18 +20,10 @@ import numpy as np
 
 from qcomp.ir.form import Form
 from qcomp.ir.graph import Graph
-from qcomp.ir.ops import RELU, Conv2d, Minimum
+from qcomp.ir.ops import RELU, Conv2d, Minimum, Weighted
 from qcomp.ir.tensor import NormalStatistics, TensorId
 from qcomp.passes.base import PassLog
-from qcomp.passes.linear_weights import (
-    F64,
-    Linear,
-    fits_float32,
-    groups_of,
-    per_input,
-    weight_and_bias,
-    with_numbers,
-)
+from qcomp.passes.linear_weights import F64, fits_float32, per_input, weight_and_bias, with_numbers
 from qcomp.passes.quantization_noise import MomentsOf
 from qcomp.quant.moments import Moments
 
@@ -55,7 +47,7 @@ class AbsorbHighBias:
     def run(self, graph: Graph, log: PassLog) -> None:
         moments = self.moments(graph)
         for op in graph.ops():
-            if not isinstance(op, Linear):
+            if not isinstance(op, Weighted):
                 continue
             step = _step(graph, op)
             if isinstance(step, str):
@@ -82,12 +74,12 @@ class AbsorbHighBias:
 class _Step:
     """`second` reads what `first` gives, through `bound` if there is one."""
 
-    first: Linear
+    first: Weighted
     bound: Minimum | None
-    second: Linear
+    second: Weighted
 
 
-def _step(graph: Graph, first: Linear) -> _Step | str:
+def _step(graph: Graph, first: Weighted) -> _Step | str:
     """What can absorb the bias of `first`, or the reason that nothing can."""
     if first.clamp != RELU:
         return f"it clamps to ({first.clamp.low}, {first.clamp.high}), not to (0.0, inf)"
@@ -97,7 +89,7 @@ def _step(graph: Graph, first: Linear) -> _Step | str:
         bound, reader = reader, graph.sole_consumer(reader.output)
     if reader is None:
         return f"%{first.output if bound is None else bound.output} is not read by one op alone"
-    if not isinstance(reader, Linear):
+    if not isinstance(reader, Weighted):
         return f"its reader %{reader.id} ({reader.mnemonic}) is no convolution or dense layer"
     if isinstance(reader, Conv2d) and any(reader.padding):
         return f"%{reader.id} pads with zeros"
@@ -109,7 +101,7 @@ def _absorb(graph: Graph, step: _Step, c: F64) -> str | None:
     first, second = step.first, step.second
     w1, b1 = weight_and_bias(graph, first)
     w2, b2 = weight_and_bias(graph, second)
-    taken = np.sum(w2 * per_input(c, w2, groups_of(second)), axis=tuple(range(1, w2.ndim)))
+    taken = np.sum(w2 * per_input(c, w2, second.groups), axis=tuple(range(1, w2.ndim)))
     if not fits_float32(b1 - c, b2 + taken):
         return f"the biases absorbed by %{second.id} are not finite in float32"
     graph.set_inputs(first, with_numbers(graph, first, w1, b1 - c))

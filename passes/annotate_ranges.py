@@ -21,13 +21,12 @@ from qcomp.ir.ops import (
     Binary,
     Clamp,
     ClampRange,
-    Conv2d,
-    Dense,
     Function,
     LogSoftmax,
     Op,
     Softmax,
     Unary,
+    Weighted,
 )
 from qcomp.ir.tensor import DType, Tensor, TensorId
 from qcomp.passes.base import PassLog
@@ -93,7 +92,7 @@ def _annotate(graph: Graph, tensor: Tensor, measured: tuple[float, float], log: 
 def guaranteed(op: Op) -> ClampRange:
     """An interval that contains the op's result for every input."""
     match op:
-        case Clamp() | Conv2d() | Dense() | Binary():
+        case Clamp() | Weighted() | Binary():
             return op.clamp
         case LogSoftmax():
             return ClampRange(-math.inf, 0.0)

@@ -16,13 +16,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from qcomp.ir.graph import Graph
+from qcomp.ir.ops import Weighted
 from qcomp.ir.tensor import TensorId
 from qcomp.passes.dead_channels import Mask, channels_above
 from qcomp.passes.linear_pairs import LinearPair
 from qcomp.passes.linear_weights import (
     F64,
-    Linear,
-    groups_of,
     input_ranges,
     output_ranges,
     per_input,
@@ -82,10 +81,10 @@ class _Layer:
     @staticmethod
     def of(graph: Graph, id: TensorId) -> _Layer:
         op = graph.op(id)
-        assert isinstance(op, Linear)
+        assert isinstance(op, Weighted)
         weight, _ = weight_and_bias(graph, op)
         largest: F64 = np.abs(weight).max(axis=tuple(range(1, weight.ndim - 1)))
-        return _Layer(largest, groups_of(op))
+        return _Layer(largest, op.groups)
 
 
 def balanced_factors(

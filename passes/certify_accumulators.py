@@ -26,26 +26,52 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qcomp.errors import PassError
+from qcomp.ir.evaluate.dynamic import LARGEST, scale_parts
+from qcomp.ir.evaluate.integer_linear import centered_weight
+from qcomp.ir.exemptions import Exemptions, exemption
 from qcomp.ir.form import Form
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import (
+    ArgMax,
+    BroadcastTo,
+    Concat,
+    DepthToSpace,
+    Domain,
+    Gather,
     Interpolate,
+    MaxPool2d,
     Op,
+    Pad,
     QAdd,
     QAddWide,
     QAveragePool2d,
     QConv2d,
     QDense,
+    QDenseBy,
     QDiv,
     QLogSoftmax,
     QMatMul,
+    QMaximum,
+    QMinimum,
     QMul,
     QPRelu,
+    QReduceExtreme,
     QReduceSum,
     QRescale,
     QSoftmax,
+    QuantizeBy,
+    QWeighted,
+    Reshape,
+    Resize2d,
+    ScaleOf,
+    Slice,
+    SpaceToDepth,
+    Table,
+    Tile,
+    Transpose,
+    ZeroStuff,
 )
-from qcomp.ir.tensor import DType, TensorId
+from qcomp.ir.tensor import Array, DType, TensorId
 from qcomp.ir.text import format_op
 from qcomp.passes.base import PassLog
 from qcomp.quant.fixed_point import I64, Requantize
@@ -66,10 +92,9 @@ class CertifyAccumulators:
     def run(self, graph: Graph, log: PassLog) -> None:
         problems: list[str] = []
         for op in graph.ops():
-            rule = _RULES.get(type(op))
-            if rule is None:
+            sums = _sums(graph, op)
+            if sums is None:
                 continue
-            sums: Sums = rule(graph, op)
             found = [*sums.problems()]
             if found:
                 problems.append("\n  ".join([format_op(graph, op), *found]))
@@ -77,6 +102,18 @@ class CertifyAccumulators:
                 log.note(f"{op.id}: {sums.head_room():.1f} bits of head-room")
         if problems:
             raise PassError("accumulators are not certified:\n" + "\n".join(problems))
+
+
+def _sums(graph: Graph, op: Op) -> Sums | None:
+    """The largest sums of an op; None for one that needs no certificate; else PassError."""
+    if type(op) in RULES:
+        return RULES[type(op)](graph, op)
+    if exemption(EXEMPT, type(op)) is None:
+        raise PassError(
+            f"{format_op(graph, op)}\n  nothing bounds its sums; "
+            "expected a row in RULES, or a line in EXEMPT, of certify_accumulators"
+        )
+    return None
 
 
 @dataclass(frozen=True)
@@ -158,15 +195,33 @@ class Sums:
         return self.bits - math.log2(max(*self.reach(), 1))
 
 
-def _linear(graph: Graph, op: QConv2d | QDense) -> Sums:
-    weight = np.abs(graph.data(op.weight).astype(np.int64))
-    taps = weight.reshape(len(weight), -1).sum(axis=1)
+def _linear(graph: Graph, op: QWeighted) -> Sums:
+    zero_point = () if op.weight_zero_point is None else (graph.data(op.weight_zero_point),)
+    taps = _taps(centered_weight(graph.data(op.weight), *zero_point))
     bias = np.abs(graph.data(op.bias).astype(object))
     largest = bias + taps.astype(object) * _centered(graph, op.x, op.x_zero_point)
     multiplier = graph.data(op.multiplier).astype(np.int64)
     shift = graph.data(op.shift).astype(np.int64)
     bits = 63 if graph.type(op.bias).dtype is DType.I64 else 31
     return Sums(largest, Epilogue(op.requantize, multiplier, shift), bits)
+
+
+def _taps(weight: Array) -> NDArray[np.int64]:
+    """The sum of each output channel's |weight|."""
+    magnitudes = np.abs(weight.astype(np.int64))
+    return np.asarray(magnitudes.reshape(len(weight), -1).sum(axis=1))
+
+
+def _dense_by(graph: Graph, op: QDenseBy) -> Sums:
+    """The scale's shift is between that of the largest value which its tensor can hold and of 1."""
+    scale = graph.producer(op.scale)
+    assert isinstance(scale, ScaleOf), "the INTEGER form knows where a scale comes from"
+    widest = max(_centered(graph, scale.x, scale.x_zero_point), 1)
+    shift = graph.data(op.shift).astype(np.int64)
+    shifts = [shift + scale_parts(n)[1] - 31 for n in (widest, 1)]
+    multiplier = np.tile(graph.data(op.multiplier).astype(np.int64), 2)
+    largest = np.tile(_taps(graph.data(op.weight)).astype(object) * LARGEST, 2)
+    return Sums(largest, Epilogue(op.requantize, multiplier, np.concatenate(shifts)))
 
 
 def _matmul(graph: Graph, op: QMatMul) -> Sums:
@@ -283,7 +338,7 @@ def _one(value: int) -> Ints:
     return np.array([value], object)
 
 
-_RULES: Mapping[type[Op], Callable[[Graph, Any], Sums]] = {
+RULES: Mapping[type[Op], Callable[[Graph, Any], Sums]] = {
     QConv2d: _linear,
     QDense: _linear,
     QMatMul: _matmul,
@@ -298,4 +353,30 @@ _RULES: Mapping[type[Op], Callable[[Graph, Any], Sums]] = {
     Interpolate: _interpolate,
     QSoftmax: _softmax,
     QLogSoftmax: _softmax,
+    QDenseBy: _dense_by,
+}
+
+EXEMPT: Exemptions = {
+    Domain.FLOAT: "computes no integers",
+    Domain.BORDER: "scales one value and saturates it",
+    Table: "looks its results up",
+    ScaleOf: "shifts 2^16 by at most 37",
+    QuantizeBy: "shifts 2^16 by at most 38",
+    QMinimum: "compares",
+    QMaximum: "compares",
+    QReduceExtreme: "compares",
+    MaxPool2d: "compares",
+    ArgMax: "compares; the target bounds the index",
+    Resize2d: "weighs four neighbours by 2^11 twice: at most 2^15 * 2^22, in the lanes it has",
+    Reshape: "copies integers",
+    Transpose: "copies integers",
+    Concat: "copies integers",
+    Slice: "copies integers",
+    Pad: "copies integers",
+    Gather: "copies integers",
+    BroadcastTo: "copies integers",
+    Tile: "copies integers",
+    DepthToSpace: "copies integers",
+    SpaceToDepth: "copies integers",
+    ZeroStuff: "copies integers",
 }

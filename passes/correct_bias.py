@@ -26,13 +26,12 @@ from numpy.typing import NDArray
 
 from qcomp.ir.form import Form
 from qcomp.ir.graph import Graph
-from qcomp.ir.ops import Conv2d, Dense, Dequantize, FakeQuantConstant, Quantize
+from qcomp.ir.ops import Dense, Dequantize, FakeQuantConstant, Quantize, Weighted
 from qcomp.ir.tensor import TensorId
 from qcomp.passes.base import PassLog
 from qcomp.passes.qdq import rounding_grid
 
 F64 = NDArray[np.float64]
-Linear = Conv2d | Dense
 
 _CORRECTED = ".corrected"
 _IS_CORRECTED = re.compile(re.escape(_CORRECTED) + r"(\.\d+)?$")
@@ -54,7 +53,7 @@ class CorrectBias:
 
     def run(self, graph: Graph, log: PassLog) -> None:
         for op in graph.ops():
-            if not isinstance(op, Conv2d | Dense):
+            if not isinstance(op, Weighted):
                 continue
             if reason := _uncorrectable(graph, op, self.channel_means):
                 log.skipped(op.id, reason)
@@ -67,10 +66,10 @@ class CorrectBias:
 
 def float_weights(graph: Graph) -> dict[TensorId, NDArray[np.floating]]:
     """The weights of a float graph's layers, by the layers' ids."""
-    return {op.id: graph.data(op.weight) for op in graph.ops() if isinstance(op, Conv2d | Dense)}
+    return {op.id: graph.data(op.weight) for op in graph.ops() if isinstance(op, Weighted)}
 
 
-def _uncorrectable(graph: Graph, op: Linear, means: Mapping[TensorId, F64]) -> str | None:
+def _uncorrectable(graph: Graph, op: Weighted, means: Mapping[TensorId, F64]) -> str | None:
     """The reason this op must keep its bias, or None."""
     weight, bias = graph.producer(op.weight), graph.producer(op.bias)
     if not isinstance(weight, FakeQuantConstant):
@@ -100,7 +99,7 @@ def _float_source(graph: Graph, id: TensorId) -> TensorId:
 
 
 def _correct(
-    graph: Graph, op: Linear, weight: NDArray[np.floating], mean: F64, log: PassLog
+    graph: Graph, op: Weighted, weight: NDArray[np.floating], mean: F64, log: PassLog
 ) -> None:
     bias = graph.producer(op.bias)
     assert isinstance(bias, FakeQuantConstant)
@@ -119,7 +118,7 @@ def _weight_error(graph: Graph, rounded: TensorId, weight: NDArray[np.floating])
     return np.asarray(values - weight.astype(np.float64))
 
 
-def _expected_shift(op: Linear, error: F64, mean: F64) -> F64:
+def _expected_shift(op: Weighted, error: F64, mean: F64) -> F64:
     """eps E[x] per output channel; of a grouped convolution each group sees its own channels."""
     if isinstance(op, Dense):
         return np.asarray(error @ mean)
@@ -127,7 +126,7 @@ def _expected_shift(op: Linear, error: F64, mean: F64) -> F64:
     return np.asarray(np.einsum("goi,gi->go", taps, mean.reshape(op.groups, -1))).reshape(-1)
 
 
-def _largest(graph: Graph, op: Linear, shift: F64) -> str:
+def _largest(graph: Graph, op: Weighted, shift: F64) -> str:
     """The largest correction in units of the output's scale, or in real units without one."""
     largest = float(np.max(np.abs(shift), initial=0.0))
     for reader in graph.consumers(op.output):

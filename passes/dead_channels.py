@@ -17,12 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qcomp.ir.graph import Graph
-from qcomp.ir.ops import Conv2d
+from qcomp.ir.ops import Conv2d, Weighted
 from qcomp.passes.linear_pairs import LinearPair
 from qcomp.passes.linear_weights import (
     F64,
-    Linear,
-    groups_of,
     input_ranges,
     output_ranges,
     per_input,
@@ -45,11 +43,11 @@ def channels_above(r1: F64, r2: F64, threshold: float) -> Mask:
 def silence_dead_channels(graph: Graph, pair: LinearPair, threshold: float) -> int:
     """Take the numbers of dead channels away; how many channels had some."""
     first, second = graph.op(pair.first), graph.op(pair.second)
-    assert isinstance(first, Linear)
-    assert isinstance(second, Linear)
+    assert isinstance(first, Weighted)
+    assert isinstance(second, Weighted)
     w1, b1 = weight_and_bias(graph, first)
     w2, b2 = weight_and_bias(graph, second)
-    groups = groups_of(second)
+    groups = second.groups
     r1 = output_ranges(w1)
     r2 = input_ranges(w2, groups).reshape(pair.repeats, -1).max(axis=0)
     constant = np.clip(b1, first.clamp.low, first.clamp.high)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from qcomp.ir.graph import Graph
-from qcomp.ir.ops import Conv2d, Dense, Op
+from qcomp.ir.ops import Op, Weighted
 from qcomp.ir.tensor import TensorId
 
 
@@ -28,7 +28,7 @@ def _outermost(
     found = []
     for op, before, after in steps:
         inside = any(t in behind for t in before)
-        weighted = isinstance(op, Conv2d | Dense)
+        weighted = isinstance(op, Weighted)
         if weighted and not inside:
             found.append(op.id)
         if weighted or inside:

@@ -21,7 +21,7 @@ import numpy as np
 
 from qcomp.ir.form import Form
 from qcomp.ir.graph import Graph
-from qcomp.ir.ops import RELU, RELU6, Clamp, Minimum
+from qcomp.ir.ops import RELU, RELU6, Clamp, Minimum, Weighted
 from qcomp.ir.tensor import TensorId
 from qcomp.passes.balanced_ranges import Ranges, Rounds, balanced_factors
 from qcomp.passes.base import PassLog
@@ -29,9 +29,7 @@ from qcomp.passes.dead_channels import silence_dead_channels
 from qcomp.passes.linear_pairs import LinearPair, linear_pair
 from qcomp.passes.linear_weights import (
     F64,
-    Linear,
     fits_float32,
-    groups_of,
     per_input,
     per_output,
     scale_statistics,
@@ -114,7 +112,7 @@ class EqualizeCrossLayer:
     def _pairs(self, graph: Graph, log: PassLog) -> list[LinearPair]:
         pairs = []
         for op in graph.ops():
-            if not isinstance(op, Linear):
+            if not isinstance(op, Weighted):
                 continue
             pair = linear_pair(graph, op)
             if isinstance(pair, str):
@@ -158,11 +156,11 @@ class EqualizeCrossLayer:
 def _equalized(graph: Graph, pair: LinearPair, s: F64) -> tuple[tuple[F64, F64], tuple[F64, F64]]:
     """Weight and bias of the first op and of the second."""
     first, second = graph.op(pair.first), graph.op(pair.second)
-    assert isinstance(first, Linear)
-    assert isinstance(second, Linear)
+    assert isinstance(first, Weighted)
+    assert isinstance(second, Weighted)
     w1, b1 = weight_and_bias(graph, first)
     w2, b2 = weight_and_bias(graph, second)
-    inputs = per_input(np.tile(s, pair.repeats), w2, groups_of(second))
+    inputs = per_input(np.tile(s, pair.repeats), w2, second.groups)
     return (w1 / per_output(s, w1), b1 / s), (w2 * inputs, b2)
 
 
@@ -176,7 +174,7 @@ def _unfit(graph: Graph, pair: LinearPair, s: F64) -> str | None:
 def _apply(graph: Graph, pair: LinearPair, s: F64) -> None:
     for id, numbers in zip((pair.first, pair.second), _equalized(graph, pair, s), strict=True):
         op = graph.op(id)
-        assert isinstance(op, Linear)
+        assert isinstance(op, Weighted)
         graph.set_inputs(op, with_numbers(graph, op, *numbers))
     for id in (pair.first, *pair.between):
         scale_statistics(graph, id, 1.0 / s)
@@ -185,7 +183,7 @@ def _apply(graph: Graph, pair: LinearPair, s: F64) -> None:
 def _unbound(graph: Graph, id: TensorId, s: F64, relu6: Relu6, log: PassLog) -> None:
     """The op clamps to (0, inf); the bound becomes a minimum behind it, under the op's id."""
     op = graph.op(id)
-    assert isinstance(op, Linear | Clamp)
+    assert isinstance(op, Weighted | Clamp)
     if relu6 is Relu6.REPLACE_WITH_RELU:
         graph.replace_op(replace(op, clamp=RELU))
         log.did(f"{id}: ReLU6 becomes ReLU")

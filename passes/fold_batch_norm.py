@@ -20,15 +20,13 @@ import numpy as np
 
 from qcomp.ir.form import Form
 from qcomp.ir.graph import Graph
-from qcomp.ir.ops import BatchNorm, Conv2d, Op, Reshape, Unary
+from qcomp.ir.ops import BatchNorm, Conv2d, Op, Reshape, Unary, Weighted
 from qcomp.ir.tensor import TensorId
 from qcomp.passes.base import PassLog
 from qcomp.passes.channel_affine import ChannelAffine, channel_affine
 from qcomp.passes.linear_weights import (
     F64,
-    Linear,
     fits_float32,
-    groups_of,
     per_input,
     per_output,
     weight_and_bias,
@@ -102,13 +100,13 @@ def _reshapes_above(graph: Graph, id: TensorId) -> list[TensorId]:
     return found
 
 
-def _linear_above(graph: Graph, id: TensorId) -> Linear | None:
+def _linear_above(graph: Graph, id: TensorId) -> Weighted | None:
     reshapes = _reshapes_above(graph, id)
     op = graph.producer(graph.op(reshapes[-1]).inputs[0] if reshapes else id)
-    return op if isinstance(op, Linear) else None
+    return op if isinstance(op, Weighted) else None
 
 
-def _scaled_outputs(graph: Graph, linear: Linear, affine: ChannelAffine) -> tuple[F64, F64]:
+def _scaled_outputs(graph: Graph, linear: Weighted, affine: ChannelAffine) -> tuple[F64, F64]:
     weight, bias = weight_and_bias(graph, linear)
     return per_output(affine.scale, weight) * weight, affine.scale * bias + affine.shift
 
@@ -140,7 +138,7 @@ def _why_not_ahead(graph: Graph, op: Op, affine: ChannelAffine) -> str | None:
     linear = graph.sole_consumer(op.output)
     if linear is None:
         return f"%{op.output} is not read by one op alone"
-    if not isinstance(linear, Linear):
+    if not isinstance(linear, Weighted):
         return f"its reader %{linear.id} is no convolution or dense layer"
     if not affine.clamp.is_none:
         return f"a clamp stands between it and %{linear.id}"
@@ -151,9 +149,9 @@ def _why_not_ahead(graph: Graph, op: Op, affine: ChannelAffine) -> str | None:
     return None
 
 
-def _scaled_inputs(graph: Graph, linear: Linear, affine: ChannelAffine) -> tuple[F64, F64]:
+def _scaled_inputs(graph: Graph, linear: Weighted, affine: ChannelAffine) -> tuple[F64, F64]:
     weight, bias = weight_and_bias(graph, linear)
-    groups = groups_of(linear)
+    groups = linear.groups
     added: F64 = np.sum(
         weight * per_input(affine.shift, weight, groups), axis=tuple(range(1, weight.ndim))
     )
@@ -162,7 +160,7 @@ def _scaled_inputs(graph: Graph, linear: Linear, affine: ChannelAffine) -> tuple
 
 def _fold_ahead(graph: Graph, op: Op, affine: ChannelAffine, log: PassLog) -> None:
     linear = graph.sole_consumer(op.output)
-    assert isinstance(linear, Linear)
+    assert isinstance(linear, Weighted)
     _, *constants = with_numbers(graph, linear, *_scaled_inputs(graph, linear, affine))
     graph.set_inputs(linear, (affine.x, *constants))
     graph.erase(op.output)

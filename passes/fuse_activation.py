@@ -16,8 +16,6 @@ from qcomp.ir.ops import (
     Binary,
     BroadcastTo,
     Clamp,
-    Conv2d,
-    Dense,
     DepthToSpace,
     Gather,
     MaxPool2d,
@@ -29,11 +27,12 @@ from qcomp.ir.ops import (
     SpaceToDepth,
     Tile,
     Transpose,
+    Weighted,
 )
 from qcomp.ir.tensor import TensorId
 from qcomp.passes.base import PassLog
 
-Clamping = Conv2d | Dense | Binary | Clamp
+Clamping = Weighted | Binary | Clamp
 
 _SELECTING = (
     BroadcastTo,

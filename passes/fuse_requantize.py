@@ -2,7 +2,8 @@
 
 `quantize(op(dequantize(x), ...))` becomes one integer op with its requantize inside, in the place
 of the quantize; a movement moves the integers; a quantize that reads a dequantize is a change of
-scale, of an i8 a 256-entry table. Inputs and outputs of the graph become i8 or i16.
+scale, of an i8 a 256-entry table. Inputs and outputs of the graph become i8 or i16. Ops that are
+kept in floats stay, with the quantize and dequantize around them.
 
 The rules, one for each float op, are in integer_rules.
 """
@@ -13,13 +14,14 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from qcomp.errors import PassError
+from qcomp.ir.exemptions import exemption
 from qcomp.ir.form import Form
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import ArgMax, Dequantize, Op, Quantize
 from qcomp.ir.tensor import DType, Tensor
 from qcomp.ir.text import format_op
 from qcomp.passes.base import PassLog
-from qcomp.passes.integer_rules import RULES, Site, rescale
+from qcomp.passes.integer_rules import EXEMPT, RULES, Site, rescale
 from qcomp.passes.qdq import quantized_operand
 from qcomp.quant.qparams import QParams
 
@@ -36,20 +38,20 @@ class FuseRequantize:
         for op in graph.ops():
             if isinstance(op, Quantize):
                 _lower(graph, op, log)
-            elif isinstance(op, ArgMax) and graph.type(op.x).dtype is DType.F32:
+            elif isinstance(op, ArgMax) and isinstance(graph.producer(op.x), Dequantize):
                 graph.replace_op(op.with_input(0, quantized_operand(graph, op.x)))
                 log.did(f"{op.id}: reads integers")
         _bind_inputs(graph)
         for name, t in graph.outputs.items():
-            if graph.type(t).dtype is DType.F32:
+            if graph.type(t).dtype is DType.F32 and not graph.tensor(t).kept:
                 graph.outputs[name] = quantized_operand(graph, t)
 
 
 def _lower(graph: Graph, quantize: Quantize, log: PassLog) -> None:
     """Replace a quantize, and the float op that it reads, by an integer op."""
     op = graph.producer(quantize.x)
-    if op is None:
-        return  # an input of the graph
+    if op is None or graph.is_kept(op):
+        return  # an input of the graph, or floats that stay
     site = Site(graph, quantize.output)
     if isinstance(op, Dequantize):
         new: Op = rescale(site, op.x)
@@ -59,7 +61,8 @@ def _lower(graph: Graph, quantize: Quantize, log: PassLog) -> None:
         except ValueError as error:
             raise PassError(f"{format_op(graph, op)}\n  has no integer form: {error}") from error
     else:
-        raise PassError(f"{format_op(graph, op)}\n  has no integer form")
+        reason = exemption(EXEMPT, type(op)) or "expected a row in RULES of integer_rules"
+        raise PassError(f"{format_op(graph, op)}\n  has no integer form: {reason}")
     qparams = graph.tensor(quantize.output).qparams
     graph.replace_op(new, qparams=qparams)
     log.did(f"{op.id}: {op.mnemonic} to {new.mnemonic}{site.remark}")
@@ -73,7 +76,10 @@ def _bind_inputs(graph: Graph) -> None:
     for id in graph.inputs.values():
         if graph.type(id).dtype is not DType.F32:
             continue
-        quantized = [op.output for op in graph.consumers(id) if isinstance(op, Quantize)]
+        readers = graph.consumers(id)
+        quantized = [op.output for op in readers if isinstance(op, Quantize)]
+        if len(quantized) < len(readers):
+            continue  # an op that is kept in floats reads it
         found = list(dict.fromkeys(graph.tensor(t).qparams for t in quantized))
         if len(found) > 1:
             raise PassError(f"input %{id} is quantized in {len(found)} ways; expected one")

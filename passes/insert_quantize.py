@@ -8,6 +8,9 @@ bits, or 41 where x has 16.
 Weights of least squared error are stored as they are rounded, with the gain corrected
 (qcomp.quant.weights.unit_gain); whoever wants the others takes them from the float graph.
 
+An op that is kept in floats (`Tensor.kept`) gets no such pair where it reads an input of the graph,
+and between it and another one; its constants stay.
+
 Scales come from the ranges; tensors that integers are copied between share one (same_scale.py). A
 weight scale is raised where a channel's bias or accumulator would not fit its integers
 (qcomp.quant.weights.certified).
@@ -27,8 +30,6 @@ from qcomp.ir.graph import Graph
 from qcomp.ir.ops import (
     BatchNorm,
     Binary,
-    Conv2d,
-    Dense,
     Dequantize,
     FakeQuantConstant,
     MatMul,
@@ -36,12 +37,13 @@ from qcomp.ir.ops import (
     Minimum,
     Op,
     Quantize,
+    Weighted,
 )
-from qcomp.ir.tensor import Tensor, TensorId
+from qcomp.ir.tensor import DType, Tensor, TensorId
 from qcomp.ir.text import format_op
 from qcomp.passes.base import PassLog
 from qcomp.passes.edge_layers import edge_layers
-from qcomp.passes.same_scale import Assignment, assign_qparams, copies_integers
+from qcomp.passes.same_scale import Assignment, assign_qparams
 from qcomp.quant.grid import Grid
 from qcomp.quant.qparams import QParams
 from qcomp.quant.scales import minmax_scales
@@ -64,12 +66,14 @@ class InsertQuantize:
             log.skipped(graph.name, "quantized already")
             return
         for op in ops:
-            if isinstance(op, BatchNorm):
+            if isinstance(op, BatchNorm) and not graph.is_kept(op):
                 raise PassError(f"{format_op(graph, op)}\n  was not folded and has no integer form")
         assignment = assign_qparams(graph, self.config)
         edges = edge_layers(graph)
         for op in ops:
-            if isinstance(op, Conv2d | Dense):
+            if graph.is_kept(op):
+                log.skipped(op.id, "it is kept in floats")
+            elif isinstance(op, Weighted):
                 choices = self.config.at(op.id, op.mnemonic)
                 least = choices.first_last_weight_bits if op.id in edges else 1
                 bits = max(choices.weight_bits, least)
@@ -82,7 +86,7 @@ class InsertQuantize:
 
 def _quantize_weight(
     graph: Graph,
-    op: Conv2d | Dense,
+    op: Weighted,
     choices: QuantizationConfig,
     bits: int,
     assignment: Assignment,
@@ -156,12 +160,14 @@ def _quantize_constants(graph: Graph, op: Op, assignment: Assignment) -> None:
 def _quantize_activation(
     graph: Graph, tensor: TensorId, own: QParams, group: QParams, log: PassLog
 ) -> None:
-    readers = graph.consumers(tensor)
+    readers = [op for op in graph.consumers(tensor) if not _reads_floats(graph, op, tensor)]
     outputs = [name for name, t in graph.outputs.items() if t == tensor]
+    if graph.tensor(tensor).kept:
+        outputs = []
     if not readers and not outputs:
         return
     plain = _round_trip(graph, tensor, tensor, own)
-    wants_group = [op for op in readers if copies_integers(op)] if own != group else []
+    wants_group = [op for op in readers if op.copies_integers] if own != group else []
     rescaled = _round_trip(graph, plain, f"{tensor}.rescaled", group) if wants_group else plain
     for op in readers:
         new = rescaled if op in wants_group else plain
@@ -172,6 +178,15 @@ def _quantize_activation(
     log.did(f"{tensor}: scale {own.scale:.6g}, zero_point {own.zero_point}{width}")
     if wants_group:
         log.note(f"{tensor}: rescaled to {group.scale:.6g} for {len(wants_group)} readers")
+
+
+def _reads_floats(graph: Graph, op: Op, tensor: TensorId) -> bool:
+    """A kept op reads inputs of the graph, and what kept ops give, as they are; so does an op
+    whose result is no float what kept ops give.
+    """
+    if graph.tensor(tensor).kept:
+        return graph.is_kept(op) or graph.type(op.output).dtype is not DType.F32
+    return graph.producer(tensor) is None and graph.is_kept(op)
 
 
 def _round_trip(graph: Graph, tensor: TensorId, hint: str, qparams: QParams) -> TensorId:

@@ -29,10 +29,10 @@ from qcomp.ir.ops import (
     Tile,
     Transpose,
     Unary,
+    Weighted,
     ZeroStuff,
 )
 from qcomp.ir.tensor import TensorId
-from qcomp.passes.linear_weights import Linear
 
 
 @dataclass(frozen=True)
@@ -51,20 +51,20 @@ class LinearPair:
     relu6: tuple[TensorId, ...]
 
 
-def linear_pair(graph: Graph, first: Linear) -> LinearPair | str:
+def linear_pair(graph: Graph, first: Weighted) -> LinearPair | str:
     """The pair that begins with `first`, or the reason there is none."""
     between: list[TensorId] = []
     repeats = 1
     op: Op = first
     while True:
-        if isinstance(op, Linear | Clamp) and not _is_homogeneous(op.clamp):
+        if isinstance(op, Weighted | Clamp) and not _is_homogeneous(op.clamp):
             return f"%{op.id} clamps to ({op.clamp.low}, {op.clamp.high})"
         if graph.is_output(op.output):
             return f"%{op.output} is an output of the graph"
         following = graph.sole_consumer(op.output)
         if following is None:
             return f"%{op.output} is read by {len(graph.consumers(op.output))} ops"
-        if isinstance(following, Linear):
+        if isinstance(following, Weighted):
             chain = (first.id, *between)
             relu6 = tuple(t for t in chain if _clamp(graph.op(t)) == RELU6)
             return LinearPair(first.id, tuple(between), following.id, repeats, relu6)
@@ -76,7 +76,7 @@ def linear_pair(graph: Graph, first: Linear) -> LinearPair | str:
 
 
 def _clamp(op: Op) -> ClampRange | None:
-    return op.clamp if isinstance(op, Linear | Clamp) else None
+    return op.clamp if isinstance(op, Weighted | Clamp) else None
 
 
 def _is_homogeneous(clamp: ClampRange) -> bool:

@@ -8,18 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qcomp.ir.graph import Graph
-from qcomp.ir.ops import Conv2d, Dense
+from qcomp.ir.ops import Weighted
 from qcomp.ir.tensor import NormalStatistics, TensorId, constant
 
 F64 = NDArray[np.float64]
-Linear = Conv2d | Dense
 
 
-def groups_of(op: Linear) -> int:
-    return op.groups if isinstance(op, Conv2d) else 1
-
-
-def weight_and_bias(graph: Graph, op: Linear) -> tuple[F64, F64]:
+def weight_and_bias(graph: Graph, op: Weighted) -> tuple[F64, F64]:
     return graph.data(op.weight).astype(np.float64), graph.data(op.bias).astype(np.float64)
 
 
@@ -51,7 +46,7 @@ def input_ranges(weight: F64, groups: int) -> F64:
     return ranges
 
 
-def with_numbers(graph: Graph, op: Linear, weight: F64, bias: F64) -> tuple[TensorId, ...]:
+def with_numbers(graph: Graph, op: Weighted, weight: F64, bias: F64) -> tuple[TensorId, ...]:
     """Operands of `op` with other numbers; a constant that another op reads is left alone."""
     return (
         op.x,
@@ -69,7 +64,7 @@ def scale_statistics(graph: Graph, id: TensorId, factors: F64) -> None:
         graph.update_tensor(replace(tensor, normal=scaled))
 
 
-def _own_constant(graph: Graph, reader: Linear, id: TensorId, data: F64) -> TensorId:
+def _own_constant(graph: Graph, reader: Weighted, id: TensorId, data: F64) -> TensorId:
     rounded = data.astype(np.float32)
     if graph.is_output(id) or [op.id for op in graph.consumers(id)] != [reader.id]:
         return graph.add_constant(id, rounded)

@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
 from qcomp.errors import PassError
 from qcomp.ir.graph import Graph
-from qcomp.ir.ops import Dequantize, FakeQuantConstant, Quantize
+from qcomp.ir.ops import (
+    Dequantize,
+    FakeQuantConstant,
+    IntegerConstant,
+    Quantize,
+    QuantizedConstant,
+)
 from qcomp.ir.tensor import TensorId
+from qcomp.ir.text import format_op
 from qcomp.quant.grid import Grid
 from qcomp.quant.qparams import QParams
 
@@ -41,6 +53,33 @@ def _qparams(graph: Graph, tensor: TensorId) -> QParams:
     if qparams is None:
         raise PassError(f"%{tensor} has no qparams")
     return qparams
+
+
+@dataclass(frozen=True, eq=False)
+class Stored:
+    """A quantized constant: scale * (integers - zero_point), both [C] along axis 0, or [1]."""
+
+    integers: NDArray[np.int64]
+    scale: NDArray[np.float64]
+    zero_point: NDArray[np.int64]
+
+    @property
+    def centered(self) -> NDArray[np.int64]:
+        """integers - zero_point."""
+        shape = (-1, *(1,) * (self.integers.ndim - 1))
+        return np.asarray(self.integers - self.zero_point.reshape(shape))
+
+
+def stored(graph: Graph, op: QuantizedConstant) -> Stored:
+    """Of a constant that is rounded, its nearest integers; of one that was given, these."""
+    data, scale = graph.data(op.x), graph.data(op.scale)
+    if isinstance(op, FakeQuantConstant):
+        zero = np.zeros(1, np.int64)
+        return Stored(rounding_grid(graph, op).integers(data), scale, zero)
+    assert isinstance(op, IntegerConstant)
+    if op.axis != 0 and scale.size > 1:
+        raise PassError(f"{format_op(graph, op)}\n  has scales along axis {op.axis}; expected 0")
+    return Stored(data.astype(np.int64), scale, graph.data(op.zero_point).astype(np.int64))
 
 
 def rounding_grid(graph: Graph, op: FakeQuantConstant) -> Grid:

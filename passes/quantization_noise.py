@@ -27,12 +27,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import optimize
 
 from qcomp.ir.graph import Graph
+from qcomp.ir.ops import Weighted
 from qcomp.ir.tensor import TensorId
 from qcomp.passes.linear_pairs import LinearPair
-from qcomp.passes.linear_weights import F64, Linear, groups_of
+from qcomp.passes.linear_weights import F64
 from qcomp.quant.moments import Moments
 
 MomentsOf = Callable[[Graph], Mapping[TensorId, Moments]]
@@ -69,13 +69,15 @@ def least_noise_factors(
 
     `largest` bounds the factors and their inverses.
     """
+    from scipy.optimize import minimize
+
     problem = NoiseProblem.of(graph, pairs, moments, precision)
     start = np.zeros(problem.starts[-1])
     before, _ = problem(start)
     if not math.isfinite(before):
         return problem.split(np.exp(start)), 0.0, 0.0
     bound = math.log(min(largest, _LARGEST))
-    found = optimize.minimize(
+    found = minimize(
         problem,
         start,
         jac=True,
@@ -110,7 +112,7 @@ class NoiseProblem:
         layers = [
             _Layer.of(graph, op, moments, pairs, before.get(op.id), after.get(op.id))
             for op in graph.ops()
-            if isinstance(op, Linear) and (op.id in before or op.id in after)
+            if isinstance(op, Weighted) and (op.id in before or op.id in after)
         ]
         sizes = [graph.type(pair.first).shape[-1] for pair in pairs]
         return NoiseProblem(
@@ -164,7 +166,7 @@ class _Layer:
     @staticmethod
     def of(
         graph: Graph,
-        op: Linear,
+        op: Weighted,
         moments: Mapping[TensorId, Moments],
         pairs: Sequence[LinearPair],
         before: int | None,
@@ -172,7 +174,7 @@ class _Layer:
     ) -> _Layer | None:
         """None for a layer whose result never changes."""
         taps = _taps(graph, op)
-        groups, inputs = groups_of(op), taps.shape[-1]
+        groups, inputs = op.groups, taps.shape[-1]
         x, y = moments[op.x], moments[op.output]
         g = np.ones(len(taps)) if after is None else _importance(graph, pairs[after])
         signal = float(np.sum(g * y.std**2))
@@ -240,7 +242,7 @@ class _Layer:
         return float(noise.sum()), 2.0 * by_u, 2.0 * by_v
 
 
-def _taps(graph: Graph, op: Linear) -> F64:
+def _taps(graph: Graph, op: Weighted) -> F64:
     """The weight as [O, taps, I]."""
     weight = graph.data(op.weight).astype(np.float64)
     return weight.reshape(weight.shape[0], -1, weight.shape[-1])
@@ -249,8 +251,8 @@ def _taps(graph: Graph, op: Linear) -> F64:
 def _importance(graph: Graph, pair: LinearPair) -> F64:
     """The power of the second op's weights for each channel of the first, [C]."""
     second = graph.op(pair.second)
-    assert isinstance(second, Linear)
+    assert isinstance(second, Weighted)
     taps = _taps(graph, second)
-    power = np.sum(taps**2, axis=1).reshape(groups_of(second), -1, taps.shape[-1]).sum(axis=1)
+    power = np.sum(taps**2, axis=1).reshape(second.groups, -1, taps.shape[-1]).sum(axis=1)
     importance: F64 = power.reshape(pair.repeats, -1).sum(axis=0)
     return importance

@@ -18,13 +18,7 @@ from qcomp.errors import PassError
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import (
     LogSoftmax,
-    Maximum,
-    MaxPool2d,
-    Minimum,
-    Movement,
     Op,
-    Reduce,
-    Reduction,
     Softmax,
     Unary,
 )
@@ -38,18 +32,16 @@ _SOFTMAX: Mapping[int, QParams] = {8: SOFTMAX, 16: SOFTMAX_16}
 _LOG_SOFTMAX: Mapping[int, QParams] = {8: LOG_SOFTMAX, 16: LOG_SOFTMAX_16}
 
 
-def copies_integers(op: Op) -> bool:
-    """Operands and result of the op have one scale."""
-    if isinstance(op, Reduce):
-        return op.kind in (Reduction.MAX, Reduction.MIN)
-    return isinstance(op, Movement | MaxPool2d | Minimum | Maximum)
-
-
 def pinned(op: Op | None, bits: int) -> QParams | None:
     """The qparams that an op's result must have (TensorFlow Lite's quantization specification)."""
     if isinstance(op, LogSoftmax):
         return _LOG_SOFTMAX[bits]
     return _SOFTMAX[bits] if isinstance(op, Softmax) else None
+
+
+def _pinned(graph: Graph, id: TensorId, bits: int) -> QParams | None:
+    """A kept op gives floats, which any qparams can follow."""
+    return None if graph.tensor(id).kept else pinned(graph.producer(id), bits)
 
 
 @dataclass(frozen=True)
@@ -82,7 +74,7 @@ def assign_qparams(graph: Graph, config: QuantizationConfig) -> Assignment:
         bits = widths[members[0]]
         asked = any(_choices(graph, config, t).symmetric_activations for t in members)
         qmin, qmax = integer_range(bits)
-        fixed = {t: q for t in members if (q := pinned(graph.producer(t), bits)) is not None}
+        fixed = {t: q for t in members if (q := _pinned(graph, t, bits)) is not None}
         ranges = [_range(graph, t) for t in members]
         low, high = min(r[0] for r in ranges), max(r[1] for r in ranges)
         common = QParams.from_range(
@@ -118,7 +110,7 @@ def scale_groups(graph: Graph) -> list[list[TensorId]]:
             order[tensor.id] = len(order)
             ties.add_node(tensor.id)
     for op in graph.ops():
-        if copies_integers(op):
+        if op.copies_integers and not graph.is_kept(op):
             ties.add_edges_from((t, op.output) for t in graph.activations(op))
     classes = [sorted(c, key=order.__getitem__) for c in nx.connected_components(ties)]
     return sorted(classes, key=lambda members: order[members[0]])

@@ -28,7 +28,7 @@ from qcomp.ir.tensor import TensorId
 F64 = NDArray[np.float64]
 LARGEST = 12  # ops; the longest usual form, gelu with tanh and a cube, has 10
 
-_BINARY: Mapping[type[Binary], Callable[[F64, F64], F64]] = {
+BINARY: Mapping[type[Binary], Callable[[F64, F64], F64]] = {
     Add: np.add,
     Sub: np.subtract,
     Mul: np.multiply,
@@ -71,7 +71,7 @@ def _apply(op: Op, operands: list[F64]) -> F64:
         case Clamp():
             return _clamped(operands[0], op.clamp)
         case Binary():
-            return _clamped(_BINARY[type(op)](*operands), op.clamp)
+            return _clamped(BINARY[type(op)](*operands), op.clamp)
     raise TypeError(f"{op.mnemonic} is no function of one variable")
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from qcomp.ir.form import Form
 from qcomp.ir.graph import Graph
-from qcomp.ir.ops import Conv2d, Dense, FakeQuantConstant
+from qcomp.ir.ops import FakeQuantConstant, IntegerConstant, Weighted
 from qcomp.ir.tensor import constant
 from qcomp.passes.base import PassLog
 from qcomp.passes.qdq import operand_qparams, result_qparams
@@ -32,11 +32,13 @@ class SnapScales:
 
     def run(self, graph: Graph, log: PassLog) -> None:
         for op in graph.ops():
-            if not isinstance(op, Conv2d | Dense):
+            if not isinstance(op, Weighted):
                 continue
             weight, bias = graph.producer(op.weight), graph.producer(op.bias)
             if not isinstance(weight, FakeQuantConstant) or not isinstance(bias, FakeQuantConstant):
-                log.skipped(op.id, "weight or bias is not quantized")
+                given = isinstance(weight, IntegerConstant) or isinstance(bias, IntegerConstant)
+                state = "was given in integers" if given else "is not quantized"
+                log.skipped(op.id, f"weight or bias {state}")
             elif reason := _unmovable(graph, op, weight, bias):
                 log.skipped(op.id, reason)
             else:
@@ -44,7 +46,7 @@ class SnapScales:
 
 
 def _unmovable(
-    graph: Graph, op: Conv2d | Dense, weight: FakeQuantConstant, bias: FakeQuantConstant
+    graph: Graph, op: Weighted, weight: FakeQuantConstant, bias: FakeQuantConstant
 ) -> str | None:
     """The reason these scales must stay as they are, or None."""
     for shared in (weight.scale, bias.scale, weight.output, bias.output):
@@ -57,7 +59,7 @@ def _unmovable(
 
 def _snap(
     graph: Graph,
-    op: Conv2d | Dense,
+    op: Weighted,
     weight: FakeQuantConstant,
     bias: FakeQuantConstant,
     log: PassLog,

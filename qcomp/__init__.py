@@ -4,9 +4,16 @@
 >>> net = qcomp.compile("mobilenet_v2.onnx", target="native", calibration=batches)
 >>> logits = net(images)
 >>> net.save("build/")
+
+The compiler, with numpy, ONNX and LLVM behind it, is imported when a name of it is first used.
 """
 
-from qcomp.compiler import compile
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
 from qcomp.config import QuantizationConfig
 from qcomp.errors import (
     CalibrationError,
@@ -19,12 +26,15 @@ from qcomp.errors import (
     UnsupportedOp,
     VerifyError,
 )
-from qcomp.network import CompiledNetwork, TensorInfo
-from qcomp.precision.mixed import MixedPrecision
-from qcomp.precision.run import sensitivity
-from qcomp.precision.search import mixed_precision
-from qcomp.precision.table import SensitivityTable
-from qcomp.store import load
+
+if TYPE_CHECKING:
+    from qcomp.compiler import compile
+    from qcomp.network import CompiledNetwork, TensorInfo
+    from qcomp.precision.mixed import MixedPrecision
+    from qcomp.precision.run import sensitivity
+    from qcomp.precision.search import mixed_precision
+    from qcomp.precision.table import SensitivityTable
+    from qcomp.store import load
 
 __version__ = "0.1.0"
 
@@ -48,3 +58,28 @@ __all__ = [
     "mixed_precision",
     "sensitivity",
 ]
+
+# The imports under TYPE_CHECKING, for the interpreter; tests/test_imports.py compares the two.
+_HOMES: Mapping[str, str] = {
+    "CompiledNetwork": "qcomp.network",
+    "MixedPrecision": "qcomp.precision.mixed",
+    "SensitivityTable": "qcomp.precision.table",
+    "TensorInfo": "qcomp.network",
+    "compile": "qcomp.compiler",
+    "load": "qcomp.store",
+    "mixed_precision": "qcomp.precision.search",
+    "sensitivity": "qcomp.precision.run",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name at its first use (PEP 562)."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value  # the next use does not come here
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

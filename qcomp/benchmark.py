@@ -16,8 +16,6 @@ import numpy as np
 
 from qcomp.network import CompiledNetwork
 from qcomp.store import load
-from qcomp.targets.cpu.jit import aligned_arena
-from qcomp.targets.cpu.repeat import repeated
 from qcomp.vectors import random_inputs
 
 _BATCH_SECONDS = 200e-6
@@ -76,7 +74,7 @@ def _loop(net: CompiledNetwork) -> Loop:
     random = np.random.default_rng(0)
     inputs = [random_inputs(info, random) for info in net.inputs]
     outputs = [np.empty(info.shape, info.dtype) for info in net.outputs]
-    return repeated(net.entry(), [*inputs, *outputs, aligned_arena(net.arena_bytes)])
+    return net.entry().repeated([*inputs, *outputs, net.artifact.memory.allocated()])
 
 
 def _runs_per_batch(loop: Loop) -> int:

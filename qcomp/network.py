@@ -16,8 +16,7 @@ from qcomp.ir.evaluate import evaluate
 from qcomp.ir.graph import Graph
 from qcomp.passes.base import PassRecord
 from qcomp.quant.qparams import INTEGERS, QParams, dequantize, quantize
-from qcomp.targets.base import Artifact
-from qcomp.targets.cpu.jit import EntryPoint, aligned_arena
+from qcomp.targets.base import Artifact, Entry, Profile, Runtime
 
 Array = NDArray[Any]
 Arrays = Array | Sequence[Array] | Mapping[str, Array]
@@ -73,14 +72,15 @@ class CompiledNetwork:
 
     graph: Graph
     artifact: Artifact
+    runtime: Runtime
     config: QuantizationConfig
     notes: tuple[str, ...] = ()
     records: tuple[PassRecord, ...] = ()
     sqnr_db_output: float | None = None
     samples: tuple[Mapping[str, Array], ...] = ()
     directory: Path | None = None
-    _entry: Callable[[], EntryPoint] | None = None
-    _loaded: EntryPoint | None = field(default=None, repr=False)
+    library: Path | None = None  # the shared one that it was loaded with
+    _loaded: Entry | None = field(default=None, init=False, repr=False)
 
     @property
     def name(self) -> str:
@@ -92,15 +92,15 @@ class CompiledNetwork:
 
     @property
     def isa(self) -> tuple[str, ...]:
-        return self.artifact.isa
+        return self.artifact.requires.isas
 
     @property
     def arena_bytes(self) -> int:
-        return self.artifact.arena_bytes
+        return self.artifact.memory.arena
 
     @property
     def weights_bytes(self) -> int:
-        return self.artifact.weights_bytes
+        return self.artifact.memory.weights
 
     @property
     def inputs(self) -> tuple[TensorInfo, ...]:
@@ -120,7 +120,7 @@ class CompiledNetwork:
         The same bits for any number of threads; more than one needs a C compiler, else TargetError.
         """
         entry = self.entry()
-        arena = aligned_arena(self.arena_bytes)
+        arena = self.artifact.memory.allocated()
         shapes = [(o.shape, np.dtype(o.dtype)) for o in self.outputs]
 
         def run(inputs: Sequence[Array]) -> list[Array]:
@@ -156,13 +156,15 @@ class CompiledNetwork:
         answer: Arrays = self._like(x, result, [i.name for i in self.inputs])
         return answer
 
-    def entry(self) -> EntryPoint:
-        """The generated code in this process; TargetError where it is for another machine."""
+    def entry(self) -> Entry:
+        """The generated code in this process; TargetError names what this machine lacks for it."""
         if self._loaded is None:
-            if not self.artifact.runs_here or self._entry is None:
-                raise TargetError(f"code for {self.artifact.triple} can't run on this machine")
-            self._loaded = self._entry()
+            self._loaded = self.runtime.load(self.artifact, self.graph, self.library)
         return self._loaded
+
+    def profile(self) -> Profile:
+        """The code by layers, as it would run here; TargetError as for `entry`."""
+        return self.runtime.profile(self.artifact, self.graph)
 
     def runnable_isas(self) -> tuple[str, ...]:
         """Those of `isa` that this machine runs; TargetError where it is none."""

@@ -1,9 +1,21 @@
-"""The passes of a compilation, in order, for a configuration with no field left "auto"."""
+"""The stages of a compilation, in order, with the passes of each.
+
+    FLOAT -- normalize --> FLOAT -- equalize --> FLOAT -- quantize --> QDQ -- lower --> INTEGER
+
+A model enters at the first stage that needs the form that it comes in. `qcomp.quantizer` goes
+through them. Configurations have no field left "auto" here.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+
 from qcomp.calibration.statistics import Statistics
 from qcomp.config import QuantizationConfig
+from qcomp.errors import CompileError
+from qcomp.ir.form import Form
 from qcomp.ir.graph import Graph
 from qcomp.passes.absorb_high_bias import AbsorbHighBias
 from qcomp.passes.annotate_ranges import AnnotateRanges
@@ -28,8 +40,60 @@ from qcomp.reconstruction.walk import FittingData
 FITTED = ("adaround", "gptq", "seqmse")
 
 
-def normalizing_passes() -> list[Pass]:
-    """FLOAT to FLOAT, whatever the choices: what the later passes want to see."""
+@dataclass(frozen=True)
+class Given:
+    """What the passes of a stage are made from, besides the configuration.
+
+    `graph` is what the stage begins with, and `statistics` are those of it. `moments` tells those
+    of all f32 activations of any float graph. Without `fitting` no layer depends on how others were
+    rounded: weights are rounded to nearest, and each bias is corrected by itself. Trials are
+    quicker so, and parts of graphs of different bits can be put together.
+    """
+
+    graph: Graph
+    moments: MomentsOf
+    statistics: Callable[[], Statistics]
+    fitting: FittingData | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """Passes from one form to another.
+
+    reads: the fields of the configuration that they follow.
+    fits: whether they fit layers to data.
+    """
+
+    name: str
+    needs: Form
+    gives: Form
+    reads: tuple[str, ...]
+    fits: bool
+    passes: Callable[[QuantizationConfig, Given], list[Pass]]
+
+
+def stages_from(form: Form) -> tuple[Stage, ...]:
+    """Those that a graph of this form has still to go through."""
+    for i, stage in enumerate(STAGES):
+        if stage.needs is form:
+            return STAGES[i:]
+    if form is STAGES[-1].gives:
+        return ()
+    accepted = ", ".join(dict.fromkeys(f.value for s in STAGES for f in (s.needs, s.gives)))
+    raise CompileError(f"a model can't enter in form {form.value}; expected {accepted}")
+
+
+def fits_weights(config: QuantizationConfig) -> bool:
+    """Whether some layer's weights are rounded by what its results should be, which takes data."""
+    choices = [{"rounding": config.rounding, "weight_range": config.weight_range}]
+    return any(
+        fields.get("rounding") in FITTED or fields.get("weight_range") in FITTED
+        for fields in (*choices, *config.overrides.values())
+    )
+
+
+def _normalizing(config: QuantizationConfig, given: Given) -> list[Pass]:
+    """What the later passes want to see, whatever the choices."""
     return [
         FoldConstants(),
         CanonicalizeLayout(),
@@ -39,11 +103,8 @@ def normalizing_passes() -> list[Pass]:
     ]
 
 
-def equalizing_passes(config: QuantizationConfig, moments: MomentsOf) -> list[Pass]:
-    """FLOAT to FLOAT: the same function with numbers that round better.
-
-    `moments` tells those of all f32 activations of a float graph.
-    """
+def _equalizing(config: QuantizationConfig, given: Given) -> list[Pass]:
+    """The same function with numbers that round better."""
     passes: list[Pass] = []
     if config.equalize:
         precision = Precision(
@@ -51,24 +112,14 @@ def equalizing_passes(config: QuantizationConfig, moments: MomentsOf) -> list[Pa
             weight_levels=max(2 ** (config.weight_bits - 1) - 1, 1),
             value_levels=2**config.activation_bits - 1,
         )
-        passes.append(EqualizeCrossLayer(Relu6.MINIMUM, LeastNoise(moments, precision)))
+        passes.append(EqualizeCrossLayer(Relu6.MINIMUM, LeastNoise(given.moments, precision)))
     if config.absorb_bias:
-        passes.append(AbsorbHighBias(moments))
+        passes.append(AbsorbHighBias(given.moments))
     return passes
 
 
-def qdq_passes(
-    config: QuantizationConfig,
-    statistics: Statistics,
-    graph: Graph,
-    data: FittingData | None = None,
-) -> list[Pass]:
-    """FLOAT to QDQ, of this graph.
-
-    Without `data` no layer depends on how others were rounded: weights are rounded to nearest, and
-    each bias is corrected by itself. Trials are quicker so, and parts of graphs of different bits
-    can be put together.
-    """
+def _quantizing(config: QuantizationConfig, given: Given) -> list[Pass]:
+    statistics, data = given.statistics(), given.fitting
     passes: list[Pass] = [
         AnnotateRanges(statistics.ranges(config)),
         NarrowSaturatedRanges(config),
@@ -81,19 +132,47 @@ def qdq_passes(
     if data is not None and config.bias_correction == "empirical":
         passes.append(CorrectBiasEmpirically(data))
     elif config.bias_correction is not None:
-        passes.append(CorrectBias(statistics.channel_means, float_weights(graph)))
+        passes.append(CorrectBias(statistics.channel_means, float_weights(given.graph)))
     return passes
 
 
-def fits_weights(config: QuantizationConfig) -> bool:
-    """Whether some layer's weights are rounded by what its results should be, which takes data."""
-    choices = [{"rounding": config.rounding, "weight_range": config.weight_range}]
-    return any(
-        fields.get("rounding") in FITTED or fields.get("weight_range") in FITTED
-        for fields in (*choices, *config.overrides.values())
-    )
-
-
-def lowering_passes() -> list[Pass]:
-    """QDQ to INTEGER."""
+def _lowering(config: QuantizationConfig, given: Given) -> list[Pass]:
     return [FuseRequantize(), CertifyAccumulators()]
+
+
+_EQUALIZING = ("equalize", "absorb_bias", "per_channel", "weight_bits", "activation_bits")
+_QUANTIZING = tuple(f.name for f in dataclasses.fields(QuantizationConfig) if f.name != "recipe")
+
+NORMALIZE = Stage(
+    name="normalize",
+    needs=Form.FLOAT,
+    gives=Form.FLOAT,
+    reads=(),
+    fits=False,
+    passes=_normalizing,
+)
+EQUALIZE = Stage(
+    name="equalize",
+    needs=Form.FLOAT,
+    gives=Form.FLOAT,
+    reads=_EQUALIZING,
+    fits=False,
+    passes=_equalizing,
+)
+QUANTIZE = Stage(
+    name="quantize",
+    needs=Form.FLOAT,
+    gives=Form.QDQ,
+    reads=_QUANTIZING,
+    fits=True,
+    passes=_quantizing,
+)
+LOWER = Stage(
+    name="lower",
+    needs=Form.QDQ,
+    gives=Form.INTEGER,
+    reads=(),
+    fits=False,
+    passes=_lowering,
+)
+STAGES = (NORMALIZE, EQUALIZE, QUANTIZE, LOWER)

@@ -4,18 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-)
+if TYPE_CHECKING:
+    from rich.progress import Progress, ProgressColumn, TaskID
 
 Item = TypeVar("Item")
 
@@ -41,6 +33,15 @@ def bar(
     title: str, total: int | None = None, *, shown: bool, counted: bool = True
 ) -> Iterator[Bar]:
     """A bar, with the counts unless they mean nothing to the user."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+    )
+
     counts: tuple[ProgressColumn, ...] = (MofNCompleteColumn(),) if counted else ()
     columns = (TextColumn(title), BarColumn(), *counts, TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), disable=not shown) as progress:

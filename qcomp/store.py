@@ -27,12 +27,8 @@ from qcomp.ir.parse import ParseError, parse
 from qcomp.ir.verify import verify
 from qcomp.network import CompiledNetwork, TensorInfo
 from qcomp.recipes.file import config_of, fields_of, recipe_text
-from qcomp.targets.base import Artifact
-from qcomp.targets.cpu.archive import members
-from qcomp.targets.cpu.jit import EntryPoint, load_library, load_objects
-from qcomp.targets.cpu.link import shared_library, static_library
-from qcomp.targets.cpu.target import runs_here
-from qcomp.targets.cpu.threads import pool_sources
+from qcomp.targets.base import Artifact, Linked, Memory, Requirements, Runtime
+from qcomp.targets.catalog import runtime
 from qcomp.vectors import make_vectors
 
 VERSION = 1
@@ -43,20 +39,19 @@ RECIPE = ".recipe.yaml"
 def save(net: CompiledNetwork, directory: Path, *, threads_pool: bool = False) -> Path:
     """Write all files into `directory`; OutputError leaves it as it was."""
     with staged(directory, last=MANIFEST) as aside:
-        for name, content in (pool_sources() if threads_pool else {}).items():
+        for name, content in (net.runtime.thread_pool() if threads_pool else {}).items():
             (aside / name).write_bytes(content)
-        library = _write_files(net, aside)
-    if library is None:  # that of an earlier build does not belong to the new archive
+        linked = _write_files(net, aside)
+    if linked.shared is None:  # that of an earlier build does not belong to the new archive
         (directory / f"lib{net.name}.so").unlink(missing_ok=True)
     return directory
 
 
-def _write_files(net: CompiledNetwork, folder: Path) -> Path | None:
-    """Everything; the shared library, if there is one."""
-    name, artifact = net.name, net.artifact
-    (folder / f"lib{name}.a").write_bytes(static_library(artifact))
-    library = shared_library(artifact, folder)
-    (folder / f"{name}.h").write_text(artifact.header, encoding="utf-8")
+def _write_files(net: CompiledNetwork, folder: Path) -> Linked:
+    """Everything; which libraries there are."""
+    name, linked = net.name, net.runtime.link(net.artifact, folder)
+    for source, text in net.artifact.sources.items():
+        (folder / source).write_text(text, encoding="utf-8")
     (folder / f"{name}{RECIPE}").write_text(recipe_text(net.config), encoding="utf-8")
     (folder / f"{name}.graph.txt").write_text(str(net.graph) + "\n", encoding="utf-8")
     constants: dict[str, Any] = dict(constants_of(net.graph))
@@ -66,11 +61,11 @@ def _write_files(net: CompiledNetwork, folder: Path) -> Path | None:
     with (folder / f"{name}.vectors.npz").open("wb") as file:
         vectors: dict[str, Any] = {**make_vectors(net)}
         np.savez(file, **vectors)
-    manifest = _manifest(net, library.name if library else None)
+    manifest = _manifest(net, linked)
     manifest["sha256"] = {f.name: _sha256(f) for f in sorted(folder.iterdir())}
     text = json.dumps(manifest, indent=2, allow_nan=False) + "\n"
     (folder / f"{name}{MANIFEST}").write_text(text, encoding="utf-8")
-    return library
+    return linked
 
 
 def _strings(constants: dict[str, Any]) -> NDArray[np.uint8]:
@@ -82,22 +77,25 @@ def _sha256(file: Path) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
-def _manifest(net: CompiledNetwork, library: str | None) -> dict[str, Any]:
+def _manifest(net: CompiledNetwork, linked: Linked) -> dict[str, Any]:
     artifact = net.artifact
+    requires, memory = artifact.requires, artifact.memory
     return {
         "name": net.name,
         "version": VERSION,
         "run": f"{net.name}_run",
-        "library": library,
-        "static_library": f"lib{net.name}.a",
+        "library": linked.shared,
+        "static_library": linked.static,
         "header": f"{net.name}.h",
         "target": artifact.target,
-        "triple": artifact.triple,
-        "isa": list(artifact.isa),
-        "arena_bytes": artifact.arena_bytes,
-        "arena_align": artifact.arena_align,
-        "live_bytes": artifact.live_bytes,
-        "weights_bytes": artifact.weights_bytes,
+        "triple": requires.triple,
+        "isa": list(requires.isas),
+        "features": {isa: list(features) for isa, features in requires.features.items()},
+        "system_libraries": list(requires.libraries),
+        "arena_bytes": memory.arena,
+        "arena_align": memory.align,
+        "live_bytes": memory.live,
+        "weights_bytes": memory.weights,
         "inputs": [_tensor(i) for i in net.inputs],
         "outputs": [_tensor(o) for o in net.outputs],
         "sqnr_db_output": net.sqnr_db_output,
@@ -141,31 +139,27 @@ def load(directory: str | Path) -> CompiledNetwork:
 def _network(folder: Path, manifest: dict[str, Any]) -> CompiledNetwork:
     name, library = str(manifest["name"]), manifest["library"]
     _check_hashes(folder, manifest["sha256"])
-    if library is not None and library not in manifest["sha256"]:
-        raise ValueError(f"{library} has no hash")
+    for file in (library, manifest["static_library"], manifest["header"]):
+        if file is not None and file not in manifest["sha256"]:
+            raise ValueError(f"{file} has no hash")
     with np.load(folder / f"{name}.constants.npz", allow_pickle=False) as file:
         ids = bytes(file["ids"]).decode().split("\n")
         constants = {id: _read_only(file[f"c{i}"]) for i, id in enumerate(ids) if id}
     graph = parse((folder / f"{name}.graph.txt").read_text(encoding="utf-8"), constants)
     verify(graph, Form.INTEGER)
-    artifact = _artifact(folder, manifest)
+    backend = runtime(manifest["target"])
+    artifact = _artifact(folder, manifest, backend)
     fields = dict(manifest["config"])
     recipe = fields.pop("recipe")
-    arguments = len(graph.inputs) + len(graph.outputs) + 1
-
-    def entry() -> EntryPoint:
-        if library is None:
-            return load_objects(artifact.objects.values(), name, arguments)
-        return load_library(folder / library, name, arguments)
-
     return CompiledNetwork(
         graph,
         artifact,
+        backend,
         config_of(fields, recipe=recipe),
         notes=tuple(manifest["notes"]),
         sqnr_db_output=manifest["sqnr_db_output"],
         directory=folder,
-        _entry=entry,
+        library=None if library is None else folder / library,
     )
 
 
@@ -182,18 +176,33 @@ def _read_only(array: NDArray[Any]) -> NDArray[Any]:
     return array
 
 
-def _artifact(folder: Path, manifest: dict[str, Any]) -> Artifact:
-    name = manifest["name"]
+def _artifact(folder: Path, manifest: dict[str, Any], backend: Runtime) -> Artifact:
+    name, header = manifest["name"], manifest["header"]
+    linked = Linked(manifest["static_library"], manifest["library"])
     return Artifact(
         name=name,
         target=manifest["target"],
-        isa=tuple(manifest["isa"]),
-        triple=manifest["triple"],
-        objects=members((folder / f"lib{name}.a").read_bytes()),
-        header=(folder / f"{name}.h").read_text(encoding="utf-8"),
-        arena_bytes=manifest["arena_bytes"],
-        arena_align=manifest["arena_align"],
-        live_bytes=manifest["live_bytes"],
-        weights_bytes=manifest["weights_bytes"],
-        runs_here=runs_here(manifest["triple"]),
+        files=backend.files(folder, linked),
+        sources={header: (folder / header).read_text(encoding="utf-8")},
+        requires=_requirements(manifest, backend),
+        memory=Memory(
+            arena=manifest["arena_bytes"],
+            align=manifest["arena_align"],
+            live=manifest["live_bytes"],
+            weights=manifest["weights_bytes"],
+        ),
     )
+
+
+def _requirements(manifest: dict[str, Any], backend: Runtime) -> Requirements:
+    """Earlier versions wrote neither features, which their target knows, nor libraries."""
+    triple, isas = manifest["triple"], manifest["isa"]
+    if not isinstance(triple, str):
+        raise TypeError(f"triple is {triple!r}, expected text")
+    features = manifest.get("features")
+    if features is None:
+        return Requirements(triple, backend.assumed(manifest["target"], isas), ())
+    if list(features) != isas:
+        raise ValueError(f"features of {', '.join(features)}, expected those of {', '.join(isas)}")
+    libraries = tuple(manifest["system_libraries"])
+    return Requirements(triple, {isa: tuple(features[isa]) for isa in isas}, libraries)

@@ -1,42 +1,216 @@
-"""What a target is, and what it makes."""
+"""What a target is, what it makes, and what is done with that: all that the rest of qcomp knows."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from qcomp.ir.graph import Graph
+from qcomp.ir.ops import Op
+from qcomp.ir.tensor import TensorId
+
+Arrays = Sequence[NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Requirements:
+    """What a machine must have to run an artifact.
+
+    `features` are those of the processor, by instruction set, from the least to the most able: one
+    of the sets suffices. `libraries` are the system's, which programs are linked with.
+    """
+
+    triple: str
+    features: Mapping[str, tuple[str, ...]]
+    libraries: tuple[str, ...]
+
+    @property
+    def isas(self) -> tuple[str, ...]:
+        """The instruction sets, by name."""
+        return tuple(self.features)
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes. `live` is the largest sum of simultaneously live tensors, the floor of `arena`."""
+
+    arena: int
+    align: int
+    live: int
+    weights: int
+
+    def allocated(self) -> NDArray[np.uint8]:
+        """An arena, uninitialised."""
+        return aligned(self.arena, self.align)
 
 
 @dataclass(frozen=True)
 class Artifact:
     """Code for one model on one target.
 
-    `objects` are relocatable files by name: code, and data that they share.
-    `isa` lists the instruction sets inside, `runs_here` tells whether this process can run them.
-    `live_bytes` is the largest sum of simultaneously live tensors, the floor of `arena_bytes`.
+    `files` are what is linked (relocatable objects: code, and data that they share), `sources` what
+    programs are compiled with (NAME.h); both by file name.
     """
 
     name: str
     target: str
-    isa: tuple[str, ...]
-    triple: str
-    objects: Mapping[str, bytes]
-    header: str
-    arena_bytes: int
-    arena_align: int
-    live_bytes: int
-    weights_bytes: int
-    runs_here: bool
+    files: Mapping[str, bytes]
+    sources: Mapping[str, str]
+    requires: Requirements
+    memory: Memory
+
+
+@dataclass(frozen=True)
+class Linked:
+    """The libraries of an artifact in a directory; `shared` is None where nothing could link it."""
+
+    static: str
+    shared: str | None
+
+
+class Sharing(Protocol):
+    """How the runs of one loaded library share their work."""
+
+    def among(self, threads: int) -> AbstractContextManager[None]:
+        """Runs inside use `threads` threads."""
+        ...
+
+    def register(self, function: int | None, user: int | None) -> None:
+        """Hand work to a parallel_for, by addresses; not while a run is in progress."""
+        ...
+
+
+class Entry(Protocol):
+    """An artifact's code in this process; arrays are contiguous, of the model's types."""
+
+    @property
+    def sharing(self) -> Sharing: ...
+
+    def __call__(self, inputs: Arrays, outputs: Arrays, arena: NDArray[np.uint8]) -> None:
+        """One run; TargetError where the code reports that it can't."""
+        ...
+
+    def repeated(self, arrays: Arrays) -> Callable[[int], None]:
+        """A function of a count that runs that often on inputs, outputs and the arena."""
+        ...
+
+    def set_isa(self, number: int) -> bool:
+        """Whether later runs use instruction set `number` (from 1); 0 is the best here."""
+        ...
+
+
+class Work(Protocol):
+    """What a layer multiplies, reads and writes."""
+
+    @property
+    def macs(self) -> int: ...
+    @property
+    def weight_bytes(self) -> int: ...
+    @property
+    def activation_bytes(self) -> int: ...
+
+
+class Profile(Protocol):
+    """A graph's code with a clock between its calls, on this machine."""
+
+    @property
+    def isa(self) -> str:
+        """The instruction set that is timed: the one that the library uses here."""
+        ...
+
+    @property
+    def peak_macs_per_ns(self) -> float:
+        """The most that one thread multiplies and adds by vectors."""
+        ...
+
+    @property
+    def sharing(self) -> Sharing: ...
+
+    @property
+    def calls(self) -> Sequence[TensorId]:
+        """The op of each call, in order."""
+        ...
+
+    def run(self, arrays: Arrays) -> NDArray[np.int64]:
+        """The clock before each call and after the last, on inputs and outputs."""
+        ...
+
+    def work(self, op: TensorId) -> Work: ...
+
+    def fused(self, op: TensorId) -> str:
+        """The kind of op that is computed in this one's code too, or nothing."""
+        ...
+
+    def bounds(self, op: TensorId) -> Mapping[str, float]:
+        """The least microseconds that the op could take, by what holds it back: estimates."""
+        ...
+
+
+class Runtime(Protocol):
+    """What is done with the artifacts of a kind of target, whichever of them made it."""
+
+    def lacking(self, requires: Requirements) -> str | None:
+        """What keeps this machine from running such code, by name; None where it can."""
+        ...
+
+    def load(self, artifact: Artifact, graph: Graph, library: Path | None) -> Entry:
+        """The code in this process: of the shared library, or else of the artifact's files.
+
+        TargetError, before any of it runs, where this machine lacks something.
+        """
+        ...
+
+    def profile(self, artifact: Artifact, graph: Graph) -> Profile:
+        """The code by layers; TargetError as for `load`."""
+        ...
+
+    def link(self, artifact: Artifact, directory: Path) -> Linked:
+        """Write the libraries into a directory."""
+        ...
+
+    def files(self, directory: Path, linked: Linked) -> Mapping[str, bytes]:
+        """The artifact's files, out of its libraries; ValueError where these are damaged."""
+        ...
+
+    def assumed(self, target: str, isas: Sequence[str]) -> Mapping[str, tuple[str, ...]]:
+        """The features of instruction sets in a directory that does not say them."""
+        ...
+
+    def thread_pool(self) -> Mapping[str, bytes]:
+        """C sources that share a run among threads, by file name."""
+        ...
 
 
 class Target(Protocol):
-    """Turns an integer graph into an artifact; raises TargetError."""
+    """Turns an integer graph into an artifact."""
 
     @property
     def name(self) -> str: ...
 
-    def emit(self, graph: Graph, name: str) -> Artifact:
-        """`name` is a C identifier: the prefix of every symbol."""
+    @property
+    def runtime(self) -> Runtime: ...
+
+    def supports(self, graph: Graph, op: Op) -> str | None:
+        """The reason why it does not take an op of the graph; None where it does."""
         ...
+
+    def emit(self, graph: Graph, name: str) -> Artifact:
+        """`name` is a C identifier: the prefix of every symbol. TargetError where it can't."""
+        ...
+
+    def cost(self, macs: int, activation_bytes: int, bits: int) -> float:
+        """Nanoseconds on one thread, roughly, of products of activations of so many bits."""
+        ...
+
+
+def aligned(size: int, align: int) -> NDArray[np.uint8]:
+    """Uninitialised memory."""
+    raw = np.empty(size + align, np.uint8)
+    start = -raw.ctypes.data % align
+    return raw[start : start + size]

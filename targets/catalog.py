@@ -3,16 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from qcomp.errors import TargetError
-from qcomp.targets.base import Target
+from qcomp.targets.base import Runtime, Target
+
+
+def _cpu() -> Runtime:
+    from qcomp.targets.cpu.runtime import CpuRuntime
+
+    return CpuRuntime()
+
+
+@dataclass(frozen=True)
+class Listed:
+    """How a target is built, and what loads its artifacts: on machines too that it isn't for."""
+
+    build: Callable[[], Target]
+    runtime: Callable[[], Runtime]
 
 
 def _native() -> Target:
-    from qcomp.targets.cpu import isa
+    from qcomp.targets.cpu.host import native
     from qcomp.targets.cpu.target import CpuTarget
 
-    return CpuTarget("native", (isa.native(),))
+    return CpuTarget("native", (native(),))
 
 
 def _x86_64() -> Target:
@@ -22,7 +37,7 @@ def _x86_64() -> Target:
     return CpuTarget("x86-64", isa.X86_LADDER)
 
 
-def _one(name: str, constant: str) -> Callable[[], Target]:
+def _one(name: str, constant: str) -> Listed:
     """A library for one instruction set, a constant of qcomp.targets.cpu.isa."""
 
     def build() -> Target:
@@ -31,16 +46,17 @@ def _one(name: str, constant: str) -> Callable[[], Target]:
 
         return CpuTarget(name, (getattr(isa, constant),))
 
-    return build
+    return Listed(build, _cpu)
 
 
-TARGETS: Mapping[str, Callable[[], Target]] = {
-    "native": _native,
-    "x86-64": _x86_64,
+TARGETS: Mapping[str, Listed] = {
+    "native": Listed(_native, _cpu),
+    "x86-64": Listed(_x86_64, _cpu),
     "sse4.1": _one("sse4.1", "SSE41"),
     "avx2": _one("avx2", "AVX2"),
     "avx-vnni": _one("avx-vnni", "AVX_VNNI"),
     "avx512-vnni": _one("avx512-vnni", "AVX512_VNNI"),
+    "avx512-vbmi": _one("avx512-vbmi", "AVX512_VBMI"),
     "amx-int8": _one("amx-int8", "AMX_INT8"),
     "aarch64": _one("aarch64", "AARCH64"),
     "aarch64-dotprod": _one("aarch64-dotprod", "AARCH64_DOTPROD"),
@@ -49,6 +65,15 @@ TARGETS: Mapping[str, Callable[[], Target]] = {
 
 def target(name: str) -> Target:
     """The target called `name`; TargetError lists the names."""
+    return _listed(name).build()
+
+
+def runtime(name: str) -> Runtime:
+    """What loads the artifacts of the target called `name`; TargetError lists the names."""
+    return _listed(name).runtime()
+
+
+def _listed(name: str) -> Listed:
     if name not in TARGETS:
         raise TargetError(f"unknown target {name!r}; expected one of {', '.join(TARGETS)}")
-    return TARGETS[name]()
+    return TARGETS[name]

@@ -19,7 +19,7 @@ from qcomp.calibration.statistics import BATCH_NORM, Statistics
 from qcomp.cli import main
 from qcomp.cli.app import app
 from qcomp.config import RANGES
-from qcomp.ir.evaluate import integer_elementwise, integer_reduction, movement
+from qcomp.ir.evaluate import dynamic, integer_elementwise, integer_reduction, movement
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import (
     OPS,
@@ -30,17 +30,20 @@ from qcomp.ir.ops import (
     QAdd,
     QAddWide,
     QAveragePool2d,
+    QDenseBy,
     QDiv,
     QLogSoftmax,
     QMul,
     QPRelu,
     QRescale,
     QSoftmax,
+    QuantizeBy,
     Resize2d,
     ResizeMode,
+    ScaleOf,
 )
 from qcomp.ir.parse import parse
-from qcomp.pipeline import equalizing_passes, lowering_passes, normalizing_passes, qdq_passes
+from qcomp.pipeline import STAGES, Given
 from qcomp.quant import tables
 from qcomp.quant.estimators import ESTIMATORS
 from qcomp.quant.estimators.percentile import PERCENTILE
@@ -83,17 +86,13 @@ def test_the_passes_are_listed_in_their_order() -> None:
     every = qcomp.QuantizationConfig(equalize=True, absorb_bias=True, rounding="adaround")
     config = settled(every, calibrated=True)
     nothing, graph = Statistics(mnemonics={}, channel_means={}), Graph("g")
-    fitted = qdq_passes(config, nothing, graph, FittingData(graph, ()))
-    names = {p.name for p in fitted}
-    run = [
-        *normalizing_passes(),
-        *equalizing_passes(config, lambda graph: {}),
-        *fitted,
-        *(p for p in qdq_passes(config, nothing, graph) if p.name not in names),
-        *lowering_passes(),
-    ]
+    run: list[str] = []
+    for stage in STAGES:
+        for fitting in (FittingData(graph, ()), None):
+            given = Given(graph, lambda graph: {}, lambda: nothing, fitting)
+            run += [p.name for p in stage.passes(config, given) if p.name not in run]
     listed = re.findall(r"^## ([a-z-]+)$", page("passes.md"), re.MULTILINE)
-    assert listed == [p.name for p in run]
+    assert listed == run
 
 
 def test_every_pass_says_when_it_declines_or_fails() -> None:
@@ -344,3 +343,23 @@ def test_logarithm_of_16_bits(
     table = tables.log_table_16(units, fraction)
     meaning = integer_reduction.integer_log(np.array([total]), table)
     assert shown["log_16"](total, table.tolist()) == meaning[0]
+
+
+@given(st.lists(I16, min_size=1, max_size=20), I16)
+def test_scales_that_are_tensors(shown: dict[str, Any], row: list[int], zx: int) -> None:
+    scale = dynamic.scale_of(ScaleOf(inputs=("x",), output="s", x_zero_point=zx), a16(*row))
+    assert shown["scale_of"](row, zx) == tuple(scale.tolist())
+    op = QuantizeBy(inputs=("x", "s"), output="q", x_zero_point=zx)
+    meaning = dynamic.quantize_by(op, a16(*row), scale)
+    assert [shown["quantize_by"](x, zx, *scale.tolist()) for x in row] == meaning.tolist()
+
+
+@given(ROWS, st.integers(1, 32768), st.integers(0, 2**31 - 1), st.integers(10, 56), I8)
+def test_layers_with_a_dynamic_scale(
+    shown: dict[str, Any], row: list[int], largest: int, m: int, s: int, z: int
+) -> None:
+    scale, weights = dynamic.scale_parts(largest), row[::-1]
+    op = QDenseBy(inputs=("x", "w", "r", "m", "s"), output="y", requantize=Requantize(Form.WIDE, z))
+    constants = np.array(scale), np.array([m]), np.array([s])
+    meaning = dynamic.q_dense_by(op, a(*row), a(*weights)[None], *constants)
+    assert shown["q_dense_by"](row, weights, *scale, m, s, z) == meaning[0]

@@ -134,9 +134,29 @@ def test_foreign_packages_stay_in_their_layer(module: str, path: Path) -> None:
     assert not broken
 
 
+def is_private(importer: str, name: str) -> bool:
+    """Whether a module imports more of a target than the protocol and the names."""
+    outside = layer(importer) != "qcomp.targets" and name.startswith("qcomp.targets.")
+    known = ("qcomp.targets.base", "qcomp.targets.catalog")
+    return outside and not any(name == k or name.startswith(k + ".") for k in known)
+
+
+def test_nobody_outside_of_the_targets_knows_how_one_is_made() -> None:
+    broken = [
+        f"{path}, line {line}: {name}"
+        for module, path in modules()
+        for line, name in imported(path)
+        if is_private(module, name)
+    ]
+    assert not broken
+
+
 def test_the_rule_catches_an_import_against_the_direction() -> None:
     assert not may_import("qcomp.passes.fold", "qcomp.targets.base")
     assert not may_import("qcomp.ir.graph", "qcomp.compiler")
     assert not may_import("qcomp.compiler", "qcomp.cli")
     assert may_import("qcomp.compiler", "qcomp.targets.cpu")
     assert may_import("qcomp.cli.app", "qcomp.compiler")
+    assert is_private("qcomp.cli.check", "qcomp.targets.cpu.isa")
+    assert not is_private("qcomp.network", "qcomp.targets.base.Artifact")
+    assert not is_private("qcomp.targets.catalog", "qcomp.targets.cpu.isa")

@@ -11,11 +11,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from qcomp.ir import ops
+from qcomp.ir.exemptions import Exemptions
 from qcomp.passes.integer_rules import binary, linear, movement, reduction, unary
 from qcomp.passes.integer_rules.site import Site
 from qcomp.passes.integer_rules.unary import rescale
 
-__all__ = ["RULES", "Site", "rescale"]
+__all__ = ["EXEMPT", "RULES", "Site", "rescale"]
 
 RULES: Mapping[type[ops.Op], Callable[[Site, Any], ops.Op]] = {
     ops.Conv2d: linear.conv2d,
@@ -47,4 +48,11 @@ RULES: Mapping[type[ops.Op], Callable[[Site, Any], ops.Op]] = {
     ops.DepthToSpace: movement.movement,
     ops.SpaceToDepth: movement.movement,
     ops.ZeroStuff: movement.movement,
+}
+
+EXEMPT: Exemptions = {
+    ops.Domain.INTEGER: "is an integer op already",
+    ops.Domain.BORDER: "belongs to the operands and results of the ops that have rules",
+    ops.ArgMax: "reads integers as they are; its result is no activation",
+    ops.BatchNorm: "is folded, or a convolution, before activations are quantized",
 }

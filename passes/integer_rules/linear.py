@@ -8,6 +8,7 @@ from qcomp.errors import PassError
 from qcomp.ir import ops
 from qcomp.ir.tensor import Array, TensorId
 from qcomp.passes.integer_rules.site import Site
+from qcomp.passes.qdq import Stored, stored
 from qcomp.quant import binary_constants
 from qcomp.quant.fixed_point import (
     Form,
@@ -41,18 +42,17 @@ def dense(site: Site, op: ops.Dense) -> ops.Op:
     )
 
 
-def _linear(
-    site: Site, op: ops.Conv2d | ops.Dense
-) -> tuple[tuple[TensorId, ...], QParams, Requantize]:
+def _linear(site: Site, op: ops.Weighted) -> tuple[tuple[TensorId, ...], QParams, Requantize]:
     """Operands (x, weight, bias, multiplier, shift), qparams of x, and the epilogue."""
     x_id, x = site.operand(op.x)
     weight, bias = site.graph.producer(op.weight), site.graph.producer(op.bias)
-    if not isinstance(weight, ops.FakeQuantConstant) or not isinstance(bias, ops.FakeQuantConstant):
+    if not isinstance(weight, ops.QuantizedConstant) or not isinstance(bias, ops.QuantizedConstant):
         raise PassError(f"{op.id}: weight and bias must be quantized constants")
-    w, scales = site.fake_quant(weight)
-    b, _ = site.fake_quant(bias)
-    real = np.broadcast_to(x.scale * scales / site.qparams.scale, len(w))
-    largest = int((np.abs(b) + REACH[x.bits] * np.abs(w).reshape(len(w), -1).sum(axis=1)).max())
+    w, b = stored(site.graph, weight), stored(site.graph, bias)
+    _expect_sums(op, w, b, x)
+    real = np.broadcast_to(x.scale * w.scale / site.qparams.scale, len(w.integers))
+    taps = np.abs(w.centered).reshape(len(w.integers), -1).sum(axis=1)
+    largest = int((np.abs(b.integers) + REACH[x.bits] * taps).max())
     acc = np.int64 if x.bits == 16 and largest >= 2**31 else np.int32
     if site.is_wide(x):
         form = Form.WIDE
@@ -60,13 +60,31 @@ def _linear(
     else:
         form, multiplier, shift = requantize_constants(real)
     site.remark = f", {form.value}{', i64' if acc is np.int64 else ''}"
-    operands = (
-        site.constant(weight.x, w.astype(np.int8)),
-        site.constant(bias.x, b.astype(acc)),
+    operands = [
+        site.constant(weight.x, w.integers.astype(np.int8)),
+        site.constant(bias.x, b.integers.astype(acc)),
         site.constant(f"{op.id}.multiplier", multiplier),
         site.constant(f"{op.id}.shift", shift),
-    )
+    ]
+    if w.zero_point.any():
+        zero_point = w.zero_point.astype(np.int8)
+        operands.append(site.constant(f"{op.id}.weight_zero_point", zero_point))
     return (x_id, *operands), x, site.requantize(form, op.clamp)
+
+
+def _expect_sums(op: ops.Weighted, weight: Stored, bias: Stored, x: QParams) -> None:
+    """Integers that were given can be summed as they are: i8 weights, the bias in their steps."""
+    low, high = int(weight.integers.min()), int(weight.integers.max())
+    if not -128 <= low <= high <= 127:
+        raise PassError(f"{op.id}: weights in [{low}, {high}]; expected [-128, 127]")
+    if bias.zero_point.any():
+        raise PassError(f"{op.id}: the bias has a zero point; expected none")
+    steps = x.scale * weight.scale
+    if bias.integers.any() and not np.allclose(bias.scale, steps, rtol=1e-6, atol=0.0):
+        raise PassError(
+            f"{op.id}: the bias has the scale {bias.scale.max():.9g}; expected scale_x * "
+            f"scale_weight, {steps.max():.9g}"
+        )
 
 
 def requantize_constants(real: Array) -> tuple[Form, Array, Array]:

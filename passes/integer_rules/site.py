@@ -11,7 +11,7 @@ from qcomp.errors import PassError
 from qcomp.ir import ops
 from qcomp.ir.graph import Graph
 from qcomp.ir.tensor import Array, DType, TensorId
-from qcomp.passes.qdq import quantized_operand, rounding_grid
+from qcomp.passes.qdq import quantized_operand, stored
 from qcomp.quant.binary_constants import I32_LANES, I64_LANES, Lanes
 from qcomp.quant.fixed_point import Form, Requantize
 from qcomp.quant.qparams import INTEGERS, QParams, integer_range, quantize
@@ -34,29 +34,32 @@ class Site:
     def operand(self, tensor: TensorId) -> tuple[TensorId, QParams]:
         """The integer tensor behind an operand, with its qparams; constants are quantized here."""
         producer = self.graph.producer(tensor)
-        if isinstance(producer, ops.FakeQuantConstant):
-            data, scale = self.fake_quant(producer)
-            if scale.size != 1:
-                raise PassError(f"%{tensor} has a scale per channel; expected one for all")
-            bits = 8 if producer.bits <= 8 else 16
-            qparams = QParams(float(scale[0]), 0, *integer_range(bits))
-            return self.constant(producer.x, data.astype(INTEGERS[bits])), qparams
+        if isinstance(producer, ops.QuantizedConstant):
+            return self._constant_operand(producer)
         id = quantized_operand(self.graph, tensor)
         found = self.graph.tensor(id).qparams
         assert found is not None
         return id, found
+
+    def _constant_operand(self, op: ops.QuantizedConstant) -> tuple[TensorId, QParams]:
+        """The integers, in the width of the grid or of the type that they were given in."""
+        found = stored(self.graph, op)
+        if found.scale.size != 1:
+            raise PassError(f"%{op.output} has a scale per channel; expected one for all")
+        given = self.graph.type(op.x).dtype
+        bits = op.bits if isinstance(op, ops.FakeQuantConstant) else 8 * given.bytes
+        if bits > 16:
+            raise PassError(f"%{op.output} has integers of {bits} bits; expected 8 or 16")
+        width = 8 if bits <= 8 else 16
+        scale, zero_point = float(found.scale[0]), int(found.zero_point[0])
+        qparams = QParams(scale, zero_point, *integer_range(width))
+        return self.constant(op.x, found.integers.astype(INTEGERS[width])), qparams
 
     def same_scale_operand(self, tensor: TensorId) -> TensorId:
         """An operand in the result's scale; a constant is quantized to it."""
         if self.graph.is_constant(tensor):
             return self.constant(tensor, quantize(self.graph.data(tensor), self.qparams))
         return quantized_operand(self.graph, tensor)
-
-    def fake_quant(self, op: ops.FakeQuantConstant) -> tuple[Array, Array]:
-        """The integers and the scales."""
-        return rounding_grid(self.graph, op).integers(self.graph.data(op.x)), self.graph.data(
-            op.scale
-        )
 
     def constant(self, hint: TensorId, data: Array) -> TensorId:
         return self.graph.add_constant(f"{hint}.{DType.of(data.dtype).value}", data)

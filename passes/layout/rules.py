@@ -10,20 +10,26 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from qcomp.ir.exemptions import Exemptions, exemption
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import (
     Add,
     ArgMax,
+    AveragePool2d,
     BatchNorm,
     BroadcastTo,
     Clamp,
     Concat,
+    Conv2d,
     Dense,
+    DepthToSpace,
     Div,
+    Domain,
     Gather,
     LogSoftmax,
     MatMul,
     Maximum,
+    MaxPool2d,
     Minimum,
     Mul,
     Op,
@@ -31,12 +37,15 @@ from qcomp.ir.ops import (
     PRelu,
     Reduce,
     Reshape,
+    Resize2d,
     Slice,
     Softmax,
+    SpaceToDepth,
     Sub,
     Tile,
     Transpose,
     Unary,
+    ZeroStuff,
 )
 from qcomp.passes.layout.permutation import Permutation, carried, held
 
@@ -178,8 +187,21 @@ RULES: Mapping[type[Op], Rule] = {
 }
 
 
+_ONE_LAYOUT = "is defined for one layout"
+EXEMPT: Exemptions = {
+    Domain.INTEGER: "is made after layouts are settled",
+    Domain.BORDER: "is made after layouts are settled",
+    Transpose: "is a boundary itself",
+    Conv2d: _ONE_LAYOUT,
+    MaxPool2d: _ONE_LAYOUT,
+    AveragePool2d: _ONE_LAYOUT,
+    Resize2d: _ONE_LAYOUT,
+    DepthToSpace: _ONE_LAYOUT,
+    SpaceToDepth: _ONE_LAYOUT,
+    ZeroStuff: _ONE_LAYOUT,
+}
+
+
 def why_fixed(op: Op) -> str:
     """Why an op without a rule keeps its operands' layout."""
-    if isinstance(op, Transpose):
-        return "transpose is a boundary itself"
-    return f"{op.mnemonic} is defined for one layout"
+    return f"{op.mnemonic} {exemption(EXEMPT, type(op)) or 'has no rule'}"

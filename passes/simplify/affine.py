@@ -14,6 +14,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from qcomp.ir.exemptions import Exemptions
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import (
     Add,
@@ -48,6 +49,7 @@ NUMBER_BEFORE: Mapping[type[Op], Coefficients] = {
     Mul: lambda c: (c, 0.0),
     Div: lambda c: None,
 }
+EXEMPT: Exemptions = {Minimum: "is a clamp", Maximum: "is a clamp"}
 
 
 def number_to_affine(graph: Graph, op: Op) -> Outcome:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from qcomp.ir.exemptions import Exemptions
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import (
     Add,
@@ -18,6 +19,8 @@ from qcomp.ir.ops import (
     Div,
     Function,
     Gather,
+    Maximum,
+    Minimum,
     Mul,
     Op,
     Pad,
@@ -45,6 +48,10 @@ Outcome = Op | TensorId | Declined | None
 
 # The number that does nothing as the second operand; for Add and Mul, as the first too.
 NEUTRAL: Mapping[type[Op], float] = {Add: 0.0, Sub: 0.0, Mul: 1.0, Div: 1.0}
+EXEMPT: Exemptions = {
+    Minimum: "no number leaves every x as it is",
+    Maximum: "no number leaves every x as it is",
+}
 
 
 def drop_without_effect(graph: Graph, op: Op) -> Outcome:

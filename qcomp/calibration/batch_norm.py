@@ -23,7 +23,7 @@ from qcomp.calibration.propagate import Beliefs
 from qcomp.calibration.statistics import Statistics, float_activations, mnemonics, weighted_operands
 from qcomp.errors import CalibrationError
 from qcomp.ir.graph import Graph
-from qcomp.ir.ops import NO_CLAMP, BatchNorm, Binary, Clamp, Conv2d, Dense, Op
+from qcomp.ir.ops import NO_CLAMP, BatchNorm, Binary, Clamp, Op, Weighted
 from qcomp.ir.tensor import DType, NormalStatistics, TensorId
 from qcomp.quant.moments import Moments
 
@@ -81,7 +81,7 @@ def _beliefs(
 
 
 def _imposed(op: Op, known: NormalStatistics) -> Moments:
-    clamp = op.clamp if isinstance(op, Conv2d | Dense | Binary | Clamp) else NO_CLAMP
+    clamp = op.clamp if isinstance(op, Weighted | Binary | Clamp) else NO_CLAMP
     return clamped(normal(known.mean, np.abs(known.std)), clamp)
 
 

@@ -28,9 +28,11 @@ from qcomp.calibration.normal import (
 )
 from qcomp.errors import CalibrationError
 from qcomp.ir.evaluate.unary import FUNCTIONS
+from qcomp.ir.exemptions import Exemptions
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import (
     Add,
+    ArgMax,
     AveragePool2d,
     BatchNorm,
     Binary,
@@ -41,6 +43,7 @@ from qcomp.ir.ops import (
     Dense,
     DepthToSpace,
     Div,
+    Domain,
     Gather,
     LogSoftmax,
     MatMul,
@@ -63,6 +66,7 @@ from qcomp.ir.ops import (
     Tile,
     Transpose,
     Unary,
+    Weighted,
     ZeroStuff,
 )
 from qcomp.ir.tensor import TensorId
@@ -90,10 +94,10 @@ class Beliefs:
 
     def infer(self, op: Op) -> Moments:
         """The belief about the op's result; CalibrationError if it has no finite bounds."""
-        if type(op) not in _RULES:
+        if type(op) not in RULES:
             raise CalibrationError(f"{format_op(self.graph, op)}\n  needs calibration data")
         with np.errstate(all="ignore"):
-            belief = _RULES[type(op)](self, op)
+            belief = RULES[type(op)](self, op)
         if not np.isfinite([belief.low, belief.high, belief.mean, belief.std]).all():
             raise CalibrationError(
                 f"{format_op(self.graph, op)}\n  may be infinite for operands in "
@@ -120,7 +124,7 @@ def _dense(beliefs: Beliefs, op: Dense) -> Moments:
 
 
 def _weighted_sum(
-    beliefs: Beliefs, op: Conv2d | Dense, gain: F64, power: F64, mean: F64, std: F64
+    beliefs: Beliefs, op: Weighted, gain: F64, power: F64, mean: F64, std: F64
 ) -> Moments:
     bias = beliefs.graph.data(op.bias).astype(np.float64)
     result = normal((gain * mean).sum(axis=1) + bias, np.sqrt((power * std**2).sum(axis=1)))
@@ -261,7 +265,7 @@ def _tile(beliefs: Beliefs, op: Tile) -> Moments:
     return selected(x, np.arange(beliefs.channels(op.output)) % x.mean.size)
 
 
-_RULES: Mapping[type[Op], Callable[[Beliefs, Any], Moments]] = {
+RULES: Mapping[type[Op], Callable[[Beliefs, Any], Moments]] = {
     Conv2d: _conv2d,
     Dense: _dense,
     MatMul: _matmul,
@@ -292,4 +296,10 @@ _RULES: Mapping[type[Op], Callable[[Beliefs, Any], Moments]] = {
     Resize2d: _unchanged,
     DepthToSpace: _unchanged,
     SpaceToDepth: _unchanged,
+}
+
+EXEMPT: Exemptions = {
+    Domain.INTEGER: "is made after ranges are known",
+    Domain.BORDER: "is made after ranges are known",
+    ArgMax: "its result is no f32 activation",
 }

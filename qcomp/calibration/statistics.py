@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from qcomp.config import QuantizationConfig
 from qcomp.errors import CalibrationError
 from qcomp.ir.graph import Graph
-from qcomp.ir.ops import Conv2d, Dense
+from qcomp.ir.ops import Weighted
+from qcomp.ir.region import with_outputs
 from qcomp.ir.tensor import Array, DType, TensorId
 from qcomp.quant.distribution import Distribution, Range
 from qcomp.quant.estimators import ESTIMATORS
@@ -107,10 +108,7 @@ def float_activations(graph: Graph) -> list[TensorId]:
 
 def with_all_results(graph: Graph) -> Graph:
     """The graph with every f32 result as an output; inputs and outputs go by their tensor ids."""
-    watched = graph.clone()
-    watched.inputs = {id: id for id in graph.inputs.values()}
-    watched.outputs = {id: id for id in float_activations(graph) if graph.producer(id) is not None}
-    return watched
+    return with_outputs(graph, [t for t in float_activations(graph) if graph.producer(t)])
 
 
 def float_outputs(graph: Graph) -> dict[str, TensorId]:
@@ -126,5 +124,5 @@ def mnemonics(graph: Graph) -> dict[TensorId, str | None]:
 
 def weighted_operands(graph: Graph) -> list[TensorId]:
     """The tensors that convolutions and dense layers read, each once, in order."""
-    read = (op.x for op in graph.ops() if isinstance(op, Conv2d | Dense))
+    read = (op.x for op in graph.ops() if isinstance(op, Weighted))
     return [t for t in dict.fromkeys(read) if not graph.is_constant(t)]

@@ -5,17 +5,15 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import Progress
 
-from qcomp.benchmark import BenchReport, bench_directory
-from qcomp.cli.layers import layer_table
 from qcomp.cli.options import Directory, Json
-from qcomp.layers import bench_layers
-from qcomp.verification import verify_directory
+from qcomp.progress import bar
+
+if TYPE_CHECKING:
+    from qcomp.benchmark import BenchReport
 
 DIFFERENT = 1
 
@@ -26,10 +24,10 @@ def verify(
     as_json: Json = False,
 ) -> None:
     """Compare the library with its integer specification; exit status 1 if a bit differs."""
-    shown = sys.stderr.isatty()
-    with Progress(console=Console(stderr=True), disable=not shown, transient=True) as bar:
-        task = bar.add_task("verifying", total=None)
-        report = verify_directory(directory, samples, progress=lambda: bar.advance(task))
+    from qcomp.verification import verify_directory
+
+    with bar("verifying", shown=sys.stderr.isatty()) as vectors:
+        report = verify_directory(directory, samples, progress=vectors.advance)
     if as_json:
         typer.echo(json.dumps(dataclasses.asdict(report)))
     else:
@@ -57,9 +55,14 @@ def bench(
     as_json: Json = False,
 ) -> None:
     """Measure one run of the library."""
+    from qcomp.benchmark import bench_directory
+
     if layers and callers > 1:
         raise typer.BadParameter("one caller at a time", param_hint="--layers")
     if layers:
+        from qcomp.cli.layers import layer_table
+        from qcomp.layers import bench_layers
+
         by_layer = bench_layers(directory, seconds, threads)
         text = layer_table(by_layer) + line(by_layer.network)
         typer.echo(json.dumps(dataclasses.asdict(by_layer)) if as_json else text)

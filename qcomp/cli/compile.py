@@ -8,14 +8,17 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+import qcomp
 from qcomp.cli.options import Bindings, Cache, Json, Model, parse_bindings, path_of_text
-from qcomp.compiler import compile as compile_model
 from qcomp.config import AUTO, RANGES, ROUNDINGS, QuantizationConfig
-from qcomp.network import CompiledNetwork, TensorInfo
+from qcomp.targets.catalog import TARGETS
+
+if TYPE_CHECKING:
+    from qcomp.network import CompiledNetwork, TensorInfo
 
 DEFAULTS = QuantizationConfig()
 
@@ -26,7 +29,7 @@ def compile(
         Path,
         typer.Option("-o", "--output", metavar="DIR", parser=path_of_text, help="Written to."),
     ],
-    target: Annotated[str, typer.Option(metavar="T", help="native, x86-64 or aarch64.")] = "native",
+    target: Annotated[str, typer.Option(metavar="T", help=f"{', '.join(TARGETS)}.")] = "native",
     calibration: Annotated[
         Path | None,
         typer.Option(metavar="FILE_OR_DIR", help="A .npy or .npz file, or a directory of .npy."),
@@ -87,7 +90,7 @@ def compile(
         input_range=input_range,
     )
     began = time.perf_counter()
-    net = compile_model(
+    net = qcomp.compile(
         model,
         target,
         calibration=calibration,
@@ -133,7 +136,7 @@ def report(net: CompiledNetwork, summary: dict[str, Any], directory: Path) -> st
     sqnr = net.sqnr_db_output
     lines = [
         f"{net.name} for {net.target} ({', '.join(net.isa)}) in {directory}",
-        f"  arena    {net.arena_bytes:>12,} bytes, {net.artifact.live_bytes:,} live at once",
+        f"  arena    {net.arena_bytes:>12,} bytes, {net.artifact.memory.live:,} live at once",
         f"  weights  {net.weights_bytes:>12,} bytes",
         f"  library  {summary['library_bytes']:>12,} bytes",
         *(_tensor_line("input", info) for info in net.inputs),
@@ -145,7 +148,9 @@ def report(net: CompiledNetwork, summary: dict[str, Any], directory: Path) -> st
         )
     lines += [f"  note: {note}" for note in net.notes]
     if not (directory / f"lib{net.name}.so").is_file():
-        lines.append(f"  note: no shared library: found no linker for {net.artifact.triple}")
+        lines.append(
+            f"  note: no shared library: found no linker for {net.artifact.requires.triple}"
+        )
     lines.append(f"  {summary['seconds']:.1f} s")
     return "\n".join(lines)
 

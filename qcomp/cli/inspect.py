@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from qcomp.cli.options import Bindings, Json, Model, parse_bindings
-from qcomp.frontends.onnx.inspect import Inspection, Layer, inspect_onnx
-from qcomp.ir.tensor import TensorType
+
+if TYPE_CHECKING:
+    from qcomp.frontends.onnx.inspect import Inspection, Layer
+    from qcomp.ir.tensor import TensorType
 
 
 def inspect(model: Model, bind: Bindings = None, as_json: Json = False) -> None:
     """Show operators, shapes, parameters and MACs of a model, and what would be refused and why."""
+    from qcomp.frontends.onnx.inspect import inspect_onnx
+
     inspection = inspect_onnx(model, parse_bindings(bind))
     typer.echo(json.dumps(summarize(inspection)) if as_json else report(inspection))
 

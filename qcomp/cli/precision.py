@@ -9,10 +9,9 @@ from typing import Annotated
 
 import typer
 
+import qcomp
 from qcomp.cli.options import Bindings, Cache, Json, Model, parse_bindings
 from qcomp.config import QuantizationConfig
-from qcomp.precision.run import ACTIVATION_BITS, WEIGHT_BITS
-from qcomp.precision.run import sensitivity as measure
 
 FAST = "fast"
 Calibration = Annotated[
@@ -51,7 +50,9 @@ def sensitivity(
     as_json: Json = False,
 ) -> None:
     """Output SQNR with only one layer rounded, and with only it in float."""
-    table = measure(
+    from qcomp.precision.run import ACTIVATION_BITS, WEIGHT_BITS
+
+    table = qcomp.sensitivity(
         model,
         calibration=calibration,
         config=QuantizationConfig(recipe=recipe),

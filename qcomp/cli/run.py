@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
-import numpy as np
 import typer
-from numpy.typing import NDArray
 
-from qcomp.calibration.npy import DAMAGES, check_compression
+import qcomp
 from qcomp.cli.options import Directory
 from qcomp.errors import CompileError
-from qcomp.files import open_regular, write_file
-from qcomp.store import load
 
-Arrays = Mapping[str, NDArray[Any]]
-
-_MAGICS = (b"\x93NUMPY", b"PK")  # np.load takes any other file for a pickle
+if TYPE_CHECKING:
+    from qcomp.cli.arrays import Arrays
 
 
 def run(
@@ -41,7 +34,9 @@ def run(
     ],
 ) -> None:
     """Run the library on arrays in files."""
-    net = load(directory)
+    from qcomp.cli.arrays import read_arrays, write_arrays
+
+    net = qcomp.load(directory)
     if len(net.outputs) > 1 and output.suffix != ".npz":
         names = ", ".join(o.name for o in net.outputs)
         raise CompileError(
@@ -54,36 +49,3 @@ def run(
     except ValueError as error:
         raise CompileError(f"{input} does not fit {net.name}: {error}") from error
     write_arrays(output, answer)
-
-
-def read_arrays(path: Path, names: list[str]) -> Arrays:
-    """The inputs by name; CompileError where the file is no array file."""
-    try:
-        with open_regular(path) as file:
-            if not file.read(6).startswith(_MAGICS):
-                raise ValueError("it holds no arrays")
-            file.seek(0)
-            stored = np.load(file, allow_pickle=False)
-            if isinstance(stored, np.ndarray):
-                arrays = {names[0]: stored}
-            else:
-                with stored:
-                    check_compression(stored.zip)
-                    arrays = {name: stored[name] for name in stored.files}
-    except OSError as error:
-        raise CompileError(f"{path} can't be read: {error.strerror or error}") from error
-    except DAMAGES as error:
-        raise CompileError(f"{path} is neither .npy nor .npz: {error}") from error
-    if set(arrays) != set(names):
-        raise CompileError(f"{path} holds {sorted(arrays)}; expected the inputs {sorted(names)}")
-    return arrays
-
-
-def write_arrays(path: Path, arrays: Arrays) -> None:
-    """An .npz of all arrays, or an .npy of the only one; OutputError leaves what was there."""
-    content = io.BytesIO()
-    if path.suffix == ".npz":
-        np.savez(content, **dict(arrays))  # type: ignore[arg-type]
-    else:
-        np.save(content, next(iter(arrays.values())))
-    write_file(path, content.getvalue())

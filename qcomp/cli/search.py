@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+import qcomp
 from qcomp.cli.options import Bindings, Cache, Json, Model, parse_bindings, path_of_text
 from qcomp.cli.precision import (
     FAST,
@@ -21,9 +22,6 @@ from qcomp.cli.precision import (
 )
 from qcomp.config import QuantizationConfig
 from qcomp.errors import OutputError
-from qcomp.precision.run import ACTIVATION_BITS, WEIGHT_BITS
-from qcomp.precision.search import mixed_precision
-from qcomp.recipes.file import recipe_text
 
 
 def search(
@@ -60,7 +58,10 @@ def search(
     as_json: Json = False,
 ) -> None:
     """Choose the bits of each layer: the least error in a budget, or the least size in a loss."""
-    found = mixed_precision(
+    from qcomp.precision.run import ACTIVATION_BITS, WEIGHT_BITS
+    from qcomp.recipes.file import recipe_text
+
+    found = qcomp.mixed_precision(
         model,
         calibration=calibration,
         config=QuantizationConfig(recipe=recipe),

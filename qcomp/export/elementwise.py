@@ -18,20 +18,20 @@ from qcomp.ir.ops import (
     ClampRange,
     Dequantize,
     Div,
-    FakeQuantConstant,
     Function,
     Maximum,
     Minimum,
     Mul,
     PRelu,
     Quantize,
+    QuantizedConstant,
     Sub,
     Unary,
 )
 from qcomp.ir.tensor import TensorId
 from qcomp.quant.qparams import INTEGERS, QParams, integer_range
 
-_BINARY: Mapping[type[Binary], str] = {
+BINARY: Mapping[type[Binary], str] = {
     Add: "Add",
     Sub: "Sub",
     Mul: "Mul",
@@ -43,7 +43,7 @@ _BINARY: Mapping[type[Binary], str] = {
 
 def binary(w: Writer, op: Binary) -> None:
     layout = w.common_layout(op.inputs)
-    y = w.emit(_BINARY[type(op)], [w.read(t, layout) for t in op.inputs])
+    y = w.emit(BINARY[type(op)], [w.read(t, layout) for t in op.inputs])
     w.define(op.id, layout, w.emit_clamp(y, op.clamp))
 
 
@@ -83,7 +83,7 @@ def dequantize(w: Writer, op: Dequantize) -> None:
     w.define(op.id, layout, w.emit("DequantizeLinear", operands))
 
 
-def fake_quant_constant(w: Writer, op: FakeQuantConstant) -> None:
+def quantized_constant(w: Writer, op: QuantizedConstant) -> None:
     """Written where it is read, as integers in the reader's layout (Writer.parameter)."""
 
 

@@ -10,6 +10,7 @@ from onnx import helper
 from qcomp.errors import UnsupportedOp
 from qcomp.export import elementwise, linear, movement, reduction
 from qcomp.export.writer import Layout, Writer
+from qcomp.ir.exemptions import Exemptions, exemption
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import (
     Add,
@@ -24,8 +25,10 @@ from qcomp.ir.ops import (
     DepthToSpace,
     Dequantize,
     Div,
+    Domain,
     FakeQuantConstant,
     Gather,
+    IntegerConstant,
     LogSoftmax,
     MatMul,
     Maximum,
@@ -70,7 +73,8 @@ RULES: Mapping[type[Op], Callable[..., None]] = {
     Maximum: elementwise.binary,
     Quantize: elementwise.quantize,
     Dequantize: elementwise.dequantize,
-    FakeQuantConstant: elementwise.fake_quant_constant,
+    FakeQuantConstant: elementwise.quantized_constant,
+    IntegerConstant: elementwise.quantized_constant,
     MaxPool2d: reduction.max_pool2d,
     AveragePool2d: reduction.average_pool2d,
     Reduce: reduction.reduce,
@@ -91,6 +95,8 @@ RULES: Mapping[type[Op], Callable[..., None]] = {
     ZeroStuff: movement.zero_stuff,
 }
 
+EXEMPT: Exemptions = {Domain.INTEGER: "has no ONNX form; export before integers"}
+
 
 def export_onnx(graph: Graph, *, extra_outputs: Sequence[TensorId] = ()) -> onnx.ModelProto:
     """The model, with `extra_outputs` named by tensor id, in the graph's own layout (NHWC).
@@ -98,8 +104,8 @@ def export_onnx(graph: Graph, *, extra_outputs: Sequence[TensorId] = ()) -> onnx
     UnsupportedOp lists the ops of integer graphs, which have no ONNX form.
     """
     ops = graph.ops()
-    if problems := [format_op(graph, op) for op in ops if type(op) not in RULES]:
-        raise UnsupportedOp([f"{p}\n  has no ONNX form; export before integers" for p in problems])
+    if missing := [op for op in ops if type(op) not in RULES]:
+        raise UnsupportedOp([f"{format_op(graph, op)}\n  {_why(op)}" for op in missing])
     outputs = _outputs(graph, extra_outputs)
     writer = Writer(graph, _value_names(graph, outputs))
     for name, id in graph.inputs.items():
@@ -111,6 +117,10 @@ def export_onnx(graph: Graph, *, extra_outputs: Sequence[TensorId] = ()) -> onnx
         if value != name:
             writer.emit_as(name, "Identity", [value])
     return _model(graph, writer, outputs)
+
+
+def _why(op: Op) -> str:
+    return exemption(EXEMPT, type(op)) or "expected a row in RULES of export"
 
 
 def _outputs(graph: Graph, extra: Sequence[TensorId]) -> dict[str, TensorId]:

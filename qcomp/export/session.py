@@ -1,6 +1,6 @@
 """Running a float or QDQ graph with ONNX Runtime: calibration's and evaluation's float executor.
 
-ONNX Runtime is imported by the first session, as what is compiled already runs without it.
+ONNX and ONNX Runtime are imported by the first session: compiled networks run without them.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from qcomp.errors import CompileError
-from qcomp.export.model import export_onnx
 from qcomp.ir.evaluate import checked_inputs
 from qcomp.ir.graph import Graph
 from qcomp.ir.tensor import Array, TensorId
@@ -49,8 +48,9 @@ class FloatSession:
     ) -> None:
         import onnxruntime
 
+        from qcomp.export.model import export_onnx
+
         model = export_onnx(graph, extra_outputs=extra_outputs)
-        onnxruntime.set_default_logger_severity(_ERROR)  # what is logged outside of any session
         options = onnxruntime.SessionOptions()
         options.log_severity_level = _ERROR
         options.intra_op_num_threads = 0 if threads is None else threads

@@ -17,7 +17,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from qcomp.ir.graph import Graph
-from qcomp.ir.ops import ClampRange, FakeQuantConstant
+from qcomp.ir.ops import ClampRange, FakeQuantConstant, IntegerConstant, QuantizedConstant
 from qcomp.ir.tensor import Array, TensorId
 
 Attribute = int | float | str | Sequence[int]
@@ -138,7 +138,7 @@ class Writer:
 
     def is_parameter(self, id: TensorId) -> bool:
         """A constant, or a constant that was rounded to integers."""
-        return self.graph.is_constant(id) or isinstance(self.graph.producer(id), FakeQuantConstant)
+        return self.graph.is_constant(id) or isinstance(self.graph.producer(id), QuantizedConstant)
 
     def parameter(self, id: TensorId, permutation: Sequence[int] | None = None) -> str:
         """A parameter with its axes permuted, and grown in front to as many as `permutation` has.
@@ -152,6 +152,8 @@ class Writer:
             producer = self.graph.producer(id)
             if isinstance(producer, FakeQuantConstant):
                 value = self._rounded(producer, order)
+            elif isinstance(producer, IntegerConstant):
+                value = self._given(producer, order)
             else:
                 value = self._initializer(self._arranged_name(id, order), self._arranged(id, order))
             self._parameters[id, order] = value
@@ -162,13 +164,26 @@ class Writer:
         if op.bits > 32:  # what DequantizeLinear takes
             values = grid.values(self.graph.data(op.x)).astype(np.float32)
             return self._initializer(self._arranged_name(op.id, order), _in_order(values, order))
-        scale = grid.scale
         q = grid.integers(self.graph.data(op.x)).astype(np.int8 if op.bits <= 8 else np.int32)
+        return self._dequantized(op, order, q)
+
+    def _given(self, op: IntegerConstant, order: tuple[int, ...]) -> str:
+        """DequantizeLinear takes a zero point of the type of x, and none of an i32."""
+        q, zero_point = self.graph.data(op.x), self.graph.data(op.zero_point)
+        if q.dtype == np.int32:
+            return self._dequantized(op, order, q)
+        return self._dequantized(op, order, q, zero_point.astype(q.dtype))
+
+    def _dequantized(
+        self, op: QuantizedConstant, order: tuple[int, ...], q: Array, *zero_point: Array
+    ) -> str:
+        scale = self.graph.data(op.scale).astype(np.float32)
+        shape = () if scale.size == 1 else (-1,)
         name = f"{self._arranged_name(op.id, order)}:q"
         integers = self._initializer(name, _in_order(q, order))
-        scales = self.literal(scale.astype(np.float32).reshape(() if scale.size == 1 else (-1,)))
+        parameters = [self.literal(p.reshape(shape)) for p in (scale, *zero_point)]
         axis = order.index(op.axis + len(order) - q.ndim) if scale.size > 1 else 0
-        return self.emit("DequantizeLinear", [integers, scales], axis=axis)
+        return self.emit("DequantizeLinear", [integers, *parameters], axis=axis)
 
     def _arranged(self, id: TensorId, order: tuple[int, ...]) -> Array:
         return _in_order(self.graph.data(id), order)

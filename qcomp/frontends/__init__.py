@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def import_model(model: Model, *, bind: Mapping[str, int] | None = None) -> ImportedModel:
-    """The FLOAT graph of a model file, its bytes, or a ModelProto."""
+    """The graph of a model file, its bytes, or a ModelProto."""
     from qcomp.frontends.onnx import import_onnx
 
     return import_onnx(model, bind=bind)

@@ -10,5 +10,5 @@ class Form(enum.Enum):
 
     FLOAT = "float"  # float ops on f32
     ANNOTATED = "annotated"  # and every f32 activation has a range
-    QDQ = "qdq"  # every float op reads dequantized tensors and feeds a quantize
-    INTEGER = "integer"  # integer ops and movements only; what targets accept
+    QDQ = "qdq"  # every float op reads dequantized tensors and feeds a quantize, or is kept
+    INTEGER = "integer"  # integer ops and movements, and kept float ops; what targets accept

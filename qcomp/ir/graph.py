@@ -15,7 +15,7 @@ from typing import Any
 import networkx as nx
 
 from qcomp.ir.ops.base import Op
-from qcomp.ir.tensor import Array, Tensor, TensorId, TensorType, constant
+from qcomp.ir.tensor import FLOATS, Array, Tensor, TensorId, TensorType, constant
 
 _NOT_IN_IDS = re.compile(r"[^A-Za-z0-9_./\-]")
 
@@ -78,6 +78,15 @@ class Graph:
 
     def is_output(self, id: TensorId) -> bool:
         return id in self.outputs.values()
+
+    def is_kept(self, op: Op) -> bool:
+        """Whether the op is computed in floats though others become integers."""
+        return self.tensor(op.output).kept
+
+    @property
+    def is_integer_only(self) -> bool:
+        """Whether no tensor is a float: what a target without floats asks for."""
+        return all(tensor.type.dtype not in FLOATS for tensor in self.tensors())
 
     def sole_consumer(self, id: TensorId) -> Op | None:
         """The only reader of a tensor that is not a graph output, else None."""

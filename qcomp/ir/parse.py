@@ -29,7 +29,7 @@ class ParseError(ValueError):
 
 
 _NAME = r'"(?:[^"\\]|\\.)*"|[^\s"%=,()]+'
-_TENSOR = r"\w+\[[\d,]*\](?: range=\([^)]*\))?(?: qparams=\([^)]*\))?"
+_TENSOR = r"\w+\[[\d,]*\](?: range=\([^)]*\))?(?: qparams=\([^)]*\))?(?: kept)?"
 _HEADER = re.compile(rf"graph @(?P<name>{_NAME})\((?P<inputs>.*)\) \{{$")
 _INPUT = re.compile(rf"(?:(?P<name>{_NAME})=)?%(?P<id>[^\s:]+): (?P<type>{_TENSOR})")
 _OUTPUT = re.compile(rf"(?P<name>{_NAME})=%(?P<id>[^\s,]+)")
@@ -40,7 +40,7 @@ _OP = re.compile(
 )
 _TYPE = re.compile(
     r"(?P<dtype>\w+)\[(?P<shape>[\d,]*)\]"
-    r"(?: range=\((?P<range>[^)]*)\))?(?: qparams=\((?P<qparams>[^)]*)\))?$"
+    r"(?: range=\((?P<range>[^)]*)\))?(?: qparams=\((?P<qparams>[^)]*)\))?(?P<kept> kept)?$"
 )
 
 
@@ -138,7 +138,7 @@ def _parse_tensor(id: str, text: str) -> Tensor:
     if m["qparams"]:
         scale, zero_point, qmin, qmax = m["qparams"].split(",")
         qparams = QParams(float(scale), int(zero_point), int(qmin), int(qmax))
-    return Tensor(id, type, range=range, qparams=qparams)
+    return Tensor(id, type, range=range, qparams=qparams, kept=m["kept"] is not None)
 
 
 def _parse_fields(cls: type[Op], text: str) -> dict[str, Any]:

@@ -62,6 +62,9 @@ _NUMPY: dict[DType, np.dtype[Any]] = {
 }
 
 
+FLOATS = (DType.F32, DType.F64)
+
+
 @dataclass(frozen=True)
 class TensorType:
     """Element type and static shape; prints as `f32[1,4,4,3]`."""
@@ -108,7 +111,8 @@ class Tensor:
 
     `range` is the calibrated real interval (ANNOTATED form); `qparams` the affine parameters of an
     i8 or i16 activation (QDQ and INTEGER forms); `normal` what a folded batch normalisation told of
-    it (a hint for data-free passes, which the text form does not print).
+    it (a hint for data-free passes, which the text form does not print); `kept` marks an f32 result
+    that is computed in floats in every form.
     """
 
     id: TensorId
@@ -117,6 +121,7 @@ class Tensor:
     range: tuple[float, float] | None = None
     qparams: QParams | None = None
     normal: NormalStatistics | None = None
+    kept: bool = False
 
     @property
     def is_constant(self) -> bool:

@@ -84,7 +84,7 @@ def _format_tensor(tensor: Tensor) -> str:
     if tensor.qparams is not None:
         q = tensor.qparams
         text += f" qparams=({float(q.scale)!r}, {q.zero_point}, {q.qmin}, {q.qmax})"
-    return text
+    return f"{text} kept" if tensor.kept else text
 
 
 def attributes(cls: type[Op]) -> list[dataclasses.Field[Any]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import networkx as nx
 import numpy as np
@@ -10,33 +10,23 @@ import numpy as np
 from qcomp.errors import VerifyError
 from qcomp.ir.form import Form
 from qcomp.ir.graph import Graph
-from qcomp.ir.ops import (
-    Dequantize,
-    Domain,
-    FakeQuantConstant,
-    MaxPool2d,
-    Movement,
-    Op,
-    QMaximum,
-    QMinimum,
-    QReduceExtreme,
-    QSoftmax,
-    Quantize,
-)
-from qcomp.ir.tensor import DType, TensorId
+from qcomp.ir.invariants import integer_edges, quantized_edges, ranges_of_floats
+from qcomp.ir.ops import Domain, Op, QuantizedConstant
+from qcomp.ir.tensor import TensorId
 from qcomp.ir.text import format_op
-from qcomp.quant.qparams import SOFTMAX, SOFTMAX_16, QParams
 
 _DOMAINS = {
     Form.FLOAT: (Domain.FLOAT, Domain.ANY),
     Form.ANNOTATED: (Domain.FLOAT, Domain.ANY),
     Form.QDQ: (Domain.FLOAT, Domain.ANY, Domain.BORDER),
-    Form.INTEGER: (Domain.INTEGER, Domain.ANY),
+    Form.INTEGER: (Domain.INTEGER, Domain.ANY, Domain.BORDER),
 }
-
-
-_SOFTMAX: Mapping[int, QParams] = {8: SOFTMAX, 16: SOFTMAX_16}
-_COPIES = (Movement, MaxPool2d, QReduceExtreme, QMinimum, QMaximum)  # integers, unscaled
+_INVARIANTS: Mapping[Form, Callable[[Graph], list[str]]] = {
+    Form.FLOAT: lambda graph: [],
+    Form.ANNOTATED: ranges_of_floats,
+    Form.QDQ: quantized_edges,
+    Form.INTEGER: integer_edges,
+}
 
 
 def verify(graph: Graph, form: Form) -> None:
@@ -79,7 +69,7 @@ def _structure(graph: Graph) -> list[str]:
 
 
 def _op_problems(graph: Graph, op: Op, form: Form) -> list[str]:
-    if op.domain not in _DOMAINS[form]:
+    if not _belongs(graph, op, form):
         return [f"{op.mnemonic} does not belong in form {form.value}"]
     if op.arity is not None and len(op.inputs) != op.arity:
         return [f"expected {op.arity} operands, got {len(op.inputs)}"]
@@ -87,8 +77,8 @@ def _op_problems(graph: Graph, op: Op, form: Form) -> list[str]:
         return ["expected at least one operand"]
     problems = [
         f"operand {i} (%{op.inputs[i]}) must be a constant"
-        for i in op.constant_operands[: len(op.inputs)]
-        if not _holds_constant(graph, op.inputs[i])
+        for i in op.constant_operands
+        if i < len(op.inputs) and not _holds_constant(graph, op.inputs[i])
     ]
     try:
         expected = op.result_type(*(graph.type(t) for t in op.inputs))
@@ -99,9 +89,17 @@ def _op_problems(graph: Graph, op: Op, form: Form) -> list[str]:
     return problems
 
 
+def _belongs(graph: Graph, op: Op, form: Form) -> bool:
+    """By its domain; a float op that is kept stands among integers too, a rounding constant not."""
+    if form is Form.INTEGER:
+        kept = op.domain is Domain.FLOAT and graph.is_kept(op)
+        return kept or (op.domain in _DOMAINS[form] and not isinstance(op, QuantizedConstant))
+    return op.domain in _DOMAINS[form]
+
+
 def _holds_constant(graph: Graph, id: TensorId) -> bool:
-    """A constant, or in QDQ form one that is rounded where it stands."""
-    return graph.is_constant(id) or isinstance(graph.producer(id), FakeQuantConstant)
+    """A constant, or in QDQ form one that stands for integers."""
+    return graph.is_constant(id) or isinstance(graph.producer(id), QuantizedConstant)
 
 
 def _form_problems(graph: Graph, form: Form) -> list[str]:
@@ -113,65 +111,4 @@ def _form_problems(graph: Graph, form: Form) -> list[str]:
                 problems.append(f"constant %{tensor.id} is writable")
             if data.dtype.kind == "f" and not np.isfinite(data).all():
                 problems.append(f"constant %{tensor.id} has NaN or infinity")
-    check = {Form.ANNOTATED: _annotated, Form.QDQ: _qdq, Form.INTEGER: _integer}.get(form)
-    return problems + (check(graph) if check else [])
-
-
-def _annotated(graph: Graph) -> list[str]:
-    return [
-        f"%{t.id} has no range"
-        for t in graph.tensors()
-        if not t.is_constant and t.type.dtype is DType.F32 and t.range is None
-    ]
-
-
-def _qdq(graph: Graph) -> list[str]:
-    problems = _widths(graph)
-    for op in graph.ops():
-        if isinstance(op, Quantize) and graph.tensor(op.output).qparams is None:
-            problems.append(f"{format_op(graph, op)}\n  the result has no qparams")
-        if isinstance(op, Quantize | Dequantize | FakeQuantConstant):
-            continue
-        problems += [
-            f"{format_op(graph, op)}\n  %{t} is not dequantized"
-            for t in graph.activations(op)
-            if not isinstance(graph.producer(t), Dequantize | FakeQuantConstant)
-        ]
-        if graph.type(op.output).dtype is DType.F32:
-            readers = graph.consumers(op.output)
-            if graph.is_output(op.output) or not all(isinstance(r, Quantize) for r in readers):
-                problems.append(f"{format_op(graph, op)}\n  %{op.output} is not quantized")
-    return problems
-
-
-def _widths(graph: Graph) -> list[str]:
-    """Qparams are those of the element type; i16 is symmetric."""
-    problems = []
-    for tensor in graph.tensors():
-        q, dtype = tensor.qparams, tensor.type.dtype
-        if q is None or tensor.is_constant:
-            continue
-        if dtype is not DType.activation(q.bits):
-            problems.append(f"%{tensor.id}: {q} does not fit {tensor.type}")
-        elif q.bits == 16 and q.zero_point != 0:
-            problems.append(f"%{tensor.id} is i16 with zero_point {q.zero_point}; expected 0")
-    return problems
-
-
-def _integer(graph: Graph) -> list[str]:
-    problems = _widths(graph)
-    for tensor in graph.tensors():
-        if tensor.type.dtype is DType.F32:
-            problems.append(f"%{tensor.id} is f32")
-        quantized = not tensor.is_constant and tensor.type.dtype in (DType.I8, DType.I16)
-        if quantized and tensor.qparams is None:
-            problems.append(f"%{tensor.id} has no qparams")
-    for op in graph.ops():
-        if isinstance(op, _COPIES):
-            scales = {graph.tensor(t).qparams for t in (*graph.activations(op), op.output)}
-            if len(scales) > 1:
-                problems.append(f"{format_op(graph, op)}\n  qparams of operands and result differ")
-        found = graph.tensor(op.output).qparams
-        if isinstance(op, QSoftmax) and found not in (None, _SOFTMAX.get(op.bits)):
-            problems.append(f"{format_op(graph, op)}\n  expected qparams {_SOFTMAX[op.bits]}")
-    return problems
+    return problems + _INVARIANTS[form](graph)

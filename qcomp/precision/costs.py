@@ -1,10 +1,8 @@
 """What a choice of bits costs: bytes of weights, and an estimate of the time of a run.
 
 Bytes are those of packed weights, with their scales, and of 32-bit biases. The estimate counts
-multiply-accumulates and bytes of activations at the rates of qcomp.targets.cpu.work, on one thread
-of the target's best instruction set; activations of 16 bits are multiplied in pairs (as pmaddwd
-does), without the 8-bit dot products. It is right to a factor of two or so, and better for
-comparing choices.
+multiply-accumulates and bytes of activations at the rates of the target, on one thread of its best
+instruction set. It is right to a factor of two or so, and better for comparing choices.
 """
 
 from __future__ import annotations
@@ -13,12 +11,11 @@ from dataclasses import dataclass
 
 from qcomp.config import QuantizationConfig
 from qcomp.ir.graph import Graph
-from qcomp.ir.ops import Conv2d, Dense, MatMul, Op
+from qcomp.ir.ops import MatMul, Op, Weighted
 from qcomp.ir.tensor import TensorId
 from qcomp.precision.parts import Kind, Part
 from qcomp.quant.packing import packed_bytes
-from qcomp.targets.cpu.machine import Isa
-from qcomp.targets.cpu.work import Work
+from qcomp.targets.base import Target
 
 _BIAS_BYTES = 4
 
@@ -36,17 +33,17 @@ class Cost:
 
 @dataclass(frozen=True, eq=False)
 class Costs:
-    """Of the parts of a FLOAT graph, quantized by a configuration, on a machine."""
+    """Of the parts of a FLOAT graph, quantized by a configuration, on a target."""
 
     graph: Graph
     config: QuantizationConfig
-    isa: Isa
+    target: Target
 
     def of(self, part: Part, bits: int) -> Cost:
         """Weights cost bytes; an activation the time of its readers' products and of its bytes."""
         if part.kind is Kind.WEIGHTS:
             op = self.graph.op(part.id)
-            assert isinstance(op, Conv2d | Dense)
+            assert isinstance(op, Weighted)
             own = self.config.at(op.id, op.mnemonic)
             weights = packed_bytes(
                 self.graph.type(op.weight).shape,
@@ -61,13 +58,13 @@ class Costs:
         readers = self.graph.consumers(id)
         macs = sum(_macs(self.graph, op) for op in readers if op.inputs[0] == id)
         moved = self.graph.type(id).size * bits // 8 * (1 + len(readers))
-        return Work(macs, 0, moved).estimated_ns(self.isa, bits)
+        return self.target.cost(macs, moved, bits)
 
 
 def _macs(graph: Graph, op: Op) -> int:
     results = graph.type(op.output).size
     match op:
-        case Conv2d() | Dense():
+        case Weighted():
             weight = graph.type(op.weight)
             return results * weight.size // weight.shape[0]
         case MatMul():

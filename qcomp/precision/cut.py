@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from qcomp.calibration.statistics import float_outputs
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import Op
+from qcomp.ir.region import between, with_outputs
 from qcomp.ir.tensor import TensorId
 
 
@@ -37,30 +38,17 @@ def cut(base: Graph, changed: Graph) -> Cut:
     """Both have the same inputs and outputs; constants that are the same array are unchanged."""
     same = _Same(base, changed)
     outputs = tuple(float_outputs(changed).values())
-    left = {t: t for t in outputs if not same.tensor(t)}
+    left = [t for t in outputs if not same.tensor(t)]
     if not left:
         return Cut(None, (), outputs)
-    suffix = Graph(changed.name)
-    for op in changed.ops():
-        if not same.tensor(op.output):
-            _add(suffix, changed, op)
-    suffix.outputs = left
-    suffix.sweep()
-    reads = tuple(t for t in suffix.inputs if suffix.consumers(t))
-    for t in tuple(suffix.inputs):
-        if t not in reads:
-            del suffix.inputs[t]
-            suffix.erase(t)
-    return Cut(suffix, reads, outputs)
+    given = [t.id for t in changed.tensors() if not t.is_constant and same.tensor(t.id)]
+    suffix = between(changed, given, left)
+    return Cut(suffix, tuple(suffix.inputs), outputs)
 
 
 def prefix(base: Graph, ids: Sequence[TensorId]) -> Graph:
-    """The part of `base` that computes `ids`; inputs and outputs go by tensor ids."""
-    result = base.clone()
-    result.inputs = {id: id for id in base.inputs.values()}
-    result.outputs = {id: id for id in ids if base.producer(id) is not None}
-    result.sweep()
-    return result
+    """The part of `base` that computes those of `ids` that are results."""
+    return with_outputs(base, [id for id in ids if base.producer(id) is not None])
 
 
 class _Same:
@@ -85,15 +73,3 @@ class _Same:
             and self._base.producer(id) == op
             and self._base.tensor(id).qparams == self._changed.tensor(id).qparams
         )
-
-
-def _add(suffix: Graph, graph: Graph, op: Op) -> None:
-    """The op, with the operands that are not there yet as inputs or constants."""
-    for t in op.inputs:
-        if t not in suffix:
-            tensor = graph.tensor(t)
-            suffix.add_tensor(tensor)
-            if not tensor.is_constant:
-                suffix.inputs[t] = t
-    suffix.add_op(op)
-    suffix.update_tensor(graph.tensor(op.output))

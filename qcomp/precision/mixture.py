@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from qcomp.ir.graph import Graph
-from qcomp.ir.ops import Conv2d, Dense, Op
+from qcomp.ir.ops import Op, Weighted
 from qcomp.ir.tensor import TensorId
 from qcomp.precision.parts import Kind, Part
 
@@ -27,7 +27,7 @@ def mixed(graph: Graph, sources: Mapping[Part, Graph]) -> Graph:
         id = op.inputs[index]
         if not graph.is_constant(id):
             source = activations.get(id)
-        elif isinstance(op, Conv2d | Dense):
+        elif isinstance(op, Weighted):
             source = weights.get(op.id)
         else:
             source = activations.get(op.output)

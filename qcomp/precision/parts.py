@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from qcomp.config import QuantizationConfig
 from qcomp.ir.graph import Graph
-from qcomp.ir.ops import Conv2d, Dense
+from qcomp.ir.ops import Weighted
 from qcomp.ir.tensor import TensorId
 from qcomp.passes.same_scale import scale_groups
 
@@ -43,7 +43,7 @@ def parts_of(graph: Graph) -> list[Part]:
     groups = {members[0]: members for members in scale_groups(graph)}
     parts = [_activation(graph, groups[id]) for id in graph.inputs.values() if id in groups]
     for op in graph.ops():
-        if isinstance(op, Conv2d | Dense):
+        if isinstance(op, Weighted):
             parts.append(Part(Kind.WEIGHTS, op.id, op.mnemonic, (op.id,)))
         if op.output in groups:
             parts.append(_activation(graph, groups[op.output]))

@@ -11,18 +11,13 @@ from qcomp.calibration.statistics import float_outputs
 from qcomp.config import QuantizationConfig
 from qcomp.errors import CompileError
 from qcomp.frontends import import_model
-from qcomp.ir.form import Form
 from qcomp.ir.graph import Graph
-from qcomp.passes.base import PassLog, PassManager
-from qcomp.pipeline import normalizing_passes
 from qcomp.precision.parts import Kind, parts_of, with_bits
 from qcomp.precision.problem import Problem, Run, answers_of
-from qcomp.recipes.choose import choose
+from qcomp.quantizer import Quantizer
+from qcomp.recipes.choose import decide
 from qcomp.recipes.file import with_recipe_file
 from qcomp.recipes.named import DATA_FREE
-from qcomp.recipes.overrides import check_overrides, spread_ranges
-from qcomp.recipes.search import MOST_SAMPLES
-from qcomp.recipes.workbench import Workbench
 
 
 class Preparation:
@@ -40,24 +35,19 @@ class Preparation:
         progress: bool = False,
     ) -> None:
         config = with_recipe_file(config or QuantizationConfig(recipe="fast"))
-        manager = PassManager()
-        imported = manager.begin(import_model(model, bind=bind).graph, Form.FLOAT)
-        graph = manager.run(imported, normalizing_passes())
-        if not float_outputs(graph):
-            raise CompileError(f"@{graph.name} has no output of type f32 to compare")
-        check_overrides(graph, config)
-        config = spread_ranges(graph, config)
-        self.runs: tuple[Run, ...] = tuple(samples_of(graph, calibration))
-        data = None if config.recipe == DATA_FREE else samples_of(graph, self.runs)
+        imported = import_model(model, bind=bind)
+        if not float_outputs(imported.graph):
+            raise CompileError(f"@{imported.graph.name} has no output of type f32 to compare")
+        self.runs: tuple[Run, ...] = tuple(samples_of(imported.graph, calibration))
+        data = None if config.recipe == DATA_FREE else samples_of(imported.graph, self.runs)
         evidence = Evidence(data, config.input_range, progress)
-        self._bench = Workbench(graph, evidence.statistics, evidence.moments)
-        few = self.runs[:MOST_SAMPLES]
-        self.config = choose(self._bench, config, few, PassLog(), progress=progress).config
-        self.graph, _ = self._bench.prepared(self.config)
+        self._quantizer = Quantizer(imported.graph, imported.form, evidence)
+        self.config = decide(self._quantizer, config, progress=progress).config
+        self.graph = self._quantizer.equalized(self.config)
 
     def quantized(self, config: QuantizationConfig) -> Graph:
         """The QDQ graph of a configuration with no field "auto", other bits than `self.config`."""
-        return self._bench.simulated(config)
+        return self._quantizer.quantized(config)
 
     def problem(self, weight_bits: Sequence[int], activation_bits: Sequence[int]) -> Problem:
         """With a QDQ graph for each of the bits; all others are as configured."""

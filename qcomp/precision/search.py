@@ -30,7 +30,6 @@ from qcomp.precision.table import SensitivityTable
 from qcomp.precision.trial import Trial
 from qcomp.precision.workers import started
 from qcomp.targets.catalog import target as find_target
-from qcomp.targets.cpu.target import CpuTarget
 
 METHODS: Mapping[str, Callable[[Sequence[Sequence[Option]]], list[Choice]]] = {
     "front": pareto,
@@ -80,10 +79,8 @@ def mixed_precision(
     if max_bytes is None and max_latency is None and max_drop is None:
         raise CompileError("expected max_bytes, max_latency or max_drop: what to search for")
     preparation = Preparation(model, calibration, config, bind, progress)
-    backend = find_target(target)
-    assert isinstance(backend, CpuTarget)
     allowed = {Kind.WEIGHTS: weight_bits, Kind.ACTIVATION: activation_bits}
-    costs = Costs(preparation.graph, preparation.config, backend.isas[-1])
+    costs = Costs(preparation.graph, preparation.config, find_target(target))
     space = Space(preparation, allowed, costs)
     problem = preparation.problem(space.asked(Kind.WEIGHTS), space.asked(Kind.ACTIVATION))
     trial = None

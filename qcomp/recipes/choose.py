@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from qcomp.calibration.statistics import float_outputs
 from qcomp.config import AUTO, QuantizationConfig
+from qcomp.ir.form import Form
 from qcomp.passes.base import PassLog
 from qcomp.progress import bar
+from qcomp.quantizer import Quantizer
+from qcomp.recipes.judge import Feed, Judge
 from qcomp.recipes.named import settled
-from qcomp.recipes.search import TRIALS, search
-from qcomp.recipes.workbench import Feed, Workbench
+from qcomp.recipes.overrides import check_overrides, spread_ranges
+from qcomp.recipes.search import MOST_SAMPLES, TRIALS, search
 
 SEARCHING = ("auto", "best")
 _WEIGHTS = ("rounding", "weight_bits")
@@ -26,8 +30,27 @@ class Chosen:
     notes: tuple[str, ...] = ()
 
 
+def decide(quantizer: Quantizer, config: QuantizationConfig, *, progress: bool = False) -> Chosen:
+    """Every field decided, by trials on some of the data where the recipe makes any.
+
+    How it came about is a record of the quantizer. RecipeError for overrides that match nothing.
+    """
+    began, log = time.perf_counter(), PassLog()
+    data = quantizer.evidence.data
+    if quantizer.form is Form.FLOAT:
+        check_overrides(quantizer.normalized, config)
+        config = spread_ranges(quantizer.normalized, config)
+        few = () if data is None else data.first(MOST_SAMPLES)
+        chosen = choose(Judge(quantizer), config, few, log, progress=progress)
+    else:
+        log.skipped("trials", f"the model comes in form {quantizer.form.value}")
+        chosen = Chosen(settled(config, calibrated=data is not None))
+    quantizer.record("recipe", log, time.perf_counter() - began)
+    return chosen
+
+
 def choose(
-    bench: Workbench,
+    judge: Judge,
     config: QuantizationConfig,
     samples: Sequence[Feed],
     log: PassLog,
@@ -36,7 +59,7 @@ def choose(
 ) -> Chosen:
     """Every field decided; `log` says how. Without samples nothing is tried."""
     start = settled(config, calibrated=bool(samples))
-    if reason := _nothing_to_try(bench, config, samples):
+    if reason := _nothing_to_try(judge, config, samples):
         log.skipped("trials", reason)
         missed = (f"recipe best: nothing is tried or learned: {reason}",)
         return Chosen(start, missed if config.recipe == "best" and not samples else ())
@@ -44,7 +67,7 @@ def choose(
     if start.weight_range == "seqmse":
         config = dataclasses.replace(config, weight_range="seqmse")
     with bar("trying ranges", shown=progress, counted=False) as trials:
-        choice = search(bench, config, quick, samples, trials.reach)
+        choice = search(judge, config, quick, samples, trials.reach)
     log.lines += choice.lines
     told = f"recipe {config.recipe}: outputs {choice.gain}, by {_difference(quick, choice.config)}"
     log.note(told)
@@ -87,7 +110,7 @@ def _difference(start: QuantizationConfig, found: QuantizationConfig) -> str:
 
 
 def _nothing_to_try(
-    bench: Workbench, config: QuantizationConfig, samples: Sequence[Feed]
+    judge: Judge, config: QuantizationConfig, samples: Sequence[Feed]
 ) -> str | None:
     """The reason that nothing is tried, or None."""
     if not samples:
@@ -96,6 +119,6 @@ def _nothing_to_try(
         return f"recipe {config.recipe}"
     if all(getattr(config, name) != AUTO for name in TRIALS):
         return "all is chosen"
-    if not float_outputs(bench.graph):
+    if not float_outputs(judge.quantizer.normalized):
         return "no output is a float, so none can be compared"
     return None

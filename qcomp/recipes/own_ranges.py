@@ -21,7 +21,8 @@ from qcomp.ir.ops import Quantize
 from qcomp.ir.tensor import TensorId
 from qcomp.passes.same_scale import range_units
 from qcomp.quant.qparams import QParams
-from qcomp.recipes.workbench import Feed, Workbench, with_quantized
+from qcomp.quantizer import Quantizer
+from qcomp.recipes.judge import Feed, Judge, with_quantized
 
 ESTIMATORS = ("mse", "minmax", "percentile", "kl", "aciq")
 CLIPS = (0.7, 0.5, 0.35, 0.25, 0.18, 0.12)
@@ -49,7 +50,7 @@ class OwnRange:
 
 
 def own_ranges(
-    bench: Workbench,
+    judge: Judge,
     config: QuantizationConfig,
     samples: Sequence[Feed],
     advance: Callable[[int, int], None],
@@ -58,18 +59,19 @@ def own_ranges(
 
     `advance(done, total)` is told of the runs.
     """
-    graph, statistics = bench.prepared(config)
+    quantizer = judge.quantizer
+    graph, statistics = quantizer.equalized(config), quantizer.statistics(config)
     start = {t: config.at(t, m).range for t, m in statistics.mnemonics.items()}
     fixed = {t for t in start if start[t] != config.range}
-    current = assigned(bench, config)
+    current = assigned(quantizer, config)
     found = [
         u for u in range_units(graph) if not fixed.intersection(u) and any(t in current for t in u)
     ]
     noises = []
     for i, unit in enumerate(found):
-        noises.append(bench.noise(with_quantized(graph, _of(current, unit)), samples))
+        noises.append(judge.noise(with_quantized(graph, _of(current, unit)), samples))
         advance(i + 1, 2 * len(found))
-    candidates = _candidates(bench, config)
+    candidates = _candidates(quantizer, config)
     order = sorted(range(len(found)), key=lambda i: -float(noises[i].difference.sum()))
     left = sum(float(n.difference.sum()) for n in noises)
     least = _LEFT_ALONE * left
@@ -83,7 +85,7 @@ def own_ranges(
             if own.keys() != seen[0].keys() or any(_alike(own, known) for known in seen):
                 continue
             seen.append(own)
-            noise = bench.noise(with_quantized(graph, own), samples)
+            noise = judge.noise(with_quantized(graph, own), samples)
             if noise.improves(best, _WORTHWHILE_DB):
                 best, chosen = noise, ranges
         if chosen is not None:
@@ -93,13 +95,13 @@ def own_ranges(
             break
 
 
-def _candidates(bench: Workbench, config: QuantizationConfig) -> list[tuple[Ranges, Assigned]]:
+def _candidates(quantizer: Quantizer, config: QuantizationConfig) -> list[tuple[Ranges, Assigned]]:
     """Ranges for all activations at once, with the parameters that follow from them."""
-    _, statistics = bench.prepared(config)
+    statistics = quantizer.statistics(config)
     extremes = {t: statistics.range(t, "minmax") for t in statistics.mnemonics}
     choices: list[Ranges] = [dict.fromkeys(extremes, e) for e in ESTIMATORS if e != config.range]
     choices += [{t: _clipped(r, share) for t, r in extremes.items()} for share in CLIPS]
-    return [(ranges, assigned(bench, with_ranges(config, ranges))) for ranges in choices]
+    return [(ranges, assigned(quantizer, with_ranges(config, ranges))) for ranges in choices]
 
 
 def with_ranges(config: QuantizationConfig, ranges: Ranges) -> QuantizationConfig:
@@ -117,9 +119,9 @@ def _clipped(extremes: tuple[float, float], share: float) -> Range:
     return (low, high) if low < high else "minmax"
 
 
-def assigned(bench: Workbench, config: QuantizationConfig) -> dict[TensorId, QParams]:
+def assigned(quantizer: Quantizer, config: QuantizationConfig) -> dict[TensorId, QParams]:
     """The parameters of every float tensor that is quantized; those of weights do not matter."""
-    qdq = bench.simulated(
+    qdq = quantizer.quantized(
         dataclasses.replace(config, weight_range="minmax", bias_correction=None, snap_scales=False)
     )
     found: dict[TensorId, QParams] = {}

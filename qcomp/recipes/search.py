@@ -22,9 +22,9 @@ from typing import Any
 
 from qcomp.config import AUTO, QuantizationConfig
 from qcomp.ir.graph import Graph
-from qcomp.ir.ops import Conv2d, Dense, Quantize
+from qcomp.ir.ops import Quantize, Weighted
+from qcomp.recipes.judge import Feed, Judge, Noise
 from qcomp.recipes.own_ranges import ESTIMATORS, OwnRange, own_ranges, with_ranges
-from qcomp.recipes.workbench import Feed, Noise, Workbench
 
 TRIALS: Mapping[str, tuple[Any, ...]] = {
     "range": ESTIMATORS,
@@ -59,7 +59,7 @@ class Choice:
 
 
 def search(
-    bench: Workbench,
+    judge: Judge,
     config: QuantizationConfig,
     start: QuantizationConfig,
     samples: Sequence[Feed],
@@ -69,35 +69,32 @@ def search(
 
     `advance(done, total)` is told of the progress.
     """
-    qdq = bench.simulated(start)
+    qdq = judge.quantizer.quantized(start)
     few = samples[: affordable(qdq, len(samples))]
-    first = bench.noise(qdq, samples)
+    first = judge.noise(qdq, samples)
     told = ", ".join(f"{name}={getattr(start, name)}" for name in TRIALS)
     choice = Choice(start, first, [f"note {len(samples)} samples, {told}: {first.db:.2f} dB"])
     for name, answers in TRIALS.items():
         for answer in answers if getattr(config, name) == AUTO else ():
             if getattr(choice.config, name) != answer:
                 other = dataclasses.replace(choice.config, **{name: answer})
-                noise = bench.noise(bench.simulated(other), samples)
-                choice.consider(f"{name}={answer}", other, noise)
+                choice.consider(f"{name}={answer}", other, judge.tried(other, samples))
     if config.range == AUTO:
-        _own_ranges(bench, choice, samples, few, advance)
+        _own_ranges(judge, choice, samples, few, advance)
     if choice.config != start and choice.config.bias_correction == "empirical":
-        first = _confirm(bench, choice, start, samples)
+        first = _confirm(judge, choice, start, samples)
     choice.gain = f"{first.db:.1f} to {choice.noise.db:.1f} dB on {len(samples)} samples"
     return choice
 
 
 def _confirm(
-    bench: Workbench, choice: Choice, start: QuantizationConfig, samples: Sequence[Feed]
+    judge: Judge, choice: Choice, start: QuantizationConfig, samples: Sequence[Feed]
 ) -> Noise:
     """Go back to the start if that is better with biases corrected layer by layer; its noise.
 
     Trials correct each layer by itself, which is quicker, but may rank ranges differently.
     """
-    ours, theirs = (
-        bench.noise(bench.simulated(c, samples), samples) for c in (choice.config, start)
-    )
+    ours, theirs = (judge.tried(c, samples, samples) for c in (choice.config, start))
     what = f"biases corrected layer by layer: {theirs.db:.2f} to {ours.db:.2f} dB"
     if ours.db > theirs.db:
         choice.lines.append(f"did  {what}")
@@ -109,29 +106,27 @@ def _confirm(
 
 
 def _own_ranges(
-    bench: Workbench,
+    judge: Judge,
     choice: Choice,
     samples: Sequence[Feed],
     few: Sequence[Feed],
     advance: Callable[[int, int], None],
 ) -> None:
-    found = list(own_ranges(bench, choice.config, few, advance))
+    found = list(own_ranges(judge, choice.config, few, advance))
     if not found:
         choice.lines.append(f"skip own ranges: none helps on {len(few)} samples")
         return
     choice.lines += [f"note {own}" for own in found]
     # Together they may gain less than each by itself promised; then those of most noise are left.
-    while found and not _took(bench, choice, found, samples):
+    while found and not _took(judge, choice, found, samples):
         found = found[: len(found) // 2]
 
 
-def _took(
-    bench: Workbench, choice: Choice, found: Sequence[OwnRange], samples: Sequence[Feed]
-) -> bool:
+def _took(judge: Judge, choice: Choice, found: Sequence[OwnRange], samples: Sequence[Feed]) -> bool:
     ranges = {t: r for own in found for t, r in own.ranges.items()}
     other = with_ranges(choice.config, ranges)
-    noise = bench.noise(bench.simulated(other), samples)
-    choice.consider(f"own ranges for {len(ranges)} activations", other, noise)
+    told = f"own ranges for {len(ranges)} activations"
+    choice.consider(told, other, judge.tried(other, samples))
     return choice.config is other
 
 
@@ -142,7 +137,7 @@ def affordable(qdq: Graph, available: int) -> int:
         size = qdq.type(op.output).size
         work += _ELEMENT * size
         quantized += isinstance(op, Quantize)
-        if isinstance(op, Conv2d | Dense):
+        if isinstance(op, Weighted):
             work += size * math.prod(qdq.type(op.weight).shape[1:])
     count = int(_BUDGET / max(work * _RUNS * quantized, 1))
     return min(max(count, _LEAST_SAMPLES), available)

@@ -8,9 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qcomp.ir.graph import Graph
-from qcomp.ir.ops import Dequantize, Minimum, Op, PRelu, Quantize
+from qcomp.ir.ops import Dequantize, Minimum, Op, PRelu, Quantize, Weighted
 from qcomp.ir.tensor import TensorId
-from qcomp.passes.linear_weights import Linear, groups_of
 from qcomp.reconstruction.engine import Engine, Value
 
 F32 = NDArray[np.float32]
@@ -40,9 +39,9 @@ class Activation:
         return slope * ((bent > self.low) & (bent < self.high))
 
 
-def activation_of(graph: Graph, layer: Linear) -> Activation:
+def activation_of(graph: Graph, layer: Weighted) -> Activation:
     """The layer's clamp; else a PReLU or a minimum per channel that alone reads its result."""
-    groups = groups_of(layer)
+    groups = layer.groups
     low, high, slope = (_shaped(v, groups) for v in (layer.clamp.low, layer.clamp.high, 1.0))
     reader = _sole_reader(graph, layer.output) if layer.clamp.is_none else None
     if isinstance(reader, PRelu) and _per_channel(graph, layer, reader.inputs[1]):
@@ -61,7 +60,7 @@ def _sole_reader(graph: Graph, id: TensorId) -> Op | None:
     return reader
 
 
-def _per_channel(graph: Graph, layer: Linear, id: TensorId) -> bool:
+def _per_channel(graph: Graph, layer: Weighted, id: TensorId) -> bool:
     channels = graph.type(layer.output).shape[-1]
     return (
         graph.is_constant(id)

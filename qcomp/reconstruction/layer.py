@@ -10,10 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qcomp.ir.graph import Graph
-from qcomp.ir.ops import Dequantize, FakeQuantConstant
+from qcomp.ir.ops import Dequantize, FakeQuantConstant, Weighted
 from qcomp.ir.tensor import constant
 from qcomp.passes.base import PassLog
-from qcomp.passes.linear_weights import Linear, groups_of
 from qcomp.passes.qdq import operand_qparams, result_qparams, rounding_grid
 from qcomp.quant.grid import Grid
 from qcomp.quant.qparams import QParams
@@ -30,12 +29,12 @@ def suitable_layers(
     graph: Graph,
     mark: str,
     log: PassLog,
-    unwanted: Callable[[Linear], str | None] = lambda layer: None,
-) -> list[Linear]:
+    unwanted: Callable[[Weighted], str | None] = lambda layer: None,
+) -> list[Weighted]:
     """Those that a pass may change, in order; for the others the log has the reason."""
     layers = []
     for op in graph.ops():
-        if not isinstance(op, Linear):
+        if not isinstance(op, Weighted):
             continue
         if reason := _unsuitable(graph, op, mark) or unwanted(op):
             log.skipped(op.id, reason)
@@ -44,7 +43,7 @@ def suitable_layers(
     return layers
 
 
-def _unsuitable(graph: Graph, layer: Linear, mark: str) -> str | None:
+def _unsuitable(graph: Graph, layer: Weighted, mark: str) -> str | None:
     """The reason why a layer must stay as it is, or None; `mark` is of the pass that asks."""
     weight, bias = graph.producer(layer.weight), graph.producer(layer.bias)
     if not isinstance(weight, FakeQuantConstant) or not isinstance(bias, FakeQuantConstant):
@@ -68,7 +67,7 @@ class QuantizedLayer:
     """
 
     graph: Graph
-    layer: Linear
+    layer: Weighted
     float_graph: Graph
     snap: bool = False
     power_of_two: bool = False
@@ -98,7 +97,7 @@ class QuantizedLayer:
     def unrounded(self) -> tuple[F64, F64]:
         """Weight [G, O / G, K] and bias [G, O / G] of the float network."""
         op = self.float_graph.op(self.layer.id)
-        assert isinstance(op, Linear)
+        assert isinstance(op, Weighted)
         return self._matrices(self.float_graph.data(op.weight), self.float_graph.data(op.bias))
 
     @property
@@ -128,7 +127,7 @@ class QuantizedLayer:
         """
         before = self.grid
         op = self.float_graph.op(self.layer.id)
-        assert isinstance(op, Linear)
+        assert isinstance(op, Weighted)
         weight, bias = self.float_graph.data(op.weight), self.float_graph.data(op.bias)
         x, y = self._operand, self._result
         scale = before.scale * (factor.reshape(-1) if before.scale.size > 1 else factor.mean())
@@ -168,7 +167,7 @@ class QuantizedLayer:
     def _matrices(
         self, weight: NDArray[np.floating], bias: NDArray[np.floating]
     ) -> tuple[F64, F64]:
-        groups = groups_of(self.layer)
+        groups = self.layer.groups
         return (
             weight.astype(np.float64).reshape(groups, self.kernel[0] // groups, -1),
             bias.astype(np.float64).reshape(groups, -1),

@@ -15,8 +15,9 @@ from dataclasses import dataclass
 
 from qcomp.export.session import FloatSession
 from qcomp.ir.graph import Graph
+from qcomp.ir.ops import Weighted
+from qcomp.ir.region import between, needed
 from qcomp.ir.tensor import Array, TensorId
-from qcomp.passes.linear_weights import Linear
 from qcomp.passes.qdq import quantized_operand
 
 Sample = Mapping[str, Array]
@@ -38,7 +39,7 @@ class QuantizedPrefix:
     may change until the next layer is asked for.
     """
 
-    def __init__(self, graph: Graph, layers: Sequence[Linear], samples: Samples) -> None:
+    def __init__(self, graph: Graph, layers: Sequence[Weighted], samples: Samples) -> None:
         self._graph = graph
         self._samples = samples
         self._ways = _plan(graph, layers)
@@ -47,7 +48,7 @@ class QuantizedPrefix:
             self._last_use |= dict.fromkeys((way.reads, *way.sources), layer)
         self._kept: dict[TensorId, list[Array]] = {}
 
-    def inputs(self, layer: Linear) -> list[Array]:
+    def inputs(self, layer: Weighted) -> list[Array]:
         """The integers that the layer reads, for each sample; ask in the order of the layers."""
         way = self._ways[layer.id]
         if way.reads not in self._kept:
@@ -63,7 +64,7 @@ class QuantizedPrefix:
         return len(self._kept)
 
     def _run(self, way: Way) -> list[Array]:
-        session = FloatSession(_part(self._graph, way))
+        session = FloatSession(between(self._graph, way.sources, [way.reads]))
         kept = [id for id in way.sources if id in self._kept]
         public = {name: id for name, id in self._graph.inputs.items() if id in way.sources}
         results = []
@@ -74,7 +75,7 @@ class QuantizedPrefix:
         return results
 
 
-def kept_bytes(graph: Graph, layers: Sequence[Linear]) -> int:
+def kept_bytes(graph: Graph, layers: Sequence[Weighted]) -> int:
     """The most bytes that a walk along `layers` keeps of one sample at one time."""
     ways = _plan(graph, layers)
     last_use: dict[TensorId, int] = {}
@@ -89,53 +90,13 @@ def kept_bytes(graph: Graph, layers: Sequence[Linear]) -> int:
     return most
 
 
-def _plan(graph: Graph, layers: Sequence[Linear]) -> dict[TensorId, Way]:
+def _plan(graph: Graph, layers: Sequence[Weighted]) -> dict[TensorId, Way]:
     """The way to each layer, which begins at what layers before it read or at graph inputs."""
-    known = set(graph.inputs.values())
+    known = dict.fromkeys(graph.inputs.values())
     ways: dict[TensorId, Way] = {}
     for layer in layers:
         reads = quantized_operand(graph, layer.x)
-        sources = () if reads in known else tuple(_sources(graph, reads, known))
-        ways[layer.id] = Way(reads, sources)
-        known.add(reads)
+        given = () if reads in known else needed(graph, known.keys(), [reads]).given
+        ways[layer.id] = Way(reads, tuple(t for t in known if t in given))
+        known[reads] = None
     return ways
-
-
-def _sources(graph: Graph, id: TensorId, known: set[TensorId]) -> list[TensorId]:
-    """The known tensors from which `id` follows, in a fixed order."""
-    found: dict[TensorId, None] = {}
-    seen: set[TensorId] = set()
-    waiting = [id]
-    while waiting:
-        id = waiting.pop()
-        if id in seen or graph.is_constant(id):
-            continue
-        seen.add(id)
-        if id in known:
-            found[id] = None
-        elif (op := graph.producer(id)) is not None:
-            waiting += op.inputs
-    return list(found)
-
-
-def _part(graph: Graph, way: Way) -> Graph:
-    """The ops between the sources and what is read, as a graph whose names are tensor ids."""
-    needed: set[TensorId] = set()
-    waiting = [way.reads]
-    while waiting:
-        id = waiting.pop()
-        if id not in needed and id not in way.sources:
-            needed.add(id)
-            op = graph.producer(id)
-            waiting += op.inputs if op is not None else ()
-    part = Graph(graph.name, {id: id for id in way.sources}, {way.reads: way.reads})
-    for id in way.sources:
-        part.add_tensor(graph.tensor(id))
-    for tensor in graph.tensors():
-        if tensor.id in needed and tensor.is_constant:
-            part.add_tensor(tensor)
-    for op in graph.ops():
-        if op.id in needed:
-            part.add_op(op)
-            part.update_tensor(graph.tensor(op.id))
-    return part

@@ -15,8 +15,8 @@ import numpy as np
 from qcomp.config import QuantizationConfig
 from qcomp.ir.form import Form
 from qcomp.ir.graph import Graph
+from qcomp.ir.ops import Weighted
 from qcomp.passes.base import PassLog
-from qcomp.passes.linear_weights import Linear, groups_of
 from qcomp.reconstruction.activation import activation_of
 from qcomp.reconstruction.bias import corrected_bias
 from qcomp.reconstruction.cache import digest, load, save
@@ -53,7 +53,7 @@ class RoundWeights:
             view = QuantizedLayer(graph, layer, self.data.float_graph, snap, power_of_two)
             self._round(view, rows, engine, log)
 
-    def _unwanted(self, graph: Graph, layer: Linear) -> str | None:
+    def _unwanted(self, graph: Graph, layer: Weighted) -> str | None:
         method = self._method(layer)
         if method.rounding == "nearest" and not method.search:
             return "its weights are rounded to nearest"
@@ -62,7 +62,7 @@ class RoundWeights:
             return f"{size} weights in an output channel, more than {LARGEST_ROW}"
         return None
 
-    def _method(self, layer: Linear) -> Method:
+    def _method(self, layer: Weighted) -> Method:
         own = self.config.at(layer.id, layer.mnemonic)
         return Method(own.rounding, own.weight_range == "seqmse", own.rounding_iterations)
 
@@ -81,7 +81,7 @@ class RoundWeights:
     def _fit(self, view: QuantizedLayer, problem: Problem, engine: Engine, log: PassLog) -> Fit:
         """Anew, or as the cache has it."""
         method = self._method(view.layer)
-        levels = Levels.of(view.grid, view.kernel, groups_of(view.layer))
+        levels = Levels.of(view.grid, view.kernel, view.layer.groups)
         cache = self.data.cache
         if cache is None:
             return fit(problem, levels, method, view.adjusted, engine)

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from qcomp.export.session import FloatSession
 from qcomp.ir.evaluate.windows import padded
 from qcomp.ir.graph import Graph
-from qcomp.ir.ops import NO_CLAMP, Clamp, Conv2d
+from qcomp.ir.ops import NO_CLAMP, Clamp, Conv2d, Weighted
+from qcomp.ir.region import with_outputs
 from qcomp.ir.tensor import TensorId
-from qcomp.passes.linear_weights import Linear, groups_of
 from qcomp.reconstruction.prefix import Samples
 
 F32 = NDArray[np.float32]
@@ -51,11 +51,11 @@ class Positions:
         return np.sort(random.choice(total, self.count, replace=False))
 
 
-def positions(graph: Graph, layer: Linear, count: int) -> Positions:
+def positions(graph: Graph, layer: Weighted, count: int) -> Positions:
     return Positions(layer.id, graph.type(layer.output).shape[:-1], count)
 
 
-def windows(layer: Linear, kernel: tuple[int, ...], x: F32, at: NDArray[np.int64]) -> F32:
+def windows(layer: Weighted, kernel: tuple[int, ...], x: F32, at: NDArray[np.int64]) -> F32:
     """The rows [G, P, K] of one sample's operand at flat result positions [P].
 
     `kernel` is the weight's shape. Padding is zeros.
@@ -76,7 +76,7 @@ def windows(layer: Linear, kernel: tuple[int, ...], x: F32, at: NDArray[np.int64
 
 
 def float_results(
-    graph: Graph, layers: Sequence[Linear], places: Mapping[TensorId, Positions], samples: Samples
+    graph: Graph, layers: Sequence[Weighted], places: Mapping[TensorId, Positions], samples: Samples
 ) -> dict[TensorId, F32]:
     """The layers' results before their activation functions in a float graph, [R, O] by layer."""
     bare, results = _without_clamps(graph, layers)
@@ -91,26 +91,23 @@ def float_results(
 
 
 def _without_clamps(
-    graph: Graph, layers: Sequence[Linear]
+    graph: Graph, layers: Sequence[Weighted]
 ) -> tuple[Graph, dict[TensorId, TensorId]]:
     """A graph whose outputs are the layers' unclamped results, and their ids by layer."""
     bare = graph.clone()
     results: dict[TensorId, TensorId] = {}
     for layer in layers:
         op = bare.op(layer.id)
-        assert isinstance(op, Linear)
+        assert isinstance(op, Weighted)
         results[layer.id] = bare.add_op(
             replace(op, output=bare.fresh_id(f"{op.id}.raw"), clamp=NO_CLAMP)
         )
         bare.replace_op(Clamp(inputs=(results[layer.id],), output=op.id, clamp=op.clamp))
-    bare.inputs = {id: id for id in graph.inputs.values()}
-    bare.outputs = {id: id for id in results.values()}
-    bare.sweep()
-    return bare, results
+    return with_outputs(bare, results.values()), results
 
 
 def layer_rows(
-    layer: Linear,
+    layer: Weighted,
     kernel: tuple[int, ...],
     place: Positions,
     inputs: Iterable[F32],
@@ -120,6 +117,6 @@ def layer_rows(
     x = np.concatenate(
         [windows(layer, kernel, value, place.of(i)) for i, value in enumerate(inputs)], axis=1
     )
-    groups = groups_of(layer)
+    groups = layer.groups
     by_group = results.reshape(len(results), groups, -1).transpose(1, 0, 2)
     return Rows(x, np.ascontiguousarray(by_group))

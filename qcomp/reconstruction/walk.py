@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 
 from qcomp.ir.graph import Graph
-from qcomp.passes.linear_weights import Linear, groups_of
+from qcomp.ir.ops import Weighted
 from qcomp.passes.qdq import operand_qparams
 from qcomp.progress import tracked
 from qcomp.quant.qparams import dequantize
@@ -39,13 +39,13 @@ class FittingData:
 
 def walk(
     graph: Graph,
-    layers: Sequence[Linear],
+    layers: Sequence[Weighted],
     data: FittingData,
     title: str,
     *,
     rows: int,
     samples: int | None = None,
-) -> Iterator[tuple[Linear, Rows]]:
+) -> Iterator[tuple[Weighted, Rows]]:
     """Each layer of a QDQ graph with about `rows` rows; it may be changed before the next one.
 
     As many samples are taken as have room in memory, and at most `samples`.
@@ -67,10 +67,10 @@ def walk(
         yield layer, layer_rows(layer, kernel, places[layer.id], inputs, results.pop(layer.id))
 
 
-def _share(graph: Graph, layer: Linear, rows: int, samples: int) -> int:
+def _share(graph: Graph, layer: Weighted, rows: int, samples: int) -> int:
     """How many rows of a layer each sample gives."""
     shape = graph.type(layer.weight).shape
-    size = groups_of(layer) * math.prod(shape[1:])
+    size = layer.groups * math.prod(shape[1:])
     return max(-(-min(rows, _ROWS // (4 * size)) // samples), 1)
 
 

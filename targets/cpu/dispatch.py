@@ -1,12 +1,10 @@
-"""A library of several instruction sets: which one runs is found out once, on the first run.
+"""Code runs only where the processor has its instructions, which is found out on the first run.
 
-    int NAME_run(...)          as that of a library for one instruction set
-    int NAME_set_isa(int isa)  1 ... n for one of them, 0 for the best that the processor has
+    int NAME_run(...)          QCOMP_BAD_CPU where the processor has none of the instruction sets
+    int NAME_set_isa(int isa)  1 ... n for one of several, 0 for the best that the processor has
 
-One of AMX has the first too, which asks the kernel for the tile registers.
-
-cpuid traps in virtual machines, so the choice is kept in a word of .bss. Threads that find it out
-at the same time find out the same.
+Only code for the baseline of a family does not ask. cpuid traps in virtual machines, so the answer
+is kept in a word of .bss. Threads that find it out at the same time find out the same.
 """
 
 from __future__ import annotations
@@ -17,17 +15,32 @@ from llvmlite import ir
 
 from qcomp.targets.cpu.emit.builder import I32, Value
 from qcomp.targets.cpu.machine import Isa
+from qcomp.targets.cpu.parallel import REGISTERED, REGISTERED_BYTES
 
-STATUS_OK = 0
-STATUS_BAD_CPU = 2
+STATUS_OK, STATUS_BAD_ARENA, STATUS_BAD_CPU = 0, 1, 2  # qcomp_status of the header
+CHOICE = "isa"
 _WORD = 4
+
+
+def asks_processor(isas: Sequence[Isa]) -> bool:
+    """Whether a library finds out what the processor has: not for what each of its family has."""
+    return any(isa.machine.supports is not None for isa in isas)
+
+
+def variables(isas: Sequence[Isa]) -> dict[str, int]:
+    """All writable data of a library: bytes by what follows the library's name in the symbol's.
+
+    What the host registered, and which instruction set the processor was found to have.
+    """
+    found = {CHOICE: _WORD} if asks_processor(isas) else {}
+    return {REGISTERED: REGISTERED_BYTES, **found}
 
 
 def add_dispatch(
     module: ir.Module, name: str, isas: Sequence[Isa], variants: Sequence[ir.Function]
 ) -> None:
     """NAME_run and, of several, NAME_set_isa; `isas` from the least to the most able."""
-    chosen = ir.GlobalVariable(module, I32, f"{name}_isa")
+    chosen = ir.GlobalVariable(module, I32, f"{name}_{CHOICE}")
     chosen.linkage = "internal"
     chosen.initializer = _i32(0)
     best = _add_best(module, name, isas)
@@ -42,7 +55,7 @@ def _add_best(module: ir.Module, name: str, isas: Sequence[Isa]) -> ir.Function:
     function.linkage = "internal"
     b = ir.IRBuilder(function.append_basic_block("entry"))
     for n, isa in reversed(list(enumerate(isas, start=1))):
-        with b.if_then(isa.machine.supports(b, isa)):
+        with b.if_then(_supported(b, isa)):
             b.ret(_i32(n))
     b.ret(_i32(0))
     return function
@@ -103,11 +116,17 @@ def _add_set_isa(
         block = function.append_basic_block("isa")
         choice.add_case(_i32(n), block)
         b.position_at_end(block)
-        with b.if_then(isa.machine.supports(b, isa)):
+        with b.if_then(_supported(b, isa)):
             keep(n)
         b.branch(bad)
     b.position_at_end(bad)
     b.ret(_i32(STATUS_BAD_CPU))
+
+
+def _supported(b: ir.IRBuilder, isa: Isa) -> Value:
+    """i1: whether the processor has the features of an instruction set."""
+    supports = isa.machine.supports
+    return ir.Constant(ir.IntType(1), 1) if supports is None else supports(b, isa)
 
 
 def _i32(n: int) -> Value:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,19 @@ from llvmlite import binding as llvm
 from numpy.typing import NDArray
 
 from qcomp.errors import TargetError
-from qcomp.targets.cpu.dispatch import STATUS_OK
+from qcomp.targets.base import aligned
+from qcomp.targets.cpu.dispatch import STATUS_BAD_ARENA, STATUS_BAD_CPU, STATUS_OK
 from qcomp.targets.cpu.elf import defined_symbols
 from qcomp.targets.cpu.memory import ALIGN
+from qcomp.targets.cpu.repeat import repeated
 from qcomp.targets.cpu.threads import sharing
 
 _RUN, _SET_PARALLEL_FOR, _SET_ISA = "_run", "_set_parallel_for", "_set_isa"
 _FUNCTIONS = (_RUN, _SET_PARALLEL_FOR, _SET_ISA)
+_STATUSES = {
+    STATUS_BAD_ARENA: "QCOMP_BAD_ARENA: the arena is null or misaligned",
+    STATUS_BAD_CPU: "QCOMP_BAD_CPU: the processor lacks the instruction set",
+}
 
 
 class EntryPoint:
@@ -52,13 +58,12 @@ class EntryPoint:
     ) -> None:
         """Arrays must be contiguous, of the model's shapes and types; the arena 64-byte aligned."""
         status = self._run(*(a.ctypes.data for a in (*inputs, *outputs, arena)))
-        if status != 0:
-            raise TargetError(f"the generated code returned status {status}")
+        if status != STATUS_OK:
+            raise TargetError(f"the generated code returned {_STATUSES.get(status, status)}")
 
-    def bound(self, arrays: Sequence[NDArray[Any]]) -> Any:
-        """A call without arguments for timing; the arrays must outlive it."""
-        pointers = [ctypes.c_void_p(a.ctypes.data) for a in arrays]
-        return lambda run=self._run, p=pointers: run(*p)
+    def repeated(self, arrays: Sequence[NDArray[Any]]) -> Callable[[int], None]:
+        """A function of a count that runs that often on inputs, outputs and the arena."""
+        return repeated(self.address, arrays, owner=self)
 
 
 def load_objects(objects: Iterable[bytes], name: str, arguments: int) -> EntryPoint:
@@ -100,6 +105,4 @@ def load_library(path: Path, name: str, arguments: int) -> EntryPoint:
 
 def aligned_arena(size: int) -> NDArray[np.uint8]:
     """Uninitialised memory for an arena."""
-    raw = np.empty(size + ALIGN, np.uint8)
-    start = -raw.ctypes.data % ALIGN
-    return raw[start : start + size]
+    return aligned(size, ALIGN)

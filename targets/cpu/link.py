@@ -12,6 +12,7 @@ from pathlib import Path
 from qcomp.errors import TargetError
 from qcomp.targets.base import Artifact
 from qcomp.targets.cpu.archive import archive
+from qcomp.targets.cpu.host import Host
 
 # Compilers and linkers for a machine, in order of preference.
 _NATIVE = ("cc", "gcc", "clang", "ld")
@@ -20,13 +21,13 @@ _CROSS = ("{machine}-linux-gnu-gcc", "{machine}-linux-gnu-ld", "ld.lld")
 
 def static_library(artifact: Artifact) -> bytes:
     """Bytes of libNAME.a."""
-    return archive(artifact.objects)
+    return archive(artifact.files)
 
 
-def linker(artifact: Artifact) -> list[str] | None:
-    """The command that links a shared library for the artifact's machine, or None."""
-    machine = artifact.triple.split("-")[0]
-    if artifact.runs_here:
+def linker(triple: str, host: Host) -> list[str] | None:
+    """The command that links a shared library for a machine, or None."""
+    machine = triple.split("-")[0]
+    if host.is_of(triple):
         names = ([os.environ["CC"]] if os.environ.get("CC", "").strip() else []) + list(_NATIVE)
     else:
         names = [n.format(machine=machine) for n in _CROSS]
@@ -38,9 +39,9 @@ def linker(artifact: Artifact) -> list[str] | None:
     return None
 
 
-def shared_library(artifact: Artifact, directory: Path) -> Path | None:
-    """Link libNAME.so in `directory`; None where no linker exists."""
-    command = linker(artifact)
+def shared_library(artifact: Artifact, directory: Path, host: Host) -> Path | None:
+    """Link libNAME.so in `directory`; None where `host` has no linker for it."""
+    command = linker(artifact.requires.triple, host)
     if command is None:
         return None
     library = directory / f"lib{artifact.name}.so"
@@ -48,8 +49,8 @@ def shared_library(artifact: Artifact, directory: Path) -> Path | None:
     if "-nostdlib" in command:  # a compiler, which hands them to its linker
         options = [f"-Wl,{','.join(options)}"]
     with tempfile.TemporaryDirectory(prefix="qcomp-") as folder:
-        sources = [Path(folder) / name for name in artifact.objects]
-        for source, content in zip(sources, artifact.objects.values(), strict=True):
+        sources = [Path(folder) / name for name in artifact.files]
+        for source, content in zip(sources, artifact.files.values(), strict=True):
             source.write_bytes(content)
         done = subprocess.run(
             [*command, *options, "-o", str(library), *map(str, sources)],

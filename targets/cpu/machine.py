@@ -124,7 +124,8 @@ class Machine:
     depthwise: DepthwisePlanning
     rates: Rates
     clock: str  # LLVM's intrinsic for a counter of (nearly) constant rate
-    supports: Callable[[ir.IRBuilder, Isa], Value]  # i1: whether the code's host runs it
+    # i1: whether the processor that runs this code has the features; None: each of its kind has.
+    supports: Callable[[ir.IRBuilder, Isa], Value] | None
     needs_permission: bool  # the kernel must be asked before registers of it are used
     # Products of tile registers, over and over: (memory, begin, end) -> products of a trip.
     tile_peak: Callable[[ir.IRBuilder, Value, Value, Value], float] | None
@@ -142,6 +143,11 @@ class Isa:
     @property
     def triple(self) -> str:
         return self.platform.triple
+
+    @property
+    def required(self) -> tuple[str, ...]:
+        """The features that a processor must have, by LLVM's names."""
+        return tuple(f[1:] for f in self.features.split(",") if f)
 
     @property
     def vector_bits(self) -> int:

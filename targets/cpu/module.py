@@ -11,7 +11,7 @@ from llvmlite import ir
 from qcomp.errors import TargetError
 from qcomp.ir.graph import Graph
 from qcomp.ir.tensor import DType, Tensor
-from qcomp.targets.cpu.dispatch import STATUS_OK, add_dispatch
+from qcomp.targets.cpu.dispatch import STATUS_BAD_ARENA, STATUS_OK, add_dispatch, asks_processor
 from qcomp.targets.cpu.elf import data_object
 from qcomp.targets.cpu.emit.builder import I8, I32, I64, PTR, Value, i64, load
 from qcomp.targets.cpu.frame import Frame
@@ -23,7 +23,6 @@ from qcomp.targets.cpu.parallel import SPLITTING, Caller, Splitting, add_registr
 
 NAME_BYTES = 64
 MAX_RANK = 8
-STATUS_BAD_ARENA = 1
 
 # The values of qcomp_type in the header.
 TYPE_CODES = {DType.I8: 1, DType.I32: 2, DType.I16: 3}
@@ -42,11 +41,12 @@ def build_objects(
     first, module = programs[0], programs[0].module
     expect_supported(first.isa.platform)
     add_registration(module, name)
-    if len(programs) == 1 and not first.isa.machine.needs_permission:
-        add_entry_point(first, f"{name}_run", name, splitting)
-    else:
+    isas = [program.isa for program in programs]
+    if asks_processor(isas):
         variants = [_add_variant(program, name, splitting) for program in programs]
-        add_dispatch(module, name, [program.isa for program in programs], variants)
+        add_dispatch(module, name, isas, variants)
+    else:
+        add_entry_point(first, f"{name}_run", name, splitting)
     add_descriptions(module, first.graph, name)
     parsed = llvm.parse_assembly(str(module))
     parsed.verify()

@@ -2,7 +2,7 @@
 
     void NAME_set_parallel_for(qcomp_parallel_for function, void *user);
 
-is the only code that writes the library's only variable. A shared call stores its pointers in a
+is the only code that writes what it is given. A shared call stores its pointers in a
 context on the stack and hands out items, each of some units of the kernel's work.
 """
 
@@ -20,6 +20,7 @@ from qcomp.targets.cpu.program import Call
 from qcomp.targets.cpu.work import work_of
 
 POINTER_BYTES = 8
+REGISTERED, REGISTERED_BYTES = "parallel_for", 2 * POINTER_BYTES  # a variable: function and user
 TASK = ir.FunctionType(ir.VoidType(), [PTR, I32, I32])
 PARALLEL_FOR = ir.FunctionType(ir.VoidType(), [PTR, PTR, PTR, I32])
 
@@ -58,7 +59,7 @@ def add_registration(module: ir.Module, name: str) -> None:
 
 def _variable(b: ir.IRBuilder) -> Value:
     """Two pointers in .bss: the function, null where none is registered, and its user."""
-    name = f"{b.module.name}_parallel_for"
+    name = f"{b.module.name}_{REGISTERED}"
     if name not in b.module.globals:
         type = ir.ArrayType(PTR, 2)
         variable = ir.GlobalVariable(b.module, type, name)

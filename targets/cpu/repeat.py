@@ -9,8 +9,6 @@ from typing import Any
 from llvmlite import binding as llvm
 from numpy.typing import NDArray
 
-from qcomp.targets.cpu.jit import EntryPoint
-
 # Text, as llvmlite's builder can't call through an opaque pointer. `count` is at least 1.
 _LOOP = """
 define i32 @qcomp_repeat(ptr %run, i64 %count, {parameters}) {{
@@ -28,8 +26,8 @@ done:
 """
 
 
-def repeated(entry: EntryPoint, arrays: Sequence[NDArray[Any]]) -> Callable[[int], None]:
-    """A function of a count that calls the entry point that often on `arrays`.
+def repeated(address: int, arrays: Sequence[NDArray[Any]], owner: object) -> Callable[[int], None]:
+    """A function of a count that calls NAME_run at `address` that often; `owner` keeps its code.
 
     Python's lock is released meanwhile, so several threads may run at once.
     """
@@ -41,9 +39,9 @@ def repeated(entry: EntryPoint, arrays: Sequence[NDArray[Any]]) -> Callable[[int
     argument_types = [ctypes.c_void_p, ctypes.c_int64, *[ctypes.c_void_p] * len(arrays)]
     function = ctypes.CFUNCTYPE(ctypes.c_int32, *argument_types)(library["qcomp_repeat"])
     pointers = [a.ctypes.data for a in arrays]
-    owners = (jit, library, entry, arrays)
+    owners = (jit, library, owner, arrays)
 
     def call(count: int, _owners: object = owners) -> None:
-        function(entry.address, count, *pointers)
+        function(address, count, *pointers)
 
     return call

@@ -3,30 +3,25 @@
 from __future__ import annotations
 
 import gc
-import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from qcomp.errors import TargetError
 from qcomp.ir.graph import Graph
-from qcomp.targets.base import Artifact
+from qcomp.ir.ops import Op
+from qcomp.targets.base import Artifact, Memory, Requirements
 from qcomp.targets.cpu.header import header
 from qcomp.targets.cpu.lower.graph import lower_variants
+from qcomp.targets.cpu.lower.table import refusal
 from qcomp.targets.cpu.machine import Isa
 from qcomp.targets.cpu.memory import ALIGN
 from qcomp.targets.cpu.module import build_objects
 from qcomp.targets.cpu.parallel import SPLITTING, Splitting
+from qcomp.targets.cpu.runtime import CpuRuntime
+from qcomp.targets.cpu.work import Work
 
 LARGEST_ARENA = (1 << 31) - 1
-_MACHINES = {"x86_64": ("x86_64", "AMD64"), "aarch64": ("aarch64", "arm64")}
-
-
-def runs_here(triple: str) -> bool:
-    """Whether this process runs on the triple's kind of machine."""
-    return platform.system() == "Linux" and platform.machine() in _MACHINES.get(
-        triple.split("-")[0], ()
-    )
 
 
 @contextmanager
@@ -52,12 +47,15 @@ class CpuTarget:
     isas: tuple[Isa, ...]
     splitting: Splitting = SPLITTING
 
+    @property
+    def runtime(self) -> CpuRuntime:
+        return CpuRuntime()
+
     @without_collections()
     def emit(self, graph: Graph, name: str) -> Artifact:
         """Lower, generate code and describe it."""
         programs = lower_variants(graph, self.isas, name)
-        isas = tuple(isa.name for isa in self.isas)
-        triple, weights = self.isas[0].triple, programs[0].data.size
+        weights = programs[0].data.size
         arena = max(program.memory.arena_bytes for program in programs)
         if arena > LARGEST_ARENA:
             raise TargetError(
@@ -66,13 +64,25 @@ class CpuTarget:
         return Artifact(
             name=name,
             target=self.name,
-            isa=isas,
-            triple=triple,
-            objects=build_objects(programs, name, self.splitting),
-            header=header(graph, name, arena, weights, isas),
-            arena_bytes=arena,
-            arena_align=ALIGN,
-            live_bytes=max(program.live_bytes for program in programs),
-            weights_bytes=weights,
-            runs_here=runs_here(triple),
+            files=build_objects(programs, name, self.splitting),
+            sources={f"{name}.h": header(graph, name, arena, weights, self.isas)},
+            requires=Requirements(
+                triple=self.isas[0].triple,
+                features={isa.name: isa.required for isa in self.isas},
+                libraries=(),
+            ),
+            memory=Memory(
+                arena=arena,
+                align=ALIGN,
+                live=max(program.live_bytes for program in programs),
+                weights=weights,
+            ),
         )
+
+    def supports(self, graph: Graph, op: Op) -> str | None:
+        """What has a row in the table of lowerings."""
+        return refusal(graph, op)
+
+    def cost(self, macs: int, activation_bytes: int, bits: int) -> float:
+        """On the most able set."""
+        return Work(macs, 0, activation_bytes).estimated_ns(self.isas[-1], bits)

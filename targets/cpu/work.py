@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from qcomp.ir.graph import Graph
-from qcomp.ir.ops import Op, QConv2d, QDense, QMatMul
+from qcomp.ir.ops import Op, QMatMul, QWeighted
 from qcomp.ir.tensor import TensorId
 from qcomp.targets.cpu.machine import Isa
 
@@ -47,7 +47,7 @@ def _macs(graph: Graph, op: Op) -> int:
     """Padding counts, as kernels compute it."""
     results = graph.type(op.output).size
     match op:
-        case QConv2d() | QDense():
+        case QWeighted():
             weight = graph.type(op.weight)
             return results * weight.size // weight.shape[0]
         case QMatMul():

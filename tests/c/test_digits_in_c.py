@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 
 import qcomp
 from qcomp.quant.qparams import dequantize, quantize
+from qcomp.targets.cpu.dispatch import variables
+from qcomp.targets.cpu.host import native
 
 QUANTIZE = """
 #include <stdio.h>
@@ -156,11 +158,13 @@ def test_the_library_defines_its_four_names_and_no_other(digits: Path) -> None:
     assert names == {"digits_run", "digits_set_parallel_for", "digits_inputs", "digits_outputs"}
 
 
-def test_the_library_has_one_variable(digits: Path) -> None:
+def test_the_library_has_the_variables_that_are_promised(digits: Path) -> None:
+    """For each instruction set: tests/targets/test_writable_data.py."""
     listed = output_of([tool("nm"), digits / "libdigits.a"])
     symbols = [line.split()[-2:] for line in listed.splitlines() if len(line.split()) == 3]
     assert {kind for kind, _ in symbols} <= set("TtRrb")
-    assert [name for kind, name in symbols if kind == "b"] == ["digits_parallel_for"]
+    promised = {f"digits_{variable}" for variable in variables([native()])}
+    assert {name for kind, name in symbols if kind == "b"} == promised
 
 
 def test_the_library_has_no_floating_point_arithmetic(digits: Path) -> None:

@@ -13,6 +13,10 @@ from qcomp.errors import CalibrationError
 from qcomp.ir import DType, Graph, TensorType
 from qcomp.ir.ops import BatchNorm, Dense, Reshape, Softmax, Unary
 from qcomp.ir.ops import Function as F
+from qcomp.passes.annotate_ranges import AnnotateRanges
+from qcomp.passes.base import run_pass
+from qcomp.quant.metrics import sqnr_db
+from qcomp.quant.qparams import QParams, dequantize, quantize
 
 RNG = np.random.default_rng(0)
 DATA = RNG.standard_t(2, size=(300, 4)).astype(np.float32)
@@ -100,3 +104,18 @@ def test_a_measured_range_of_16_bits_has_room_for_what_was_not_seen(symmetric: b
     low, high = found.range("x", "minmax", symmetric=symmetric)
     wide = found.range("x", "minmax", bits=16, symmetric=symmetric)
     assert wide == (HEADROOM * low, HEADROOM * high)
+
+
+@pytest.mark.parametrize(("beyond", "least"), [(1.0, 75.0), (1.45, 75.0)])
+def test_at_16_bits_inputs_beyond_the_calibrated_ones_are_not_saturated(
+    beyond: float, least: float
+) -> None:
+    """Without room, values of 1.45 times what was seen would leave 10 dB."""
+    graph, data = network(), RNG.uniform(-1, 1, (300, 4)).astype(np.float32)
+    config = QuantizationConfig(range="minmax", activation_bits=16)
+    annotated, _ = run_pass(graph, AnnotateRanges(collect(graph, data).ranges(config)))
+    q = annotated.tensor("x").range
+    assert q is not None
+    qparams = QParams.from_range(*q, qmin=-32768, qmax=32767, symmetric=True)
+    x = data * np.float32(beyond)
+    assert sqnr_db(x, dequantize(quantize(x, qparams), qparams)) > least

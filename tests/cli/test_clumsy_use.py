@@ -26,7 +26,7 @@ from numpy.lib import format as npy_format
 
 import qcomp
 from qcomp.calibration.data import open_calibration
-from qcomp.cli.run import read_arrays
+from qcomp.cli.arrays import read_arrays
 from qcomp.errors import CompileError
 from qcomp.ir.tensor import DType, TensorType
 

@@ -12,9 +12,9 @@ from numpy.testing import assert_array_equal
 from small_networks import NETWORKS
 
 import qcomp
-from qcomp.layers import LayerReport, bench_layers, isa_in_use
+from qcomp.layers import LayerReport, bench_layers
 from qcomp.quant.fixed_point import Form
-from qcomp.targets.cpu.isa import native
+from qcomp.targets.cpu.host import native
 from qcomp.targets.cpu.jit import aligned_arena
 from qcomp.targets.cpu.lower.graph import lower_graph
 from qcomp.targets.cpu.peaks import Peaks
@@ -36,8 +36,9 @@ def report(saved: Path) -> LayerReport:
 
 def test_the_layers_are_the_ops_that_have_code(saved: Path, report: LayerReport) -> None:
     net = qcomp.load(saved)
-    calls = lower_graph(net.graph, isa_in_use(net), "net").calls
+    calls = lower_graph(net.graph, native(), "net").calls
     assert [layer.id for layer in report.layers] == list(dict.fromkeys(c.op for c in calls))
+    assert report.isa == native().name
 
 
 def test_the_figures_fit_together(report: LayerReport) -> None:
@@ -78,9 +79,10 @@ def test_layers_on_two_threads(saved: Path) -> None:
 
 def test_code_that_this_machine_lacks_is_an_error(saved: Path) -> None:
     net = qcomp.load(saved)
-    net.artifact = dataclasses.replace(net.artifact, isa=("elsewhere",))
-    with pytest.raises(qcomp.TargetError, match="compiled for elsewhere, which this machine lacks"):
-        isa_in_use(net)
+    requires = dataclasses.replace(net.artifact.requires, features={"elsewhere": ("telepathy",)})
+    net.artifact = dataclasses.replace(net.artifact, requires=requires)
+    with pytest.raises(qcomp.TargetError, match="elsewhere needs telepathy, which this machine"):
+        net.profile()
 
 
 def test_peaks_are_rates() -> None:

@@ -20,7 +20,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import qcomp
 from qcomp.targets.catalog import target
-from qcomp.targets.cpu.jit import aligned_arena, load_objects
+from qcomp.targets.cpu.jit import load_objects
 from qcomp.targets.cpu.link import static_library
 
 Shape = tuple[int, ...]
@@ -282,17 +282,17 @@ def check(grower: Grower) -> qcomp.CompiledNetwork:
         expected = net.specification_integer(inputs)
         for name, answer in net.run_integer(inputs).items():
             assert_array_equal(answer, expected[name], err_msg=f"{name} on {net.isa}\n{net.graph}")
-        if net.artifact.triple == baseline.triple:
+        if net.artifact.requires.triple == baseline.requires.triple:
             assert_baseline(net, baseline, inputs, expected)
     return net
 
 
 def assert_baseline(net: Any, artifact: Any, inputs: Any, expected: Any) -> None:
     """The code for SSE4.1 gives the same bits."""
-    entry = load_objects(artifact.objects.values(), "random", len(inputs) + len(expected) + 1)
+    entry = load_objects(artifact.files.values(), "random", len(inputs) + len(expected) + 1)
     results = {name: np.empty(a.shape, a.dtype) for name, a in expected.items()}
     entry([np.ascontiguousarray(inputs[i.name]) for i in net.inputs], list(results.values()),
-          aligned_arena(artifact.arena_bytes))  # fmt: skip
+          artifact.memory.allocated())  # fmt: skip
     for name, answer in results.items():
         assert_array_equal(answer, expected[name], err_msg=f"{name} on SSE4.1\n{net.graph}")
 
@@ -371,7 +371,7 @@ def test_code_for_aarch64_is_exact_in_an_emulator(seed: int, tmp_path: Path) -> 
     sample = {n: grower.random.normal(size=s).astype("f4") for n, s in grower.inputs.items()}
     net = qcomp.compile(model, "aarch64", calibration=[sample], name="random")
     (tmp_path / "main.c").write_text(main_program(net))
-    (tmp_path / "random.h").write_text(net.artifact.header)
+    (tmp_path / "random.h").write_text(net.artifact.sources["random.h"])
     (tmp_path / "librandom.a").write_bytes(static_library(net.artifact))
     flags = ["-std=c99", "-Wall", "-Wextra", "-Werror", "-static"]
     command = [compiler, *flags, "main.c", "librandom.a", "-o", "main"]

@@ -21,7 +21,7 @@ from small_networks import NETWORKS
 import qcomp
 from qcomp.benchmark import bench_directory
 from qcomp.targets.catalog import target
-from qcomp.targets.cpu.jit import aligned_arena, load_objects
+from qcomp.targets.cpu.jit import aligned_arena
 from qcomp.targets.cpu.parallel import Splitting
 from qcomp.targets.cpu.target import CpuTarget
 from qcomp.targets.cpu.threads import POOL_FILES
@@ -41,13 +41,7 @@ def network(request: pytest.FixtureRequest) -> qcomp.CompiledNetwork:
     native = target("native")
     assert isinstance(native, CpuTarget)
     artifact = dataclasses.replace(native, splitting=EVERYTHING).emit(net.graph, net.name)
-    arguments = len(net.inputs) + len(net.outputs) + 1
-    return dataclasses.replace(
-        net,
-        artifact=artifact,
-        _entry=lambda: load_objects(artifact.objects.values(), net.name, arguments),
-        _loaded=None,
-    )
+    return dataclasses.replace(net, artifact=artifact)
 
 
 def random_inputs(net: qcomp.CompiledNetwork, runs: int) -> Mapping[str, Array]:

@@ -35,8 +35,8 @@ def compiled(network: Network, **choices: Any) -> tuple[qcomp.CompiledNetwork, f
     return net, net.sqnr_db_output
 
 
-def layers(graph: Graph) -> list[ops.QConv2d | ops.QDense]:
-    return [op for op in graph.ops() if isinstance(op, ops.QConv2d | ops.QDense)]
+def layers(graph: Graph) -> list[ops.QWeighted]:
+    return [op for op in graph.ops() if isinstance(op, ops.QWeighted)]
 
 
 def widths(graph: Graph) -> list[int]:

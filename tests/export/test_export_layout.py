@@ -10,7 +10,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from qcomp.errors import CompileError, UnsupportedOp
-from qcomp.export import export_onnx
+from qcomp.export.model import export_onnx
 from qcomp.export.session import FloatSession
 from qcomp.ir.evaluate import evaluate, evaluate_all
 from qcomp.ir.graph import Graph

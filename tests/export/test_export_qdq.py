@@ -12,7 +12,7 @@ from numpy.testing import assert_allclose
 from onnx import numpy_helper
 
 from qcomp.errors import UnsupportedOp
-from qcomp.export import export_onnx
+from qcomp.export.model import export_onnx
 from qcomp.export.session import FloatSession
 from qcomp.ir.evaluate import evaluate, evaluate_all
 from qcomp.ir.form import Form

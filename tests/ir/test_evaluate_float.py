@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from qcomp.ir.evaluate import MEANINGS, evaluate, evaluate_all
+from qcomp.ir.evaluate import evaluate, evaluate_all
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import (
-    OPS,
     RELU,
     RELU6,
     Add,
@@ -19,7 +18,6 @@ from qcomp.ir.ops import (
     AveragePool2d,
     Clamp,
     Conv2d,
-    Dequantize,
     Div,
     Function,
     MaxPool2d,
@@ -41,10 +39,6 @@ def one_input(*shape: int, dtype: DType = DType.F32) -> Graph:
     graph = Graph("one")
     graph.add_input("x", TensorType(dtype, shape))
     return graph
-
-
-def test_every_op_has_a_meaning() -> None:
-    assert set(OPS.values()) - set(MEANINGS) == {Quantize, Dequantize}
 
 
 @pytest.mark.parametrize("groups", [1, 2, 6])

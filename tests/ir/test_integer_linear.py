@@ -108,6 +108,50 @@ def test_convolution_equals_the_loops(
     )
 
 
+@given(SEEDS, st.booleans(), st.sampled_from([(1, 3, 2), (3, 1, 2), (2, 2, 3)]))
+def test_weights_with_a_zero_point_are_the_centered_weights(
+    seed: int, each: bool, groups: tuple[int, int, int]
+) -> None:
+    rng = np.random.default_rng(seed)
+    count, depth, per_group = groups
+    channels = count * per_group
+    names = {"output": "y", "x_zero_point": 7, "requantize": EPILOGUE, "groups": count}
+    op = QConv2d(inputs=("x", "w", "b", "m", "s", "z"), padding=(1, 0, 1, 1), **names)
+    x, weight = random_i8(rng, 1, 4, 3, count * depth), random_i8(rng, channels, 2, 2, depth)
+    zero = random_i8(rng, channels if each else 1)
+    constants = channel_constants(rng, channels)
+    centered = weight.astype(np.int64) - zero.reshape(-1, 1, 1, 1)
+    np.testing.assert_array_equal(
+        meaning(op, x, weight, *constants, zero), conv_by_loops(op, x, centered, *constants)
+    )
+
+
+@given(SEEDS)
+def test_dense_weights_with_a_zero_point(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    op = QDense(
+        inputs=("x", "w", "b", "m", "s", "z"), output="y", x_zero_point=-5, requantize=EPILOGUE
+    )
+    x, weight, zero = random_i8(rng, 2, 9), random_i8(rng, 3, 9), random_i8(rng, 3)
+    constants = bias, multiplier, shift = channel_constants(rng, 3)
+    result = meaning(op, x, weight, *constants, zero)
+    for i, o in np.ndindex(2, 3):
+        terms = zip(x[i].tolist(), weight[o].tolist(), strict=True)
+        acc = int(bias[o]) + sum((a + 5) * (w - int(zero[o])) for a, w in terms)
+        assert result[i, o] == epilogue(acc, multiplier[o], shift[o])
+
+
+@pytest.mark.parametrize("shape", [(2,), (3, 1), (4,)])
+def test_a_zero_point_is_for_each_channel_or_for_all(shape: tuple[int, ...]) -> None:
+    op = QDense(
+        inputs=("x", "w", "b", "m", "s", "z"), output="y", x_zero_point=0, requantize=EPILOGUE
+    )
+    types = [TensorType(DType.I8, (2, 9)), TensorType(DType.I8, (3, 9))]
+    types += [TensorType(DType.I32, (3,))] * 3
+    with pytest.raises(ValueError, match="for 3 channels"):
+        op.result_type(*types, TensorType(DType.I8, shape))
+
+
 def test_a_convolution_of_many_samples_equals_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("qcomp.ir.evaluate.integer_linear._PATCH_ELEMENTS", 1000)
     rng = np.random.default_rng(1)

@@ -12,7 +12,17 @@ from unequal_nets import F32, Net, assert_same_function, inputs_of, moments_of
 
 from qcomp.ir.evaluate import evaluate_all
 from qcomp.ir.graph import Graph
-from qcomp.ir.ops import NO_CLAMP, RELU, RELU6, Add, Conv2d, Dense, Function, Minimum, Unary
+from qcomp.ir.ops import (
+    NO_CLAMP,
+    RELU,
+    RELU6,
+    Add,
+    Conv2d,
+    Function,
+    Minimum,
+    Unary,
+    Weighted,
+)
 from qcomp.ir.tensor import NormalStatistics, TensorId, constant
 from qcomp.passes.absorb_high_bias import AbsorbHighBias
 from qcomp.passes.base import PassLog, run_pass
@@ -21,7 +31,7 @@ from qcomp.passes.base import PassLog, run_pass
 def raised(net: Net, id: TensorId, by: object) -> None:
     """A bias so high that no value of these channels comes near zero."""
     op = net.graph.op(id)
-    assert isinstance(op, Conv2d | Dense)
+    assert isinstance(op, Weighted)
     bias: F32 = net.graph.data(op.bias) + np.array(by, np.float32)
     net.graph.update_tensor(constant(op.bias, bias))
 

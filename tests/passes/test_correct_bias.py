@@ -7,7 +7,7 @@ import pytest
 
 from qcomp.ir import DType, Form, Graph, TensorType, verify
 from qcomp.ir.evaluate import evaluate, evaluate_all
-from qcomp.ir.ops import RELU, Conv2d, Dense, Dequantize, FakeQuantConstant, Quantize
+from qcomp.ir.ops import RELU, Conv2d, Dense, Dequantize, FakeQuantConstant, Quantize, Weighted
 from qcomp.ir.tensor import Array, Tensor
 from qcomp.passes.base import PassLog, run_pass
 from qcomp.passes.correct_bias import CorrectBias, float_weights
@@ -77,7 +77,7 @@ def correction(graph: Graph, means: dict[str, Array]) -> CorrectBias:
     """With the weights as they are before rounding."""
     weights = {}
     for op in graph.ops():
-        if isinstance(op, Conv2d | Dense):
+        if isinstance(op, Weighted):
             rounded = graph.producer(op.weight)
             exact = rounded.x if isinstance(rounded, FakeQuantConstant) else op.weight
             weights[op.id] = graph.data(exact)

@@ -34,6 +34,7 @@ from qcomp.ir.ops import (
     Reshape,
     Sub,
     Transpose,
+    Weighted,
 )
 from qcomp.ir.tensor import DType, NormalStatistics, TensorType
 from qcomp.passes.base import PassLog, run_pass
@@ -87,7 +88,7 @@ RELU_OF_CONV = Clamp(inputs=("conv",), output="relu", clamp=RELU)
     ],
     ids=lambda op: op.mnemonic,
 )
-def test_relu_fuses_into_each_op_that_clamps(op: Conv2d | Dense | Binary) -> None:
+def test_relu_fuses_into_each_op_that_clamps(op: Weighted | Binary) -> None:
     after, log = fused(net(op, RELU_OF_CONV, outputs=("relu",)))
     assert after.ops() == [replace(op, output="relu", clamp=RELU)]
     assert log.text == "did  relu into conv"

@@ -14,6 +14,7 @@ from qcomp.ir import DType, Form, Graph, TensorType, parse
 from qcomp.ir.evaluate import evaluate
 from qcomp.ir.ops import NO_CLAMP, RELU, Clamp, Function, Unary
 from qcomp.passes.base import PassLog, PassManager, run_pass
+from qcomp.passes.observers import Dump, OutputDifference, Records, Tape
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,7 @@ def test_records_keep_names_logs_and_times_in_order() -> None:
 
 def test_dumps_are_numbered_texts_logs_and_differences(tmp_path: Path) -> None:
     directory = tmp_path / "new" / "dump"
-    manager = PassManager(directory)
+    manager = PassManager([Dump(directory)])
     graph = manager.begin(example(), Form.FLOAT)
     manager.run(graph, [DropClamps()])
     manager.run(graph, [DropClamps()])
@@ -201,7 +202,7 @@ def test_constants_are_shared_with_the_copy() -> None:
 def test_the_log_says_by_how_much_a_pass_moves_the_outputs() -> None:
     graph = example()
     x = {name: np.full(graph.type(t).shape, 2.0, np.float32) for name, t in graph.inputs.items()}
-    manager = PassManager(answers=lambda g: evaluate(g, x))
+    manager = PassManager([OutputDifference(lambda g: evaluate(g, x))])
     working = manager.begin(graph, Form.FLOAT)
     manager.run(working, [DropClamps(), Negate()])
     dropped, negated = (record.log.text for record in manager.records)
@@ -212,3 +213,28 @@ def test_the_log_says_by_how_much_a_pass_moves_the_outputs() -> None:
 def test_calibration_data_that_is_wrong_is_no_fault_of_the_pass() -> None:
     with pytest.raises(CalibrationError, match=r"^no data$"):
         run_pass(example(), NeedsData())
+
+
+def test_a_tape_is_played_once_and_then_tells_at_once() -> None:
+    tape, seen = Tape(), Records()
+    manager = PassManager([tape])
+    graph = manager.begin(example(), Form.FLOAT)
+    manager.run(graph, [DropClamps()])
+    assert seen.kept == []
+    tape.play([seen])
+    assert seen.kept == manager.records
+    manager.run(graph, [DropClamps()])
+    tape.play([seen])
+    assert seen.kept == manager.records
+
+
+def test_what_is_played_are_the_graphs_of_then(tmp_path: Path) -> None:
+    live, later = tmp_path / "live", tmp_path / "later"
+    tape, dump = Tape(), Dump(later)
+    manager = PassManager([Dump(live), tape])
+    dump.began(example(), Form.FLOAT)
+    manager.run(manager.begin(example(), Form.FLOAT), [DropClamps(), Negate()])
+    tape.play([dump])
+    written = {p.name: p.read_text() for p in live.iterdir()}
+    assert {p.name: p.read_text() for p in later.iterdir()} == written
+    assert len(written) == 7

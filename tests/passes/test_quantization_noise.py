@@ -13,12 +13,11 @@ from unequal_nets import Net, assert_same_function, inputs_of, moments_of
 
 from qcomp.ir.evaluate import evaluate_all
 from qcomp.ir.graph import Graph
-from qcomp.ir.ops import NO_CLAMP, RELU, RELU6, Clamp, Conv2d, Minimum, Reshape
+from qcomp.ir.ops import NO_CLAMP, RELU, RELU6, Clamp, Conv2d, Minimum, Reshape, Weighted
 from qcomp.ir.tensor import TensorId
 from qcomp.passes.base import PassLog, run_pass
 from qcomp.passes.equalize_cross_layer import EqualizeCrossLayer, LeastNoise, Relu6
 from qcomp.passes.linear_pairs import LinearPair, linear_pair
-from qcomp.passes.linear_weights import Linear
 from qcomp.passes.quantization_noise import NoiseProblem, Precision, least_noise_factors
 from qcomp.quant.moments import Moments
 
@@ -26,7 +25,7 @@ PRECISIONS = pytest.mark.parametrize("per_channel", [False, True], ids=["tensor"
 
 
 def pairs_of(graph: Graph) -> list[LinearPair]:
-    linear = (linear_pair(graph, op) for op in graph.ops() if isinstance(op, Linear))
+    linear = (linear_pair(graph, op) for op in graph.ops() if isinstance(op, Weighted))
     return [pair for pair in linear if isinstance(pair, LinearPair)]
 
 

@@ -14,7 +14,6 @@ from qcomp.passes.same_scale import (
     Assignment,
     activation_bits,
     assign_qparams,
-    copies_integers,
     range_units,
 )
 from qcomp.quant.qparams import SOFTMAX, SOFTMAX_16, QParams
@@ -156,7 +155,7 @@ def test_a_tensor_without_range_is_named() -> None:
 @pytest.mark.parametrize("kind", list(Reduction))
 def test_of_the_reductions_only_the_extremes_copy_integers(kind: Reduction) -> None:
     op = Reduce(inputs=("x",), output="y", kind=kind, axes=(0,))
-    assert copies_integers(op) == (kind in (Reduction.MAX, Reduction.MIN))
+    assert op.copies_integers == (kind in (Reduction.MAX, Reduction.MIN))
 
 
 # ------------------------------------------------------------------- 16 bits

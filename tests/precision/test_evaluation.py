@@ -11,7 +11,7 @@ from numpy.testing import assert_allclose
 from qcomp.ir.evaluate import evaluate as evaluate_graph
 from qcomp.ir.form import Form
 from qcomp.ir.graph import Graph
-from qcomp.ir.ops import Conv2d, Dense, Dequantize, FakeQuantConstant, Quantize
+from qcomp.ir.ops import Dequantize, FakeQuantConstant, Quantize, Weighted
 from qcomp.ir.verify import verify
 from qcomp.precision.mixture import mixed
 from qcomp.precision.noise import Noise
@@ -36,7 +36,7 @@ def without(quantized: Graph, dropped: Callable[[Kind, str], bool]) -> Graph:
     for op in graph.ops():
         if isinstance(op, FakeQuantConstant):
             (reader,) = graph.consumers(op.output)
-            kind = Kind.WEIGHTS if isinstance(reader, Conv2d | Dense) else Kind.ACTIVATION
+            kind = Kind.WEIGHTS if isinstance(reader, Weighted) else Kind.ACTIVATION
             if dropped(kind, reader.id):
                 graph.replace_uses(op.output, op.x)
         elif isinstance(op, Dequantize):

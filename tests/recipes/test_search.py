@@ -15,12 +15,14 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 import qcomp
+from qcomp.calibration.evidence import Evidence
 from qcomp.config import AUTO, QuantizationConfig
-from qcomp.ir.graph import Graph
+from qcomp.ir.form import Form
 from qcomp.ir.parse import parse
 from qcomp.quant.qparams import QParams, dequantize, quantize
+from qcomp.quantizer import Quantizer
+from qcomp.recipes.judge import Judge, Noise, with_quantized
 from qcomp.recipes.search import TRIALS
-from qcomp.recipes.workbench import Noise, Workbench, with_quantized
 
 Files = dict[str, bytes]
 
@@ -172,19 +174,15 @@ def test_an_output_that_is_no_float_leaves_nothing_to_compare(data: Any) -> None
     assert "skip trials: no output is a float" in recipe_log(net)
 
 
-def unneeded(graph: Graph) -> Any:
-    pytest.fail("no statistics are needed")
-
-
 def test_only_the_chosen_tensor_is_rounded() -> None:
     graph = parse(
         "graph @net(%x: f32[2]) {\n"
         "  %a = unary(%x) {function=abs, alpha=0.0, beta=0.0} : f32[2]\n  return y=%a\n}"
     )
     q = QParams(0.25, 3)
-    bench = Workbench(graph, unneeded, unneeded)
+    judge = Judge(Quantizer(graph, Form.FLOAT, Evidence(None, (-1.0, 1.0))))
     x = np.array([0.3, -1.7], np.float32)
-    (noise,) = bench.noise(with_quantized(graph, {"a": q}), [{"x": x}]).difference
+    (noise,) = judge.noise(with_quantized(graph, {"a": q}), [{"x": x}]).difference
     wanted = np.abs(x) - dequantize(quantize(np.abs(x), q), q)
     assert noise == pytest.approx(float(np.sum(wanted**2)))
 

@@ -9,11 +9,10 @@ import numpy as np
 from qcomp.config import QuantizationConfig
 from qcomp.ir import DType, Graph, TensorType
 from qcomp.ir.evaluate import evaluate_all
-from qcomp.ir.ops import RELU, RELU6, Add, Conv2d, Dense, Op, Reduce, Reduction
+from qcomp.ir.ops import RELU, RELU6, Add, Conv2d, Dense, Op, Reduce, Reduction, Weighted
 from qcomp.ir.tensor import Array
 from qcomp.passes.base import run_pass
 from qcomp.passes.insert_quantize import InsertQuantize
-from qcomp.passes.linear_weights import Linear
 from qcomp.passes.snap_scales import SnapScales
 from qcomp.reconstruction.walk import FittingData
 
@@ -34,8 +33,8 @@ class Case:
         return FittingData(self.float_graph, self.samples)
 
     @property
-    def layers(self) -> list[Linear]:
-        return [op for op in self.qdq.ops() if isinstance(op, Conv2d | Dense)]
+    def layers(self) -> list[Weighted]:
+        return [op for op in self.qdq.ops() if isinstance(op, Weighted)]
 
 
 def float_network() -> Graph:

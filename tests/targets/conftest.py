@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import itertools
 import mmap
-import platform
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -22,33 +21,21 @@ from qcomp.ir.ops import Op, QConv2d, QSoftmax
 from qcomp.ir.tensor import DType, TensorId, TensorType
 from qcomp.quant.fixed_point import Form, Requantize
 from qcomp.quant.qparams import SOFTMAX, SOFTMAX_16, QParams
-from qcomp.targets.cpu.isa import (
-    AARCH64,
-    AMX_INT8,
-    X86_64,
-    X86_LADDER,
-    host_supports,
-    native,
-)
+from qcomp.targets.cpu.host import native, this_host
 from qcomp.targets.cpu.jit import load_objects
 from qcomp.targets.cpu.lower.graph import lower_graph
 from qcomp.targets.cpu.lower.schedule import CHAINING, Chaining
 from qcomp.targets.cpu.machine import Isa
 from qcomp.targets.cpu.module import build_objects
-from qcomp.targets.cpu.x86.permission import amx_permitted
 
 Array = NDArray[Any]
 MakeOp = Callable[..., Op]
 
 
 def host_isas() -> list[Isa]:
-    """The portable baseline, the levels between that the host has, and the host itself."""
-    if platform.machine() not in ("x86_64", "AMD64"):
-        return [AARCH64, replace(native(), name="native")]
-    ladder = [isa for isa in X86_LADDER if host_supports(isa)]
-    if AMX_INT8 in ladder and not amx_permitted():
-        ladder.remove(AMX_INT8)
-    return [X86_64, *ladder, replace(native(), name="native")]
+    """Those that this machine runs, from the portable baseline on; `native` is the last."""
+    last = native()
+    return [*(isa for isa in this_host().runs() if isa != last), last]
 
 
 class Guarded:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -40,8 +41,9 @@ from qcomp.ir.ops import (
 from qcomp.quant.fixed_point import Form, Requantize
 from qcomp.quant.tables import exp_table, exp_table_16, log_softmax_constants, log_table
 from qcomp.targets.cpu.archive import archive
+from qcomp.targets.cpu.dispatch import STATUS_BAD_CPU, STATUS_OK
 from qcomp.targets.cpu.isa import AARCH64, AARCH64_DOTPROD, target_machine
-from qcomp.targets.cpu.lower.graph import lower_graph
+from qcomp.targets.cpu.lower.graph import lower_graph, lower_variants
 from qcomp.targets.cpu.lower.residual import fused_residuals
 from qcomp.targets.cpu.machine import Isa
 from qcomp.targets.cpu.module import build_objects
@@ -74,15 +76,10 @@ def arm_gcc() -> str:
     return compiler
 
 
-def run_in_emulator(
-    graph: Graph, inputs: dict[str, Any], isa: Isa, compiler: str, directory: Path
-) -> dict[str, Any]:
-    """Link the library with a main that feeds it from stdin; the outputs come on stdout.
-
-    They are the same on all processors of the set.
-    """
-    program = lower_graph(graph, isa, "net")
-    (directory / "net.a").write_bytes(archive(build_objects([program], "net")))
+def linked(graph: Graph, isas: Sequence[Isa], compiler: str, directory: Path) -> Path:
+    """The library with a main that feeds it from stdin; the outputs come on stdout."""
+    programs = lower_variants(graph, isas, "net")
+    (directory / "net.a").write_bytes(archive(build_objects(programs, "net")))
     types = {
         **{f"in_{name}": graph.type(id) for name, id in graph.inputs.items()},
         **{f"out_{name}": graph.type(id) for name, id in graph.outputs.items()},
@@ -90,7 +87,7 @@ def run_in_emulator(
     reads = [n for n in types if n.startswith("in_")]
     writes = [n for n in types if n.startswith("out_")]
     source = MAIN.format(
-        arena=program.memory.arena_bytes,
+        arena=max(program.memory.arena_bytes for program in programs),
         buffers="\n".join(f"static uint8_t {n}[{t.bytes}];" for n, t in types.items()),
         parameters=", ".join(["void *"] * (len(types) + 1)),
         arguments=", ".join([*types, "arena"]),
@@ -106,22 +103,32 @@ def run_in_emulator(
     assert undefined.stdout.split() == [b"net_data"]
     link = [compiler, "-static", "-Wall", "-Werror", "main.c", "net.a", "-o", "net"]
     subprocess.run(link, cwd=directory, check=True)
+    return directory / "net"
+
+
+def emulated(program: Path, graph: Graph, inputs: Mapping[str, Any], processor: str) -> Any:
+    """The status of a run on a processor, and its outputs."""
     feed = b"".join(inputs[name].tobytes() for name in graph.inputs)
-    answers = {emulated(directory / "net", feed, processor) for processor in PROCESSORS[isa]}
-    (answer,) = answers
+    command = ["qemu-aarch64", "-cpu", processor, program]
+    done = subprocess.run(command, input=feed, stdout=subprocess.PIPE)
     results, offset = {}, 0
     for name, id in graph.outputs.items():
         type = graph.type(id)
-        part = np.frombuffer(answer, type.dtype.numpy, type.size, offset)
+        part = np.frombuffer(done.stdout, type.dtype.numpy, type.size, offset)
         results[name], offset = part.reshape(type.shape), offset + type.bytes
-    return results
+    return done.returncode, results
 
 
-def emulated(program: Path, feed: bytes, processor: str) -> bytes:
-    command = ["qemu-aarch64", "-cpu", processor, program]
-    done = subprocess.run(command, input=feed, stdout=subprocess.PIPE)
-    assert done.returncode == 0
-    return done.stdout
+def check(
+    graph: Graph, inputs: Mapping[str, Any], program: Path, processors: Sequence[str]
+) -> None:
+    """The specification's bits on every one of them."""
+    wanted = evaluate(graph, inputs)
+    for processor in processors:
+        status, got = emulated(program, graph, inputs, processor)
+        assert status == STATUS_OK
+        for name, expected in wanted.items():
+            assert_array_equal(got[name], expected, err_msg=f"{name} on {processor}")
 
 
 def linear(kit: Any, make: Any, form: Form, weight: Any, **fields: Any) -> tuple[Any, list[Any]]:
@@ -267,9 +274,7 @@ def test_every_kind_of_kernel_in_one_program(
         _add(graph, op, copied)
         graph.update_tensor(_renamed(one.tensor(op.output), copied[op.output]))
         graph.outputs[prefix] = copied[op.output]
-    got = run_in_emulator(graph, inputs, isa, arm_gcc, tmp_path)
-    for name, expected in evaluate(graph, inputs).items():
-        assert_array_equal(got[name], expected, err_msg=name)
+    check(graph, inputs, linked(graph, [isa], arm_gcc, tmp_path), PROCESSORS[isa])
 
 
 @pytest.mark.parametrize("kernel", [1, 3])
@@ -279,9 +284,26 @@ def test_residual_additions_join_the_narrow_epilogue(
     graph, inputs = block(kit, 7, 20, kernel, bordered=True, relu=True)
     assert fused_residuals(graph, AARCH64_DOTPROD)
     assert not fused_residuals(graph, AARCH64)
-    got = run_in_emulator(graph, inputs, AARCH64_DOTPROD, arm_gcc, tmp_path)
-    for name, expected in evaluate(graph, inputs).items():
-        assert_array_equal(got[name], expected, err_msg=name)
+    program = linked(graph, [AARCH64_DOTPROD], arm_gcc, tmp_path)
+    check(graph, inputs, program, PROCESSORS[AARCH64_DOTPROD])
+
+
+def test_a_library_refuses_a_processor_without_its_instructions(
+    kit: Any, arm_gcc: str, tmp_path: Path
+) -> None:
+    """It asks before it runs any of them."""
+    graph, inputs = block(kit, 4, 16, 1)
+    program = linked(graph, [AARCH64_DOTPROD], arm_gcc, tmp_path)
+    assert emulated(program, graph, inputs, "cortex-a72")[0] == STATUS_BAD_CPU
+    check(graph, inputs, program, ["cortex-a76"])
+
+
+def test_a_library_of_both_sets_runs_on_either_processor(
+    kit: Any, arm_gcc: str, tmp_path: Path
+) -> None:
+    graph, inputs = block(kit, 4, 16, 3)
+    program = linked(graph, [AARCH64, AARCH64_DOTPROD], arm_gcc, tmp_path)
+    check(graph, inputs, program, ["cortex-a72", "cortex-a76"])
 
 
 def loops(isa: Isa, graph: Graph) -> list[list[str]]:

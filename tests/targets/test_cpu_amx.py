@@ -36,7 +36,8 @@ from qcomp.targets.cpu.emit.gemm import (
     pack_channels,
     pack_weights,
 )
-from qcomp.targets.cpu.isa import AMX_INT8, AVX2, native, target_machine
+from qcomp.targets.cpu.host import native
+from qcomp.targets.cpu.isa import AMX_INT8, AVX2, target_machine
 from qcomp.targets.cpu.lower.graph import function_attributes, lower_graph
 from qcomp.targets.cpu.lower.residual import fused_residuals
 from qcomp.targets.cpu.machine import GemmKernel, Isa

@@ -10,11 +10,12 @@ from numpy.testing import assert_array_equal
 
 from qcomp.ir.evaluate import evaluate
 from qcomp.ir.graph import Graph
-from qcomp.ir.ops import QConv2d, QDense, QMinimum
+from qcomp.ir.ops import QConv2d, QDense, QMinimum, QWeighted
 from qcomp.ir.tensor import DType, TensorType
 from qcomp.quant.fixed_point import Form, Requantize
 from qcomp.quant.qparams import QParams
-from qcomp.targets.cpu.isa import X86_64, native
+from qcomp.targets.cpu.host import native
+from qcomp.targets.cpu.isa import X86_64
 from qcomp.targets.cpu.jit import aligned_arena, load_objects
 from qcomp.targets.cpu.lower.graph import lower_graph
 from qcomp.targets.cpu.machine import Isa
@@ -44,9 +45,7 @@ def network(kind: str, bound: np.ndarray) -> Graph:
     weight = random.integers(-127, 128, weight_shape).astype(np.int8)
     inputs = (x, *(graph.add_constant("c", a) for a in (weight, *tables)))
     if kind == "dense":
-        op: QConv2d | QDense = QDense(
-            inputs=inputs, output="y", x_zero_point=4, requantize=REQUANTIZE
-        )
+        op: QWeighted = QDense(inputs=inputs, output="y", x_zero_point=4, requantize=REQUANTIZE)
     else:
         op = QConv2d(
             inputs=inputs,

@@ -155,8 +155,9 @@ def test_zeros_that_are_stored(kit: Any, obstacle: str) -> None:
     """Where they are not the zero point, or not only the convolution reads them."""
     value = ZERO + 1 if obstacle == "value" else ZERO
     net = Transposed(kit, (1, 6, 7, 5), 8, (3, 3), (2, 2), padding=(1, 1, 2, 2), value=value)
-    others = {"value": [], "output": [net.zeros], "reader": [net.table(net.zeros)]}
-    net.check(net.y, *others[obstacle])
+    others = {"value": lambda: [], "output": lambda: [net.zeros]}
+    others |= {"reader": lambda: [net.table(net.zeros)]}
+    net.check(net.y, *others[obstacle]())
     assert net.stores_zeros
 
 

@@ -16,18 +16,11 @@ from qcomp.ir.evaluate import evaluate
 from qcomp.targets.base import Artifact
 from qcomp.targets.catalog import target
 from qcomp.targets.cpu.dispatch import STATUS_BAD_CPU, STATUS_OK
-from qcomp.targets.cpu.isa import (
-    AMX_INT8,
-    AVX512_VNNI,
-    X86_LADDER,
-    host_supports,
-    identifier,
-)
-from qcomp.targets.cpu.jit import aligned_arena
+from qcomp.targets.cpu.host import this_host
+from qcomp.targets.cpu.isa import AMX_INT8, AVX512_VNNI, X86_LADDER, identifier
 from qcomp.targets.cpu.link import shared_library
 from qcomp.targets.cpu.lower.graph import lower_variants
 from qcomp.targets.cpu.machine import Isa
-from qcomp.targets.cpu.x86.permission import amx_permitted
 from tests.targets.conftest import Kit
 from tests.targets.test_cpu_residual import block
 
@@ -44,7 +37,7 @@ def artifact(kit: Kit) -> Artifact:
 
 @pytest.fixture
 def library(artifact: Artifact, tmp_path: Path) -> ctypes.CDLL:
-    path = shared_library(artifact, tmp_path)
+    path = shared_library(artifact, tmp_path, this_host())
     assert path is not None
     return ctypes.CDLL(str(path))
 
@@ -53,7 +46,7 @@ def run(library: ctypes.CDLL, artifact: Artifact, kit: Kit) -> NDArray[np.int8]:
     _, inputs = block(kit, 7, 70, 3)
     x = np.ascontiguousarray(inputs["x"])
     y = np.full((1, 7, 9, 70), 99, np.int8)
-    arena = aligned_arena(artifact.arena_bytes)
+    arena = artifact.memory.allocated()
     status = library.net_run(*(ctypes.c_void_p(a.ctypes.data) for a in (x, y, arena)))
     assert status == STATUS_OK
     return y
@@ -70,7 +63,7 @@ def expected(kit: Kit) -> NDArray[np.int8]:
 def test_every_variant_gives_the_same_bits(
     kit: Kit, artifact: Artifact, library: ctypes.CDLL, expected: NDArray[np.int8], number: int
 ) -> None:
-    if number and not host_supports(X86_LADDER[number - 1]):
+    if number and this_host().lacks(X86_LADDER[number - 1].required):
         assert library.net_set_isa(number) == STATUS_BAD_CPU
         number = 0
     assert library.net_set_isa(number) == STATUS_OK
@@ -100,13 +93,13 @@ def test_the_variants_share_their_weights(kit: Kit) -> None:
 
 def test_the_header_names_the_variants(artifact: Artifact) -> None:
     names = [f"NET_{identifier(isa.name).upper()} = {n}" for n, isa in enumerate(X86_LADDER, 1)]
-    assert f"enum {{ {', '.join(names)} }};" in artifact.header
-    assert "int net_set_isa(int isa);" in artifact.header
-    assert artifact.isa == tuple(isa.name for isa in X86_LADDER)
+    assert f"enum {{ {', '.join(names)} }};" in artifact.sources["net.h"]
+    assert "int net_set_isa(int isa);" in artifact.sources["net.h"]
+    assert artifact.requires.isas == tuple(isa.name for isa in X86_LADDER)
 
 
 def test_what_is_exported(artifact: Artifact, tmp_path: Path) -> None:
-    path = shared_library(artifact, tmp_path)
+    path = shared_library(artifact, tmp_path, this_host())
     listed = subprocess.run(
         ["nm", "-D", "--defined-only", str(path)], capture_output=True, text=True, check=True
     ).stdout
@@ -119,20 +112,20 @@ def test_what_is_exported(artifact: Artifact, tmp_path: Path) -> None:
 def test_each_rung_is_a_target_of_its_own(kit: Kit, isa: Isa) -> None:
     graph, _ = block(kit, 3, 20)
     artifact = target(isa.name).emit(graph, "net")
-    assert artifact.isa == (isa.name,)
-    assert "set_isa" not in artifact.header
+    assert artifact.requires.isas == (isa.name,)
+    assert "set_isa" not in artifact.sources["net.h"]
 
 
 def test_a_library_of_amx_alone_asks_for_the_tiles(kit: Kit, tmp_path: Path) -> None:
     """Where the processor has none or the kernel refuses them, it says so."""
     graph, _ = block(kit, 7, 70, 3)
     artifact = target("amx-int8").emit(graph, "net")
-    path = shared_library(artifact, tmp_path)
+    path = shared_library(artifact, tmp_path, this_host())
     assert path is not None
     library = ctypes.CDLL(str(path))
     assert not hasattr(library, "net_set_isa")
     x, y = (np.zeros((1, 7, 9, 70), np.int8) for _ in range(2))
-    arena = aligned_arena(artifact.arena_bytes)
+    arena = artifact.memory.allocated()
     status = library.net_run(*(ctypes.c_void_p(a.ctypes.data) for a in (x, y, arena)))
-    able = host_supports(AMX_INT8) and amx_permitted()
-    assert status == (STATUS_OK if able else STATUS_BAD_CPU)
+    lacking = this_host().lacks(AMX_INT8.required)
+    assert status == (STATUS_BAD_CPU if lacking else STATUS_OK)

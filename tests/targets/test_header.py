@@ -18,6 +18,7 @@ from qcomp.ir.graph import Graph
 from qcomp.ir.tensor import DType, Tensor, TensorType
 from qcomp.quant.qparams import INTEGERS, QParams, dequantize, integer_range, quantize
 from qcomp.targets.cpu.header import header
+from qcomp.targets.cpu.isa import AVX2, SSE41
 
 WARNINGS = ["-Wall", "-Wextra", "-Werror", "-pedantic", "-Wconversion", "-Wshadow", "-Wundef"]
 COUNT = 500  # not a multiple of the header's blocks
@@ -69,7 +70,7 @@ CASES = {
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("standard", ["c99", "c11", "c17"])
 def test_the_header_is_clean_c(case: str, standard: str, cc: str, tmp_path: Path) -> None:
-    compiled(cc, tmp_path, header(CASES[case], "net", 64, 0, ["avx2"]), f"-std={standard}")
+    compiled(cc, tmp_path, header(CASES[case], "net", 64, 0, [AVX2]), f"-std={standard}")
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -78,13 +79,13 @@ def test_the_header_is_clean_in_c_plus_plus(case: str, standard: str, tmp_path: 
     cxx = shutil.which("c++") or shutil.which("g++")
     if cxx is None:
         pytest.skip("no C++ compiler (c++, g++)")
-    text = header(CASES[case], "net", 64, 0, ["avx2"])
+    text = header(CASES[case], "net", 64, 0, [AVX2])
     compiled(cxx, tmp_path, text, f"-std={standard}", "-Wno-long-long", suffix="cpp")
 
 
 def test_two_networks_share_a_translation_unit(cc: str, tmp_path: Path) -> None:
     for name in ("one", "two"):
-        (tmp_path / f"{name}.h").write_text(header(CASES["one"], name, 64, 0, ["sse4.1", "avx2"]))
+        (tmp_path / f"{name}.h").write_text(header(CASES["one"], name, 64, 0, [SSE41, AVX2]))
     text = (
         '#include "one.h"\n#include "two.h"\nint main(void) { return ONE_INPUTS - TWO_INPUTS; }\n'
     )
@@ -94,7 +95,7 @@ def test_two_networks_share_a_translation_unit(cc: str, tmp_path: Path) -> None:
 
 
 def test_sizes_are_constants(tmp_path: Path) -> None:
-    text = header(CASES["several"], "net", 1280, 4096, ["avx2"])
+    text = header(CASES["several"], "net", 1280, 4096, [AVX2])
     for line in (
         "#define NET_ARENA_BYTES 1280",
         "#define NET_ARENA_ALIGN 64",
@@ -138,7 +139,7 @@ def conversions(
     request: pytest.FixtureRequest, cc: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Conversions:
     folder = tmp_path_factory.mktemp("conversions")
-    (folder / "net.h").write_text(header(network(QPARAMS, list(QPARAMS)), "net", 64, 0, ["avx2"]))
+    (folder / "net.h").write_text(header(network(QPARAMS, list(QPARAMS)), "net", 64, 0, [AVX2]))
     lines = ['#include "net.h"']
     for i, q in enumerate(QPARAMS):
         type = f"int{q.bits}_t"

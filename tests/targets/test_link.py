@@ -11,6 +11,7 @@ import pytest
 from numpy.testing import assert_array_equal
 
 import qcomp
+from qcomp.targets.cpu.host import this_host
 from qcomp.targets.cpu.link import linker
 
 
@@ -28,7 +29,13 @@ def test_the_compiler_may_be_chosen_with_flags(
     net: qcomp.CompiledNetwork, cc: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("CC", f"{shlex.quote(cc)} -O1 -g0")
-    assert linker(net.artifact) == [cc, "-O1", "-g0", "-shared", "-nostdlib"]
+    assert linker(net.artifact.requires.triple, this_host()) == [
+        cc,
+        "-O1",
+        "-g0",
+        "-shared",
+        "-nostdlib",
+    ]
     assert (net.save(tmp_path / "out") / "libdigits.so").is_file()
 
 
@@ -37,7 +44,7 @@ def test_a_compiler_that_is_not_there_is_passed_over(
     net: qcomp.CompiledNetwork, cc: str, cc_variable: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CC", cc_variable)
-    assert linker(net.artifact) is not None
+    assert linker(net.artifact.requires.triple, this_host()) is not None
 
 
 def test_without_a_linker_there_is_no_shared_library_but_all_else_works(

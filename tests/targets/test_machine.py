@@ -22,13 +22,12 @@ from qcomp.targets.cpu.emit.dot import Operand, for_every_channel
 from qcomp.targets.cpu.emit.gemm import Packing
 from qcomp.targets.cpu.emit.gemm_vectors import VectorGemms
 from qcomp.targets.cpu.generic.machine import portable, widening_gemm_costs
+from qcomp.targets.cpu.host import Host, native, native_of
 from qcomp.targets.cpu.isa import (
     AARCH64,
     AARCH64_DOTPROD,
     AVX2,
     X86_LADDER,
-    most_able_arm,
-    native,
 )
 from qcomp.targets.cpu.machine import Fusion, Isa, ObjectFormat, Platform, Storage
 from qcomp.targets.cpu.target import CpuTarget
@@ -132,15 +131,6 @@ def test_a_machine_is_planned_for_by_its_own_costs() -> None:
     assert AARCH64_DOTPROD.machine.depthwise.layout.vectors == AARCH64_DOTPROD.machine.vectors
 
 
-def test_a_family_without_a_question_for_the_processor_is_no_variant(kit: Any) -> None:
-    tables = [np.full(8, v, np.int32) for v in (9, 900, 7)]
-    op = partial(QDense, x_zero_point=0, requantize=Requantize(Form.NARROW, -3))
-    graph, _ = kit.one_op(op, kit.i8(1, 8), *map(kit.fixed, (np.ones((8, 8), np.int8), *tables)))
-    both = CpuTarget("aarch64-all", (AARCH64, AARCH64_DOTPROD))
-    with pytest.raises(TargetError, match="aarch64-dotprod cannot be one of several"):
-        both.emit(graph, "net")
-
-
 @pytest.mark.parametrize(
     ("platform", "said"),
     [
@@ -165,7 +155,8 @@ def test_instruction_sets_are_values() -> None:
         assert pickle.loads(pickle.dumps(isa)) == isa
 
 
-def test_native_on_arm_has_dot_products_where_the_processor_does() -> None:
-    assert most_able_arm({"neon": True, "dotprod": True}) is AARCH64_DOTPROD
-    assert most_able_arm({"neon": True}) is AARCH64
+@pytest.mark.parametrize(("dotprod", "best"), [(True, AARCH64_DOTPROD), (False, AARCH64)])
+def test_native_on_arm_has_dot_products_where_the_processor_does(dotprod: bool, best: Isa) -> None:
+    host = Host("Linux", "aarch64", {"dotprod": dotprod}, lambda: False)
+    assert native_of(host, "") is best
     assert Fusion.RESIDUAL in AARCH64_DOTPROD.machine.fusions

@@ -30,9 +30,10 @@ Model = str | os.PathLike[str] | bytes | onnx.ModelProto
 
 @dataclass(frozen=True)
 class ImportedModel:
-    """A float graph in the model's own layout, and what was decided on the way."""
+    """A graph in the model's own layout, its form, and what was decided on the way."""
 
     graph: Graph
+    form: Form
     notes: tuple[str, ...]
 
 
@@ -57,7 +58,7 @@ def import_onnx(model: Model, *, bind: Mapping[str, int] | None = None) -> Impor
         raise UnsupportedOp(attempt.problems)
     attempt.graph.sweep()
     verify(attempt.graph, Form.FLOAT)
-    return ImportedModel(attempt.graph, attempt.notes)
+    return ImportedModel(attempt.graph, Form.FLOAT, attempt.notes)
 
 
 def attempt_import(model: Model, bind: Mapping[str, int]) -> Attempt:

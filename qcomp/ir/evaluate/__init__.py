@@ -11,13 +11,14 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from qcomp.ir.evaluate.border import fake_quant_constant
+from qcomp.ir.evaluate.border import fake_quant_constant, integer_constant
 from qcomp.ir.evaluate.float import FLOAT_MEANINGS
 from qcomp.ir.evaluate.integer import INTEGER_MEANINGS
 from qcomp.ir.evaluate.movement import MOVEMENT_MEANINGS
 from qcomp.ir.evaluate.reduction import REDUCTION_MEANINGS
+from qcomp.ir.exemptions import Exemptions
 from qcomp.ir.graph import Graph
-from qcomp.ir.ops import Dequantize, FakeQuantConstant, Op, Quantize
+from qcomp.ir.ops import Dequantize, FakeQuantConstant, IntegerConstant, Op, Quantize
 from qcomp.ir.tensor import Array, DType, TensorId, TensorType
 from qcomp.quant.qparams import QParams, dequantize, quantize
 
@@ -28,7 +29,13 @@ MEANINGS: Mapping[type[Op], Callable[..., Array]] = {
     **REDUCTION_MEANINGS,
     **MOVEMENT_MEANINGS,
     FakeQuantConstant: fake_quant_constant,
+    IntegerConstant: integer_constant,
     **INTEGER_MEANINGS,
+}
+
+EXEMPT: Exemptions = {
+    Quantize: "its parameters are the result tensor's, which `apply` reads",
+    Dequantize: "its parameters are the operand tensor's, which `apply` reads",
 }
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from qcomp.ir.evaluate import dynamic
 from qcomp.ir.evaluate import integer_elementwise as elementwise
 from qcomp.ir.evaluate import integer_linear as linear
 from qcomp.ir.evaluate import integer_reduction as reduction
 from qcomp.ir.ops.base import Op
+from qcomp.ir.ops.dynamic import QDenseBy, QuantizeBy, ScaleOf
 from qcomp.ir.ops.integer_elementwise import (
     Interpolate,
     QAdd,
@@ -52,4 +54,7 @@ INTEGER_MEANINGS: Mapping[type[Op], IntegerMeaning] = {
     QReduceExtreme: reduction.q_reduce_extreme,
     QSoftmax: reduction.q_softmax,
     QLogSoftmax: reduction.q_log_softmax,
+    ScaleOf: dynamic.scale_of,
+    QuantizeBy: dynamic.quantize_by,
+    QDenseBy: dynamic.q_dense_by,
 }

@@ -17,7 +17,7 @@ from qcomp.ir.ops.linear import Padding, Pair
 from qcomp.ir.tensor import Array
 from qcomp.quant.fixed_point import I64, requantize
 
-MAX_WEIGHT = 128
+_LARGEST_WEIGHT = {np.dtype(np.int8): 128, np.dtype(np.int16): 255}  # i16: without zero point
 _CENTERED = {np.dtype(np.int8): 255, np.dtype(np.int16): 65535}  # |x - zero_point|
 _PATCH_ELEMENTS = 2**23  # of im2col at a time: 64 MB in float64
 
@@ -30,20 +30,25 @@ def exact_dtype(terms: int, largest_product: int) -> type[np.floating[Any]]:
 
 
 def q_conv2d(
-    op: QConv2d, x: Array, weight: Array, bias: Array, multiplier: Array, shift: Array
+    op: QConv2d, x: Array, weight: Array, bias: Array, multiplier: Array, shift: Array, *zero: Array
 ) -> Array:
-    acc = convolution_sums(
-        x, op.x_zero_point, weight, op.stride, op.padding, op.dilation, op.groups
-    )
+    w = centered_weight(weight, *zero)
+    acc = convolution_sums(x, op.x_zero_point, w, op.stride, op.padding, op.dilation, op.groups)
     return requantize(acc + bias, multiplier, shift, op.requantize)
 
 
 def q_dense(
-    op: QDense, x: Array, weight: Array, bias: Array, multiplier: Array, shift: Array
+    op: QDense, x: Array, weight: Array, bias: Array, multiplier: Array, shift: Array, *zero: Array
 ) -> Array:
-    return requantize(
-        dense_sums(x, op.x_zero_point, weight) + bias, multiplier, shift, op.requantize
-    )
+    acc = dense_sums(x, op.x_zero_point, centered_weight(weight, *zero))
+    return requantize(acc + bias, multiplier, shift, op.requantize)
+
+
+def centered_weight(weight: Array, *zero_point: Array) -> Array:
+    """weight - zero_point, in i16 where there is a zero point; else the i8 weight."""
+    for zero in zero_point:
+        weight = weight.astype(np.int16) - zero.reshape(-1, *(1,) * (weight.ndim - 1))
+    return weight
 
 
 def q_matmul(op: QMatMul, a: Array, b: Array) -> Array:
@@ -55,8 +60,8 @@ def q_matmul(op: QMatMul, a: Array, b: Array) -> Array:
 
 
 def dense_sums(x: Array, x_zero_point: int, weight: Array) -> I64:
-    """(x - x_zero_point) @ weight.T; x [..., K] i8 or i16, weight [N, K] i8."""
-    dtype = exact_dtype(weight.shape[1], _CENTERED[x.dtype] * MAX_WEIGHT)
+    """(x - x_zero_point) @ weight.T; x [..., K] i8 or i16, weight [N, K] centered."""
+    dtype = exact_dtype(weight.shape[1], _CENTERED[x.dtype] * _LARGEST_WEIGHT[weight.dtype])
     sums: Real = (x.astype(dtype) - dtype(x_zero_point)) @ weight.T.astype(dtype)
     return sums.astype(np.int64)
 
@@ -70,8 +75,8 @@ def convolution_sums(
     dilation: Pair,
     groups: int,
 ) -> I64:
-    """sum(weight * (x - x_zero_point)), padding adds nothing; x NHWC i8 or i16, weight OHWI i8."""
-    dtype = exact_dtype(weight[0].size, _CENTERED[x.dtype] * MAX_WEIGHT)
+    """sum(weight * (x - x_zero_point)), padding adds nothing; x NHWC i8 or i16, weight OHWI."""
+    dtype = exact_dtype(weight[0].size, _CENTERED[x.dtype] * _LARGEST_WEIGHT[weight.dtype])
     centered: Real = x.astype(dtype) - dtype(x_zero_point)
     values = padded(centered, padding, 0)
     w = weight.astype(dtype)

@@ -14,6 +14,7 @@ from qcomp.ir.ops.base import (
     Operand,
     broadcast_shapes,
 )
+from qcomp.ir.ops.dynamic import QDenseBy, QuantizeBy, ScaleOf
 from qcomp.ir.ops.elementwise import (
     Add,
     Binary,
@@ -41,7 +42,7 @@ from qcomp.ir.ops.integer_elementwise import (
     QRescale,
     Table,
 )
-from qcomp.ir.ops.integer_linear import QConv2d, QDense, QMatMul
+from qcomp.ir.ops.integer_linear import QConv2d, QDense, QMatMul, QWeighted
 from qcomp.ir.ops.integer_reduction import (
     QAveragePool2d,
     QLogSoftmax,
@@ -49,7 +50,7 @@ from qcomp.ir.ops.integer_reduction import (
     QReduceSum,
     QSoftmax,
 )
-from qcomp.ir.ops.linear import BatchNorm, Conv2d, Dense, MatMul
+from qcomp.ir.ops.linear import BatchNorm, Conv2d, Dense, MatMul, Weighted
 from qcomp.ir.ops.movement import (
     BlockOrder,
     BroadcastTo,
@@ -70,7 +71,13 @@ from qcomp.ir.ops.movement import (
     Transpose,
     ZeroStuff,
 )
-from qcomp.ir.ops.quantization import Dequantize, FakeQuantConstant, Quantize
+from qcomp.ir.ops.quantization import (
+    Dequantize,
+    FakeQuantConstant,
+    IntegerConstant,
+    Quantize,
+    QuantizedConstant,
+)
 from qcomp.ir.ops.reduction import (
     ArgMax,
     AveragePool2d,
@@ -116,6 +123,7 @@ __all__ = [
     "FakeQuantConstant",
     "Function",
     "Gather",
+    "IntegerConstant",
     "IntegerOp",
     "Interpolate",
     "LogSoftmax",
@@ -137,6 +145,7 @@ __all__ = [
     "QBinary",
     "QConv2d",
     "QDense",
+    "QDenseBy",
     "QDiv",
     "QLogSoftmax",
     "QMatMul",
@@ -148,12 +157,16 @@ __all__ = [
     "QReduceSum",
     "QRescale",
     "QSoftmax",
+    "QWeighted",
     "Quantize",
+    "QuantizeBy",
+    "QuantizedConstant",
     "Reduce",
     "Reduction",
     "Reshape",
     "Resize2d",
     "ResizeMode",
+    "ScaleOf",
     "Slice",
     "Softmax",
     "SpaceToDepth",
@@ -162,6 +175,7 @@ __all__ = [
     "Tile",
     "Transpose",
     "Unary",
+    "Weighted",
     "ZeroStuff",
     "broadcast_shapes",
 ]

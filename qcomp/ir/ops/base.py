@@ -80,6 +80,11 @@ class Op:
     def id(self) -> TensorId:
         return self.output
 
+    @property
+    def copies_integers(self) -> bool:
+        """Results are among the operands' integers, so that all of them have one scale."""
+        return False
+
     def result_type(self, *inputs: TensorType) -> TensorType:
         """Shape inference and verifier rule in one; raises ValueError with what was expected."""
         raise NotImplementedError

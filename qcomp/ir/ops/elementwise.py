@@ -151,9 +151,17 @@ class Minimum(Binary):
 
     mnemonic: ClassVar[str] = "minimum"
 
+    @property
+    def copies_integers(self) -> bool:
+        return True
+
 
 @dataclass(frozen=True, kw_only=True)
 class Maximum(Binary):
     """clamp(max(a, b))"""
 
     mnemonic: ClassVar[str] = "maximum"
+
+    @property
+    def copies_integers(self) -> bool:
+        return True

@@ -127,6 +127,10 @@ class QMinimum(QBinary):
     qmin: int = -128
     qmax: int = 127
 
+    @property
+    def copies_integers(self) -> bool:
+        return True
+
     def _dtype(self, *inputs: TensorType) -> DType:
         return same_dtype(*inputs)
 
@@ -139,6 +143,10 @@ class QMaximum(QBinary):
 
     qmin: int = -128
     qmax: int = 127
+
+    @property
+    def copies_integers(self) -> bool:
+        return True
 
     def _dtype(self, *inputs: TensorType) -> DType:
         return same_dtype(*inputs)

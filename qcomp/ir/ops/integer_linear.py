@@ -8,16 +8,18 @@ from typing import ClassVar
 from qcomp.ir.ops.base import Operand, expect
 from qcomp.ir.ops.integer import IntegerOp, expect_dtype, requantized_dtype
 from qcomp.ir.ops.linear import Padding, Pair, convolution_shape, dense_shape, matmul_shape
-from qcomp.ir.tensor import DType, TensorType
+from qcomp.ir.tensor import DType, TensorId, TensorType
 from qcomp.quant.fixed_point import Requantize
 
 
 def accumulated_dtype(inputs: tuple[TensorType, ...], q: Requantize) -> DType:
-    """The result's element type from the types of (x, weight, bias, multiplier, shift).
+    """The result's element type from the types of (x, weight, bias, multiplier, shift) and, where
+    there is one, the weight's zero point.
 
     The accumulator has the type of the bias: i32, or i64 where 16-bit operands need it.
     """
-    x, weight, bias, multiplier, shift = inputs
+    expect(len(inputs) in (5, 6), f"expected 5 or 6 operands, got {len(inputs)}")
+    x, weight, bias, multiplier, shift, *zero_point = inputs
     expect_dtype(weight, DType.I8)
     expect(
         bias.dtype is DType.I32 or (bias.dtype is DType.I64 and x.dtype is DType.I16),
@@ -27,20 +29,25 @@ def accumulated_dtype(inputs: tuple[TensorType, ...], q: Requantize) -> DType:
         expect_dtype(t, DType.I32)
     for t in (bias, multiplier, shift):
         expect(t.shape == weight.shape[:1], f"{t} for {weight.shape[0]} channels")
+    for t in zero_point:
+        expect_dtype(t, DType.I8)
+        expect(t.shape in ((1,), weight.shape[:1]), f"{t} for {weight.shape[0]} channels")
     return requantized_dtype(q, x)
 
 
 @dataclass(frozen=True, kw_only=True)
-class QConv2d(IntegerOp):
-    """requantize(sum(weight * (x - x_zero_point)) + bias); x NHWC, weight OHWI i8.
+class QWeighted(IntegerOp):
+    """Base of the layers:
+
+        requantize(sum((weight - weight_zero_point) * (x - x_zero_point)) + bias), weights i8
 
     bias is [O], i32 or (x i16 only) i64: its type is the accumulator's. multiplier and shift are
-    i32 [O]. Padding has the value x_zero_point, so it adds nothing.
+    i32 [O]; the zero point of the weights, which may be left out, is i8, [O] or [1] for all. Axis 0
+    of the weight is the output channel.
     """
 
-    mnemonic: ClassVar[str] = "q_conv2d"
-    arity: ClassVar[int | None] = 5
-    constant_operands: ClassVar[tuple[int, ...]] = (1, 2, 3, 4)
+    arity: ClassVar[int | None] = None
+    constant_operands: ClassVar[tuple[int, ...]] = (1, 2, 3, 4, 5)
     x = Operand(0)
     weight = Operand(1)
     bias = Operand(2)
@@ -49,37 +56,44 @@ class QConv2d(IntegerOp):
 
     x_zero_point: int
     requantize: Requantize
+
+    @property
+    def weight_zero_point(self) -> TensorId | None:
+        """The operand; None where weights are symmetric."""
+        return self.inputs[5] if len(self.inputs) == 6 else None
+
+    @property
+    def groups(self) -> int:
+        """How many groups of channels have weights of their own."""
+        return 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class QConv2d(QWeighted):
+    """Convolution; x NHWC, weight OHWI. Padding has the value x_zero_point, so it adds nothing."""
+
+    mnemonic: ClassVar[str] = "q_conv2d"
     stride: Pair = (1, 1)
     padding: Padding = (0, 0, 0, 0)
     dilation: Pair = (1, 1)
     groups: int = 1
 
     def result_type(self, *inputs: TensorType) -> TensorType:
+        dtype = accumulated_dtype(inputs, self.requantize)
         x, weight = inputs[:2]
         shape = convolution_shape(x, weight, self.stride, self.padding, self.dilation, self.groups)
-        return TensorType(accumulated_dtype(inputs, self.requantize), shape)
+        return TensorType(dtype, shape)
 
 
 @dataclass(frozen=True, kw_only=True)
-class QDense(IntegerOp):
-    """requantize((x - x_zero_point) @ weight.T + bias); x [..., K], weight [N, K] i8."""
+class QDense(QWeighted):
+    """(x - x_zero_point) @ weight.T over the last axis; x [..., K], weight [N, K]."""
 
     mnemonic: ClassVar[str] = "q_dense"
-    arity: ClassVar[int | None] = 5
-    constant_operands: ClassVar[tuple[int, ...]] = (1, 2, 3, 4)
-    x = Operand(0)
-    weight = Operand(1)
-    bias = Operand(2)
-    multiplier = Operand(3)
-    shift = Operand(4)
-
-    x_zero_point: int
-    requantize: Requantize
 
     def result_type(self, *inputs: TensorType) -> TensorType:
-        x, weight, bias = inputs[:3]
-        shape = dense_shape(x, weight, bias)
-        return TensorType(accumulated_dtype(inputs, self.requantize), shape)
+        dtype = accumulated_dtype(inputs, self.requantize)
+        return TensorType(dtype, dense_shape(*inputs[:3]))
 
 
 @dataclass(frozen=True, kw_only=True)

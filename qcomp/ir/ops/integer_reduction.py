@@ -75,6 +75,10 @@ class QReduceExtreme(IntegerOp):
     axes: tuple[int, ...]
     keepdims: bool
 
+    @property
+    def copies_integers(self) -> bool:
+        return True
+
     def result_type(self, *inputs: TensorType) -> TensorType:
         (x,) = inputs
         expect_activation(x)

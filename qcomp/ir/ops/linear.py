@@ -41,21 +41,36 @@ def convolution_shape(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Conv2d(Op):
-    """Convolution and clamp; x in NHWC, weight in OHWI, bias [O]."""
+class Weighted(Op):
+    """Base of the layers: clamp(sum(weight * x) + bias), weights constant, bias [O].
 
-    mnemonic: ClassVar[str] = "conv2d"
+    Axis 0 of the weight is the output channel, its last axis the input channel of a group.
+    """
+
     arity: ClassVar[int | None] = 3
     constant_operands: ClassVar[tuple[int, ...]] = (1, 2)
     x = Operand(0)
     weight = Operand(1)
     bias = Operand(2)
 
+    clamp: ClampRange = NO_CLAMP
+
+    @property
+    def groups(self) -> int:
+        """How many groups of channels have weights of their own."""
+        return 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conv2d(Weighted):
+    """Convolution and clamp; x in NHWC, weight in OHWI, bias [O]."""
+
+    mnemonic: ClassVar[str] = "conv2d"
+
     stride: Pair = (1, 1)
     padding: Padding = (0, 0, 0, 0)
     dilation: Pair = (1, 1)
     groups: int = 1
-    clamp: ClampRange = NO_CLAMP
 
     def result_type(self, *inputs: TensorType) -> TensorType:
         x, weight, bias = inputs
@@ -66,17 +81,10 @@ class Conv2d(Op):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Dense(Op):
+class Dense(Weighted):
     """x @ weight.T + bias over the last axis, and clamp; x [..., K], weight [N, K], bias [N]."""
 
     mnemonic: ClassVar[str] = "dense"
-    arity: ClassVar[int | None] = 3
-    constant_operands: ClassVar[tuple[int, ...]] = (1, 2)
-    x = Operand(0)
-    weight = Operand(1)
-    bias = Operand(2)
-
-    clamp: ClampRange = NO_CLAMP
 
     def result_type(self, *inputs: TensorType) -> TensorType:
         x, weight, bias = inputs

@@ -18,6 +18,10 @@ class Movement(Op):
     domain: ClassVar[Domain] = Domain.ANY
     x = Operand(0)
 
+    @property
+    def copies_integers(self) -> bool:
+        return True
+
 
 @dataclass(frozen=True, kw_only=True)
 class Reshape(Movement):

@@ -40,6 +40,10 @@ class MaxPool2d(Op):
     padding: Padding = (0, 0, 0, 0)
     dilation: Pair = (1, 1)
 
+    @property
+    def copies_integers(self) -> bool:
+        return True
+
     def result_type(self, *inputs: TensorType) -> TensorType:
         (x,) = inputs
         return x.with_shape(pool_shape(x, self.kernel, self.stride, self.padding, self.dilation))
@@ -91,6 +95,10 @@ class Reduce(Op):
     kind: Reduction
     axes: tuple[int, ...]
     keepdims: bool = True
+
+    @property
+    def copies_integers(self) -> bool:
+        return self.kind in (Reduction.MAX, Reduction.MIN)
 
     def result_type(self, *inputs: TensorType) -> TensorType:
         (x,) = inputs

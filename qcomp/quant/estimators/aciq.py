@@ -24,7 +24,7 @@ from functools import cache
 from typing import NamedTuple
 
 import numpy as np
-from scipy import optimize, special
+from scipy import special
 
 from qcomp.quant.distribution import Distribution, Range
 from qcomp.quant.histogram import Bins
@@ -39,12 +39,13 @@ def laplace_clip(steps: float) -> float:
 @cache
 def normal_clip(steps: float) -> float:
     """alpha / sigma for so many steps between -alpha and alpha."""
+    from scipy.optimize import brentq
 
     def slope(alpha: float) -> float:
         density = math.exp(-0.5 * alpha**2) / math.sqrt(2 * math.pi)
         return density - alpha * float(special.ndtr(-alpha)) - alpha / (6.0 * steps**2)
 
-    return float(optimize.brentq(slope, 0.0, 30.0, xtol=1e-9))
+    return float(brentq(slope, 0.0, 30.0, xtol=1e-9))
 
 
 def analytic_clipping(distribution: Distribution, grid: IntegerGrid) -> Range:

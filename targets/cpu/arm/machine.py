@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from qcomp.targets.cpu.arm.dot import Sdot
 from qcomp.targets.cpu.arm.epilogue import NeonEpilogue
+from qcomp.targets.cpu.arm.features import emit_supports
 from qcomp.targets.cpu.emit.depthwise_tiling import DepthwiseCosts, DepthwisePlanning
 from qcomp.targets.cpu.emit.gemm import BY_FOURS
 from qcomp.targets.cpu.emit.gemm_vectors import VectorGemms
@@ -55,4 +56,5 @@ def dotprod() -> Machine:
         gemms=(VectorGemms(BY_FOURS, _GEMM),),
         depthwise=DepthwisePlanning(_DEPTHWISE, _DEPTHWISE),
         rates=Rates(macs=24.0, macs_16=6.0),
+        supports=emit_supports,
     )

@@ -6,11 +6,7 @@ for each lookup. A family of its own starts as a copy of this record with other 
 
 from __future__ import annotations
 
-from llvmlite import ir
-
-from qcomp.errors import TargetError
 from qcomp.ir.ops import Op
-from qcomp.targets.cpu.emit.builder import Value
 from qcomp.targets.cpu.emit.depthwise_layout import BY_64
 from qcomp.targets.cpu.emit.depthwise_tiling import DepthwiseCosts, DepthwisePlanning
 from qcomp.targets.cpu.emit.dot import PortableDot, sums_of_pairs
@@ -20,7 +16,7 @@ from qcomp.targets.cpu.emit.nest import Body
 from qcomp.targets.cpu.emit.shuffled import Shuffles
 from qcomp.targets.cpu.emit.table import ScalarTables
 from qcomp.targets.cpu.emit.tiling import GemmCosts, Pipes, TileRegisters
-from qcomp.targets.cpu.machine import Isa, Machine, Rates, Storage
+from qcomp.targets.cpu.machine import Machine, Rates, Storage
 from qcomp.targets.cpu.vectors import Vectors
 
 
@@ -77,7 +73,7 @@ def portable(vectors: Vectors, layout: DepthwiseCosts, clock: str) -> Machine:
         depthwise=DepthwisePlanning(layout, widening_depthwise_costs(vectors)),
         rates=Rates(macs=6.0, macs_16=6.0),
         clock=clock,
-        supports=no_run_time_choice,
+        supports=None,
         needs_permission=False,
         tile_peak=None,
     )
@@ -85,10 +81,3 @@ def portable(vectors: Vectors, layout: DepthwiseCosts, clock: str) -> Machine:
 
 def no_kernel(op: Op) -> Body | None:
     return None
-
-
-def no_run_time_choice(b: ir.IRBuilder, isa: Isa) -> Value:
-    raise TargetError(
-        f"{isa.name} cannot be one of several instruction sets of a library: its code does not "
-        "ask the processor for features; compile a library for it alone"
-    )

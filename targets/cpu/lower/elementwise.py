@@ -22,7 +22,7 @@ from qcomp.targets.cpu.emit.builder import I8, I32, Value
 from qcomp.targets.cpu.emit.nest import Nest
 from qcomp.targets.cpu.lower.context import Lowering, Prepared, broadcast_strides
 
-_BINARY: Mapping[type[QBinary], Callable[..., Value]] = {
+BINARY: Mapping[type[QBinary], Callable[..., Value]] = {
     QAdd: emit.add,
     QAddWide: emit.add_wide,
     QMul: emit.mul,
@@ -47,7 +47,7 @@ def lower_binary(lowering: Lowering, op: QBinary) -> None:
     )
     isa = lowering.isa
     packed = isa.machine.elementwise(op)
-    portable = _BINARY[type(op)]
+    portable = BINARY[type(op)]
     lowering.nest(
         op.mnemonic,
         Nest(shape, strides, (1, 1, 1)),

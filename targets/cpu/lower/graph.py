@@ -12,7 +12,6 @@ from qcomp.ir.form import Form
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import Op, ZeroStuff
 from qcomp.ir.tensor import TensorId
-from qcomp.ir.text import format_op
 from qcomp.ir.verify import verify
 from qcomp.targets.cpu.isa import identifier
 from qcomp.targets.cpu.lower.ceiling import fused_ceilings
@@ -29,7 +28,7 @@ from qcomp.targets.cpu.lower.schedule import (
     fill_border,
     schedule,
 )
-from qcomp.targets.cpu.lower.table import LOWERINGS, lowering_of
+from qcomp.targets.cpu.lower.table import lowering_of, refusals
 from qcomp.targets.cpu.lower.windows import is_stored
 from qcomp.targets.cpu.machine import Isa
 from qcomp.targets.cpu.memory import (
@@ -82,11 +81,10 @@ def lower_graph(
     Raises TargetError that lists every op the target lacks.
     """
     verify(graph, Form.INTEGER)
-    missing = [op for op in graph.ops() if type(op) not in LOWERINGS]
-    if missing:
-        names = ", ".join(sorted(cls.mnemonic for cls in LOWERINGS))
-        lines = "\n".join(format_op(graph, op) for op in missing)
-        raise TargetError(f"{isa.name} can't lower:\n{lines}\nit lowers: {names}")
+    if problems := refusals(graph):
+        raise TargetError("\n".join([f"{isa.name} can't lower:", *problems]))
+    if not graph.is_integer_only:
+        raise TargetError(f"@{graph.name} has float inputs; {isa.name} takes integers only")
     if module is None:
         module = ir.Module(prefix)
         module.triple = isa.triple

@@ -98,7 +98,7 @@ def emit_supports(b: ir.IRBuilder, isa: Isa) -> Value:
 
     The processor must have every feature and the kernel save its registers; tiles are asked for.
     """
-    supported = emit_has(b, [f[1:] for f in isa.features.split(",") if f])
+    supported = emit_has(b, isa.required)
     if isa.machine.needs_permission:
         return _only_if(b, supported, lambda: _ask_for_tiles(b))
     return supported

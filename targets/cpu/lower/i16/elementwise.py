@@ -7,8 +7,10 @@ from functools import partial
 
 from llvmlite import ir
 
+from qcomp.ir.exemptions import Exemptions
 from qcomp.ir.ops import (
     Interpolate,
+    QAdd,
     QAddWide,
     QBinary,
     QDiv,
@@ -27,13 +29,14 @@ from qcomp.targets.cpu.lower.context import Lowering, Prepared, broadcast_stride
 from qcomp.targets.cpu.lower.elementwise import anonymous
 from qcomp.targets.cpu.lower.i16.types import bytes_of
 
-_BINARY: Mapping[type[QBinary], Callable[..., Value]] = {
+BINARY: Mapping[type[QBinary], Callable[..., Value]] = {
     QAddWide: emit.add_wide,
     QMul: emit.mul,
     QDiv: emit.div,
     QMinimum: emit.minimum,
     QMaximum: emit.maximum,
 }
+EXEMPT: Exemptions = {QAdd: "has 8-bit operands only"}
 
 
 def lower_binary(lowering: Lowering, op: QBinary) -> None:
@@ -45,7 +48,7 @@ def lower_binary(lowering: Lowering, op: QBinary) -> None:
         broadcast_strides(c.layout, shape),
         y.layout.strides,
     )
-    meaning = _BINARY[type(op)]
+    meaning = BINARY[type(op)]
     lowering.nest(
         op.mnemonic,
         Nest(shape, strides, tuple(map(bytes_of, types))),

@@ -1,71 +1,45 @@
-"""What trials of configurations share: float graphs, statistics, and the float network's answers.
+"""What trials of configurations are judged by: the noise that quantization puts on the outputs.
 
-A trial runs the passes up to the QDQ form and simulates that with ONNX Runtime on a few samples.
+A trial simulates the QDQ form with ONNX Runtime on a few samples.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from qcomp.calibration.statistics import Statistics, float_outputs
+from qcomp.calibration.statistics import float_outputs
 from qcomp.config import QuantizationConfig
 from qcomp.export.session import FloatSession
-from qcomp.ir.form import Form
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import Dequantize, Quantize
 from qcomp.ir.tensor import Tensor, TensorId
-from qcomp.passes.base import PassManager
-from qcomp.passes.quantization_noise import MomentsOf
-from qcomp.pipeline import equalizing_passes, qdq_passes
 from qcomp.quant.qparams import QParams
-from qcomp.reconstruction.walk import FittingData
+from qcomp.quantizer import Quantizer
 
 F64 = NDArray[np.float64]
 Feed = Mapping[str, NDArray[Any]]
 
-_PREPARING = ("equalize", "absorb_bias", "per_channel", "weight_bits", "activation_bits")
-
 
 @dataclass
-class Workbench:
-    """`graph` is the network after the passes that all configurations share.
+class Judge:
+    """Compares outputs with those of the float network, which it computes once."""
 
-    `measure` gives the statistics of a float graph, `moments` those per channel.
-    """
-
-    graph: Graph
-    measure: Callable[[Graph], Statistics]
-    moments: MomentsOf
-    _floats: dict[tuple[object, ...], tuple[Graph, Statistics]] = field(default_factory=dict)
+    quantizer: Quantizer
     _reference: list[F64] = field(default_factory=list)
 
-    def prepared(self, config: QuantizationConfig) -> tuple[Graph, Statistics]:
-        """The float graph that is quantized, and its statistics; each is made once."""
-        key = tuple(getattr(config, name) for name in _PREPARING)
-        if key not in self._floats:
-            manager = PassManager()
-            graph = manager.begin(self.graph, Form.FLOAT)
-            manager.run(graph, equalizing_passes(config, self.moments))
-            self._floats[key] = graph, self.measure(graph)
-        return self._floats[key]
-
-    def simulated(
-        self, config: QuantizationConfig, fitted_to: Sequence[Feed] | None = None
-    ) -> Graph:
-        """The QDQ graph of a configuration.
-
-        With samples to be fitted to, biases are corrected layer by layer, as `compile` does it.
-        """
-        graph, statistics = self.prepared(config)
-        fitting = None if fitted_to is None else FittingData(graph, fitted_to)
-        manager = PassManager()
-        passes = qdq_passes(config, statistics, graph, fitting)
-        return manager.run(manager.begin(graph, Form.FLOAT), passes)
+    def tried(
+        self,
+        config: QuantizationConfig,
+        samples: Sequence[Feed],
+        fitted_to: Sequence[Feed] | None = None,
+    ) -> Noise:
+        """Of a configuration, on samples; see `Quantizer.quantized` for `fitted_to`."""
+        return self.noise(self.quantizer.quantized(config, fitted_to), samples)
 
     def noise(self, graph: Graph, samples: Sequence[Feed]) -> Noise:
         """Of a QDQ graph's float outputs against the float network."""
@@ -79,7 +53,7 @@ class Workbench:
 
     def _answers(self, samples: Sequence[Feed]) -> list[F64]:
         if len(self._reference) < len(samples):
-            self._reference = _outputs(self.graph, samples)
+            self._reference = _outputs(self.quantizer.normalized, samples)
         return self._reference[: len(samples)]
 
 

@@ -1,0 +1,135 @@
+"""Observers of passes: dumps, differences of outputs, records, and a tape for later."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from qcomp.errors import OutputError
+from qcomp.ir.form import Form
+from qcomp.ir.graph import Graph
+from qcomp.ir.tensor import Array
+from qcomp.passes.base import Observer, PassRecord
+
+Answers = Callable[[Graph], Mapping[str, Array]]
+
+
+@dataclass
+class Dump:
+    """Writes the text, the log and the diff of every pass into a directory."""
+
+    directory: Path
+    _text: str = ""
+    _count: int = 0
+
+    def began(self, graph: Graph, form: Form) -> None:
+        self._text = str(graph)
+        self._write("00-import.txt", self._text)
+
+    def passed(self, graph: Graph, record: PassRecord) -> None:
+        text = str(graph)
+        diff = difflib.unified_diff(
+            self._text.splitlines(), text.splitlines(), "before", "after", n=1, lineterm=""
+        )
+        self.recorded(record)
+        self._write(f"{self._stem(record)}.txt", text)
+        self._write(f"{self._stem(record)}.diff", "\n".join(diff))
+        self._text = text
+
+    def recorded(self, record: PassRecord) -> None:
+        self._count += 1
+        self._write(f"{self._stem(record)}.log", record.log.text)
+
+    def _stem(self, record: PassRecord) -> str:
+        return f"{self._count:02d}-{record.name}"
+
+    def _write(self, name: str, text: str) -> None:
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            (self.directory / name).write_text(text + "\n", encoding="utf-8")
+        except OSError as error:
+            raise OutputError(f"can't write {self.directory / name}: {error.strerror}") from error
+
+
+@dataclass
+class OutputDifference:
+    """Notes in the log of each pass that leaves a float graph by how much it moved the outputs.
+
+    `answers` runs a float graph on some inputs. Observers that show the log come behind this one.
+    """
+
+    answers: Answers
+    _before: Mapping[str, Array] = field(default_factory=dict)
+
+    def began(self, graph: Graph, form: Form) -> None:
+        if form is Form.FLOAT:
+            self._before = self.answers(graph)
+
+    def passed(self, graph: Graph, record: PassRecord) -> None:
+        if record.gives is Form.FLOAT:
+            after = self.answers(graph)
+            record.log.note(_difference(self._before, after))
+            self._before = after
+
+    def recorded(self, record: PassRecord) -> None:
+        """The graph is as it was."""
+
+
+@dataclass
+class Records:
+    """Keeps the records."""
+
+    kept: list[PassRecord] = field(default_factory=list)
+
+    def began(self, graph: Graph, form: Form) -> None:
+        """There is no record of the import."""
+
+    def passed(self, graph: Graph, record: PassRecord) -> None:
+        self.kept.append(record)
+
+    def recorded(self, record: PassRecord) -> None:
+        self.kept.append(record)
+
+
+@dataclass
+class Tape:
+    """Keeps what passes did until it is played to observers, who from then on are told at once.
+
+    A trial is recorded so, and told of if its result is the one that is taken.
+    """
+
+    _kept: list[tuple[Graph, PassRecord]] = field(default_factory=list)
+    _observers: Sequence[Observer] | None = None
+
+    def play(self, observers: Sequence[Observer]) -> None:
+        """Only the first call has observers told."""
+        if self._observers is None:
+            self._observers = observers
+            for graph, record in self._kept:
+                self.passed(graph, record)
+            self._kept = []
+
+    def began(self, graph: Graph, form: Form) -> None:
+        """A stage begins where the one before it ended, which observers know."""
+
+    def passed(self, graph: Graph, record: PassRecord) -> None:
+        if self._observers is None:
+            self._kept.append((graph.clone(), record))
+        else:
+            for observer in self._observers:
+                observer.passed(graph, record)
+
+    def recorded(self, record: PassRecord) -> None:
+        """Passes of a stage leave no other records."""
+
+
+def _difference(before: Mapping[str, Array], after: Mapping[str, Array]) -> str:
+    """By how much a pass moved the outputs at most."""
+    pairs = [(before[name].astype(np.float64), after[name]) for name in before]
+    largest = max((float(np.abs(a - b).max(initial=0.0)) for a, b in pairs), default=0.0)
+    reach = max((float(np.abs(a).max(initial=0.0)) for a, _ in pairs), default=0.0)
+    return f"max difference of the outputs {largest:.3g}, values up to {reach:.3g}"

@@ -1,0 +1,169 @@
+"""What each form asks of tensors, and of the edges between the ops that make and read them.
+
+A float op is *kept* if its result is marked so (`Tensor.kept`): it is computed in floats in every
+form. All others become integers. The two meet at border ops only:
+
+    from              to a quantized op       to a kept op, or out of the graph
+    graph input       quantize, dequantize    as it is, or quantize, dequantize
+    quantized op      quantize, dequantize    quantize, dequantize
+    kept op           quantize, dequantize    as it is
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from qcomp.ir.graph import Graph
+from qcomp.ir.ops import (
+    Dequantize,
+    Domain,
+    Op,
+    QDenseBy,
+    QSoftmax,
+    Quantize,
+    QuantizeBy,
+    QuantizedConstant,
+    ScaleOf,
+)
+from qcomp.ir.tensor import FLOATS, DType, Tensor, TensorId
+from qcomp.ir.text import format_op
+from qcomp.quant.qparams import SOFTMAX, SOFTMAX_16, QParams
+
+_SOFTMAX: Mapping[int, QParams] = {8: SOFTMAX, 16: SOFTMAX_16}
+_INTEGERS = (DType.I8, DType.I16)
+_Problems = Iterator[str]
+
+
+def ranges_of_floats(graph: Graph) -> list[str]:
+    """ANNOTATED: every f32 activation has a range."""
+    return [f"%{t.id} has no range" for t in _floats(graph) if t.range is None]
+
+
+def quantized_edges(graph: Graph) -> list[str]:
+    """QDQ: what is not kept reads dequantized tensors and is read by quantizes only."""
+    problems = [*_widths(graph), *_kept_marks(graph)]
+    for op in graph.ops():
+        if isinstance(op, Quantize) and graph.tensor(op.output).qparams is None:
+            problems.append(f"{format_op(graph, op)}\n  the result has no qparams")
+        if isinstance(op, Quantize | Dequantize | QuantizedConstant) or graph.is_kept(op):
+            continue
+        problems += [
+            f"{format_op(graph, op)}\n  %{t} is not dequantized"
+            for t in graph.activations(op)
+            if not _is_readable(graph, op, t)
+        ]
+        if graph.type(op.output).dtype is DType.F32:
+            readers = graph.consumers(op.output)
+            if graph.is_output(op.output) or not all(isinstance(r, Quantize) for r in readers):
+                problems.append(f"{format_op(graph, op)}\n  %{op.output} is not quantized")
+    return problems
+
+
+def _is_readable(graph: Graph, op: Op, id: TensorId) -> bool:
+    """By an op that is not kept: an op whose result is no float may read a kept one as it is."""
+    producer = graph.producer(id)
+    if graph.type(op.output).dtype is not DType.F32 and graph.tensor(id).kept:
+        return True
+    return isinstance(producer, Dequantize | QuantizedConstant)
+
+
+def integer_edges(graph: Graph) -> list[str]:
+    """INTEGER: integers have a scale, copies keep it, and floats are those of kept ops."""
+    problems = [*_widths(graph), *_kept_marks(graph), *_unkept_floats(graph), *_scales(graph)]
+    for op in graph.ops():
+        if op.copies_integers:
+            scales = {graph.tensor(t).qparams for t in (*graph.activations(op), op.output)}
+            if len(scales) > 1:
+                problems.append(f"{format_op(graph, op)}\n  qparams of operands and result differ")
+        found = graph.tensor(op.output).qparams
+        if isinstance(op, QSoftmax) and found not in (None, _SOFTMAX.get(op.bits)):
+            problems.append(f"{format_op(graph, op)}\n  expected qparams {_SOFTMAX[op.bits]}")
+    return problems
+
+
+def _widths(graph: Graph) -> _Problems:
+    """Qparams are those of the element type; i16 is symmetric."""
+    for tensor in graph.tensors():
+        q, dtype = tensor.qparams, tensor.type.dtype
+        if q is None or tensor.is_constant:
+            continue
+        if dtype is not DType.activation(q.bits):
+            yield f"%{tensor.id}: {q} does not fit {tensor.type}"
+        elif q.bits == 16 and q.zero_point != 0:
+            yield f"%{tensor.id} is i16 with zero_point {q.zero_point}; expected 0"
+
+
+def _kept_marks(graph: Graph) -> _Problems:
+    """Only results of ops that compute floats from floats are kept."""
+    for tensor in graph.tensors():
+        producer = graph.producer(tensor.id)
+        border = isinstance(producer, Dequantize | QuantizedConstant)
+        if tensor.kept and (producer is None or border or tensor.type.dtype is not DType.F32):
+            yield f"%{tensor.id} is kept; expected an f32 result of an op that computes"
+
+
+def _unkept_floats(graph: Graph) -> _Problems:
+    """Floats of an INTEGER graph: kept results, what is dequantized, and inputs for kept ops."""
+    for tensor in _floats(graph):
+        if tensor.kept or isinstance(graph.producer(tensor.id), Dequantize):
+            continue
+        readers = graph.consumers(tensor.id)
+        is_input = graph.producer(tensor.id) is None
+        if not (is_input and readers and all(_takes_floats(graph, op) for op in readers)):
+            yield f"%{tensor.id} is f32"
+
+
+def _takes_floats(graph: Graph, op: Op) -> bool:
+    return isinstance(op, Quantize) or graph.is_kept(op)
+
+
+def _floats(graph: Graph) -> Iterator[Tensor]:
+    """The activations of float type."""
+    return (t for t in graph.tensors() if not t.is_constant and t.type.dtype in FLOATS)
+
+
+def _scales(graph: Graph) -> _Problems:
+    """Every integer activation has qparams, or a scale that is a tensor, which its readers know."""
+    dynamic = _dynamic_scales(graph)
+    for tensor in graph.tensors():
+        integer = not tensor.is_constant and tensor.type.dtype in _INTEGERS
+        if integer and tensor.qparams is None and tensor.id not in dynamic:
+            yield f"%{tensor.id} has no qparams"
+        if tensor.id in dynamic and (tensor.qparams is not None or graph.is_output(tensor.id)):
+            yield (
+                f"%{tensor.id} has the scale %{dynamic[tensor.id]}; expected no qparams, and "
+                "no output of the graph"
+            )
+    for op in graph.ops():
+        yield from (f"{format_op(graph, op)}\n  {p}" for p in _misread(graph, op, dynamic))
+
+
+def _misread(graph: Graph, op: Op, dynamic: Mapping[TensorId, TensorId]) -> _Problems:
+    """What is wrong with the scales that an op reads."""
+    if isinstance(op, QuantizeBy | QDenseBy) and not isinstance(graph.producer(op.scale), ScaleOf):
+        yield f"%{op.scale} is not the result of a scale_of"
+    if isinstance(op, QDenseBy):
+        if dynamic.get(op.x) != op.scale:
+            yield f"%{op.x} has not the scale %{op.scale}"
+    elif not _moves(op):
+        for t in op.inputs:
+            if t in dynamic:
+                yield f"%{t} has the scale %{dynamic[t]}, which only q_dense_by and movements read"
+
+
+def _moves(op: Op) -> bool:
+    """Whether the integers of all operands become those of the result, in whatever scale."""
+    return op.domain is Domain.ANY and op.copies_integers
+
+
+def _dynamic_scales(graph: Graph) -> dict[TensorId, TensorId]:
+    """The scale tensors of what QuantizeBy gives, and of what is moved from there."""
+    scales: dict[TensorId, TensorId] = {}
+    for op in graph.ops():
+        if isinstance(op, QuantizeBy):
+            scales[op.output] = op.scale
+        elif _moves(op):
+            found = {scales.get(t) for t in graph.activations(op)}
+            if len(found) == 1 and (scale := found.pop()) is not None:
+                scales[op.output] = scale
+    return scales

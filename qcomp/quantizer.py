@@ -1,0 +1,210 @@
+"""The one route from a model's graph to integers, through the stages of `qcomp.pipeline`.
+
+    as imported -> normalized -> equalized -> QDQ -> integer
+
+Compilation, trials of configurations and measurements of sensitivity all take it. What a stage
+gives is kept by the fields of the configuration that it and the stages before it read, so that
+configurations which differ later share what comes before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from qcomp.calibration.collect import KEPT
+from qcomp.calibration.evidence import Evidence
+from qcomp.calibration.statistics import Statistics
+from qcomp.config import QuantizationConfig
+from qcomp.errors import CompileError
+from qcomp.ir.form import Form
+from qcomp.ir.graph import Graph
+from qcomp.passes.base import Observer, PassLog, PassManager, PassRecord
+from qcomp.passes.observers import Records, Tape
+from qcomp.pipeline import (
+    EQUALIZE,
+    NORMALIZE,
+    QUANTIZE,
+    STAGES,
+    Given,
+    Stage,
+    fits_weights,
+    stages_from,
+)
+from qcomp.reconstruction.prefix import Sample, Samples
+from qcomp.reconstruction.walk import FittingData
+
+_MOST_KEPT = 8  # results of a stage
+
+
+@dataclass(eq=False)
+class Reached:
+    """A graph on the route, how it was reached, and the values of the fields that led here."""
+
+    graph: Graph
+    evidence: Evidence
+    records: Sequence[PassRecord] = ()
+    tape: Tape = field(default_factory=Tape)
+    values: tuple[Any, ...] = ()
+    fitted_to: Samples | None = None
+
+    @cached_property
+    def statistics(self) -> Statistics:
+        """Of the float graph."""
+        return self.evidence.statistics(self.graph)
+
+
+class Quantizer:
+    """The graphs that follow from one model under any configuration without an "auto" field.
+
+    imported: the model's graph, in `form`; it is never touched.
+    evidence: where ranges and moments come from, and what layers are fitted to.
+    cache: a directory that keeps layers whose rounding was learned.
+    observers: see the import and each pass on the way to what `integer` gives; passes of trials
+        that are not taken remain unseen.
+
+    Graphs that it gives are shared: change a clone.
+    """
+
+    def __init__(
+        self,
+        imported: Graph,
+        form: Form,
+        evidence: Evidence,
+        *,
+        cache: Path | None = None,
+        observers: Sequence[Observer] = (),
+    ) -> None:
+        self.form = form
+        self.evidence = evidence
+        self._cache = cache
+        self._stages = stages_from(form)
+        self._records = Records()
+        self._observers = (*observers, self._records)
+        self._start = Reached(PassManager(self._observers).begin(imported, form), evidence)
+        self._kept: dict[str, list[Reached]] = {stage.name: [] for stage in STAGES}
+
+    @cached_property
+    def normalized(self) -> Graph:
+        """The float graph that all configurations share; a model in QDQ form as it is."""
+        if NORMALIZE not in self._stages:
+            return self._start.graph
+        tape = Tape()
+        tape.play(self._observers)
+        anything = QuantizationConfig()  # the stage reads no field
+        return self._next(NORMALIZE, self._start, anything, None, tape).graph
+
+    def equalized(self, config: QuantizationConfig) -> Graph:
+        """The float graph that is quantized."""
+        return self._equalized(config).graph
+
+    def statistics(self, config: QuantizationConfig) -> Statistics:
+        """Of the activations of that graph."""
+        return self._equalized(config).statistics
+
+    def quantized(self, config: QuantizationConfig, fitted_to: Samples | None = None) -> Graph:
+        """The QDQ graph of a configuration.
+
+        With samples to be fitted to, weights and biases are fitted layer by layer, as `integer` has
+        it; without, no layer depends on how others were rounded.
+        """
+        return self._reach(QUANTIZE, config, fitted_to).graph
+
+    def integer(self, config: QuantizationConfig) -> Graph:
+        """The integer graph of a configuration, fitted to all of the data; observers see the way.
+
+        CompileError where weights are to be fitted and there is no data.
+        """
+        data = self.evidence.data
+        if data is None and fits_weights(config):
+            raise CompileError(
+                f"rounding={config.rounding!r}, weight_range={config.weight_range!r}: weights can "
+                "be fitted to calibration data only; give some, or round to nearest"
+            )
+        reached = self._start
+        for stage in self._stages:
+            tape = Tape()
+            tape.play(self._observers)
+            reached = self._next(stage, reached, config, data, tape)
+            reached.tape.play(self._observers)
+        return reached.graph
+
+    @property
+    def records(self) -> tuple[PassRecord, ...]:
+        """Of all that observers were told of, in order."""
+        return tuple(self._records.kept)
+
+    def record(self, name: str, log: PassLog, seconds: float) -> None:
+        """Tell observers of a step that is no pass, such as the choice of a configuration."""
+        for observer in self._observers:
+            observer.recorded(PassRecord(name, log, seconds, self.form))
+
+    def samples(self, config: QuantizationConfig) -> tuple[Sample, ...]:
+        """The first few of the data, on which outputs are compared."""
+        if EQUALIZE in self._stages:
+            return self.statistics(config).kept
+        return () if self.evidence.data is None else self.evidence.data.first(KEPT)
+
+    def notes(self, config: QuantizationConfig) -> tuple[str, ...]:
+        """What ranges were taken from, and the assumptions made."""
+        if EQUALIZE not in self._stages:
+            return (f"the model comes in form {self.form.value}: its ranges are its own",)
+        statistics = self.statistics(config)
+        if self.evidence.data is None:
+            told = "no calibration data: ranges come from batch-norm statistics"
+        else:
+            told = f"calibrated on {statistics.samples} samples"
+        return (*statistics.notes, told)
+
+    def _equalized(self, config: QuantizationConfig) -> Reached:
+        return self._reach(EQUALIZE, config, None)
+
+    def _reach(self, last: Stage, config: QuantizationConfig, fitted_to: Samples | None) -> Reached:
+        """What the stages up to `last` give; observers are told when it is taken, if ever."""
+        _ = self.normalized  # is on every way, and was told of first
+        reached = self._start
+        for stage in self._stages:
+            if STAGES.index(stage) <= STAGES.index(last):
+                reached = self._next(stage, reached, config, fitted_to, Tape())
+        return reached
+
+    def _next(
+        self,
+        stage: Stage,
+        before: Reached,
+        config: QuantizationConfig,
+        fitted_to: Samples | None,
+        tape: Tape,
+    ) -> Reached:
+        """What a stage makes of what was reached; it is itself where there is nothing to do."""
+        fitted_to = fitted_to if stage.fits else before.fitted_to
+        values = (*before.values, *(getattr(config, name) for name in stage.reads))
+        kept = self._kept[stage.name]
+        for reached in kept:
+            if reached.values == values and reached.fitted_to is fitted_to:
+                return reached
+        passes = stage.passes(config, self._given(before, fitted_to))
+        if not passes:
+            return before
+        manager = PassManager((tape,), list(before.records))
+        graph = manager.run(before.graph.clone(), passes)
+        reached = Reached(graph, self.evidence, manager.records, tape, values, fitted_to)
+        self._kept[stage.name] = [*kept, reached][-_MOST_KEPT:]
+        return reached
+
+    def _given(self, before: Reached, fitted_to: Samples | None) -> Given:
+        return Given(
+            before.graph,
+            self.evidence.moments,
+            lambda: before.statistics,
+            None if fitted_to is None else self._fitting(before.graph, fitted_to),
+        )
+
+    def _fitting(self, graph: Graph, samples: Samples) -> FittingData:
+        """Trials, which are fitted to a few samples, show and keep nothing."""
+        if samples is not self.evidence.data:
+            return FittingData(graph, samples)
+        return FittingData(graph, samples, progress=self.evidence.progress, cache=self._cache)

@@ -1,0 +1,81 @@
+"""Artifacts for CPUs on this machine: whether it runs them, linking, loading, timing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from qcomp.errors import TargetError
+from qcomp.ir.graph import Graph
+from qcomp.targets.base import Artifact, Linked, Requirements
+from qcomp.targets.cpu.archive import members
+from qcomp.targets.cpu.host import Host, this_host
+from qcomp.targets.cpu.isa import AVX512_VBMI, FAMILIES
+from qcomp.targets.cpu.jit import EntryPoint, load_library, load_objects
+from qcomp.targets.cpu.link import shared_library, static_library
+from qcomp.targets.cpu.machine import Isa
+from qcomp.targets.cpu.profile import CpuProfile
+from qcomp.targets.cpu.threads import pool_sources
+
+_SETS: Mapping[str, Isa] = {isa.name: isa for family in FAMILIES.values() for isa in family}
+# Targets and sets as they were called before directories said their features. A native library of
+# the one here may use VBMI, which its name did not tell.
+_FORMERLY: Mapping[tuple[str, str], Isa] = {("native", "avx512-vnni"): AVX512_VBMI}
+
+
+@dataclass(frozen=True)
+class CpuRuntime:
+    """`host` answers what this machine has."""
+
+    host: Callable[[], Host] = this_host
+
+    def lacking(self, requires: Requirements) -> str | None:
+        """None where the machine has one of the sets; else what each of them needs."""
+        host = self.host()
+        if not host.is_of(requires.triple):
+            return f"code for {requires.triple} can't run on {host.processor}, {host.system}"
+        missing = {isa: host.lacks(features) for isa, features in requires.features.items()}
+        if not all(missing.values()):
+            return None
+        needs = "; ".join(f"{isa} needs {', '.join(lacks)}" for isa, lacks in missing.items())
+        return f"{needs}, which this machine lacks"
+
+    def load(self, artifact: Artifact, graph: Graph, library: Path | None) -> EntryPoint:
+        self._check(artifact)
+        arguments = len(graph.inputs) + len(graph.outputs) + 1
+        if library is None:
+            return load_objects(artifact.files.values(), artifact.name, arguments)
+        return load_library(library, artifact.name, arguments)
+
+    def profile(self, artifact: Artifact, graph: Graph) -> CpuProfile:
+        """Of the most able set of the library that the machine has."""
+        self._check(artifact)
+        host, features = self.host(), artifact.requires.features
+        able = [name for name, needed in features.items() if not host.lacks(needed)]
+        if able[-1] not in _SETS:
+            raise TargetError(f"{able[-1]} is no instruction set that can be timed by layers")
+        return CpuProfile(graph, _SETS[able[-1]], artifact.name)
+
+    def _check(self, artifact: Artifact) -> None:
+        if (lacking := self.lacking(artifact.requires)) is not None:
+            raise TargetError(f"{artifact.name} can't run on this machine: {lacking}")
+
+    def link(self, artifact: Artifact, directory: Path) -> Linked:
+        """libNAME.a always, libNAME.so where a linker exists."""
+        static = directory / f"lib{artifact.name}.a"
+        static.write_bytes(static_library(artifact))
+        shared = shared_library(artifact, directory, self.host())
+        return Linked(static.name, None if shared is None else shared.name)
+
+    def files(self, directory: Path, linked: Linked) -> Mapping[str, bytes]:
+        return members((directory / linked.static).read_bytes())
+
+    def assumed(self, target: str, isas: Sequence[str]) -> Mapping[str, tuple[str, ...]]:
+        """Those that the sets have today; ValueError names a set that there never was."""
+        if unknown := [isa for isa in isas if isa not in _SETS]:
+            raise ValueError(f"unknown instruction sets {', '.join(unknown)}, and no features")
+        return {isa: _FORMERLY.get((target, isa), _SETS[isa]).required for isa in isas}
+
+    def thread_pool(self) -> Mapping[str, bytes]:
+        return pool_sources()

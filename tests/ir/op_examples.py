@@ -1,0 +1,78 @@
+"""An example of each op: the operands that it takes, by mnemonic."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from qcomp.ir.ops import Reduction
+from qcomp.quant.fixed_point import Form, Requantize
+
+
+@dataclasses.dataclass(frozen=True)
+class Example:
+    """Operand types that an op takes, with the attributes that they demand; others are free."""
+
+    operands: tuple[str, ...]
+    fixed: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+IMAGE, I_IMAGE = "f32[1,4,4,4]", "i8[1,4,4,4]"
+I16_IMAGE, I16_RESULT = "i16[1,4,4,4]", {"bits": 16, "zero_point": 0}
+LINEAR = ("f32[4,1,1,4]", "f32[4]")
+I_LINEAR = ("i32[4]", "i32[4]", "i32[4]")
+EXAMPLES = {
+    "conv2d": Example((IMAGE, *LINEAR), {"groups": 1, "stride": (2, 1), "padding": (1, 0, 2, 1)}),
+    "dense": Example((IMAGE, "f32[4,4]", "f32[4]")),
+    "matmul": Example(("f32[2,3]", "f32[3,5]")),
+    "batch_norm": Example((IMAGE, *["f32[4]"] * 4)),
+    "clamp": Example((IMAGE,)),
+    "unary": Example((IMAGE,)),
+    "prelu": Example((IMAGE, "f32[4]")),
+    **dict.fromkeys(("add", "sub", "mul", "div", "minimum", "maximum"), Example((IMAGE, "f32[1]"))),
+    "reshape": Example((IMAGE,), {"shape": (64,)}),
+    "transpose": Example((IMAGE,), {"permutation": (0, 3, 1, 2)}),
+    "concat": Example((IMAGE, IMAGE, IMAGE), {"axis": 2}),
+    "slice": Example(
+        (IMAGE,), {"starts": (0, 3, 0, 1), "sizes": (1, 2, 2, 3), "steps": (1, -2, 3, 1)}
+    ),
+    "pad": Example((IMAGE,), {"before": (0, 1, 2, 0), "after": (0, 0, 3, 0)}),
+    "gather": Example((IMAGE, "i64[2]"), {"axis": 3}),
+    "broadcast_to": Example(("f32[1]",), {"shape": (2, 3)}),
+    "tile": Example(("f32[2]",), {"repeats": (3,)}),
+    "resize2d": Example((IMAGE,), {"size": (8, 6), "scale": (2.0, 1.5)}),
+    "depth_to_space": Example((IMAGE,), {"block": 2}),
+    "space_to_depth": Example((IMAGE,), {"block": 4}),
+    "zero_stuff": Example((IMAGE,), {"stride": (2, 3)}),
+    "quantize": Example((IMAGE,), {"bits": 16}),
+    "dequantize": Example((I_IMAGE,)),
+    "fake_quant_constant": Example(("f32[8,3]", "f64[3]"), {"axis": 1}),
+    "integer_constant": Example(("i8[8,3]", "f64[8]", "i8[8]"), {"axis": 0}),
+    "max_pool2d": Example((I_IMAGE,), {"kernel": (2, 3), "dilation": (2, 1)}),
+    "average_pool2d": Example((IMAGE,), {"kernel": (2, 3)}),
+    "reduce": Example((IMAGE,), {"axes": (1, 2)}),
+    "softmax": Example((IMAGE,), {"axis": 3}),
+    "log_softmax": Example((IMAGE,), {"axis": 1}),
+    "argmax": Example((IMAGE,), {"axis": 3}),
+    "q_conv2d": Example((I_IMAGE, "i8[4,1,1,1]", *I_LINEAR), {"groups": 4}),
+    "q_dense": Example((I_IMAGE, "i8[4,4]", *I_LINEAR)),
+    "scale_of": Example((I16_IMAGE,)),
+    "quantize_by": Example((I_IMAGE, "i32[2]")),
+    "q_dense_by": Example(
+        ("i8[2,4]", "i8[3,4]", "i32[2]", "i32[3]", "i32[3]"),
+        {"requantize": Requantize(Form.WIDE, 0)},
+    ),
+    "q_matmul": Example(("i8[2,3]", "i8[3,5]")),
+    **dict.fromkeys(("q_add", "q_mul", "q_minimum", "q_maximum"), Example((I_IMAGE, "i8[4,1]"))),
+    **dict.fromkeys(("q_add_wide", "q_div"), Example((I_IMAGE, "i16[4,1]"), I16_RESULT)),
+    "table": Example((I_IMAGE, "i16[256]")),
+    "q_rescale": Example((I_IMAGE,)),
+    "interpolate": Example((I16_IMAGE, "i32[513]"), {"step_bits": 7, **I16_RESULT}),
+    "q_prelu": Example((I16_IMAGE, "i32[4]"), {"bits": 8}),
+    "q_average_pool2d": Example((I_IMAGE, "i32[7]"), {"kernel": (2, 3)}),
+    "q_reduce_sum": Example((I_IMAGE,), {"axes": (3,)}),
+    "q_reduce_extreme": Example((I_IMAGE,), {"axes": (0, 1, 2, 3), "kind": Reduction.MIN}),
+    "q_softmax": Example((I_IMAGE, "i32[256]"), {"axis": 3, "bits": 8}),
+    "q_log_softmax": Example((I16_IMAGE, "i32[512]", "i64[305]"), {"axis": 0, **I16_RESULT}),
+}

@@ -1,0 +1,85 @@
+"""What a library for each instruction set can write is what is promised; read from objects."""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from qcomp.targets.catalog import TARGETS, target
+from qcomp.targets.cpu.dispatch import variables
+from qcomp.targets.cpu.target import CpuTarget
+from tests.targets.conftest import Kit
+from tests.targets.test_cpu_residual import block
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "c-interface.md"
+SYMTAB, NOBITS, WRITE, OBJECT = 2, 8, 1, 1
+
+
+class Section(NamedTuple):
+    """A section header of ELF64."""
+
+    name: int
+    type: int
+    flags: int
+    address: int
+    offset: int
+    size: int
+    link: int
+    info: int
+    align: int
+    entry: int
+
+
+def sections(content: bytes) -> list[Section]:
+    (start,), (count,) = (struct.unpack_from(f, content, at) for f, at in (("<Q", 40), ("<H", 60)))
+    return [
+        Section._make(struct.unpack_from("<IIQQQQIIQQ", content, start + 64 * i))
+        for i in range(count)
+    ]
+
+
+def writable(content: bytes) -> Iterator[tuple[str, int]]:
+    """Names and sizes of the variables of an object."""
+    found = sections(content)
+    for table in (s for s in found if s.type == SYMTAB):
+        strings = found[table.link].offset
+        for at in range(table.offset, table.offset + table.size, 24):
+            name, info, _, index, _, size = struct.unpack_from("<IBBHQQ", content, at)
+            if info & 15 == OBJECT and 0 < index < len(found) and found[index].flags & WRITE:
+                start = strings + name
+                yield content[start : content.index(b"\0", start)].decode(), size
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_the_variables_are_those_that_are_promised(kit: Kit, name: str) -> None:
+    graph, _ = block(kit, 3, 20)
+    cpu = target(name)
+    assert isinstance(cpu, CpuTarget)
+    promised = variables(cpu.isas)
+    objects = cpu.emit(graph, "net").files.values()
+    assert dict(v for content in objects for v in writable(content)) == {
+        f"net_{variable}": size for variable, size in promised.items()
+    }
+    for section in (s for content in objects for s in sections(content) if s.flags & WRITE):
+        assert section.type == NOBITS or section.size == 0, "initialised data is writable"
+        assert section.size <= sum(promised.values())
+
+
+def documented(name: str) -> int:
+    """The bytes that the page promises for libraries of a target."""
+    table = PAGE.read_text(encoding="utf-8").partition("## Writable data")[2].partition("## ")[0]
+    rows = re.findall(r"^\| (.*?) \| (\d+) \|", table, re.MULTILINE)
+    assert len(rows) > 1
+    return sum(int(size) for of, size in rows if of == "each" or f"`{name}`" in of)
+
+
+@pytest.mark.parametrize("name", [name for name in TARGETS if name != "native"])
+def test_the_page_says_how_much_each_target_writes(name: str) -> None:
+    cpu = target(name)
+    assert isinstance(cpu, CpuTarget)
+    assert documented(name) == sum(variables(cpu.isas).values())
