@@ -4,18 +4,25 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
-PYTEST := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -q
+# Object code of the tests' kernels, by the hash of its source: may be deleted, or kept for the next run.
+export QCOMP_OBJECTS ?= $(CURDIR)/.objects
+PYTEST := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist worksteal
 
-.PHONY: demo test test-slow test-native lint format clean
+.PHONY: demo test test-changed test-slow test-native lint format clean
 
 demo: $(STAMP)
 	$(BIN)/python examples/demo.py
 
 test: $(STAMP)
-	$(PYTEST) -n 2
+	$(PYTEST)
+
+# The test files that the changes since BASE can affect.
+BASE := main
+test-changed: $(STAMP)
+	$(BIN)/python .ci/select $(BASE) | xargs -r env $(PYTEST)
 
 test-slow: $(STAMP)
-	$(PYTEST) -n 2 --slow
+	$(PYTEST) --slow
 
 # The files that have tests of what `native` is; once for each instruction set of this machine.
 NATIVE_TESTS = $(shell grep -rl 'mark\.native' tests)
@@ -41,4 +48,4 @@ $(STAMP): pyproject.toml
 	touch $@
 
 clean:
-	rm -rf build dist *.egg-info $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf build dist *.egg-info $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .objects

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from folder_times import FolderTimes
 from hypothesis import HealthCheck, settings
+from made_once import made_once
 
 import qcomp
 
@@ -19,6 +22,7 @@ settings.register_profile(
     "qcomp", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("qcomp")
+FAST_SHARE, SLOW_SHARE = 1 / 3, 1.0  # of the examples of a sweep
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -30,14 +34,31 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(FolderTimes(), "folder-times")
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Slow tests are left out, and counted as such, unless --slow is given."""
-    if config.getoption("--slow"):
+    """Without --slow, sweeps are short and slow tests are left out, and counted as such."""
+    is_slow = bool(config.getoption("--slow"))
+    set_examples_of_sweeps(items, SLOW_SHARE if is_slow else FAST_SHARE)
+    if is_slow:
         return
     slow = [item for item in items if item.get_closest_marker("slow") is not None]
     if slow:
         config.hook.pytest_deselected(items=slow)
         items[:] = [item for item in items if item not in slow]
+
+
+def set_examples_of_sweeps(items: Sequence[pytest.Item], share: float) -> None:
+    """Give each test marked `sweep(n)` a share of its n examples."""
+    sweeps = {
+        item.function: marker.args[0]
+        for item in items
+        if isinstance(item, pytest.Function) and (marker := item.get_closest_marker("sweep"))
+    }
+    for function, examples in sweeps.items():  # in place; a function must be set once only
+        settings(max_examples=math.ceil(share * examples))(function)
 
 
 @dataclass(frozen=True)
@@ -55,6 +76,26 @@ class Golden:
         elif not self.path.exists():
             pytest.fail(f"{self.path} does not exist; run pytest --update-golden and review it")
         assert text == self.path.read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def kept_objects() -> Iterator[None]:
+    """With QCOMP_OBJECTS, object code is taken from that directory where it was generated before.
+
+    In this process; what tests run in others generates its code itself.
+    """
+    name = os.environ.get("QCOMP_OBJECTS")
+    if not name:
+        yield
+        return
+    from kept_objects import KeptObjects
+
+    kept = KeptObjects(Path(name))
+    kept.directory.mkdir(parents=True, exist_ok=True)
+    kept.forget_oldest()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("qcomp.targets.cpu.module.object_code", kept)
+        yield
 
 
 @pytest.fixture
@@ -84,10 +125,12 @@ def examples() -> Path:
 @pytest.fixture(scope="session")
 def digits(tmp_path_factory: pytest.TempPathFactory, examples: Path) -> Path:
     """The directory of the digits network, compiled once for this machine; read-only by custom."""
-    net = qcomp.compile(
-        examples / "digits.onnx", calibration=examples / "digits_calibration.npz", name="digits"
-    )
-    return net.save(tmp_path_factory.mktemp("compiled") / "digits")
+
+    def make(path: Path) -> None:
+        data = examples / "digits_calibration.npz"
+        qcomp.compile(examples / "digits.onnx", calibration=data, name="digits").save(path)
+
+    return made_once(tmp_path_factory, "digits", make)
 
 
 @pytest.fixture(scope="session")

@@ -13,9 +13,25 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import qcomp
-from qcomp.cli.options import Bindings, Cache, Json, Model, parse_bindings, path_of_text
-from qcomp.config import AUTO, RANGES, ROUNDINGS, QuantizationConfig
-from qcomp.targets.catalog import TARGETS
+from qcomp.cli.options import (
+    TARGET_NAMES,
+    Bindings,
+    Cache,
+    Json,
+    Model,
+    one_of,
+    parse_bindings,
+    path_of_text,
+)
+from qcomp.config import (
+    ACTIVATION_BITS,
+    AUTO,
+    RANGES,
+    RECIPES,
+    ROUNDINGS,
+    WEIGHT_BITS,
+    QuantizationConfig,
+)
 
 if TYPE_CHECKING:
     from qcomp.network import CompiledNetwork, TensorInfo
@@ -29,20 +45,20 @@ def compile(
         Path,
         typer.Option("-o", "--output", metavar="DIR", parser=path_of_text, help="Written to."),
     ],
-    target: Annotated[str, typer.Option(metavar="T", help=f"{', '.join(TARGETS)}.")] = "native",
+    target: Annotated[str, typer.Option(metavar="T", help=f"{TARGET_NAMES}.")] = "native",
     calibration: Annotated[
         Path | None,
         typer.Option(metavar="FILE_OR_DIR", help="A .npy or .npz file, or a directory of .npy."),
     ] = None,
     bind: Bindings = None,
     recipe: Annotated[
-        str, typer.Option(help="auto, fast, data-free, best, or a .yaml file with every choice.")
+        str, typer.Option(help=f"{', '.join(RECIPES)}, or a .yaml file with every choice.")
     ] = DEFAULTS.recipe,
     weight_bits: Annotated[
-        int, typer.Option("--weight-bits", metavar="B", help="8, 4, 3, 2 or 1.")
+        int, typer.Option("--weight-bits", metavar="B", help=f"{one_of(WEIGHT_BITS)}.")
     ] = DEFAULTS.weight_bits,
     activation_bits: Annotated[
-        int, typer.Option("--activation-bits", metavar="B", help="8 or 16.")
+        int, typer.Option("--activation-bits", metavar="B", help=f"{one_of(ACTIVATION_BITS)}.")
     ] = DEFAULTS.activation_bits,
     per_tensor: Annotated[
         bool, typer.Option("--per-tensor", help="One weight scale per tensor, not per channel.")

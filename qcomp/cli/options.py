@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+# Those of qcomp.targets.catalog, which is not imported for help; tests/test_claims.py compares.
+TARGET_NAMES = (
+    "native, x86-64, sse4.1, avx2, avx-vnni, avx512-vnni, avx512-vbmi, amx-int8, aarch64 or "
+    "aarch64-dotprod"
+)
 
 Bindings = Annotated[
     list[str] | None,
@@ -22,6 +29,12 @@ Model = Annotated[Path, typer.Argument(metavar="MODEL", help="An ONNX file.")]
 Directory = Annotated[
     Path, typer.Argument(metavar="DIR", help="A directory that `qcomp compile` wrote.")
 ]
+
+
+def one_of(choices: Iterable[object]) -> str:
+    """`8, 4 or 2`, for a help text."""
+    *others, last = map(str, choices)
+    return f"{', '.join(others)} or {last}"
 
 
 def parse_bindings(texts: list[str] | None) -> dict[str, int]:

@@ -10,7 +10,15 @@ from typing import Annotated
 import typer
 
 import qcomp
-from qcomp.cli.options import Bindings, Cache, Json, Model, parse_bindings, path_of_text
+from qcomp.cli.options import (
+    TARGET_NAMES,
+    Bindings,
+    Cache,
+    Json,
+    Model,
+    parse_bindings,
+    path_of_text,
+)
 from qcomp.cli.precision import (
     FAST,
     ActivationBits,
@@ -34,7 +42,7 @@ def search(
         ),
     ] = None,
     max_bytes: Annotated[
-        int | None, typer.Option(metavar="N", help="Of the weights, packed, with biases.")
+        int | None, typer.Option(metavar="N", help="Of weights and biases, if weights were packed.")
     ] = None,
     max_latency: Annotated[
         float | None, typer.Option(metavar="US", help="Of a run, estimated, in microseconds.")
@@ -46,7 +54,7 @@ def search(
     bind: Bindings = None,
     recipe: Recipe = FAST,
     target: Annotated[
-        str, typer.Option(metavar="T", help="Whose latency is estimated: native, x86-64...")
+        str, typer.Option(metavar="T", help=f"Whose latency is estimated: {TARGET_NAMES}.")
     ] = "native",
     weight_bits: WeightBits = None,
     activation_bits: ActivationBits = None,

@@ -5,17 +5,16 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 
-from llvmlite import binding as llvm
 from llvmlite import ir
 
 from qcomp.errors import TargetError
 from qcomp.ir.graph import Graph
 from qcomp.ir.tensor import DType, Tensor
+from qcomp.targets.cpu.codegen import object_code
 from qcomp.targets.cpu.dispatch import STATUS_BAD_ARENA, STATUS_OK, add_dispatch, asks_processor
 from qcomp.targets.cpu.elf import data_object
 from qcomp.targets.cpu.emit.builder import I8, I32, I64, PTR, Value, i64, load
 from qcomp.targets.cpu.frame import Frame
-from qcomp.targets.cpu.isa import target_machine
 from qcomp.targets.cpu.lower.graph import Program
 from qcomp.targets.cpu.machine import expect_supported
 from qcomp.targets.cpu.memory import ALIGN
@@ -48,9 +47,7 @@ def build_objects(
     else:
         add_entry_point(first, f"{name}_run", name, splitting)
     add_descriptions(module, first.graph, name)
-    parsed = llvm.parse_assembly(str(module))
-    parsed.verify()
-    code: bytes = target_machine(first.isa.triple).emit_object(parsed)
+    code = object_code(str(module), first.isa.triple)
     symbol = data_symbol(name)
     data = data_object(first.isa.triple, symbol, first.data.bytes(), ALIGN)
     return {f"{name}.o": code, f"{symbol}.o": data}

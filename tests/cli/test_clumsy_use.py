@@ -107,7 +107,8 @@ def test_compressed_data_larger_than_its_array_is_not_unpacked(
         for _ in range(64):
             file.write(bytes(1 << 20))
     tracemalloc.start()
-    outcome = qcomp_command("compile", model, "-o", tmp_path / "out", "--calibration", data)
+    options = ["-o", tmp_path / "out", "--calibration", data, "--recipe", "fast"]
+    outcome = qcomp_command("compile", model, *options)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert outcome.status == 0, outcome.err

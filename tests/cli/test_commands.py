@@ -96,7 +96,8 @@ def test_compile_writes_the_promised_files_and_one_json_object(
 def test_compile_reports_for_people_without_json(
     qcomp_command: Command, model: Path, calibration: Path, tmp_path: Path
 ) -> None:
-    outcome = qcomp_command("compile", model, "-o", tmp_path / "d", "--calibration", calibration)
+    options = ["-o", tmp_path / "d", "--calibration", calibration, "--recipe", "fast"]
+    outcome = qcomp_command("compile", model, *options)
     assert outcome.status == 0
     for text in ("arena", "weights", "library", "input", "output", "scale", "note: "):
         assert text in outcome.out
@@ -115,6 +116,7 @@ def test_options_reach_the_configuration(
     qcomp_command: Command, model: Path, calibration: Path, tmp_path: Path
 ) -> None:
     options = ["--per-tensor", "--range", "minmax", "--name", "other", "--bind", "N=1"]
+    options += ["--recipe", "fast"]
     where = ["-o", tmp_path / "d", "--calibration", calibration]
     assert qcomp_command("compile", model, *where, *options).status == 0
     net = qcomp.load(tmp_path / "d")
@@ -128,7 +130,7 @@ def test_dump_writes_text_log_and_difference_of_every_pass(
 ) -> None:
     dump = tmp_path / "dump"
     where = ["-o", tmp_path / "d", "--calibration", calibration, "--dump", dump]
-    assert qcomp_command("compile", model, *where).status == 0
+    assert qcomp_command("compile", model, *where, "--recipe", "fast").status == 0
     names = {f.name for f in dump.iterdir()}
     assert "00-import.txt" in names
     (fold,) = [n for n in names if n.endswith("-fold-batch-norm.txt")]

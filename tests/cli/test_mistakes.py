@@ -18,6 +18,8 @@ from onnx import TensorProto, helper
 
 Command = Callable[..., Any]
 
+FAST = ("--recipe", "fast")  # the mistake is found after the compilation
+
 
 @pytest.fixture
 def model(examples: Path, tmp_path: Path) -> Path:
@@ -161,13 +163,13 @@ def test_calibration_data_that_can_not_be_read(fails: Callable[..., str], model:
 
 def test_an_output_below_a_file(fails: Callable[..., str], model: Path, examples: Path) -> None:
     data = examples / "digits_calibration.npz"
-    message = fails("compile", model, "-o", model / "out", "--calibration", data)
+    message = fails("compile", model, "-o", model / "out", "--calibration", data, *FAST)
     assert "can't write" in message
 
 
 def test_an_output_that_is_a_file(fails: Callable[..., str], model: Path, examples: Path) -> None:
     data = examples / "digits_calibration.npz"
-    message = fails("compile", model, "-o", model, "--calibration", data)
+    message = fails("compile", model, "-o", model, "--calibration", data, *FAST)
     assert "can't write" in message
 
 
@@ -194,7 +196,8 @@ def test_a_disk_that_fills_while_the_library_is_written(
     limit: int, model: Path, examples: Path
 ) -> None:
     out = model.parent / "new" / "out"
-    options = ["-o", out, "--calibration", examples / "digits_calibration.npz"]
+    data = examples / "digits_calibration.npz"
+    options = ["-o", out, "--calibration", data, *FAST]
     command = [sys.executable, "-c", LIMITED, str(limit), "compile", model, *options]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 2, done

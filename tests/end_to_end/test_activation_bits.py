@@ -17,6 +17,7 @@ from numpy.testing import assert_array_equal
 from small_networks import NETWORKS
 
 import qcomp
+from qcomp.ir.graph import Graph
 from qcomp.verification import verify_directory
 
 
@@ -27,9 +28,8 @@ def compiled(network: Network, target: str = "native", **choices: Any) -> qcomp.
     )
 
 
-def alternating(network: Network) -> dict[str, Any]:
+def alternating(graph: Graph) -> dict[str, Any]:
     """Every second tensor of the network has 16 bits, counted in the order of its ops."""
-    graph = compiled(network).graph
     ids = [*graph.inputs.values(), *(op.id.removesuffix(".q") for op in graph.ops())]
     bits = itertools.cycle((16, 8))
     return {id: {"activation_bits": n} for id, n in zip(ids, bits, strict=False)}
@@ -42,21 +42,33 @@ def assert_exact(net: qcomp.CompiledNetwork, network: Network) -> None:
         assert_array_equal(answer, expected[name], err_msg=name)
 
 
-@pytest.mark.parametrize("name", NETWORKS)
-def test_16_bits_are_exact_and_better_than_8(name: str) -> None:
-    narrow, wide = (compiled(NETWORKS[name], activation_bits=bits) for bits in (8, 16))
+@pytest.fixture(scope="module", params=NETWORKS)
+def name(request: pytest.FixtureRequest) -> str:
+    """Tests of one network run one after the other, and so share `narrow`."""
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def narrow(name: str) -> qcomp.CompiledNetwork:
+    """The network with activations of 8 bits."""
+    return compiled(NETWORKS[name])
+
+
+def test_16_bits_are_exact_and_better_than_8(name: str, narrow: qcomp.CompiledNetwork) -> None:
+    wide = compiled(NETWORKS[name], activation_bits=16)
     assert_exact(wide, NETWORKS[name])
     assert {i.dtype for i in wide.inputs} == {"int16"}
     if narrow.sqnr_db_output is not None and wide.sqnr_db_output is not None:
         assert wide.sqnr_db_output > narrow.sqnr_db_output
 
 
-@pytest.mark.parametrize("name", NETWORKS)
-def test_both_widths_meet_in_one_network(name: str, tmp_path: Path) -> None:
-    """Each third one for several instruction sets, of which verify runs those of this machine."""
-    network = NETWORKS[name]
-    several = list(NETWORKS).index(name) % 3 == 0 and platform.machine() in ("x86_64", "AMD64")
-    net = compiled(network, "x86-64" if several else "native", overrides=alternating(network))
+def test_both_widths_meet_in_one_network(
+    name: str, narrow: qcomp.CompiledNetwork, tmp_path: Path
+) -> None:
+    """Each sixth one for several instruction sets, of which verify runs those of this machine."""
+    several = list(NETWORKS).index(name) % 6 == 0 and platform.machine() in ("x86_64", "AMD64")
+    target, overrides = "x86-64" if several else "native", alternating(narrow.graph)
+    net = compiled(NETWORKS[name], target, overrides=overrides)
     types = {net.graph.type(op.output).dtype.value for op in net.graph.ops()}
     assert types >= {"i8", "i16"} or name == "movement"  # whose tensors share one scale
     assert verify_directory(net.save(tmp_path / "net"), samples=2).exact
@@ -65,11 +77,12 @@ def test_both_widths_meet_in_one_network(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["detector", "transformer", "arithmetic", "siamese", "pools"])
 def test_a_saved_library_stays_within_its_buffers(name: str, tmp_path: Path, cc: str) -> None:
     network = NETWORKS[name]
-    directory = compiled(network, activation_bits=16).save(tmp_path / name)
+    net = compiled(network, activation_bits=16)
+    directory = net.save(tmp_path / name)
     assert guard_check(directory).clean
     assert guard_check(directory, threads=2).clean
     loaded, x = qcomp.load(directory), network.samples(3, seed=1)
-    for output, answer in compiled(network, activation_bits=16)(x).items():
+    for output, answer in net(x).items():
         assert_array_equal(loaded(x)[output], answer)
 
 

@@ -25,7 +25,8 @@ from qcomp.vectors import random_inputs
 @pytest.fixture(scope="module", params=["mobilenet_v2", "transformer", "detector"])
 def saved(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     small = NETWORKS[request.param]
-    net = qcomp.compile(small.build(), calibration=small.samples(4), name="net")
+    config = qcomp.QuantizationConfig(recipe="fast")
+    net = qcomp.compile(small.build(), calibration=small.samples(4), config=config, name="net")
     return net.save(tmp_path_factory.mktemp("layers") / "net")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +22,15 @@ from qcomp.quant.metrics import sqnr_db
 
 Array = NDArray[Any]
 
+FAST = qcomp.QuantizationConfig(recipe="fast")  # for tests that don't ask what `auto` would choose
+
 # Each network meets one of these, and each of these several networks.
 CONFIGS = (
-    qcomp.QuantizationConfig(per_channel=False),
-    qcomp.QuantizationConfig(symmetric_activations=True, range="minmax"),
-    qcomp.QuantizationConfig(equalize=False, snap_scales=False, bias_correction=None),
-    qcomp.QuantizationConfig(per_channel=False, symmetric_activations=True, range="ema"),
-    qcomp.QuantizationConfig(per_channel=False, equalize=False, range="percentile"),
+    replace(FAST, per_channel=False),
+    replace(FAST, symmetric_activations=True, range="minmax"),
+    replace(FAST, equalize=False, snap_scales=False, bias_correction=None),
+    replace(FAST, per_channel=False, symmetric_activations=True, range="ema"),
+    replace(FAST, per_channel=False, equalize=False, range="percentile"),
 )
 
 
@@ -58,11 +61,20 @@ def uses_batch_norm(network: Network) -> bool:
     return any(node.op_type == "BatchNormalization" for node in network.build().graph.node)
 
 
-@pytest.mark.parametrize("name", NETWORKS)
-def test_the_library_is_exact_and_near_the_float_network(name: str) -> None:
+SEARCHED = ("resnet", "temporal", "transformer", "arithmetic")
+WITH_EACH_RECIPE = [
+    pytest.param(n, r, marks=[pytest.mark.slow] if r == "auto" and n not in SEARCHED else [])
+    for n in NETWORKS
+    for r in ("fast", "auto")
+]
+
+
+@pytest.mark.parametrize(("name", "recipe"), WITH_EACH_RECIPE)
+def test_the_library_is_exact_and_near_the_float_network(name: str, recipe: str) -> None:
     network = NETWORKS[name]
     model, x = network.build(), network.samples(6, seed=1)
-    answers = assert_exact(qcomp.compile(model, calibration=network.samples(12)), x)
+    net = qcomp.compile(model, calibration=network.samples(12), recipe=recipe)
+    answers = assert_exact(net, x)
     expected = float_answers(model, x, network.shape[0])
     assert list(answers) == list(expected)
     quantized = [o for o in expected if expected[o].dtype == np.float32]
@@ -76,7 +88,7 @@ def test_the_library_is_exact_and_near_the_float_network(name: str) -> None:
 @pytest.mark.parametrize("i", range(len(NETWORKS)), ids=list(NETWORKS))
 def test_other_configurations_are_exact_on_the_baseline_of_the_machine(i: int) -> None:
     network = list(NETWORKS.values())[i]
-    target = "aarch64" if platform.machine() == "aarch64" else "x86-64"
+    target = "aarch64" if platform.machine() == "aarch64" else "sse4.1"
     net = qcomp.compile(
         network.build(),
         target,
@@ -101,7 +113,7 @@ def test_batch_norm_statistics_can_stand_in_for_data(name: str) -> None:
 @pytest.mark.parametrize("name", ["detector", "transformer", "arithmetic", "siamese", "pools"])
 def test_a_saved_library_stays_within_its_buffers(name: str, tmp_path: Path, cc: str) -> None:
     network = NETWORKS[name]
-    net = qcomp.compile(network.build(), calibration=network.samples(4), name=name)
+    net = qcomp.compile(network.build(), calibration=network.samples(4), config=FAST, name=name)
     directory = net.save(tmp_path / name)
     assert guard_check(directory).clean
     x = network.samples(3, seed=1)
@@ -116,12 +128,12 @@ def test_a_fully_convolutional_network_is_bound_to_the_size_in_use() -> None:
     y = b("Resize", y, "", [1.0, 1.0, 2.0, 2.0], mode="linear")
     model = b.model({"x": ["N", 3, "H", "W"]}, [b.conv(y, (2, 8, 1, 1))])
     x = {"x": np.random.default_rng(0).normal(size=(4, 3, 10, 14)).astype(np.float32)}
-    net = qcomp.compile(model, calibration=x, bind={"H": 10, "W": 14})
+    net = qcomp.compile(model, calibration=x, bind={"H": 10, "W": 14}, config=FAST)
     assert net.inputs[0].shape == (1, 3, 10, 14)
     (answer,) = assert_exact(net, x).values()
     (expected,) = float_answers(model, x, 1).values()
     assert sqnr_db(expected, answer) > 30
-    batches = qcomp.compile(model, calibration=x, bind={"N": 2, "H": 10, "W": 14})
+    batches = qcomp.compile(model, calibration=x, bind={"N": 2, "H": 10, "W": 14}, config=FAST)
     assert batches.inputs[0].shape == (2, 3, 10, 14)
     assert_array_equal(batches(x["x"]), answer)
 
@@ -132,6 +144,6 @@ def test_an_intermediate_value_can_be_an_output_too() -> None:
     z = b.block(y, (8, 8, 3, 3))
     model = b.model({"x": [2, 3, 8, 9]}, [z, b("Add", y, z), y])
     x = {"x": np.random.default_rng(0).normal(size=(4, 3, 8, 9)).astype(np.float32)}
-    answers = assert_exact(qcomp.compile(model, calibration=x), x)
+    answers = assert_exact(qcomp.compile(model, calibration=x, config=FAST), x)
     for output, expected in float_answers(model, x, 2).items():
         assert sqnr_db(expected, answers[output]) > 30

@@ -270,7 +270,7 @@ def check(grower: Grower) -> qcomp.CompiledNetwork:
         }
         for _ in range(3)
     ]
-    config = qcomp.QuantizationConfig(range="minmax")
+    config = qcomp.QuantizationConfig(recipe="fast", range="minmax")
     net = qcomp.compile(model, calibration=samples, config=config, name="random")
     baseline = target("sse4.1").emit(net.graph, "random")
     for kind in ("data", "random", "extremes"):

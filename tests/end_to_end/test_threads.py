@@ -37,7 +37,8 @@ PARALLEL_FOR = ctypes.CFUNCTYPE(None, ctypes.c_void_p, TASK, ctypes.c_void_p, ct
 def network(request: pytest.FixtureRequest) -> qcomp.CompiledNetwork:
     """All calls that may be shared are, in the smallest items."""
     small = NETWORKS[request.param]
-    net = qcomp.compile(small.build(), calibration=small.samples(4), name="net")
+    config = qcomp.QuantizationConfig(recipe="fast")
+    net = qcomp.compile(small.build(), calibration=small.samples(4), config=config, name="net")
     native = target("native")
     assert isinstance(native, CpuTarget)
     artifact = dataclasses.replace(native, splitting=EVERYTHING).emit(net.graph, net.name)

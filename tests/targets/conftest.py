@@ -8,7 +8,7 @@ import mmap
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -27,6 +27,7 @@ from qcomp.targets.cpu.lower.graph import lower_graph
 from qcomp.targets.cpu.lower.schedule import CHAINING, Chaining
 from qcomp.targets.cpu.machine import Isa
 from qcomp.targets.cpu.module import build_objects
+from qcomp.targets.cpu.target import without_collections
 
 Array = NDArray[Any]
 MakeOp = Callable[..., Op]
@@ -62,11 +63,13 @@ class Fixed:
     array: Array
 
 
+@dataclass(frozen=True)
 class Kit:
-    """What the tests of the targets are written with."""
+    """What the tests of the targets are written with; each graph runs on `variety` machines."""
 
+    variety: int
     fixed = Fixed
-    isas: Sequence[Isa] = tuple(host_isas())
+    isas: ClassVar[Sequence[Isa]] = tuple(host_isas())
 
     def one_op(
         self, make: MakeOp, *operands: Array | Fixed, zero_point: int = 0, borders: bool = False
@@ -117,8 +120,9 @@ class Kit:
         self, graph: Graph, isa: Isa, chaining: Chaining = CHAINING
     ) -> Callable[..., dict[str, Array]]:
         """The generated code: run(inputs, at_end) -> outputs; all memory lies at a border."""
-        program = lower_graph(graph, isa, "net", chaining=chaining)
-        objects = build_objects([program], "net").values()
+        with without_collections():
+            program = lower_graph(graph, isa, "net", chaining=chaining)
+            objects = build_objects([program], "net").values()
         entry = load_objects(objects, "net", len(graph.inputs) + len(graph.outputs) + 1)
         junk = np.random.default_rng(1).integers(0, 256, program.memory.arena_bytes, np.uint8)
         types = {name: graph.type(id) for name, id in graph.outputs.items()}
@@ -147,19 +151,20 @@ class Kit:
     ) -> None:
         """The generated code equals the specification in every bit.
 
-        Without `isas`, on two instruction sets that the graph's text chooses, to save time.
+        Without `isas`, on instruction sets that the graph's text chooses, to save time.
         """
         expected = evaluate(graph, inputs)
-        for isa in isas or self._two_isas(str(graph)):
+        for isa in isas or self._chosen(str(graph), self.variety):
             run = self.compiled(graph, isa, chaining)
             for at_end in (True, False):
                 for name, value in run(inputs, at_end).items():
                     message = f"{name} on {isa.name}\n{graph}"
                     assert_array_equal(value, expected[name], err_msg=message)
 
-    def _two_isas(self, text: str) -> list[Isa]:
-        pairs = list(itertools.combinations(self.isas, 2)) or [tuple(self.isas)]
-        return list(pairs[zlib.crc32(text.encode()) % len(pairs)])
+    def _chosen(self, text: str, count: int) -> list[Isa]:
+        """`count` instruction sets, or all that there are."""
+        sets = list(itertools.combinations(self.isas, min(count, len(self.isas))))
+        return list(sets[zlib.crc32(text.encode()) % len(sets)])
 
     def check(
         self,
@@ -171,7 +176,8 @@ class Kit:
     ) -> None:
         """One op alone; with `borders`, on another ISA also between tensors that have a halo."""
         alone, inputs = self.one_op(make, *operands, zero_point=zero_point)
-        first, *others = isas or self._two_isas(str(alone))
+        graphs = 2 if borders else 1
+        first, *others = isas or self._chosen(str(alone), max(graphs, self.variety))
         if not borders:
             self.check_graph(alone, inputs, [first, *others])
             return
@@ -213,8 +219,9 @@ def _is_image(graph: Graph, tensor: TensorId) -> bool:
 
 
 @pytest.fixture(scope="session")
-def kit() -> Kit:
-    return Kit()
+def kit(request: pytest.FixtureRequest) -> Kit:
+    """One instruction set for each graph, as the graphs are many; two with --slow."""
+    return Kit(variety=2 if request.config.getoption("--slow") else 1)
 
 
 @pytest.fixture(params=host_isas(), ids=lambda isa: isa.name)

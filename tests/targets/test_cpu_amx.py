@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from llvmlite import binding as llvm
 from llvmlite import ir
@@ -37,10 +37,10 @@ from qcomp.targets.cpu.emit.gemm import (
     pack_weights,
 )
 from qcomp.targets.cpu.host import native
-from qcomp.targets.cpu.isa import AMX_INT8, AVX2, target_machine
+from qcomp.targets.cpu.isa import AMX_INT8, AVX2, SSE41, target_machine
 from qcomp.targets.cpu.lower.graph import function_attributes, lower_graph
 from qcomp.targets.cpu.lower.residual import fused_residuals
-from qcomp.targets.cpu.machine import GemmKernel, Isa
+from qcomp.targets.cpu.machine import GemmKernel, Isa, Storage
 from qcomp.targets.cpu.x86.amx import TileGemms
 from qcomp.targets.cpu.x86.machine import with_tiles
 from qcomp.targets.cpu.x86.tile_cost import tile_shapes
@@ -61,8 +61,9 @@ def on_emulated_tiles(isa: Isa, name: str) -> Isa:
 
 
 def emulated() -> Isa:
-    """This machine, with tiles in software."""
-    return on_emulated_tiles(native(), "emulated-tiles")
+    """This machine, with tiles in software: they multiply bytes that are stored with a bias."""
+    isa = native() if native().machine.storage is Storage.BIASED else SSE41
+    return on_emulated_tiles(isa, "emulated-tiles")
 
 
 Emit = Callable[..., None]
@@ -105,7 +106,7 @@ def i8(random: np.random.Generator, *shape: int) -> NDArray[np.int8]:
 
 
 @x86_only
-@settings(max_examples=30, deadline=None)
+@pytest.mark.sweep(30)
 @given(rows=st.integers(1, 16), steps=st.integers(1, 16), columns=st.integers(1, 16))
 def test_emulated_tiles_are_what_the_manual_says(rows: int, steps: int, columns: int) -> None:
     """Loads and stores move rows of the configured width, with any stride, 0 too."""
@@ -270,7 +271,7 @@ def hosts() -> list[Isa]:
 
 
 @x86_only
-@settings(max_examples=80, deadline=None)
+@pytest.mark.sweep(80)
 @given(conv=convs(), data=st.data())
 def test_random_convolutions_in_any_tiles_and_any_ranges(conv: Conv, data: st.DataObject) -> None:
     shape = data.draw(st.sampled_from(list(tile_shapes(conv.spec))))

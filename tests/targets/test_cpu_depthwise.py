@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
@@ -113,7 +113,7 @@ def test_sums_of_extremes_are_exact(kit: Any, isa: Isa, x_value: int, w_value: i
     kit.check(op, x, *map(kit.fixed, (weight, *tables)), zero_point=127, isas=[isa])
 
 
-@settings(max_examples=60, deadline=None)
+@pytest.mark.sweep(60)
 @given(data=st.data())
 def test_random_depthwise_convolutions(kit: Any, data: st.DataObject) -> None:
     draw = data.draw

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from qcomp.ir.ops import (
@@ -152,7 +152,7 @@ def test_prelu_of_all_values(kit: Any, zero_point: int) -> None:
     kit.check(op, x, kit.fixed(slopes[0].astype(np.int32) * 16384))
 
 
-@settings(max_examples=40, deadline=None)
+@pytest.mark.sweep(40)
 @given(data=st.data())
 def test_random_broadcasts(kit: Any, data: st.DataObject) -> None:
     shape = data.draw(st.lists(st.integers(1, 9), min_size=1, max_size=5))

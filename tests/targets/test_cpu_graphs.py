@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from qcomp.ir.graph import Graph
@@ -216,7 +216,7 @@ def test_slices_are_views(image: Builder) -> None:
     assert not any(image.copies(part) for part in (*parts, rows))
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@pytest.mark.sweep(40)
 @given(data=st.data())
 def test_random_graphs(kit: Any, data: st.DataObject) -> None:
     draw = data.draw

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
@@ -55,7 +55,7 @@ def test_every_grouping_multiplies_the_same_numbers(isa: Any) -> None:
             assert_array_equal(total, expected.reshape(-1)[n * channels + c])
 
 
-@settings(max_examples=60, deadline=None)
+@pytest.mark.sweep(60)
 @given(data=st.data())
 def test_random_groups(kit: Any, data: st.DataObject) -> None:
     draw = data.draw

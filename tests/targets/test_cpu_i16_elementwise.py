@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from qcomp.ir.ops import (
@@ -168,7 +168,7 @@ def test_slopes_by_sign(kit: Any, isa: Any) -> None:
             check(kit, op, values_, slopes, isas=[isa], borders=True)
 
 
-@settings(max_examples=40, deadline=None)
+@pytest.mark.sweep(40)
 @given(data=st.data())
 def test_random_pairs(kit: Any, data: st.DataObject) -> None:
     kind = data.draw(st.sampled_from(KINDS))

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from qcomp.ir.graph import Graph
@@ -213,7 +213,7 @@ def test_transposed_convolutions(kit: Any, isa: Any, stride: tuple[int, int]) ->
     net.check(net.conv(zeros, 7, 3, 16, pad=1), deep, isas=[isa])
 
 
-@settings(max_examples=30, deadline=None)
+@pytest.mark.sweep(30)
 @given(data=st.data())
 def test_random_mixed_graphs(kit: Any, data: st.DataObject) -> None:
     draw = data.draw

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from qcomp.ir.ops import QConv2d, QDense
@@ -136,7 +136,7 @@ def test_dense_layers(kit: Any, shape: tuple[int, ...], outputs: int) -> None:
         kit.check(op, x, *map(kit.fixed, (weight, *tables)), zero_point=zero_point)
 
 
-@settings(max_examples=40, deadline=None)
+@pytest.mark.sweep(40)
 @given(data=st.data())
 def test_random_convolutions(kit: Any, data: st.DataObject) -> None:
     draw = data.draw

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from qcomp.errors import TargetError
@@ -74,7 +74,7 @@ def test_a_depth_that_could_leave_32_bits_is_refused(kit: Any) -> None:
         lower_graph(graph, kit.isas[0], "net")
 
 
-@settings(max_examples=30, deadline=None)
+@pytest.mark.sweep(30)
 @given(data=st.data())
 def test_random_products(kit: Any, data: st.DataObject) -> None:
     m, k, n = (data.draw(st.integers(1, 40)) for _ in range(3))

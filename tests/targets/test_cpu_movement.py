@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from qcomp.ir.ops import (
@@ -139,7 +139,7 @@ def test_indices_are_joined(kit: Any) -> None:
     kit.check_graph(graph, inputs)
 
 
-@settings(max_examples=60, deadline=None)
+@pytest.mark.sweep(60)
 @given(data=st.data())
 def test_transposes_around_vectors(kit: Any, data: st.DataObject) -> None:
     few = st.sampled_from([1, 2, 3, 4, 5, 6, 7, 8, 10, 16, 19])
@@ -159,7 +159,7 @@ def test_transposes_around_vectors(kit: Any, data: st.DataObject) -> None:
     kit.check(op, kit.i8(*shape), borders=data.draw(st.booleans()), isas=[isa])
 
 
-@settings(max_examples=40, deadline=None)
+@pytest.mark.sweep(40)
 @given(data=st.data())
 def test_random_slices_of_transposes(kit: Any, data: st.DataObject) -> None:
     shape = data.draw(st.lists(st.integers(1, 9), min_size=1, max_size=5))
@@ -195,7 +195,7 @@ def _stepped(draw: Any, shape: tuple[int, ...], steps: tuple[int, ...]) -> dict[
     return {"starts": tuple(starts), "sizes": tuple(sizes), "steps": steps}
 
 
-@settings(max_examples=120, deadline=None)
+@pytest.mark.sweep(120)
 @given(data=st.data())
 def test_slices_in_small_steps(kit: Any, data: st.DataObject) -> None:
     few, step = st.integers(1, 12), st.sampled_from([1, 2, 3, 4, 5, 7, 8, 9, -1, -2, -3])
@@ -207,7 +207,7 @@ def test_slices_in_small_steps(kit: Any, data: st.DataObject) -> None:
     kit.check(op, kit.i8(*shape), borders=data.draw(st.booleans()), isas=[isa])
 
 
-@settings(max_examples=80, deadline=None)
+@pytest.mark.sweep(80)
 @given(data=st.data())
 def test_concatenations_of_few_channels(kit: Any, data: st.DataObject) -> None:
     rows, columns = data.draw(st.integers(1, 3)), data.draw(_AROUND)
@@ -221,7 +221,7 @@ def test_concatenations_of_few_channels(kit: Any, data: st.DataObject) -> None:
     kit.check(partial(Concat, axis=3), *operands, borders=data.draw(st.booleans()), isas=[isa])
 
 
-@settings(max_examples=60, deadline=None)
+@pytest.mark.sweep(60)
 @given(data=st.data())
 def test_slices_that_are_joined_again(kit: Any, data: st.DataObject) -> None:
     """They are views of what is in the arena, in any steps; one of them may be read elsewhere."""
@@ -247,7 +247,7 @@ def test_slices_that_are_joined_again(kit: Any, data: st.DataObject) -> None:
     kit.check_graph(graph, inputs, [data.draw(st.sampled_from(kit.isas))])
 
 
-@settings(max_examples=40, deadline=None)
+@pytest.mark.sweep(40)
 @given(data=st.data())
 def test_blocks_of_few_channels(kit: Any, data: st.DataObject) -> None:
     block, channels = data.draw(st.sampled_from([2, 3, 4])), data.draw(st.integers(1, 6))

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from qcomp.errors import TargetError
@@ -124,7 +124,7 @@ def test_taps_inside_are_those_that_hit_the_source(axis: WindowAxis) -> None:
     assert list(range(first, last)) == whole
 
 
-@settings(max_examples=30, deadline=None)
+@pytest.mark.sweep(30)
 @given(data=st.data())
 def test_random_windows(kit: Any, data: st.DataObject) -> None:
     draw = data.draw

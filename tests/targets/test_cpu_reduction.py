@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from qcomp.errors import TargetError
@@ -98,7 +98,7 @@ def test_argmax_over_more_elements_than_its_keys_hold_is_refused(kit: Any) -> No
         lower_graph(graph, kit.isas[0], "net")
 
 
-@settings(max_examples=30, deadline=None)
+@pytest.mark.sweep(30)
 @given(data=st.data())
 def test_random_reductions(kit: Any, data: st.DataObject) -> None:
     shape = data.draw(st.lists(st.integers(1, 20), min_size=1, max_size=5))

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from qcomp.ir.graph import Graph
@@ -161,7 +161,7 @@ def test_zeros_that_are_stored(kit: Any, obstacle: str) -> None:
     assert net.stores_zeros
 
 
-@settings(max_examples=200, deadline=None)
+@pytest.mark.sweep(200)
 @given(
     results=st.integers(1, 20),
     kernel=st.integers(1, 6),
@@ -188,7 +188,7 @@ def test_phases_see_every_pixel_that_the_windows_see(
     assert sorted(written) == list(range(results))
 
 
-@settings(max_examples=60, deadline=None)
+@pytest.mark.sweep(60)
 @given(data=st.data())
 def test_random_transposed_convolutions(kit: Any, data: st.DataObject) -> None:
     draw = data.draw

@@ -22,14 +22,9 @@ from qcomp.targets.cpu.emit.dot import Operand, for_every_channel
 from qcomp.targets.cpu.emit.gemm import Packing
 from qcomp.targets.cpu.emit.gemm_vectors import VectorGemms
 from qcomp.targets.cpu.generic.machine import portable, widening_gemm_costs
-from qcomp.targets.cpu.host import Host, native, native_of
-from qcomp.targets.cpu.isa import (
-    AARCH64,
-    AARCH64_DOTPROD,
-    AVX2,
-    X86_LADDER,
-)
-from qcomp.targets.cpu.machine import Fusion, Isa, ObjectFormat, Platform, Storage
+from qcomp.targets.cpu.host import native
+from qcomp.targets.cpu.isa import AARCH64, AARCH64_DOTPROD, AVX2, X86_LADDER
+from qcomp.targets.cpu.machine import Isa, ObjectFormat, Platform, Storage
 from qcomp.targets.cpu.target import CpuTarget
 from qcomp.targets.cpu.vectors import Vectors
 from qcomp.targets.cpu.x86 import machine as x86
@@ -153,10 +148,3 @@ def test_instruction_sets_are_values() -> None:
     """Workers in other processes get copies."""
     for isa in (*X86_LADDER, AARCH64, AARCH64_DOTPROD):
         assert pickle.loads(pickle.dumps(isa)) == isa
-
-
-@pytest.mark.parametrize(("dotprod", "best"), [(True, AARCH64_DOTPROD), (False, AARCH64)])
-def test_native_on_arm_has_dot_products_where_the_processor_does(dotprod: bool, best: Isa) -> None:
-    host = Host("Linux", "aarch64", {"dotprod": dotprod}, lambda: False)
-    assert native_of(host, "") is best
-    assert Fusion.RESIDUAL in AARCH64_DOTPROD.machine.fusions

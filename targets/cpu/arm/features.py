@@ -1,48 +1,53 @@
-"""Which features an AArch64 processor has, asked by generated code.
+"""What an AArch64 processor has, asked by generated code: the identification registers.
 
-Linux lets programs read the identification registers (since 4.11). LLVM's intrinsic for a register
-by its name needs no inline assembly, which it could take on AArch64 only.
+Arm Architecture Reference Manual, D19.2. Programs may read them: Linux answers for the kernel's
+level (since 4.11), and tells only of what it lets programs use. No libc is needed.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from llvmlite import ir
 
 from qcomp.targets.cpu.emit.builder import I64, Value, i64
+from qcomp.targets.cpu.emit.machine_code import machine_code
 from qcomp.targets.cpu.machine import Isa
+
+BASELINE = ("neon",)  # what every AArch64 processor has
 
 
 @dataclass(frozen=True)
 class Field:
-    """Four bits of a register from `bit`; 0 where the processor lacks the feature."""
+    """Four bits of an identification register: a feature is there from the value `least` on."""
 
     register: str
-    bit: int
+    shift: int
+    least: int
 
 
-# LLVM's names. Arm ARM, D17.2.61, ID_AA64ISAR0_EL1.
-FIELDS = {"dotprod": Field("ID_AA64ISAR0_EL1", 44)}
-_BASELINE = {"neon"}
+FIELDS: Mapping[str, Field] = {"dotprod": Field("ID_AA64ISAR0_EL1", 44, 1)}
+
+_READ = {
+    "ID_AA64ISAR0_EL1": bytes.fromhex(
+        "000638d5"  # mrs x0, ID_AA64ISAR0_EL1
+        "c0035fd6"  # ret
+    )
+}
 
 
 def emit_supports(b: ir.IRBuilder, isa: Isa) -> Value:
-    """i1: whether the processor that runs this code has every feature of an instruction set."""
+    """i1: whether the processor has every feature of an instruction set."""
     able: Value = ir.Constant(ir.IntType(1), 1)
     for feature in isa.required:
-        if feature not in _BASELINE:
+        if feature not in BASELINE:
             able = b.and_(able, _has(b, FIELDS[feature]))
     return able
 
 
 def _has(b: ir.IRBuilder, field: Field) -> Value:
-    bits = b.and_(b.lshr(_register(b, field.register), i64(field.bit)), i64(0b1111))
-    return b.icmp_unsigned("!=", bits, i64(0))
-
-
-def _register(b: ir.IRBuilder, register: str) -> Value:
-    name = "llvm.read_register.i64"
-    type = ir.FunctionType(I64, [ir.MetaDataType()])
-    function = b.module.globals.get(name) or ir.Function(b.module, type, name)
-    return b.call(function, [b.module.add_metadata([register])])
+    name = field.register
+    value = machine_code(b, f"read_{name.lower()}", _READ[name], I64, ())
+    found = b.and_(b.lshr(value, i64(field.shift)), i64(0xF))
+    return b.icmp_unsigned(">=", found, i64(field.least))
