@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
-import numpy as np
 from llvmlite import ir
 
 from qcomp.targets.cpu.emit.builder import (
@@ -33,16 +32,20 @@ from qcomp.targets.cpu.emit.gemm import (
     BY_FOURS,
     GemmPlan,
     GemmSpec,
-    Indices,
     Packing,
     Touched,
-    tile_starts,
 )
 from qcomp.targets.cpu.emit.gemm_blocks import Block, over_blocks, over_segments
 from qcomp.targets.cpu.emit.span import Span
 from qcomp.targets.cpu.emit.tiling import vector_blocks
 from qcomp.targets.cpu.machine import Isa
-from qcomp.targets.cpu.x86.tile_cost import TileShape, cheapest_tiles, lines, tile_cost
+from qcomp.targets.cpu.x86.tile_cost import (
+    TileShape,
+    cheapest_tiles,
+    lines,
+    tile_cost,
+    touched,
+)
 from qcomp.targets.cpu.x86.tiles import ROW_BYTES, Tile, Tiles, TileUnit, configured, stack
 
 
@@ -134,26 +137,7 @@ class TileGemm:
         return self.plan.units
 
     def touched(self) -> Touched:
-        """What blocks read, and the pixels among it, which are written."""
-        shape = self.shape
-        line, block = np.divmod(np.arange(self.plan.pixels), shape.blocks)
-        start = tile_starts(shape.line, shape.block)[block]
-        end = start + shape.block - 1
-        if not shape.flat:
-            image, row = np.divmod(line, self.spec.rows.count)
-            corners = (image, row, start), (image, row, end)
-            return Touched(corners, corners)
-        columns = self.spec.columns.count
-
-        def before(position: Indices) -> Indices:
-            row, column = np.divmod(position, shape.pitch)
-            return row * columns + np.minimum(column, columns)
-
-        read = [np.divmod(position, shape.pitch) for position in (start, end)]
-        written = [np.divmod(pixel, columns) for pixel in (before(start), before(end + 1) - 1)]
-        first, last = ((line, *at) for at in read)
-        top, bottom = ((line, *at) for at in written)
-        return Touched((first, last), (top, bottom))
+        return touched(self.spec, self.shape, self.plan.pixels)
 
     @property
     def pixel_bytes(self) -> int:

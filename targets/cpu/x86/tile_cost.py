@@ -13,7 +13,9 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from qcomp.targets.cpu.emit.gemm import GemmSpec
+import numpy as np
+
+from qcomp.targets.cpu.emit.gemm import GemmSpec, Indices, Touched, tile_starts
 from qcomp.targets.cpu.x86.tiles import REGISTERS, ROWS
 
 _DOT = 16.0  # cycles of tdpbusd, whatever the shape
@@ -164,3 +166,25 @@ def pixels_before(position: int, pitch: int, columns: int) -> int:
     """Pixels at lower positions of a flat line."""
     row, column = divmod(position, pitch)
     return row * columns + min(column, columns)
+
+
+def touched(spec: GemmSpec, shape: TileShape, units: int) -> Touched:
+    """What blocks read, and the pixels among it, which are written."""
+    line, block = np.divmod(np.arange(units), shape.blocks)
+    start = tile_starts(shape.line, shape.block)[block]
+    end = start + shape.block - 1
+    if not shape.flat:
+        image, row = np.divmod(line, spec.rows.count)
+        corners = (image, row, start), (image, row, end)
+        return Touched(corners, corners)
+    columns = spec.columns.count
+
+    def before(position: Indices) -> Indices:
+        row, column = np.divmod(position, shape.pitch)
+        return row * columns + np.minimum(column, columns)
+
+    read = [np.divmod(position, shape.pitch) for position in (start, end)]
+    written = [np.divmod(pixel, columns) for pixel in (before(start), before(end + 1) - 1)]
+    first, last = ((line, *at) for at in read)
+    top, bottom = ((line, *at) for at in written)
+    return Touched((first, last), (top, bottom))
