@@ -20,7 +20,7 @@ from qcomp.ir.verify import verify
 
 @dataclass
 class PassLog:
-    """What a pass did and what it declined, a line each, in order."""
+    """The log of a pass: a line for each thing that it did or declined, in order."""
 
     lines: list[str] = field(default_factory=list)
 

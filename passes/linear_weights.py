@@ -56,7 +56,7 @@ def with_numbers(graph: Graph, op: Weighted, weight: F64, bias: F64) -> tuple[Te
 
 
 def scale_statistics(graph: Graph, id: TensorId, factors: F64) -> None:
-    """The value is `factors` times what it was, per channel; so is what is known of it."""
+    """Multiply the statistics of a value whose channels were multiplied by `factors`."""
     tensor = graph.tensor(id)
     if (normal := tensor.normal) is not None:
         k = np.tile(factors, normal.mean.size // factors.size)

@@ -9,7 +9,9 @@ from typing import Annotated
 import typer
 
 # Those of qcomp.targets.catalog, which is not imported for help; tests/test_claims.py compares.
-TARGET_NAMES = "native, x86-64, sse4.1, avx2, avx-vnni, avx512-vnni, avx512-vbmi, amx-int8 or aarch64"
+TARGET_NAMES = (
+    "native, x86-64, sse4.1, avx2, avx-vnni, avx512-vnni, avx512-vbmi, amx-int8 or aarch64"
+)
 
 Bindings = Annotated[
     list[str] | None,
