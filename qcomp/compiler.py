@@ -80,7 +80,7 @@ def compile(
         samples=quantizer.samples(chosen.config),
     )
     if net.samples:
-        lacking = net.runtime.lacking(artifact.requires)
+        lacking = net.lacking
         answers = net if lacking is None else net.specification
         if lacking is not None:
             net.notes += (f"the output SQNR is that of the specification: {lacking}",)

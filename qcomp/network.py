@@ -110,6 +110,11 @@ class CompiledNetwork:
     def outputs(self) -> tuple[TensorInfo, ...]:
         return describe_tensors(self.graph, self.graph.outputs)
 
+    @property
+    def lacking(self) -> str | None:
+        """What this machine lacks to run the generated code, by name; None where it can."""
+        return self.runtime.lacking(self.artifact.requires)
+
     def __call__(self, x: Arrays, *, threads: int = 1) -> Any:
         """Float in, float out, through the generated code."""
         return self._dequantized(self.run_integer(self.quantized(x), threads=threads), x)

@@ -59,6 +59,7 @@ TARGETS: Mapping[str, Listed] = {
     "avx512-vbmi": _one("avx512-vbmi", "AVX512_VBMI"),
     "amx-int8": _one("amx-int8", "AMX_INT8"),
     "aarch64": _one("aarch64", "AARCH64"),
+    "aarch64-dotprod": _one("aarch64-dotprod", "AARCH64_DOTPROD"),
 }
 
 

@@ -10,7 +10,8 @@ import typer
 
 # Those of qcomp.targets.catalog, which is not imported for help; tests/test_claims.py compares.
 TARGET_NAMES = (
-    "native, x86-64, sse4.1, avx2, avx-vnni, avx512-vnni, avx512-vbmi, amx-int8 or aarch64"
+    "native, x86-64, sse4.1, avx2, avx-vnni, avx512-vnni, avx512-vbmi, amx-int8, aarch64 or "
+    "aarch64-dotprod"
 )
 
 Bindings = Annotated[

@@ -50,6 +50,11 @@ def data_object(triple: str, symbol: str, content: bytes, align: int) -> bytes:
         raise TargetError(
             f"{symbol} has {len(content)} bytes of constants; accepted: up to {LARGEST_DATA}"
         )
+    architecture = triple.split("-")[0]
+    if architecture not in _MACHINES:
+        raise TargetError(
+            f"no ELF machine is known for {triple}; known: {', '.join(sorted(_MACHINES))}"
+        )
     names = b"\0" + symbol.encode() + b"\0"
     first_global = 1
     data_index, strings_index = 1, 3
@@ -57,7 +62,7 @@ def data_object(triple: str, symbol: str, content: bytes, align: int) -> bytes:
         1, _GLOBAL << 4 | _OBJECT, _HIDDEN, data_index, 0, len(content)
     )
     return _file(
-        _MACHINES[triple.split("-")[0]],
+        _MACHINES[architecture],
         [
             _Section(".rodata", _PROGBITS, content, flags=_ALLOC, align=align),
             _Section(

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from llvmlite import binding as llvm
 
 from qcomp.errors import TargetError
+from qcomp.targets.cpu.arm.features import BASELINE
 from qcomp.targets.cpu.isa import FAMILIES
 from qcomp.targets.cpu.machine import Isa
 from qcomp.targets.cpu.x86.permission import amx_permitted
@@ -18,7 +19,6 @@ NATIVE = "QCOMP_NATIVE"  # names the set that `native` is taken for
 TILES_REFUSED = "the kernel's permission to use AMX tiles"
 
 _FAMILY_OF = {"x86_64": "x86_64", "AMD64": "x86_64", "aarch64": "aarch64", "arm64": "aarch64"}
-_BASELINE = {"neon"}  # what every machine of its family has, whether LLVM reports it or not
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Host:
         """The features that it does not have; asks for tiles only where it has the rest."""
         wanted = tuple(features)
         has = self.features.get
-        missing = tuple(f for f in wanted if f not in _BASELINE and not has(f, False))
+        missing = tuple(f for f in wanted if f not in BASELINE and not has(f, False))
         if not missing and "amx-tile" in wanted and not self.tiles_permitted():
             return (TILES_REFUSED,)
         return missing

@@ -127,7 +127,7 @@ def _dots(b: ir.IRBuilder, isa: Isa, memory: Value, begin: Value, end: Value) ->
     """
     dot = isa.machine.dot
     sums, rounds = isa.registers - 6, 4
-    x, w = dot.same(b, load(b, memory, I32)), dot.weights(b, memory)
+    x, w = dot.same(b, memory, 1)[0], dot.weights(b, memory)
     widened = vector(I16, 2 * isa.lanes)
 
     def weights(page: Value, n: int) -> tuple[Value, ...]:

@@ -171,6 +171,7 @@ def test_a_directory_of_a_better_machine_loads_and_says_what_is_missing(saved: P
         manifest.update(isa=["elsewhere"], features={"elsewhere": ["sse4.1", "telepathy"]})
 
     net = qcomp.load(edited(saved, better))
+    assert net.lacking == "elsewhere needs telepathy, which this machine lacks"
     with pytest.raises(qcomp.TargetError, match="elsewhere needs telepathy, which this machine"):
         net(np.ones((1, 4), np.float32))
     assert net.specification(np.ones((1, 4), np.float32)).shape == (1, 3)
@@ -182,6 +183,7 @@ def without_features(manifest: dict[str, Any]) -> None:
 
 def test_a_directory_without_features_has_those_of_its_sets(saved: Path) -> None:
     before = qcomp.load(saved)
+    assert before.lacking is None
     after = qcomp.load(edited(saved, without_features))
     assert after.artifact == before.artifact
     x = np.ones((1, 4), np.float32)

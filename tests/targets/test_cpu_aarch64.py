@@ -1,9 +1,10 @@
-"""The same graphs on aarch64, in an emulator, give the same bits."""
+"""The same graphs on the instruction sets of AArch64, in an emulator, give the same bits."""
 
 from __future__ import annotations
 
 import shutil
 import subprocess
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from llvmlite import binding as llvm
 from numpy.testing import assert_array_equal
 
 from qcomp.ir.evaluate import evaluate
@@ -39,9 +41,17 @@ from qcomp.ir.ops import (
 from qcomp.quant.fixed_point import Form, Requantize
 from qcomp.quant.tables import exp_table, exp_table_16, log_softmax_constants, log_table
 from qcomp.targets.cpu.archive import archive
-from qcomp.targets.cpu.isa import AARCH64
-from qcomp.targets.cpu.lower.graph import lower_graph
+from qcomp.targets.cpu.dispatch import STATUS_BAD_CPU, STATUS_OK
+from qcomp.targets.cpu.isa import AARCH64, AARCH64_DOTPROD, target_machine
+from qcomp.targets.cpu.lower.graph import lower_graph, lower_variants
+from qcomp.targets.cpu.lower.residual import fused_residuals
+from qcomp.targets.cpu.machine import Isa
 from qcomp.targets.cpu.module import build_objects
+from tests.targets.test_cpu_residual import block
+
+# The processors to emulate: the least that each set runs on, and one with everything.
+PROCESSORS = {AARCH64: ("cortex-a72", "max"), AARCH64_DOTPROD: ("neoverse-n1", "max")}
+each_set = pytest.mark.parametrize("isa", PROCESSORS, ids=lambda isa: isa.name)
 
 MAIN = """
 #include <stdint.h>
@@ -67,11 +77,14 @@ def arm_gcc() -> str:
 
 
 def run_in_emulator(
-    graph: Graph, inputs: dict[str, Any], compiler: str, directory: Path
+    graph: Graph, inputs: dict[str, Any], isas: Sequence[Isa], compiler: str, directory: Path
 ) -> dict[str, Any]:
-    """Link the library with a main that feeds it from stdin; the outputs come on stdout."""
-    program = lower_graph(graph, AARCH64, "net")
-    (directory / "net.a").write_bytes(archive(build_objects([program], "net")))
+    """Link the library with a main that feeds it from stdin; the outputs come on stdout.
+
+    They are the same on all processors of the least able set.
+    """
+    programs = lower_variants(graph, isas, "net")
+    (directory / "net.a").write_bytes(archive(build_objects(programs, "net")))
     types = {
         **{f"in_{name}": graph.type(id) for name, id in graph.inputs.items()},
         **{f"out_{name}": graph.type(id) for name, id in graph.outputs.items()},
@@ -79,7 +92,7 @@ def run_in_emulator(
     reads = [n for n in types if n.startswith("in_")]
     writes = [n for n in types if n.startswith("out_")]
     source = MAIN.format(
-        arena=program.memory.arena_bytes,
+        arena=max(program.memory.arena_bytes for program in programs),
         buffers="\n".join(f"static uint8_t {n}[{t.bytes}];" for n, t in types.items()),
         parameters=", ".join(["void *"] * (len(types) + 1)),
         arguments=", ".join([*types, "arena"]),
@@ -96,14 +109,47 @@ def run_in_emulator(
     link = [compiler, "-static", "-Wall", "-Werror", "main.c", "net.a", "-o", "net"]
     subprocess.run(link, cwd=directory, check=True)
     feed = b"".join(inputs[name].tobytes() for name in graph.inputs)
-    done = subprocess.run(["qemu-aarch64", directory / "net"], input=feed, stdout=subprocess.PIPE)
-    assert done.returncode == 0
+    answers = {emulated(directory / "net", feed, processor) for processor in PROCESSORS[isas[0]]}
+    (answer,) = answers
     results, offset = {}, 0
     for name, id in graph.outputs.items():
         type = graph.type(id)
-        part = np.frombuffer(done.stdout, type.dtype.numpy, type.size, offset)
+        part = np.frombuffer(answer, type.dtype.numpy, type.size, offset)
         results[name], offset = part.reshape(type.shape), offset + type.bytes
     return results
+
+
+def test_a_processor_without_dot_products_is_refused(
+    kit: Any, arm_gcc: str, tmp_path: Path
+) -> None:
+    """By the status of NAME_run, not by a signal: the library asks before it runs any of them."""
+    op, constants = linear(kit, QDense, Form.NARROW, kit.i8(10, 19) | 1)
+    graph, inputs = kit.one_op(op, kit.i8(2, 19), *constants)
+    run_in_emulator(graph, inputs, [AARCH64_DOTPROD], arm_gcc, tmp_path)
+    feed = b"".join(inputs[name].tobytes() for name in graph.inputs)
+    assert _run(tmp_path / "net", feed, "cortex-a72").returncode == STATUS_BAD_CPU
+    assert _run(tmp_path / "net", feed, "neoverse-n1").returncode == STATUS_OK
+
+
+def test_one_library_of_both_sets_chooses_by_the_processor(
+    kit: Any, arm_gcc: str, tmp_path: Path
+) -> None:
+    op, constants = linear(kit, QDense, Form.NARROW, kit.i8(10, 19) | 1)
+    graph, inputs = kit.one_op(op, kit.i8(2, 19), *constants)
+    got = run_in_emulator(graph, inputs, [AARCH64, AARCH64_DOTPROD], arm_gcc, tmp_path)
+    for name, expected in evaluate(graph, inputs).items():
+        assert_array_equal(got[name], expected)
+
+
+def emulated(program: Path, feed: bytes, processor: str) -> bytes:
+    done = _run(program, feed, processor)
+    assert done.returncode == STATUS_OK
+    return done.stdout
+
+
+def _run(program: Path, feed: bytes, processor: str) -> subprocess.CompletedProcess[bytes]:
+    command = ["qemu-aarch64", "-cpu", processor, program]
+    return subprocess.run(command, input=feed, stdout=subprocess.PIPE)
 
 
 def linear(kit: Any, make: Any, form: Form, weight: Any, **fields: Any) -> tuple[Any, list[Any]]:
@@ -126,7 +172,7 @@ def cases(kit: Any) -> dict[str, tuple[Any, list[Any]]]:
     multiplier, shift, units = log_softmax_constants(0.05, 0.07)
     log = {"multiplier": multiplier, "shift": shift, "zero_point": 120}
     log_tables = [kit.fixed(exp_table(0.05)), kit.fixed(log_table(units))]
-    result: dict[str, tuple[Any, list[Any]]] = {}
+    result = narrow_cases(kit)
     for form in (Form.NARROW, Form.WIDE, Form.TFLITE):
         padding = {"padding": (1, 1, 1, 1)}
         op, constants = linear(kit, QConv2d, form, kit.i8(33, 3, 3, 19) | 1, **padding)
@@ -161,6 +207,28 @@ def cases(kit: Any) -> dict[str, tuple[Any, list[Any]]]:
             "transpose": (partial(Transpose, permutation=(0, 3, 1, 2)), [x]),
         }
     )
+
+
+def narrow_cases(kit: Any) -> dict[str, tuple[Any, list[Any]]]:
+    """Layers around the sizes of vectors, tiles and groups, with sums far beyond 16 bits."""
+    first = {"stride": (2, 2), "padding": (0, 0, 1, 1)}
+    layers: dict[str, tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = {
+        "first layer": ((1, 9, 11, 3), (21, 3, 3, 3), first),
+        "pointwise of 24": ((1, 7, 9, 24), (40, 1, 1, 24), {}),
+        "pointwise to 24": ((1, 8, 7, 96), (24, 1, 1, 96), {}),
+        "groups": ((1, 6, 9, 16), (20, 3, 3, 4), {"groups": 4}),
+        "depthwise of 8": ((1, 9, 8, 8), (8, 3, 3, 1), {"groups": 8}),
+        "depthwise of 40": ((1, 9, 8, 40), (40, 5, 5, 1), {"groups": 40, "stride": (2, 2)}),
+    }
+    result: dict[str, tuple[Any, list[Any]]] = {}
+    for n, (name, (x, weight, window)) in enumerate(layers.items()):
+        q = Requantize(Form.NARROW, 9 * n, -110 + n, 127 - 5 * n)
+        multiplier, shift = [(32767, 0), (20000, 5), (1, 1)][n % 3]
+        tables = [np.full(weight[0], v, np.int32) for v in (-77, multiplier, shift)]
+        op = partial(QConv2d, x_zero_point=0, requantize=q, **window)
+        constants = (np.maximum(kit.i8(*weight, seed=n), -127), *tables)
+        result[name] = op, [kit.i8(*x, seed=n), *map(kit.fixed, constants)]
+    return result
 
 
 def cases_of_16_bits(kit: Any) -> dict[str, tuple[Any, list[Any]]]:
@@ -206,7 +274,10 @@ def cases_of_16_bits(kit: Any) -> dict[str, tuple[Any, list[Any]]]:
     }
 
 
-def test_every_kind_of_kernel_in_one_program(kit: Any, arm_gcc: str, tmp_path: Path) -> None:
+@each_set
+def test_every_kind_of_kernel_in_one_program(
+    kit: Any, isa: Isa, arm_gcc: str, tmp_path: Path
+) -> None:
     graph, inputs = Graph("arm"), {}
     for name, (make, operands) in cases(kit).items():
         prefix = name.replace(" ", "_")
@@ -224,9 +295,51 @@ def test_every_kind_of_kernel_in_one_program(kit: Any, arm_gcc: str, tmp_path: P
         _add(graph, op, copied)
         graph.update_tensor(_renamed(one.tensor(op.output), copied[op.output]))
         graph.outputs[prefix] = copied[op.output]
-    got = run_in_emulator(graph, inputs, arm_gcc, tmp_path)
+    got = run_in_emulator(graph, inputs, [isa], arm_gcc, tmp_path)
     for name, expected in evaluate(graph, inputs).items():
         assert_array_equal(got[name], expected, err_msg=name)
+
+
+@pytest.mark.parametrize("kernel", [1, 3])
+def test_residual_additions_join_the_narrow_epilogue(
+    kit: Any, kernel: int, arm_gcc: str, tmp_path: Path
+) -> None:
+    graph, inputs = block(kit, 7, 20, kernel, bordered=True, relu=True)
+    assert fused_residuals(graph, AARCH64_DOTPROD)
+    assert not fused_residuals(graph, AARCH64)
+    got = run_in_emulator(graph, inputs, [AARCH64_DOTPROD], arm_gcc, tmp_path)
+    for name, expected in evaluate(graph, inputs).items():
+        assert_array_equal(got[name], expected, err_msg=name)
+
+
+def loops(isa: Isa, graph: Graph) -> list[list[str]]:
+    """The instructions of each loop without another in it, from its label to its branch."""
+    module = llvm.parse_assembly(str(lower_graph(graph, isa, "net").module))
+    lines = target_machine(isa.triple).emit_assembly(module).splitlines()
+    labels, found = {}, []
+    for n, line in enumerate(lines):
+        words = line.split()
+        if line.startswith(".LBB"):
+            labels[words[0].rstrip(":")] = n
+        elif words and words[0].startswith("b.") and words[-1] in labels:
+            body = lines[labels[words[-1]] + 1 : n + 1]
+            if not any(inner.startswith(".LBB") for inner in body):
+                found.append([inner.split("//")[0].strip() for inner in body])
+    return found
+
+
+@pytest.mark.parametrize(("inputs", "outputs"), [(384, 96), (96, 24), (144, 8)])
+def test_the_inner_loop_of_a_product_is_dot_products_and_does_not_spill(
+    kit: Any, inputs: int, outputs: int
+) -> None:
+    op, constants = linear(kit, QConv2d, Form.NARROW, np.ones((outputs, 1, 1, inputs), np.int8))
+    graph, _ = kit.one_op(op, kit.i8(1, 14, 14, inputs), *constants)
+    counted = [
+        (sum(i.startswith("sdot") for i in loop), loop) for loop in loops(AARCH64_DOTPROD, graph)
+    ]
+    dots, inner = max(counted, key=lambda found: found[0])
+    assert dots >= 0.75 * len(inner)
+    assert not [i for i in inner if "[sp" in i]
 
 
 def _renamed(tensor: Any, id: str) -> Any:

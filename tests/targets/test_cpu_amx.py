@@ -37,10 +37,10 @@ from qcomp.targets.cpu.emit.gemm import (
     pack_weights,
 )
 from qcomp.targets.cpu.host import native
-from qcomp.targets.cpu.isa import AMX_INT8, AVX2, target_machine
+from qcomp.targets.cpu.isa import AMX_INT8, AVX2, SSE41, target_machine
 from qcomp.targets.cpu.lower.graph import function_attributes, lower_graph
 from qcomp.targets.cpu.lower.residual import fused_residuals
-from qcomp.targets.cpu.machine import GemmKernel, Isa
+from qcomp.targets.cpu.machine import GemmKernel, Isa, Storage
 from qcomp.targets.cpu.x86.amx import TileGemms
 from qcomp.targets.cpu.x86.machine import with_tiles
 from qcomp.targets.cpu.x86.tile_cost import tile_shapes
@@ -61,8 +61,9 @@ def on_emulated_tiles(isa: Isa, name: str) -> Isa:
 
 
 def emulated() -> Isa:
-    """This machine, with tiles in software."""
-    return on_emulated_tiles(native(), "emulated-tiles")
+    """This machine, with tiles in software: they multiply bytes that are stored with a bias."""
+    isa = native() if native().machine.storage is Storage.BIASED else SSE41
+    return on_emulated_tiles(isa, "emulated-tiles")
 
 
 Emit = Callable[..., None]

@@ -13,6 +13,7 @@ from llvmlite import binding as llvm
 from llvmlite import ir
 
 from qcomp.targets.cpu.emit.builder import I32, I64, i64
+from qcomp.targets.cpu.emit.machine_code import machine_code
 from qcomp.targets.cpu.host import this_host
 from qcomp.targets.cpu.isa import (
     FAMILIES,
@@ -24,7 +25,6 @@ from qcomp.targets.cpu.x86.cpuid import (
     emit_amx_permitted,
     emit_has,
     emit_supports,
-    machine_code,
     state_bits,
 )
 

@@ -60,6 +60,11 @@ def test_it_reads_back(triple: str, size: int, tmp_path: Path) -> None:
     assert symbol[1:] == ["0" * 16, str(size), "OBJECT", "GLOBAL", "HIDDEN", "1", "net_data"]
 
 
+def test_a_triple_without_an_elf_machine_is_refused_by_name() -> None:
+    with pytest.raises(TargetError, match="sparc-linux"):
+        data_object("sparc-linux", "data", b"1234", 64)
+
+
 def test_it_needs_nothing_of_the_linker(tmp_path: Path) -> None:
     file = tmp_path / "data.o"
     file.write_bytes(data_object(X86_64.triple, "net_data", b"1", 64))

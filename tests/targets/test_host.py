@@ -11,6 +11,7 @@ from qcomp.targets.catalog import TARGETS, target
 from qcomp.targets.cpu.host import NATIVE, TILES_REFUSED, Host, native, native_of, this_host
 from qcomp.targets.cpu.isa import (
     AARCH64,
+    AARCH64_DOTPROD,
     AMX_INT8,
     AVX2,
     AVX512_VBMI,
@@ -67,6 +68,14 @@ def test_what_is_lacking_has_a_name() -> None:
     assert x86("amx-int8").lacks(AMX_INT8.required) == ("amx-int8",)
     assert x86(tiles=False).lacks(AMX_INT8.required) == (TILES_REFUSED,)
     assert x86().lacks(AMX_INT8.required) == ()
+
+
+def test_native_on_arm_has_dot_products_where_the_processor_does() -> None:
+    able = Host("Linux", "aarch64", {"dotprod": True}, never)
+    assert native_of(able, "") is AARCH64_DOTPROD
+    assert native_of(ARM, "") is AARCH64
+    assert ARM.lacks(AARCH64_DOTPROD.required) == ("dotprod",)
+    assert Fusion.RESIDUAL in AARCH64_DOTPROD.machine.fusions
 
 
 def test_each_family_runs_its_own_sets() -> None:

@@ -11,7 +11,9 @@ from typing import NamedTuple
 import pytest
 
 from qcomp.targets.catalog import TARGETS, target
-from qcomp.targets.cpu.dispatch import variables
+from qcomp.targets.cpu.dispatch import CHOICE, variables
+from qcomp.targets.cpu.isa import AARCH64, FAMILIES, X86_64, X86_LADDER
+from qcomp.targets.cpu.machine import Isa
 from qcomp.targets.cpu.target import CpuTarget
 from tests.targets.conftest import Kit
 from tests.targets.test_cpu_residual import block
@@ -55,12 +57,14 @@ def writable(content: bytes) -> Iterator[tuple[str, int]]:
                 yield content[start : content.index(b"\0", start)].decode(), size
 
 
-@pytest.mark.parametrize("name", TARGETS)
-def test_the_variables_are_those_that_are_promised(kit: Kit, name: str) -> None:
+LIBRARIES = {isa.name: (isa,) for family in FAMILIES.values() for isa in family}
+LIBRARIES["several"] = X86_LADDER
+
+
+@pytest.mark.parametrize("isas", LIBRARIES.values(), ids=LIBRARIES.keys())
+def test_the_variables_are_those_that_are_promised(kit: Kit, isas: tuple[Isa, ...]) -> None:
     graph, _ = block(kit, 3, 20)
-    cpu = target(name)
-    assert isinstance(cpu, CpuTarget)
-    promised = variables(cpu.isas)
+    cpu, promised = CpuTarget("some", isas), variables(isas)
     objects = cpu.emit(graph, "net").files.values()
     assert dict(v for content in objects for v in writable(content)) == {
         f"net_{variable}": size for variable, size in promised.items()
@@ -68,6 +72,13 @@ def test_the_variables_are_those_that_are_promised(kit: Kit, name: str) -> None:
     for section in (s for content in objects for s in sections(content) if s.flags & WRITE):
         assert section.type == NOBITS or section.size == 0, "initialised data is writable"
         assert section.size <= sum(promised.values())
+
+
+def test_code_for_the_baseline_of_a_family_has_no_answer_to_keep() -> None:
+    assert [name for name, isas in LIBRARIES.items() if CHOICE not in variables(isas)] == [
+        X86_64.name,
+        AARCH64.name,
+    ]
 
 
 def documented(name: str) -> int:

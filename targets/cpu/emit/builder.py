@@ -125,6 +125,14 @@ def store_bytes(b: ir.IRBuilder, value: Value, pointer: Value, count: int, first
         done += piece
 
 
+def larger(b: ir.IRBuilder, x: Value, y: Value) -> Value:
+    return b.select(b.icmp_signed(">", x, y), x, y)
+
+
+def smaller(b: ir.IRBuilder, x: Value, y: Value) -> Value:
+    return b.select(b.icmp_signed("<", x, y), x, y)
+
+
 def larger_unsigned(b: ir.IRBuilder, x: Value, y: Value) -> Value:
     return b.select(b.icmp_unsigned(">", x, y), x, y)
 

@@ -20,6 +20,7 @@ from qcomp.targets.cpu.emit.builder import (
     Value,
     broadcast,
     load,
+    raw,
     shuffle,
     splat,
     vector,
@@ -42,7 +43,17 @@ class DotProduct(Protocol):
     def widens(self) -> bool:
         """Whether weights are widened after they are loaded, so that loads cannot be folded."""
 
-    def same(self, b: ir.IRBuilder, four: Value) -> Operand:
+    @property
+    def together(self) -> int:
+        """Neighbouring groups of k whose activations one load brings."""
+
+    def same(self, b: ir.IRBuilder, pointer: Value, groups: int) -> list[Operand]:
+        """The stored activations of up to `together` groups of k, for every channel.
+
+        May read 64 bytes past their end.
+        """
+
+    def every(self, b: ir.IRBuilder, four: Value) -> Operand:
         """Four stored activations, an i32, for every channel."""
 
     def mixed(self, b: ir.IRBuilder, pointer: Value, starts: Sequence[int]) -> Operand:
@@ -65,8 +76,12 @@ class PortableDot:
     vectors: Vectors
     row: int = 0
     widens: bool = True
+    together: int = 1
 
-    def same(self, b: ir.IRBuilder, four: Value) -> Operand:
+    def same(self, b: ir.IRBuilder, pointer: Value, groups: int) -> list[Operand]:
+        return [self.every(b, load(b, raw(pointer), I32))]
+
+    def every(self, b: ir.IRBuilder, four: Value) -> Operand:
         return self.apart(b, for_every_channel(b, four, self.vectors))
 
     def mixed(self, b: ir.IRBuilder, pointer: Value, starts: Sequence[int]) -> Operand:

@@ -8,6 +8,8 @@ from llvmlite import ir
 
 from qcomp.targets.cpu.emit.builder import Carried, Value, enter_loop, feed_back, i64, repeat
 
+Trip = Callable[[Value, Sequence[Value]], Sequence[Value]]
+
 
 def repeat_trips(
     b: ir.IRBuilder,
@@ -29,9 +31,6 @@ def repeat_trips(
     b.branch(head)
     b.position_at_end(done)
     return phis
-
-
-Trip = Callable[[Value, Sequence[Value]], Sequence[Value]]
 
 
 def trips(

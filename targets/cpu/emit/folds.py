@@ -21,10 +21,12 @@ from qcomp.targets.cpu.emit.builder import (
     broadcast,
     constant,
     flipped,
+    larger,
     larger_unsigned,
     load,
     multiple,
     plus,
+    smaller,
     splat,
     vector,
 )
@@ -58,14 +60,6 @@ class Fold:
     merge: Callable[[ir.IRBuilder, Value, Value], Value]
     finish: Callable[[ir.IRBuilder, Value], Value]
     source: ir.IntType = I8
-
-
-def larger(b: ir.IRBuilder, x: Value, y: Value) -> Value:
-    return b.select(b.icmp_signed(">", x, y), x, y)
-
-
-def smaller(b: ir.IRBuilder, x: Value, y: Value) -> Value:
-    return b.select(b.icmp_signed("<", x, y), x, y)
 
 
 def extreme(kind: Reduction, element: ir.IntType = I8) -> Fold:

@@ -148,14 +148,23 @@ class VectorGemm:
         unrolled = spec.all_steps * len(start) <= _UNROLLED
 
         def steps(x: Value | int, w: Value | int, sums: Sequence[Value]) -> Sequence[Value]:
-            def step(k: Value | int, sums: Sequence[Value]) -> Sequence[Value]:
-                offset = plus(b, x, multiple(b, k, spec.packing.group))
-                activations = [partial(self._inside, b, at(b, p, offset)) for p in pixels]
-                weights = at(b, block.weights, plus(b, w, multiple(b, k, spec.step_bytes)))
-                return self._step(b, activations, weights, sums)
+            together = self.dot.together if spec.mixed[0] == 1 else 1
 
-            together = spec.steps if unrolled else max(1, _TOGETHER // len(start))
-            return repeated(b, spec.steps, sums, step, together)
+            def group(n: Value | int, sums: Sequence[Value], count: int) -> Sequence[Value]:
+                first = multiple(b, n, together)
+                offset = plus(b, x, multiple(b, first, spec.packing.group))
+                activations = self._activations(b, [at(b, p, offset) for p in pixels], count)
+                for k, one in enumerate(activations):
+                    step = plus(b, multiple(b, first, spec.step_bytes), k * spec.step_bytes)
+                    weights = at(b, block.weights, plus(b, w, step))
+                    sums = self._step(b, one, weights, sums)
+                return sums
+
+            whole, rest = divmod(spec.steps, together)
+            if whole:
+                trip = whole if unrolled else max(1, _TOGETHER // (len(start) * together))
+                sums = repeated(b, whole, sums, partial(group, count=together), trip)
+            return group(whole, sums, rest) if rest else sums
 
         sums = list(start)
         if spec.steps:
@@ -165,6 +174,15 @@ class VectorGemm:
             activations = [partial(self._ends, b, p, n) for p in pixels]
             sums = self._step(b, activations, at(b, block.weights, k * spec.step_bytes), sums)
         return sums
+
+    def _activations(
+        self, b: ir.IRBuilder, pixels: Sequence[Value], count: int
+    ) -> list[list[Callable[[], Operand]]]:
+        """Of `count` groups of k: for each of these, of each pixel; loaded when they are used."""
+        if count == 1:
+            return [[partial(self._inside, b, pixel) for pixel in pixels]]
+        loaded = [self.dot.same(b, raw(pixel), count) for pixel in pixels]
+        return [[partial(_known, of_one[k]) for of_one in loaded] for k in range(count)]
 
     def _step(
         self,
@@ -215,7 +233,7 @@ class VectorGemm:
         """Four bytes of a segment; each channel has those of its own group, if they are mixed."""
         count, stride = self.spec.mixed
         if count == 1:
-            return self.dot.same(b, load(b, raw(pixel), I32))
+            return self.dot.same(b, pixel, 1)[0]
         own = self.spec.channels // count
         starts = [min(c // own, count - 1) * stride for c in range(self.isa.lanes)]
         return self.dot.mixed(b, pixel, starts)
@@ -231,10 +249,14 @@ class VectorGemm:
             )
             end = b.zext(load(b, place, ir.IntType(8 * spec.end)), I32)
             four = b.or_(four, b.shl(end, ir.Constant(I32, 8 * spec.end * i)))
-        return self.dot.same(b, four)
+        return self.dot.every(b, four)
 
     def _vector(self, v: int) -> int:
         """Where the weights of a block's vector lie, within one step."""
         packing = self.spec.packing
         panel, channel = divmod(v * self.isa.lanes, packing.panel)
         return panel * self.spec.panel_bytes + channel * packing.group
+
+
+def _known(operand: Operand) -> Operand:
+    return operand

@@ -6,13 +6,14 @@ one that says nothing gets the portable form of emit/epilogue.py.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from llvmlite import ir
 
-from qcomp.targets.cpu.emit.builder import I32, Value, at, load, vector
+from qcomp.targets.cpu.emit.builder import I32, Value, at, load, store_bytes, vector
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,3 +71,37 @@ class NarrowEpilogue(Protocol):
         self, b: ir.IRBuilder, four: Sequence[Value], to: Sequence[Value], channels: int
     ) -> None:
         """Sums in the order of `interleaved`: `channels` of each of the pixels that share them."""
+
+
+Narrow = Callable[[Sequence[Value], Sequence[tuple[int, int]]], Value]
+
+
+def store_by_fours(
+    b: ir.IRBuilder,
+    sums: Sequence[Sequence[Value]],
+    to: Sequence[Value],
+    channels: int,
+    lanes: int,
+    narrowed: Narrow,
+) -> None:
+    """`NarrowEpilogue.store` where four vectors of sums at a time become one of bytes.
+
+    narrowed(sums, their (pixel, vector)) -> bytes in the order of the sums.
+    """
+    flat = [(p, v) for p in range(len(sums)) for v in range(len(sums[0]))]
+    for first in range(0, len(flat), 4):
+        real = flat[first : first + 4]
+        four = real + [real[-1]] * (4 - len(real))
+        q = narrowed([sums[p][v] for p, v in four], four)
+        for start, length in _runs(real):
+            pixel, v = real[start]
+            size = min(length * lanes, channels - v * lanes)
+            store_bytes(b, q, at(b, to[pixel], v * lanes), size, start * lanes)
+
+
+def _runs(real: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """(start, length) of stretches that lie in one pixel, side by side."""
+    starts = [i for i, (p, v) in enumerate(real) if i == 0 or real[i - 1] != (p, v - 1)] + [
+        len(real)
+    ]
+    return [(a, z - a) for a, z in itertools.pairwise(starts)]

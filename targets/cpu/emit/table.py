@@ -5,6 +5,7 @@ Meaning: qcomp.ir.evaluate.integer_elementwise (Table).
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -29,10 +30,11 @@ class ByteTables(Protocol):
         """The body of a loop over elements; the table's registers are loaded here."""
 
 
+@dataclass(frozen=True)
 class ScalarTables:
     """One load per element, from the table by the byte that selects an entry."""
 
-    stored = False
+    stored: bool = False
 
     def data(self, table: NDArray[np.int8]) -> NDArray[np.uint8]:
         return np.roll(table, BIAS).view(np.uint8)

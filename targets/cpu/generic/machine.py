@@ -6,11 +6,13 @@ for each lookup. A family of its own starts as a copy of this record with other 
 
 from __future__ import annotations
 
+from qcomp.ir.ops import Op
 from qcomp.targets.cpu.emit.depthwise_layout import BY_64
 from qcomp.targets.cpu.emit.depthwise_tiling import DepthwiseCosts, DepthwisePlanning
 from qcomp.targets.cpu.emit.dot import PortableDot, sums_of_pairs
 from qcomp.targets.cpu.emit.gemm import BY_FOURS
 from qcomp.targets.cpu.emit.gemm_vectors import VectorGemms
+from qcomp.targets.cpu.emit.nest import Body
 from qcomp.targets.cpu.emit.shuffled import Shuffles
 from qcomp.targets.cpu.emit.table import ScalarTables
 from qcomp.targets.cpu.emit.tiling import GemmCosts, Pipes, TileRegisters
@@ -62,7 +64,7 @@ def portable(vectors: Vectors, layout: DepthwiseCosts, clock: str) -> Machine:
         pairs=sums_of_pairs,
         narrow=None,
         fusions=frozenset(),
-        elementwise=lambda op: None,
+        elementwise=no_kernel,
         tables=ScalarTables(),
         softmax=None,
         shuffles=Shuffles((16, 8, 4), two=False),
@@ -75,3 +77,7 @@ def portable(vectors: Vectors, layout: DepthwiseCosts, clock: str) -> Machine:
         needs_permission=False,
         tile_peak=None,
     )
+
+
+def no_kernel(op: Op) -> Body | None:
+    return None

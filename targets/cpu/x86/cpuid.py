@@ -6,12 +6,13 @@ inline assembly only for the family of the machine that it runs on.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from llvmlite import ir
 
-from qcomp.targets.cpu.emit.builder import I8, I32, I64, Value, i64
+from qcomp.targets.cpu.emit.builder import I32, I64, Value, i64
+from qcomp.targets.cpu.emit.machine_code import machine_code
 from qcomp.targets.cpu.machine import Isa
 from qcomp.targets.cpu.x86.permission import (
     ARCH_REQ_XCOMP_PERM,
@@ -161,21 +162,6 @@ SYSCALL = bytes.fromhex(
     "4889f8 4889f7 4889d6"  # mov %rdi, %rax; mov %rsi, %rdi; mov %rdx, %rsi
     "0f05 c3"  # syscall; ret
 )
-
-
-def machine_code(
-    b: ir.IRBuilder, name: str, code: bytes, result: ir.Type, arguments: Sequence[Value]
-) -> Value:
-    """Call a function that consists of these bytes, which return and obey the System V ABI."""
-    function = b.module.globals.get(name)
-    if function is None:
-        type = ir.FunctionType(result, [x.type for x in arguments])
-        function = ir.Function(b.module, type, name)
-        function.linkage = "internal"
-        prologue = ir.Constant(ir.ArrayType(I8, len(code)), bytearray(code))
-        set.add(function.attributes, f"noinline nounwind prologue {prologue}")
-        ir.IRBuilder(function.append_basic_block("entry")).unreachable()
-    return b.call(function, arguments)
 
 
 def _cpuid(b: ir.IRBuilder, leaf: int, subleaf: int) -> Value:

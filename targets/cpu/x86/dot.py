@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from llvmlite import ir
 
-from qcomp.targets.cpu.emit.builder import I8, Value, constant, load, raw, shuffle, vector
+from qcomp.targets.cpu.emit.builder import I8, I32, Value, constant, load, raw, shuffle, vector
 from qcomp.targets.cpu.emit.dot import GROUP, Operand, even_and_odd, for_every_channel
 from qcomp.targets.cpu.vectors import Vectors
 from qcomp.targets.cpu.x86 import intrinsics as x86
@@ -25,8 +25,12 @@ class Vnni:
     vectors: Vectors
     row: int = _ROW
     widens: bool = False
+    together: int = 1
 
-    def same(self, b: ir.IRBuilder, four: Value) -> Operand:
+    def same(self, b: ir.IRBuilder, pointer: Value, groups: int) -> list[Operand]:
+        return [self.every(b, load(b, raw(pointer), I32))]
+
+    def every(self, b: ir.IRBuilder, four: Value) -> Operand:
         return (for_every_channel(b, four, self.vectors),)
 
     def mixed(self, b: ir.IRBuilder, pointer: Value, starts: Sequence[int]) -> Operand:
@@ -49,8 +53,12 @@ class Madd:
     vectors: Vectors
     row: int = _ROW
     widens: bool = True
+    together: int = 1
 
-    def same(self, b: ir.IRBuilder, four: Value) -> Operand:
+    def same(self, b: ir.IRBuilder, pointer: Value, groups: int) -> list[Operand]:
+        return [self.every(b, load(b, raw(pointer), I32))]
+
+    def every(self, b: ir.IRBuilder, four: Value) -> Operand:
         return self.apart(b, for_every_channel(b, four, self.vectors))
 
     def mixed(self, b: ir.IRBuilder, pointer: Value, starts: Sequence[int]) -> Operand:

@@ -27,9 +27,8 @@ from qcomp.targets.cpu.emit.builder import (
 )
 from qcomp.targets.cpu.emit.constants import ADDITION_BYTES, LOOKUP_BYTES, STORED_BYTES
 from qcomp.targets.cpu.emit.narrow import BlockParameters
-from qcomp.targets.cpu.emit.residual import AddConstants
+from qcomp.targets.cpu.emit.residual import AddConstants, add_residual
 from qcomp.targets.cpu.x86 import intrinsics as x86
-from qcomp.targets.cpu.x86.residual import add_residual
 from qcomp.targets.cpu.x86.table import permuted, quarters
 
 
@@ -93,7 +92,7 @@ class Packing:
         if self._addition is None:
             constants = at(b, self.block.header, ADDITION_BYTES)
             self._addition = AddConstants.loaded(b, constants, scaled.type.count)
-        return add_residual(b, scaled, other, self._addition)
+        return add_residual(b, scaled, other, self._addition, x86.pmulhrsw)
 
     def _zero_point(self, b: ir.IRBuilder, lanes: int) -> Value:
         slot = at(b, self.block.header, STORED_BYTES)

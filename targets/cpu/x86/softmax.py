@@ -7,6 +7,7 @@ psadbw adds up. Meaning: qcomp.ir.evaluate.integer_reduction (QSoftmax).
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import reduce
 
 import numpy as np
@@ -45,10 +46,11 @@ _PLANES = 3  # bytes of an exponential, at most 2^16
 _LANES = 16  # quotients at once
 
 
+@dataclass(frozen=True)
 class PermutedRows:
     """Softmaxes of rows of 64 and more neighbours."""
 
-    kind = "softmax_permuted"
+    kind: str = "softmax_permuted"
 
     def takes(self, spec: SoftmaxSpec) -> bool:
         axis = spec.axis

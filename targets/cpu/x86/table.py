@@ -22,10 +22,11 @@ _ROW = 16  # entries that one pshufb looks up
 _HALF = 8  # rows of which a byte without bit 7 selects one
 
 
+@dataclass(frozen=True)
 class PermutedTables:
     """AVX-512 VBMI: four registers hold a table."""
 
-    stored = True
+    stored: bool = True
 
     def data(self, table: NDArray[np.int8]) -> NDArray[np.uint8]:
         return _stored(table)

@@ -27,11 +27,12 @@ from qcomp.targets.cpu.emit.builder import (
     Value,
     at,
     clamp,
+    larger,
     load,
+    smaller,
     splat,
     vector,
 )
-from qcomp.targets.cpu.emit.folds import larger, smaller
 from qcomp.targets.cpu.emit.i16.scale import (
     rounding_shift,
     saturated,

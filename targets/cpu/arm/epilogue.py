@@ -1,0 +1,137 @@
+"""The narrow epilogue of NEON: four vectors of i32 sums to sixteen i8.
+
+Arithmetic shift, sqxtn, sqrdmulh, a residual addition, sqadd of the zero point, sqxtn, the clamp;
+meaning: qcomp.quant.fixed_point.requantize (NARROW). sqxtn saturates to 16 bits as the narrow form
+does, and sqrdmulh is its mulhrs: the one product that it saturates, of -2^15 by -2^15, does not
+occur, as multipliers are not -2^15. Lanes keep their order all the way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from llvmlite import ir
+
+from qcomp.targets.cpu.arm.intrinsics import saturating_add, sqrdmulh, sqxtn_bytes, sqxtn_words
+from qcomp.targets.cpu.emit.builder import (
+    I8,
+    I16,
+    Value,
+    at,
+    broadcast,
+    larger,
+    load,
+    raw,
+    shuffle,
+    smaller,
+    store_bytes,
+    vector,
+)
+from qcomp.targets.cpu.emit.constants import ADDITION_BYTES
+from qcomp.targets.cpu.emit.narrow import BlockParameters, store_by_fours
+from qcomp.targets.cpu.emit.residual import AddConstants, add_residual
+
+_HALF = 8  # lanes of i16
+_LANES = 4
+
+Place = tuple[int, int]  # pixel, vector of channels
+
+
+class NeonEpilogue:
+    """One place of the code, where each constant is loaded once."""
+
+    def __init__(self, block: BlockParameters) -> None:
+        self._block = block
+        self._values: dict[tuple[str, tuple[int, ...]], Value] = {}
+        self._addition: AddConstants | None = None
+
+    def store(
+        self,
+        b: ir.IRBuilder,
+        sums: Sequence[Sequence[Value]],
+        to: Sequence[Value],
+        channels: int,
+        others: Sequence[Value],
+    ) -> None:
+        def narrowed(four: Sequence[Value], places: Sequence[Place]) -> Value:
+            vs = tuple(v for _, v in places)
+            added = [_other(b, others, places[i : i + 2]) for i in (0, 2) if others]
+            return self._narrowed(b, four, vs, added)
+
+        store_by_fours(b, sums, to, channels, _LANES, narrowed)
+
+    def store_interleaved(
+        self, b: ir.IRBuilder, four: Sequence[Value], to: Sequence[Value], channels: int
+    ) -> None:
+        """Vectors of 128 bits have one lane to interleave: the order is that of the channels."""
+        q = self._narrowed(b, four, (0, 1, 2, 3), ())
+        width = 4 * _LANES // len(to)
+        for pixel, pointer in enumerate(to):
+            store_bytes(b, q, pointer, channels, pixel * width)
+
+    def _narrowed(
+        self,
+        b: ir.IRBuilder,
+        four: Sequence[Value],
+        vs: tuple[int, ...],
+        others: Sequence[Value],
+    ) -> Value:
+        """`others` are what a residual addition adds to the first and to the last two, as i16."""
+        halves = []
+        for i in (0, 2):
+            x, y = (b.ashr(four[i + j], self._shift(b, vs[i + j])) for j in (0, 1))
+            scaled = sqrdmulh(b, sqxtn_words(b, x, y), self._multipliers(b, vs[i : i + 2]))
+            if others:
+                scaled = self._sum(b, scaled, others[i // 2])
+            halves.append(saturating_add(b, scaled, self._constant(b, 0, I16, _HALF)))
+        q = larger(b, sqxtn_bytes(b, *halves), self._constant(b, 1, I8, 2 * _HALF))
+        if self._block.ceiling:
+            q = smaller(b, q, self._ceilings(b, vs))
+        return smaller(b, q, self._constant(b, 2, I8, 2 * _HALF))
+
+    def _sum(self, b: ir.IRBuilder, scaled: Value, other: Value) -> Value:
+        if self._addition is None:
+            pointer = at(b, self._block.header, ADDITION_BYTES)
+            self._addition = AddConstants.loaded(b, pointer, _HALF)
+        return add_residual(b, scaled, other, self._addition, sqrdmulh)
+
+    def _shift(self, b: ir.IRBuilder, v: int) -> Value:
+        return self._once(("shift", (v,)), lambda: self._block.shift(b, v))
+
+    def _multipliers(self, b: ir.IRBuilder, vs: tuple[int, ...]) -> Value:
+        """They are below 2^15."""
+
+        def make() -> Value:
+            x, y = (self._block.multiplier(b, v) for v in vs)
+            return b.trunc(shuffle(b, x, y, range(_HALF)), vector(I16, _HALF))
+
+        return self._once(("multiplier", vs), make)
+
+    def _ceilings(self, b: ir.IRBuilder, vs: tuple[int, ...]) -> Value:
+        def make() -> Value:
+            words = [self._block.ceilings(b, v) for v in vs]
+            return sqxtn_bytes(b, *(sqxtn_words(b, *words[i : i + 2]) for i in (0, 2)))
+
+        return self._once(("ceiling", vs), make)
+
+    def _constant(self, b: ir.IRBuilder, n: int, type: ir.IntType, lanes: int) -> Value:
+        """zero_point (0), qmin (1) or qmax (2) in every lane."""
+        slot = at(b, self._block.header, 4 * n)
+        return self._once(("limit", (n,)), lambda: broadcast(b, load(b, slot, type), lanes))
+
+    def _once(self, key: tuple[str, tuple[int, ...]], make: Callable[[], Value]) -> Value:
+        if key not in self._values:
+            self._values[key] = make()
+        return self._values[key]
+
+
+def _other(b: ir.IRBuilder, others: Sequence[Value], two: Sequence[Place]) -> Value:
+    """The bytes to add to two vectors, as i16."""
+    first, second = (at(b, raw(others[p]), v * _LANES) for p, v in two)
+    (p, v), after = two
+    if after == (p, v + 1):
+        both = load(b, first, vector(I8, _HALF))
+    else:
+        x, y = (load(b, place, vector(I8, _LANES)) for place in (first, second))
+        both = shuffle(b, x, y, range(_HALF))
+    return b.sext(both, vector(I16, _HALF))

@@ -1,0 +1,51 @@
+"""NEON instructions that generic IR does not name, for vectors of 128 bits."""
+
+from __future__ import annotations
+
+from llvmlite import ir
+
+from qcomp.targets.cpu.emit.builder import I8, I16, Value, shuffle, vector
+
+
+def sdot(b: ir.IRBuilder, acc: Value, x: Value, y: Value) -> Value:
+    """acc + the sum of four neighbouring products of i8, in i32 lanes; needs dotprod."""
+    return _call(b, "sdot.v4i32.v16i8", acc.type, acc, x, y)
+
+
+def sqrdmulh(b: ir.IRBuilder, x: Value, y: Value) -> Value:
+    """(2 * x * y + 2^15) >> 16 in i16 lanes: qcomp.quant.fixed_point.mulhrs.
+
+    They differ where both are -2^15 only, which saturates here.
+    """
+    return _call(b, "sqrdmulh.v8i16", x.type, x, y)
+
+
+def sqxtn_words(b: ir.IRBuilder, x: Value, y: Value) -> Value:
+    """Four i32 each to eight i16, with signed saturation."""
+    return _joined(b, *(_call(b, "sqxtn.v4i16", vector(I16, 4), v) for v in (x, y)))
+
+
+def sqxtn_bytes(b: ir.IRBuilder, x: Value, y: Value) -> Value:
+    """Eight i16 each to sixteen i8, with signed saturation."""
+    return _joined(b, *(_call(b, "sqxtn.v8i8", vector(I8, 8), v) for v in (x, y)))
+
+
+def saturating_add(b: ir.IRBuilder, x: Value, y: Value) -> Value:
+    """sqadd in i16 lanes."""
+    return _function(b, "llvm.sadd.sat.v8i16", x.type, x, y)
+
+
+def _joined(b: ir.IRBuilder, x: Value, y: Value) -> Value:
+    """LLVM makes the second of two narrowings sqxtn2."""
+    return shuffle(b, x, y, range(2 * x.type.count))
+
+
+def _call(b: ir.IRBuilder, name: str, result: ir.VectorType, *operands: Value) -> Value:
+    return _function(b, f"llvm.aarch64.neon.{name}", result, *operands)
+
+
+def _function(b: ir.IRBuilder, name: str, result: ir.VectorType, *operands: Value) -> Value:
+    """The intrinsic of this name, declared on first use."""
+    type = ir.FunctionType(result, [x.type for x in operands])
+    function = b.module.globals.get(name) or ir.Function(b.module, type, name)
+    return b.call(function, operands)
