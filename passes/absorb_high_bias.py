@@ -32,7 +32,7 @@ _WORTHWHILE = 0.1  # standard deviations
 
 @dataclass(frozen=True)
 class AbsorbHighBias:
-    """`moments` tells those of all f32 activations of a float graph.
+    """`moments` measures the moments of all f32 activations of a float graph.
 
     `deviations` is how many standard deviations below the mean a value may lie and be exact.
     """
@@ -83,7 +83,7 @@ class _Step:
 
 
 def _step(graph: Graph, first: Weighted) -> _Step | str:
-    """What can absorb the bias of `first`, or the reason that nothing can."""
+    """The layer behind `first` that can absorb its bias, or the reason that none can."""
     if first.clamp != RELU:
         return f"it clamps to ({first.clamp.low}, {first.clamp.high}), not to (0.0, inf)"
     reader = graph.sole_consumer(first.output)

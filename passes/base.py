@@ -49,7 +49,7 @@ class Event:
 
 @dataclass
 class PassLog:
-    """What a pass did and what it left alone, in order."""
+    """The log of a pass: an event for each thing that it did or left alone, in order."""
 
     events: list[Event] = field(default_factory=list)
 

@@ -49,7 +49,7 @@ class CanonicalizeLayout:
 
 
 def _improve(graph: Graph, log: PassLog) -> bool:
-    """One round over all regions; taken back unless fewer elements are transposed in the end."""
+    """Try one round over all regions; undo it unless fewer elements are transposed afterwards."""
     saved, cost = graph.clone(), _cost(graph)
     trial = PassLog()
     if not _twist_regions(graph, trial):

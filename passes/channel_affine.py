@@ -47,11 +47,11 @@ class ChannelAffine:
 
     @property
     def is_uniform(self) -> bool:
-        """The same function in all channels."""
+        """Whether all channels have the same scale and shift."""
         return bool((self.scale == self.scale[0]).all() and (self.shift == self.shift[0]).all())
 
     def statistics(self, before: NormalStatistics | None) -> NormalStatistics | None:
-        """The statistics of the result, from a batch norm's own or from those of x."""
+        """Mean and deviation of the result: imposed by a batch norm, else from those of x."""
         if self.imposed is not None or before is None:
             return self.imposed
         return NormalStatistics(

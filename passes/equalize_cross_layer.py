@@ -43,7 +43,7 @@ _WORTHWHILE_DB = 0.1
 
 
 class Relu6(enum.Enum):
-    """What becomes of a clamp to (0, 6), which is homogeneous only up to 6.
+    """How to equalize through a clamp to (0, 6), which is homogeneous only up to 6.
 
     KEEP ends the chain there: right for weights with a scale per channel, which gain little.
     MINIMUM puts min(relu(x), 6 / s) there, with a constant per channel: exact, one op more. Where
@@ -59,7 +59,7 @@ class Relu6(enum.Enum):
 
 @dataclass(frozen=True)
 class LeastNoise:
-    """`moments` tells the moments of all f32 activations of a float graph."""
+    """`moments` measures the moments of all f32 activations of a float graph."""
 
     moments: MomentsOf
     precision: Precision
@@ -67,7 +67,7 @@ class LeastNoise:
 
 @dataclass(frozen=True)
 class EqualizeCrossLayer:
-    """Factors that balance the ranges of the weights, or with `noise` those of least noise.
+    """Scale channels by factors that balance weight ranges or, with `noise`, minimise the noise.
 
     `iterations`, `tolerance` and `weak` are those of `Rounds` (balanced_ranges.py); `largest`
     bounds the factors either way. A channel whose r1 * r2 is below `dead` times the largest of its

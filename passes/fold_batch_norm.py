@@ -36,7 +36,7 @@ from qcomp.passes.linear_weights import (
 
 @dataclass(frozen=True)
 class FoldBatchNorm:
-    """First into the linear op before, then into the one behind; what is left becomes depthwise."""
+    """Fold into the producing linear op, else into the consuming one, else make a depthwise one."""
 
     name: ClassVar[str] = "fold-batch-norm"
     needs: ClassVar[Form] = Form.FLOAT
@@ -55,7 +55,7 @@ class FoldBatchNorm:
 
 
 def _settle(graph: Graph, op: Op, affine: ChannelAffine, log: PassLog) -> None:
-    """An op that was not folded: into the convolution that its predecessor became, or a new one."""
+    """Fold into the depthwise conv that an earlier op of this pass became, else make a new one."""
     back = _why_not_back(graph, affine)
     if back is None:
         _fold_back(graph, op, affine, log)

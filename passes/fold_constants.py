@@ -1,4 +1,4 @@
-"""Evaluate what is known at compile time, and drop ops that do nothing.
+"""Evaluate ops whose operands are constant, and drop ops that do nothing.
 
     op(constants)                  its value, by qcomp.ir.evaluate
     movement without effect        its operand (also x + 0, x * 1, clamp without bounds, x ** 1)

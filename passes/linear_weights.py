@@ -58,7 +58,7 @@ def with_numbers(
 
 
 def record_scale(graph: Graph, id: TensorId, factors: F64) -> None:
-    """The value is `factors` times what it was, per channel: so are its statistics and origin."""
+    """Scale the statistics and the origin of a value whose channels were multiplied by factors."""
     tensor = graph.tensor(id)
     k = np.tile(factors, tensor.type.shape[-1] // factors.size)
     if (normal := tensor.normal) is not None:

@@ -46,7 +46,7 @@ _PER_OCTAVE = 16  # factors are powers of 2^(1/16), so that last digits of exp d
 
 @dataclass(frozen=True)
 class Precision:
-    """How many steps the integers of weights have on each side of 0, and those of values in all.
+    """Quantization steps: of weights on each side of 0, of values (activations) in all.
 
     `per_channel`: each output channel's weights have steps of their own.
     """
@@ -122,7 +122,7 @@ class NoiseProblem:
         )
 
     def split(self, values: F64) -> list[F64]:
-        """By pair."""
+        """Split a vector over all channels into one vector for each pair."""
         return np.split(values, self.starts[1:-1])
 
     def __call__(self, logs: F64) -> tuple[float, F64]:
@@ -224,7 +224,7 @@ class _Layer:
         return noise, 2.0 * (step * gains - noise * powers / total)
 
     def _noise_of_weights(self, u: F64, v: F64, precision: Precision) -> tuple[float, F64, F64]:
-        """Of sums over o and i of (|W| e^u e^-v)^p only products with vectors are formed."""
+        """Sum (|W| e^u e^-v)^p over o and i by matrix-vector products only."""
         high, low = u.max(), v if precision.per_channel else v.min()
         by_inputs = np.exp(_NORM * (u - high))
         by_outputs = np.exp(_NORM * (low - v))

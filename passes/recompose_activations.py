@@ -43,9 +43,9 @@ _STEP = 2.0**-5
 
 @dataclass(frozen=True)
 class RecomposeActivations:
-    """From the inputs on, so that a found function is one part of the regions behind it.
+    """Visit ops from the inputs on: a function found early is a single op of later regions.
 
-    Of the regions that end in an op the largest with a name is taken.
+    The largest region that ends in an op and computes a known function is replaced.
     """
 
     name: ClassVar[str] = "recompose-activations"

@@ -46,10 +46,10 @@ def _pinned(graph: Graph, id: TensorId, bits: int) -> QParams | None:
 
 @dataclass(frozen=True)
 class Assignment:
-    """Own qparams of each tensor, and the qparams of the group in which its readers want it.
+    """`own`: qparams of the tensor itself; `group`: qparams that its copy group shares.
 
-    They differ only where a tensor with pinned qparams joins a group that they do not fit: there
-    the readers get a rescaled copy.
+    They differ only if the tensor's qparams are fixed (softmax) and do not fit the group; then a
+    rescaled copy feeds the group.
     """
 
     own: Mapping[TensorId, QParams]

@@ -24,7 +24,7 @@ def open_regular(path: Path) -> IO[bytes]:
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """Write aside, then rename; into what is no regular file (/dev/null), directly. OutputError."""
+    """Write aside, then rename; write directly into a device (/dev/null). Raises OutputError."""
     aside = None
     try:
         if path.exists() and not path.is_file():
@@ -46,7 +46,7 @@ def write_file(path: Path, content: bytes) -> None:
 
 @contextmanager
 def staged(directory: Path, last: str) -> Iterator[Path]:
-    """A folder whose files become those of `directory` at the end, or vanish; OutputError.
+    """A temporary folder whose files move into `directory` at the end, or vanish; OutputError.
 
     A new directory appears whole, by one rename. Into one that exists, which may be a link or a
     mount point and so is where the files are staged, they move one by one, those that end in `last`

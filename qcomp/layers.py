@@ -117,7 +117,7 @@ def _kind(graph: Graph, id: TensorId) -> str:
 
 
 def _shape(graph: Graph, id: TensorId) -> str:
-    """What goes in, what is done with it, what comes out."""
+    """Input shape, attributes and output shape of a layer, as text."""
     op = graph.producer(id)
     result = "x".join(map(str, graph.type(id).shape[1:] or graph.type(id).shape))
     if op is None:

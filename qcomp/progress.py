@@ -13,18 +13,18 @@ Item = TypeVar("Item")
 
 
 class Bar:
-    """What is done of a total; one that is not shown takes the same calls."""
+    """Counts finished items of a total; a bar that is not shown takes the same calls."""
 
     def __init__(self, progress: Progress, task: TaskID) -> None:
         self._progress = progress
         self._task = task
 
     def advance(self) -> None:
-        """One more is done."""
+        """Count one more item."""
         self._progress.advance(self._task)
 
     def reach(self, done: int, total: int | None) -> None:
-        """So many are done; None: nobody knows of how many."""
+        """Set the count and the total; None: the total is unknown."""
         self._progress.update(self._task, completed=done, total=total)
 
 

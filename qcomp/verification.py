@@ -60,7 +60,7 @@ class VerificationReport:
 
 @dataclass(frozen=True)
 class Case:
-    """One vector, and the stored answer where there is one."""
+    """One input vector, and its stored outputs if there are any."""
 
     kind: str
     inputs: Arrays

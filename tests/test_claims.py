@@ -25,10 +25,11 @@ README = (ROOT / "README.md").read_text("utf-8")
 PAGES["README.md of the root"] = README
 
 SCRIPTS = [*(ROOT / "benchmarks").glob("*.py"), *ROOT.glob("examples/**/*.[pc]*")]
+FOLDERS = ("passes", "targets", "benchmarks", "examples", "tests")
 FILES = [
-    str(path.relative_to(ROOT))
-    for folder in ("qcomp", "passes", "targets", "benchmarks", "examples", "tests")
-    for path in (ROOT / folder).rglob("*.py")
+    *(str(path.relative_to(ROOT)) for path in (ROOT / "qcomp").rglob("*.py")),
+    *(str(path.relative_to(ROOT)) for f in FOLDERS for path in (ROOT / f).rglob("*.py")),
+    *(f"qcomp/{path.relative_to(ROOT)}" for f in FOLDERS[:2] for path in (ROOT / f).rglob("*.py")),
 ]
 
 each_page = pytest.mark.parametrize("name", PAGES)

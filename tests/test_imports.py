@@ -29,7 +29,7 @@ def imported_by(code: str) -> set[str]:
     [
         ("import qcomp; qcomp.QuantizationConfig(); qcomp.CompileError", (*HEAVY, "typer")),
         ("import qcomp.cli", HEAVY),
-        ("from qcomp.pipeline import normalizing_passes, qdq_passes", ("onnxruntime", "rich")),
+        ("from qcomp.pipeline import Stage", ("onnxruntime", "rich")),
         ("from qcomp.quant.estimators import ESTIMATORS", ("scipy.optimize",)),
         ("from qcomp.calibration.evidence import Evidence", EVALUATING),
     ],

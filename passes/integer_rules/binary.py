@@ -9,7 +9,7 @@ from qcomp.quant.fixed_point import Form
 
 
 def add(site: Site, op: ops.Add | ops.Sub) -> ops.Op:
-    """In 16-bit lanes where the scales allow it, else in 32-bit lanes; with i16 in 64-bit lanes."""
+    """Use 16-bit lanes where the scales allow it, else 32-bit lanes; 64-bit lanes for i16."""
     (a_id, a), (b_id, b) = site.operand(op.a), site.operand(op.b)
     subtract = isinstance(op, ops.Sub)
     scales = (a.scale, b.scale, site.qparams.scale)

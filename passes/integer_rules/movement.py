@@ -12,7 +12,7 @@ from qcomp.quant.qparams import quantize
 
 
 def movement(site: Site, op: ops.Movement | ops.MaxPool2d) -> ops.Op:
-    """The same op on integers; constant operands are quantized, indices stay."""
+    """Keep the op, now on integers; quantize its constant operands, but not its indices."""
     inputs = tuple(
         t if i in op.constant_operands else site.same_scale_operand(t)
         for i, t in enumerate(op.inputs)

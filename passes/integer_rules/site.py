@@ -81,7 +81,7 @@ class Site:
         return Requantize(form, q.zero_point, *self.saturation(clamp), bits=q.bits)
 
     def lanes(self, *operands: QParams) -> Lanes:
-        """Of an elementwise op on these operands: 64 bits wherever 16-bit values come or go."""
+        """Lane width of an elementwise op: 64 bits where an operand or the result is i16."""
         return I64_LANES if self.is_wide(*operands) else I32_LANES
 
     def is_wide(self, *operands: QParams) -> bool:

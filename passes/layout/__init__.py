@@ -1,1 +1,1 @@
-"""What the canonicalize-layout pass is made of, from permutations to the cut."""
+"""Parts of the canonicalize-layout pass, from permutations to the minimum cut."""

@@ -39,7 +39,10 @@ PLAIN, TWISTED = "plain", "twisted"
 
 @dataclass(frozen=True)
 class Charge:
-    """`cost` falls due if `source` is not on the side `wanted`, and any of `readers` is."""
+    """A penalty of the cut: some reader is on side `wanted`, its producer `source` is not.
+
+    `cost` is then paid for the transpose that must be inserted between them.
+    """
 
     wanted: str
     source: str
@@ -47,7 +50,7 @@ class Charge:
     cost: int
 
     def is_due_now(self) -> bool:
-        """With every member plain."""
+        """Whether the penalty is paid when every member of the region is plain."""
         sides = [node == TWISTED for node in (self.source, *self.readers)]
         wanted = self.wanted == TWISTED
         return sides[0] != wanted and wanted in sides[1:]
@@ -58,7 +61,7 @@ def _node(id: TensorId) -> str:
 
 
 def _cost(shape: Shape, permutation: Permutation, border: bool) -> int:
-    """Of Transpose(x, permutation), x of this shape."""
+    """The cost of Transpose(x, permutation), x of this shape."""
     if permutation == identity(len(permutation)):
         return 0
     if keeps_order(shape, permutation):
@@ -95,7 +98,7 @@ def best_choice(graph: Graph, region: Region) -> list[TensorId]:
 
 
 def _charges(graph: Graph, region: Region, value: TensorId) -> list[Charge]:
-    """What a value of the region costs its readers, by where it comes from."""
+    """The penalties for reading a value of the region in the other layout, by its producer."""
     twist = region.twists[value]
     shape = held(graph.type(value).shape, twist)
     readers = _readers(graph, region, value)
@@ -137,7 +140,7 @@ def _readers(graph: Graph, region: Region, value: TensorId) -> tuple[str, ...]:
 
 
 def _transposes_of(graph: Graph, value: TensorId, source: str, twist: Permutation) -> list[Charge]:
-    """What transposes of a value, which compose with its twist, gain or lose by it."""
+    """The penalties of transposes of a value, which compose with its twist."""
     charges = []
     for reader in graph.consumers(value):
         if isinstance(reader, Transpose):
@@ -150,7 +153,7 @@ def _transposes_of(graph: Graph, value: TensorId, source: str, twist: Permutatio
 
 
 def _cost_of_inverse(graph: Graph, value: TensorId, twist: Permutation) -> int:
-    """Of the transpose that makes the held value from the plain one already; 0 without one."""
+    """The cost of an existing transpose from the plain value to the held one; 0 without one."""
     for reader in graph.consumers(value):
         if isinstance(reader, Transpose) and reader.permutation == inverse(twist):
             return transpose_cost(graph, reader)

@@ -31,7 +31,7 @@ class DenseColumns:
 
 
 def absorbing_dense(graph: Graph, op: Op, twist: Permutation) -> DenseColumns | None:
-    """What must change behind a reshape for it to read its operand as held; None if nothing can."""
+    """The reordering of dense columns that lets a reshape read its operand as held, or None."""
     if not isinstance(op, Reshape) or not op.shape:
         return None
     order = column_order(graph.type(op.x).shape, twist, op.shape)

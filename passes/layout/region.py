@@ -47,7 +47,7 @@ def carriers(graph: Graph, op: Op, twist: Permutation) -> list[TensorId]:
 
 
 def grow(graph: Graph, seed: TensorId, twist: Permutation) -> Region:
-    """The region around a value, if it is to be held with this twist."""
+    """Grow the region of ops that can follow when the value `seed` is held with this twist."""
     region = Region()
     queue: deque[TensorId] = deque()
     _reach(graph, region, queue, seed, twist)
@@ -108,7 +108,7 @@ def _member(graph: Graph, region: Region, op: Op, value: TensorId) -> Member | s
 
 
 def _adapted(graph: Graph, region: Region, value: TensorId, twist: Permutation) -> Permutation:
-    """The twist that a value already has, where a reshape can give it as well as this one."""
+    """Prefer the permutation that the value has already, if it equals `twist` up to unit axes."""
     known = region.twists.get(value, twist)
     return known if equivalent(graph.type(value).shape, known, twist) else twist
 

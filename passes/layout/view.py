@@ -1,4 +1,4 @@
-"""What a chain of Reshape and Transpose does, as one movement of atoms.
+"""A chain of Reshape and Transpose as one permutation of atoms (the factors of the axes).
 
 The source's axes split into *atoms*, the smallest pieces that the chain keeps whole. A Transpose
 permutes them, a Reshape only groups them anew (and may split them further). Neighbours that were

@@ -1,1 +1,1 @@
-"""What the fold-constants pass is made of: rewrites of single ops."""
+"""Parts of the fold-constants pass: rewrites of single ops."""

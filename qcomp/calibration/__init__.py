@@ -1,1 +1,1 @@
-"""What the activations of a float graph look like: from data, or from batch-norm statistics."""
+"""Ranges and moments of the activations of a float graph, from data or batch-norm statistics."""

@@ -58,7 +58,7 @@ def ranges_from_batch_norm(
 def moments_from_batch_norm(
     graph: Graph, *, assumed_input_range: tuple[float, float] = ASSUMED_INPUT_RANGE
 ) -> dict[TensorId, Moments]:
-    """Of all f32 activations of a FLOAT graph, per channel; errors as above."""
+    """Moments of all f32 activations of a FLOAT graph, per channel; errors as above."""
     beliefs = _beliefs(graph, {}, assumed_input_range)
     return {id: beliefs.read(id) for id in float_activations(graph)}
 

@@ -68,7 +68,7 @@ def collect(graph: Graph, source: Source | Samples, *, progress: bool = False) -
 def _implied(
     graph: Graph, distributions: Mapping[TensorId, Distribution]
 ) -> tuple[Mapping[TensorId, Range], str]:
-    """What batch-norm statistics say, with the inputs as measured; or why they say nothing."""
+    """Ranges by batch-norm statistics from the measured inputs, or why there are none."""
     inputs = {
         name: distributions[id].extremes for name, id in graph.inputs.items() if id in distributions
     }

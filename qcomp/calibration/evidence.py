@@ -1,4 +1,4 @@
-"""What there is to know a float graph's values by: data, or batch-norm statistics without any."""
+"""Source of activation statistics: calibration samples if given, else batch-norm statistics."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from qcomp.quant.moments import Moments
 
 @dataclass(frozen=True)
 class Evidence:
-    """`input_range` is assumed of the inputs where `data` is None; `progress` shows bars."""
+    """Calibration data; without any (None) the inputs are assumed to lie in `input_range`."""
 
     data: Samples | None
     input_range: tuple[float, float]
     progress: bool = False
 
     def statistics(self, graph: Graph) -> Statistics:
-        """Of every activation, over all of the data."""
+        """Ranges and distributions of every activation, over all samples."""
         if self.data is None:
             return ranges_from_batch_norm(graph, assumed_input_range=self.input_range)
         return collect(graph, self.data, progress=self.progress)
 
     def moments(self, graph: Graph) -> Mapping[TensorId, Moments]:
-        """Of every f32 activation by channel, over some of the data."""
+        """Per-channel moments of every f32 activation, over the first samples."""
         if self.data is None:
             return moments_from_batch_norm(graph, assumed_input_range=self.input_range)
         return measured_moments(graph, self.data.first(SAMPLES))

@@ -17,7 +17,7 @@ SAMPLES = 16  # are enough to equalize by
 def measured_moments(
     graph: Graph, samples: Iterable[Mapping[str, Array]]
 ) -> dict[TensorId, Moments]:
-    """Of all f32 activations of a FLOAT graph; `samples` are its inputs by public name.
+    """Moments of all f32 activations of a FLOAT graph; `samples` are its inputs by public name.
 
     CalibrationError where an activation is not finite.
     """

@@ -62,7 +62,7 @@ def mixture(beliefs: Sequence[Moments]) -> Moments:
 
 
 def pooled(belief: Moments) -> Moments:
-    """One channel that mixes all."""
+    """The mixture of all channels, as one channel."""
     columns = zip(belief.mean, belief.std, belief.low, belief.high, strict=True)
     return mixture([Moments(*(np.array([v]) for v in column)) for column in columns])
 
@@ -156,7 +156,7 @@ def added(a: Moments, b: Moments, sign: float = 1.0) -> Moments:
 
 
 def multiplied(a: Moments, b: Moments) -> Moments:
-    """a * b; products have long tails, so the bounds are those of the intervals."""
+    """a * b; products have long tails, so interval arithmetic gives the bounds."""
     variance = (a.std * b.std) ** 2 + (a.std * b.mean) ** 2 + (a.mean * b.std) ** 2
     return Moments(a.mean * b.mean, np.sqrt(variance), *_corners(a, b, np.multiply))
 

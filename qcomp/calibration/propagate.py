@@ -1,4 +1,4 @@
-"""What each float op makes of beliefs about its operands; see batch_norm.py for the assumptions."""
+"""Propagate moments through each float op (see batch_norm.py for the assumptions)."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ from qcomp.quant.moments import F64, Moments
 
 @dataclass
 class Beliefs:
-    """What is believed of the activations so far."""
+    """The estimated moments of the activations that were visited so far."""
 
     graph: Graph
     known: dict[TensorId, Moments] = field(default_factory=dict)
@@ -86,7 +86,7 @@ class Beliefs:
         return shape[-1] if shape else 1
 
     def read(self, id: TensorId, channels: int | None = None) -> Moments:
-        """With as many channels as the tensor has, or as asked for."""
+        """Moments of a tensor, spread over its channels or over `channels`."""
         own = self.channels(id)
         data = self.graph.tensor(id).data
         belief = spread(self.known[id] if data is None else of_constant(data, own), own)
@@ -182,7 +182,7 @@ def _mul(beliefs: Beliefs, op: Mul) -> Moments:
 
 
 def _divided(a: Moments, b: Moments) -> Moments:
-    """The bounds are infinite where those of b enclose zero."""
+    """a / b; the bounds are infinite where the interval of b encloses zero."""
     result = combined(a, b, np.divide)
     unbounded = (b.low <= 0) & (b.high >= 0)
     return Moments(result.mean, result.std, result.low, np.where(unbounded, np.inf, result.high))

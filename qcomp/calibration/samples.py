@@ -62,7 +62,7 @@ class Samples:
 
 
 def samples_of(graph: Graph, source: Source) -> Samples:
-    """Of a graph's inputs."""
+    """Read samples of a graph's inputs."""
     return Samples(source, {name: graph.type(id) for name, id in graph.inputs.items()})
 
 

@@ -1,4 +1,4 @@
-"""What calibration learns of a float graph, by whichever way."""
+"""Statistics of the activations of a float graph, from data or from batch norms."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def float_outputs(graph: Graph) -> dict[str, TensorId]:
 
 
 def mnemonics(graph: Graph) -> dict[TensorId, str | None]:
-    """Of the ops that make the f32 activations, in creation order."""
+    """The mnemonic of the op that makes each f32 activation, in creation order."""
     producers = {id: graph.producer(id) for id in float_activations(graph)}
     return {id: None if op is None else op.mnemonic for id, op in producers.items()}
 

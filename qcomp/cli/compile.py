@@ -126,7 +126,7 @@ def compile(
 
 
 def summarize(net: CompiledNetwork, directory: Path, seconds: float) -> dict[str, Any]:
-    """What `--json` prints."""
+    """The object that `--json` prints."""
     shared = directory / f"lib{net.name}.so"
     library = shared if shared.is_file() else directory / f"lib{net.name}.a"
     return {
@@ -148,7 +148,7 @@ def _one_or_all(infos: Sequence[TensorInfo]) -> Any:
 
 
 def report(net: CompiledNetwork, summary: dict[str, Any], directory: Path) -> str:
-    """The same for people."""
+    """The report for people."""
     sqnr = net.sqnr_db_output
     lines = [
         f"{net.name} for {net.target} ({', '.join(net.isa)}) in {directory}",

@@ -24,7 +24,7 @@ def inspect(model: Model, bind: Bindings = None, as_json: Json = False) -> None:
 
 
 def summarize(inspection: Inspection) -> dict[str, Any]:
-    """What `--json` prints."""
+    """The object that `--json` prints."""
     return {
         "name": inspection.name,
         "opset": inspection.opset,
@@ -44,7 +44,7 @@ def _types(tensors: Mapping[str, TensorType]) -> dict[str, str]:
 
 
 def report(inspection: Inspection) -> str:
-    """The same for people."""
+    """The report for people."""
     lines = [
         f"{inspection.name}, opset {inspection.opset}",
         *(f"  input   {name}: {type}" for name, type in inspection.inputs.items()),

@@ -120,7 +120,7 @@ def space_to_depth(w: Writer, op: SpaceToDepth) -> None:
 
 
 def zero_stuff(w: Writer, op: ZeroStuff) -> None:
-    """Give each pixel a row and a column of its own, grow them, cut what is behind the last."""
+    """Put zeros between pixels: a row and a column for each, padded, then cut behind the last."""
     (n, h, wide, c), (sh, sw) = w.graph.type(op.x).shape, op.stride
     _, out_h, out_w, _ = w.graph.type(op.output).shape
     x = w.read(op.x, Layout.FIRST)

@@ -75,7 +75,7 @@ def _average(w: Writer, op: AveragePool2d, x: str, pads: Padding, *, count_inclu
 
 
 def _corrections(w: Writer, op: AveragePool2d) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
-    """Positions of a window over those of them that are in the image, [1, 1, OH, OW]."""
+    """Pixels of a window divided by its pixels inside of the image, [1, 1, OH, OW]."""
     _, height, width, _ = w.graph.type(op.x).shape
     image = padded(np.ones((1, height, width, 1)), op.padding, 0.0)
     count = sum(view for _, _, view in taps(image, op.kernel, op.stride, op.dilation))

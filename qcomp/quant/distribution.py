@@ -1,4 +1,4 @@
-"""What a tensor's values were, summarised while they stream by.
+"""The distribution of a tensor's values, summarised while they stream by.
 
 Every estimator of a range works on this summary, so one pass over the data serves all of them.
 """

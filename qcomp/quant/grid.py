@@ -55,7 +55,7 @@ class Grid:
         return nearest(x.astype(np.float64) / self.steps(x.ndim), self.bits).astype(np.int64)
 
     def integers(self, x: NDArray[np.floating]) -> I64:
-        """What a kernel stores for x: multiplier * q."""
+        """The integers that a kernel stores for x: multiplier * q."""
         q = self.nearest(x)
         return q if self.multiplier is None else q * self.multiplier
 

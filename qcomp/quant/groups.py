@@ -83,7 +83,7 @@ def _ratio(wanted: F64, scales: F64, most: int, *, up: bool) -> F64:
 
 
 def _nearby(part: F64, bits: int, scales: F64, e: F64, most: int) -> F64:
-    """Of e, e - 1 and e + 1 those with the least squared error."""
+    """Choose among e, e - 1 and e + 1 the exponent of least squared error."""
     best, least = e, np.full(e.shape, np.inf)
     for candidate in (e, np.maximum(e - 1, 1), np.minimum(e + 1, most)):
         stored = _stored(part, bits, scales, candidate)

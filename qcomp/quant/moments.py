@@ -1,4 +1,4 @@
-"""What is known of a value, channel by channel: where it lies and how far it reaches."""
+"""Moments of a value per channel: mean, variance and bounds."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class RunningMoments:
         self.high = np.maximum(self.high, rows.max(axis=0))
 
     def moments(self) -> Moments:
-        """Those of all values so far; ValueError before the first."""
+        """Moments of all values so far; ValueError before the first."""
         if not self.count:
             raise ValueError("no values were observed")
         mean = np.asarray(self.sums / self.count)

@@ -8,7 +8,7 @@ import mmap
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import pytest
@@ -31,6 +31,7 @@ from qcomp.targets.cpu.target import without_collections
 
 Array = NDArray[Any]
 MakeOp = Callable[..., Op]
+Case = TypeVar("Case")
 
 
 def host_isas() -> list[Isa]:
@@ -184,6 +185,10 @@ class Kit:
         self.check_graph(alone, inputs, [first])
         between = self.one_op(make, *operands, zero_point=zero_point, borders=True)
         self.check_graph(*between, others or [first])
+
+    def some(self, cases: Sequence[Case], n: int) -> Sequence[Case]:
+        """All cases with --slow; else the one that a test's number `n` chooses."""
+        return cases if self.variety > 1 else [cases[n % len(cases)]]
 
     def i8(self, *shape: int, seed: int = 0) -> NDArray[np.int8]:
         """Every value is possible; one in four is an extreme."""

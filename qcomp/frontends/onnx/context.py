@@ -1,4 +1,4 @@
-"""What a rule sees: one node with decoded attributes, and the graph that grows."""
+"""The arguments of a rule: one node with decoded attributes, and the graph that it extends."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ class ImportedModel:
 
 @dataclass(frozen=True)
 class Attempt:
-    """What could be imported of a model, with all that could not."""
+    """The part of a model that could be imported, and every problem of the rest."""
 
     model: LoadedModel
     graph: Graph
@@ -174,7 +174,7 @@ class _Importer:
                 self.context.values[name] = id
 
     def _inferred(self, proto: onnx.NodeProto) -> Mapping[str, InferredType]:
-        """What the node would have given; nothing where its operands are unknown too."""
+        """The types that a refused node would have given; none if its operands are unknown too."""
         names = list(filter(None, proto.input))
         if proto.domain not in DEFAULT_DOMAINS or any(name in self.lost for name in names):
             return {}

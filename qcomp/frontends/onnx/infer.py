@@ -59,7 +59,7 @@ def one_node_model(
 def inferred_types(
     model: onnx.ModelProto, constants: Mapping[str, Array]
 ) -> dict[str, InferredType]:
-    """Types of the model's outputs; those that onnx can't tell are left out."""
+    """Types of the model's outputs; outputs whose type onnx can't infer are left out."""
     known = onnx.ModelProto()
     known.CopyFrom(model)
     try:

@@ -26,7 +26,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Inspection:
-    """What `qcomp inspect` prints; figures cover the supported part of the model.
+    """The report of `qcomp inspect`; its numbers cover the supported part of the model.
 
     `layers` leaves out movements, most of which are the importer's and cancel later. `macs` counts
     multiplications of one run; a transposed convolution counts as it is executed, including the

@@ -91,7 +91,7 @@ def _same(axis: Axis, mode: str) -> Axis:
 
 @dataclass(frozen=True)
 class Window:
-    """What the IR's ops take; a single spatial axis is the horizontal one."""
+    """Window attributes as the IR's ops take them; a single spatial axis is the horizontal one."""
 
     kernel: Pair
     stride: Pair

@@ -74,9 +74,9 @@ class Fit(NamedTuple):
 
 
 def _fit(bins: Bins, one_sided: bool, *, around_zero: bool) -> Fit:
-    """By maximum likelihood; of the two, the one with the smaller Kolmogorov-Smirnov distance.
+    """Fit both by maximum likelihood; keep the one of smaller Kolmogorov-Smirnov distance.
 
-    Both are symmetric, so distances from the center are what is compared.
+    Both are symmetric, so the distances from the center are compared.
     """
     middle, count = (bins.left + bins.right) / 2, bins.count.astype(np.float64)
     if one_sided:

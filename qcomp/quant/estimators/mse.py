@@ -98,7 +98,7 @@ def least_squares(distribution: Distribution, grid: IntegerGrid) -> Range:
 
 
 def _merged(bins: Bins) -> Bins:
-    """Bins joined in runs of neighbours; those of width 0, exact values, stay as they are."""
+    """Join runs of neighbouring bins; bins of width 0 (exact values) stay as they are."""
     if bins.count.size <= _MERGE * _MERGE:
         return bins
     wide = np.flatnonzero(bins.right > bins.left)

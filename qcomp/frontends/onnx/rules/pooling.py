@@ -87,7 +87,7 @@ def _require_no_empty_window(node: Node, along: list[Axis]) -> None:
 
 
 def _ceiled(axis: Axis, ceil_mode: int) -> Axis:
-    """With ceil_mode, more padding after, so that a last partial window fits.
+    """Extend the padding at the end so that a last partial window fits (ceil_mode).
 
     A window that would start in the padding after the input is left out.
     """
