@@ -40,13 +40,13 @@ from qcomp.ir.ops import (
 )
 from qcomp.quant.fixed_point import Form, Requantize
 from qcomp.quant.tables import exp_table, exp_table_16, log_softmax_constants, log_table
-from qcomp.targets.cpu.archive import archive
-from qcomp.targets.cpu.dispatch import STATUS_BAD_CPU, STATUS_OK
 from qcomp.targets.cpu.isa import AARCH64, AARCH64_DOTPROD, target_machine
+from qcomp.targets.cpu.library.archive import archive
+from qcomp.targets.cpu.library.dispatch import STATUS_BAD_CPU, STATUS_OK
+from qcomp.targets.cpu.library.module import build_objects
 from qcomp.targets.cpu.lower.graph import lower_graph, lower_variants
 from qcomp.targets.cpu.lower.residual import fused_residuals
 from qcomp.targets.cpu.machine import Isa
-from qcomp.targets.cpu.module import build_objects
 from tests.targets.test_cpu_residual import block
 
 # The processors to emulate: the least that each set runs on, and one with everything.
