@@ -24,6 +24,7 @@ from qcomp.targets.cpu.emit.builder import (
     prefetch,
     raw,
 )
+from qcomp.targets.cpu.emit.codes import coded, unpacking
 from qcomp.targets.cpu.emit.dot import DotProduct, Operand
 from qcomp.targets.cpu.emit.gemm import GemmPlan, GemmSpec, Packing, Touched, tile_starts
 from qcomp.targets.cpu.emit.gemm_blocks import Block, over_blocks, over_segments, repeated
@@ -48,7 +49,7 @@ class VectorGemms:
         """The one with the cheapest tiles; threads share its pixels, or channels if more."""
         each, tile = cheapest_tiling(
             spec.rows.count, spec.columns.count, spec.channels, spec.all_steps,
-            self.packing.panel, self.costs, spec.shuffles,
+            self.packing.panel, self.costs.unpacking(unpacking(spec.weight_bits)), spec.shuffles,
         )  # fmt: skip
         cost = each * spec.groups.count * spec.batch.count
         rows, columns = -(-spec.rows.count // tile.rows), -(-spec.columns.count // tile.columns)
@@ -145,38 +146,47 @@ class VectorGemm:
     ) -> list[Value]:
         """sums[pixel * vectors + vector] over all segments; weights advance linearly."""
         spec = self.spec
+        group, together = spec.packing.group, spec.row_steps
         unrolled = spec.all_steps * len(start) <= _UNROLLED
+        whole, rest = divmod(spec.steps, together)
 
-        def steps(x: Value | int, w: Value | int, sums: Sequence[Value]) -> Sequence[Value]:
-            def step(k: Value | int, sums: Sequence[Value]) -> Sequence[Value]:
-                offset = plus(b, x, multiple(b, k, spec.packing.group))
-                activations = [partial(self._inside, b, at(b, p, offset)) for p in pixels]
-                weights = at(b, block.weights, plus(b, w, multiple(b, k, spec.step_bytes)))
-                return self._step(b, activations, weights, sums)
+        def segment(x: Value | int, w: Value | int, sums: Sequence[Value]) -> Sequence[Value]:
+            def row(n: Value | int, sums: Sequence[Value], steps: int) -> Sequence[Value]:
+                for k in range(steps):
+                    offset = plus(b, x, plus(b, multiple(b, n, together * group), k * group))
+                    activations = [partial(self._inside, b, at(b, p, offset)) for p in pixels]
+                    place = at(b, block.weights, plus(b, w, multiple(b, n, spec.row_bytes)))
+                    sums = self._step(b, activations, place, k, sums)
+                return sums
 
-            together = spec.steps if unrolled else max(1, _TOGETHER // len(start))
-            return repeated(b, spec.steps, sums, step, together)
+            if whole:
+                trip = whole if unrolled else max(1, _TOGETHER // (len(start) * together))
+                sums = repeated(b, whole, sums, partial(row, steps=together), trip)
+            return row(whole, sums, rest)
 
         sums = list(start)
         if spec.steps:
-            sums = list(over_segments(b, spec, sums, steps, unrolled=unrolled))
+            sums = list(over_segments(b, spec, sums, segment, unrolled=unrolled))
         for n in range(spec.joined_steps):
-            k = spec.segment_count * spec.steps + n
+            row, k = divmod(n, together)
             activations = [partial(self._ends, b, p, n) for p in pixels]
-            sums = self._step(b, activations, at(b, block.weights, k * spec.step_bytes), sums)
+            place = at(b, block.weights, spec.inside_bytes + row * spec.row_bytes)
+            sums = self._step(b, activations, place, k, sums)
         return sums
 
     def _step(
         self,
         b: ir.IRBuilder,
         pixels: Sequence[Callable[[], Operand]],
-        weights: Value,
+        row: Value,
+        step: int,
         sums: Sequence[Value],
     ) -> list[Value]:
-        """One group of k, for each pixel and vector; the smaller side stays in registers."""
+        """One step of a row, for each pixel and vector; the smaller side stays in registers."""
         dot, count = self.dot, len(sums) // len(pixels)
+        weights = coded(row, self.spec.weight_bits, step)
         vectors = [at(b, weights, self._vector(v)) for v in range(count)]
-        if self._fetches_ahead:
+        if self._fetches_ahead and step == 0:
             for v in range(0, count, self.spec.packing.panel // self.isa.lanes):
                 prefetch(b, at(b, vectors[v], self._block_bytes))
         result = list(sums)

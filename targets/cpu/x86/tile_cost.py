@@ -70,7 +70,7 @@ def lines(spec: GemmSpec, shape: TileShape) -> int:
 def cheapest_tiles(spec: GemmSpec) -> tuple[float, TileShape] | None:
     """The cycles and tiles of a layer, None where tiles are not for it."""
     few = spec.batch.count * spec.rows.count * spec.columns.count < _FEWEST
-    if few or spec.joined or spec.mixed[0] > 1:
+    if few or spec.joined or spec.mixed[0] > 1 or spec.weight_bits < 8:
         return None
     return min(
         ((tile_cost(spec, shape), shape) for shape in tile_shapes(spec)),
