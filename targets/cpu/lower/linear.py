@@ -137,7 +137,7 @@ def _gemm(
     kernel, product = min(possible, key=lambda way: way[0].cost)
     spec = product.spec
     weights = np.concatenate([pack_weights(group, spec) for group in product.weights])
-    stored = scaled(tables, spec.weight_bits)
+    stored = scaled(weight, tables, spec.weight_bits)
     params = np.concatenate(
         [
             pack_channels(part, spec)
