@@ -332,7 +332,7 @@ def loops(isa: Isa, graph: Graph) -> list[list[str]]:
 def test_the_inner_loop_of_a_product_is_dot_products_and_does_not_spill(
     kit: Any, inputs: int, outputs: int
 ) -> None:
-    op, constants = linear(kit, QConv2d, Form.NARROW, np.ones((outputs, 1, 1, inputs), np.int8))
+    op, constants = linear(kit, QConv2d, Form.NARROW, kit.i8(outputs, 1, 1, inputs) | 1)
     graph, _ = kit.one_op(op, kit.i8(1, 14, 14, inputs), *constants)
     counted = [
         (sum(i.startswith("sdot") for i in loop), loop) for loop in loops(AARCH64_DOTPROD, graph)
