@@ -8,7 +8,7 @@ from functools import partial
 
 import numpy as np
 
-from qcomp.ir.ops import QConv2d, QDense
+from qcomp.ir.ops import QConv2d, QDense, QWeighted
 from qcomp.ir.tensor import Array
 from qcomp.targets.cpu.emit.gemm import (
     Axis,
@@ -120,7 +120,7 @@ def lower_dense(lowering: Lowering, op: QDense) -> None:
 
 def _gemm(
     lowering: Lowering,
-    op: QConv2d | QDense,
+    op: QWeighted,
     ways: Callable[[Packing], Iterator[_Product]],
     weight: Array,
     addresses: Sequence[Address],
