@@ -26,7 +26,7 @@ test-slow: $(STAMP)
 
 # The files that have tests of what `native` is; once for each instruction set of this machine.
 NATIVE_TESTS = $(shell grep -rl 'mark\.native' tests)
-NATIVE_SETS = from qcomp.targets.cpu.host import this_host; print(*[isa.name for isa in this_host().runs()], sep="\n")
+NATIVE_SETS = from qcomp.targets.cpu.process.host import this_host; print(*[isa.name for isa in this_host().runs()], sep="\n")
 
 test-native: $(STAMP)
 	sets=$$($(BIN)/python -c '$(NATIVE_SETS)') && echo "$$sets" | xargs -P 2 -t -I '{}' \

@@ -33,7 +33,7 @@ STAGES = {
     "LLVM reads": "llvmlite.binding.parse_assembly",
     "LLVM generates": "llvmlite.binding.TargetMachine.emit_object",
     "SQNR": "qcomp.compiler.output_sqnr_db",
-    "vectors": "qcomp.store.make_vectors",
+    "vectors": "qcomp.runtime.store.make_vectors",
     "linking": "qcomp.targets.cpu.runtime.shared_library",
 }
 WHOLE = "after calibration"

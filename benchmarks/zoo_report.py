@@ -26,8 +26,8 @@ import numpy as np
 from compile_time import WHOLE, timed_compile
 
 import qcomp
-from qcomp.benchmark import bench_directory
 from qcomp.quant.metrics import sqnr_db
+from qcomp.runtime.benchmark import bench_directory
 
 NETWORKS = (
     "mobilenetv2_tf",

@@ -17,7 +17,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 import qcomp
-from qcomp.benchmark import bench_directory
+from qcomp.runtime.benchmark import bench_directory
 
 HERE = Path(__file__).resolve().parent
 BUILD = HERE.parent / "build"

@@ -22,9 +22,15 @@ from qcomp.ir.form import Form
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import RELU, Conv2d, Minimum, Weighted
 from qcomp.ir.tensor import Mark, NormalStatistics, TensorId
-from qcomp.passes.base import PassLog
-from qcomp.passes.linear_weights import F64, fits_float32, per_input, weight_and_bias, with_numbers
-from qcomp.passes.quantization_noise import MomentsOf
+from qcomp.passes.events import PassLog
+from qcomp.passes.lib.linear_weights import (
+    F64,
+    fits_float32,
+    per_input,
+    weight_and_bias,
+    with_numbers,
+)
+from qcomp.passes.lib.quantization_noise import MomentsOf
 from qcomp.quant.moments import Moments
 
 _WORTHWHILE = 0.1  # standard deviations

@@ -29,7 +29,7 @@ from qcomp.ir.ops import (
     Weighted,
 )
 from qcomp.ir.tensor import DType, Tensor, TensorId
-from qcomp.passes.base import PassLog
+from qcomp.passes.events import PassLog
 
 _UNIT = ClampRange(0.0, 1.0)
 _SIGNED_UNIT = ClampRange(-1.0, 1.0)

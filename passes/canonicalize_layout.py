@@ -21,12 +21,12 @@ from qcomp.ir.form import Form
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import Transpose
 from qcomp.ir.tensor import TensorId
-from qcomp.passes.base import PassLog
-from qcomp.passes.layout.cut import best_choice, transpose_cost
-from qcomp.passes.layout.moves import finish_moves, simplify_moves
-from qcomp.passes.layout.permutation import Permutation, inverse
-from qcomp.passes.layout.region import grow
-from qcomp.passes.layout.twist import twist_members
+from qcomp.passes.events import PassLog
+from qcomp.passes.lib.layout.cut import best_choice, transpose_cost
+from qcomp.passes.lib.layout.moves import finish_moves, simplify_moves
+from qcomp.passes.lib.layout.permutation import Permutation, inverse
+from qcomp.passes.lib.layout.region import grow
+from qcomp.passes.lib.layout.twist import twist_members
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,7 @@ from qcomp.ir.ops import (
 )
 from qcomp.ir.tensor import Array, DType, TensorId
 from qcomp.ir.text import format_op
-from qcomp.passes.base import PassLog
+from qcomp.passes.events import PassLog
 from qcomp.quant.fixed_point import I64, Requantize
 from qcomp.quant.fixed_point import Form as Arithmetic
 

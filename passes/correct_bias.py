@@ -27,8 +27,8 @@ from qcomp.ir.form import Form
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import Dense, Dequantize, Quantize, Weighted
 from qcomp.ir.tensor import Mark, TensorId
-from qcomp.passes.base import PassLog
-from qcomp.passes.qdq import rounded_constant, rounding_grid, why_not_rounded
+from qcomp.passes.events import PassLog
+from qcomp.passes.lib.qdq import rounded_constant, rounding_grid, why_not_rounded
 
 F64 = NDArray[np.float64]
 

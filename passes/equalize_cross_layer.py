@@ -23,11 +23,11 @@ from qcomp.ir.form import Form
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import RELU, RELU6, Clamp, Minimum, Weighted
 from qcomp.ir.tensor import Mark, TensorId
-from qcomp.passes.balanced_ranges import Ranges, Rounds, balanced_factors
-from qcomp.passes.base import PassLog
-from qcomp.passes.dead_channels import silence_dead_channels
-from qcomp.passes.linear_pairs import LinearPair, linear_pair
-from qcomp.passes.linear_weights import (
+from qcomp.passes.events import PassLog
+from qcomp.passes.lib.balanced_ranges import Ranges, Rounds, balanced_factors
+from qcomp.passes.lib.dead_channels import silence_dead_channels
+from qcomp.passes.lib.linear_pairs import LinearPair, linear_pair
+from qcomp.passes.lib.linear_weights import (
     F64,
     fits_float32,
     per_input,
@@ -36,7 +36,7 @@ from qcomp.passes.linear_weights import (
     weight_and_bias,
     with_numbers,
 )
-from qcomp.passes.quantization_noise import MomentsOf, Precision, least_noise_factors
+from qcomp.passes.lib.quantization_noise import MomentsOf, Precision, least_noise_factors
 from qcomp.quant.moments import Moments
 
 _WORTHWHILE_DB = 0.1

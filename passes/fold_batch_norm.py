@@ -22,9 +22,9 @@ from qcomp.ir.form import Form
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import BatchNorm, Conv2d, Op, Reshape, Unary, Weighted
 from qcomp.ir.tensor import Mark, TensorId
-from qcomp.passes.base import PassLog
-from qcomp.passes.channel_affine import ChannelAffine, channel_affine
-from qcomp.passes.linear_weights import (
+from qcomp.passes.events import PassLog
+from qcomp.passes.lib.channel_affine import ChannelAffine, channel_affine
+from qcomp.passes.lib.linear_weights import (
     F64,
     fits_float32,
     per_input,

@@ -21,11 +21,11 @@ from qcomp.ir.evaluate import apply
 from qcomp.ir.form import Form
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import Op
-from qcomp.passes.base import PassLog
-from qcomp.passes.layout.edit import erase_unused, redirect
-from qcomp.passes.layout.moves import merge_reshapes, merge_transposes
-from qcomp.passes.simplify.affine import merge_affine, number_to_affine
-from qcomp.passes.simplify.no_effect import (
+from qcomp.passes.events import PassLog
+from qcomp.passes.lib.layout.edit import erase_unused, redirect
+from qcomp.passes.lib.layout.moves import merge_reshapes, merge_transposes
+from qcomp.passes.lib.simplify.affine import merge_affine, number_to_affine
+from qcomp.passes.lib.simplify.no_effect import (
     Declined,
     Outcome,
     drop_neutral_operand,

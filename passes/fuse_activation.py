@@ -30,7 +30,7 @@ from qcomp.ir.ops import (
     Weighted,
 )
 from qcomp.ir.tensor import Mark, TensorId
-from qcomp.passes.base import PassLog
+from qcomp.passes.events import PassLog
 
 Clamping = Weighted | Binary | Clamp
 

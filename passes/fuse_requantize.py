@@ -20,9 +20,9 @@ from qcomp.ir.graph import Graph
 from qcomp.ir.ops import ArgMax, Dequantize, Op, Quantize
 from qcomp.ir.tensor import DType
 from qcomp.ir.text import format_op
-from qcomp.passes.base import PassLog
-from qcomp.passes.integer_rules import EXEMPT, RULES, Site, rescale
-from qcomp.passes.qdq import quantized_operand
+from qcomp.passes.events import PassLog
+from qcomp.passes.lib.integer_rules import EXEMPT, RULES, Site, rescale
+from qcomp.passes.lib.qdq import quantized_operand
 from qcomp.quant.qparams import QParams
 
 

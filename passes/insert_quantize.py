@@ -40,10 +40,10 @@ from qcomp.ir.ops import (
 )
 from qcomp.ir.tensor import DType, Mark, TensorId
 from qcomp.ir.text import format_op
-from qcomp.passes.base import PassLog
-from qcomp.passes.edge_layers import edge_layers
-from qcomp.passes.qdq import output_names, read_rounded, round_trip
-from qcomp.passes.same_scale import Assignment, assign_qparams
+from qcomp.passes.events import PassLog
+from qcomp.passes.lib.edge_layers import edge_layers
+from qcomp.passes.lib.qdq import output_names, read_rounded, round_trip
+from qcomp.passes.lib.same_scale import Assignment, assign_qparams
 from qcomp.quant.grid import Grid
 from qcomp.quant.qparams import QParams
 from qcomp.quant.scales import minmax_scales

@@ -26,8 +26,8 @@ from qcomp.ir.form import Form
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import Clamp, Maximum, Minimum, Op, Unary
 from qcomp.ir.tensor import Tensor
-from qcomp.passes.base import PassLog
-from qcomp.passes.same_scale import activation_bits
+from qcomp.passes.events import PassLog
+from qcomp.passes.lib.same_scale import activation_bits
 
 F64 = NDArray[np.float64]
 Range = tuple[float, float]

@@ -13,7 +13,8 @@ from qcomp.errors import OutputError
 from qcomp.ir.form import Form
 from qcomp.ir.graph import Graph
 from qcomp.ir.tensor import Array
-from qcomp.passes.base import Observer, PassLog, PassRecord
+from qcomp.passes.base import Observer, PassRecord
+from qcomp.passes.events import PassLog
 
 Answers = Callable[[Graph], Mapping[str, Array]]
 

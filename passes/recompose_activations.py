@@ -27,8 +27,8 @@ from qcomp.ir.form import Form
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import Function, Op, Unary
 from qcomp.ir.tensor import TensorId
-from qcomp.passes.base import PassLog
-from qcomp.passes.scalar_region import ScalarRegion, scalar_regions
+from qcomp.passes.events import PassLog
+from qcomp.passes.lib.scalar_region import ScalarRegion, scalar_regions
 
 F64 = NDArray[np.float64]
 Curve = Callable[[F64], F64]

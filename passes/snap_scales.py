@@ -17,8 +17,8 @@ from qcomp.ir.form import Form
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import Weighted
 from qcomp.ir.tensor import constant
-from qcomp.passes.base import PassLog
-from qcomp.passes.qdq import (
+from qcomp.passes.events import PassLog
+from qcomp.passes.lib.qdq import (
     operand_qparams,
     result_qparams,
     rounded_constant,

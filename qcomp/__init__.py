@@ -29,12 +29,12 @@ from qcomp.errors import (
 
 if TYPE_CHECKING:
     from qcomp.compiler import compile
-    from qcomp.network import CompiledNetwork, TensorInfo
     from qcomp.precision.mixed import MixedPrecision
     from qcomp.precision.run import sensitivity
     from qcomp.precision.search import mixed_precision
     from qcomp.precision.table import SensitivityTable
-    from qcomp.store import load
+    from qcomp.runtime.network import CompiledNetwork, TensorInfo
+    from qcomp.runtime.store import load
 
 __version__ = "0.1.0"
 
@@ -61,12 +61,12 @@ __all__ = [
 
 # The imports under TYPE_CHECKING, for the interpreter; tests/test_imports.py compares the two.
 _HOMES: Mapping[str, str] = {
-    "CompiledNetwork": "qcomp.network",
+    "CompiledNetwork": "qcomp.runtime.network",
     "MixedPrecision": "qcomp.precision.mixed",
     "SensitivityTable": "qcomp.precision.table",
-    "TensorInfo": "qcomp.network",
+    "TensorInfo": "qcomp.runtime.network",
     "compile": "qcomp.compiler",
-    "load": "qcomp.store",
+    "load": "qcomp.runtime.store",
     "mixed_precision": "qcomp.precision.search",
     "sensitivity": "qcomp.precision.run",
 }

@@ -11,11 +11,11 @@ from qcomp.config import QuantizationConfig
 from qcomp.dumping import dumping
 from qcomp.frontends import import_model
 from qcomp.names import c_name, default_name
-from qcomp.network import CompiledNetwork
-from qcomp.output_sqnr import output_sqnr_db
 from qcomp.quantizer import Quantizer
 from qcomp.recipes.choose import decide, evidence_for
 from qcomp.recipes.file import with_recipe_file
+from qcomp.runtime.network import CompiledNetwork
+from qcomp.runtime.output_sqnr import output_sqnr_db
 from qcomp.targets.catalog import target as find_target
 
 

@@ -19,7 +19,7 @@ def dumping(directory: Path, imported: Graph, evidence: Evidence) -> tuple[Obser
 
 def _answers(graph: Graph, evidence: Evidence) -> Answers:
     """How float graphs answer the first sample, or random numbers where there is no data."""
-    from qcomp.export.session import FloatSession
+    from qcomp.execute.session import FloatSession
 
     if evidence.data is not None:
         (sample,) = evidence.data.first(1)

@@ -29,8 +29,8 @@ from qcomp.passes.fold_constants import FoldConstants
 from qcomp.passes.fuse_activation import FuseActivation
 from qcomp.passes.fuse_requantize import FuseRequantize
 from qcomp.passes.insert_quantize import InsertQuantize
+from qcomp.passes.lib.quantization_noise import MomentsOf, Precision
 from qcomp.passes.narrow_saturated_ranges import NarrowSaturatedRanges
-from qcomp.passes.quantization_noise import MomentsOf, Precision
 from qcomp.passes.recompose_activations import RecomposeActivations
 from qcomp.passes.snap_scales import SnapScales
 from qcomp.reconstruction.correct_bias import CorrectBiasEmpirically

@@ -22,7 +22,8 @@ from qcomp.config import QuantizationConfig
 from qcomp.errors import CompileError
 from qcomp.ir.form import Form
 from qcomp.ir.graph import Graph
-from qcomp.passes.base import Observer, PassLog, PassManager, PassRecord
+from qcomp.passes.base import Observer, PassManager, PassRecord
+from qcomp.passes.events import PassLog
 from qcomp.passes.observers import Records, Tape
 from qcomp.pipeline import (
     EQUALIZE,

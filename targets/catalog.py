@@ -24,7 +24,7 @@ class Listed:
 
 
 def _native() -> Target:
-    from qcomp.targets.cpu.host import native
+    from qcomp.targets.cpu.process.host import native
     from qcomp.targets.cpu.target import CpuTarget
 
     return CpuTarget("native", (native(),))

@@ -94,7 +94,7 @@ def kept_objects() -> Iterator[None]:
     kept.directory.mkdir(parents=True, exist_ok=True)
     kept.forget_oldest()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("qcomp.targets.cpu.module.object_code", kept)
+        patch.setattr("qcomp.targets.cpu.library.module.object_code", kept)
         yield
 
 

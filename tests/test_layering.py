@@ -23,9 +23,10 @@ ALLOWED: dict[str, set[str]] = {
     "qcomp.progress": set(),
     "qcomp.quant": set(),
     "qcomp.ir": {"qcomp.quant", "qcomp.errors"},
-    "qcomp.export": {"qcomp.ir", "qcomp.quant", "qcomp.errors"},
+    "qcomp.exporters": {"qcomp.ir", "qcomp.quant", "qcomp.errors"},
+    "qcomp.execute": {"qcomp.exporters", "qcomp.ir", "qcomp.quant", "qcomp.errors"},
     "qcomp.calibration": {
-        "qcomp.export",
+        "qcomp.execute",
         "qcomp.ir",
         "qcomp.quant",
         "qcomp.errors",
@@ -34,11 +35,28 @@ ALLOWED: dict[str, set[str]] = {
         "qcomp.progress",
     },
     "qcomp.frontends": {"qcomp.ir", "qcomp.quant", "qcomp.errors", "qcomp.files"},
-    "qcomp.passes": {"qcomp.ir", "qcomp.quant", "qcomp.errors", "qcomp.config"},
+    "qcomp.passes.events": {"qcomp.ir"},
+    "qcomp.passes.lib": {
+        "qcomp.passes.events",
+        "qcomp.ir",
+        "qcomp.quant",
+        "qcomp.errors",
+        "qcomp.config",
+    },
+    "qcomp.passes": {
+        "qcomp.passes.lib",
+        "qcomp.passes.events",
+        "qcomp.ir",
+        "qcomp.quant",
+        "qcomp.errors",
+        "qcomp.config",
+    },
     "qcomp.reconstruction": {
         "qcomp.passes",
+        "qcomp.passes.events",
+        "qcomp.passes.lib",
         "qcomp.calibration",
-        "qcomp.export",
+        "qcomp.execute",
         "qcomp.ir",
         "qcomp.quant",
         "qcomp.errors",
@@ -49,6 +67,8 @@ ALLOWED: dict[str, set[str]] = {
     "qcomp.pipeline": {
         "qcomp.reconstruction",
         "qcomp.passes",
+        "qcomp.passes.events",
+        "qcomp.passes.lib",
         "qcomp.calibration",
         "qcomp.ir",
         "qcomp.quant",
@@ -59,6 +79,8 @@ ALLOWED: dict[str, set[str]] = {
         "qcomp.pipeline",
         "qcomp.reconstruction",
         "qcomp.passes",
+        "qcomp.passes.events",
+        "qcomp.passes.lib",
         "qcomp.calibration",
         "qcomp.ir",
         "qcomp.errors",
@@ -67,8 +89,10 @@ ALLOWED: dict[str, set[str]] = {
     "qcomp.recipes": {
         "qcomp.quantizer",
         "qcomp.passes",
+        "qcomp.passes.events",
+        "qcomp.passes.lib",
         "qcomp.calibration",
-        "qcomp.export",
+        "qcomp.execute",
         "qcomp.ir",
         "qcomp.quant",
         "qcomp.errors",
@@ -80,10 +104,12 @@ ALLOWED: dict[str, set[str]] = {
         "qcomp.recipes",
         "qcomp.cache",
         "qcomp.passes",
+        "qcomp.passes.events",
+        "qcomp.passes.lib",
         "qcomp.targets",
         "qcomp.frontends",
         "qcomp.calibration",
-        "qcomp.export",
+        "qcomp.execute",
         "qcomp.ir",
         "qcomp.quant",
         "qcomp.errors",
@@ -91,16 +117,28 @@ ALLOWED: dict[str, set[str]] = {
         "qcomp.progress",
     },
     "qcomp.targets": {"qcomp.ir", "qcomp.quant", "qcomp.errors"},
+    "qcomp.runtime": {
+        "qcomp.recipes",
+        "qcomp.targets",
+        "qcomp.passes",
+        "qcomp.passes.events",
+        "qcomp.execute",
+        "qcomp.ir",
+        "qcomp.quant",
+        "qcomp.errors",
+        "qcomp.files",
+        "qcomp.config",
+    },
 }
 TOP = "qcomp"
 CLI = "qcomp.cli"
 
 # Packages that only some layers may import.
 FOREIGN: dict[str, set[str]] = {
-    "onnx": {"qcomp.frontends", "qcomp.export"},
-    "onnxruntime": {"qcomp.export", "qcomp.calibration"},
+    "onnx": {"qcomp.frontends", "qcomp.exporters"},
+    "onnxruntime": {"qcomp.execute", "qcomp.calibration"},
     "llvmlite": {"qcomp.targets"},
-    "networkx": {"qcomp.ir", "qcomp.passes", "qcomp.targets"},
+    "networkx": {"qcomp.ir", "qcomp.passes.lib", "qcomp.targets"},
     "typer": {CLI},
     "torch": {"qcomp.frontends", "qcomp.reconstruction"},
     "tvm": {"qcomp.targets"},
@@ -191,5 +229,5 @@ def test_the_rule_catches_an_import_against_the_direction() -> None:
     assert may_import("qcomp.compiler", "qcomp.targets.cpu")
     assert may_import("qcomp.cli.app", "qcomp.compiler")
     assert is_private("qcomp.cli.check", "qcomp.targets.cpu.isa")
-    assert not is_private("qcomp.network", "qcomp.targets.base.Artifact")
+    assert not is_private("qcomp.runtime.network", "qcomp.targets.base.Artifact")
     assert not is_private("qcomp.targets.catalog", "qcomp.targets.cpu.isa")

@@ -12,17 +12,19 @@ from op_examples import EXAMPLES
 
 from qcomp.calibration import propagate
 from qcomp.errors import PassError, TargetError
-from qcomp.export import elementwise as export_elementwise
-from qcomp.export import model as export
+from qcomp.exporters.onnx import elementwise as export_elementwise
+from qcomp.exporters.onnx import model as export
 from qcomp.ir import DType, Form, Graph, TensorType, evaluate
 from qcomp.ir.exemptions import Exemptions, exemption
 from qcomp.ir.ops import OPS, Add, Binary, Domain, IntegerOp, Op, Operand, QBinary, QReduceSum
 from qcomp.ir.tensor import Tensor
-from qcomp.passes import certify_accumulators, integer_rules, scalar_region
-from qcomp.passes.base import PassLog, PassManager
+from qcomp.passes import certify_accumulators
+from qcomp.passes.base import PassManager
+from qcomp.passes.events import PassLog
 from qcomp.passes.fuse_requantize import FuseRequantize
-from qcomp.passes.layout import rules as layout
-from qcomp.passes.simplify import affine, no_effect
+from qcomp.passes.lib import integer_rules, scalar_region
+from qcomp.passes.lib.layout import rules as layout
+from qcomp.passes.lib.simplify import affine, no_effect
 from qcomp.quant.fixed_point import Form as RequantizeForm
 from qcomp.quant.fixed_point import Requantize
 from qcomp.quant.qparams import QParams, integer_range

@@ -19,7 +19,8 @@ from qcomp.ir.form import Form
 from qcomp.ir.graph import Graph
 from qcomp.ir.parse import parse
 from qcomp.ir.tensor import Array
-from qcomp.passes.base import Observer, PassLog
+from qcomp.passes.base import Observer
+from qcomp.passes.events import PassLog
 from qcomp.passes.observers import Dump, Records
 from qcomp.pipeline import stages_from
 from qcomp.quantizer import Quantizer

@@ -19,7 +19,7 @@ from qcomp.calibration.statistics import (
     with_all_results,
 )
 from qcomp.errors import CalibrationError
-from qcomp.export.session import FloatSession
+from qcomp.execute.session import FloatSession
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import Reshape, Softmax
 from qcomp.ir.tensor import Array, DType, TensorId

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from qcomp.calibration.statistics import float_activations, with_all_results
 from qcomp.errors import CalibrationError
-from qcomp.export.session import FloatSession
+from qcomp.execute.session import FloatSession
 from qcomp.ir.graph import Graph
 from qcomp.ir.tensor import Array, TensorId
 from qcomp.quant.moments import Moments, RunningMoments

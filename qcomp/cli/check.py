@@ -13,7 +13,7 @@ from qcomp.cli.options import Directory, Json
 from qcomp.progress import bar
 
 if TYPE_CHECKING:
-    from qcomp.benchmark import BenchReport
+    from qcomp.runtime.benchmark import BenchReport
 
 DIFFERENT = 1
 
@@ -24,7 +24,7 @@ def verify(
     as_json: Json = False,
 ) -> None:
     """Compare the library with its integer specification; exit status 1 if a bit differs."""
-    from qcomp.verification import verify_directory
+    from qcomp.runtime.verification import verify_directory
 
     with bar("verifying", shown=sys.stderr.isatty()) as vectors:
         report = verify_directory(directory, samples, progress=vectors.advance)
@@ -55,13 +55,13 @@ def bench(
     as_json: Json = False,
 ) -> None:
     """Measure one run of the library."""
-    from qcomp.benchmark import bench_directory
+    from qcomp.runtime.benchmark import bench_directory
 
     if layers and callers > 1:
         raise typer.BadParameter("one caller at a time", param_hint="--layers")
     if layers:
         from qcomp.cli.layers import layer_table
-        from qcomp.layers import bench_layers
+        from qcomp.runtime.profile import bench_layers
 
         by_layer = bench_layers(directory, seconds, threads)
         text = layer_table(by_layer) + line(by_layer.network)

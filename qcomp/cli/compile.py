@@ -34,7 +34,7 @@ from qcomp.config import (
 )
 
 if TYPE_CHECKING:
-    from qcomp.network import CompiledNetwork, TensorInfo
+    from qcomp.runtime.network import CompiledNetwork, TensorInfo
 
 DEFAULTS = QuantizationConfig()
 

@@ -8,7 +8,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from qcomp.layers import Layer, LayerReport
+from qcomp.runtime.profile import Layer, LayerReport
 
 _WIDEST = 1000  # columns: rows stay whole where the output is no terminal, and for grep
 _LONGEST_ID = 40

@@ -24,7 +24,7 @@ class Predict:
     """
 
     def __init__(self, graph: Graph) -> None:
-        from qcomp.export.session import FloatSession
+        from qcomp.execute.session import FloatSession
 
         self._session = FloatSession(graph)
         self._inputs = {name: graph.type(id) for name, id in graph.inputs.items()}

@@ -15,7 +15,7 @@ from qcomp.config import QuantizationConfig
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import Weighted
 from qcomp.ir.tensor import TensorId
-from qcomp.passes.same_scale import scale_groups
+from qcomp.passes.lib.same_scale import scale_groups
 
 
 class Kind(enum.Enum):

@@ -10,7 +10,7 @@ from typing import Any
 from qcomp.config import QuantizationConfig, matches
 from qcomp.ir.graph import Graph
 from qcomp.ir.tensor import TensorId
-from qcomp.passes.edge_layers import edge_layers
+from qcomp.passes.lib.edge_layers import edge_layers
 from qcomp.precision.parts import Kind, Part
 
 Plan = Mapping[Part, int]

@@ -118,7 +118,7 @@ def tasks_of(problem: Problem, kind: Kind, bits: int | None) -> list[Task]:
 
 def evaluate(problem: Problem, task: Task) -> list[Noise]:
     """The noise of each part of the task, in order."""
-    from qcomp.export.session import FloatSession
+    from qcomp.execute.session import FloatSession
 
     base = problem.graph if task.bits is not None else problem.quantized
     cuts = [cut(base, problem.changed(task.kind, task.bits, part)) for part in task.parts]
@@ -149,7 +149,7 @@ def evaluate_whole(problem: Problem, graph: Graph) -> list[Noise]:
 
 def answers_of(graph: Graph, runs: Sequence[Run]) -> list[tuple[Array, ...]]:
     """The f32 outputs of each run, in order."""
-    from qcomp.export.session import FloatSession
+    from qcomp.execute.session import FloatSession
 
     outputs = tuple(float_outputs(graph).values())
     names = [name for name, t in graph.outputs.items() if t in outputs]

@@ -15,7 +15,7 @@ from qcomp.config import AUTO, QuantizationConfig
 from qcomp.errors import RecipeError
 from qcomp.ir.form import Form
 from qcomp.ir.graph import Graph
-from qcomp.passes.base import PassLog
+from qcomp.passes.events import PassLog
 from qcomp.progress import bar
 from qcomp.quantizer import Quantizer
 from qcomp.recipes.judge import Feed, Judge

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from qcomp.calibration.statistics import float_outputs
 from qcomp.config import QuantizationConfig
-from qcomp.export.session import FloatSession
+from qcomp.execute.session import FloatSession
 from qcomp.ir.graph import Graph
 from qcomp.ir.tensor import TensorId
-from qcomp.passes.qdq import output_names, read_rounded, round_trip
+from qcomp.passes.lib.qdq import output_names, read_rounded, round_trip
 from qcomp.quant.noise import Noise
 from qcomp.quant.qparams import QParams
 from qcomp.quantizer import Quantizer

@@ -8,7 +8,7 @@ import difflib
 from qcomp.config import QuantizationConfig
 from qcomp.errors import RecipeError
 from qcomp.ir.graph import Graph
-from qcomp.passes.same_scale import scale_groups
+from qcomp.passes.lib.same_scale import scale_groups
 
 
 def check_overrides(graph: Graph, config: QuantizationConfig) -> None:

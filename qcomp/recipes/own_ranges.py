@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from qcomp.config import QuantizationConfig
 from qcomp.ir.ops import Quantize
 from qcomp.ir.tensor import TensorId
-from qcomp.passes.same_scale import range_units
+from qcomp.passes.lib.same_scale import range_units
 from qcomp.quant.qparams import QParams
 from qcomp.quantizer import Quantizer
 from qcomp.recipes.judge import Feed, Judge, with_quantized

@@ -23,7 +23,7 @@ from typing import Any
 from qcomp.config import AUTO, QuantizationConfig
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import Quantize, Weighted
-from qcomp.passes.base import PassLog
+from qcomp.passes.events import PassLog
 from qcomp.recipes.judge import Feed, Judge, Judgement
 from qcomp.recipes.own_ranges import ESTIMATORS, OwnRange, own_ranges, with_ranges
 

@@ -14,8 +14,8 @@ from typing import ClassVar
 from qcomp.ir.form import Form
 from qcomp.ir.graph import Graph
 from qcomp.ir.tensor import Mark
-from qcomp.passes.base import PassLog
-from qcomp.passes.qdq import result_qparams
+from qcomp.passes.events import PassLog
+from qcomp.passes.lib.qdq import result_qparams
 from qcomp.reconstruction.activation import activation_of
 from qcomp.reconstruction.bias import corrected_bias
 from qcomp.reconstruction.layer import QuantizedLayer, suitable_layers

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import Dequantize, FakeQuantConstant, Weighted
 from qcomp.ir.tensor import Mark, constant
-from qcomp.passes.base import PassLog
-from qcomp.passes.qdq import (
+from qcomp.passes.events import PassLog
+from qcomp.passes.lib.qdq import (
     operand_qparams,
     result_qparams,
     rounded_constant,

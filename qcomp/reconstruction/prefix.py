@@ -13,12 +13,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from qcomp.export.session import FloatSession
+from qcomp.execute.session import FloatSession
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import Weighted
 from qcomp.ir.region import between, needed
 from qcomp.ir.tensor import Array, TensorId
-from qcomp.passes.qdq import quantized_operand
+from qcomp.passes.lib.qdq import quantized_operand
 
 Sample = Mapping[str, Array]
 Samples = Iterable[Sample]

@@ -19,7 +19,7 @@ from qcomp.ir.form import Form
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import Weighted
 from qcomp.ir.tensor import Mark
-from qcomp.passes.base import PassLog
+from qcomp.passes.events import PassLog
 from qcomp.reconstruction.activation import activation_of
 from qcomp.reconstruction.bias import corrected_bias
 from qcomp.reconstruction.engine import Engine, NumpyEngine, best_engine

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from qcomp.export.session import FloatSession
+from qcomp.execute.session import FloatSession
 from qcomp.ir.evaluate.windows import padded
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import NO_CLAMP, Clamp, Conv2d, Weighted

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import Weighted
-from qcomp.passes.qdq import operand_qparams
+from qcomp.passes.lib.qdq import operand_qparams
 from qcomp.progress import tracked
 from qcomp.quant.qparams import dequantize
 from qcomp.reconstruction.prefix import QuantizedPrefix, Sample, Samples, kept_bytes

@@ -9,14 +9,14 @@ from pathlib import Path
 from qcomp.errors import TargetError
 from qcomp.ir.graph import Graph
 from qcomp.targets.base import Artifact, Linked, Requirements
-from qcomp.targets.cpu.archive import members
-from qcomp.targets.cpu.host import Host, this_host
 from qcomp.targets.cpu.isa import AVX512_VBMI, FAMILIES
-from qcomp.targets.cpu.jit import EntryPoint, load_library, load_objects
-from qcomp.targets.cpu.link import shared_library, static_library
+from qcomp.targets.cpu.library.archive import members
+from qcomp.targets.cpu.library.link import shared_library, static_library
 from qcomp.targets.cpu.machine import Isa
-from qcomp.targets.cpu.profile import CpuProfile
-from qcomp.targets.cpu.threads import pool_sources
+from qcomp.targets.cpu.measure.profile import CpuProfile
+from qcomp.targets.cpu.process.host import Host, this_host
+from qcomp.targets.cpu.process.jit import EntryPoint, load_library, load_objects
+from qcomp.targets.cpu.process.threads import pool_sources
 
 _SETS: Mapping[str, Isa] = {isa.name: isa for family in FAMILIES.values() for isa in family}
 # Targets and sets as they were called before directories said their features. A native library of

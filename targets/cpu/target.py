@@ -11,13 +11,13 @@ from qcomp.errors import TargetError
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import Op
 from qcomp.targets.base import Artifact, Memory, Requirements
-from qcomp.targets.cpu.header import header
+from qcomp.targets.cpu.library.header import header
+from qcomp.targets.cpu.library.module import build_objects
+from qcomp.targets.cpu.library.parallel import SPLITTING, Splitting
 from qcomp.targets.cpu.lower.graph import lower_variants
 from qcomp.targets.cpu.lower.table import refusal
 from qcomp.targets.cpu.machine import Isa
 from qcomp.targets.cpu.memory import ALIGN
-from qcomp.targets.cpu.module import build_objects
-from qcomp.targets.cpu.parallel import SPLITTING, Splitting
 from qcomp.targets.cpu.runtime import CpuRuntime
 from qcomp.targets.cpu.work import Work
 

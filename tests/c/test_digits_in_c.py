@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 import qcomp
 from qcomp.quant.qparams import dequantize, quantize
-from qcomp.targets.cpu.dispatch import variables
-from qcomp.targets.cpu.host import native
+from qcomp.targets.cpu.library.dispatch import variables
+from qcomp.targets.cpu.process.host import native
 
 QUANTIZE = """
 #include <stdio.h>

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import qcomp
-from qcomp.targets.cpu.threads import pool_sources
+from qcomp.targets.cpu.process.threads import pool_sources
 
 HERE = Path(__file__).resolve().parent
 WARNINGS = ["-Wall", "-Wextra", "-Werror", "-pedantic", "-Wconversion", "-Wshadow", "-Wundef"]

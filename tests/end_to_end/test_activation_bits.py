@@ -18,7 +18,7 @@ from small_networks import NETWORKS
 
 import qcomp
 from qcomp.ir.graph import Graph
-from qcomp.verification import verify_directory
+from qcomp.runtime.verification import verify_directory
 
 
 def compiled(network: Network, target: str = "native", **choices: Any) -> qcomp.CompiledNetwork:

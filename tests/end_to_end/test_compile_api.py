@@ -15,8 +15,8 @@ from onnx import TensorProto
 
 import qcomp
 from qcomp.names import LONGEST_NAME, c_name
-from qcomp.targets.cpu.archive import members
-from qcomp.targets.cpu.link import static_library
+from qcomp.targets.cpu.library.archive import members
+from qcomp.targets.cpu.library.link import static_library
 
 Network = qcomp.CompiledNetwork
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import qcomp
-from qcomp.export.session import FloatSession
+from qcomp.execute.session import FloatSession
 from qcomp.frontends import import_model
 from qcomp.quant.metrics import sqnr_db
 

@@ -17,10 +17,10 @@ from numpy.testing import assert_array_equal
 import qcomp
 from qcomp.cli import main
 from qcomp.targets.catalog import TARGETS, Listed
-from qcomp.targets.cpu.dispatch import STATUS_BAD_CPU
-from qcomp.targets.cpu.host import this_host
 from qcomp.targets.cpu.isa import AARCH64, AVX512_VBMI, AVX512_VNNI, SSE41, Isa
-from qcomp.targets.cpu.jit import load_objects
+from qcomp.targets.cpu.library.dispatch import STATUS_BAD_CPU
+from qcomp.targets.cpu.process.host import this_host
+from qcomp.targets.cpu.process.jit import load_objects
 from qcomp.targets.cpu.runtime import CpuRuntime
 from qcomp.targets.cpu.target import CpuTarget
 from qcomp.targets.cpu.x86.cpuid import CPUID, EAX, Bit

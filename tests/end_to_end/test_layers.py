@@ -12,14 +12,14 @@ from numpy.testing import assert_array_equal
 from small_networks import NETWORKS
 
 import qcomp
-from qcomp.layers import LayerReport, bench_layers
 from qcomp.quant.fixed_point import Form
-from qcomp.targets.cpu.host import native
-from qcomp.targets.cpu.jit import aligned_arena
+from qcomp.runtime.profile import LayerReport, bench_layers
+from qcomp.runtime.vectors import random_inputs
 from qcomp.targets.cpu.lower.graph import lower_graph
-from qcomp.targets.cpu.peaks import Peaks
-from qcomp.targets.cpu.timing import TimedProgram
-from qcomp.vectors import random_inputs
+from qcomp.targets.cpu.measure.peaks import Peaks
+from qcomp.targets.cpu.measure.timing import TimedProgram
+from qcomp.targets.cpu.process.host import native
+from qcomp.targets.cpu.process.jit import aligned_arena
 
 
 @pytest.fixture(scope="module", params=["mobilenet_v2", "transformer", "detector"])

@@ -20,8 +20,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 import qcomp
 from qcomp.targets.catalog import target
-from qcomp.targets.cpu.jit import load_objects
-from qcomp.targets.cpu.link import static_library
+from qcomp.targets.cpu.library.link import static_library
+from qcomp.targets.cpu.process.jit import load_objects
 
 Shape = tuple[int, ...]
 Array = NDArray[Any]

@@ -19,12 +19,12 @@ from numpy.typing import NDArray
 from small_networks import NETWORKS
 
 import qcomp
-from qcomp.benchmark import bench_directory
+from qcomp.runtime.benchmark import bench_directory
 from qcomp.targets.catalog import target
-from qcomp.targets.cpu.jit import aligned_arena
-from qcomp.targets.cpu.parallel import Splitting
+from qcomp.targets.cpu.library.parallel import Splitting
+from qcomp.targets.cpu.process.jit import aligned_arena
+from qcomp.targets.cpu.process.threads import POOL_FILES
 from qcomp.targets.cpu.target import CpuTarget
-from qcomp.targets.cpu.threads import POOL_FILES
 
 Array = NDArray[Any]
 

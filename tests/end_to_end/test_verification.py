@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 import qcomp
-from qcomp.benchmark import bench_directory
-from qcomp.verification import Difference, difference, verify_directory
+from qcomp.runtime.benchmark import bench_directory
+from qcomp.runtime.verification import Difference, difference, verify_directory
 
 
 def rehash(directory: Path) -> None:

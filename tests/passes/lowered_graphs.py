@@ -15,7 +15,8 @@ from qcomp.ir import DType, Graph, TensorType
 from qcomp.ir import ops as o
 from qcomp.ir.evaluate import evaluate, evaluate_all
 from qcomp.ir.tensor import TensorId
-from qcomp.passes.base import PassLog, run_pass
+from qcomp.passes.base import run_pass
+from qcomp.passes.events import PassLog
 from qcomp.passes.fuse_requantize import FuseRequantize
 from qcomp.passes.insert_quantize import InsertQuantize
 from qcomp.passes.snap_scales import SnapScales

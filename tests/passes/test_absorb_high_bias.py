@@ -25,7 +25,8 @@ from qcomp.ir.ops import (
 )
 from qcomp.ir.tensor import NormalStatistics, TensorId, constant
 from qcomp.passes.absorb_high_bias import AbsorbHighBias
-from qcomp.passes.base import PassLog, run_pass
+from qcomp.passes.base import run_pass
+from qcomp.passes.events import PassLog
 
 
 def raised(net: Net, id: TensorId, by: object) -> None:

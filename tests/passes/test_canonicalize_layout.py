@@ -38,8 +38,9 @@ from qcomp.ir.ops import (
     Unary,
 )
 from qcomp.ir.tensor import DType, TensorId, TensorType
-from qcomp.passes.base import PassLog, run_pass
+from qcomp.passes.base import run_pass
 from qcomp.passes.canonicalize_layout import CanonicalizeLayout
+from qcomp.passes.events import PassLog
 from qcomp.passes.fold_constants import FoldConstants
 
 TO_NHWC, TO_NCHW = (0, 2, 3, 1), (0, 3, 1, 2)

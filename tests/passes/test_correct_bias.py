@@ -9,9 +9,10 @@ from qcomp.ir import DType, Form, Graph, TensorType, verify
 from qcomp.ir.evaluate import evaluate, evaluate_all
 from qcomp.ir.ops import RELU, Conv2d, Dense, Dequantize, FakeQuantConstant, Quantize, Weighted
 from qcomp.ir.tensor import Array, Tensor
-from qcomp.passes.base import PassLog, run_pass
+from qcomp.passes.base import run_pass
 from qcomp.passes.correct_bias import CorrectBias, float_weights
-from qcomp.passes.qdq import rounding_grid
+from qcomp.passes.events import PassLog
+from qcomp.passes.lib.qdq import rounding_grid
 from qcomp.quant.qparams import QParams
 
 COARSE = 0.1  # a weight scale so large that rounding visibly moves the output

@@ -13,8 +13,9 @@ from qcomp.ir.evaluate import evaluate
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import RELU, Conv2d, MaxPool2d
 from qcomp.ir.tensor import DType, NormalStatistics, TensorType
-from qcomp.passes.base import PassLog, run_pass
+from qcomp.passes.base import run_pass
 from qcomp.passes.equalize_cross_layer import EqualizeCrossLayer
+from qcomp.passes.events import PassLog
 
 F32 = NDArray[np.float32]
 TINY = 1e-20

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from qcomp.ir import parse
-from qcomp.passes.edge_layers import edge_layers
+from qcomp.passes.lib.edge_layers import edge_layers
 
 
 def dense(*lines: str) -> str:

@@ -37,8 +37,9 @@ from qcomp.ir.ops import (
     Unary,
 )
 from qcomp.ir.tensor import NormalStatistics, TensorId
-from qcomp.passes.base import PassLog, run_pass
+from qcomp.passes.base import run_pass
 from qcomp.passes.equalize_cross_layer import EqualizeCrossLayer, Relu6
+from qcomp.passes.events import PassLog
 
 EXACT = EqualizeCrossLayer(iterations=500, tolerance=1e-6)
 

@@ -36,7 +36,8 @@ from qcomp.ir.ops import (
     Unary,
 )
 from qcomp.ir.tensor import DType, TensorId, TensorType
-from qcomp.passes.base import PassLog, run_pass
+from qcomp.passes.base import run_pass
+from qcomp.passes.events import PassLog
 from qcomp.passes.fold_constants import FoldConstants
 
 

@@ -37,7 +37,8 @@ from qcomp.ir.ops import (
     Weighted,
 )
 from qcomp.ir.tensor import DType, NormalStatistics, TensorType
-from qcomp.passes.base import PassLog, run_pass
+from qcomp.passes.base import run_pass
+from qcomp.passes.events import PassLog
 from qcomp.passes.fuse_activation import FuseActivation
 
 IMAGE = TensorType(DType.F32, (1, 4, 4, 3))

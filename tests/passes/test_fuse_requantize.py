@@ -27,7 +27,8 @@ from qcomp.ir import DType, Graph, Tensor, TensorType
 from qcomp.ir import ops as o
 from qcomp.ir.evaluate import evaluate
 from qcomp.ir.ops import RELU, Function, Op, Reduction
-from qcomp.passes.base import PassLog, run_pass
+from qcomp.passes.base import run_pass
+from qcomp.passes.events import PassLog
 from qcomp.passes.fuse_requantize import FuseRequantize
 from qcomp.passes.insert_quantize import InsertQuantize
 from qcomp.passes.snap_scales import SnapScales

@@ -10,7 +10,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from numpy.typing import NDArray
 
 from qcomp.errors import PassError
-from qcomp.export.session import FloatSession
+from qcomp.execute.session import FloatSession
 from qcomp.ir import DType, Form, Graph, TensorType, parse, verify
 from qcomp.ir.evaluate import evaluate
 from qcomp.ir.ops import (

@@ -13,7 +13,8 @@ from qcomp.ir import Form, Graph, parse, verify
 from qcomp.ir.evaluate import evaluate, evaluate_all
 from qcomp.ir.graph import constants_of
 from qcomp.ir.ops import FakeQuantConstant
-from qcomp.passes.base import PassLog, run_pass
+from qcomp.passes.base import run_pass
+from qcomp.passes.events import PassLog
 from qcomp.passes.insert_quantize import InsertQuantize
 from qcomp.quant.qparams import QParams
 

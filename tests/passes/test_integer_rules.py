@@ -20,7 +20,7 @@ from qcomp.ir.ops import RELU, RELU6, ClampRange, Function, Op, Reduction
 from qcomp.ir.tensor import TensorId
 from qcomp.passes.base import run_pass
 from qcomp.passes.certify_accumulators import CertifyAccumulators
-from qcomp.passes.integer_rules import RULES
+from qcomp.passes.lib.integer_rules import RULES
 
 Array = NDArray[Any]
 Feed = Mapping[str, Array]

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import Concat, Gather, Op, Reshape, Slice, Transpose
 from qcomp.ir.tensor import DType, TensorId, TensorType
-from qcomp.passes.base import PassLog
-from qcomp.passes.layout.dense import column_order
-from qcomp.passes.layout.moves import finish_moves, simplify_moves
-from qcomp.passes.layout.permutation import (
+from qcomp.passes.events import PassLog
+from qcomp.passes.lib.layout.dense import column_order
+from qcomp.passes.lib.layout.moves import finish_moves, simplify_moves
+from qcomp.passes.lib.layout.permutation import (
     after,
     carried,
     equivalent,
@@ -23,7 +23,7 @@ from qcomp.passes.layout.permutation import (
     inverse,
     keeps_order,
 )
-from qcomp.passes.layout.view import View
+from qcomp.passes.lib.layout.view import View
 
 SHAPES = st.lists(st.sampled_from([1, 2, 3, 4]), min_size=1, max_size=5).map(tuple)
 

@@ -13,7 +13,8 @@ from qcomp.errors import CalibrationError, PassError, VerifyError
 from qcomp.ir import DType, Form, Graph, TensorType, parse
 from qcomp.ir.evaluate import evaluate
 from qcomp.ir.ops import NO_CLAMP, RELU, Clamp, Function, Unary
-from qcomp.passes.base import EventKind, PassLog, PassManager, run_pass
+from qcomp.passes.base import PassManager, run_pass
+from qcomp.passes.events import EventKind, PassLog
 from qcomp.passes.observers import Dump, OutputDifference, Records, Tape
 
 

@@ -15,10 +15,11 @@ from qcomp.ir.evaluate import evaluate_all
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import NO_CLAMP, RELU, RELU6, Clamp, Conv2d, Minimum, Reshape, Weighted
 from qcomp.ir.tensor import TensorId
-from qcomp.passes.base import PassLog, run_pass
+from qcomp.passes.base import run_pass
 from qcomp.passes.equalize_cross_layer import EqualizeCrossLayer, LeastNoise, Relu6
-from qcomp.passes.linear_pairs import LinearPair, linear_pair
-from qcomp.passes.quantization_noise import NoiseProblem, Precision, least_noise_factors
+from qcomp.passes.events import PassLog
+from qcomp.passes.lib.linear_pairs import LinearPair, linear_pair
+from qcomp.passes.lib.quantization_noise import NoiseProblem, Precision, least_noise_factors
 from qcomp.quant.moments import Moments
 
 PRECISIONS = pytest.mark.parametrize("per_channel", [False, True], ids=["tensor", "channel"])

@@ -8,7 +8,7 @@ from qcomp.config import QuantizationConfig
 from qcomp.errors import PassError
 from qcomp.ir import Graph, parse
 from qcomp.ir.ops import Reduce, Reduction
-from qcomp.passes.same_scale import (
+from qcomp.passes.lib.same_scale import (
     LOG_SOFTMAX,
     LOG_SOFTMAX_16,
     Assignment,

@@ -10,7 +10,8 @@ import pytest
 from qcomp.config import QuantizationConfig
 from qcomp.ir import Graph, parse
 from qcomp.ir.graph import constants_of
-from qcomp.passes.base import PassLog, run_pass
+from qcomp.passes.base import run_pass
+from qcomp.passes.events import PassLog
 from qcomp.passes.insert_quantize import InsertQuantize
 from qcomp.passes.snap_scales import SnapScales
 

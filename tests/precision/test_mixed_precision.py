@@ -12,7 +12,7 @@ import pytest
 from small_networks import NETWORKS
 
 import qcomp
-from qcomp.passes.edge_layers import edge_layers
+from qcomp.passes.lib.edge_layers import edge_layers
 from qcomp.precision.front import pareto
 from qcomp.precision.parts import Kind
 from qcomp.precision.plan import key_of, with_plan

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from fitted_network import made
 
-from qcomp.export.session import FloatSession
+from qcomp.execute.session import FloatSession
 from qcomp.passes.base import run_pass
 from qcomp.reconstruction.activation import Activation
 from qcomp.reconstruction.bias import corrected_bias

@@ -11,13 +11,14 @@ from fitted_network import Case, made
 from numpy.testing import assert_array_equal
 
 import qcomp.reconstruction.round_weights as module
-from qcomp.export.session import FloatSession
+from qcomp.execute.session import FloatSession
 from qcomp.ir import Graph
 from qcomp.ir.ops import FakeQuantConstant
-from qcomp.passes.base import PassLog, run_pass
+from qcomp.passes.base import run_pass
 from qcomp.passes.certify_accumulators import CertifyAccumulators
+from qcomp.passes.events import PassLog
 from qcomp.passes.fuse_requantize import FuseRequantize
-from qcomp.passes.qdq import rounding_grid
+from qcomp.passes.lib.qdq import rounding_grid
 from qcomp.quant.grid import largest
 from qcomp.quant.metrics import sqnr_db
 from qcomp.reconstruction.correct_bias import CorrectBiasEmpirically

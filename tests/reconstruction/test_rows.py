@@ -7,9 +7,9 @@ import pytest
 from fitted_network import made
 from numpy.testing import assert_allclose, assert_array_equal
 
-from qcomp.export.session import FloatSession
+from qcomp.execute.session import FloatSession
 from qcomp.ir.evaluate import evaluate_all
-from qcomp.passes.qdq import operand_qparams, quantized_operand
+from qcomp.passes.lib.qdq import operand_qparams, quantized_operand
 from qcomp.quant.qparams import dequantize
 from qcomp.reconstruction.prefix import QuantizedPrefix, kept_bytes
 from qcomp.reconstruction.rows import float_results, layer_rows, positions

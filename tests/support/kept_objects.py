@@ -10,7 +10,7 @@ from pathlib import Path
 
 from llvmlite import binding as llvm
 
-from qcomp.targets.cpu.codegen import object_code
+from qcomp.targets.cpu.library.codegen import object_code
 
 _GENERATOR = f"{version('llvmlite')} {llvm.llvm_version_info}"
 

@@ -21,12 +21,12 @@ from qcomp.ir.ops import Op, QConv2d, QSoftmax
 from qcomp.ir.tensor import DType, TensorId, TensorType
 from qcomp.quant.fixed_point import Form, Requantize
 from qcomp.quant.qparams import SOFTMAX, SOFTMAX_16, QParams
-from qcomp.targets.cpu.host import native, this_host
-from qcomp.targets.cpu.jit import load_objects
+from qcomp.targets.cpu.library.module import build_objects
 from qcomp.targets.cpu.lower.graph import lower_graph
 from qcomp.targets.cpu.lower.schedule import CHAINING, Chaining
 from qcomp.targets.cpu.machine import Isa
-from qcomp.targets.cpu.module import build_objects
+from qcomp.targets.cpu.process.host import native, this_host
+from qcomp.targets.cpu.process.jit import load_objects
 from qcomp.targets.cpu.target import without_collections
 
 Array = NDArray[Any]

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from qcomp.targets.cpu.archive import archive, members
-from qcomp.targets.cpu.elf import data_object
+from qcomp.targets.cpu.library.archive import archive, members
+from qcomp.targets.cpu.library.elf import data_object
 
 SOURCE = """
 __attribute__((visibility("hidden"))) extern const char {name}_data[];

@@ -9,8 +9,8 @@ import pytest
 from kept_objects import KeptObjects
 from llvmlite import binding as llvm
 
-from qcomp.targets.cpu.codegen import object_code
 from qcomp.targets.cpu.isa import AARCH64, X86_64
+from qcomp.targets.cpu.library.codegen import object_code
 
 TEXT = "define i32 @f(i32 %x) {\n  %y = mul i32 %x, 7\n  ret i32 %y\n}"
 

@@ -40,13 +40,13 @@ from qcomp.ir.ops import (
 )
 from qcomp.quant.fixed_point import Form, Requantize
 from qcomp.quant.tables import exp_table, exp_table_16, log_softmax_constants, log_table
-from qcomp.targets.cpu.archive import archive
-from qcomp.targets.cpu.dispatch import STATUS_BAD_CPU, STATUS_OK
 from qcomp.targets.cpu.isa import AARCH64, AARCH64_DOTPROD, target_machine
+from qcomp.targets.cpu.library.archive import archive
+from qcomp.targets.cpu.library.dispatch import STATUS_BAD_CPU, STATUS_OK
+from qcomp.targets.cpu.library.module import build_objects
 from qcomp.targets.cpu.lower.graph import lower_graph, lower_variants
 from qcomp.targets.cpu.lower.residual import fused_residuals
 from qcomp.targets.cpu.machine import Isa
-from qcomp.targets.cpu.module import build_objects
 from tests.targets.test_cpu_residual import block
 
 # The processors to emulate: the least that each set runs on, and one with everything.
@@ -332,7 +332,7 @@ def loops(isa: Isa, graph: Graph) -> list[list[str]]:
 def test_the_inner_loop_of_a_product_is_dot_products_and_does_not_spill(
     kit: Any, inputs: int, outputs: int
 ) -> None:
-    op, constants = linear(kit, QConv2d, Form.NARROW, np.ones((outputs, 1, 1, inputs), np.int8))
+    op, constants = linear(kit, QConv2d, Form.NARROW, kit.i8(outputs, 1, 1, inputs) | 1)
     graph, _ = kit.one_op(op, kit.i8(1, 14, 14, inputs), *constants)
     counted = [
         (sum(i.startswith("sdot") for i in loop), loop) for loop in loops(AARCH64_DOTPROD, graph)

@@ -36,11 +36,11 @@ from qcomp.targets.cpu.emit.gemm import (
     pack_channels,
     pack_weights,
 )
-from qcomp.targets.cpu.host import native
 from qcomp.targets.cpu.isa import AMX_INT8, AVX2, SSE41, target_machine
 from qcomp.targets.cpu.lower.graph import function_attributes, lower_graph
 from qcomp.targets.cpu.lower.residual import fused_residuals
 from qcomp.targets.cpu.machine import GemmKernel, Isa, Storage
+from qcomp.targets.cpu.process.host import native
 from qcomp.targets.cpu.x86.amx import TileGemms
 from qcomp.targets.cpu.x86.machine import with_tiles
 from qcomp.targets.cpu.x86.tile_cost import tile_shapes

@@ -14,12 +14,12 @@ from qcomp.ir.ops import QConv2d, QDense, QMinimum, QWeighted
 from qcomp.ir.tensor import DType, TensorType
 from qcomp.quant.fixed_point import Form, Requantize
 from qcomp.quant.qparams import QParams
-from qcomp.targets.cpu.host import native
 from qcomp.targets.cpu.isa import X86_64
-from qcomp.targets.cpu.jit import aligned_arena, load_objects
+from qcomp.targets.cpu.library.module import build_objects
 from qcomp.targets.cpu.lower.graph import lower_graph
 from qcomp.targets.cpu.machine import Isa
-from qcomp.targets.cpu.module import build_objects
+from qcomp.targets.cpu.process.host import native
+from qcomp.targets.cpu.process.jit import aligned_arena, load_objects
 
 REQUANTIZE = Requantize(Form.NARROW, 3)
 ISAS = [native(), X86_64] if native().triple == X86_64.triple else [native()]

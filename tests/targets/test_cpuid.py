@@ -14,11 +14,11 @@ from llvmlite import ir
 
 from qcomp.targets.cpu.emit.builder import I32, I64, i64
 from qcomp.targets.cpu.emit.machine_code import machine_code
-from qcomp.targets.cpu.host import this_host
 from qcomp.targets.cpu.isa import (
     FAMILIES,
 )
 from qcomp.targets.cpu.machine import Isa
+from qcomp.targets.cpu.process.host import this_host
 from qcomp.targets.cpu.x86.cpuid import (
     CPUID,
     SYSCALL,

@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from qcomp.ir.evaluate import evaluate
 from qcomp.targets.base import Artifact
 from qcomp.targets.catalog import target
-from qcomp.targets.cpu.dispatch import STATUS_BAD_CPU, STATUS_OK
-from qcomp.targets.cpu.host import this_host
 from qcomp.targets.cpu.isa import AMX_INT8, AVX512_VNNI, X86_LADDER, identifier
-from qcomp.targets.cpu.link import shared_library
+from qcomp.targets.cpu.library.dispatch import STATUS_BAD_CPU, STATUS_OK
+from qcomp.targets.cpu.library.link import shared_library
 from qcomp.targets.cpu.lower.graph import lower_variants
 from qcomp.targets.cpu.machine import Isa
+from qcomp.targets.cpu.process.host import this_host
 from tests.targets.conftest import Kit
 from tests.targets.test_cpu_residual import block
 

@@ -16,14 +16,14 @@ from llvmlite import binding as llvm
 from llvmlite import ir
 
 from qcomp.errors import TargetError
-from qcomp.targets.cpu import elf
-from qcomp.targets.cpu.elf import data_object, defined_symbols
 from qcomp.targets.cpu.emit.builder import I64
-from qcomp.targets.cpu.host import native
 from qcomp.targets.cpu.isa import AARCH64, X86_64
-from qcomp.targets.cpu.jit import load_objects
-from qcomp.targets.cpu.module import emit_address
-from qcomp.targets.cpu.parallel import add_registration
+from qcomp.targets.cpu.library import elf
+from qcomp.targets.cpu.library.elf import data_object, defined_symbols
+from qcomp.targets.cpu.library.module import emit_address
+from qcomp.targets.cpu.library.parallel import add_registration
+from qcomp.targets.cpu.process.host import native
+from qcomp.targets.cpu.process.jit import load_objects
 
 TRIPLES = [X86_64.triple, AARCH64.triple]
 

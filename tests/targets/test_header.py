@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from qcomp.ir.graph import Graph
 from qcomp.ir.tensor import DType, Tensor, TensorType
 from qcomp.quant.qparams import INTEGERS, QParams, dequantize, integer_range, quantize
-from qcomp.targets.cpu.header import header
 from qcomp.targets.cpu.isa import AVX2, SSE41
+from qcomp.targets.cpu.library.header import header
 
 WARNINGS = ["-Wall", "-Wextra", "-Werror", "-pedantic", "-Wconversion", "-Wshadow", "-Wundef"]
 COUNT = 500  # not a multiple of the header's blocks

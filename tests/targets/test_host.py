@@ -8,7 +8,6 @@ import pytest
 
 from qcomp.errors import TargetError
 from qcomp.targets.catalog import TARGETS, target
-from qcomp.targets.cpu.host import NATIVE, TILES_REFUSED, Host, native, native_of, this_host
 from qcomp.targets.cpu.isa import (
     AARCH64,
     AARCH64_DOTPROD,
@@ -24,6 +23,7 @@ from qcomp.targets.cpu.isa import (
     Isa,
 )
 from qcomp.targets.cpu.machine import Fusion
+from qcomp.targets.cpu.process.host import NATIVE, TILES_REFUSED, Host, native, native_of, this_host
 from qcomp.targets.cpu.x86.cpuid import CPUID
 
 

@@ -16,8 +16,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import qcomp
-from qcomp.targets.cpu.dispatch import variables
 from qcomp.targets.cpu.isa import FAMILIES
+from qcomp.targets.cpu.library.dispatch import variables
 
 X86 = platform.machine() in ("x86_64", "AMD64")
 

@@ -11,8 +11,8 @@ import pytest
 from numpy.testing import assert_array_equal
 
 import qcomp
-from qcomp.targets.cpu.host import this_host
-from qcomp.targets.cpu.link import linker
+from qcomp.targets.cpu.library.link import linker
+from qcomp.targets.cpu.process.host import this_host
 
 
 @pytest.fixture

@@ -22,9 +22,9 @@ from qcomp.targets.cpu.emit.dot import Operand, for_every_channel
 from qcomp.targets.cpu.emit.gemm import Packing
 from qcomp.targets.cpu.emit.gemm_vectors import VectorGemms
 from qcomp.targets.cpu.generic.machine import portable, widening_gemm_costs
-from qcomp.targets.cpu.host import native
 from qcomp.targets.cpu.isa import AARCH64, AARCH64_DOTPROD, AVX2, X86_LADDER
 from qcomp.targets.cpu.machine import Isa, ObjectFormat, Platform, Storage
+from qcomp.targets.cpu.process.host import native
 from qcomp.targets.cpu.target import CpuTarget
 from qcomp.targets.cpu.vectors import Vectors
 from qcomp.targets.cpu.x86 import machine as x86

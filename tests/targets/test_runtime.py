@@ -14,9 +14,9 @@ from qcomp.ir.ops import Clamp
 from qcomp.ir.tensor import DType, TensorType
 from qcomp.targets.base import Artifact, Requirements
 from qcomp.targets.catalog import TARGETS, runtime, target
-from qcomp.targets.cpu.host import TILES_REFUSED, Host, this_host
 from qcomp.targets.cpu.isa import AMX_INT8, AVX2, AVX512_VBMI, AVX_VNNI, FAMILIES, SSE41
 from qcomp.targets.cpu.machine import Isa
+from qcomp.targets.cpu.process.host import TILES_REFUSED, Host, this_host
 from qcomp.targets.cpu.runtime import CpuRuntime
 from qcomp.targets.cpu.target import CpuTarget
 from qcomp.targets.cpu.x86.cpuid import CPUID

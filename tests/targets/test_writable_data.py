@@ -11,8 +11,8 @@ from typing import NamedTuple
 import pytest
 
 from qcomp.targets.catalog import TARGETS, target
-from qcomp.targets.cpu.dispatch import CHOICE, variables
 from qcomp.targets.cpu.isa import AARCH64, FAMILIES, X86_64, X86_LADDER
+from qcomp.targets.cpu.library.dispatch import CHOICE, variables
 from qcomp.targets.cpu.machine import Isa
 from qcomp.targets.cpu.target import CpuTarget
 from tests.targets.conftest import Kit

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from llvmlite import ir
@@ -49,15 +49,27 @@ def broadcast(b: ir.IRBuilder, scalar: Value, lanes: int) -> Value:
 
 
 @dataclass(frozen=True, eq=False)
-class Unsigned:
-    """A pointer to i8 values that are stored as value + BIAS; `load` and `store` convert."""
+class View:
+    """A pointer to values that are stored in another form; `load` converts."""
 
     raw: Value
+
+    def loaded(self, b: ir.IRBuilder, stored: Value) -> Value:
+        """The values of what was loaded."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, eq=False)
+class Unsigned(View):
+    """A pointer to i8 values that are stored as value + BIAS; `load` and `store` convert."""
+
+    def loaded(self, b: ir.IRBuilder, stored: Value) -> Value:
+        return flipped(b, stored)
 
 
 def raw(pointer: Value) -> Value:
     """The pointer itself, for code that works on the stored bytes."""
-    return pointer.raw if isinstance(pointer, Unsigned) else pointer
+    return pointer.raw if isinstance(pointer, View) else pointer
 
 
 def biased(pointer: Value) -> Value:
@@ -77,8 +89,8 @@ def flipped(b: ir.IRBuilder, x: Value) -> Value:
 
 def at(b: ir.IRBuilder, pointer: Value, offset: Value | int) -> Value:
     """pointer + offset bytes."""
-    if isinstance(pointer, Unsigned):
-        return Unsigned(at(b, pointer.raw, offset))
+    if isinstance(pointer, View):
+        return replace(pointer, raw=at(b, pointer.raw, offset))
     if isinstance(offset, int):
         if offset == 0:
             return pointer
@@ -88,7 +100,7 @@ def at(b: ir.IRBuilder, pointer: Value, offset: Value | int) -> Value:
 
 def load(b: ir.IRBuilder, pointer: Value, type: ir.Type, align: int = 1) -> Value:
     value = b.load(raw(pointer), typ=type, align=align)
-    return flipped(b, value) if isinstance(pointer, Unsigned) else value
+    return pointer.loaded(b, value) if isinstance(pointer, View) else value
 
 
 def prefetch(b: ir.IRBuilder, pointer: Value) -> None:

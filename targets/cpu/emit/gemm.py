@@ -4,7 +4,8 @@ An NHWC convolution on an image with a border is a matrix product whose K axis i
 KH (x KW) runs of contiguous bytes of the source. No copy, no bounds checks. Four neighbouring k are
 a step; what a segment has beyond whole steps is filled up with weights of 0 or, if `joined`, makes
 steps together with what other segments have. What computes it is a family of kernels of the machine
-(`GemmFamily` of machine.py), which says how weights are packed.
+(`GemmFamily` of machine.py), which says how weights are packed. Those of few bits share bytes
+(emit/codes.py): a row of one step's bytes holds `row_steps` steps of a segment.
 
 Meaning: qcomp.ir.evaluate.integer (QConv2d, QDense); the bias holds -zero_point * sum(w) and the
 rounding of the narrow form.
@@ -19,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qcomp.quant.fixed_point import Form
+from qcomp.targets.cpu.emit.codes import in_rows
 
 T = TypeVar("T")  # register tiles of a family of kernels
 
@@ -48,7 +50,7 @@ class Axis:
 class Packing:
     """How weights lie: `group` neighbouring k of each of `panel` neighbouring channels are a step.
 
-    A layer's weights are [panel][step][channel][k].
+    A layer's weights are [panel][step][channel][k], steps of few bits in rows.
     """
 
     panel: int
@@ -80,6 +82,7 @@ class GemmSpec:
     residual: bool = False  # a fifth pointer: an operand that is added to the result
     lookup: bool = False  # behind the header: a table that the result goes through
     joined: bool = False  # the ends of segments that are no whole step make steps together
+    weight_bits: int = 8  # 8, or 4, 2 or 1 as emit/codes.py has them
     # (count, source stride) of neighbours that the channels belong to, each to one of them.
     mixed: tuple[int, int] = (1, 0)
 
@@ -147,13 +150,28 @@ class GemmSpec:
         return self.panels * self.packing.panel
 
     @property
-    def step_bytes(self) -> int:
-        """Packed weights of one step of a panel."""
+    def row_steps(self) -> int:
+        """Steps that share a row."""
+        return 8 // self.weight_bits
+
+    @property
+    def row_bytes(self) -> int:
+        """Of one panel."""
         return self.packing.step_bytes
 
     @property
+    def segment_bytes(self) -> int:
+        """Packed weights of one segment of a panel, whole rows."""
+        return -(-self.steps // self.row_steps) * self.row_bytes
+
+    @property
+    def inside_bytes(self) -> int:
+        """Packed weights of a panel before those of the joined steps."""
+        return self.segment_count * self.segment_bytes
+
+    @property
     def panel_bytes(self) -> int:
-        return self.all_steps * self.step_bytes
+        return self.inside_bytes + -(-self.joined_steps // self.row_steps) * self.row_bytes
 
 
 @dataclass(frozen=True)
@@ -217,22 +235,33 @@ def with_joined_ends(spec: GemmSpec) -> GemmSpec | None:
 
 
 def pack_weights(weight: NDArray[np.int8], spec: GemmSpec) -> NDArray[np.int8]:
-    """One group's [N, segments, length] to [panel][step][channel][group], zero-filled.
+    """One group's [N, segments, length] to [panel][row][channel][group], zero-filled.
 
-    The steps of the first segment come first, the joined ones last.
+    The rows of the first segment come first, those of the joined steps last.
     """
     channels, segments, _ = weight.shape
     group, padded = spec.packing.group, spec.padded_channels
     inside = np.zeros((padded, segments, spec.steps * group), np.int8)
     inside[:channels, :, : spec.length] = weight[:, :, : spec.steps * group]
-    together = np.zeros((padded, spec.joined_steps, group), np.int8)
+    together = np.zeros((padded, 1, spec.joined_steps * group), np.int8)
     if spec.joined:
         ends = np.zeros((channels, spec.joined_steps * spec.ends, spec.end), np.int8)
         ends[:, :segments] = weight[:, :, spec.steps * group :]
         side_by_side = ends.reshape(channels, spec.joined_steps, spec.ends * spec.end)
-        together[:channels, :, : spec.ends * spec.end] = side_by_side
-    steps = [a.reshape(spec.panels, spec.packing.panel, -1, group) for a in (inside, together)]
-    return np.ascontiguousarray(np.concatenate(steps, axis=2).swapaxes(1, 2)).reshape(-1)
+        steps = together.reshape(padded, spec.joined_steps, group)
+        steps[:channels, :, : spec.ends * spec.end] = side_by_side
+    return np.concatenate([_packed(a, spec) for a in (inside, together)], axis=1).reshape(-1)
+
+
+def _packed(weight: NDArray[np.int8], spec: GemmSpec) -> NDArray[np.int8]:
+    """Whole steps [padded N, runs, K] to [panel][bytes]; the steps of a run share rows."""
+    _, runs, length = weight.shape
+    panel, group = spec.packing.panel, spec.packing.group
+    count = length // group
+    apart = weight.reshape(spec.panels, panel, runs, count, group)
+    steps = apart.transpose(0, 2, 3, 1, 4).reshape(spec.panels, runs, count, spec.row_bytes)
+    rows = in_rows(steps, spec.weight_bits)
+    return rows.reshape(spec.panels, rows[0].size)
 
 
 def pack_channels(values: NDArray[np.int32], spec: GemmSpec) -> NDArray[np.int32]:

@@ -110,7 +110,7 @@ def over_segments(
         if level == len(spec.segments):
             return body(x, w, values)
         count, stride = spec.segments[level]
-        inner = spec.steps * spec.step_bytes
+        inner = spec.segment_bytes
         for n, _ in spec.segments[level + 1 :]:
             inner *= n
 

@@ -24,6 +24,7 @@ from qcomp.targets.cpu.emit.builder import (
     prefetch,
     raw,
 )
+from qcomp.targets.cpu.emit.codes import coded, unpacking
 from qcomp.targets.cpu.emit.dot import DotProduct, Operand
 from qcomp.targets.cpu.emit.gemm import GemmPlan, GemmSpec, Packing, Touched, tile_starts
 from qcomp.targets.cpu.emit.gemm_blocks import Block, over_blocks, over_segments, repeated
@@ -48,7 +49,7 @@ class VectorGemms:
         """The one with the cheapest tiles; threads share its pixels, or channels if more."""
         each, tile = cheapest_tiling(
             spec.rows.count, spec.columns.count, spec.channels, spec.all_steps,
-            self.packing.panel, self.costs, spec.shuffles,
+            self.packing.panel, self.costs.unpacking(unpacking(spec.weight_bits)), spec.shuffles,
         )  # fmt: skip
         cost = each * spec.groups.count * spec.batch.count
         rows, columns = -(-spec.rows.count // tile.rows), -(-spec.columns.count // tile.columns)
@@ -145,34 +146,38 @@ class VectorGemm:
     ) -> list[Value]:
         """sums[pixel * vectors + vector] over all segments; weights advance linearly."""
         spec = self.spec
+        group, in_row = spec.packing.group, spec.row_steps
+        loaded = self.dot.together if spec.mixed[0] == 1 else 1
+        together = max(loaded, in_row)  # powers of two, both
+        whole, rest = divmod(spec.steps, together)
         unrolled = spec.all_steps * len(start) <= _UNROLLED
 
-        def steps(x: Value | int, w: Value | int, sums: Sequence[Value]) -> Sequence[Value]:
-            together = self.dot.together if spec.mixed[0] == 1 else 1
-
-            def group(n: Value | int, sums: Sequence[Value], count: int) -> Sequence[Value]:
-                first = multiple(b, n, together)
-                offset = plus(b, x, multiple(b, first, spec.packing.group))
-                activations = self._activations(b, [at(b, p, offset) for p in pixels], count)
-                for k, one in enumerate(activations):
-                    step = plus(b, multiple(b, first, spec.step_bytes), k * spec.step_bytes)
-                    weights = at(b, block.weights, plus(b, w, step))
-                    sums = self._step(b, one, weights, sums)
+        def segment(x: Value | int, w: Value | int, sums: Sequence[Value]) -> Sequence[Value]:
+            def trip(n: Value | int, sums: Sequence[Value], count: int) -> Sequence[Value]:
+                rows = multiple(b, n, together // in_row * spec.row_bytes)
+                for first in range(0, count, loaded):
+                    offset = plus(b, x, plus(b, multiple(b, n, together * group), first * group))
+                    places = [at(b, p, offset) for p in pixels]
+                    activations = self._activations(b, places, min(loaded, count - first))
+                    for k, one in enumerate(activations, first):
+                        row, step = divmod(k, in_row)
+                        place = plus(b, w, plus(b, rows, row * spec.row_bytes))
+                        sums = self._step(b, one, at(b, block.weights, place), step, sums)
                 return sums
 
-            whole, rest = divmod(spec.steps, together)
             if whole:
-                trip = whole if unrolled else max(1, _TOGETHER // (len(start) * together))
-                sums = repeated(b, whole, sums, partial(group, count=together), trip)
-            return group(whole, sums, rest) if rest else sums
+                unroll = whole if unrolled else max(1, _TOGETHER // (len(start) * together))
+                sums = repeated(b, whole, sums, partial(trip, count=together), unroll)
+            return trip(whole, sums, rest) if rest else sums
 
         sums = list(start)
         if spec.steps:
-            sums = list(over_segments(b, spec, sums, steps, unrolled=unrolled))
+            sums = list(over_segments(b, spec, sums, segment, unrolled=unrolled))
         for n in range(spec.joined_steps):
-            k = spec.segment_count * spec.steps + n
+            row, k = divmod(n, in_row)
             activations = [partial(self._ends, b, p, n) for p in pixels]
-            sums = self._step(b, activations, at(b, block.weights, k * spec.step_bytes), sums)
+            place = at(b, block.weights, spec.inside_bytes + row * spec.row_bytes)
+            sums = self._step(b, activations, place, k, sums)
         return sums
 
     def _activations(
@@ -188,13 +193,15 @@ class VectorGemm:
         self,
         b: ir.IRBuilder,
         pixels: Sequence[Callable[[], Operand]],
-        weights: Value,
+        row: Value,
+        step: int,
         sums: Sequence[Value],
     ) -> list[Value]:
-        """One group of k, for each pixel and vector; the smaller side stays in registers."""
+        """One step of a row, for each pixel and vector; the smaller side stays in registers."""
         dot, count = self.dot, len(sums) // len(pixels)
+        weights = coded(row, self.spec.weight_bits, step)
         vectors = [at(b, weights, self._vector(v)) for v in range(count)]
-        if self._fetches_ahead:
+        if self._fetches_ahead and step == 0:
             for v in range(0, count, self.spec.packing.panel // self.isa.lanes):
                 prefetch(b, at(b, vectors[v], self._block_bytes))
         result = list(sums)

@@ -7,7 +7,7 @@ to predict times.
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from qcomp.targets.cpu.vectors import Vectors
 
@@ -39,7 +39,7 @@ class Pipes:
     per_cycle: int
     sums: int = 0
     pixels: int = 0
-    vectors: int = 0
+    vectors: float = 0
     shuffled: int = 0
 
     def cycles(self, pixels: int, vectors: int, shuffled: float) -> float:
@@ -79,6 +79,11 @@ class GemmCosts:
     epilogue: float  # instructions per vector of sums, of which three start in a cycle
     tile: float  # instructions per tile: addresses, constants, loop ends
     far_weights: int  # bytes of weights that other layers drive out of the second level of caches
+
+    def unpacking(self, instructions: float) -> GemmCosts:
+        """Where a vector of weights takes so many more, in the pipes that add up."""
+        pipes = (replace(p, vectors=p.vectors + instructions) if p.sums else p for p in self.pipes)
+        return replace(self, pipes=tuple(pipes))
 
 
 @functools.cache

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -26,6 +26,7 @@ from qcomp.targets.cpu.lower.grouping import groupings
 from qcomp.targets.cpu.lower.layer import epilogue_tables, layer_header, other_strides
 from qcomp.targets.cpu.lower.reach import gemm_reach
 from qcomp.targets.cpu.lower.residual import is_depthwise
+from qcomp.targets.cpu.lower.weight_bits import scaled, stored_bits, with_weight_bits
 from qcomp.targets.cpu.lower.windows import Window, windows
 from qcomp.targets.cpu.program import Address
 
@@ -36,6 +37,9 @@ class _Product:
 
     spec: GemmSpec
     weights: Array
+
+    def with_weight_bits(self, bits: int) -> _Product:
+        return replace(self, spec=with_weight_bits(self.spec, self.weights, bits))
 
 
 def lower_conv2d(lowering: Lowering, op: QConv2d) -> None:
@@ -122,21 +126,23 @@ def _gemm(
 ) -> None:
     """The cheapest of several ways; the addresses are of source, result and, maybe, residual."""
     isa = lowering.isa
+    tables = epilogue_tables(lowering, op, weight)
+    bits = stored_bits(weight, tables, op.requantize.form)
     planned = (
         (family.kernel(product.spec, isa), product)
         for family in isa.machine.gemms
-        for product in ways(family.packing)
+        for product in (way.with_weight_bits(bits) for way in ways(family.packing))
     )
     possible = ((kernel, product) for kernel, product in planned if kernel is not None)
     kernel, product = min(possible, key=lambda way: way[0].cost)
     spec = product.spec
     weights = np.concatenate([pack_weights(group, spec) for group in product.weights])
-    tables = epilogue_tables(lowering, op, weight)
+    stored = scaled(weight, tables, spec.weight_bits)
     params = np.concatenate(
         [
             pack_channels(part, spec)
             for group in range(spec.groups.count)
-            for part in (t[group * spec.channels : (group + 1) * spec.channels] for t in tables)
+            for part in (t[group * spec.channels : (group + 1) * spec.channels] for t in stored)
         ]
     )
     source, result, *others = addresses

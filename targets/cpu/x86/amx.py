@@ -1,7 +1,8 @@
 """GEMMs in tile registers: the same epilogue as in vector registers.
 
-16 steps of one packed panel of weights are a tile as they lie; a tile of activations is as many
-pixels, which lie evenly in the source. The sums go through memory to the epilogue in vectors.
+16 steps of one packed panel of weights are a tile as they lie; those of few bits are unpacked to
+the stack first. A tile of activations is as many pixels, which lie evenly in the source. The sums
+go through memory to the epilogue in vectors.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from qcomp.targets.cpu.emit.gemm import (
     Packing,
     Touched,
 )
-from qcomp.targets.cpu.emit.gemm_blocks import Block, over_blocks, over_segments
+from qcomp.targets.cpu.emit.gemm_blocks import Block, EmitPixels, over_blocks, over_segments
 from qcomp.targets.cpu.emit.span import Span
 from qcomp.targets.cpu.emit.tiling import vector_blocks
 from qcomp.targets.cpu.machine import Isa
@@ -45,8 +46,10 @@ from qcomp.targets.cpu.x86.tile_cost import (
     lines,
     tile_cost,
     touched,
+    unpacked_bytes,
 )
 from qcomp.targets.cpu.x86.tiles import ROW_BYTES, Tile, Tiles, TileUnit, configured, stack
+from qcomp.targets.cpu.x86.unpacked import over_unpacked, unpacked
 
 
 @dataclass(frozen=True)
@@ -149,7 +152,10 @@ class TileGemm:
         registers = _Registers.of(self.shape)
         sums = stack(b, self.shape.block * self.pixel_bytes)
         unit = _Unit(configured(b, self.tiles, registers.all), registers, sums)
-        pixels = partial(self._lines, unit)
+        pixels: EmitPixels = partial(self._lines, unit)
+        if self.spec.weight_bits < 8:
+            memory = stack(b, unpacked_bytes(self.spec, self.shape.wide))
+            pixels = over_unpacked(self.spec, memory, self.isa.vector_bits // 8, pixels)
         over_blocks(b, self.spec, self.plan, self.isa, pointers, Span(begin, end), pixels)
         unit.tiles.release(b)
         b.ret_void()
@@ -174,7 +180,7 @@ class TileGemm:
 
     def _products(self, unit: _Unit, b: ir.IRBuilder, src: Value, block: Block) -> None:
         """The sums of one block, bias included, to memory."""
-        spec, shape, tiles = self.spec, self.shape, unit.tiles
+        spec, shape, tiles = unpacked(self.spec), self.shape, unit.tiles
         group = spec.packing.group
         wide = -(-block.vectors * self.isa.lanes // spec.packing.panel)
         firsts = [min(i * shape.rows, shape.block - shape.rows) for i in range(shape.high)]

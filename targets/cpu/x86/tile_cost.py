@@ -27,6 +27,8 @@ _VECTOR = 4.0  # cycles from a vector of sums in a tile to stored bytes
 _SCATTERED = 1.5  # more of them where each pixel's place is computed
 _BLOCK = 40.0  # cycles of a block: until the first dot, after the last one, addresses
 _CALL = 250.0  # cycles to configure and release the tiles
+_UNPACKED = 1.5  # to unpack a row of weights of few bits, once
+_SCRATCH = 64 << 10  # bytes of the stack that unpacked weights may take
 _VECTORS = 16  # of sums that are requantized at once
 _FEWEST = 16  # pixels: with less, nothing has been measured, and rows of the tiles stay empty
 
@@ -91,7 +93,18 @@ def tile_cost(spec: GemmSpec, shape: TileShape) -> float:
         for count, wide in ((whole, shape.wide), (1, rest))
         if count and wide
     )
-    return _CALL + blocks * cycles
+    return _CALL + _unpacking(spec) + blocks * cycles
+
+
+def _unpacking(spec: GemmSpec) -> float:
+    """Cycles to unpack all weights."""
+    packed = spec.weight_bits < 8
+    return spec.groups.count * spec.panels * spec.all_steps * _UNPACKED if packed else 0.0
+
+
+def unpacked_bytes(spec: GemmSpec, wide: int) -> int:
+    """Of the weights of a block, as tiles are loaded from."""
+    return wide * spec.all_steps * spec.row_bytes
 
 
 def _vector(shape: TileShape) -> float:
@@ -100,7 +113,7 @@ def _vector(shape: TileShape) -> float:
 
 def _products(spec: GemmSpec, shape: TileShape, wide: int) -> float:
     """Cycles of the dot products of one block, whose loads go on beside them."""
-    weight_row = _ROW if wide * spec.panel_bytes <= _NEAR else _FAR_ROW
+    weight_row = _ROW if unpacked_bytes(spec, wide) <= _NEAR else _FAR_ROW
     dots = shape.high * wide * _DOT
     cycles = 0.0
     for chunks, steps in ((shape.chunks, shape.chunk), (1 if shape.rest else 0, shape.rest)):
@@ -116,7 +129,7 @@ def tile_shapes(spec: GemmSpec) -> Iterator[TileShape]:
     ):
         for high, wide in itertools.product(range(1, 4), range(1, 1 + min(3, spec.panels))):
             inputs = (high + wide) * (2 if rest else 1)
-            if high > line or high * wide + inputs > REGISTERS:
+            if high > line or high * wide + inputs > REGISTERS or not _fits(spec, wide):
                 continue
             block = -(-line // -(-line // (high * ROWS)))
             together = _together(spec, flat, pitch, line, block, wide)
@@ -125,6 +138,11 @@ def tile_shapes(spec: GemmSpec) -> Iterator[TileShape]:
                     flat, pitch, line, block, min(high, -(-block // ROWS)), wide,
                     chunk, chunks, rest, together,
                 )  # fmt: skip
+
+
+def _fits(spec: GemmSpec, wide: int) -> bool:
+    """Whether the stack holds what is unpacked to it."""
+    return spec.weight_bits == 8 or unpacked_bytes(spec, wide) <= _SCRATCH
 
 
 def _lines(spec: GemmSpec) -> Iterator[tuple[bool, int, int]]:

@@ -1,0 +1,122 @@
+"""Convolution, dense and matrix product: integer sums and a requantize."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from qcomp.errors import PassError
+from qcomp.ir import ops
+from qcomp.ir.tensor import Array, TensorId
+from qcomp.passes.lib.integer_rules.site import Site
+from qcomp.passes.lib.qdq import Stored, stored
+from qcomp.quant import binary_constants
+from qcomp.quant.fixed_point import (
+    Form,
+    Requantize,
+    multiplier_narrow,
+    multiplier_wide,
+    wide_multiplier_bits,
+)
+from qcomp.quant.qparams import QParams
+from qcomp.quant.weights import REACH
+
+
+def conv2d(site: Site, op: ops.Conv2d) -> ops.Op:
+    inputs, x, requantize = _linear(site, op)
+    return ops.QConv2d(
+        inputs=inputs,
+        output=site.output,
+        x_zero_point=x.zero_point,
+        requantize=requantize,
+        stride=op.stride,
+        padding=op.padding,
+        dilation=op.dilation,
+        groups=op.groups,
+    )
+
+
+def dense(site: Site, op: ops.Dense) -> ops.Op:
+    inputs, x, requantize = _linear(site, op)
+    return ops.QDense(
+        inputs=inputs, output=site.output, x_zero_point=x.zero_point, requantize=requantize
+    )
+
+
+def _linear(site: Site, op: ops.Weighted) -> tuple[tuple[TensorId, ...], QParams, Requantize]:
+    """Operands (x, weight, bias, multiplier, shift), qparams of x, and the epilogue."""
+    x_id, x = site.operand(op.x)
+    weight, bias = site.graph.producer(op.weight), site.graph.producer(op.bias)
+    if not isinstance(weight, ops.QuantizedConstant) or not isinstance(bias, ops.QuantizedConstant):
+        raise PassError(f"{op.id}: weight and bias must be quantized constants")
+    w, b = stored(site.graph, weight), stored(site.graph, bias)
+    _expect_sums(op, w, b, x)
+    real = np.broadcast_to(x.scale * w.scale / site.qparams.scale, len(w.integers))
+    taps = np.abs(w.centered).reshape(len(w.integers), -1).sum(axis=1)
+    largest = int((np.abs(b.integers) + REACH[x.bits] * taps).max())
+    acc = np.int64 if x.bits == 16 and largest >= 2**31 else np.int32
+    if site.is_wide(x):
+        form = Form.WIDE
+        multiplier, shift = wide_constants(real, largest)
+    else:
+        form, multiplier, shift = requantize_constants(real)
+    site.remark = f", {form.value}{', i64' if acc is np.int64 else ''}"
+    operands = [
+        site.constant(weight.x, w.integers.astype(np.int8)),
+        site.constant(bias.x, b.integers.astype(acc)),
+        site.constant(f"{op.id}.multiplier", multiplier),
+        site.constant(f"{op.id}.shift", shift),
+    ]
+    if w.zero_point.any():
+        zero_point = w.zero_point.astype(np.int8)
+        operands.append(site.constant(f"{op.id}.weight_zero_point", zero_point))
+    return (x_id, *operands), x, site.requantize(form, op.clamp)
+
+
+def _expect_sums(op: ops.Weighted, weight: Stored, bias: Stored, x: QParams) -> None:
+    """Integers that were given can be summed as they are: i8 weights, the bias in their steps."""
+    low, high = int(weight.integers.min()), int(weight.integers.max())
+    if not -128 <= low <= high <= 127:
+        raise PassError(f"{op.id}: weights in [{low}, {high}]; expected [-128, 127]")
+    if bias.zero_point.any():
+        raise PassError(f"{op.id}: the bias has a zero point; expected none")
+    steps = x.scale * weight.scale
+    if bias.integers.any() and not np.allclose(bias.scale, steps, rtol=1e-6, atol=0.0):
+        raise PassError(
+            f"{op.id}: the bias has the scale {bias.scale.max():.9g}; expected scale_x * "
+            f"scale_weight, {steps.max():.9g}"
+        )
+
+
+def requantize_constants(real: Array) -> tuple[Form, Array, Array]:
+    """NARROW where every channel's factor is in its reach (2^-36 to 1), else WIDE."""
+    narrow = [multiplier_narrow(float(r)) for r in real]
+    pairs = [f for f in narrow if f is not None]
+    if len(pairs) < len(narrow):
+        return Form.WIDE, *wide_constants(real, 2**31 - 1)
+    multiplier, shift = np.array(pairs, np.int32).reshape(-1, 2).T
+    return Form.NARROW, multiplier, shift
+
+
+def wide_constants(real: Array, largest: int) -> tuple[Array, Array]:
+    """Multipliers and shifts of form WIDE for sums of at most that magnitude."""
+    bits = wide_multiplier_bits(largest)
+    pairs = [multiplier_wide(float(r), bits) for r in real]
+    multiplier, shift = np.array(pairs, np.int32).reshape(-1, 2).T
+    return multiplier, shift
+
+
+def matmul(site: Site, op: ops.MatMul) -> ops.Op:
+    (a_id, a), (b_id, b) = site.operand(op.a), site.operand(op.b)
+    depth = site.graph.type(a_id).shape[-1]
+    multiplier, shift = binary_constants.mul_constants(
+        a.scale, b.scale, site.qparams.scale, depth * REACH[a.bits] * REACH[b.bits]
+    )
+    return ops.QMatMul(
+        inputs=(a_id, b_id),
+        output=site.output,
+        a_zero_point=a.zero_point,
+        b_zero_point=b.zero_point,
+        multiplier=multiplier,
+        shift=shift,
+        requantize=site.requantize(Form.WIDE),
+    )

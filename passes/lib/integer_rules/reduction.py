@@ -1,0 +1,93 @@
+"""Pooling, reductions and the softmaxes."""
+
+from __future__ import annotations
+
+import math
+
+from qcomp.ir import ops
+from qcomp.ir.tensor import Array
+from qcomp.passes.lib.integer_rules.site import Site
+from qcomp.quant import binary_constants, tables
+from qcomp.quant.fixed_point import Form
+from qcomp.quant.qparams import QParams
+from qcomp.quant.weights import REACH
+
+
+def average_pool2d(site: Site, op: ops.AveragePool2d) -> ops.Op:
+    x_id, x = site.operand(op.x)
+    count = op.kernel[0] * op.kernel[1]
+    multipliers, shift = binary_constants.average_multipliers(
+        x.scale, site.qparams.scale, count, count * REACH[x.bits]
+    )
+    return ops.QAveragePool2d(
+        inputs=(x_id, site.constant(f"{op.id}.multiplier", multipliers)),
+        output=site.output,
+        x_zero_point=x.zero_point,
+        shift=shift,
+        requantize=site.requantize(Form.WIDE),
+        kernel=op.kernel,
+        stride=op.stride,
+        padding=op.padding,
+        dilation=op.dilation,
+        count_include_pad=op.count_include_pad,
+    )
+
+
+def reduce(site: Site, op: ops.Reduce) -> ops.Op:
+    x_id, x = site.operand(op.x)
+    if op.kind in (ops.Reduction.MAX, ops.Reduction.MIN):
+        return ops.QReduceExtreme(
+            inputs=(x_id,), output=site.output, kind=op.kind, axes=op.axes, keepdims=op.keepdims
+        )
+    shape = site.graph.type(x_id).shape
+    count = math.prod(shape[a] for a in op.axes)
+    multiplier, shift = binary_constants.sum_constants(
+        x.scale,
+        site.qparams.scale,
+        divisor=count if op.kind is ops.Reduction.MEAN else 1,
+        largest=count * REACH[x.bits],
+    )
+    return ops.QReduceSum(
+        inputs=(x_id,),
+        output=site.output,
+        axes=op.axes,
+        keepdims=op.keepdims,
+        x_zero_point=x.zero_point,
+        multiplier=multiplier,
+        shift=shift,
+        requantize=site.requantize(Form.WIDE),
+    )
+
+
+def softmax(site: Site, op: ops.Softmax) -> ops.Op:
+    x_id, x = site.operand(op.x)
+    table = site.constant(f"{op.id}.exp", _exponentials(x))
+    return ops.QSoftmax(
+        inputs=(x_id, table), output=site.output, axis=op.axis, bits=site.qparams.bits
+    )
+
+
+def log_softmax(site: Site, op: ops.LogSoftmax) -> ops.Op:
+    x_id, x = site.operand(op.x)
+    if site.is_wide(x):
+        multiplier, shift, units = tables.log_softmax_constants_16(x.scale, site.qparams.scale)
+        logarithms: Array = tables.log_table_16(units, 30 if x.bits == 16 else 16)
+    else:
+        multiplier, shift, units = tables.log_softmax_constants(x.scale, site.qparams.scale)
+        logarithms = tables.log_table(units)
+    exp = site.constant(f"{op.id}.exp", _exponentials(x))
+    log = site.constant(f"{op.id}.log", logarithms)
+    return ops.QLogSoftmax(
+        inputs=(x_id, exp, log),
+        output=site.output,
+        axis=op.axis,
+        multiplier=multiplier,
+        shift=shift,
+        zero_point=site.qparams.zero_point,
+        bits=site.qparams.bits,
+    )
+
+
+def _exponentials(x: QParams) -> Array:
+    table = tables.exp_table_16 if x.bits == 16 else tables.exp_table
+    return table(x.scale)

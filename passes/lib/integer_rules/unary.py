@@ -1,0 +1,91 @@
+"""Functions of one value: tables of an i8, interpolation and changes of scale of an i16, PReLU."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qcomp.ir import ops
+from qcomp.ir.evaluate.unary import FUNCTIONS
+from qcomp.ir.tensor import TensorId
+from qcomp.passes.lib.integer_rules.site import Site
+from qcomp.quant import binary_constants, tables
+from qcomp.quant.fixed_point import Form
+from qcomp.quant.interpolation import interpolation_table
+from qcomp.quant.qparams import QParams
+
+F64 = NDArray[np.float64]
+
+
+def rescale(site: Site, x: TensorId) -> ops.Op:
+    """A quantize of a dequantized tensor."""
+    source = site.graph.tensor(x).qparams
+    assert source is not None
+    return _saturated(site, site.output, x, source, ops.NO_CLAMP)
+
+
+def clamp(site: Site, op: ops.Clamp) -> ops.Op:
+    return _saturated(site, op.id, *site.operand(op.x), op.clamp)
+
+
+def _saturated(
+    site: Site, id: TensorId, x_id: TensorId, x: QParams, clamp: ops.ClampRange
+) -> ops.Op:
+    """A clamp and a change of scale."""
+    if x.bits == 8:
+        return _tabulated(site, id, x_id, x, lambda real: np.clip(real, clamp.low, clamp.high))
+    multiplier, shift = binary_constants.sum_constants(x.scale, site.qparams.scale)
+    return ops.QRescale(
+        inputs=(x_id,),
+        output=site.output,
+        x_zero_point=x.zero_point,
+        multiplier=multiplier,
+        shift=shift,
+        requantize=site.requantize(Form.WIDE, clamp),
+    )
+
+
+def unary(site: Site, op: ops.Unary) -> ops.Op:
+    x_id, x = site.operand(op.x)
+    function = lambda real: np.asarray(FUNCTIONS[op.function](real, op.alpha, op.beta))  # noqa: E731
+    if x.bits == 8:
+        return _tabulated(site, op.id, x_id, x, function)
+    y = site.qparams
+    step_bits, table = interpolation_table(function, x, y)
+    return ops.Interpolate(
+        inputs=(x_id, site.constant(op.id, table)),
+        output=site.output,
+        step_bits=step_bits,
+        zero_point=y.zero_point,
+        qmin=y.qmin,
+        qmax=y.qmax,
+        bits=y.bits,
+    )
+
+
+def _tabulated(
+    site: Site, id: TensorId, x_id: TensorId, x: QParams, function: Callable[[F64], F64]
+) -> ops.Op:
+    table = tables.unary_table(function, x, site.qparams)
+    return ops.Table(inputs=(x_id, site.constant(id, table)), output=site.output)
+
+
+def prelu(site: Site, op: ops.PRelu) -> ops.Op:
+    x_id, x = site.operand(op.x)
+    y = site.qparams
+    positive, negative, shift = binary_constants.prelu_constants(
+        x.scale, y.scale, site.graph.data(op.slope), site.lanes(x)
+    )
+    return ops.QPRelu(
+        inputs=(x_id, site.constant(op.slope, negative)),
+        output=site.output,
+        x_zero_point=x.zero_point,
+        positive_multiplier=positive,
+        shift=shift,
+        zero_point=y.zero_point,
+        qmin=y.qmin,
+        qmax=y.qmax,
+        bits=y.bits,
+    )

@@ -1,0 +1,155 @@
+"""ONNX forms of the elementwise ops and of the border between floats and integers.
+
+They keep the layout of their operands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from qcomp.errors import UnsupportedOp
+from qcomp.exporters.onnx.writer import Attribute, Writer
+from qcomp.ir.ops import (
+    Add,
+    Binary,
+    Clamp,
+    ClampRange,
+    Dequantize,
+    Div,
+    Function,
+    Maximum,
+    Minimum,
+    Mul,
+    PRelu,
+    Quantize,
+    QuantizedConstant,
+    Sub,
+    Unary,
+)
+from qcomp.ir.tensor import TensorId
+from qcomp.quant.qparams import INTEGERS, QParams, integer_range
+
+BINARY: Mapping[type[Binary], str] = {
+    Add: "Add",
+    Sub: "Sub",
+    Mul: "Mul",
+    Div: "Div",
+    Minimum: "Min",
+    Maximum: "Max",
+}
+
+
+def binary(w: Writer, op: Binary) -> None:
+    layout = w.common_layout(op.inputs)
+    y = w.emit(BINARY[type(op)], [w.read(t, layout) for t in op.inputs])
+    w.define(op.id, layout, w.emit_clamp(y, op.clamp))
+
+
+def prelu(w: Writer, op: PRelu) -> None:
+    layout = w.common_layout(op.inputs)
+    w.define(op.id, layout, w.emit("PRelu", [w.read(t, layout) for t in op.inputs]))
+
+
+def clamp(w: Writer, op: Clamp) -> None:
+    layout = w.common_layout(op.inputs)
+    x = w.read(op.x, layout)
+    y = w.emit("Identity", [x]) if op.clamp.is_none else w.emit_clamp(x, op.clamp)
+    w.define(op.id, layout, y)
+
+
+def unary(w: Writer, op: Unary) -> None:
+    layout = w.common_layout(op.inputs)
+    w.define(op.id, layout, _FUNCTIONS[op.function](w, op, w.read(op.x, layout)))
+
+
+def quantize(w: Writer, op: Quantize) -> None:
+    """QuantizeLinear saturates to all of the type; a narrower range is a Clip before it."""
+    q = _qparams(w, op.output)
+    layout = w.common_layout(op.inputs)
+    x = w.read(op.x, layout)
+    if (q.qmin, q.qmax) != integer_range(q.bits):
+        x = w.emit_clamp(x, ClampRange(*q.range))
+    operands = [x, w.scalar(q.scale), w.literal(np.array(q.zero_point, INTEGERS[q.bits]))]
+    w.define(op.id, layout, w.emit("QuantizeLinear", operands))
+
+
+def dequantize(w: Writer, op: Dequantize) -> None:
+    q = _qparams(w, op.x)
+    layout = w.common_layout(op.inputs)
+    zero_point = w.literal(np.array(q.zero_point, INTEGERS[q.bits]))
+    operands = [w.read(op.x, layout), w.scalar(q.scale), zero_point]
+    w.define(op.id, layout, w.emit("DequantizeLinear", operands))
+
+
+def quantized_constant(w: Writer, op: QuantizedConstant) -> None:
+    """Written where it is read, as integers in the reader's layout (Writer.parameter)."""
+
+
+def _qparams(w: Writer, id: TensorId) -> QParams:
+    qparams = w.graph.tensor(id).qparams
+    if qparams is None:
+        raise UnsupportedOp([f"%{id} has no qparams; expected a graph in form qdq"])
+    return qparams
+
+
+# ------------------------------------------------------------------- functions
+
+_Function = Callable[[Writer, Unary, str], str]
+
+
+def _one(kind: str, **attributes: Attribute) -> _Function:
+    return lambda w, op, x: w.emit(kind, [x], **attributes)
+
+
+def _silu(w: Writer, op: Unary, x: str) -> str:
+    inner = x if op.alpha == 1.0 else w.emit("Mul", [x, w.scalar(op.alpha)])
+    return w.emit("Mul", [x, w.emit("Sigmoid", [inner])])
+
+
+def _mish(w: Writer, op: Unary, x: str) -> str:
+    return w.emit("Mul", [x, w.emit("Tanh", [w.emit("Softplus", [x])])])
+
+
+def _hard_swish(w: Writer, op: Unary, x: str) -> str:
+    return w.emit("Mul", [x, w.emit("HardSigmoid", [x], alpha=1 / 6, beta=0.5)])
+
+
+def _affine(w: Writer, op: Unary, x: str) -> str:
+    return w.emit("Add", [w.emit("Mul", [x, w.scalar(op.alpha)]), w.scalar(op.beta)])
+
+
+_FUNCTIONS: Mapping[Function, _Function] = {
+    Function.LEAKY_RELU: lambda w, op, x: w.emit("LeakyRelu", [x], alpha=op.alpha),
+    Function.ELU: lambda w, op, x: w.emit("Elu", [x], alpha=op.alpha),
+    Function.SELU: lambda w, op, x: w.emit("Selu", [x], alpha=op.alpha, gamma=op.beta),
+    Function.CELU: lambda w, op, x: w.emit("Celu", [x], alpha=op.alpha),
+    Function.SIGMOID: _one("Sigmoid"),
+    Function.HARD_SIGMOID: lambda w, op, x: w.emit(
+        "HardSigmoid", [x], alpha=op.alpha, beta=op.beta
+    ),
+    Function.HARD_SWISH: _hard_swish,
+    Function.SILU: _silu,
+    Function.TANH: _one("Tanh"),
+    Function.SOFTPLUS: _one("Softplus"),
+    Function.SOFTSIGN: _one("Softsign"),
+    Function.MISH: _mish,
+    Function.GELU: _one("Gelu", approximate="none"),
+    Function.GELU_TANH: _one("Gelu", approximate="tanh"),
+    Function.ERF: _one("Erf"),
+    Function.EXP: _one("Exp"),
+    Function.LOG: _one("Log"),
+    Function.SQRT: _one("Sqrt"),
+    Function.RECIPROCAL: _one("Reciprocal"),
+    Function.NEG: _one("Neg"),
+    Function.ABS: _one("Abs"),
+    Function.POW: lambda w, op, x: w.emit("Pow", [x, w.scalar(op.alpha)]),
+    Function.SIN: _one("Sin"),
+    Function.COS: _one("Cos"),
+    Function.FLOOR: _one("Floor"),
+    Function.CEIL: _one("Ceil"),
+    Function.ROUND: _one("Round"),
+    Function.SIGN: _one("Sign"),
+    Function.AFFINE: _affine,
+}

@@ -1,0 +1,164 @@
+"""A float, annotated or QDQ graph as an ONNX model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import onnx
+from onnx import helper
+
+from qcomp.errors import UnsupportedOp
+from qcomp.exporters.onnx import elementwise, linear, movement, reduction
+from qcomp.exporters.onnx.writer import Layout, Writer
+from qcomp.ir.exemptions import Exemptions, exemption
+from qcomp.ir.graph import Graph
+from qcomp.ir.ops import (
+    Add,
+    ArgMax,
+    AveragePool2d,
+    BatchNorm,
+    BroadcastTo,
+    Clamp,
+    Concat,
+    Conv2d,
+    Dense,
+    DepthToSpace,
+    Dequantize,
+    Div,
+    Domain,
+    FakeQuantConstant,
+    Gather,
+    IntegerConstant,
+    LogSoftmax,
+    MatMul,
+    Maximum,
+    MaxPool2d,
+    Minimum,
+    Mul,
+    Op,
+    Pad,
+    PRelu,
+    Quantize,
+    Reduce,
+    Reshape,
+    Resize2d,
+    Slice,
+    Softmax,
+    SpaceToDepth,
+    Sub,
+    Tile,
+    Transpose,
+    Unary,
+    ZeroStuff,
+)
+from qcomp.ir.tensor import TensorId, TensorType
+from qcomp.ir.text import format_op
+
+OPSET = 21  # the first whose QuantizeLinear gives int16
+IR_VERSION = 10  # the one that came with opset 21
+
+RULES: Mapping[type[Op], Callable[..., None]] = {
+    Conv2d: linear.conv2d,
+    Dense: linear.dense,
+    MatMul: linear.matmul,
+    BatchNorm: linear.batch_norm,
+    Clamp: elementwise.clamp,
+    Unary: elementwise.unary,
+    PRelu: elementwise.prelu,
+    Add: elementwise.binary,
+    Sub: elementwise.binary,
+    Mul: elementwise.binary,
+    Div: elementwise.binary,
+    Minimum: elementwise.binary,
+    Maximum: elementwise.binary,
+    Quantize: elementwise.quantize,
+    Dequantize: elementwise.dequantize,
+    FakeQuantConstant: elementwise.quantized_constant,
+    IntegerConstant: elementwise.quantized_constant,
+    MaxPool2d: reduction.max_pool2d,
+    AveragePool2d: reduction.average_pool2d,
+    Reduce: reduction.reduce,
+    Softmax: reduction.softmax,
+    LogSoftmax: reduction.softmax,
+    ArgMax: reduction.argmax,
+    Reshape: movement.reshape,
+    Transpose: movement.transpose,
+    Concat: movement.concat,
+    Slice: movement.slice_,
+    Pad: movement.pad,
+    Gather: movement.gather,
+    BroadcastTo: movement.broadcast_to,
+    Tile: movement.tile,
+    Resize2d: movement.resize2d,
+    DepthToSpace: movement.depth_to_space,
+    SpaceToDepth: movement.space_to_depth,
+    ZeroStuff: movement.zero_stuff,
+}
+
+EXEMPT: Exemptions = {Domain.INTEGER: "has no ONNX form; export before integers"}
+
+
+def export_onnx(graph: Graph, *, extra_outputs: Sequence[TensorId] = ()) -> onnx.ModelProto:
+    """The model, with `extra_outputs` named by tensor id, in the graph's own layout (NHWC).
+
+    UnsupportedOp lists the ops of integer graphs, which have no ONNX form.
+    """
+    ops = graph.ops()
+    if missing := [op for op in ops if type(op) not in RULES]:
+        raise UnsupportedOp([f"{format_op(graph, op)}\n  {_why(op)}" for op in missing])
+    outputs = _outputs(graph, extra_outputs)
+    writer = Writer(graph, _value_names(graph, outputs))
+    for name, id in graph.inputs.items():
+        writer.define(id, Layout.OURS, name)
+    for op in ops:
+        RULES[type(op)](writer, op)
+    for name, id in outputs.items():
+        value = writer.read(id, Layout.OURS)
+        if value != name:
+            writer.emit_as(name, "Identity", [value])
+    return _model(graph, writer, outputs)
+
+
+def _why(op: Op) -> str:
+    return exemption(EXEMPT, type(op)) or "expected a row in RULES of export"
+
+
+def _outputs(graph: Graph, extra: Sequence[TensorId]) -> dict[str, TensorId]:
+    """ONNX has one name space for inputs and outputs."""
+    outputs = dict(graph.outputs)
+    for name, id in ((t, t) for t in extra):
+        if outputs.setdefault(name, id) != id:
+            raise ValueError(f"%{id} can't be an extra output: another tensor is output {name}")
+    for name, id in outputs.items():
+        if graph.inputs.get(name, id) != id:
+            raise ValueError(f"%{id} can't be output {name}: another tensor is input {name}")
+    return outputs
+
+
+def _value_names(graph: Graph, outputs: Mapping[str, TensorId]) -> dict[TensorId, str]:
+    """Results take the names of outputs; everything else its id, marked where that is taken."""
+    public = {*graph.inputs, *outputs}
+    names = {t.id: t.id if t.id not in public else f"{t.id}:value" for t in graph.tensors()}
+    names |= {id: name for name, id in outputs.items() if graph.producer(id) is not None}
+    return names | {id: name for name, id in graph.inputs.items()}
+
+
+def _model(graph: Graph, writer: Writer, outputs: Mapping[str, TensorId]) -> onnx.ModelProto:
+    proto = helper.make_graph(
+        writer.nodes,
+        graph.name,
+        [_value_info(name, graph.type(id)) for name, id in graph.inputs.items()],
+        [_value_info(name, graph.type(id)) for name, id in outputs.items()],
+        list(writer.initializers.values()),
+    )
+    return helper.make_model(
+        proto,
+        producer_name="qcomp",
+        opset_imports=[helper.make_opsetid("", OPSET)],
+        ir_version=IR_VERSION,
+    )
+
+
+def _value_info(name: str, type: TensorType) -> onnx.ValueInfoProto:
+    dtype = helper.np_dtype_to_tensor_dtype(type.dtype.numpy)
+    return helper.make_tensor_value_info(name, dtype, type.shape)

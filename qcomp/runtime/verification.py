@@ -1,0 +1,157 @@
+"""Compare a saved library with the integer specification that is saved beside it.
+
+Three kinds of vectors: the stored ones (whose answers are compared too), edge vectors, in which
+every value is an extreme of its type or the zero point, and random ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qcomp.errors import ModelError
+from qcomp.runtime.network import CompiledNetwork, TensorInfo
+from qcomp.runtime.store import load
+from qcomp.runtime.vectors import edge_inputs, random_inputs
+
+Arrays = Mapping[str, NDArray[Any]]
+Progress = Callable[[], None]
+
+_EDGES = ("low", "high", "zero", "alternating")
+_SEED = 20
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How far answers are from the expected ones."""
+
+    values: int = 0
+    differing_values: int = 0
+    differing_bits: int = 0
+
+    def __add__(self, other: Difference) -> Difference:
+        return Difference(
+            self.values + other.values,
+            self.differing_values + other.differing_values,
+            self.differing_bits + other.differing_bits,
+        )
+
+
+@dataclass(frozen=True)
+class VerificationReport:
+    """Counts over all vectors; the library is right when no bit differs."""
+
+    samples: int
+    isas: tuple[str, ...]  # of the library, those that this machine runs
+    compared_values: int
+    differing_values: int
+    differing_bits: int
+    first_difference: str | None
+
+    @property
+    def exact(self) -> bool:
+        return self.differing_bits == 0
+
+
+@dataclass(frozen=True)
+class Case:
+    """One input vector, and its stored outputs if there are any."""
+
+    kind: str
+    inputs: Arrays
+    stored: Arrays | None = None
+
+
+def difference(ours: NDArray[Any], expected: NDArray[Any]) -> Difference:
+    """Compare two arrays of one shape and type bit for bit; ValueError where these differ."""
+    if ours.shape != expected.shape or ours.dtype != expected.dtype:
+        raise ValueError(
+            f"expected {expected.dtype}{list(expected.shape)}, got {ours.dtype}{list(ours.shape)}"
+        )
+    a, b = np.ascontiguousarray(ours).reshape(-1), np.ascontiguousarray(expected).reshape(-1)
+    bits = np.unpackbits(a.view(np.uint8) ^ b.view(np.uint8))
+    return Difference(a.size, int(np.count_nonzero(a != b)), int(np.count_nonzero(bits)))
+
+
+def verify_directory(
+    directory: Path, samples: int = 32, progress: Progress | None = None
+) -> VerificationReport:
+    """Run the library of `directory` against its specification, on `samples` random vectors too.
+
+    Each instruction set of the library that this machine has computes every vector.
+    """
+    net = load(directory)
+    isas = net.runnable_isas()
+    total, count, first = Difference(), 0, None
+    for case in [*stored_cases(net, directory), *edge_cases(net), *random_cases(net, samples)]:
+        expected: Arrays = net.specification_integer(case.inputs)
+        for isa in isas:
+            net.use_isa(isa)
+            found = _compare(net, case, expected)
+            if found.differing_bits and first is None:
+                values = f"{found.differing_values} of {found.values} values differ"
+                first = f"{case.kind}, {isa}: {values}"
+            total = total + found
+        count += 1
+        if progress is not None:
+            progress()
+    net.use_isa(None)
+    return VerificationReport(
+        count, isas, total.values, total.differing_values, total.differing_bits, first
+    )
+
+
+def _compare(net: CompiledNetwork, case: Case, expected: Arrays) -> Difference:
+    ours: Arrays = net.run_integer(case.inputs)
+    total = Difference()
+    for answer in (expected, case.stored):
+        if answer is not None:
+            total = sum((difference(ours[n], a) for n, a in answer.items()), total)
+    return total
+
+
+def stored_cases(net: CompiledNetwork, directory: Path) -> list[Case]:
+    """The vectors that were saved with the library; ModelError where they do not belong to it."""
+    path = directory / f"{net.name}.vectors.npz"
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            inputs = [file[f"input_{k}"] for k in range(len(net.inputs))]
+            outputs = [file[f"output_{k}"] for k in range(len(net.outputs))]
+        return [
+            Case(f"stored vector {i}", _named(net.inputs, row), _named(net.outputs, answer))
+            for i, (row, answer) in enumerate(
+                zip(zip(*inputs, strict=True), zip(*outputs, strict=True), strict=True)
+            )
+        ]
+    except (KeyError, ValueError) as error:
+        raise ModelError(f"{path} does not hold vectors of {net.name}: {error}") from error
+
+
+def _named(infos: tuple[TensorInfo, ...], arrays: tuple[NDArray[Any], ...]) -> Arrays:
+    return {info.name: array for info, array in zip(infos, arrays, strict=True)}
+
+
+def edge_cases(net: CompiledNetwork) -> list[Case]:
+    """Every input at its lowest, its highest, its zero point, and alternating between extremes."""
+    return [
+        Case(f"edge vector {kind}", {i.name: edge_inputs(i, kind) for i in net.inputs})
+        for kind in _EDGES
+    ]
+
+
+def random_cases(net: CompiledNetwork, count: int) -> Iterator[Case]:
+    """Uniform values and, each second time, extremes only; the same on each run."""
+    random = np.random.default_rng(_SEED)
+    for i in range(count):
+        draw = random_inputs if i % 2 == 0 else _extremes
+        yield Case(f"random vector {i}", {info.name: draw(info, random) for info in net.inputs})
+
+
+def _extremes(info: TensorInfo, random: np.random.Generator) -> NDArray[np.integer]:
+    low, high = info.limits
+    return np.where(random.random(info.shape) < 0.5, low, high).astype(info.dtype)

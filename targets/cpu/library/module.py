@@ -1,0 +1,141 @@
+"""The entry point, the tensor descriptions and the data: from a program to object files."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+
+from llvmlite import ir
+
+from qcomp.errors import TargetError
+from qcomp.ir.graph import Graph
+from qcomp.ir.tensor import DType, Tensor
+from qcomp.targets.cpu.emit.builder import I8, I32, I64, PTR, Value, i64, load
+from qcomp.targets.cpu.library.codegen import object_code
+from qcomp.targets.cpu.library.dispatch import (
+    STATUS_BAD_ARENA,
+    STATUS_OK,
+    add_dispatch,
+    asks_processor,
+)
+from qcomp.targets.cpu.library.elf import data_object
+from qcomp.targets.cpu.library.frame import Frame
+from qcomp.targets.cpu.library.parallel import SPLITTING, Caller, Splitting, add_registration
+from qcomp.targets.cpu.lower.graph import Program
+from qcomp.targets.cpu.machine import expect_supported
+from qcomp.targets.cpu.memory import ALIGN
+
+NAME_BYTES = 64
+MAX_RANK = 8
+
+# The values of qcomp_type in the header.
+TYPE_CODES = {DType.I8: 1, DType.I32: 2, DType.I16: 3}
+
+
+def build_objects(
+    programs: Sequence[Program], name: str, splitting: Splitting = SPLITTING
+) -> dict[str, bytes]:
+    """Relocatable ELF files by name: NAME_run, NAME_inputs, NAME_outputs, NAME_set_parallel_for;
+    and hidden, NAME_data.
+
+    Several programs, of one module, are the variants of a library, from the least to the most able
+    instruction set; see dispatch.py. The data does not pass through LLVM, which takes seconds to
+    read it.
+    """
+    first, module = programs[0], programs[0].module
+    expect_supported(first.isa.platform)
+    add_registration(module, name)
+    isas = [program.isa for program in programs]
+    if asks_processor(isas):
+        variants = [_add_variant(program, name, splitting) for program in programs]
+        add_dispatch(module, name, isas, variants)
+    else:
+        add_entry_point(first, f"{name}_run", name, splitting)
+    add_descriptions(module, first.graph, name)
+    code = object_code(str(module), first.isa.triple)
+    symbol = data_symbol(name)
+    data = data_object(first.isa.triple, symbol, first.data.bytes(), ALIGN)
+    return {f"{name}.o": code, f"{symbol}.o": data}
+
+
+def _add_variant(program: Program, name: str, splitting: Splitting) -> ir.Function:
+    run = add_entry_point(program, f"{program.prefix}_variant", name, splitting)
+    run.linkage = "internal"
+    return run
+
+
+def data_symbol(name: str) -> str:
+    """The constant data of a library, not seen outside of it."""
+    return f"{name}_data"
+
+
+def emit_address(b: ir.IRBuilder, symbol: str) -> Value:
+    """The address of hidden constants that another object defines.
+
+    By the distance from a word of this object, in 64 bits: the objects of a library that no linker
+    joins, in a process that has mapped much memory, lie further apart than 32 bits reach.
+    """
+    name = f"{symbol}_distance"
+    here = b.module.globals.get(name)
+    if here is None:
+        there = ir.GlobalVariable(b.module, I8, symbol)
+        # LLVM has the visibility in the place of the storage class.
+        there.linkage, there.storage_class = "external", "hidden"
+        there.global_constant = True
+        here = ir.GlobalVariable(b.module, I64, name)
+        here.initializer = there.ptrtoint(I64).sub(here.ptrtoint(I64))
+        here.global_constant = True
+        here.linkage = "internal"
+    return b.inttoptr(b.add(b.ptrtoint(here, I64), load(b, here, I64, align=8)), PTR)
+
+
+def add_entry_point(program: Program, symbol: str, name: str, splitting: Splitting) -> ir.Function:
+    """int symbol(const T *input..., T *output..., void *arena), of the library `name`."""
+    graph, module = program.graph, program.module
+    inputs, outputs = len(graph.inputs), len(graph.outputs)
+    type = ir.FunctionType(I32, [PTR] * (inputs + outputs + 1))
+    run = ir.Function(module, type, symbol)
+    run.attributes.add("nounwind")
+    b = ir.IRBuilder(run.append_basic_block("entry"))
+    bad, good = run.append_basic_block("bad_arena"), run.append_basic_block("good")
+    arena = run.args[-1]
+    address = b.ptrtoint(arena, I64)
+    misaligned = b.icmp_unsigned("!=", b.and_(address, i64(ALIGN - 1)), i64(0))
+    null = b.icmp_unsigned("==", address, i64(0))
+    b.cbranch(b.or_(misaligned, null), bad, good)
+    b.position_at_end(bad)
+    b.ret(ir.Constant(I32, STATUS_BAD_ARENA))
+    b.position_at_end(good)
+    data = emit_address(b, data_symbol(name))
+    frame = Frame(run.args[:inputs], run.args[inputs:-1], arena, data, program.memory.offsets)
+    Caller(b, program, frame, splitting).emit()
+    b.ret(ir.Constant(I32, STATUS_OK))
+    return run
+
+
+def add_descriptions(module: ir.Module, graph: Graph, name: str) -> None:
+    """NAME_inputs and NAME_outputs: arrays of qcomp_tensor without pointers, so no relocations."""
+    for kind, tensors in (("inputs", graph.inputs), ("outputs", graph.outputs)):
+        content = b"".join(describe(public, graph.tensor(t)) for public, t in tensors.items())
+        type = ir.ArrayType(I8, len(content))
+        variable = ir.GlobalVariable(module, type, f"{name}_{kind}")
+        variable.initializer = ir.Constant(type, bytearray(content))
+        variable.global_constant = True
+        variable.align = 8
+
+
+def describe(name: str, tensor: Tensor) -> bytes:
+    """One qcomp_tensor of the header, little-endian."""
+    if tensor.type.rank > MAX_RANK:
+        raise TargetError(f"{name} has rank {tensor.type.rank}; accepted: up to {MAX_RANK}")
+    shape: Sequence[int] = (*tensor.type.shape, *([0] * (MAX_RANK - tensor.type.rank)))
+    q = tensor.qparams
+    return struct.pack(
+        f"<{NAME_BYTES}sii{MAX_RANK}ifi",
+        name.encode()[: NAME_BYTES - 1].decode(errors="ignore").encode(),
+        TYPE_CODES[tensor.type.dtype],
+        tensor.type.rank,
+        *shape,
+        q.scale if q else 1.0,
+        q.zero_point if q else 0,
+    )

@@ -1,0 +1,108 @@
+"""Calling generated code in this process: from objects in memory, or from a shared library."""
+
+from __future__ import annotations
+
+import ctypes
+import tempfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from llvmlite import binding as llvm
+from numpy.typing import NDArray
+
+from qcomp.errors import TargetError
+from qcomp.targets.base import aligned
+from qcomp.targets.cpu.library.dispatch import STATUS_BAD_ARENA, STATUS_BAD_CPU, STATUS_OK
+from qcomp.targets.cpu.library.elf import defined_symbols
+from qcomp.targets.cpu.memory import ALIGN
+from qcomp.targets.cpu.process.repeat import repeated
+from qcomp.targets.cpu.process.threads import sharing
+
+_RUN, _SET_PARALLEL_FOR, _SET_ISA = "_run", "_set_parallel_for", "_set_isa"
+_FUNCTIONS = (_RUN, _SET_PARALLEL_FOR, _SET_ISA)
+_STATUSES = {
+    STATUS_BAD_ARENA: "QCOMP_BAD_ARENA: the arena is null or misaligned",
+    STATUS_BAD_CPU: "QCOMP_BAD_CPU: the processor lacks the instruction set",
+}
+
+
+class EntryPoint:
+    """NAME_run as a Python callable on arrays; `keep` holds what owns the code.
+
+    `sharing` says how many threads its runs use: one, unless they are inside of `sharing.among`.
+    """
+
+    def __init__(self, functions: Mapping[str, int], arguments: int, keep: object) -> None:
+        """`functions` are the addresses of NAME_run and the other functions, without NAME."""
+        self.address = functions[_RUN]
+        self.sharing = sharing(functions[_SET_PARALLEL_FOR])
+        self._run = ctypes.CFUNCTYPE(ctypes.c_int, *[ctypes.c_void_p] * arguments)(self.address)
+        set_isa = functions.get(_SET_ISA)
+        self._set_isa = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int)(set_isa) if set_isa else None
+        self._keep = keep
+
+    def set_isa(self, number: int) -> bool:
+        """Whether later runs use instruction set `number` of the library; 0 is the best here."""
+        if self._set_isa is None:
+            return number <= 1
+        status: int = self._set_isa(number)
+        return status == STATUS_OK
+
+    def __call__(
+        self,
+        inputs: Sequence[NDArray[Any]],
+        outputs: Sequence[NDArray[Any]],
+        arena: NDArray[np.uint8],
+    ) -> None:
+        """Arrays must be contiguous, of the model's shapes and types; the arena 64-byte aligned."""
+        status = self._run(*(a.ctypes.data for a in (*inputs, *outputs, arena)))
+        if status != STATUS_OK:
+            raise TargetError(f"the generated code returned {_STATUSES.get(status, status)}")
+
+    def repeated(self, arrays: Sequence[NDArray[Any]]) -> Callable[[int], None]:
+        """A function of a count that runs that often on inputs, outputs and the arena."""
+        return repeated(self.address, arrays, owner=self)
+
+
+def load_objects(objects: Iterable[bytes], name: str, arguments: int) -> EntryPoint:
+    """Link objects for this machine into the process."""
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    lljit = llvm.create_lljit_compiler()
+    builder = llvm.JITLibraryBuilder()
+    contents = list(objects)
+    defined = {symbol for content in contents for symbol in defined_symbols(content)}
+    functions = [f for f in _FUNCTIONS if f"{name}{f}" in defined]
+    for function in functions:
+        builder.export_symbol(f"{name}{function}")
+    for content in contents:
+        builder.add_object_img(content)
+    library = builder.link(lljit, name)
+    addresses = {function: library[f"{name}{function}"] for function in functions}
+    return EntryPoint(addresses, arguments, (lljit, library))
+
+
+def load_library(path: Path, name: str, arguments: int) -> EntryPoint:
+    """Open a shared library; TargetError where it is not one for this machine.
+
+    dlopen takes a library of the same path for the same library, even if the file was replaced
+    after the first was opened, so it gets a path that never was before.
+    """
+    try:
+        with tempfile.TemporaryDirectory(prefix="qcomp-") as unique:
+            link = Path(unique) / path.name
+            link.symlink_to(path.absolute())
+            library = ctypes.CDLL(str(link))
+        wanted = [f for f in _FUNCTIONS if f != _SET_ISA or hasattr(library, f"{name}{f}")]
+        functions = {f: ctypes.cast(library[f"{name}{f}"], ctypes.c_void_p) for f in wanted}
+    except (OSError, AttributeError) as error:
+        raise TargetError(f"{path} can't be loaded on this machine: {error}") from error
+    addresses = {f: pointer.value or 0 for f, pointer in functions.items()}
+    return EntryPoint(addresses, arguments, library)
+
+
+def aligned_arena(size: int) -> NDArray[np.uint8]:
+    """Uninitialised memory for an arena."""
+    return aligned(size, ALIGN)
