@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from qcomp.ir.tensor import Array
 from qcomp.quant.fixed_point import INT32_MAX, Form
-from qcomp.quant.packing import fewest_bits
+from qcomp.quant.packing import fewest_bits, powers_of_two
 from qcomp.targets.cpu.emit.codes import gain
 from qcomp.targets.cpu.emit.gemm import GemmSpec
 
@@ -66,12 +66,10 @@ def coding(weight: Array, tables: Tables, form: Form) -> Coding:
 def _coding(weight: Array, bits: int) -> Coding | None:
     """None where the integers need more bits."""
     flat = weight.reshape(len(weight), -1).astype(np.int64)
-    together = np.bitwise_or.reduce(flat, axis=1)
-    zeros = np.log2(np.maximum(together & -together, 1)).astype(np.int64)  # at the end, in binary
-    powers = np.minimum(zeros, gain(bits))
+    powers = powers_of_two(flat, gain(bits))
     if fewest_bits(flat >> powers[:, None]) > bits:
         return None
-    return Coding(bits, powers, np.where(together != 0, gain(bits) - powers, 0))
+    return Coding(bits, powers, np.where(flat.any(axis=1), gain(bits) - powers, 0))
 
 
 def _fits(coding: Coding, weight: Array, tables: Tables, form: Form) -> bool:
