@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import Op, QMatMul, QWeighted
 from qcomp.ir.tensor import TensorId
+from qcomp.targets.cpu.lower.i16.types import is_i16
+from qcomp.targets.cpu.lower.residual import is_depthwise
+from qcomp.targets.cpu.lower.weight_bits import fewest_code_bits
 from qcomp.targets.cpu.machine import Isa
 
 _BYTES = 4.0  # per nanosecond and lane, as machine.Rates
@@ -14,7 +17,10 @@ _BYTES = 4.0  # per nanosecond and lane, as machine.Rates
 
 @dataclass(frozen=True)
 class Work:
-    """Of one op: `weight_bytes` are constants, `activation_bytes` operands and the result."""
+    """Of one op: `weight_bytes` are constants, `activation_bytes` operands and the result.
+
+    Weights of few bits count as their codes.
+    """
 
     macs: int
     weight_bytes: int
@@ -38,9 +44,21 @@ def work_of(graph: Graph, id: TensorId) -> Work:
     activations = set(op.inputs) - constants
     return Work(
         macs=_macs(graph, op),
-        weight_bytes=sum(graph.type(t).bytes for t in constants),
+        weight_bytes=sum(_stored_bytes(graph, op, t) for t in constants),
         activation_bytes=sum(graph.type(t).bytes for t in activations) + type.bytes,
     )
+
+
+def _stored_bytes(graph: Graph, op: Op, constant: TensorId) -> int:
+    """Depthwise layers and those of 16 bits do not pack their weights."""
+    bytes_ = graph.type(constant).bytes
+    match op:
+        case QWeighted() if constant == op.weight and not (
+            is_depthwise(graph, op) or is_i16(graph, op)
+        ):
+            return bytes_ * fewest_code_bits(graph.data(constant)) // 8
+        case _:
+            return bytes_
 
 
 def _macs(graph: Graph, op: Op) -> int:

@@ -63,6 +63,11 @@ def coding(weight: Array, tables: Tables, form: Form) -> Coding:
     return next((c for c in few if c is not None and _fits(c, weight, tables, form)), whole)
 
 
+def fewest_code_bits(weight: Array) -> int:
+    """Of 1, 2, 4 and 8 bits, whatever the sums are."""
+    return next((bits for bits in (1, 2, 4) if _coding(weight, bits) is not None), 8)
+
+
 def _coding(weight: Array, bits: int) -> Coding | None:
     """None where the integers need more bits."""
     flat = weight.reshape(len(weight), -1).astype(np.int64)

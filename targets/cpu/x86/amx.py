@@ -39,7 +39,7 @@ from qcomp.targets.cpu.emit.gemm import (
     Touched,
     tile_starts,
 )
-from qcomp.targets.cpu.emit.gemm_blocks import Block, over_blocks, over_segments
+from qcomp.targets.cpu.emit.gemm_blocks import Block, EmitPixels, over_blocks, over_segments
 from qcomp.targets.cpu.emit.span import Span
 from qcomp.targets.cpu.emit.tiling import vector_blocks
 from qcomp.targets.cpu.machine import Isa
@@ -173,7 +173,7 @@ class TileGemm:
         registers = _Registers.of(self.shape)
         sums = stack(b, self.shape.block * self.pixel_bytes)
         unit = _Unit(configured(b, self.tiles, registers.all), registers, sums)
-        pixels = partial(self._lines, unit)
+        pixels: EmitPixels = partial(self._lines, unit)
         if self.spec.weight_bits < 8:
             memory = stack(b, unpacked_bytes(self.spec, self.shape.wide))
             pixels = over_unpacked(self.spec, memory, self.isa.vector_bits // 8, pixels)
