@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from qcomp.ir.graph import Graph
-from qcomp.ir.ops import Op, QMatMul, QWeighted
+from qcomp.ir.ops import Op, QConv2d, QDense, QMatMul, QWeighted
 from qcomp.ir.tensor import TensorId
 from qcomp.targets.cpu.lower.i16.types import is_i16
 from qcomp.targets.cpu.lower.residual import is_depthwise
@@ -50,15 +50,17 @@ def work_of(graph: Graph, id: TensorId) -> Work:
 
 
 def _stored_bytes(graph: Graph, op: Op, constant: TensorId) -> int:
-    """Depthwise layers and those of 16 bits do not pack their weights."""
+    """Matrix products of i8 pack their weights."""
     bytes_ = graph.type(constant).bytes
     match op:
-        case QWeighted() if constant == op.weight and not (
-            is_depthwise(graph, op) or is_i16(graph, op)
-        ):
+        case QConv2d() | QDense() if constant == op.weight and _packs(graph, op):
             return bytes_ * fewest_code_bits(graph.data(constant)) // 8
         case _:
             return bytes_
+
+
+def _packs(graph: Graph, op: QConv2d | QDense) -> bool:
+    return not is_depthwise(graph, op) and not is_i16(graph, op)
 
 
 def _macs(graph: Graph, op: Op) -> int:
