@@ -25,10 +25,10 @@ from numpy.typing import NDArray
 
 from qcomp.ir.form import Form
 from qcomp.ir.graph import Graph
-from qcomp.ir.ops import Dense, Dequantize, FakeQuantConstant, Quantize, Weighted
+from qcomp.ir.ops import Dense, Dequantize, Quantize, Weighted
 from qcomp.ir.tensor import Mark, TensorId
 from qcomp.passes.events import PassLog
-from qcomp.passes.lib.qdq import rounding_grid
+from qcomp.passes.lib.qdq import rounded_constant, rounding_grid, why_not_rounded
 
 F64 = NDArray[np.float64]
 
@@ -67,11 +67,9 @@ def float_weights(graph: Graph) -> dict[TensorId, NDArray[np.floating]]:
 
 def _uncorrectable(graph: Graph, op: Weighted, means: Mapping[TensorId, F64]) -> str | None:
     """The reason this op must keep its bias, or None."""
-    weight, bias = graph.producer(op.weight), graph.producer(op.bias)
-    if not isinstance(weight, FakeQuantConstant):
-        return f"its weight %{op.weight} is not quantized"
-    if not isinstance(bias, FakeQuantConstant):
-        return f"its bias %{op.bias} is not quantized"
+    if reason := why_not_rounded(graph, op.weight) or why_not_rounded(graph, op.bias):
+        return reason
+    bias = rounded_constant(graph, op.bias)
     if Mark.CORRECTED in graph.tensor(bias.x).marks:
         return f"its bias %{bias.x} is corrected already"
     if graph.sole_consumer(bias.output) is None:
@@ -97,8 +95,7 @@ def _float_source(graph: Graph, id: TensorId) -> TensorId:
 def _correct(
     graph: Graph, op: Weighted, weight: NDArray[np.floating], mean: F64, log: PassLog
 ) -> None:
-    bias = graph.producer(op.bias)
-    assert isinstance(bias, FakeQuantConstant)
+    bias = rounded_constant(graph, op.bias)
     shift = _expected_shift(op, _weight_error(graph, op.weight, weight), mean)
     corrected = (graph.data(bias.x).astype(np.float64) - shift).astype(np.float32)
     origin = graph.tensor(bias.x).marked(Mark.CORRECTED)
@@ -115,8 +112,7 @@ def _correct(
 
 def _weight_error(graph: Graph, rounded: TensorId, weight: NDArray[np.floating]) -> F64:
     """eps = W~ - W in float64."""
-    quantized = graph.producer(rounded)
-    assert isinstance(quantized, FakeQuantConstant)
+    quantized = rounded_constant(graph, rounded)
     values = rounding_grid(graph, quantized).values(graph.data(quantized.x))
     return np.asarray(values - weight.astype(np.float64))
 

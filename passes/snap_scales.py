@@ -15,10 +15,15 @@ import numpy as np
 
 from qcomp.ir.form import Form
 from qcomp.ir.graph import Graph
-from qcomp.ir.ops import FakeQuantConstant, IntegerConstant, Weighted
+from qcomp.ir.ops import Weighted
 from qcomp.ir.tensor import constant
 from qcomp.passes.events import PassLog
-from qcomp.passes.lib.qdq import operand_qparams, result_qparams
+from qcomp.passes.lib.qdq import (
+    operand_qparams,
+    result_qparams,
+    rounded_constant,
+    why_not_rounded,
+)
 from qcomp.quant.weights import snapped_scales
 
 
@@ -34,21 +39,17 @@ class SnapScales:
         for op in graph.ops():
             if not isinstance(op, Weighted):
                 continue
-            weight, bias = graph.producer(op.weight), graph.producer(op.bias)
-            if not isinstance(weight, FakeQuantConstant) or not isinstance(bias, FakeQuantConstant):
-                given = isinstance(weight, IntegerConstant) or isinstance(bias, IntegerConstant)
-                state = "was given in integers" if given else "is not quantized"
-                log.skipped(op.id, f"weight or bias {state}")
-            elif reason := _unmovable(graph, op, weight, bias):
+            if reason := _unmovable(graph, op):
                 log.skipped(op.id, reason)
             else:
-                _snap(graph, op, weight, bias, log)
+                _snap(graph, op, log)
 
 
-def _unmovable(
-    graph: Graph, op: Weighted, weight: FakeQuantConstant, bias: FakeQuantConstant
-) -> str | None:
+def _unmovable(graph: Graph, op: Weighted) -> str | None:
     """The reason these scales must stay as they are, or None."""
+    if reason := why_not_rounded(graph, op.weight) or why_not_rounded(graph, op.bias):
+        return reason
+    weight, bias = rounded_constant(graph, op.weight), rounded_constant(graph, op.bias)
     for shared in (weight.scale, bias.scale, weight.output, bias.output):
         if len(graph.consumers(shared)) > 1:
             return f"%{shared} is shared with another op"
@@ -57,13 +58,8 @@ def _unmovable(
     return None
 
 
-def _snap(
-    graph: Graph,
-    op: Weighted,
-    weight: FakeQuantConstant,
-    bias: FakeQuantConstant,
-    log: PassLog,
-) -> None:
+def _snap(graph: Graph, op: Weighted, log: PassLog) -> None:
+    weight, bias = rounded_constant(graph, op.weight), rounded_constant(graph, op.bias)
     x_scale = operand_qparams(graph, op.x).scale
     y_scale = result_qparams(graph, op.output).scale
     before = graph.data(weight.scale)

@@ -29,7 +29,7 @@ def affected() -> Affected:
     [
         ("passes/fold_batch_norm.py", {"passes", "end_to_end", "cli", "c"}, {"ir", "quant"}),
         ("targets/cpu/emit/pooling.py", {"targets", "end_to_end", "cli"}, {"passes", "quant"}),
-        ("qcomp/ir/graph.py", {"ir", "passes", "targets", "export", "end_to_end"}, set()),
+        ("qcomp/ir/graph.py", {"ir", "passes", "targets", "exporters", "end_to_end"}, set()),
         ("tests/passes/lowered_graphs.py", {"passes"}, {"targets", "quant"}),
         ("tests/targets/conftest.py", {"targets"}, {"passes"}),
         ("examples/digits.onnx", {"c", "cli", "end_to_end"}, {"frontends"}),

@@ -84,6 +84,22 @@ def stored(graph: Graph, op: QuantizedConstant) -> Stored:
     return Stored(data.astype(np.int64), scale, graph.data(op.zero_point).astype(np.int64))
 
 
+def why_not_rounded(graph: Graph, constant: TensorId) -> str | None:
+    """The reason why no pass may move the grid of a layer's constant, or None."""
+    producer = graph.producer(constant)
+    if isinstance(producer, FakeQuantConstant):
+        return None
+    state = "was given in integers" if isinstance(producer, IntegerConstant) else "is not quantized"
+    return f"%{constant} {state}"
+
+
+def rounded_constant(graph: Graph, constant: TensorId) -> FakeQuantConstant:
+    """The op that rounds a layer's constant; one without a reason in `why_not_rounded`."""
+    producer = graph.producer(constant)
+    assert isinstance(producer, FakeQuantConstant)
+    return producer
+
+
 def rounding_grid(graph: Graph, op: FakeQuantConstant) -> Grid:
     """The values that a rounded constant may take."""
     return op.grid(*(graph.data(t) for t in op.inputs[1:]))

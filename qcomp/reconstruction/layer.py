@@ -12,7 +12,13 @@ from qcomp.ir.graph import Graph
 from qcomp.ir.ops import Dequantize, FakeQuantConstant, Weighted
 from qcomp.ir.tensor import Mark, constant
 from qcomp.passes.events import PassLog
-from qcomp.passes.lib.qdq import operand_qparams, result_qparams, rounding_grid
+from qcomp.passes.lib.qdq import (
+    operand_qparams,
+    result_qparams,
+    rounded_constant,
+    rounding_grid,
+    why_not_rounded,
+)
 from qcomp.quant.grid import Grid
 from qcomp.quant.qparams import QParams
 from qcomp.quant.scales import pow2_above
@@ -42,9 +48,9 @@ def suitable_layers(
 
 def _unsuitable(graph: Graph, layer: Weighted, mark: Mark) -> str | None:
     """The reason why a layer must stay as it is, or None; `mark` is of the pass that asks."""
-    weight, bias = graph.producer(layer.weight), graph.producer(layer.bias)
-    if not isinstance(weight, FakeQuantConstant) or not isinstance(bias, FakeQuantConstant):
-        return "its weight or bias is not quantized"
+    if reason := why_not_rounded(graph, layer.weight) or why_not_rounded(graph, layer.bias):
+        return reason
+    weight, bias = rounded_constant(graph, layer.weight), rounded_constant(graph, layer.bias)
     if not isinstance(graph.producer(layer.x), Dequantize):
         return f"its operand %{layer.x} is not quantized"
     for id in (weight.output, bias.output, weight.scale, bias.scale):
@@ -71,15 +77,11 @@ class QuantizedLayer:
 
     @property
     def _weight_op(self) -> FakeQuantConstant:
-        op = self.graph.op(self.layer.weight)
-        assert isinstance(op, FakeQuantConstant)
-        return op
+        return rounded_constant(self.graph, self.layer.weight)
 
     @property
     def _bias_op(self) -> FakeQuantConstant:
-        op = self.graph.op(self.layer.bias)
-        assert isinstance(op, FakeQuantConstant)
-        return op
+        return rounded_constant(self.graph, self.layer.bias)
 
     @property
     def kernel(self) -> tuple[int, ...]:

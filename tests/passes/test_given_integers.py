@@ -27,6 +27,7 @@ from qcomp.ir.ops import (
 from qcomp.ir.tensor import TensorId
 from qcomp.passes.base import run_pass
 from qcomp.passes.certify_accumulators import CertifyAccumulators
+from qcomp.passes.correct_bias import CorrectBias
 from qcomp.passes.fuse_requantize import FuseRequantize
 from qcomp.passes.snap_scales import SnapScales
 from qcomp.quant.qparams import QParams, quantize
@@ -126,7 +127,15 @@ def test_scales_of_given_integers_do_not_move() -> None:
     qdq = imported()
     after, log = run_pass(qdq, SnapScales())
     assert str(after) == str(qdq)
-    assert "skip y: weight or bias was given in integers" in log.text
+    assert "skip y: %w was given in integers" in log.text
+
+
+def test_a_bias_beside_given_weights_is_not_corrected() -> None:
+    qdq = imported()
+    correction = CorrectBias({"x": np.ones(3)}, {"y": WEIGHT.astype(np.float32)})
+    after, log = run_pass(qdq, correction)
+    assert str(after) == str(qdq)
+    assert "skip y: %w was given in integers" in log.text
 
 
 def test_a_bias_in_other_steps_is_refused() -> None:

@@ -112,7 +112,7 @@ def test_a_rounded_weight_that_another_op_reads_is_left_alone() -> None:
 def test_weights_that_are_not_rounded_are_left_alone() -> None:
     graph = quantized()
     graph.replace_op(graph.op("y").with_input(1, "fw"))
-    assert declined(graph) == ["skip y: weight or bias is not quantized"]
+    assert declined(graph) == ["skip y: %fw is not quantized"]
 
 
 @pytest.mark.parametrize("id", ["x", "conv"])

@@ -141,7 +141,7 @@ def test_weights_that_are_not_quantized_or_are_shared_are_declined() -> None:
     c.qdq.outputs["shared"] = b.weight
     log = PassLog()
     RoundWeights(c.config, c.data).run(c.qdq, log)
-    assert "skip a: its weight or bias is not quantized" in log.text
+    assert "skip a: %a.w is not quantized" in log.text
     assert "skip b: %b.w.fq has other users" in log.text
 
 

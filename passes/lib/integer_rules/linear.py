@@ -70,15 +70,19 @@ def _linear(site: Site, op: ops.Weighted) -> tuple[tuple[TensorId, ...], QParams
     taps = np.abs(w.centered).reshape(len(w.integers), -1).sum(axis=1)
     largest = int((np.abs(b.integers) + REACH[x.bits] * taps).max())
     acc = np.int64 if x.bits == 16 and largest >= 2**31 else np.int32
+    weights, biases = w.integers, b.integers
     if site.is_wide(x):
         form = Form.WIDE
         multiplier, shift = wide_constants(real, largest)
     else:
-        form, multiplier, shift = requantize_constants(real)
+        doublings = doublings_to_narrow(w.integers, largest, real)
+        weights = (weights.T << doublings).T
+        biases = biases << doublings
+        form, multiplier, shift = requantize_constants(np.ldexp(real, -doublings))
     site.remark = f", {form.value}{', i64' if acc is np.int64 else ''}"
     operands = [
-        site.constant(weight.x, w.integers.astype(np.int8)),
-        site.constant(bias.x, b.integers.astype(acc)),
+        site.constant(weight.x, weights.astype(np.int8)),
+        site.constant(bias.x, biases.astype(acc)),
         site.constant(f"{op.id}.multiplier", multiplier),
         site.constant(f"{op.id}.shift", shift),
     ]
@@ -101,6 +105,22 @@ def _expect_sums(op: ops.Weighted, weight: Stored, bias: Stored, x: QParams) -> 
             f"{op.id}: the bias has the scale {bias.scale.max():.9g}; expected scale_x * "
             f"scale_weight, {steps.max():.9g}"
         )
+
+
+def doublings_to_narrow(weight: Array, largest: int, real: Array) -> Array:
+    """How often each channel's integers are doubled, so that all factors are in NARROW's reach.
+
+    Integers of few bits leave room in i8 for it; none where one channel's do not. The sums, of at
+    most `largest` before, stay below 2^30.
+    """
+    peaks = np.abs(weight.reshape(len(weight), -1)).max(axis=1)
+    most = min(6, 30 - largest.bit_length())
+    found = [
+        next((n for n in range(most + 1) if multiplier_narrow(r * 2.0**-n) and p << n <= 127), None)
+        for r, p in zip(real.tolist(), peaks.tolist(), strict=True)
+    ]
+    none = np.zeros(len(weight), np.int64)
+    return none if None in found else np.array(found, np.int64)
 
 
 def requantize_constants(real: Array) -> tuple[Form, Array, Array]:

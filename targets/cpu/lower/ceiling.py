@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qcomp.ir.graph import Graph
-from qcomp.ir.ops import QConv2d, QDense, QMinimum
+from qcomp.ir.ops import QMinimum, QWeighted
 from qcomp.ir.tensor import TensorId
 from qcomp.targets.cpu.lower.i16.types import is_i16
 
@@ -30,7 +30,7 @@ def fused_ceilings(graph: Graph) -> Mapping[TensorId, Ceiling]:
     """By the id of the convolution or dense layer that absorbs the minimum."""
     found: dict[TensorId, Ceiling] = {}
     for op in graph.ops():
-        if not isinstance(op, QConv2d | QDense) or is_i16(graph, op):
+        if not isinstance(op, QWeighted) or is_i16(graph, op):
             continue
         minimum = graph.sole_consumer(op.output)
         if isinstance(minimum, QMinimum) and (minimum.qmin, minimum.qmax) == (-128, 127):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from qcomp.ir.ops import QConv2d, QDense
+from qcomp.ir.ops import QDense, QWeighted
 from qcomp.ir.tensor import Array
 from qcomp.quant.fixed_point import Form, Requantize
 from qcomp.targets.cpu.emit.builder import BIAS
@@ -25,9 +25,7 @@ def folded_bias(
     return result
 
 
-def epilogue_tables(
-    lowering: Lowering, op: QConv2d | QDense, weight: Array
-) -> list[NDArray[np.int32]]:
+def epilogue_tables(lowering: Lowering, op: QWeighted, weight: Array) -> list[NDArray[np.int32]]:
     """The parameters of the epilogue: bias, multiplier, shift and, where one is fused, ceiling."""
     graph = lowering.graph
     shift = graph.data(op.shift)
@@ -38,7 +36,7 @@ def epilogue_tables(
     return [*tables, ceiling.values] if ceiling else tables
 
 
-def layer_header(lowering: Lowering, op: QConv2d | QDense) -> NDArray[np.int32]:
+def layer_header(lowering: Lowering, op: QWeighted) -> NDArray[np.int32]:
     """The constants of the epilogue, with those of what is fused into it."""
     residual = lowering.residuals.get(op.id)
     lookup = lowering.lookups.get(op.id)

@@ -8,7 +8,7 @@ from functools import partial
 
 import numpy as np
 
-from qcomp.ir.ops import Op, QConv2d, QDense
+from qcomp.ir.ops import Op, QConv2d, QDense, QWeighted
 from qcomp.ir.tensor import Array
 from qcomp.targets.cpu.emit.gemm import (
     Axis,
@@ -26,7 +26,7 @@ from qcomp.targets.cpu.lower.grouping import groupings
 from qcomp.targets.cpu.lower.layer import epilogue_tables, layer_header, other_strides
 from qcomp.targets.cpu.lower.reach import gemm_reach
 from qcomp.targets.cpu.lower.residual import is_depthwise
-from qcomp.targets.cpu.lower.weight_bits import scaled, stored_bits, with_weight_bits
+from qcomp.targets.cpu.lower.weight_bits import Coding, coding
 from qcomp.targets.cpu.lower.windows import Window, windows
 from qcomp.targets.cpu.program import Address
 
@@ -38,8 +38,9 @@ class _Product:
     spec: GemmSpec
     weights: Array
 
-    def with_weight_bits(self, bits: int) -> _Product:
-        return replace(self, spec=with_weight_bits(self.spec, self.weights, bits))
+    def coded(self, coding: Coding) -> _Product:
+        codes = coding.codes(self.weights)
+        return replace(self, spec=coding.of(self.spec, codes), weights=codes)
 
 
 def lower_conv2d(lowering: Lowering, op: QConv2d) -> None:
@@ -119,7 +120,7 @@ def lower_dense(lowering: Lowering, op: QDense) -> None:
 
 def _gemm(
     lowering: Lowering,
-    op: QConv2d | QDense,
+    op: QWeighted,
     ways: Callable[[Packing], Iterator[_Product]],
     weight: Array,
     addresses: Sequence[Address],
@@ -127,22 +128,24 @@ def _gemm(
     """The cheapest of several ways; the addresses are of source, result and, maybe, residual."""
     isa = lowering.isa
     tables = epilogue_tables(lowering, op, weight)
-    bits = stored_bits(weight, tables, op.requantize.form)
+    stored = coding(weight, tables, op.requantize.form)
     planned = (
         (family.kernel(product.spec, isa), product)
         for family in isa.machine.gemms
-        for product in (way.with_weight_bits(bits) for way in ways(family.packing))
+        for product in (way.coded(stored) for way in ways(family.packing))
     )
     possible = ((kernel, product) for kernel, product in planned if kernel is not None)
     kernel, product = min(possible, key=lambda way: way[0].cost)
     spec = product.spec
     weights = np.concatenate([pack_weights(group, spec) for group in product.weights])
-    stored = scaled(weight, tables, spec.weight_bits)
     params = np.concatenate(
         [
             pack_channels(part, spec)
             for group in range(spec.groups.count)
-            for part in (t[group * spec.channels : (group + 1) * spec.channels] for t in stored)
+            for part in (
+                t[group * spec.channels : (group + 1) * spec.channels]
+                for t in stored.tables(tables)
+            )
         ]
     )
     source, result, *others = addresses

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qcomp.ir.graph import Graph
-from qcomp.ir.ops import QConv2d, QDense, Table
+from qcomp.ir.ops import QWeighted, Table
 from qcomp.ir.tensor import TensorId
 from qcomp.quant.fixed_point import Form
 from qcomp.targets.cpu.lower.i16.types import is_i16
@@ -34,7 +34,7 @@ def fused_lookups(graph: Graph, isa: Isa) -> Mapping[TensorId, Lookup]:
         return {}
     found: dict[TensorId, Lookup] = {}
     for op in graph.ops():
-        if isinstance(op, QConv2d | QDense) and op.requantize.form is Form.NARROW:
+        if isinstance(op, QWeighted) and op.requantize.form is Form.NARROW:
             table = graph.sole_consumer(op.output)
             if isinstance(table, Table) and not is_i16(graph, table):
                 found[op.id] = Lookup(table.output, graph.data(table.table))

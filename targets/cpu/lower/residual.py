@@ -10,16 +10,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from qcomp.ir.graph import Graph
-from qcomp.ir.ops import QAdd, QConv2d, QDense
+from qcomp.ir.ops import QAdd, QWeighted
 from qcomp.ir.tensor import TensorId
 from qcomp.quant.fixed_point import Form
 from qcomp.targets.cpu.emit.residual import Addition
 from qcomp.targets.cpu.machine import Fusion, Isa, Storage
 
 
-def is_depthwise(graph: Graph, op: QConv2d | QDense) -> bool:
+def is_depthwise(graph: Graph, op: QWeighted) -> bool:
     """One input channel and one output channel per group."""
-    if isinstance(op, QDense) or op.groups == 1:
+    if op.groups == 1:
         return False
     return op.groups == graph.type(op.x).shape[3] == graph.type(op.weight).shape[0]
 
@@ -40,7 +40,7 @@ def fused_residuals(graph: Graph, isa: Isa) -> Mapping[TensorId, Residual]:
     found: dict[TensorId, Residual] = {}
     computed = set(graph.inputs.values())
     for op in graph.ops():
-        if isinstance(op, QConv2d | QDense) and op.requantize.form is Form.NARROW:
+        if isinstance(op, QWeighted) and op.requantize.form is Form.NARROW:
             add = graph.sole_consumer(op.output)
             if isinstance(add, QAdd) and not is_depthwise(graph, op):
                 residual = _residual(graph, op, add, isa.machine.storage)
@@ -50,7 +50,7 @@ def fused_residuals(graph: Graph, isa: Isa) -> Mapping[TensorId, Residual]:
     return found
 
 
-def _residual(graph: Graph, op: QConv2d | QDense, add: QAdd, storage: Storage) -> Residual | None:
+def _residual(graph: Graph, op: QWeighted, add: QAdd, storage: Storage) -> Residual | None:
     """None where the kernel can't do it: other shapes, or constants that mulhrs lacks."""
     own_first = add.a == op.output
     own_zero_point = add.a_zero_point if own_first else add.b_zero_point

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from qcomp.ir.ops import Op, QConv2d, QDense
+from qcomp.ir.ops import Op, QConv2d, QDense, QWeighted
 from qcomp.ir.tensor import Array
 from qcomp.targets.cpu.emit.gemm import Axis, flattened_axes
 from qcomp.targets.cpu.emit.i16.blocking import Blocking, ProductSpec
@@ -77,7 +77,7 @@ def lower_dense(lowering: Lowering, op: QDense) -> None:
 
 def _product(
     lowering: Lowering,
-    op: QConv2d | QDense,
+    op: QWeighted,
     spec: ProductSpec,
     weight: Array,
     source: Address,
@@ -120,7 +120,7 @@ def _depthwise(lowering: Lowering, op: QConv2d, window: Window) -> None:
     lowering.ranged("taps", spec, arguments, kernel.emit, kernel.units)
 
 
-def _tables(lowering: Lowering, op: QConv2d | QDense, weight: Array) -> list[Array]:
+def _tables(lowering: Lowering, op: QWeighted, weight: Array) -> list[Array]:
     """Bias without the zero point of x, multiplier, shift; per channel."""
     bias, multiplier, shift = (lowering.graph.data(t) for t in (op.bias, op.multiplier, op.shift))
     sums = weight.reshape(len(weight), -1).astype(np.int64).sum(axis=1)
@@ -128,7 +128,7 @@ def _tables(lowering: Lowering, op: QConv2d | QDense, weight: Array) -> list[Arr
     return [folded.astype(bias.dtype), multiplier, shift]
 
 
-def _limits(op: QConv2d | QDense) -> Array:
+def _limits(op: QWeighted) -> Array:
     """What `Saturation.loaded` reads."""
     q = op.requantize
     return np.array([q.zero_point, q.qmin, q.qmax], np.int32)
