@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from qcomp.precision.run import sensitivity
     from qcomp.precision.search import mixed_precision
     from qcomp.precision.table import SensitivityTable
-    from qcomp.runtime.network import CompiledNetwork, TensorInfo
+    from qcomp.runtime.interface import TensorInfo
+    from qcomp.runtime.network import CompiledNetwork
     from qcomp.runtime.store import load
 
 __version__ = "0.1.0"
@@ -64,7 +65,7 @@ _HOMES: Mapping[str, str] = {
     "CompiledNetwork": "qcomp.runtime.network",
     "MixedPrecision": "qcomp.precision.mixed",
     "SensitivityTable": "qcomp.precision.table",
-    "TensorInfo": "qcomp.runtime.network",
+    "TensorInfo": "qcomp.runtime.interface",
     "compile": "qcomp.compiler",
     "load": "qcomp.runtime.store",
     "mixed_precision": "qcomp.precision.search",

@@ -19,7 +19,7 @@ from qcomp.calibration.statistics import BATCH_NORM, Statistics
 from qcomp.cli import main
 from qcomp.cli.app import app
 from qcomp.config import RANGES
-from qcomp.ir.evaluate import dynamic, integer_elementwise, integer_reduction, movement
+from qcomp.ir.evaluate import dynamic, integer_elementwise, movement, pooling, reduction
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import (
     OPS,
@@ -274,7 +274,7 @@ def test_average(shown: dict[str, Any], x: list[int], zx: int, z: int, m: int, s
         kernel=(2, 2),
     )
     multipliers = np.array([0, m, m // 2, m // 3, m // 4], np.int32)
-    meaning = integer_reduction.q_average_pool2d(op, a(*x).reshape(1, 2, 2, 1), multipliers)
+    meaning = pooling.q_average_pool2d(op, a(*x).reshape(1, 2, 2, 1), multipliers)
     assert shown["q_average"](x, zx, multipliers.tolist(), s, z) == meaning.item()
 
 
@@ -295,7 +295,7 @@ def test_bilinear(shown: dict[str, Any], x: list[int]) -> None:
 def test_softmax(shown: dict[str, Any], row: list[int], scale: float) -> None:
     table = tables.exp_table(scale)
     op = QSoftmax(inputs=("x", "e"), output="y", axis=0)
-    meaning = integer_reduction.q_softmax(op, a(*row), table)
+    meaning = reduction.q_softmax(op, a(*row), table)
     assert shown["q_softmax"](row, table.tolist()) == meaning.tolist()
 
 
@@ -308,7 +308,7 @@ def test_log_softmax(
     op = QLogSoftmax(
         inputs=("x", "e", "l"), output="y", axis=0, multiplier=m, shift=s, zero_point=z
     )
-    meaning = integer_reduction.q_log_softmax(op, a(*row), exp, log)
+    meaning = reduction.q_log_softmax(op, a(*row), exp, log)
     given_tables = exp.tolist(), log.tolist()
     assert shown["q_log_softmax"](row, *given_tables, m, s, z) == meaning.tolist()
 
@@ -339,7 +339,7 @@ def test_interpolation(shown: dict[str, Any], x: int, k: int, seed: int) -> None
 def test_softmax_of_16_bits(shown: dict[str, Any], row: list[int], scale: float, bits: int) -> None:
     table = tables.exp_table_16(scale)
     op = QSoftmax(inputs=("x", "e"), output="y", axis=0, bits=bits)
-    meaning = integer_reduction.q_softmax(op, a16(*row), table)
+    meaning = reduction.q_softmax(op, a16(*row), table)
     assert shown["q_softmax_16"](row, table.tolist(), bits) == meaning.tolist()
 
 
@@ -348,7 +348,7 @@ def test_logarithm_of_16_bits(
     shown: dict[str, Any], total: int, fraction: int, units: float
 ) -> None:
     table = tables.log_table_16(units, fraction)
-    meaning = integer_reduction.integer_log(np.array([total]), table)
+    meaning = reduction.integer_log(np.array([total]), table)
     assert shown["log_16"](total, table.tolist()) == meaning[0]
 
 

@@ -1,4 +1,4 @@
-"""Imports point one way, as docs/forms.md draws them; read from the sources' syntax trees."""
+"""Imports point one way, as docs/architecture.md has it; read from the sources' syntax trees."""
 
 from __future__ import annotations
 

@@ -34,7 +34,8 @@ from qcomp.config import (
 )
 
 if TYPE_CHECKING:
-    from qcomp.runtime.network import CompiledNetwork, TensorInfo
+    from qcomp.runtime.interface import TensorInfo
+    from qcomp.runtime.network import CompiledNetwork
 
 DEFAULTS = QuantizationConfig()
 

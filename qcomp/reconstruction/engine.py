@@ -43,12 +43,3 @@ class NumpyEngine:
 
     def numpy(self, x: Value) -> NDArray[np.float32]:
         return np.asarray(x)
-
-
-def best_engine() -> Engine:
-    """Torch where it is installed, on its accelerator where there is one; else numpy."""
-    try:
-        from qcomp.reconstruction.torch_engine import TorchEngine
-    except ImportError:
-        return NumpyEngine()
-    return TorchEngine()

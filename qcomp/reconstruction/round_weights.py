@@ -21,8 +21,9 @@ from qcomp.ir.ops import Weighted
 from qcomp.ir.tensor import Mark
 from qcomp.passes.events import PassLog
 from qcomp.reconstruction.activation import activation_of
+from qcomp.reconstruction.best_engine import best_engine
 from qcomp.reconstruction.bias import corrected_bias
-from qcomp.reconstruction.engine import Engine, NumpyEngine, best_engine
+from qcomp.reconstruction.engine import Engine, NumpyEngine
 from qcomp.reconstruction.fit import Fit, Method, fit
 from qcomp.reconstruction.layer import QuantizedLayer, suitable_layers
 from qcomp.reconstruction.levels import Levels

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from qcomp.ir.graph import Graph
 from qcomp.quant.metrics import sqnr_db
-from qcomp.runtime.network import TensorInfo
+from qcomp.runtime.interface import TensorInfo
 
 Feed = Mapping[str, NDArray[Any]]
 Answering = Callable[[Feed], Any]

@@ -26,7 +26,8 @@ from qcomp.ir.parse import ParseError, parse
 from qcomp.ir.text import arrays_of
 from qcomp.ir.verify import verify
 from qcomp.recipes.file import config_of, fields_of, recipe_text
-from qcomp.runtime.network import CompiledNetwork, TensorInfo
+from qcomp.runtime.interface import TensorInfo
+from qcomp.runtime.network import CompiledNetwork
 from qcomp.runtime.vectors import make_vectors
 from qcomp.targets.base import Artifact, Linked, Memory, Requirements, Runtime
 from qcomp.targets.catalog import runtime

@@ -3,15 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from qcomp.runtime.network import CompiledNetwork, TensorInfo
+from qcomp.runtime.interface import Array, Arrays, TensorInfo
 
 _FROM_CALIBRATION = 2
 _RANDOM = 1
+
+
+class Specified(Protocol):
+    """What vectors are made of: a network's description, samples and specification."""
+
+    @property
+    def inputs(self) -> tuple[TensorInfo, ...]: ...
+
+    @property
+    def outputs(self) -> tuple[TensorInfo, ...]: ...
+
+    @property
+    def samples(self) -> tuple[Mapping[str, Array], ...]: ...
+
+    def quantized(self, x: Arrays) -> Arrays: ...
+
+    def specification_integer(self, x: Arrays) -> Any: ...
 
 
 def edge_inputs(info: TensorInfo, kind: str) -> NDArray[np.integer]:
@@ -28,7 +45,7 @@ def random_inputs(info: TensorInfo, random: np.random.Generator) -> NDArray[np.i
     return drawn
 
 
-def make_vectors(net: CompiledNetwork) -> dict[str, NDArray[Any]]:
+def make_vectors(net: Specified) -> dict[str, NDArray[Any]]:
     """`input_K` and `output_K`, the leading axis counts vectors; seeded, so builds repeat."""
     random = np.random.default_rng(0)
     names = [i.name for i in net.inputs]

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qcomp.errors import ModelError
-from qcomp.runtime.network import CompiledNetwork, TensorInfo
+from qcomp.runtime.interface import TensorInfo
+from qcomp.runtime.network import CompiledNetwork
 from qcomp.runtime.store import load
 from qcomp.runtime.vectors import edge_inputs, random_inputs
 

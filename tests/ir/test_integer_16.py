@@ -13,7 +13,6 @@ from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 
 from qcomp.ir.evaluate import MEANINGS
-from qcomp.ir.evaluate.integer import INTEGER_MEANINGS
 from qcomp.ir.ops import (
     Interpolate,
     MaxPool2d,
@@ -259,4 +258,4 @@ def test_a_bias_of_64_bits_belongs_to_operands_of_16() -> None:
 
 
 def test_every_meaning_is_in_the_table_of_integer_meanings() -> None:
-    assert {QRescale, Interpolate} <= set(INTEGER_MEANINGS)
+    assert {QRescale, Interpolate} <= set(MEANINGS)

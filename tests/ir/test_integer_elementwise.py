@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from qcomp.ir.evaluate.integer import INTEGER_MEANINGS
+from qcomp.ir.evaluate import MEANINGS
 from qcomp.ir.ops import (
     Op,
     QAdd,
@@ -42,7 +42,7 @@ SAMPLE = [-128, -127, -65, -3, -1, 0, 1, 2, 64, 126, 127]
 
 
 def meaning(op: Op, *operands: Array) -> Array:
-    result = INTEGER_MEANINGS[type(op)](op, *operands)
+    result = MEANINGS[type(op)](op, *operands)
     types = [TensorType(DType.of(t.dtype), t.shape) for t in operands]
     assert op.result_type(*types) == TensorType(DType.of(result.dtype), result.shape)
     return result

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from qcomp.ir.evaluate.integer import INTEGER_MEANINGS
+from qcomp.ir.evaluate import MEANINGS
 from qcomp.ir.evaluate.integer_linear import exact_dtype
 from qcomp.ir.ops import Op, QConv2d, QDense, QMatMul
 from qcomp.ir.tensor import DType, TensorType
@@ -42,7 +42,7 @@ def epilogue(acc: int, multiplier: int, shift: int) -> int:
 
 
 def meaning(op: Op, *operands: Array) -> Array:
-    result = INTEGER_MEANINGS[type(op)](op, *operands)
+    result = MEANINGS[type(op)](op, *operands)
     types = [TensorType(DType.of(t.dtype), t.shape) for t in operands]
     assert op.result_type(*types) == TensorType(DType.of(result.dtype), result.shape)
     return result

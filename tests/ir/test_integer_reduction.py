@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from qcomp.ir.evaluate.integer import INTEGER_MEANINGS
-from qcomp.ir.evaluate.integer_reduction import integer_log
+from qcomp.ir.evaluate import MEANINGS
+from qcomp.ir.evaluate.reduction import integer_log
 from qcomp.ir.ops import (
     Op,
     QAveragePool2d,
@@ -38,7 +38,7 @@ def random_i8(seed: int, *shape: int) -> Array:
 
 
 def meaning(op: Op, *operands: Array) -> Array:
-    result = INTEGER_MEANINGS[type(op)](op, *operands)
+    result = MEANINGS[type(op)](op, *operands)
     types = [TensorType(DType.of(t.dtype), t.shape) for t in operands]
     assert op.result_type(*types) == TensorType(DType.of(result.dtype), result.shape)
     return result

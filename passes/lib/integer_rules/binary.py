@@ -2,8 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from qcomp.ir import ops
-from qcomp.passes.lib.integer_rules.site import Site
+from qcomp.ir.exemptions import Exemptions
+from qcomp.ir.graph import Graph
+from qcomp.passes.lib.integer_rules.site import IntegerRule, Site
+from qcomp.passes.lib.sums import (
+    BoundSums,
+    Sums,
+    exact,
+    largest_centered,
+    product_of,
+    scalar_epilogue,
+    sum_bits,
+)
 from qcomp.quant import binary_constants
 from qcomp.quant.fixed_point import Form
 
@@ -87,3 +100,60 @@ def extreme(site: Site, op: ops.Minimum | ops.Maximum) -> ops.Op:
     cls = ops.QMinimum if isinstance(op, ops.Minimum) else ops.QMaximum
     inputs = tuple(site.same_scale_operand(t) for t in op.inputs)
     return cls(inputs=inputs, output=site.output, qmin=qmin, qmax=qmax)
+
+
+def add_sums(graph: Graph, op: ops.QAdd) -> Sums:
+    """The multipliers must fit the 16-bit lanes as well."""
+    terms = [(128 * reach * m + 2**14) >> 15 for reach, m in _scaled_operands(graph, op)]
+    multipliers = abs(op.a_multiplier), abs(op.b_multiplier)
+    return Sums(exact(max(sum(terms) + (2**op.fraction_bits >> 1), *multipliers)), bits=15)
+
+
+def add_wide_sums(graph: Graph, op: ops.QAddWide) -> Sums:
+    terms = [reach * m for reach, m in _scaled_operands(graph, op)]
+    return Sums(
+        exact(sum(terms) + (2**op.shift >> 1)),
+        bits=sum_bits(graph, (*op.inputs, op.output)),
+        factors=(op.a_multiplier, op.b_multiplier),
+    )
+
+
+def mul_sums(graph: Graph, op: ops.QMul) -> Sums:
+    return Sums(product_of(graph, op), scalar_epilogue(op.requantize, op.multiplier, op.shift))
+
+
+def div_sums(graph: Graph, op: ops.QDiv) -> Sums:
+    n = largest_centered(graph, op.a, op.a_zero_point) * abs(op.multiplier)
+    d = largest_centered(graph, op.b, op.b_zero_point) << op.shift
+    wide = sum_bits(graph, (*op.inputs, op.output)) == 63
+    return Sums(exact(max(n, d)), bits=61 if wide else 30)
+
+
+def _scaled_operands(graph: Graph, op: ops.QAdd | ops.QAddWide) -> list[tuple[int, int]]:
+    """Largest |q - zero_point| and |multiplier| of both operands."""
+    return [
+        (largest_centered(graph, op.a, op.a_zero_point), abs(op.a_multiplier)),
+        (largest_centered(graph, op.b, op.b_zero_point), abs(op.b_multiplier)),
+    ]
+
+
+RULES: Mapping[type[ops.Op], IntegerRule] = {
+    ops.Add: add,
+    ops.Sub: add,
+    ops.Mul: mul,
+    ops.Div: div,
+    ops.Minimum: extreme,
+    ops.Maximum: extreme,
+}
+
+SUMS: Mapping[type[ops.Op], BoundSums] = {
+    ops.QAdd: add_sums,
+    ops.QAddWide: add_wide_sums,
+    ops.QMul: mul_sums,
+    ops.QDiv: div_sums,
+}
+
+NO_SUMS: Exemptions = {
+    ops.QMinimum: "compares",
+    ops.QMaximum: "compares",
+}

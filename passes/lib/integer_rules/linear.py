@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
+from numpy.typing import NDArray
 
 from qcomp.errors import PassError
 from qcomp.ir import ops
-from qcomp.ir.tensor import Array, TensorId
-from qcomp.passes.lib.integer_rules.site import Site
+from qcomp.ir.evaluate.dynamic import LARGEST, scale_parts
+from qcomp.ir.evaluate.integer_linear import centered_weight
+from qcomp.ir.exemptions import Exemptions
+from qcomp.ir.graph import Graph
+from qcomp.ir.tensor import Array, DType, TensorId
+from qcomp.passes.lib.integer_rules.site import IntegerRule, Site
 from qcomp.passes.lib.qdq import Stored, stored
+from qcomp.passes.lib.sums import (
+    BoundSums,
+    Epilogue,
+    Sums,
+    largest_centered,
+    product_of,
+    scalar_epilogue,
+    sum_bits,
+)
 from qcomp.quant import binary_constants
 from qcomp.quant.fixed_point import (
     Form,
@@ -140,3 +156,60 @@ def matmul(site: Site, op: ops.MatMul) -> ops.Op:
         shift=shift,
         requantize=site.requantize(Form.WIDE),
     )
+
+
+def linear_sums(graph: Graph, op: ops.QWeighted) -> Sums:
+    zero_point = () if op.weight_zero_point is None else (graph.data(op.weight_zero_point),)
+    taps = _taps(centered_weight(graph.data(op.weight), *zero_point))
+    bias = np.abs(graph.data(op.bias).astype(object))
+    largest = bias + taps.astype(object) * largest_centered(graph, op.x, op.x_zero_point)
+    multiplier = graph.data(op.multiplier).astype(np.int64)
+    shift = graph.data(op.shift).astype(np.int64)
+    bits = 63 if graph.type(op.bias).dtype is DType.I64 else 31
+    return Sums(largest, Epilogue(op.requantize, multiplier, shift), bits)
+
+
+def _taps(weight: Array) -> NDArray[np.int64]:
+    """The sum of each output channel's |weight|."""
+    magnitudes = np.abs(weight.astype(np.int64))
+    return np.asarray(magnitudes.reshape(len(weight), -1).sum(axis=1))
+
+
+def dense_by_sums(graph: Graph, op: ops.QDenseBy) -> Sums:
+    """The scale's shift is between that of the largest value which its tensor can hold and of 1."""
+    scale = graph.producer(op.scale)
+    assert isinstance(scale, ops.ScaleOf), "the INTEGER form knows where a scale comes from"
+    widest = max(largest_centered(graph, scale.x, scale.x_zero_point), 1)
+    shift = graph.data(op.shift).astype(np.int64)
+    shifts = [shift + scale_parts(n)[1] - 31 for n in (widest, 1)]
+    multiplier = np.tile(graph.data(op.multiplier).astype(np.int64), 2)
+    largest = np.tile(_taps(graph.data(op.weight)).astype(object) * LARGEST, 2)
+    return Sums(largest, Epilogue(op.requantize, multiplier, np.concatenate(shifts)))
+
+
+def matmul_sums(graph: Graph, op: ops.QMatMul) -> Sums:
+    depth = graph.type(op.a).shape[-1]
+    return Sums(
+        depth * product_of(graph, op),
+        scalar_epilogue(op.requantize, op.multiplier, op.shift),
+        sum_bits(graph, op.inputs),
+    )
+
+
+RULES: Mapping[type[ops.Op], IntegerRule] = {
+    ops.Conv2d: conv2d,
+    ops.Dense: dense,
+    ops.MatMul: matmul,
+}
+
+SUMS: Mapping[type[ops.Op], BoundSums] = {
+    ops.QConv2d: linear_sums,
+    ops.QDense: linear_sums,
+    ops.QMatMul: matmul_sums,
+    ops.QDenseBy: dense_by_sums,
+}
+
+NO_SUMS: Exemptions = {
+    ops.ScaleOf: "shifts 2^16 by at most 37",
+    ops.QuantizeBy: "shifts 2^16 by at most 38",
+}

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
 
 from qcomp.ir import ops
-from qcomp.passes.lib.integer_rules.site import Site
+from qcomp.ir.exemptions import Exemptions
+from qcomp.passes.lib.integer_rules.site import IntegerRule, Site
 from qcomp.quant.qparams import quantize
 
 
@@ -22,3 +24,34 @@ def movement(site: Site, op: ops.Movement | ops.MaxPool2d) -> ops.Op:
         value = quantize(np.array([moved.value], np.float32), site.qparams)[0]
         moved = replace(moved, value=float(value))
     return moved
+
+
+RULES: Mapping[type[ops.Op], IntegerRule] = {
+    ops.Reshape: movement,
+    ops.Transpose: movement,
+    ops.Concat: movement,
+    ops.Slice: movement,
+    ops.Pad: movement,
+    ops.Gather: movement,
+    ops.BroadcastTo: movement,
+    ops.Tile: movement,
+    ops.Resize2d: movement,
+    ops.DepthToSpace: movement,
+    ops.SpaceToDepth: movement,
+    ops.ZeroStuff: movement,
+}
+
+NO_SUMS: Exemptions = {
+    ops.Reshape: "copies integers",
+    ops.Transpose: "copies integers",
+    ops.Concat: "copies integers",
+    ops.Slice: "copies integers",
+    ops.Pad: "copies integers",
+    ops.Gather: "copies integers",
+    ops.BroadcastTo: "copies integers",
+    ops.Tile: "copies integers",
+    ops.DepthToSpace: "copies integers",
+    ops.SpaceToDepth: "copies integers",
+    ops.ZeroStuff: "copies integers",
+    ops.Resize2d: "weighs four neighbours by 2^11 twice: at most 2^15 * 2^22, in the lanes it has",
+}

@@ -3,10 +3,25 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+
+import numpy as np
 
 from qcomp.ir import ops
-from qcomp.ir.tensor import Array
-from qcomp.passes.lib.integer_rules.site import Site
+from qcomp.ir.exemptions import Exemptions
+from qcomp.ir.graph import Graph
+from qcomp.ir.tensor import Array, DType
+from qcomp.passes.lib.integer_rules.movement import movement
+from qcomp.passes.lib.integer_rules.site import IntegerRule, Site
+from qcomp.passes.lib.sums import (
+    BoundSums,
+    Epilogue,
+    Sums,
+    exact,
+    largest_centered,
+    scalar_epilogue,
+    sum_bits,
+)
 from qcomp.quant import binary_constants, tables
 from qcomp.quant.fixed_point import Form
 from qcomp.quant.qparams import QParams
@@ -91,3 +106,50 @@ def log_softmax(site: Site, op: ops.LogSoftmax) -> ops.Op:
 def _exponentials(x: QParams) -> Array:
     table = tables.exp_table_16 if x.bits == 16 else tables.exp_table
     return table(x.scale)
+
+
+def average_pool_sums(graph: Graph, op: ops.QAveragePool2d) -> Sums:
+    """The multiplier of count 0 meets only the sum 0, so no form asks anything of it."""
+    largest = math.prod(op.kernel) * largest_centered(graph, op.x, op.x_zero_point)
+    multiplier = graph.data(op.multiplier).astype(np.int64)[1:]
+    epilogue = Epilogue(op.requantize, multiplier, exact(op.shift))
+    return Sums(exact(largest), epilogue, sum_bits(graph, (op.x,)))
+
+
+def reduce_sum_sums(graph: Graph, op: ops.QReduceSum) -> Sums:
+    count = math.prod(graph.type(op.x).shape[a] for a in op.axes)
+    largest = exact(count * largest_centered(graph, op.x, op.x_zero_point))
+    return Sums(
+        largest, scalar_epilogue(op.requantize, op.multiplier, op.shift), sum_bits(graph, op.inputs)
+    )
+
+
+def softmax_sums(graph: Graph, op: ops.QSoftmax | ops.QLogSoftmax) -> Sums:
+    """The sum of the exponentials, each at most 2^16 of i8 and 2^30 of i16, and 32768 times it."""
+    count = graph.type(op.x).shape[op.axis]
+    largest = int(np.abs(graph.data(op.exp_table).astype(np.int64)).max())
+    if graph.type(op.x).dtype is DType.I8:
+        return Sums(exact(count * largest))
+    return Sums(exact((count * (largest * largest + 2**29 >> 30)) << 15), bits=63)
+
+
+RULES: Mapping[type[ops.Op], IntegerRule] = {
+    ops.AveragePool2d: average_pool2d,
+    ops.Reduce: reduce,
+    ops.Softmax: softmax,
+    ops.LogSoftmax: log_softmax,
+    ops.MaxPool2d: movement,
+}
+
+SUMS: Mapping[type[ops.Op], BoundSums] = {
+    ops.QAveragePool2d: average_pool_sums,
+    ops.QReduceSum: reduce_sum_sums,
+    ops.QSoftmax: softmax_sums,
+    ops.QLogSoftmax: softmax_sums,
+}
+
+NO_SUMS: Exemptions = {
+    ops.QReduceExtreme: "compares",
+    ops.MaxPool2d: "compares",
+    ops.ArgMax: "compares; the target bounds the index",
+}

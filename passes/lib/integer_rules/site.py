@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -87,3 +89,6 @@ class Site:
     def is_wide(self, *operands: QParams) -> bool:
         """Whether an operand or the result has 16 bits."""
         return 16 in (self.qparams.bits, *(q.bits for q in operands))
+
+
+IntegerRule = Callable[[Site, Any], ops.Op]

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qcomp.ir import ops
 from qcomp.ir.evaluate.unary import FUNCTIONS
+from qcomp.ir.exemptions import Exemptions
+from qcomp.ir.graph import Graph
 from qcomp.ir.tensor import TensorId
-from qcomp.passes.lib.integer_rules.site import Site
+from qcomp.passes.lib.integer_rules.site import IntegerRule, Site
+from qcomp.passes.lib.sums import (
+    BoundSums,
+    Sums,
+    exact,
+    largest_centered,
+    scalar_epilogue,
+    sum_bits,
+)
 from qcomp.quant import binary_constants, tables
 from qcomp.quant.fixed_point import Form
 from qcomp.quant.interpolation import interpolation_table
@@ -89,3 +99,46 @@ def prelu(site: Site, op: ops.PRelu) -> ops.Op:
         qmax=y.qmax,
         bits=y.bits,
     )
+
+
+def rescale_sums(graph: Graph, op: ops.QRescale) -> Sums:
+    return Sums(
+        exact(largest_centered(graph, op.x, op.x_zero_point)),
+        scalar_epilogue(op.requantize, op.multiplier, op.shift),
+    )
+
+
+def prelu_sums(graph: Graph, op: ops.QPRelu) -> Sums:
+    negative = np.abs(graph.data(op.negative_multiplier).astype(np.int64)).max(initial=0)
+    multiplier = max(abs(op.positive_multiplier), int(negative))
+    return Sums(
+        exact(largest_centered(graph, op.x, op.x_zero_point) * multiplier + (2**op.shift >> 1)),
+        bits=sum_bits(graph, (op.x, op.output)),
+        factors=(multiplier,),
+    )
+
+
+def interpolate_sums(graph: Graph, op: ops.Interpolate) -> Sums:
+    """Of both terms by themselves, and of their sum, which is between two entries times 2^k."""
+    table = graph.data(op.table).astype(np.int64)
+    k = op.step_bits
+    largest = (int(np.abs(table).max()) << k) + (1 << (k + 6))
+    slope = int(np.abs(np.diff(table)).max()) * ((1 << k) - 1)
+    return Sums(exact(max(largest, slope)))
+
+
+RULES: Mapping[type[ops.Op], IntegerRule] = {
+    ops.Unary: unary,
+    ops.Clamp: clamp,
+    ops.PRelu: prelu,
+}
+
+SUMS: Mapping[type[ops.Op], BoundSums] = {
+    ops.QRescale: rescale_sums,
+    ops.QPRelu: prelu_sums,
+    ops.Interpolate: interpolate_sums,
+}
+
+NO_SUMS: Exemptions = {
+    ops.Table: "looks its results up",
+}

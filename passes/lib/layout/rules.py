@@ -12,40 +12,24 @@ from dataclasses import dataclass, replace
 
 from qcomp.ir.exemptions import Exemptions, exemption
 from qcomp.ir.graph import Graph
+from qcomp.ir.merged import merged
 from qcomp.ir.ops import (
-    Add,
+    OPS,
     ArgMax,
-    AveragePool2d,
-    BatchNorm,
+    AxisUse,
     BroadcastTo,
-    Clamp,
     Concat,
-    Conv2d,
-    Dense,
-    DepthToSpace,
-    Div,
     Domain,
     Gather,
     LogSoftmax,
-    MatMul,
-    Maximum,
-    MaxPool2d,
-    Minimum,
-    Mul,
     Op,
     Pad,
-    PRelu,
     Reduce,
     Reshape,
-    Resize2d,
     Slice,
     Softmax,
-    SpaceToDepth,
-    Sub,
     Tile,
     Transpose,
-    Unary,
-    ZeroStuff,
 )
 from qcomp.passes.lib.layout.permutation import Permutation, carried, held
 
@@ -160,45 +144,34 @@ def reshape_of_held(op: Reshape, result: Permutation) -> Reshape:
     return replace(op, shape=held(op.shape, result))
 
 
-RULES: Mapping[type[Op], Rule] = {
-    Clamp: Rule(),
-    Unary: Rule(),
-    PRelu: Rule(),
-    Add: Rule(),
-    Sub: Rule(),
-    Mul: Rule(),
-    Div: Rule(),
-    Minimum: Rule(),
-    Maximum: Rule(),
-    Softmax: AlongAxis(),
-    LogSoftmax: AlongAxis(),
-    Concat: AlongAxis(),
-    Gather: AlongAxis(first_only=True),
-    Slice: PerAxis(),
-    Pad: PerAxis(),
-    Tile: PerAxis(),
-    BroadcastTo: PerAxis(),
-    Dense: TrailingFixed(first_only=True, fixed=1),
-    BatchNorm: TrailingFixed(first_only=True, fixed=1),
-    MatMul: TrailingFixed(fixed=2),
-    Reduce: Reducing(),
-    ArgMax: Reducing(),
-    Reshape: Reshaping(),
+_BY_USE: Mapping[AxisUse | None, Rule] = {
+    AxisUse.NONE: Rule(),
+    AxisUse.LAST: TrailingFixed(first_only=True, fixed=1),
+    AxisUse.LAST_TWO: TrailingFixed(fixed=2),
 }
 
+RULES: Mapping[type[Op], Rule] = merged(
+    {cls: _BY_USE[cls.axis_use] for cls in OPS.values() if cls.axis_use in _BY_USE},
+    {
+        Softmax: AlongAxis(),
+        LogSoftmax: AlongAxis(),
+        Concat: AlongAxis(),
+        Gather: AlongAxis(first_only=True),
+        Slice: PerAxis(),
+        Pad: PerAxis(),
+        Tile: PerAxis(),
+        BroadcastTo: PerAxis(),
+        Reduce: Reducing(),
+        ArgMax: Reducing(),
+        Reshape: Reshaping(),
+    },
+)
 
-_ONE_LAYOUT = "is defined for one layout"
 EXEMPT: Exemptions = {
     Domain.INTEGER: "is made after layouts are settled",
     Domain.BORDER: "is made after layouts are settled",
     Transpose: "is a boundary itself",
-    Conv2d: _ONE_LAYOUT,
-    MaxPool2d: _ONE_LAYOUT,
-    AveragePool2d: _ONE_LAYOUT,
-    Resize2d: _ONE_LAYOUT,
-    DepthToSpace: _ONE_LAYOUT,
-    SpaceToDepth: _ONE_LAYOUT,
-    ZeroStuff: _ONE_LAYOUT,
+    **{cls: "is defined for one layout" for cls in OPS.values() if cls.axis_use is AxisUse.ALL},
 }
 
 

@@ -18,10 +18,13 @@ from qcomp.ir.ops import (
     ClampRange,
     Dequantize,
     Div,
+    FakeQuantConstant,
     Function,
+    IntegerConstant,
     Maximum,
     Minimum,
     Mul,
+    Op,
     PRelu,
     Quantize,
     QuantizedConstant,
@@ -152,4 +155,21 @@ _FUNCTIONS: Mapping[Function, _Function] = {
     Function.ROUND: _one("Round"),
     Function.SIGN: _one("Sign"),
     Function.AFFINE: _affine,
+}
+
+
+RULES: Mapping[type[Op], Callable[..., None]] = {
+    Clamp: clamp,
+    Unary: unary,
+    PRelu: prelu,
+    Add: binary,
+    Sub: binary,
+    Mul: binary,
+    Div: binary,
+    Minimum: binary,
+    Maximum: binary,
+    Quantize: quantize,
+    Dequantize: dequantize,
+    FakeQuantConstant: quantized_constant,
+    IntegerConstant: quantized_constant,
 }

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 import numpy as np
 
 from qcomp.exporters.onnx.writer import Layout, Writer
-from qcomp.ir.ops import BatchNorm, Conv2d, Dense, MatMul
+from qcomp.ir.ops import BatchNorm, Conv2d, Dense, MatMul, Op
 
 _OHWI_TO_OIHW = (0, 3, 1, 2)
 
@@ -56,3 +58,11 @@ def batch_norm(w: Writer, op: BatchNorm) -> None:
     shift = beta - k * mean
     scaled = w.emit("Mul", [w.read(op.x, Layout.OURS), w.literal(k.astype(np.float32))])
     w.define(op.id, Layout.OURS, w.emit("Add", [scaled, w.literal(shift.astype(np.float32))]))
+
+
+RULES: Mapping[type[Op], Callable[..., None]] = {
+    Conv2d: conv2d,
+    Dense: dense,
+    MatMul: matmul,
+    BatchNorm: batch_norm,
+}

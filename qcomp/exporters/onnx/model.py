@@ -12,88 +12,17 @@ from qcomp.exporters.onnx import elementwise, linear, movement, reduction
 from qcomp.exporters.onnx.writer import Layout, Writer
 from qcomp.ir.exemptions import Exemptions, exemption
 from qcomp.ir.graph import Graph
-from qcomp.ir.ops import (
-    Add,
-    ArgMax,
-    AveragePool2d,
-    BatchNorm,
-    BroadcastTo,
-    Clamp,
-    Concat,
-    Conv2d,
-    Dense,
-    DepthToSpace,
-    Dequantize,
-    Div,
-    Domain,
-    FakeQuantConstant,
-    Gather,
-    IntegerConstant,
-    LogSoftmax,
-    MatMul,
-    Maximum,
-    MaxPool2d,
-    Minimum,
-    Mul,
-    Op,
-    Pad,
-    PRelu,
-    Quantize,
-    Reduce,
-    Reshape,
-    Resize2d,
-    Slice,
-    Softmax,
-    SpaceToDepth,
-    Sub,
-    Tile,
-    Transpose,
-    Unary,
-    ZeroStuff,
-)
+from qcomp.ir.merged import merged
+from qcomp.ir.ops import Domain, Op
 from qcomp.ir.tensor import TensorId, TensorType
 from qcomp.ir.text import format_op
 
 OPSET = 21  # the first whose QuantizeLinear gives int16
 IR_VERSION = 10  # the one that came with opset 21
 
-RULES: Mapping[type[Op], Callable[..., None]] = {
-    Conv2d: linear.conv2d,
-    Dense: linear.dense,
-    MatMul: linear.matmul,
-    BatchNorm: linear.batch_norm,
-    Clamp: elementwise.clamp,
-    Unary: elementwise.unary,
-    PRelu: elementwise.prelu,
-    Add: elementwise.binary,
-    Sub: elementwise.binary,
-    Mul: elementwise.binary,
-    Div: elementwise.binary,
-    Minimum: elementwise.binary,
-    Maximum: elementwise.binary,
-    Quantize: elementwise.quantize,
-    Dequantize: elementwise.dequantize,
-    FakeQuantConstant: elementwise.quantized_constant,
-    IntegerConstant: elementwise.quantized_constant,
-    MaxPool2d: reduction.max_pool2d,
-    AveragePool2d: reduction.average_pool2d,
-    Reduce: reduction.reduce,
-    Softmax: reduction.softmax,
-    LogSoftmax: reduction.softmax,
-    ArgMax: reduction.argmax,
-    Reshape: movement.reshape,
-    Transpose: movement.transpose,
-    Concat: movement.concat,
-    Slice: movement.slice_,
-    Pad: movement.pad,
-    Gather: movement.gather,
-    BroadcastTo: movement.broadcast_to,
-    Tile: movement.tile,
-    Resize2d: movement.resize2d,
-    DepthToSpace: movement.depth_to_space,
-    SpaceToDepth: movement.space_to_depth,
-    ZeroStuff: movement.zero_stuff,
-}
+RULES: Mapping[type[Op], Callable[..., None]] = merged(
+    elementwise.RULES, linear.RULES, movement.RULES, reduction.RULES
+)
 
 EXEMPT: Exemptions = {Domain.INTEGER: "has no ONNX form; export before integers"}
 

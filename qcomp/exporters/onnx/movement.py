@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from qcomp.ir.ops import (
     Coordinates,
     DepthToSpace,
     Gather,
+    Op,
     Pad,
     PadMode,
     Reshape,
@@ -180,3 +182,19 @@ def _sampling_matrix(op: Resize2d, axis: int, extent: int) -> Array:
         np.add.at(matrix, (rows, i0), 1 - w1)
         np.add.at(matrix, (rows, i1), w1)
     return matrix
+
+
+RULES: Mapping[type[Op], Callable[..., None]] = {
+    Reshape: reshape,
+    Transpose: transpose,
+    Concat: concat,
+    Slice: slice_,
+    Pad: pad,
+    Gather: gather,
+    BroadcastTo: broadcast_to,
+    Tile: tile,
+    Resize2d: resize2d,
+    DepthToSpace: depth_to_space,
+    SpaceToDepth: space_to_depth,
+    ZeroStuff: zero_stuff,
+}

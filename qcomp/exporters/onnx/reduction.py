@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import onnx
@@ -15,6 +15,7 @@ from qcomp.ir.ops import (
     AveragePool2d,
     LogSoftmax,
     MaxPool2d,
+    Op,
     Reduce,
     Reduction,
     Softmax,
@@ -141,3 +142,13 @@ def argmax(w: Writer, op: ArgMax) -> None:
     )
     y = w.emit("Cast", [index], to=onnx.TensorProto.INT32)
     w.define(op.id, layout if op.keepdims else Layout.OURS, y)
+
+
+RULES: Mapping[type[Op], Callable[..., None]] = {
+    MaxPool2d: max_pool2d,
+    AveragePool2d: average_pool2d,
+    Reduce: reduce,
+    Softmax: softmax,
+    LogSoftmax: softmax,
+    ArgMax: argmax,
+}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -231,3 +231,6 @@ def _origin(name: str, source: Array, data: Array) -> Origin:
         if len(permutation) == source.ndim and np.array_equal(source.transpose(permutation), data):
             return Origin(name, permutation)
     return Origin(name).marked(Mark.IMPORTED)
+
+
+Rule = Callable[[Node], None]

@@ -1,7 +1,9 @@
 """The meaning of every op in numpy: the oracle of all tests.
 
-`MEANINGS` maps an op type to `meaning(op, *operands) -> result`. Quantize and Dequantize are not in
-it: their parameters belong to the tensors, so `apply` reads them from the graph.
+`MEANINGS` maps an op type to `meaning(op, *operands) -> result`; the operands, constants included,
+are in the order of `op.inputs`. Of integer ops it is the specification of generated code. Quantize
+and Dequantize are not in it: their parameters belong to the tensors, so `apply` reads them from the
+graph.
 """
 
 from __future__ import annotations
@@ -11,27 +13,35 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from qcomp.ir.evaluate.border import fake_quant_constant, integer_constant
-from qcomp.ir.evaluate.float import FLOAT_MEANINGS
-from qcomp.ir.evaluate.integer import INTEGER_MEANINGS
-from qcomp.ir.evaluate.movement import MOVEMENT_MEANINGS
-from qcomp.ir.evaluate.reduction import REDUCTION_MEANINGS
+from qcomp.ir.evaluate import (
+    border,
+    dynamic,
+    integer_elementwise,
+    integer_linear,
+    movement,
+    pooling,
+    reduction,
+)
+from qcomp.ir.evaluate import float as floats
 from qcomp.ir.exemptions import Exemptions
 from qcomp.ir.graph import Graph
-from qcomp.ir.ops import Dequantize, FakeQuantConstant, IntegerConstant, Op, Quantize
+from qcomp.ir.merged import merged
+from qcomp.ir.ops import Dequantize, Op, Quantize
 from qcomp.ir.tensor import Array, DType, TensorId, TensorType
 from qcomp.quant.qparams import QParams, dequantize, quantize
 
 __all__ = ["MEANINGS", "apply", "checked_inputs", "evaluate", "evaluate_all"]
 
-MEANINGS: Mapping[type[Op], Callable[..., Array]] = {
-    **FLOAT_MEANINGS,
-    **REDUCTION_MEANINGS,
-    **MOVEMENT_MEANINGS,
-    FakeQuantConstant: fake_quant_constant,
-    IntegerConstant: integer_constant,
-    **INTEGER_MEANINGS,
-}
+MEANINGS: Mapping[type[Op], Callable[..., Array]] = merged(
+    border.MEANINGS,
+    dynamic.MEANINGS,
+    floats.MEANINGS,
+    integer_elementwise.MEANINGS,
+    integer_linear.MEANINGS,
+    movement.MEANINGS,
+    pooling.MEANINGS,
+    reduction.MEANINGS,
+)
 
 EXEMPT: Exemptions = {
     Quantize: "its parameters are the result tensor's, which `apply` reads",

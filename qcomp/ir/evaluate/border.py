@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from qcomp.ir.ops import FakeQuantConstant, IntegerConstant
+from qcomp.ir.ops import FakeQuantConstant, IntegerConstant, Op
+from qcomp.ir.tensor import Array
 
 
 def fake_quant_constant(
@@ -32,3 +34,9 @@ def dequantized_constant(
         shape[axis] = scale.size
     steps = x.astype(np.int64) - zero_point.reshape(shape)
     return np.asarray(scale.reshape(shape) * steps)
+
+
+MEANINGS: Mapping[type[Op], Callable[..., Array]] = {
+    FakeQuantConstant: fake_quant_constant,
+    IntegerConstant: integer_constant,
+}

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 import numpy as np
 
 from qcomp.ir.evaluate.integer_linear import dense_sums
+from qcomp.ir.ops.base import Op
 from qcomp.ir.ops.dynamic import QDenseBy, QuantizeBy, ScaleOf
 from qcomp.ir.tensor import Array
 from qcomp.quant.fixed_point import requantize
@@ -39,3 +42,10 @@ def q_dense_by(
     factors = multiplier.astype(np.int64) * mantissa >> 31
     shifts = shift.astype(np.int64) + scale_shift - 31
     return requantize(dense_sums(x, 0, weight), factors, shifts, op.requantize)
+
+
+MEANINGS: Mapping[type[Op], Callable[..., Array]] = {
+    ScaleOf: scale_of,
+    QuantizeBy: quantize_by,
+    QDenseBy: q_dense_by,
+}

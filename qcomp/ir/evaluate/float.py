@@ -125,7 +125,7 @@ def maximum(op: Maximum, a: F32, b: F32) -> F32:
     return clamped(np.maximum(a, b), op.clamp)
 
 
-FLOAT_MEANINGS: Mapping[type[Op], Callable[..., Array]] = {
+MEANINGS: Mapping[type[Op], Callable[..., Array]] = {
     Conv2d: conv2d,
     Dense: dense,
     MatMul: matmul,

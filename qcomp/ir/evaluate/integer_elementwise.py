@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 import numpy as np
 
+from qcomp.ir.ops.base import Op
 from qcomp.ir.ops.integer_elementwise import (
     Interpolate,
     QAdd,
@@ -91,3 +94,17 @@ def q_prelu(op: QPRelu, x: Array, negative_multiplier: Array) -> Array:
     multiplier = np.where(t >= 0, op.positive_multiplier, negative_multiplier.astype(np.int64))
     scaled = rounding_shift(t * multiplier, op.shift)
     return saturated(op.zero_point + scaled, op.qmin, op.qmax, op.bits)
+
+
+MEANINGS: Mapping[type[Op], Callable[..., Array]] = {
+    QAdd: q_add,
+    QAddWide: q_add_wide,
+    QMul: q_mul,
+    QDiv: q_div,
+    QMinimum: q_minimum,
+    QMaximum: q_maximum,
+    Table: table,
+    QRescale: q_rescale,
+    Interpolate: interpolate,
+    QPRelu: q_prelu,
+}

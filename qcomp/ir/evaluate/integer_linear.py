@@ -6,12 +6,14 @@ while every partial sum is below 2^24 (float32) or 2^53 (float64); the width is 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qcomp.ir.evaluate.windows import padded, taps, window_matrix
+from qcomp.ir.ops.base import Op
 from qcomp.ir.ops.integer_linear import QConv2d, QDense, QMatMul
 from qcomp.ir.ops.linear import Padding, Pair
 from qcomp.ir.tensor import Array
@@ -109,3 +111,10 @@ def _grouped(x: Real, weight: Real, stride: Pair, dilation: Pair, groups: int) -
             parts.append(patches.reshape(*patches.shape[:3], -1) @ matrix)
         batches.append(np.concatenate(parts, axis=3))
     return np.concatenate(batches)
+
+
+MEANINGS: Mapping[type[Op], Callable[..., Array]] = {
+    QConv2d: q_conv2d,
+    QDense: q_dense,
+    QMatMul: q_matmul,
+}

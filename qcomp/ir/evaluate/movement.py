@@ -152,7 +152,7 @@ def zero_stuff(op: ZeroStuff, x: Array) -> Array:
     return result
 
 
-MOVEMENT_MEANINGS: Mapping[type[Op], Callable[..., Array]] = {
+MEANINGS: Mapping[type[Op], Callable[..., Array]] = {
     Reshape: reshape,
     Transpose: transpose,
     Concat: concat,

@@ -1,28 +1,33 @@
-"""Meanings of pooling, reductions, softmax and argmax."""
+"""Meanings of reductions, argmax and the softmaxes, of floats and of integers."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import reduce as fold
 
 import numpy as np
 from numpy.typing import NDArray
 
-from qcomp.ir.evaluate.windows import padded, taps
+from qcomp.ir.evaluate.integer_elementwise import centered, saturated
 from qcomp.ir.ops import (
     ArgMax,
-    AveragePool2d,
     LogSoftmax,
-    MaxPool2d,
     Op,
+    QLogSoftmax,
+    QReduceExtreme,
+    QReduceSum,
+    QSoftmax,
     Reduce,
     Reduction,
     Softmax,
 )
 from qcomp.ir.tensor import Array
+from qcomp.quant.fixed_point import I64, requantize, rounding_shift
+from qcomp.quant.qparams import integer_range
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
+
+_MANTISSAS = 257  # entries of a table of logarithms behind those of the exponents
 
 _REDUCERS: Mapping[Reduction, Callable[..., F64]] = {
     Reduction.MEAN: np.mean,
@@ -30,28 +35,6 @@ _REDUCERS: Mapping[Reduction, Callable[..., F64]] = {
     Reduction.MAX: np.max,
     Reduction.MIN: np.min,
 }
-
-
-def max_pool2d(op: MaxPool2d, x: Array) -> Array:
-    """Of any element type; padding has the type's least value."""
-    least = -np.inf if x.dtype.kind == "f" else np.iinfo(x.dtype).min
-    views = taps(padded(x, op.padding, least), op.kernel, op.stride, op.dilation)
-    return np.ascontiguousarray(fold(np.maximum, (view for _, _, view in views)))
-
-
-def average_pool2d(op: AveragePool2d, x: F32) -> F32:
-    """A window that lies wholly in the padding has the mean zero."""
-    total = _window_sum(op, x.astype(np.float64))
-    if op.count_include_pad:
-        return (total / (op.kernel[0] * op.kernel[1])).astype(np.float32)
-    count = _window_sum(op, np.ones((1, *x.shape[1:3], 1)))
-    return (total / np.maximum(count, 1.0)).astype(np.float32)
-
-
-def _window_sum(op: AveragePool2d, x: F64) -> F64:
-    views = taps(padded(x, op.padding, 0.0), op.kernel, op.stride, op.dilation)
-    total: F64 = fold(np.add, (view for _, _, view in views))
-    return total
 
 
 def reduce(op: Reduce, x: F32) -> F32:
@@ -77,11 +60,60 @@ def argmax(op: ArgMax, x: Array) -> NDArray[np.int32]:
     return np.asarray(np.argmax(x, axis=op.axis, keepdims=op.keepdims), np.int32)
 
 
-REDUCTION_MEANINGS: Mapping[type[Op], Callable[..., Array]] = {
-    MaxPool2d: max_pool2d,
-    AveragePool2d: average_pool2d,
+def q_reduce_sum(op: QReduceSum, x: Array) -> Array:
+    sums = centered(x, op.x_zero_point).sum(axis=op.axes, keepdims=op.keepdims)
+    return requantize(np.asarray(sums), np.array(op.multiplier), np.array(op.shift), op.requantize)
+
+
+def q_reduce_extreme(op: QReduceExtreme, x: Array) -> Array:
+    extreme = np.max if op.kind is Reduction.MAX else np.min
+    return np.asarray(extreme(x, axis=op.axes, keepdims=op.keepdims))
+
+
+def q_softmax(op: QSoftmax, x: Array, exp_table: Array) -> Array:
+    e = _exponentials(x, exp_table, op.axis)
+    total = e.sum(axis=op.axis, keepdims=True)
+    levels, least = (256, -128) if op.bits == 8 else (32768, 0)
+    return saturated((levels * e + total // 2) // total + least, *integer_range(op.bits), op.bits)
+
+
+def q_log_softmax(op: QLogSoftmax, x: Array, exp_table: Array, log_table: Array) -> Array:
+    total = _exponentials(x, exp_table, op.axis).sum(axis=op.axis, keepdims=True)
+    below_max = x.astype(np.int64) - x.max(axis=op.axis, keepdims=True)
+    scaled = below_max * op.multiplier - integer_log(total, log_table)
+    q = op.zero_point + rounding_shift(scaled, op.shift)
+    return saturated(q, *integer_range(op.bits), op.bits)
+
+
+def integer_log(s: I64, log_table: Array) -> I64:
+    """log(s) in the units and over the Q of the table, 1 <= s < 2^31 or 2^46; see QLogSoftmax.
+
+    The mantissa is brought to 31 bits, or to 46 with a table of 48 exponents, and cut to 16.
+    """
+    table = log_table.astype(np.int64)
+    exponents = len(table) - _MANTISSAS
+    bits = 31 if exponents == 32 else 46
+    n = np.frexp(s.astype(np.float64))[1].astype(np.int64) - 1
+    fraction = ((s << (bits - n)) & ((1 << bits) - 1)) >> (bits - 16)
+    i, r = exponents + (fraction >> 8), fraction & 255
+    return np.asarray(table[n] + table[i] + ((table[i + 1] - table[i]) * r >> 8))
+
+
+def _exponentials(x: Array, exp_table: Array, axis: int) -> I64:
+    d = x.max(axis=axis, keepdims=True).astype(np.int64) - x
+    table = exp_table.astype(np.int64)
+    if x.dtype == np.int8:
+        return np.asarray(table[d])
+    return rounding_shift(table[d & 255] * table[256 + (d >> 8)], 30)
+
+
+MEANINGS: Mapping[type[Op], Callable[..., Array]] = {
     Reduce: reduce,
     Softmax: softmax,
     LogSoftmax: log_softmax,
     ArgMax: argmax,
+    QReduceSum: q_reduce_sum,
+    QReduceExtreme: q_reduce_extreme,
+    QSoftmax: q_softmax,
+    QLogSoftmax: q_log_softmax,
 }

@@ -10,6 +10,18 @@ from typing import ClassVar, Self, overload
 
 from qcomp.ir.tensor import DType, TensorId, TensorType
 
+__all__ = [
+    "NO_CLAMP",
+    "RELU",
+    "RELU6",
+    "AxisUse",
+    "ClampRange",
+    "Domain",
+    "Op",
+    "Operand",
+    "broadcast_shapes",
+]
+
 
 class Domain(enum.Enum):
     """Where an op may stand: on floats, on integers, on either, or at the border of the two."""
@@ -18,6 +30,15 @@ class Domain(enum.Enum):
     INTEGER = "integer"
     ANY = "any"
     BORDER = "border"
+
+
+class AxisUse(enum.Enum):
+    """Which axes an op tells from the others, where no attribute of it names them."""
+
+    NONE = "each element by itself"
+    LAST = "the last axis"
+    LAST_TWO = "the last two axes"
+    ALL = "NHWC"
 
 
 class Operand:
@@ -70,6 +91,7 @@ class Op:
 
     mnemonic: ClassVar[str]
     domain: ClassVar[Domain] = Domain.FLOAT
+    axis_use: ClassVar[AxisUse | None] = None  # None: its attributes name axes
     arity: ClassVar[int | None] = 1
     constant_operands: ClassVar[tuple[int, ...]] = ()
 

@@ -19,6 +19,8 @@ from qcomp.ir.ops.linear import dense_shape
 from qcomp.ir.tensor import DType, TensorType
 from qcomp.quant.fixed_point import Form, Requantize
 
+__all__ = ["QDenseBy", "QuantizeBy", "ScaleOf"]
+
 SCALE = TensorType(DType.I32, (2,))
 
 

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from qcomp.ir.ops.base import (
     NO_CLAMP,
+    AxisUse,
     ClampRange,
     Op,
     Operand,
@@ -17,12 +18,27 @@ from qcomp.ir.ops.base import (
 )
 from qcomp.ir.tensor import TensorType
 
+__all__ = [
+    "Add",
+    "Binary",
+    "Clamp",
+    "Div",
+    "Function",
+    "Maximum",
+    "Minimum",
+    "Mul",
+    "PRelu",
+    "Sub",
+    "Unary",
+]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Clamp(Op):
     """min(max(x, low), high); ReLU, ReLU6 and Clip before they are fused."""
 
     mnemonic: ClassVar[str] = "clamp"
+    axis_use: ClassVar[AxisUse | None] = AxisUse.NONE
     x = Operand(0)
 
     clamp: ClampRange = NO_CLAMP
@@ -71,6 +87,7 @@ class Unary(Op):
     """A function of one value; becomes a 256-entry table."""
 
     mnemonic: ClassVar[str] = "unary"
+    axis_use: ClassVar[AxisUse | None] = AxisUse.NONE
     x = Operand(0)
 
     function: Function
@@ -87,6 +104,7 @@ class PRelu(Op):
     """x if x >= 0 else slope * x; slope is constant and broadcasts to x."""
 
     mnemonic: ClassVar[str] = "prelu"
+    axis_use: ClassVar[AxisUse | None] = AxisUse.NONE
     arity: ClassVar[int | None] = 2
     constant_operands: ClassVar[tuple[int, ...]] = (1,)
     x = Operand(0)
@@ -106,6 +124,7 @@ class PRelu(Op):
 class Binary(Op):
     """A broadcasting op on two values, then a clamp."""
 
+    axis_use: ClassVar[AxisUse | None] = AxisUse.NONE
     arity: ClassVar[int | None] = 2
     a = Operand(0)
     b = Operand(1)

@@ -1,4 +1,4 @@
-"""Integer ops: what targets accept. Their meaning in numpy is qcomp.ir.evaluate.integer.
+"""Integer ops: what targets accept. Their meanings in numpy are in qcomp.ir.evaluate.
 
 Every activation is i8 or i16, operands and results of an op independently of each other, unless the
 op says otherwise; an op's `bits` (or its requantize's) are those of its result. i16 is symmetric:
@@ -14,6 +14,8 @@ from typing import ClassVar
 from qcomp.ir.ops.base import Domain, Op, activation_dtype, expect, expect_activation
 from qcomp.ir.tensor import DType, TensorType
 from qcomp.quant.fixed_point import Form, Requantize
+
+__all__ = ["IntegerOp"]
 
 
 def expect_dtype(t: TensorType, dtype: DType) -> None:

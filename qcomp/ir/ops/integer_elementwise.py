@@ -11,6 +11,20 @@ from qcomp.ir.tensor import DType, TensorType
 from qcomp.quant.fixed_point import Requantize
 from qcomp.quant.interpolation import WIDEST_STEP
 
+__all__ = [
+    "Interpolate",
+    "QAdd",
+    "QAddWide",
+    "QBinary",
+    "QDiv",
+    "QMaximum",
+    "QMinimum",
+    "QMul",
+    "QPRelu",
+    "QRescale",
+    "Table",
+]
+
 
 @dataclass(frozen=True, kw_only=True)
 class QBinary(IntegerOp):

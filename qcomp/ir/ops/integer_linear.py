@@ -11,6 +11,8 @@ from qcomp.ir.ops.linear import Padding, Pair, convolution_shape, dense_shape, m
 from qcomp.ir.tensor import DType, TensorId, TensorType
 from qcomp.quant.fixed_point import Requantize
 
+__all__ = ["QConv2d", "QDense", "QMatMul", "QWeighted"]
+
 
 def accumulated_dtype(inputs: tuple[TensorType, ...], q: Requantize) -> DType:
     """The result's element type from the types of (x, weight, bias, multiplier, shift) and, where

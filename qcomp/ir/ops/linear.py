@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from qcomp.ir.ops.base import (
     NO_CLAMP,
+    AxisUse,
     ClampRange,
     Op,
     Operand,
@@ -16,6 +17,8 @@ from qcomp.ir.ops.base import (
     window_size,
 )
 from qcomp.ir.tensor import TensorType
+
+__all__ = ["BatchNorm", "Conv2d", "Dense", "MatMul", "Weighted"]
 
 Padding = tuple[int, int, int, int]  # top, left, bottom, right
 Pair = tuple[int, int]  # vertical, horizontal
@@ -66,6 +69,7 @@ class Conv2d(Weighted):
     """Convolution and clamp; x in NHWC, weight in OHWI, bias [O]."""
 
     mnemonic: ClassVar[str] = "conv2d"
+    axis_use: ClassVar[AxisUse | None] = AxisUse.ALL
 
     stride: Pair = (1, 1)
     padding: Padding = (0, 0, 0, 0)
@@ -85,6 +89,7 @@ class Dense(Weighted):
     """x @ weight.T + bias over the last axis, and clamp; x [..., K], weight [N, K], bias [N]."""
 
     mnemonic: ClassVar[str] = "dense"
+    axis_use: ClassVar[AxisUse | None] = AxisUse.LAST
 
     def result_type(self, *inputs: TensorType) -> TensorType:
         x, weight, bias = inputs
@@ -104,6 +109,7 @@ class MatMul(Op):
     """Product of two activations, a [..., M, K] @ b [..., K, N], leading axes broadcast."""
 
     mnemonic: ClassVar[str] = "matmul"
+    axis_use: ClassVar[AxisUse | None] = AxisUse.LAST_TWO
     arity: ClassVar[int | None] = 2
     a = Operand(0)
     b = Operand(1)
@@ -124,6 +130,7 @@ class BatchNorm(Op):
     """gamma * (x - mean) / sqrt(var + eps) + beta over the last axis; parameters [C]."""
 
     mnemonic: ClassVar[str] = "batch_norm"
+    axis_use: ClassVar[AxisUse | None] = AxisUse.LAST
     arity: ClassVar[int | None] = 5
     constant_operands: ClassVar[tuple[int, ...]] = (1, 2, 3, 4)
     x = Operand(0)

@@ -6,9 +6,30 @@ import enum
 from dataclasses import dataclass
 from typing import ClassVar
 
-from qcomp.ir.ops.base import Domain, Op, Operand, broadcast_shapes, expect
+from qcomp.ir.ops.base import AxisUse, Domain, Op, Operand, broadcast_shapes, expect
 from qcomp.ir.ops.linear import Pair
 from qcomp.ir.tensor import DType, TensorType
+
+__all__ = [
+    "BlockOrder",
+    "BroadcastTo",
+    "Concat",
+    "Coordinates",
+    "DepthToSpace",
+    "Gather",
+    "Movement",
+    "NearestRounding",
+    "Pad",
+    "PadMode",
+    "Reshape",
+    "Resize2d",
+    "ResizeMode",
+    "Slice",
+    "SpaceToDepth",
+    "Tile",
+    "Transpose",
+    "ZeroStuff",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -229,6 +250,7 @@ class Resize2d(Movement):
     """Resample H and W of NHWC to `size`; `scale` is the ratio that the coordinates use."""
 
     mnemonic: ClassVar[str] = "resize2d"
+    axis_use: ClassVar[AxisUse | None] = AxisUse.ALL
 
     size: Pair
     scale: tuple[float, float]
@@ -255,6 +277,7 @@ class DepthToSpace(Movement):
     """Channels to blocks of pixels, NHWC."""
 
     mnemonic: ClassVar[str] = "depth_to_space"
+    axis_use: ClassVar[AxisUse | None] = AxisUse.ALL
 
     block: int
     order: BlockOrder = BlockOrder.DCR
@@ -273,6 +296,7 @@ class SpaceToDepth(Movement):
     """Blocks of pixels to channels, NHWC."""
 
     mnemonic: ClassVar[str] = "space_to_depth"
+    axis_use: ClassVar[AxisUse | None] = AxisUse.ALL
 
     block: int
     order: BlockOrder = BlockOrder.DCR
@@ -294,6 +318,7 @@ class ZeroStuff(Movement):
     """
 
     mnemonic: ClassVar[str] = "zero_stuff"
+    axis_use: ClassVar[AxisUse | None] = AxisUse.ALL
 
     stride: Pair
     value: float = 0.0

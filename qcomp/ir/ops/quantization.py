@@ -17,6 +17,8 @@ from qcomp.ir.ops.base import (
 from qcomp.ir.tensor import Array, DType, TensorType
 from qcomp.quant.grid import Grid
 
+__all__ = ["Dequantize", "FakeQuantConstant", "IntegerConstant", "Quantize", "QuantizedConstant"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Quantize(Op):

@@ -1,4 +1,4 @@
-"""Ops that combine many values: pooling, reductions, softmax, argmax."""
+"""Ops that combine the values along axes, of floats and integers: sums, extremes, softmax."""
 
 from __future__ import annotations
 
@@ -6,66 +6,22 @@ import enum
 from dataclasses import dataclass
 from typing import ClassVar
 
-from qcomp.ir.ops.base import Domain, Op, Operand, expect, expect_float, window_size
-from qcomp.ir.ops.linear import Padding, Pair
+from qcomp.ir.ops.base import Domain, Op, Operand, expect, expect_activation, expect_float
+from qcomp.ir.ops.integer import IntegerOp, requantized_dtype, result_dtype
 from qcomp.ir.tensor import DType, TensorType
+from qcomp.quant.fixed_point import Requantize
 
-
-def pool_shape(
-    x: TensorType, kernel: Pair, stride: Pair, padding: Padding, dilation: Pair
-) -> tuple[int, ...]:
-    """Result shape of a pooling window over NHWC."""
-    expect(x.rank == 4, f"expected NHWC, got {x}")
-    n, h, w, c = x.shape
-    top, left, bottom, right = padding
-    expect(min(padding) >= 0, f"negative padding {padding}")
-    return (
-        n,
-        window_size(h, kernel[0], stride[0], dilation[0], top, bottom),
-        window_size(w, kernel[1], stride[1], dilation[1], left, right),
-        c,
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
-class MaxPool2d(Op):
-    """Largest value of each window; padding never wins. NHWC; result has the input's scale."""
-
-    mnemonic: ClassVar[str] = "max_pool2d"
-    domain: ClassVar[Domain] = Domain.ANY
-    x = Operand(0)
-
-    kernel: Pair
-    stride: Pair = (1, 1)
-    padding: Padding = (0, 0, 0, 0)
-    dilation: Pair = (1, 1)
-
-    @property
-    def copies_integers(self) -> bool:
-        return True
-
-    def result_type(self, *inputs: TensorType) -> TensorType:
-        (x,) = inputs
-        return x.with_shape(pool_shape(x, self.kernel, self.stride, self.padding, self.dilation))
-
-
-@dataclass(frozen=True, kw_only=True)
-class AveragePool2d(Op):
-    """Mean of each window, NHWC; padding counts as zeros or not at all."""
-
-    mnemonic: ClassVar[str] = "average_pool2d"
-    x = Operand(0)
-
-    kernel: Pair
-    stride: Pair = (1, 1)
-    padding: Padding = (0, 0, 0, 0)
-    dilation: Pair = (1, 1)
-    count_include_pad: bool = False
-
-    def result_type(self, *inputs: TensorType) -> TensorType:
-        (x,) = inputs
-        expect_float(x)
-        return x.with_shape(pool_shape(x, self.kernel, self.stride, self.padding, self.dilation))
+__all__ = [
+    "ArgMax",
+    "LogSoftmax",
+    "QLogSoftmax",
+    "QReduceExtreme",
+    "QReduceSum",
+    "QSoftmax",
+    "Reduce",
+    "Reduction",
+    "Softmax",
+]
 
 
 class Reduction(enum.Enum):
@@ -107,6 +63,66 @@ class Reduce(Op):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ArgMax(Op):
+    """Index of the largest value along one axis, i32; the first one (or the last) on ties."""
+
+    mnemonic: ClassVar[str] = "argmax"
+    domain: ClassVar[Domain] = Domain.ANY
+    x = Operand(0)
+
+    axis: int
+    keepdims: bool = True
+    last: bool = False
+
+    def result_type(self, *inputs: TensorType) -> TensorType:
+        (x,) = inputs
+        shape = reduced_shape(x, (self.axis,), self.keepdims)
+        return TensorType(DType.I32, shape)
+
+
+@dataclass(frozen=True, kw_only=True)
+class QReduceSum(IntegerOp):
+    """requantize(sum over axes of (x - x_zero_point)): mean and sum differ in the multiplier."""
+
+    mnemonic: ClassVar[str] = "q_reduce_sum"
+    x = Operand(0)
+
+    axes: tuple[int, ...]
+    keepdims: bool
+    x_zero_point: int
+    multiplier: int
+    shift: int
+    requantize: Requantize
+
+    def result_type(self, *inputs: TensorType) -> TensorType:
+        (x,) = inputs
+        shape = reduced_shape(x, self.axes, self.keepdims)
+        return TensorType(requantized_dtype(self.requantize, x), shape)
+
+
+@dataclass(frozen=True, kw_only=True)
+class QReduceExtreme(IntegerOp):
+    """max or min over axes; the result has the input's type and scale."""
+
+    mnemonic: ClassVar[str] = "q_reduce_extreme"
+    x = Operand(0)
+
+    kind: Reduction
+    axes: tuple[int, ...]
+    keepdims: bool
+
+    @property
+    def copies_integers(self) -> bool:
+        return True
+
+    def result_type(self, *inputs: TensorType) -> TensorType:
+        (x,) = inputs
+        expect_activation(x)
+        expect(self.kind in (Reduction.MAX, Reduction.MIN), f"not an extreme: {self.kind.value}")
+        return x.with_shape(reduced_shape(x, self.axes, self.keepdims))
+
+
+@dataclass(frozen=True, kw_only=True)
 class Softmax(Op):
     """exp(x - max) / sum along one axis (non-negative)."""
 
@@ -129,19 +145,79 @@ class LogSoftmax(Softmax):
     mnemonic: ClassVar[str] = "log_softmax"
 
 
-@dataclass(frozen=True, kw_only=True)
-class ArgMax(Op):
-    """Index of the largest value along one axis, i32; the first one (or the last) on ties."""
+def _expect_exponentials(x: TensorType, table: TensorType, axis: int) -> None:
+    """What the softmaxes want of their operands."""
+    expect_activation(x)
+    expected = TensorType(DType.I32, (256 if x.dtype is DType.I8 else 512,))
+    expect(table == expected, f"expected exponentials {expected}, got {table}")
+    expect(0 <= axis < x.rank, f"axis {axis} outside rank {x.rank}")
+    expect(x.shape[axis] <= 32767, f"softmax over {x.shape[axis]} > 32767 elements")
 
-    mnemonic: ClassVar[str] = "argmax"
-    domain: ClassVar[Domain] = Domain.ANY
+
+@dataclass(frozen=True, kw_only=True)
+class QSoftmax(IntegerOp):
+    """e[i] = exp(max - x[i]) in fixed point, S = sum(e), and with 8 bits (scale 1/256)
+    q = min(127, (256 * e[i] + S // 2) // S - 128), with 16 bits (scale 1/32768)
+    q = min(32767, (32768 * e[i] + S // 2) // S).
+
+    With d = max - x: for i8, exp_table is i32 [256] in Q16 and e = exp_table[d]; for i16, it is
+    i32 [2 * 256] in Q30, of d and of 256 * d, and
+
+        e = (exp_table[d & 255] * exp_table[256 + (d >> 8)] + 2^29) >> 30
+
+    The axis has at most 32767 elements, so that S < 2^31 for i8 and S < 2^45 for i16.
+    """
+
+    mnemonic: ClassVar[str] = "q_softmax"
+    arity: ClassVar[int | None] = 2
+    constant_operands: ClassVar[tuple[int, ...]] = (1,)
     x = Operand(0)
+    exp_table = Operand(1)
 
     axis: int
-    keepdims: bool = True
-    last: bool = False
+    bits: int = 8
 
     def result_type(self, *inputs: TensorType) -> TensorType:
-        (x,) = inputs
-        shape = reduced_shape(x, (self.axis,), self.keepdims)
-        return TensorType(DType.I32, shape)
+        x, table = inputs
+        _expect_exponentials(x, table, self.axis)
+        return x.with_dtype(result_dtype(self.bits, 0))
+
+
+@dataclass(frozen=True, kw_only=True)
+class QLogSoftmax(IntegerOp):
+    """sat(zero_point + (((x - max) * multiplier - log(S) + 2^(shift-1)) >> shift)), in i64.
+
+    S = sum of the exponentials of QSoftmax, in Q16 for i8 (2^16 <= S < 2^31) and in Q30 for i16
+    (2^30 <= S < 2^45). With U units per nat (2^shift steps of the result), of i8 alone, log_table
+    i32 [32 + 257] holds rint(U * ln(2) * (n - 16)) for n in 0..31, then T[i] =
+    rint(U * ln(1 + i / 256)) for i in 0..256, and
+
+        n = floor(log2(S));  f = ((S << (31 - n)) & (2^31 - 1)) >> 15     the mantissa, Q16
+        i = f >> 8;  r = f & 255
+        log(S) = log_table[n] + T[i] + ((T[i + 1] - T[i]) * r >> 8)
+
+    and the constants of qcomp.quant.tables make every sum of this fit i32. With i16 at either side
+    log_table is i64 [48 + 257], n in 0..47, over the Q of S, and the mantissa is
+    f = ((S << (46 - n)) & (2^46 - 1)) >> 30.
+    """
+
+    mnemonic: ClassVar[str] = "q_log_softmax"
+    arity: ClassVar[int | None] = 3
+    constant_operands: ClassVar[tuple[int, ...]] = (1, 2)
+    x = Operand(0)
+    exp_table = Operand(1)
+    log_table = Operand(2)
+
+    axis: int
+    multiplier: int
+    shift: int
+    zero_point: int
+    bits: int = 8
+
+    def result_type(self, *inputs: TensorType) -> TensorType:
+        x, exp_table, log_table = inputs
+        _expect_exponentials(x, exp_table, self.axis)
+        narrow = x.dtype is DType.I8 and self.bits == 8
+        expected = TensorType(DType.I32, (289,)) if narrow else TensorType(DType.I64, (305,))
+        expect(log_table == expected, f"expected logarithms {expected}, got {log_table}")
+        return x.with_dtype(result_dtype(self.bits, self.zero_point))

@@ -1,6 +1,6 @@
 """Depthwise convolution of any kernel, stride and dilation: the loops around its tiles.
 
-Meaning: qcomp.ir.evaluate.integer (QConv2d with one input channel per group).
+Meaning: qcomp.ir.evaluate.integer_linear (QConv2d with one input channel per group).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Bodies of elementwise loops: vectors of i8 in, a vector of i8 out.
 
-Meanings: qcomp.ir.evaluate.integer. Every op is a function of its frozen record; lanes are i32
-unless a docstring proves that fewer bits are enough.
+Meanings: qcomp.ir.evaluate.integer_elementwise. Every op is a function of its frozen
+record; lanes are i32 unless a docstring proves that fewer bits are enough.
 """
 
 from __future__ import annotations

@@ -7,8 +7,8 @@ steps together with what other segments have. What computes it is a family of ke
 (`GemmFamily` of machine.py), which says how weights are packed. Those of few bits share bytes
 (emit/codes.py): a row of one step's bytes holds `row_steps` steps of a segment.
 
-Meaning: qcomp.ir.evaluate.integer (QConv2d, QDense); the bias holds -zero_point * sum(w) and the
-rounding of the narrow form.
+Meaning: qcomp.ir.evaluate.integer_linear (QConv2d, QDense); the bias holds -zero_point * sum(w)
+and the rounding of the narrow form.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Product of two activations: vectors over the columns of b, whose rows are interleaved in pairs.
 
-Meaning: qcomp.ir.evaluate.integer (QMatMul).
+Meaning: qcomp.ir.evaluate.integer_linear (QMatMul).
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Nothing outside the source is read. The first tap inside and the number of taps inside come from a
 small table for the positions whose window leaves the source; all others have constant windows.
-Meanings: qcomp.ir.evaluate.reduction (MaxPool2d), qcomp.ir.evaluate.integer (QAveragePool2d).
+Meanings: qcomp.ir.evaluate.pooling (MaxPool2d, QAveragePool2d).
 """
 
 from __future__ import annotations

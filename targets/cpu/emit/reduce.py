@@ -1,6 +1,6 @@
 """Reductions over any axes: vectors over the last kept axis, or over the last reduced one.
 
-Meanings: qcomp.ir.evaluate.integer_reduction (QReduceSum, QReduceExtreme),
+Meanings: qcomp.ir.evaluate.reduction (QReduceSum, QReduceExtreme),
 qcomp.ir.evaluate.reduction (ArgMax).
 """
 

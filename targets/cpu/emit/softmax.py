@@ -1,6 +1,6 @@
 """Softmax and its logarithm: integer exponentials from a table, one division or logarithm a row.
 
-Meanings: qcomp.ir.evaluate.integer (QSoftmax, QLogSoftmax).
+Meanings: qcomp.ir.evaluate.reduction (QSoftmax, QLogSoftmax).
 """
 
 from __future__ import annotations

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from qcomp.ir.ops import Concat
+from qcomp.ir.ops import Concat, Op
 from qcomp.targets.cpu.emit.nest import Nest, simplified
 from qcomp.targets.cpu.emit.shuffled import LONG_RUN, Pick, ShuffledSpec, best_tile
-from qcomp.targets.cpu.lower.context import Lowering, Place
+from qcomp.targets.cpu.lower.context import Lowering, LowerOp, Place
 from qcomp.targets.cpu.lower.movement import copy
 from qcomp.targets.cpu.memory import Layout, contiguous
 from qcomp.targets.cpu.program import Address, as_stored, moved
@@ -70,3 +70,10 @@ def _offsets(layout: Layout, axis: int) -> list[int]:
     places = np.indices(layout.shape[axis:]).reshape(len(layout.shape) - axis, -1)
     offsets: list[int] = (np.array(layout.strides[axis:]) @ places).tolist()
     return offsets
+
+
+LOWERINGS: Mapping[type[Op], LowerOp] = {
+    Concat: lower_concat,
+}
+
+I16_LOWERINGS = LOWERINGS

@@ -171,6 +171,9 @@ class Lowering:
         self.call("border", spec, [place.base], emit)
 
 
+LowerOp = Callable[[Lowering, Any], None]
+
+
 def element_types(graph: Graph, *tensors: TensorId) -> list[ir.IntType]:
     """What kernels load and store."""
     return [ir.IntType(8 * graph.type(t).dtype.bytes) for t in tensors]

@@ -5,22 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from qcomp.ir.ops import (
-    Op,
-    QAdd,
-    QAddWide,
-    QBinary,
-    QDiv,
-    QMaximum,
-    QMinimum,
-    QMul,
-    QPRelu,
-    Table,
-)
+from qcomp.ir.ops import Op, QAdd, QAddWide, QBinary, QDiv, QMaximum, QMinimum, QMul, QPRelu, Table
 from qcomp.targets.cpu.emit import elementwise as emit
 from qcomp.targets.cpu.emit.builder import I8, I32, Value
 from qcomp.targets.cpu.emit.nest import Nest
-from qcomp.targets.cpu.lower.context import Lowering, Prepared, broadcast_strides
+from qcomp.targets.cpu.lower.context import Lowering, LowerOp, Prepared, broadcast_strides
 
 BINARY: Mapping[type[QBinary], Callable[..., Value]] = {
     QAdd: emit.add,
@@ -87,3 +76,15 @@ def lower_table(lowering: Lowering, op: Table) -> None:
         width=machine.vectors.bytes,
         stored=machine.tables.stored,
     )
+
+
+LOWERINGS: Mapping[type[Op], LowerOp] = {
+    QAdd: lower_binary,
+    QAddWide: lower_binary,
+    QMul: lower_binary,
+    QDiv: lower_binary,
+    QMinimum: lower_binary,
+    QMaximum: lower_binary,
+    QPRelu: lower_prelu,
+    Table: lower_table,
+}

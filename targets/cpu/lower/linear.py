@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
 
-from qcomp.ir.ops import QConv2d, QDense, QWeighted
+from qcomp.ir.ops import Op, QConv2d, QDense, QWeighted
 from qcomp.ir.tensor import Array
 from qcomp.targets.cpu.emit.gemm import (
     Axis,
@@ -20,7 +20,7 @@ from qcomp.targets.cpu.emit.gemm import (
     with_joined_ends,
 )
 from qcomp.targets.cpu.emit.reduce import simplified_axes
-from qcomp.targets.cpu.lower.context import Lowering
+from qcomp.targets.cpu.lower.context import Lowering, LowerOp
 from qcomp.targets.cpu.lower.depthwise import lower_depthwise
 from qcomp.targets.cpu.lower.grouping import groupings
 from qcomp.targets.cpu.lower.layer import epilogue_tables, layer_header, other_strides
@@ -157,3 +157,9 @@ def _gemm(
         *others,
     ]
     lowering.ranged("gemm", spec, arguments, kernel.emit, kernel.units, gemm_reach(kernel))
+
+
+LOWERINGS: Mapping[type[Op], LowerOp] = {
+    QConv2d: lower_conv2d,
+    QDense: lower_dense,
+}

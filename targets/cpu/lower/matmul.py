@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from llvmlite import ir
 
-from qcomp.ir.ops import QMatMul
+from qcomp.ir.ops import Op, QMatMul
 from qcomp.targets.cpu.emit.builder import Value
 from qcomp.targets.cpu.emit.gemm import Axis
 from qcomp.targets.cpu.emit.matmul import MatMulSpec, emit_matmul
 from qcomp.targets.cpu.lower.context import (
     Lowering,
+    LowerOp,
     Place,
     broadcast_strides,
     expect_i32_sums,
@@ -58,3 +61,8 @@ def _outer(place: Place, outer: list[int]) -> tuple[int, ...]:
     """The strides of the leading axes, as numpy broadcasts them to `outer`."""
     matrix = place.layout.shape[-2:]
     return broadcast_strides(place.layout, (*outer, *matrix))[:-2]
+
+
+LOWERINGS: Mapping[type[Op], LowerOp] = {
+    QMatMul: lower_matmul,
+}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from llvmlite import ir
 
@@ -10,6 +12,7 @@ from qcomp.ir.ops import (
     BroadcastTo,
     DepthToSpace,
     Gather,
+    Op,
     Pad,
     PadMode,
     Reshape,
@@ -22,7 +25,7 @@ from qcomp.ir.ops import (
 from qcomp.targets.cpu.emit.nest import Nest, copy_body, simplified
 from qcomp.targets.cpu.emit.shuffled import shuffled_copy
 from qcomp.targets.cpu.emit.transpose import TransposedCopy, transpose_spec
-from qcomp.targets.cpu.lower.context import Lowering, Place, broadcast_strides, offsets
+from qcomp.targets.cpu.lower.context import Lowering, LowerOp, Place, broadcast_strides, offsets
 from qcomp.targets.cpu.memory import dense_layout
 from qcomp.targets.cpu.program import Address, as_stored, moved
 
@@ -214,3 +217,19 @@ def lower_zero_stuff(lowering: Lowering, op: ZeroStuff) -> None:
         lowering, src.layout.shape, src.start, src.layout.strides, dst.start, strides,
         element=src.layout.element,
     )  # fmt: skip
+
+
+LOWERINGS: Mapping[type[Op], LowerOp] = {
+    Reshape: lower_reshape,
+    Transpose: lower_transpose,
+    Slice: lower_slice,
+    Pad: lower_pad,
+    Gather: lower_gather,
+    BroadcastTo: lower_broadcast_to,
+    Tile: lower_tile,
+    DepthToSpace: lower_depth_to_space,
+    SpaceToDepth: lower_space_to_depth,
+    ZeroStuff: lower_zero_stuff,
+}
+
+I16_LOWERINGS = LOWERINGS

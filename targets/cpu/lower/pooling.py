@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 
 import numpy as np
 from llvmlite import ir
 
-from qcomp.ir.ops import MaxPool2d, QAveragePool2d
+from qcomp.ir.ops import MaxPool2d, Op, QAveragePool2d
 from qcomp.targets.cpu.emit.builder import I8, Value, biased
 from qcomp.targets.cpu.emit.folds import average_pool, max_pool
 from qcomp.targets.cpu.emit.gemm import Axis
 from qcomp.targets.cpu.emit.lanes import chunk
 from qcomp.targets.cpu.emit.pooling import PoolFold, PoolSpec, WindowAxis, emit_pool
 from qcomp.targets.cpu.emit.span import Span
-from qcomp.targets.cpu.lower.context import Lowering, expect_activation
+from qcomp.targets.cpu.lower.context import Lowering, LowerOp, expect_activation
 from qcomp.targets.cpu.program import Address
 
 
@@ -98,3 +98,14 @@ def pool(
     ]
     units = spec.batch.count * spec.rows.results
     lowering.ranged(op.mnemonic, (spec, key), arguments, emit, units)
+
+
+LOWERINGS: Mapping[type[Op], LowerOp] = {
+    MaxPool2d: lower_max_pool2d,
+    QAveragePool2d: lower_average_pool2d,
+}
+
+
+I16_LOWERINGS: Mapping[type[Op], LowerOp] = {
+    MaxPool2d: lower_max_pool2d,
+}

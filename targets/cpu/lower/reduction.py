@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 
 import numpy as np
 from llvmlite import ir
 
 from qcomp.errors import TargetError
-from qcomp.ir.ops import ArgMax, QReduceExtreme, QReduceSum
+from qcomp.ir.ops import ArgMax, Op, QReduceExtreme, QReduceSum
 from qcomp.ir.text import format_op
 from qcomp.targets.cpu.emit.builder import Value
 from qcomp.targets.cpu.emit.folds import (
@@ -20,7 +20,7 @@ from qcomp.targets.cpu.emit.folds import (
 )
 from qcomp.targets.cpu.emit.gemm import Axis
 from qcomp.targets.cpu.emit.reduce import ReduceSpec, emit_reduce, simplified_axes
-from qcomp.targets.cpu.lower.context import Lowering, expect_activation, expect_i32_sums
+from qcomp.targets.cpu.lower.context import Lowering, LowerOp, expect_activation, expect_i32_sums
 
 MAX_CENTRED = 255  # |x - zero_point| of two i8
 
@@ -78,3 +78,16 @@ def lower_reduction(
 
     types = fold.source, fold.result
     lowering.call(op.mnemonic, (spec, types, key), (x.start, y.start), emit)
+
+
+LOWERINGS: Mapping[type[Op], LowerOp] = {
+    QReduceSum: lower_reduce_sum,
+    QReduceExtreme: lower_reduce_extreme,
+    ArgMax: lower_argmax,
+}
+
+
+I16_LOWERINGS: Mapping[type[Op], LowerOp] = {
+    QReduceExtreme: lower_reduce_extreme,
+    ArgMax: lower_argmax,
+}

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from llvmlite import ir
 from numpy.typing import NDArray
 
-from qcomp.ir.ops import Resize2d, ResizeMode
+from qcomp.ir.ops import Op, Resize2d, ResizeMode
 from qcomp.quant.resample import fixed_point_weights, linear_weights, nearest_indices
 from qcomp.targets.cpu.emit.builder import Value
 from qcomp.targets.cpu.emit.gemm import Axis
 from qcomp.targets.cpu.emit.resize import ResizeSpec, emit_resize_linear
 from qcomp.targets.cpu.emit.span import Span
-from qcomp.targets.cpu.lower.context import Lowering, expect_activation, offsets
+from qcomp.targets.cpu.lower.context import Lowering, LowerOp, expect_activation, offsets
 from qcomp.targets.cpu.lower.movement import copy
 
 
@@ -66,3 +68,10 @@ def _linear_table(lowering: Lowering, op: Resize2d, i: int) -> NDArray[np.int32]
     i0, i1, w1 = linear_weights(extent, op.size[i], op.scale[i], op.coordinates.value)
     entries = np.stack([i0 * stride, i1 * stride, fixed_point_weights(w1)], axis=1)
     return entries.astype(np.int32)
+
+
+LOWERINGS: Mapping[type[Op], LowerOp] = {
+    Resize2d: lower_resize2d,
+}
+
+I16_LOWERINGS = LOWERINGS

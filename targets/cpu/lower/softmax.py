@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from llvmlite import ir
 
-from qcomp.ir.ops import QLogSoftmax, QSoftmax
+from qcomp.ir.ops import Op, QLogSoftmax, QSoftmax
 from qcomp.targets.cpu.emit.builder import Value
 from qcomp.targets.cpu.emit.gemm import Axis
 from qcomp.targets.cpu.emit.reduce import simplified_axes
@@ -15,7 +17,7 @@ from qcomp.targets.cpu.emit.softmax import (
     emit_log_softmax,
     emit_softmax,
 )
-from qcomp.targets.cpu.lower.context import Lowering
+from qcomp.targets.cpu.lower.context import Lowering, LowerOp
 
 
 def lower_softmax(lowering: Lowering, op: QSoftmax) -> None:
@@ -58,3 +60,9 @@ def softmax_spec(lowering: Lowering, op: QSoftmax | QLogSoftmax) -> SoftmaxSpec:
     axes = [Axis(*step) for step in zip(x.shape, x.strides, y.strides, strict=True)]
     kept = simplified_axes(axes[: op.axis] + axes[op.axis + 1 :])
     return SoftmaxSpec(kept, axes[op.axis], lowering.isa.lanes)
+
+
+LOWERINGS: Mapping[type[Op], LowerOp] = {
+    QSoftmax: lower_softmax,
+    QLogSoftmax: lower_log_softmax,
+}

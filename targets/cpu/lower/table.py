@@ -1,20 +1,20 @@
 """Op to lowering function, by the width of the elements. A missing row is a TargetError.
 
 An op all of whose tensors have 8 bits (or are no activations) takes its row of LOWERINGS; one that
-reads or makes an i16 that of I16_LOWERINGS. Ops that move or compare elements of any width stand in
-both.
+reads or makes an i16 that of I16_LOWERINGS. Ops that move, compare or rescale elements of any width
+stand in both. Each module ends with its own rows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from qcomp.errors import TargetError
 from qcomp.ir import ops
 from qcomp.ir.exemptions import Exemptions, exemption
 from qcomp.ir.graph import Graph
+from qcomp.ir.merged import merged
 from qcomp.ir.tensor import FLOATS
 from qcomp.ir.text import format_op
 from qcomp.targets.cpu.lower import (
@@ -28,7 +28,7 @@ from qcomp.targets.cpu.lower import (
     resize,
     softmax,
 )
-from qcomp.targets.cpu.lower.context import Lowering
+from qcomp.targets.cpu.lower.context import LowerOp
 from qcomp.targets.cpu.lower.i16 import elementwise as i16_elementwise
 from qcomp.targets.cpu.lower.i16 import linear as i16_linear
 from qcomp.targets.cpu.lower.i16 import matmul as i16_matmul
@@ -36,46 +36,31 @@ from qcomp.targets.cpu.lower.i16 import reduction as i16_reduction
 from qcomp.targets.cpu.lower.i16 import softmax as i16_softmax
 from qcomp.targets.cpu.lower.i16.types import is_i16
 
-LowerOp = Callable[[Lowering, Any], None]
+LOWERINGS: Mapping[type[ops.Op], LowerOp] = merged(
+    concat.LOWERINGS,
+    elementwise.LOWERINGS,
+    linear.LOWERINGS,
+    matmul.LOWERINGS,
+    movement.LOWERINGS,
+    pooling.LOWERINGS,
+    reduction.LOWERINGS,
+    resize.LOWERINGS,
+    softmax.LOWERINGS,
+    i16_elementwise.LOWERINGS,
+)
 
-# The ops that move, compare or rescale elements of any width.
-_ANY_WIDTH: Mapping[type[ops.Op], LowerOp] = {
-    ops.Reshape: movement.lower_reshape,
-    ops.Transpose: movement.lower_transpose,
-    ops.Concat: concat.lower_concat,
-    ops.Slice: movement.lower_slice,
-    ops.Pad: movement.lower_pad,
-    ops.Gather: movement.lower_gather,
-    ops.BroadcastTo: movement.lower_broadcast_to,
-    ops.Tile: movement.lower_tile,
-    ops.DepthToSpace: movement.lower_depth_to_space,
-    ops.SpaceToDepth: movement.lower_space_to_depth,
-    ops.ZeroStuff: movement.lower_zero_stuff,
-    ops.Resize2d: resize.lower_resize2d,
-    ops.MaxPool2d: pooling.lower_max_pool2d,
-    ops.QReduceExtreme: reduction.lower_reduce_extreme,
-    ops.ArgMax: reduction.lower_argmax,
-    ops.QRescale: i16_elementwise.lower_rescale,
-}
-
-LOWERINGS: Mapping[type[ops.Op], LowerOp] = {
-    **_ANY_WIDTH,
-    ops.QConv2d: linear.lower_conv2d,
-    ops.QDense: linear.lower_dense,
-    ops.QMatMul: matmul.lower_matmul,
-    ops.QAdd: elementwise.lower_binary,
-    ops.QAddWide: elementwise.lower_binary,
-    ops.QMul: elementwise.lower_binary,
-    ops.QDiv: elementwise.lower_binary,
-    ops.QMinimum: elementwise.lower_binary,
-    ops.QMaximum: elementwise.lower_binary,
-    ops.QPRelu: elementwise.lower_prelu,
-    ops.Table: elementwise.lower_table,
-    ops.QAveragePool2d: pooling.lower_average_pool2d,
-    ops.QReduceSum: reduction.lower_reduce_sum,
-    ops.QSoftmax: softmax.lower_softmax,
-    ops.QLogSoftmax: softmax.lower_log_softmax,
-}
+I16_LOWERINGS: Mapping[type[ops.Op], LowerOp] = merged(
+    concat.I16_LOWERINGS,
+    movement.I16_LOWERINGS,
+    pooling.I16_LOWERINGS,
+    reduction.I16_LOWERINGS,
+    resize.I16_LOWERINGS,
+    i16_elementwise.I16_LOWERINGS,
+    i16_linear.I16_LOWERINGS,
+    i16_matmul.I16_LOWERINGS,
+    i16_reduction.I16_LOWERINGS,
+    i16_softmax.I16_LOWERINGS,
+)
 
 _NO_KERNELS: Exemptions = {
     ops.Domain.FLOAT: "the libraries compute with integers only",
@@ -85,25 +70,6 @@ _NO_KERNELS: Exemptions = {
     ops.QDenseBy: "no kernels know a scale that is a tensor",
 }
 EXEMPT: Exemptions = {**_NO_KERNELS, ops.Interpolate: "its operand has 16 bits"}
-
-I16_LOWERINGS: Mapping[type[ops.Op], LowerOp] = {
-    **_ANY_WIDTH,
-    ops.QConv2d: i16_linear.lower_conv2d,
-    ops.QDense: i16_linear.lower_dense,
-    ops.QMatMul: i16_matmul.lower_matmul,
-    ops.QAddWide: i16_elementwise.lower_binary,
-    ops.QMul: i16_elementwise.lower_binary,
-    ops.QDiv: i16_elementwise.lower_binary,
-    ops.QMinimum: i16_elementwise.lower_binary,
-    ops.QMaximum: i16_elementwise.lower_binary,
-    ops.QPRelu: i16_elementwise.lower_prelu,
-    ops.Table: i16_elementwise.lower_table,
-    ops.Interpolate: i16_elementwise.lower_interpolate,
-    ops.QAveragePool2d: i16_reduction.lower_average_pool2d,
-    ops.QReduceSum: i16_reduction.lower_reduce_sum,
-    ops.QSoftmax: i16_softmax.lower_softmax,
-    ops.QLogSoftmax: i16_softmax.lower_log_softmax,
-}
 
 I16_EXEMPT: Exemptions = {
     **_NO_KERNELS,

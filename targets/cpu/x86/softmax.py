@@ -2,7 +2,7 @@
 
 What an element becomes depends on its distance below the largest alone, so a row needs 256
 quotients, not one for each element. The table of exponentials is three planes of bytes, which
-psadbw adds up. Meaning: qcomp.ir.evaluate.integer_reduction (QSoftmax).
+psadbw adds up. Meaning: qcomp.ir.evaluate.reduction (QSoftmax).
 """
 
 from __future__ import annotations

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from qcomp.frontends.onnx.context import Node
+from qcomp.frontends.onnx.context import Node, Rule
 from qcomp.ir.ops import (
     NO_CLAMP,
     RELU,
@@ -15,15 +15,17 @@ from qcomp.ir.ops import (
     Binary,
     Clamp,
     ClampRange,
+    Div,
     Function,
     Maximum,
     Minimum,
+    Mul,
     PRelu,
+    Sub,
     Unary,
 )
 from qcomp.ir.tensor import TensorId
 
-Rule = Callable[[Node], None]
 _F32_MAX = float(np.finfo(np.float32).max)
 
 
@@ -182,3 +184,50 @@ def _chain(node: Node, cls: type[Binary], last: Callable[[], TensorId]) -> Tenso
         final = i == node.arity - 1
         y = node.add(cls(inputs=(y, node.x(i)), output=last() if final else node.part("chain")))
     return y
+
+
+RULES: Mapping[str, Rule] = {
+    "Abs": unary(Function.ABS),
+    "Add": binary(Add),
+    "Ceil": unary(Function.CEIL),
+    "Celu": parametric(Function.CELU, alpha=1.0),
+    "Clip": clip,
+    "Cos": unary(Function.COS),
+    "Div": binary(Div),
+    "Elu": parametric(Function.ELU, alpha=1.0),
+    "Erf": unary(Function.ERF),
+    "Exp": unary(Function.EXP),
+    "Floor": unary(Function.FLOOR),
+    "Gelu": gelu,
+    "HardSigmoid": parametric(Function.HARD_SIGMOID, alpha=0.2, beta=0.5),
+    "HardSwish": unary(Function.HARD_SWISH),
+    "LeakyRelu": parametric(Function.LEAKY_RELU, alpha=0.01),
+    "Log": unary(Function.LOG),
+    "Max": maximum,
+    "Mean": mean,
+    "Min": minimum,
+    "Mish": unary(Function.MISH),
+    "Mul": binary(Mul),
+    "Neg": unary(Function.NEG),
+    "PRelu": prelu,
+    "Pow": power,
+    "Reciprocal": unary(Function.RECIPROCAL),
+    "Relu": relu,
+    "Round": unary(Function.ROUND),
+    "Selu": parametric(
+        Function.SELU,
+        alpha=1.67326319217681884765625,
+        beta=1.05070102214813232421875,
+        beta_name="gamma",
+    ),
+    "Sigmoid": unary(Function.SIGMOID),
+    "Sign": unary(Function.SIGN),
+    "Sin": unary(Function.SIN),
+    "Softplus": unary(Function.SOFTPLUS),
+    "Softsign": unary(Function.SOFTSIGN),
+    "Sqrt": unary(Function.SQRT),
+    "Sub": binary(Sub),
+    "Sum": total,
+    "Swish": parametric(Function.SILU, alpha=1.0),
+    "Tanh": unary(Function.TANH),
+}

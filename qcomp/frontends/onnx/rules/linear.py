@@ -3,23 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 
-from qcomp.frontends.onnx.context import Node
+from qcomp.frontends.onnx.context import Node, Rule
 from qcomp.frontends.onnx.layout import channels_first, channels_last, require_spatial
 from qcomp.frontends.onnx.windows import axes, window
-from qcomp.ir.ops import (
-    Add,
-    BatchNorm,
-    Conv2d,
-    Dense,
-    Function,
-    MatMul,
-    Reshape,
-    Transpose,
-    Unary,
-)
+from qcomp.ir.ops import Add, BatchNorm, Conv2d, Dense, Function, MatMul, Reshape, Transpose, Unary
 from qcomp.ir.tensor import Array, TensorId
 
 
@@ -201,3 +192,11 @@ def batch_normalization(node: Node) -> None:
     if rank > 2:
         first = (0, rank - 1, *range(1, rank - 1))
         node.add(Transpose(inputs=(y,), output=node.out(), permutation=first))
+
+
+RULES: Mapping[str, Rule] = {
+    "BatchNormalization": batch_normalization,
+    "Conv": conv,
+    "Gemm": gemm,
+    "MatMul": matmul,
+}

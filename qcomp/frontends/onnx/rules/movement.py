@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 
-from qcomp.frontends.onnx.context import Node
+from qcomp.frontends.onnx.context import Node, Rule
 from qcomp.frontends.onnx.layout import NCHW_FROM_NHWC, NHWC_FROM_NCHW
 from qcomp.frontends.onnx.rules.reduction import normalized, normalized_all
 from qcomp.ir.ops import (
@@ -212,3 +213,22 @@ def _cast_to(node: Node, data_type: int) -> None:
         ", ".join(accepted.values()),
     )
     node.alias(node.x())
+
+
+RULES: Mapping[str, Rule] = {
+    "Cast": cast,
+    "CastLike": cast_like,
+    "Concat": concat,
+    "DepthToSpace": depth_to_space,
+    "Dropout": dropout,
+    "Expand": expand,
+    "Flatten": flatten,
+    "Gather": gather,
+    "Identity": identity,
+    "Reshape": reshape,
+    "SpaceToDepth": space_to_depth,
+    "Squeeze": squeeze,
+    "Tile": tile,
+    "Transpose": transpose,
+    "Unsqueeze": unsqueeze,
+}

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 
-from qcomp.frontends.onnx.context import Node
+from qcomp.frontends.onnx.context import Node, Rule
 from qcomp.frontends.onnx.layout import channels_first, channels_last, require_spatial
 from qcomp.frontends.onnx.windows import Axis, Window, auto_pad, axes, window
 from qcomp.ir.ops import AveragePool2d, MaxPool2d, Pad, Reduce, Reduction, Transpose
@@ -133,3 +134,11 @@ def _global_pool(node: Node, kind: Reduction) -> None:
         Reduce(inputs=(x,), output=node.part("pool"), kind=kind, axes=tuple(range(1, rank - 1)))
     )
     node.add(Transpose(inputs=(y,), output=node.out(), permutation=first))
+
+
+RULES: Mapping[str, Rule] = {
+    "AveragePool": average_pool,
+    "GlobalAveragePool": global_average_pool,
+    "GlobalMaxPool": global_max_pool,
+    "MaxPool": max_pool,
+}

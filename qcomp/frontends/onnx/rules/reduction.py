@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Mapping
 
-from qcomp.frontends.onnx.context import Node
+from qcomp.frontends.onnx.context import Node, Rule
 from qcomp.ir.ops import ArgMax, LogSoftmax, Reduce, Reduction, Reshape, Softmax
-
-Rule = Callable[[Node], None]
 
 
 def normalized(node: Node, axis: int, rank: int) -> int:
@@ -57,10 +55,6 @@ def softmax(cls: type[Softmax]) -> Rule:
     return rule
 
 
-SOFTMAX = softmax(Softmax)
-LOG_SOFTMAX = softmax(LogSoftmax)
-
-
 def argmax(node: Node) -> None:
     axis = normalized(node, node.integer("axis", 0), len(node.shape()))
     node.add(
@@ -73,3 +67,14 @@ def argmax(node: Node) -> None:
         )
     )
     node.context.notes.append(f"{node.op_type} {node.proto.output[0]}: indices are i32, not i64")
+
+
+RULES: Mapping[str, Rule] = {
+    "ArgMax": argmax,
+    "LogSoftmax": softmax(LogSoftmax),
+    "ReduceMax": reduce(Reduction.MAX),
+    "ReduceMean": reduce(Reduction.MEAN),
+    "ReduceMin": reduce(Reduction.MIN),
+    "ReduceSum": reduce(Reduction.SUM),
+    "Softmax": softmax(Softmax),
+}

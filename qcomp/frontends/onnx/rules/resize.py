@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from qcomp.frontends.onnx.context import Node
+from qcomp.frontends.onnx.context import Node, Rule
 from qcomp.frontends.onnx.layout import channels_first, channels_last
 from qcomp.frontends.onnx.rules.reduction import normalized_all
 from qcomp.ir.ops import Coordinates, NearestRounding, Resize2d, ResizeMode
@@ -166,3 +167,9 @@ def _op(
         coordinates=sampling.coordinates,
         rounding=sampling.rounding,
     )
+
+
+RULES: Mapping[str, Rule] = {
+    "Resize": resize,
+    "Upsample": upsample,
+}

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
-from qcomp.frontends.onnx.context import Node
+from qcomp.frontends.onnx.context import Node, Rule
 from qcomp.frontends.onnx.rules.reduction import normalized, normalized_all
 from qcomp.ir.ops import Pad, PadMode, Slice
 from qcomp.ir.tensor import TensorId
@@ -147,3 +148,10 @@ def _pad_value(node: Node) -> float:
     if node.opset < 11:
         return node.number("value", 0.0)
     return node.scalar(2, "the constant value") if node.has(2) else 0.0
+
+
+RULES: Mapping[str, Rule] = {
+    "Pad": pad,
+    "Slice": slice_,
+    "Split": split,
+}

@@ -8,9 +8,11 @@ padding is negative, the stuffed input is cropped instead.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
-from qcomp.frontends.onnx.context import Node
+from qcomp.frontends.onnx.context import Node, Rule
 from qcomp.frontends.onnx.layout import channels_first, channels_last, require_spatial
 from qcomp.frontends.onnx.rules.linear import bias_or_zeros
 from qcomp.frontends.onnx.windows import (
@@ -146,3 +148,8 @@ def _pads(
         small, large = total // 2, total - total // 2
         pads.append((small, large) if mode == "SAME_UPPER" else (large, small))
     return pads
+
+
+RULES: Mapping[str, Rule] = {
+    "ConvTranspose": conv_transpose,
+}

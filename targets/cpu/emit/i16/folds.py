@@ -1,6 +1,6 @@
 """Sums of pooling and reductions with operands or results of 16 bits.
 
-Meanings: qcomp.ir.evaluate.integer_reduction (QAveragePool2d, QReduceSum).
+Meanings: qcomp.ir.evaluate.pooling (QAveragePool2d), reduction (QReduceSum).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Softmax and its logarithm with operands or results of 16 bits, element by element, in i64.
 
-Meanings: qcomp.ir.evaluate.integer_reduction (QSoftmax, QLogSoftmax).
+Meanings: qcomp.ir.evaluate.reduction (QSoftmax, QLogSoftmax).
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from llvmlite import ir
 from qcomp.ir.exemptions import Exemptions
 from qcomp.ir.ops import (
     Interpolate,
+    Op,
     QAdd,
     QAddWide,
     QBinary,
@@ -25,7 +26,13 @@ from qcomp.ir.tensor import TensorId
 from qcomp.targets.cpu.emit.builder import I32, Value
 from qcomp.targets.cpu.emit.i16 import elementwise as emit
 from qcomp.targets.cpu.emit.nest import Body, Nest
-from qcomp.targets.cpu.lower.context import Lowering, Prepared, broadcast_strides, element_types
+from qcomp.targets.cpu.lower.context import (
+    Lowering,
+    LowerOp,
+    Prepared,
+    broadcast_strides,
+    element_types,
+)
 from qcomp.targets.cpu.lower.elementwise import anonymous
 from qcomp.targets.cpu.lower.i16.types import bytes_of
 
@@ -106,3 +113,21 @@ def _unary(lowering: Lowering, op: QRescale | Interpolate | Table, body: Body | 
         body,
         anonymous(op),
     )
+
+
+LOWERINGS: Mapping[type[Op], LowerOp] = {
+    QRescale: lower_rescale,
+}
+
+
+I16_LOWERINGS: Mapping[type[Op], LowerOp] = {
+    QAddWide: lower_binary,
+    QMul: lower_binary,
+    QDiv: lower_binary,
+    QMinimum: lower_binary,
+    QMaximum: lower_binary,
+    QPRelu: lower_prelu,
+    QRescale: lower_rescale,
+    Table: lower_table,
+    Interpolate: lower_interpolate,
+}

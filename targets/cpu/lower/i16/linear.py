@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
 
-from qcomp.ir.ops import QConv2d, QDense, QWeighted
+from qcomp.ir.ops import Op, QConv2d, QDense, QWeighted
 from qcomp.ir.tensor import Array
 from qcomp.targets.cpu.emit.gemm import Axis, flattened_axes
 from qcomp.targets.cpu.emit.i16.blocking import Blocking, ProductSpec
 from qcomp.targets.cpu.emit.i16.depthwise import DepthwiseProducts, TapSpec
 from qcomp.targets.cpu.emit.i16.products import Products
 from qcomp.targets.cpu.emit.reduce import simplified_axes
-from qcomp.targets.cpu.lower.context import Lowering, element_types
+from qcomp.targets.cpu.lower.context import Lowering, LowerOp, element_types
 from qcomp.targets.cpu.lower.i16.types import bytes_of
 from qcomp.targets.cpu.lower.residual import is_depthwise
 from qcomp.targets.cpu.lower.windows import Window, windows
@@ -131,3 +132,9 @@ def _limits(op: QWeighted) -> Array:
     """What `Saturation.loaded` reads."""
     q = op.requantize
     return np.array([q.zero_point, q.qmin, q.qmax], np.int32)
+
+
+I16_LOWERINGS: Mapping[type[Op], LowerOp] = {
+    QConv2d: lower_conv2d,
+    QDense: lower_dense,
+}

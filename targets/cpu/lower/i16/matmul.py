@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from llvmlite import ir
 
-from qcomp.ir.ops import QMatMul
+from qcomp.ir.ops import Op, QMatMul
 from qcomp.targets.cpu.emit.builder import Value
 from qcomp.targets.cpu.emit.i16.matmul import emit_matmul
-from qcomp.targets.cpu.lower.context import Lowering, element_types
+from qcomp.targets.cpu.lower.context import Lowering, LowerOp, element_types
 from qcomp.targets.cpu.lower.matmul import matmul_spec
 
 
@@ -22,3 +24,8 @@ def lower_matmul(lowering: Lowering, op: QMatMul) -> None:
         emit_matmul(builder, spec, types, lanes, *pointers)
 
     lowering.call("matmul_i16", (spec, types), (a.start, b.start, y.start), emit)
+
+
+I16_LOWERINGS: Mapping[type[Op], LowerOp] = {
+    QMatMul: lower_matmul,
+}

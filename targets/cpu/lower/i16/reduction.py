@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
-from qcomp.ir.ops import QAveragePool2d, QReduceSum
+from qcomp.ir.ops import Op, QAveragePool2d, QReduceSum
 from qcomp.targets.cpu.emit.builder import Value
 from qcomp.targets.cpu.emit.i16.folds import average_pool, requantized_sum
 from qcomp.targets.cpu.emit.pooling import PoolFold
-from qcomp.targets.cpu.lower.context import Lowering, element_types
+from qcomp.targets.cpu.lower.context import Lowering, LowerOp, element_types
 from qcomp.targets.cpu.lower.pooling import multipliers, pool, pool_spec
 from qcomp.targets.cpu.lower.reduction import lower_reduction
 
@@ -30,3 +32,9 @@ def lower_reduce_sum(lowering: Lowering, op: QReduceSum) -> None:
     key = (op.x_zero_point, op.multiplier, op.shift, op.requantize)
     fold = requantized_sum(source, count, *key)
     lower_reduction(lowering, op, op.axes, op.keepdims, fold, key)
+
+
+I16_LOWERINGS: Mapping[type[Op], LowerOp] = {
+    QAveragePool2d: lower_average_pool2d,
+    QReduceSum: lower_reduce_sum,
+}

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from llvmlite import ir
 
-from qcomp.ir.ops import QLogSoftmax, QSoftmax
+from qcomp.ir.ops import Op, QLogSoftmax, QSoftmax
 from qcomp.targets.cpu.emit.builder import Value
 from qcomp.targets.cpu.emit.i16.softmax import Types, emit_log_softmax, emit_softmax
 from qcomp.targets.cpu.emit.softmax import LogSpec
-from qcomp.targets.cpu.lower.context import Lowering, element_types
+from qcomp.targets.cpu.lower.context import Lowering, LowerOp, element_types
 from qcomp.targets.cpu.lower.softmax import softmax_spec
 
 
@@ -32,3 +34,9 @@ def lower_log_softmax(lowering: Lowering, op: QLogSoftmax) -> None:
     operands = (op.x, op.output, op.exp_table, op.log_table)
     arguments = [lowering.place(t).start for t in operands]
     lowering.call("log_softmax_i16", (spec, log, types), arguments, emit)
+
+
+I16_LOWERINGS: Mapping[type[Op], LowerOp] = {
+    QSoftmax: lower_softmax,
+    QLogSoftmax: lower_log_softmax,
+}
