@@ -17,16 +17,17 @@ from llvmlite import ir
 
 from qcomp.errors import TargetError
 from qcomp.ir.ops import Op
-from qcomp.targets.cpu.emit.builder import BIAS, Value
-from qcomp.targets.cpu.emit.depthwise_layout import Blocks
-from qcomp.targets.cpu.emit.depthwise_tiling import DepthwisePlanning
+from qcomp.targets.cpu.emit.builder import Value
 from qcomp.targets.cpu.emit.dot import DotProduct
-from qcomp.targets.cpu.emit.gemm import GemmSpec, Packing, Touched
 from qcomp.targets.cpu.emit.narrow import BlockParameters, NarrowEpilogue
 from qcomp.targets.cpu.emit.nest import Body
 from qcomp.targets.cpu.emit.shuffled import Shuffles
 from qcomp.targets.cpu.emit.softmax import SoftmaxRows
 from qcomp.targets.cpu.emit.table import ByteTables
+from qcomp.targets.cpu.kernels.depthwise_layout import Blocks
+from qcomp.targets.cpu.kernels.depthwise_tiling import DepthwisePlanning
+from qcomp.targets.cpu.kernels.gemm import GemmSpec, Packing, Touched
+from qcomp.targets.cpu.storage import Storage
 from qcomp.targets.cpu.vectors import Vectors
 
 
@@ -35,13 +36,6 @@ class Fusion(enum.Enum):
 
     RESIDUAL = "residual addition"
     LOOKUP = "table of 256 entries"
-
-
-class Storage(enum.Enum):
-    """How i8 activations lie in the arena. The caller's tensors are values, always."""
-
-    VALUES = 0
-    BIASED = BIAS  # u8, value + BIAS: for dot products that want one operand unsigned
 
 
 class ObjectFormat(enum.Enum):

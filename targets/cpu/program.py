@@ -10,8 +10,10 @@ import numpy as np
 from llvmlite import ir
 from numpy.typing import NDArray
 
+from qcomp.ir.graph import Graph
 from qcomp.targets.cpu.emit.builder import I64, PTR, Unsigned, Value
-from qcomp.targets.cpu.memory import ALIGN, SLACK
+from qcomp.targets.cpu.machine import Isa
+from qcomp.targets.cpu.memory import ALIGN, SLACK, MemoryPlan
 
 
 @dataclass(frozen=True)
@@ -160,3 +162,17 @@ class Kernels:
             argument.add_attribute("noalias")
         function.attributes.add("nounwind")
         return ir.IRBuilder(function.append_basic_block("entry")), function.args
+
+
+@dataclass(frozen=True)
+class Program:
+    """What is left to do is to emit the entry point."""
+
+    graph: Graph
+    isa: Isa
+    prefix: str  # of the kernels' names
+    module: ir.Module
+    calls: tuple[Call, ...]
+    data: ConstantData
+    memory: MemoryPlan
+    live_bytes: int  # largest sum of simultaneously live tensors, without borders and slack

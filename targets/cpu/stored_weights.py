@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 
 from qcomp.quant.fixed_point import Form
-from qcomp.targets.cpu.emit.gemm import Axis, GemmSpec, Packing, with_joined_ends
+from qcomp.targets.cpu.kernels.axis import Axis
+from qcomp.targets.cpu.kernels.gemm import GemmSpec, Packing, with_joined_ends
 
 _PARAMETERS = 12  # bytes of a channel: bias, multiplier, shift
 _ONE = Axis(1, 0, 0)

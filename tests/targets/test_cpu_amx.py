@@ -27,20 +27,16 @@ from numpy.typing import NDArray
 
 from qcomp.ir.ops import QConv2d, QDense
 from qcomp.quant.fixed_point import Form, Requantize, requantize
-from qcomp.targets.cpu.emit.builder import BIAS, I64, PTR, Unsigned
-from qcomp.targets.cpu.emit.constants import header
-from qcomp.targets.cpu.emit.gemm import (
-    BY_FOURS,
-    Axis,
-    GemmSpec,
-    pack_channels,
-    pack_weights,
-)
+from qcomp.targets.cpu.emit.builder import I64, PTR, Unsigned
 from qcomp.targets.cpu.isa import AMX_INT8, AVX2, SSE41, target_machine
+from qcomp.targets.cpu.kernels.axis import Axis
+from qcomp.targets.cpu.kernels.constants import header
+from qcomp.targets.cpu.kernels.gemm import BY_FOURS, GemmSpec, pack_channels, pack_weights
 from qcomp.targets.cpu.lower.graph import function_attributes, lower_graph
 from qcomp.targets.cpu.lower.residual import fused_residuals
-from qcomp.targets.cpu.machine import GemmKernel, Isa, Storage
+from qcomp.targets.cpu.machine import GemmKernel, Isa
 from qcomp.targets.cpu.process.host import native
+from qcomp.targets.cpu.storage import BIAS, Storage
 from qcomp.targets.cpu.x86.amx import TileGemms
 from qcomp.targets.cpu.x86.machine import with_tiles
 from qcomp.targets.cpu.x86.tile_cost import tile_shapes

@@ -17,8 +17,9 @@ from qcomp.ir.tensor import DType, TensorId, TensorType
 from qcomp.quant.fixed_point import Form, Requantize
 from qcomp.quant.qparams import QParams
 from qcomp.targets.cpu.isa import AVX2, AVX512_VNNI
-from qcomp.targets.cpu.lower.graph import Program, lower_graph
+from qcomp.targets.cpu.lower.graph import lower_graph
 from qcomp.targets.cpu.lower.schedule import CHAINING, Chaining
+from qcomp.targets.cpu.program import Program
 from qcomp.targets.cpu.x86.machine import with_tiles
 from qcomp.targets.cpu.x86.tiles import Tiles
 from tests.targets.conftest import Kit

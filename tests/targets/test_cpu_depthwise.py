@@ -14,7 +14,9 @@ from numpy.testing import assert_array_equal
 from qcomp.ir.ops import QConv2d
 from qcomp.quant.fixed_point import Form
 from qcomp.targets.cpu.emit.depthwise import Depthwise
-from qcomp.targets.cpu.emit.depthwise_layout import (
+from qcomp.targets.cpu.isa import AARCH64, AVX2, AVX512_VNNI, SSE41
+from qcomp.targets.cpu.kernels.axis import Axis
+from qcomp.targets.cpu.kernels.depthwise_layout import (
     BY_64,
     DepthwiseSpec,
     blocks_of,
@@ -22,9 +24,7 @@ from qcomp.targets.cpu.emit.depthwise_layout import (
     pack_tables,
     taps_of,
 )
-from qcomp.targets.cpu.emit.depthwise_tiling import oriented, plan_taps, runs_of, tile_of
-from qcomp.targets.cpu.emit.gemm import Axis
-from qcomp.targets.cpu.isa import AARCH64, AVX2, AVX512_VNNI, SSE41
+from qcomp.targets.cpu.kernels.depthwise_tiling import oriented, plan_taps, runs_of, tile_of
 from qcomp.targets.cpu.machine import Isa
 from tests.targets.test_cpu_linear import FORMS, check_conv, epilogue
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
 from qcomp.quant.fixed_point import Form
-from qcomp.targets.cpu.emit.gemm import BY_FOURS, Axis, GemmSpec, pack_weights, with_joined_ends
+from qcomp.targets.cpu.kernels.axis import Axis
+from qcomp.targets.cpu.kernels.gemm import BY_FOURS, GemmSpec, pack_weights, with_joined_ends
 from tests.targets.test_cpu_linear import check_conv
 
 

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
 from qcomp.quant.fixed_point import Form
-from qcomp.targets.cpu.emit.gemm import BY_FOURS, Axis, GemmSpec
 from qcomp.targets.cpu.isa import AVX2, AVX512_VNNI
+from qcomp.targets.cpu.kernels.axis import Axis
+from qcomp.targets.cpu.kernels.gemm import BY_FOURS, GemmSpec
 from qcomp.targets.cpu.lower.grouping import groupings
 from tests.targets.test_cpu_linear import FORMS, check_conv
 

@@ -15,8 +15,9 @@ from numpy.testing import assert_array_equal
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import QConv2d, QDense, QWeighted
 from qcomp.quant.fixed_point import Form
-from qcomp.targets.cpu.emit.codes import gain, in_rows, multiplied
-from qcomp.targets.cpu.emit.gemm import BY_FOURS, Axis, GemmSpec, pack_weights, with_joined_ends
+from qcomp.targets.cpu.kernels.axis import Axis
+from qcomp.targets.cpu.kernels.codes import gain, in_rows, multiplied
+from qcomp.targets.cpu.kernels.gemm import BY_FOURS, GemmSpec, pack_weights, with_joined_ends
 from qcomp.targets.cpu.lower.graph import lower_graph
 from qcomp.targets.cpu.lower.weight_bits import coding
 from tests.targets.test_cpu_amx import code_for_amx, emulated, x86_only

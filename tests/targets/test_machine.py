@@ -19,12 +19,13 @@ from qcomp.ir.ops import QConv2d, QDense
 from qcomp.quant.fixed_point import Form, Requantize
 from qcomp.targets.cpu.emit.builder import I8, I32, Value, load, raw, shuffle, vector
 from qcomp.targets.cpu.emit.dot import Operand, for_every_channel
-from qcomp.targets.cpu.emit.gemm import Packing
 from qcomp.targets.cpu.emit.gemm_vectors import VectorGemms
 from qcomp.targets.cpu.generic.machine import portable, widening_gemm_costs
 from qcomp.targets.cpu.isa import AARCH64, AARCH64_DOTPROD, AVX2, X86_LADDER
-from qcomp.targets.cpu.machine import Isa, ObjectFormat, Platform, Storage
+from qcomp.targets.cpu.kernels.gemm import Packing
+from qcomp.targets.cpu.machine import Isa, ObjectFormat, Platform
 from qcomp.targets.cpu.process.host import native
+from qcomp.targets.cpu.storage import Storage
 from qcomp.targets.cpu.target import CpuTarget
 from qcomp.targets.cpu.vectors import Vectors
 from qcomp.targets.cpu.x86 import machine as x86
@@ -105,7 +106,13 @@ def imported(path: Path) -> set[str]:
     return {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module}
 
 
-@pytest.mark.parametrize("room", ["emit", "lower"])
+def test_what_kernels_are_is_data_without_llvm() -> None:
+    for path in sorted((CPU / "kernels").glob("*.py")):
+        names = imported(path)
+        assert not [n for n in names if n.startswith(("llvmlite", "qcomp.targets.cpu.emit"))], path
+
+
+@pytest.mark.parametrize("room", ["emit", "kernels", "lower"])
 def test_emitters_and_lowering_know_no_family(room: str) -> None:
     for path in sorted((CPU / room).rglob("*.py")):
         text = path.read_text(encoding="utf-8")

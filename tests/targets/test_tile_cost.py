@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qcomp.quant.fixed_point import Form
-from qcomp.targets.cpu.emit.gemm import BY_FOURS, Axis, GemmSpec, flattened
 from qcomp.targets.cpu.isa import AMX_INT8, AVX512_VNNI
+from qcomp.targets.cpu.kernels.axis import Axis
+from qcomp.targets.cpu.kernels.gemm import BY_FOURS, GemmSpec, flattened
 from qcomp.targets.cpu.machine import GemmFamily, Isa
 from qcomp.targets.cpu.x86.amx import TileGemms
 from qcomp.targets.cpu.x86.tile_cost import cheapest_tiles, tile_shapes

@@ -9,7 +9,8 @@ from llvmlite import ir
 
 from qcomp.targets.cpu.arm.intrinsics import sdot
 from qcomp.targets.cpu.emit.builder import I8, I32, Value, load, raw, shuffle, vector
-from qcomp.targets.cpu.emit.dot import GROUP, Operand, for_every_channel
+from qcomp.targets.cpu.emit.dot import Operand, for_every_channel
+from qcomp.targets.cpu.kernels.gemm import GROUP
 from qcomp.targets.cpu.vectors import Vectors
 
 _ROW = 16  # bytes of a vector

@@ -27,9 +27,9 @@ from qcomp.targets.cpu.emit.builder import (
     store_bytes,
     vector,
 )
-from qcomp.targets.cpu.emit.constants import ADDITION_BYTES
 from qcomp.targets.cpu.emit.narrow import BlockParameters, store_by_fours
 from qcomp.targets.cpu.emit.residual import AddConstants, add_residual
+from qcomp.targets.cpu.kernels.constants import ADDITION_BYTES
 
 _HALF = 8  # lanes of i16
 _LANES = 4

@@ -7,11 +7,11 @@ from dataclasses import replace
 from qcomp.targets.cpu.arm.dot import Sdot
 from qcomp.targets.cpu.arm.epilogue import NeonEpilogue
 from qcomp.targets.cpu.arm.features import emit_supports
-from qcomp.targets.cpu.emit.depthwise_tiling import DepthwiseCosts, DepthwisePlanning
-from qcomp.targets.cpu.emit.gemm import BY_FOURS
 from qcomp.targets.cpu.emit.gemm_vectors import VectorGemms
-from qcomp.targets.cpu.emit.tiling import GemmCosts, Pipes, TileRegisters
 from qcomp.targets.cpu.generic.machine import portable
+from qcomp.targets.cpu.kernels.depthwise_tiling import DepthwiseCosts, DepthwisePlanning
+from qcomp.targets.cpu.kernels.gemm import BY_FOURS
+from qcomp.targets.cpu.kernels.tiling import GemmCosts, Pipes, TileRegisters
 from qcomp.targets.cpu.machine import Fusion, Machine, Rates
 from qcomp.targets.cpu.vectors import Vectors
 

@@ -10,7 +10,6 @@ from llvmlite import ir
 
 Value = Any  # llvmlite has no types
 
-BIAS = 128  # what is added to i8 activations where they are stored unsigned
 
 I8, I16, I32, I64 = (ir.IntType(n) for n in (8, 16, 32, 64))
 PTR = ir.PointerType()

@@ -1,58 +1,13 @@
-"""Weights of 4, 2 and 1 bits: steps that share bytes, and how kernels take them apart.
-
-8 / bits steps, one after the other, share a row of bytes: step j has bits [j * bits, (j+1) * bits)
-of each, in two's complement; of 1 bit it is the sign of -1 and +1. A kernel shifts them to the top
-of the byte and clears what is below, so that it multiplies by a power of two times the weight. The
-sums are 2^`gain` times the true ones, which the layer's parameters undo (lower/weight_bits.py).
-"""
+"""How kernels take the steps of a row of weights of few bits apart: kernels/codes.py has them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 from llvmlite import ir
-from numpy.typing import NDArray
 
 from qcomp.targets.cpu.emit.builder import Value, View, raw, splat
-
-_ONE = 0x40  # what a weight of 1 bit is with its sign: -64 or 64
-
-
-def gain(bits: int) -> int:
-    """Binary logarithm of what weights are multiplied by."""
-    return 6 if bits == 1 else 8 - bits
-
-
-def unpacking(bits: int) -> float:
-    """Instructions that take one step's vector of weights out of a row, on average."""
-    steps = 8 // bits
-    shifts_and_masks = (2 * steps - 1) / steps if steps > 1 else 0.0
-    return shifts_and_masks + (bits == 1)
-
-
-def in_rows(steps: NDArray[np.int8], bits: int) -> NDArray[np.int8]:
-    """[..., step, byte] to [..., row, byte]; what a row has beyond the steps is 0."""
-    together = 8 // bits
-    *outer, count, width = steps.shape
-    rows = -(-count // together)
-    codes = np.zeros((*outer, rows * together, width), np.uint8)
-    codes[..., :count, :] = (steps < 0) if bits == 1 else steps.view(np.uint8) & (2**bits - 1)
-    apart = codes.reshape(*outer, rows, together, width)
-    places = bits * np.arange(together, dtype=np.uint8)[:, None]
-    shared: NDArray[np.uint8] = np.bitwise_or.reduce(apart << places, axis=-2)
-    return shared.view(np.int8)
-
-
-def multiplied(rows: NDArray[np.int8], bits: int) -> NDArray[np.int8]:
-    """What kernels multiply by: [..., row, byte] to 2^gain * [..., step, byte], rows filled up."""
-    together = 8 // bits
-    *outer, count, width = rows.shape
-    up = (8 - bits - bits * np.arange(together, dtype=np.uint8))[:, None]
-    top = (rows.view(np.uint8)[..., None, :] << up) & np.uint8(256 - 2 ** (8 - bits))
-    if bits == 1:
-        top |= np.uint8(_ONE)
-    return top.view(np.int8).reshape(*outer, count * together, width)
+from qcomp.targets.cpu.kernels.codes import SIGN_STEP
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +23,7 @@ class Codes(View):
         up = 8 - self.bits * (self.step + 1)
         shifted = b.shl(stored, splat(element, lanes, up)) if up else stored
         top = b.and_(shifted, splat(element, lanes, 256 - 2 ** (8 - self.bits)))
-        return b.or_(top, splat(element, lanes, _ONE)) if self.bits == 1 else top
+        return b.or_(top, splat(element, lanes, SIGN_STEP)) if self.bits == 1 else top
 
 
 def coded(row: Value, bits: int, step: int) -> Value:

@@ -20,11 +20,11 @@ from qcomp.targets.cpu.emit.builder import (
     overlapped,
     plus,
 )
-from qcomp.targets.cpu.emit.constants import header_bytes
-from qcomp.targets.cpu.emit.depthwise_layout import DepthwiseSpec, Taps, block_bytes
 from qcomp.targets.cpu.emit.depthwise_tile import Channels, DepthwiseTile
-from qcomp.targets.cpu.emit.depthwise_tiling import Run, plan_taps, runs_of, tile_of
 from qcomp.targets.cpu.emit.span import Span
+from qcomp.targets.cpu.kernels.constants import header_bytes
+from qcomp.targets.cpu.kernels.depthwise_layout import DepthwiseSpec, Taps, block_bytes
+from qcomp.targets.cpu.kernels.depthwise_tiling import Run, plan_taps, runs_of, tile_of
 from qcomp.targets.cpu.machine import Isa
 
 

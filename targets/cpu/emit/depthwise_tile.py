@@ -22,12 +22,12 @@ from qcomp.targets.cpu.emit.builder import (
     repeat,
     vector,
 )
-from qcomp.targets.cpu.emit.depthwise_layout import LANE, DepthwiseSpec, Taps, blocks_of
-from qcomp.targets.cpu.emit.depthwise_tiling import Run, source_columns
-from qcomp.targets.cpu.emit.dot import GROUP
 from qcomp.targets.cpu.emit.epilogue import Epilogue
 from qcomp.targets.cpu.emit.interleave import interleaved, joined
 from qcomp.targets.cpu.emit.narrow import BlockParameters
+from qcomp.targets.cpu.kernels.depthwise_layout import LANE, DepthwiseSpec, Taps, blocks_of
+from qcomp.targets.cpu.kernels.depthwise_tiling import Run, source_columns
+from qcomp.targets.cpu.kernels.gemm import GROUP
 from qcomp.targets.cpu.machine import Isa
 
 _VECTORS = LANE // GROUP  # of sums, for each vector of bytes

@@ -27,8 +27,6 @@ from qcomp.targets.cpu.emit.builder import (
 )
 from qcomp.targets.cpu.vectors import Vectors
 
-GROUP = 4  # neighbouring k that are added at once
-
 Operand = tuple[Value, ...]  # the vectors that bytes are multiplied as
 
 

@@ -11,7 +11,6 @@ from llvmlite import ir
 from qcomp.ir.ops import Reduction
 from qcomp.quant.fixed_point import Requantize
 from qcomp.targets.cpu.emit.builder import (
-    BIAS,
     I8,
     I16,
     I32,
@@ -32,6 +31,7 @@ from qcomp.targets.cpu.emit.builder import (
 )
 from qcomp.targets.cpu.emit.pooling import PoolFold
 from qcomp.targets.cpu.emit.requantize import emit_requantize_by
+from qcomp.targets.cpu.storage import BIAS
 
 GROUP = 8  # values that one step of a reduction takes; 8 * 128 fits i16
 KEY_BITS = 23  # of the index in a key of argmax; the other bits hold the value

@@ -18,11 +18,11 @@ from qcomp.targets.cpu.emit.builder import (
     plus,
     repeat,
 )
-from qcomp.targets.cpu.emit.constants import header_bytes
 from qcomp.targets.cpu.emit.epilogue import Epilogue
-from qcomp.targets.cpu.emit.gemm import GemmPlan, GemmSpec
 from qcomp.targets.cpu.emit.narrow import BlockParameters
 from qcomp.targets.cpu.emit.span import Span
+from qcomp.targets.cpu.kernels.constants import header_bytes
+from qcomp.targets.cpu.kernels.gemm import GemmPlan, GemmSpec
 from qcomp.targets.cpu.machine import Isa
 
 

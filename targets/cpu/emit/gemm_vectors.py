@@ -24,12 +24,13 @@ from qcomp.targets.cpu.emit.builder import (
     prefetch,
     raw,
 )
-from qcomp.targets.cpu.emit.codes import coded, unpacking
+from qcomp.targets.cpu.emit.codes import coded
 from qcomp.targets.cpu.emit.dot import DotProduct, Operand
-from qcomp.targets.cpu.emit.gemm import GemmPlan, GemmSpec, Packing, Touched, tile_starts
 from qcomp.targets.cpu.emit.gemm_blocks import Block, over_blocks, over_segments, repeated
 from qcomp.targets.cpu.emit.span import Span
-from qcomp.targets.cpu.emit.tiling import GemmCosts, Tiling, cheapest_tiling
+from qcomp.targets.cpu.kernels.codes import unpacking
+from qcomp.targets.cpu.kernels.gemm import GemmPlan, GemmSpec, Packing, Touched, tile_starts
+from qcomp.targets.cpu.kernels.tiling import GemmCosts, Tiling, cheapest_tiling
 from qcomp.targets.cpu.machine import Isa
 
 _UNROLLED = 256  # dot products of a tile that need no loop

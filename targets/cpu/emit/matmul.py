@@ -29,9 +29,9 @@ from qcomp.targets.cpu.emit.builder import (
     store,
     vector,
 )
-from qcomp.targets.cpu.emit.gemm import Axis
 from qcomp.targets.cpu.emit.lanes import over_chunks
 from qcomp.targets.cpu.emit.requantize import emit_requantize_by
+from qcomp.targets.cpu.kernels.axis import Axis
 from qcomp.targets.cpu.machine import Isa
 
 _ROWS = 4

@@ -32,9 +32,9 @@ from qcomp.targets.cpu.emit.builder import (
     vector,
 )
 from qcomp.targets.cpu.emit.dynamic_loop import repeat_trips
-from qcomp.targets.cpu.emit.gemm import Axis
 from qcomp.targets.cpu.emit.lanes import over_chunks
 from qcomp.targets.cpu.emit.span import Span
+from qcomp.targets.cpu.kernels.axis import Axis
 
 _PIXELS = 4
 _UNROLLED_COLUMNS = 8

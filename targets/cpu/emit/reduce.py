@@ -25,8 +25,8 @@ from qcomp.targets.cpu.emit.builder import (
     vector,
 )
 from qcomp.targets.cpu.emit.folds import GROUP, Fold, Position
-from qcomp.targets.cpu.emit.gemm import Axis
 from qcomp.targets.cpu.emit.lanes import chunk, folded, over_chunks, powers
+from qcomp.targets.cpu.kernels.axis import Axis
 
 
 @dataclass(frozen=True)

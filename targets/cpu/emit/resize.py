@@ -25,9 +25,9 @@ from qcomp.targets.cpu.emit.builder import (
     store,
     vector,
 )
-from qcomp.targets.cpu.emit.gemm import Axis
 from qcomp.targets.cpu.emit.lanes import chunk, over_chunks
 from qcomp.targets.cpu.emit.span import Span
+from qcomp.targets.cpu.kernels.axis import Axis
 
 ENTRY = 3  # i32 per position of a table: offset of x[i0], offset of x[i1], weight of x[i1]
 

@@ -28,9 +28,9 @@ from qcomp.targets.cpu.emit.builder import (
     store,
 )
 from qcomp.targets.cpu.emit.folds import extreme
-from qcomp.targets.cpu.emit.gemm import Axis
 from qcomp.targets.cpu.emit.lanes import scalar
 from qcomp.targets.cpu.emit.reduce import fold_line, over_axes
+from qcomp.targets.cpu.kernels.axis import Axis
 
 LOG_MANTISSA = 32  # where the mantissas start in the table of logarithms
 RECIPROCAL_BITS = 55  # 256.5 * 2^55 + 2^31 < 2^64: see _divider

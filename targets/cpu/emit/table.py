@@ -12,8 +12,9 @@ import numpy as np
 from llvmlite import ir
 from numpy.typing import NDArray
 
-from qcomp.targets.cpu.emit.builder import BIAS, I8, I32, I64, Value, at, load, vector
+from qcomp.targets.cpu.emit.builder import I8, I32, I64, Value, at, load, vector
 from qcomp.targets.cpu.emit.nest import Body
+from qcomp.targets.cpu.storage import BIAS
 
 
 class ByteTables(Protocol):

@@ -24,10 +24,10 @@ from qcomp.targets.cpu.emit.builder import (
     store,
     vector,
 )
-from qcomp.targets.cpu.emit.gemm import Axis
 from qcomp.targets.cpu.emit.lanes import zipped
 from qcomp.targets.cpu.emit.nest import Nest
 from qcomp.targets.cpu.emit.span import Span
+from qcomp.targets.cpu.kernels.axis import Axis
 from qcomp.targets.cpu.machine import Isa
 
 _LANE = 16  # bytes within which unpacks work

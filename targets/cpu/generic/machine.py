@@ -7,16 +7,17 @@ for each lookup. A family of its own starts as a copy of this record with other 
 from __future__ import annotations
 
 from qcomp.ir.ops import Op
-from qcomp.targets.cpu.emit.depthwise_layout import BY_64
-from qcomp.targets.cpu.emit.depthwise_tiling import DepthwiseCosts, DepthwisePlanning
 from qcomp.targets.cpu.emit.dot import PortableDot, sums_of_pairs
-from qcomp.targets.cpu.emit.gemm import BY_FOURS
 from qcomp.targets.cpu.emit.gemm_vectors import VectorGemms
 from qcomp.targets.cpu.emit.nest import Body
 from qcomp.targets.cpu.emit.shuffled import Shuffles
 from qcomp.targets.cpu.emit.table import ScalarTables
-from qcomp.targets.cpu.emit.tiling import GemmCosts, Pipes, TileRegisters
-from qcomp.targets.cpu.machine import Machine, Rates, Storage
+from qcomp.targets.cpu.kernels.depthwise_layout import BY_64
+from qcomp.targets.cpu.kernels.depthwise_tiling import DepthwiseCosts, DepthwisePlanning
+from qcomp.targets.cpu.kernels.gemm import BY_FOURS
+from qcomp.targets.cpu.kernels.tiling import GemmCosts, Pipes, TileRegisters
+from qcomp.targets.cpu.machine import Machine, Rates
+from qcomp.targets.cpu.storage import Storage
 from qcomp.targets.cpu.vectors import Vectors
 
 

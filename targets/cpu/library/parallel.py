@@ -15,8 +15,7 @@ from llvmlite import ir
 
 from qcomp.targets.cpu.emit.builder import I32, I64, PTR, Value, at, i64, load, raw
 from qcomp.targets.cpu.library.frame import Frame
-from qcomp.targets.cpu.lower.graph import Program
-from qcomp.targets.cpu.program import Call
+from qcomp.targets.cpu.program import Call, Program
 from qcomp.targets.cpu.work import work_of
 
 POINTER_BYTES = 8

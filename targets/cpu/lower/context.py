@@ -23,7 +23,7 @@ from qcomp.targets.cpu.emit.span import Span
 from qcomp.targets.cpu.lower.ceiling import Ceiling
 from qcomp.targets.cpu.lower.lookup import Lookup
 from qcomp.targets.cpu.lower.residual import Residual
-from qcomp.targets.cpu.machine import Isa, Storage
+from qcomp.targets.cpu.machine import Isa
 from qcomp.targets.cpu.memory import Layout, dense_layout
 from qcomp.targets.cpu.program import (
     Address,
@@ -35,6 +35,7 @@ from qcomp.targets.cpu.program import (
     Reach,
     moved,
 )
+from qcomp.targets.cpu.storage import Storage
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ import numpy as np
 
 from qcomp.ir.ops import QConv2d
 from qcomp.targets.cpu.emit.depthwise import Depthwise
-from qcomp.targets.cpu.emit.depthwise_layout import DepthwiseSpec, pack_depthwise, pack_tables
-from qcomp.targets.cpu.emit.depthwise_tiling import oriented, plan_taps
+from qcomp.targets.cpu.kernels.depthwise_layout import DepthwiseSpec, pack_depthwise, pack_tables
+from qcomp.targets.cpu.kernels.depthwise_tiling import oriented, plan_taps
 from qcomp.targets.cpu.lower.context import Lowering
 from qcomp.targets.cpu.lower.layer import epilogue_tables, layer_header
 from qcomp.targets.cpu.lower.reach import depthwise_reach

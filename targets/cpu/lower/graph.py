@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass
 
 from llvmlite import ir
 
@@ -34,25 +33,10 @@ from qcomp.targets.cpu.machine import Isa
 from qcomp.targets.cpu.memory import (
     SLACK,
     Lifetime,
-    MemoryPlan,
     dense_layout,
     plan_memory,
 )
-from qcomp.targets.cpu.program import Arena, Argument, Call, ConstantData, Kernels
-
-
-@dataclass(frozen=True)
-class Program:
-    """What is left to do is to emit the entry point."""
-
-    graph: Graph
-    isa: Isa
-    prefix: str  # of the kernels' names
-    module: ir.Module
-    calls: tuple[Call, ...]
-    data: ConstantData
-    memory: MemoryPlan
-    live_bytes: int  # largest sum of simultaneously live tensors, without borders and slack
+from qcomp.targets.cpu.program import Arena, Argument, Call, ConstantData, Kernels, Program
 
 
 def lower_variants(graph: Graph, isas: Sequence[Isa], name: str) -> list[Program]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from qcomp.ir.tensor import Array
-from qcomp.targets.cpu.emit.dot import GROUP
+from qcomp.targets.cpu.kernels.gemm import GROUP
 from qcomp.targets.cpu.machine import Isa
 
 

@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 from qcomp.ir.ops import QDense, QWeighted
 from qcomp.ir.tensor import Array
 from qcomp.quant.fixed_point import Form, Requantize
-from qcomp.targets.cpu.emit.builder import BIAS
-from qcomp.targets.cpu.emit.constants import header
+from qcomp.targets.cpu.kernels.constants import header
 from qcomp.targets.cpu.lower.context import Lowering
+from qcomp.targets.cpu.storage import BIAS
 
 
 def folded_bias(

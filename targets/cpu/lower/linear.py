@@ -10,8 +10,9 @@ import numpy as np
 
 from qcomp.ir.ops import Op, QConv2d, QDense, QWeighted
 from qcomp.ir.tensor import Array
-from qcomp.targets.cpu.emit.gemm import (
-    Axis,
+from qcomp.targets.cpu.emit.reduce import simplified_axes
+from qcomp.targets.cpu.kernels.axis import Axis
+from qcomp.targets.cpu.kernels.gemm import (
     GemmSpec,
     Packing,
     flattened,
@@ -19,7 +20,6 @@ from qcomp.targets.cpu.emit.gemm import (
     pack_weights,
     with_joined_ends,
 )
-from qcomp.targets.cpu.emit.reduce import simplified_axes
 from qcomp.targets.cpu.lower.context import Lowering, LowerOp
 from qcomp.targets.cpu.lower.depthwise import lower_depthwise
 from qcomp.targets.cpu.lower.grouping import groupings

@@ -8,8 +8,8 @@ from llvmlite import ir
 
 from qcomp.ir.ops import Op, QMatMul
 from qcomp.targets.cpu.emit.builder import Value
-from qcomp.targets.cpu.emit.gemm import Axis
 from qcomp.targets.cpu.emit.matmul import MatMulSpec, emit_matmul
+from qcomp.targets.cpu.kernels.axis import Axis
 from qcomp.targets.cpu.lower.context import (
     Lowering,
     LowerOp,

@@ -15,9 +15,10 @@ from qcomp.ir.ops import Concat, Op, QDense, Reshape, Slice, ZeroStuff
 from qcomp.ir.tensor import DType, TensorId
 from qcomp.targets.cpu.lower.context import Place
 from qcomp.targets.cpu.lower.windows import border, is_stored, window_readers
-from qcomp.targets.cpu.machine import Isa, Storage
+from qcomp.targets.cpu.machine import Isa
 from qcomp.targets.cpu.memory import Halo, bordered_layout, dense_layout
 from qcomp.targets.cpu.program import Arena, Argument
+from qcomp.targets.cpu.storage import Storage
 
 _CHANNELS = 3  # axis of NHWC
 

@@ -10,10 +10,10 @@ from llvmlite import ir
 from qcomp.ir.ops import MaxPool2d, Op, QAveragePool2d
 from qcomp.targets.cpu.emit.builder import I8, Value, biased
 from qcomp.targets.cpu.emit.folds import average_pool, max_pool
-from qcomp.targets.cpu.emit.gemm import Axis
 from qcomp.targets.cpu.emit.lanes import chunk
 from qcomp.targets.cpu.emit.pooling import PoolFold, PoolSpec, WindowAxis, emit_pool
 from qcomp.targets.cpu.emit.span import Span
+from qcomp.targets.cpu.kernels.axis import Axis
 from qcomp.targets.cpu.lower.context import Lowering, LowerOp, expect_activation
 from qcomp.targets.cpu.program import Address
 

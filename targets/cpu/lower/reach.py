@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from qcomp.targets.cpu.emit.depthwise import Depthwise
-from qcomp.targets.cpu.emit.gemm import Pixels, tile_starts
+from qcomp.targets.cpu.kernels.gemm import Pixels, tile_starts
 from qcomp.targets.cpu.machine import GemmKernel
 from qcomp.targets.cpu.program import Extent, Reach
 

@@ -18,8 +18,8 @@ from qcomp.targets.cpu.emit.folds import (
     index_of_largest,
     requantized_sum,
 )
-from qcomp.targets.cpu.emit.gemm import Axis
 from qcomp.targets.cpu.emit.reduce import ReduceSpec, emit_reduce, simplified_axes
+from qcomp.targets.cpu.kernels.axis import Axis
 from qcomp.targets.cpu.lower.context import Lowering, LowerOp, expect_activation, expect_i32_sums
 
 MAX_CENTRED = 255  # |x - zero_point| of two i8

@@ -13,8 +13,9 @@ from qcomp.ir.graph import Graph
 from qcomp.ir.ops import QAdd, QWeighted
 from qcomp.ir.tensor import TensorId
 from qcomp.quant.fixed_point import Form
-from qcomp.targets.cpu.emit.residual import Addition
-from qcomp.targets.cpu.machine import Fusion, Isa, Storage
+from qcomp.targets.cpu.kernels.addition import Addition
+from qcomp.targets.cpu.machine import Fusion, Isa
+from qcomp.targets.cpu.storage import Storage
 
 
 def is_depthwise(graph: Graph, op: QWeighted) -> bool:

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from qcomp.ir.ops import Op, Resize2d, ResizeMode
 from qcomp.quant.resample import fixed_point_weights, linear_weights, nearest_indices
 from qcomp.targets.cpu.emit.builder import Value
-from qcomp.targets.cpu.emit.gemm import Axis
 from qcomp.targets.cpu.emit.resize import ResizeSpec, emit_resize_linear
 from qcomp.targets.cpu.emit.span import Span
+from qcomp.targets.cpu.kernels.axis import Axis
 from qcomp.targets.cpu.lower.context import Lowering, LowerOp, expect_activation, offsets
 from qcomp.targets.cpu.lower.movement import copy
 

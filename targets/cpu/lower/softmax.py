@@ -8,7 +8,6 @@ from llvmlite import ir
 
 from qcomp.ir.ops import Op, QLogSoftmax, QSoftmax
 from qcomp.targets.cpu.emit.builder import Value
-from qcomp.targets.cpu.emit.gemm import Axis
 from qcomp.targets.cpu.emit.reduce import simplified_axes
 from qcomp.targets.cpu.emit.softmax import (
     LogSpec,
@@ -17,6 +16,7 @@ from qcomp.targets.cpu.emit.softmax import (
     emit_log_softmax,
     emit_softmax,
 )
+from qcomp.targets.cpu.kernels.axis import Axis
 from qcomp.targets.cpu.lower.context import Lowering, LowerOp
 
 

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from qcomp.ir.tensor import Array
 from qcomp.quant.fixed_point import INT32_MAX, Form
 from qcomp.quant.packing import fewest_bits, powers_of_two
-from qcomp.targets.cpu.emit.codes import gain
-from qcomp.targets.cpu.emit.gemm import GemmSpec
+from qcomp.targets.cpu.kernels.codes import gain
+from qcomp.targets.cpu.kernels.gemm import GemmSpec
 
 Tables = Sequence[NDArray[np.int32]]
 

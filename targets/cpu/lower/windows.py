@@ -18,7 +18,7 @@ import numpy as np
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import QConv2d, ZeroStuff
 from qcomp.ir.tensor import Array, TensorId
-from qcomp.targets.cpu.emit.gemm import Axis
+from qcomp.targets.cpu.kernels.axis import Axis
 from qcomp.targets.cpu.lower.context import Lowering
 from qcomp.targets.cpu.memory import Halo
 from qcomp.targets.cpu.program import Address, moved

@@ -27,16 +27,17 @@ from qcomp.targets.cpu.emit.builder import (
     store,
     vector,
 )
-from qcomp.targets.cpu.emit.constants import header, header_bytes
-from qcomp.targets.cpu.emit.dot import GROUP
 from qcomp.targets.cpu.emit.dynamic_loop import trips
 from qcomp.targets.cpu.emit.epilogue import Epilogue
 from qcomp.targets.cpu.emit.narrow import BlockParameters
 from qcomp.targets.cpu.isa import target_machine
+from qcomp.targets.cpu.kernels.constants import header, header_bytes
+from qcomp.targets.cpu.kernels.gemm import GROUP
 from qcomp.targets.cpu.lower.graph import function_attributes
-from qcomp.targets.cpu.machine import Isa, Storage
+from qcomp.targets.cpu.machine import Isa
 from qcomp.targets.cpu.process.jit import aligned_arena
 from qcomp.targets.cpu.program import Kernels
+from qcomp.targets.cpu.storage import Storage
 
 _SECONDS = 0.03  # of each measurement
 _CALL_SECONDS = 300e-6  # so that the cost of a call from Python does not count

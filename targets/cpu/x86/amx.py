@@ -29,16 +29,10 @@ from qcomp.targets.cpu.emit.builder import (
     raw,
     vector,
 )
-from qcomp.targets.cpu.emit.gemm import (
-    BY_FOURS,
-    GemmPlan,
-    GemmSpec,
-    Packing,
-    Touched,
-)
 from qcomp.targets.cpu.emit.gemm_blocks import Block, EmitPixels, over_blocks, over_segments
 from qcomp.targets.cpu.emit.span import Span
-from qcomp.targets.cpu.emit.tiling import vector_blocks
+from qcomp.targets.cpu.kernels.gemm import BY_FOURS, GemmPlan, GemmSpec, Packing, Touched
+from qcomp.targets.cpu.kernels.tiling import vector_blocks
 from qcomp.targets.cpu.machine import Isa
 from qcomp.targets.cpu.x86.tile_cost import (
     TileShape,

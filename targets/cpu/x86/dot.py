@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from llvmlite import ir
 
 from qcomp.targets.cpu.emit.builder import I8, I32, Value, constant, load, raw, shuffle, vector
-from qcomp.targets.cpu.emit.dot import GROUP, Operand, even_and_odd, for_every_channel
+from qcomp.targets.cpu.emit.dot import Operand, even_and_odd, for_every_channel
+from qcomp.targets.cpu.kernels.gemm import GROUP
 from qcomp.targets.cpu.vectors import Vectors
 from qcomp.targets.cpu.x86 import intrinsics as x86
 

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from qcomp.targets.cpu.emit.depthwise_layout import BY_64
-from qcomp.targets.cpu.emit.depthwise_tiling import DepthwiseCosts, DepthwisePlanning
 from qcomp.targets.cpu.emit.dot import DotProduct
-from qcomp.targets.cpu.emit.gemm import BY_FOURS
 from qcomp.targets.cpu.emit.gemm_vectors import VectorGemms
 from qcomp.targets.cpu.emit.shuffled import Shuffles
-from qcomp.targets.cpu.emit.tiling import GemmCosts, Pipes, TileRegisters
 from qcomp.targets.cpu.generic.machine import widening_depthwise_costs, widening_gemm_costs
-from qcomp.targets.cpu.machine import Fusion, Machine, Rates, Storage
+from qcomp.targets.cpu.kernels.depthwise_layout import BY_64
+from qcomp.targets.cpu.kernels.depthwise_tiling import DepthwiseCosts, DepthwisePlanning
+from qcomp.targets.cpu.kernels.gemm import BY_FOURS
+from qcomp.targets.cpu.kernels.tiling import GemmCosts, Pipes, TileRegisters
+from qcomp.targets.cpu.machine import Fusion, Machine, Rates
+from qcomp.targets.cpu.storage import Storage
 from qcomp.targets.cpu.vectors import Vectors
 from qcomp.targets.cpu.x86 import intrinsics as x86
 from qcomp.targets.cpu.x86.amx import TileGemms

@@ -13,7 +13,6 @@ from llvmlite import ir
 from qcomp.ir.ops import Op, QAdd, QMaximum, QMinimum, QMul
 from qcomp.quant.fixed_point import Form
 from qcomp.targets.cpu.emit.builder import (
-    BIAS,
     I8,
     I16,
     I32,
@@ -27,6 +26,7 @@ from qcomp.targets.cpu.emit.builder import (
 from qcomp.targets.cpu.emit.lanes import zipped
 from qcomp.targets.cpu.emit.nest import Body
 from qcomp.targets.cpu.emit.requantize import SMALL_SHIFT, emit_wide_by
+from qcomp.targets.cpu.storage import BIAS
 from qcomp.targets.cpu.x86 import intrinsics as x86
 
 _LANE = 16  # bytes within which unpacks and packs work

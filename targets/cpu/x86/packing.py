@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from llvmlite import ir
 
 from qcomp.targets.cpu.emit.builder import (
-    BIAS,
     I8,
     I16,
     I32,
@@ -25,9 +24,10 @@ from qcomp.targets.cpu.emit.builder import (
     smaller_unsigned,
     vector,
 )
-from qcomp.targets.cpu.emit.constants import ADDITION_BYTES, LOOKUP_BYTES, STORED_BYTES
 from qcomp.targets.cpu.emit.narrow import BlockParameters
 from qcomp.targets.cpu.emit.residual import AddConstants, add_residual
+from qcomp.targets.cpu.kernels.constants import ADDITION_BYTES, LOOKUP_BYTES, STORED_BYTES
+from qcomp.targets.cpu.storage import BIAS
 from qcomp.targets.cpu.x86 import intrinsics as x86
 from qcomp.targets.cpu.x86.table import permuted, quarters
 

@@ -12,8 +12,9 @@ import numpy as np
 from llvmlite import ir
 from numpy.typing import NDArray
 
-from qcomp.targets.cpu.emit.builder import BIAS, I8, Value, at, load, shuffle, splat, vector
+from qcomp.targets.cpu.emit.builder import I8, Value, at, load, shuffle, splat, vector
 from qcomp.targets.cpu.emit.nest import Body
+from qcomp.targets.cpu.storage import BIAS
 from qcomp.targets.cpu.vectors import Vectors
 from qcomp.targets.cpu.x86 import intrinsics as x86
 from qcomp.targets.cpu.x86.packed import first_lanes, in_lanes

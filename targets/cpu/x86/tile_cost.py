@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from qcomp.targets.cpu.emit.gemm import GemmSpec, Indices, Touched, tile_starts
+from qcomp.targets.cpu.kernels.gemm import GemmSpec, Indices, Touched, tile_starts
 from qcomp.targets.cpu.x86.tiles import REGISTERS, ROWS
 
 _DOT = 16.0  # cycles of tdpbusd, whatever the shape

@@ -8,9 +8,9 @@ from llvmlite import ir
 
 from qcomp.targets.cpu.emit.builder import I8, Value, at, load, loop, multiple, store, vector
 from qcomp.targets.cpu.emit.codes import coded
-from qcomp.targets.cpu.emit.gemm import GemmSpec
 from qcomp.targets.cpu.emit.gemm_blocks import Block, EmitPixels, repeated
 from qcomp.targets.cpu.emit.span import Span
+from qcomp.targets.cpu.kernels.gemm import GemmSpec
 
 _TOGETHER = 8  # steps in straight code
 

@@ -9,8 +9,8 @@ from llvmlite import ir
 from numpy.typing import NDArray
 
 from qcomp.ir.tensor import Array
-from qcomp.targets.cpu.emit.gemm import Axis
 from qcomp.targets.cpu.emit.lanes import chunk
+from qcomp.targets.cpu.kernels.axis import Axis
 from qcomp.targets.cpu.machine import Isa
 
 PAIR = 2

@@ -32,11 +32,11 @@ from qcomp.targets.cpu.emit.builder import (
     store,
     vector,
 )
-from qcomp.targets.cpu.emit.gemm import Axis
 from qcomp.targets.cpu.emit.i16.scale import saturated, scaled
 from qcomp.targets.cpu.emit.lanes import chunk
 from qcomp.targets.cpu.emit.requantize import Saturation
 from qcomp.targets.cpu.emit.span import Span
+from qcomp.targets.cpu.kernels.axis import Axis
 from qcomp.targets.cpu.machine import Isa
 
 # Products whose sum fits i32, if all are the largest: 511 * 2^15 * 2^7 < 2^31.

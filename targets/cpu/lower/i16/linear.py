@@ -9,11 +9,11 @@ import numpy as np
 
 from qcomp.ir.ops import Op, QConv2d, QDense, QWeighted
 from qcomp.ir.tensor import Array
-from qcomp.targets.cpu.emit.gemm import Axis, flattened_axes
 from qcomp.targets.cpu.emit.i16.blocking import Blocking, ProductSpec
 from qcomp.targets.cpu.emit.i16.depthwise import DepthwiseProducts, TapSpec
 from qcomp.targets.cpu.emit.i16.products import Products
 from qcomp.targets.cpu.emit.reduce import simplified_axes
+from qcomp.targets.cpu.kernels.axis import Axis, flattened_axes
 from qcomp.targets.cpu.lower.context import Lowering, LowerOp, element_types
 from qcomp.targets.cpu.lower.i16.types import bytes_of
 from qcomp.targets.cpu.lower.residual import is_depthwise

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qcomp.quant.fixed_point import Requantize
-from qcomp.targets.cpu.emit.builder import BIAS
-from qcomp.targets.cpu.emit.residual import Addition
+from qcomp.targets.cpu.kernels.addition import Addition
+from qcomp.targets.cpu.storage import BIAS
 
 HEADER_INTS = 16
 STORED_BYTES = 4 * 3  # before the values + BIAS

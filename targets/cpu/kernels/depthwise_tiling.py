@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass, replace
 
-from qcomp.targets.cpu.emit.depthwise_layout import (
+from qcomp.targets.cpu.kernels.depthwise_layout import (
     DepthwiseSpec,
     Taps,
     block_bytes,

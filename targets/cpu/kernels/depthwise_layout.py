@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from qcomp.ir.tensor import Array
 from qcomp.quant.fixed_point import Form
-from qcomp.targets.cpu.emit.dot import GROUP
-from qcomp.targets.cpu.emit.gemm import Axis
+from qcomp.targets.cpu.kernels.axis import Axis
+from qcomp.targets.cpu.kernels.gemm import GROUP
 
 LANE = 16  # bytes within which vectors are interleaved: the unpacks of x86, the zips of ARM
 

@@ -20,30 +20,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qcomp.quant.fixed_point import Form
-from qcomp.targets.cpu.emit.codes import in_rows
+from qcomp.targets.cpu.kernels.axis import Axis, flattened_axes
+from qcomp.targets.cpu.kernels.codes import in_rows
 
 T = TypeVar("T")  # register tiles of a family of kernels
 
+GROUP = 4  # neighbouring k that are added at once
 _MOST_ENDS = 32  # segments whose ends are joined, in straight code
 _WORTH_JOINING = 16  # one of so many steps saved
-
-
-@dataclass(frozen=True)
-class Axis:
-    """A loop: how often, and how many bytes source, result and a second source move."""
-
-    count: int
-    src: int
-    dst: int
-    other: int = 0
-
-    def continues(self, inner: Axis) -> bool:
-        """Whether the step of this axis is where `inner` ends, so that both are one axis."""
-        ends = (inner.src * inner.count, inner.dst * inner.count, inner.other * inner.count)
-        return (self.src, self.dst, self.other) == ends
-
-    def times(self, count: int) -> Axis:
-        return replace(self, count=self.count * count)
 
 
 @dataclass(frozen=True)
@@ -214,13 +198,6 @@ def flattened(spec: GemmSpec) -> GemmSpec:
     """With rows and columns as one axis, where they can be."""
     rows, columns = flattened_axes(spec.rows, spec.columns)
     return replace(spec, rows=rows, columns=columns)
-
-
-def flattened_axes(rows: Axis, columns: Axis) -> tuple[Axis, Axis]:
-    """As one axis of columns where both tensors step evenly over the row ends."""
-    if rows.count == 1 or rows.continues(columns):
-        return Axis(1, 0, 0), columns.times(rows.count)
-    return rows, columns
 
 
 def with_joined_ends(spec: GemmSpec) -> GemmSpec | None:
