@@ -208,6 +208,10 @@ class Target(Protocol):
         """Nanoseconds on one thread, roughly, of products of activations of so many bits."""
         ...
 
+    def weight_bytes(self, shape: tuple[int, ...], groups: int, bits: int) -> int:
+        """Of a layer's weights [O, ...], of 1 to 8 bits, and its parameters, in a library."""
+        ...
+
 
 def aligned(size: int, align: int) -> NDArray[np.uint8]:
     """Uninitialised memory."""

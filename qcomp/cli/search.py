@@ -42,7 +42,7 @@ def search(
         ),
     ] = None,
     max_bytes: Annotated[
-        int | None, typer.Option(metavar="N", help="Of weights and biases, counted as packed.")
+        int | None, typer.Option(metavar="N", help="Of the weights, as they are stored.")
     ] = None,
     max_latency: Annotated[
         float | None, typer.Option(metavar="US", help="Of a run, estimated, in microseconds.")

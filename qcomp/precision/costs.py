@@ -1,12 +1,14 @@
 """What a choice of bits costs: bytes of weights, and an estimate of the time of a run.
 
-Bytes are those of packed weights, with their scales, and of 32-bit biases. The estimate counts
-multiply-accumulates and bytes of activations at the rates of the target, on one thread of its best
-instruction set. It is right to a factor of two or so, and better for comparing choices.
+Bytes are those that weights take in the target's libraries, with what is stored for each channel.
+The estimate counts multiply-accumulates and bytes of activations at the rates of the target, on one
+thread of its best instruction set. It is right to a factor of two or so, and better for comparing
+choices.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from qcomp.config import QuantizationConfig
@@ -14,10 +16,7 @@ from qcomp.ir.graph import Graph
 from qcomp.ir.ops import MatMul, Op, Weighted
 from qcomp.ir.tensor import TensorId
 from qcomp.precision.parts import Kind, Part
-from qcomp.quant.packing import packed_bytes
 from qcomp.targets.base import Target
-
-_BIAS_BYTES = 4
 
 
 @dataclass(frozen=True)
@@ -45,13 +44,8 @@ class Costs:
             op = self.graph.op(part.id)
             assert isinstance(op, Weighted)
             own = self.config.at(op.id, op.mnemonic)
-            weights = packed_bytes(
-                self.graph.type(op.weight).shape,
-                bits,
-                per_channel=own.per_channel,
-                group_size=own.group_size,
-            )
-            return Cost(bytes=weights + _BIAS_BYTES * self.graph.type(op.bias).size)
+            shape = self.graph.type(op.weight).shape
+            return Cost(self.target.weight_bytes(shape, op.groups, _stored(own, shape, bits)))
         return Cost(us=sum(self._ns(t, bits) for t in part.members) / 1e3)
 
     def _ns(self, id: TensorId, bits: int) -> float:
@@ -59,6 +53,12 @@ class Costs:
         macs = sum(_macs(self.graph, op) for op in readers if op.inputs[0] == id)
         moved = self.graph.type(id).size * bits // 8 * (1 + len(readers))
         return self.target.cost(macs, moved, bits)
+
+
+def _stored(own: QuantizationConfig, shape: tuple[int, ...], bits: int) -> int:
+    """Integers times those of their group have 8 bits, and so have the weights of i16 kernels."""
+    grouped = own.group_size and (not own.per_channel or own.group_size < math.prod(shape[1:]))
+    return 8 if grouped or own.activation_bits > 8 else bits
 
 
 def _macs(graph: Graph, op: Op) -> int:

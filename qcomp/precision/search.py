@@ -61,7 +61,7 @@ def mixed_precision(
     model, calibration, config, bind, processes, scheduler, cache: as for `sensitivity`. What the
         configuration says of bits is where the search starts from.
     weight_bits, activation_bits: to choose from, for each part.
-    max_bytes: of the weights, packed, with 32-bit biases.
+    max_bytes: of the weights, as the target's libraries store them.
     max_latency: microseconds of a run on `target`, estimated (qcomp.precision.costs). Without it,
         no activation gets more bits than the configuration gives it, unless max_drop wants it.
     max_drop: by how much `metric` may be less than the float network's; the fewest bytes are taken.

@@ -1,4 +1,4 @@
-"""Weights of few bits as bytes, and how many bytes they take.
+"""Weights of few bits as bytes, and how few they are.
 
 A stream of codes of `bits` bits each, the first in the lowest bits of the first byte. The code of q
 is q + largest(bits), of 1 bit it is 0 for -1 and 1 for +1. So 4 bits are two to a byte, 2 bits
@@ -13,9 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qcomp.quant.grid import largest
-
-SCALE_BYTES = 4
-MULTIPLIER_BYTES = 1
 
 
 def pack(q: NDArray[np.integer], bits: int) -> NDArray[np.uint8]:
@@ -49,12 +46,8 @@ def fewest_bits(q: NDArray[np.integer]) -> int:
     return next((bits for bits in (2, 3, 4) if peak <= largest(bits)), 8)
 
 
-def packed_bytes(
-    shape: tuple[int, ...], bits: int, *, per_channel: bool = True, group_size: int = 0
-) -> int:
-    """Bytes of a layer's weights [O, ...], with their scales and the multipliers of groups."""
-    count, channels = math.prod(shape), shape[0]
-    scales = channels if per_channel else 1
-    groups = channels * -(-(count // channels) // group_size) if group_size else 0
-    multipliers = groups if bits < 8 and groups > scales else 0
-    return -(-count * bits // 8) + SCALE_BYTES * scales + MULTIPLIER_BYTES * multipliers
+def powers_of_two(q: NDArray[np.integer], most: int) -> NDArray[np.int64]:
+    """Of each channel of [O, ...], the largest n up to `most` whose 2^n divides all integers."""
+    together = np.bitwise_or.reduce(q.reshape(len(q), -1).astype(np.int64), axis=1)
+    lowest = np.where(together == 0, 1, together & -together)
+    return np.minimum(np.log2(lowest).astype(np.int64), most)

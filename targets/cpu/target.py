@@ -19,6 +19,7 @@ from qcomp.targets.cpu.lower.table import refusal
 from qcomp.targets.cpu.machine import Isa
 from qcomp.targets.cpu.memory import ALIGN
 from qcomp.targets.cpu.runtime import CpuRuntime
+from qcomp.targets.cpu.stored_weights import stored_bytes
 from qcomp.targets.cpu.work import Work
 
 LARGEST_ARENA = (1 << 31) - 1
@@ -86,3 +87,7 @@ class CpuTarget:
     def cost(self, macs: int, activation_bytes: int, bits: int) -> float:
         """On the most able set."""
         return Work(macs, 0, activation_bytes).estimated_ns(self.isas[-1], bits)
+
+    def weight_bytes(self, shape: tuple[int, ...], groups: int, bits: int) -> int:
+        """As the first kernels of the most able set want them."""
+        return stored_bytes(shape, groups, bits, self.isas[-1].machine.gemms[0].packing)

@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from qcomp.ir.graph import Graph
-from qcomp.ir.ops import Op, QMatMul, QWeighted
+from qcomp.ir.ops import Op, QConv2d, QDense, QMatMul, QWeighted
 from qcomp.ir.tensor import TensorId
+from qcomp.targets.cpu.lower.i16.types import is_i16
+from qcomp.targets.cpu.lower.residual import is_depthwise
+from qcomp.targets.cpu.lower.weight_bits import fewest_code_bits
 from qcomp.targets.cpu.machine import Isa
 
 _BYTES = 4.0  # per nanosecond and lane, as machine.Rates
@@ -14,7 +17,10 @@ _BYTES = 4.0  # per nanosecond and lane, as machine.Rates
 
 @dataclass(frozen=True)
 class Work:
-    """Of one op: `weight_bytes` are constants, `activation_bytes` operands and the result."""
+    """Of one op: `weight_bytes` are constants, `activation_bytes` operands and the result.
+
+    Weights of few bits count as their codes.
+    """
 
     macs: int
     weight_bytes: int
@@ -38,9 +44,23 @@ def work_of(graph: Graph, id: TensorId) -> Work:
     activations = set(op.inputs) - constants
     return Work(
         macs=_macs(graph, op),
-        weight_bytes=sum(graph.type(t).bytes for t in constants),
+        weight_bytes=sum(_stored_bytes(graph, op, t) for t in constants),
         activation_bytes=sum(graph.type(t).bytes for t in activations) + type.bytes,
     )
+
+
+def _stored_bytes(graph: Graph, op: Op, constant: TensorId) -> int:
+    """Matrix products of i8 pack their weights."""
+    bytes_ = graph.type(constant).bytes
+    match op:
+        case QConv2d() | QDense() if constant == op.weight and _packs(graph, op):
+            return bytes_ * fewest_code_bits(graph.data(constant)) // 8
+        case _:
+            return bytes_
+
+
+def _packs(graph: Graph, op: QConv2d | QDense) -> bool:
+    return not is_depthwise(graph, op) and not is_i16(graph, op)
 
 
 def _macs(graph: Graph, op: Op) -> int:

@@ -31,6 +31,7 @@ from qcomp.passes.base import run_pass
 from qcomp.passes.events import PassLog
 from qcomp.passes.fuse_requantize import FuseRequantize
 from qcomp.passes.insert_quantize import InsertQuantize
+from qcomp.passes.lib.integer_rules.linear import doublings_to_narrow
 from qcomp.passes.snap_scales import SnapScales
 from qcomp.quant.fixed_point import Form as RequantizeForm
 from qcomp.quant.qparams import SOFTMAX, QParams
@@ -216,6 +217,46 @@ def test_factors_of_one_and_above_take_the_wide_form() -> None:
     integer, log = run_pass(qdq, FuseRequantize())
     assert "dense to q_dense, wide" in log.text
     assert steps_apart(qdq, integer, feed) <= 1.0
+
+
+def test_small_integers_are_doubled_where_that_makes_the_factor_narrow() -> None:
+    """The factors are 4.1 and 33, so 4 bits leave room for one of them."""
+    weight = np.diag([7.0, -7.0, 7.0])
+    for part, doublings in ((0.06, 3), (0.0075, None)):
+        graph = build(4, 3)
+        weighted(graph, "x", weight, np.full(3, 0.1))
+        graph.outputs["y"] = "y"
+        feed = feed_of(graph)
+        ranged = annotated(graph, feed)
+        low, high = ranged.tensor("x").range or (0.0, 0.0)
+        ranged.update_tensor(replace(ranged.tensor("y"), range=(low * part * 4, high * part * 4)))
+        qdq, _ = run_pass(
+            ranged, InsertQuantize(replace(PLAIN, weight_bits=4, first_last_weight_bits=4))
+        )
+        integer, _ = run_pass(qdq, FuseRequantize())
+        (dense,) = [op for op in integer.ops() if isinstance(op, o.QDense)]
+        narrow = dense.requantize.form is RequantizeForm.NARROW
+        assert narrow == (doublings is not None)
+        assert_array_equal(integer.data(dense.weight), weight * 2 ** (doublings or 0))
+        assert steps_apart(qdq, integer, feed) <= 1.0
+
+
+@pytest.mark.parametrize(
+    ("weight", "largest", "real", "expected"),
+    [
+        ([[7, -7], [3, 1]], 1000, [0.5, 8.5], [0, 4]),  # each channel by itself
+        ([[64, 0], [1, 0]], 1000, [1.5, 0.5], [0, 0]),  # no room: all stay
+        ([[7, 1]], 2**28 - 1, [3.0], [2]),
+        ([[7, 1]], 2**28, [3.0], [0]),  # the sums would not
+        ([[1, 1]], 1000, [2.0**-40], [0]),  # a factor that is too small
+        ([[1, 1]], 1000, [1.0 - 2.0**-20], [1]),  # it rounds to 1
+    ],
+)
+def test_doublings_have_room(
+    weight: Any, largest: int, real: list[float], expected: list[int]
+) -> None:
+    found = doublings_to_narrow(np.array(weight, np.int64), largest, np.array(real))
+    assert found.tolist() == expected
 
 
 def test_snapped_scales_make_the_multiplier_exact() -> None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qcomp.quant.grid import largest
-from qcomp.quant.packing import fewest_bits, pack, packed_bytes, unpack
+from qcomp.quant.packing import fewest_bits, pack, powers_of_two, unpack
 
 WIDTHS = (1, 2, 3, 4, 8)
 
@@ -52,17 +52,7 @@ def test_the_fewest_bits_are_those_of_the_largest_integer() -> None:
     assert fewest_bits(np.zeros(0, np.int8)) == 1
 
 
-def test_a_layer_takes_its_weights_its_scales_and_its_multipliers() -> None:
-    shape = (16, 3, 3, 32)  # 4608 weights, 288 to a channel
-    assert packed_bytes(shape, 8) == 4608 + 64
-    assert packed_bytes(shape, 4) == 2304 + 64
-    assert packed_bytes(shape, 4, per_channel=False) == 2304 + 4
-    assert packed_bytes(shape, 2, group_size=32) == 1152 + 64 + 16 * 9
-    assert packed_bytes(shape, 1, group_size=100) == 576 + 64 + 16 * 3
-    assert packed_bytes((5, 3), 3) == 6 + 20
-
-
-def test_groups_without_multipliers_take_nothing() -> None:
-    assert packed_bytes((16, 3, 3, 1), 4, group_size=32) == packed_bytes((16, 3, 3, 1), 4)
-    assert packed_bytes((16, 64), 8, group_size=32) == packed_bytes((16, 64), 8)
-    assert packed_bytes((16, 9), 4, group_size=9, per_channel=False) == 72 + 4 + 16
+def test_powers_of_two_are_those_that_divide_a_whole_channel() -> None:
+    q = np.array([[3, 4], [-4, 12], [-64, 64], [0, 0], [-8, 0]], np.int8)
+    assert powers_of_two(q, 6).tolist() == [0, 2, 6, 0, 3]
+    assert powers_of_two(q, 4).tolist() == [0, 2, 4, 0, 3]

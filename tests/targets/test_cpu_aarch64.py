@@ -177,6 +177,11 @@ def cases(kit: Any) -> dict[str, tuple[Any, list[Any]]]:
         padding = {"padding": (1, 1, 1, 1)}
         op, constants = linear(kit, QConv2d, form, kit.i8(33, 3, 3, 19) | 1, **padding)
         result[f"conv {form.value}"] = op, [x, *constants]
+    for bits, weight in ((4, kit.i8(33, 3, 3, 19) >> 5), (2, kit.i8(33, 3, 3, 19) >> 6 | 1)):
+        op, constants = linear(kit, QConv2d, Form.NARROW, weight, padding=(1, 1, 1, 1))
+        result[f"conv of {bits} bits"] = op, [x, *constants]
+    op, constants = linear(kit, QDense, Form.WIDE, np.sign(kit.i8(33, 20) | 1))
+    result["dense of 1 bit"] = op, [kit.i8(2, 20), *constants]
     op, constants = linear(kit, QConv2d, Form.NARROW, kit.i8(19, 3, 3, 1) | 1, groups=19)
     result["depthwise"] = op, [x, *constants]
     op, constants = linear(kit, QDense, Form.NARROW, kit.i8(10, 19) | 1)

@@ -154,13 +154,13 @@ class VectorGemm:
 
         def segment(x: Value | int, w: Value | int, sums: Sequence[Value]) -> Sequence[Value]:
             def trip(n: Value | int, sums: Sequence[Value], count: int) -> Sequence[Value]:
-                rows = multiple(b, n, together // in_row * spec.row_bytes)
                 for first in range(0, count, loaded):
                     offset = plus(b, x, plus(b, multiple(b, n, together * group), first * group))
                     places = [at(b, p, offset) for p in pixels]
                     activations = self._activations(b, places, min(loaded, count - first))
                     for k, one in enumerate(activations, first):
                         row, step = divmod(k, in_row)
+                        rows = multiple(b, n, together // in_row * spec.row_bytes)
                         place = plus(b, w, plus(b, rows, row * spec.row_bytes))
                         sums = self._step(b, one, at(b, block.weights, place), step, sums)
                 return sums

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from qcomp.ir.tensor import Array
 from qcomp.quant.fixed_point import INT32_MAX, Form
-from qcomp.quant.packing import fewest_bits
+from qcomp.quant.packing import fewest_bits, powers_of_two
 from qcomp.targets.cpu.emit.codes import gain
 from qcomp.targets.cpu.emit.gemm import GemmSpec
 
@@ -63,15 +63,18 @@ def coding(weight: Array, tables: Tables, form: Form) -> Coding:
     return next((c for c in few if c is not None and _fits(c, weight, tables, form)), whole)
 
 
+def fewest_code_bits(weight: Array) -> int:
+    """Of 1, 2, 4 and 8 bits, whatever the sums are."""
+    return next((bits for bits in (1, 2, 4) if _coding(weight, bits) is not None), 8)
+
+
 def _coding(weight: Array, bits: int) -> Coding | None:
     """None where the integers need more bits."""
     flat = weight.reshape(len(weight), -1).astype(np.int64)
-    together = np.bitwise_or.reduce(flat, axis=1)
-    zeros = np.log2(np.maximum(together & -together, 1)).astype(np.int64)  # at the end, in binary
-    powers = np.minimum(zeros, gain(bits))
+    powers = powers_of_two(flat, gain(bits))
     if fewest_bits(flat >> powers[:, None]) > bits:
         return None
-    return Coding(bits, powers, np.where(together != 0, gain(bits) - powers, 0))
+    return Coding(bits, powers, np.where(flat.any(axis=1), gain(bits) - powers, 0))
 
 
 def _fits(coding: Coding, weight: Array, tables: Tables, form: Form) -> bool:
