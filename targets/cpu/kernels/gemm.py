@@ -5,7 +5,7 @@ KH (x KW) runs of contiguous bytes of the source. No copy, no bounds checks. Fou
 a step; what a segment has beyond whole steps is filled up with weights of 0 or, if `joined`, makes
 steps together with what other segments have. What computes it is a family of kernels of the machine
 (`GemmFamily` of machine.py), which says how weights are packed. Those of few bits share bytes
-(emit/codes.py): a row of one step's bytes holds `row_steps` steps of a segment.
+(kernels/codes.py): a row of one step's bytes holds `row_steps` steps of a segment.
 
 Meaning: qcomp.ir.evaluate.integer_linear (QConv2d, QDense); the bias holds -zero_point * sum(w)
 and the rounding of the narrow form.
@@ -66,7 +66,7 @@ class GemmSpec:
     residual: bool = False  # a fifth pointer: an operand that is added to the result
     lookup: bool = False  # behind the header: a table that the result goes through
     joined: bool = False  # the ends of segments that are no whole step make steps together
-    weight_bits: int = 8  # 8, or 4, 2 or 1 as emit/codes.py has them
+    weight_bits: int = 8  # 8, or 4, 2 or 1 as kernels/codes.py has them
     # (count, source stride) of neighbours that the channels belong to, each to one of them.
     mixed: tuple[int, int] = (1, 0)
 
