@@ -42,7 +42,11 @@ def centred(problem: Problem) -> Problem:
 
 
 def eased(problem: Problem) -> Problem:
-    """With targets between the float results and what the float weights make of these inputs."""
+    """Move the targets towards what the float weights give for the quantized inputs.
+
+    target = FLOAT_SHARE * float network's result + (1 - FLOAT_SHARE) * float weights * x: a layer
+    that had to undo all of the error before it would overfit the few rows it is fitted to.
+    """
     rows = problem.rows
     weight = problem.weight.swapaxes(1, 2).astype(np.float32)
     target = np.matmul(rows.x, weight)

@@ -57,10 +57,10 @@ class DepthwisePlanning:
 
 @dataclass(frozen=True)
 class Run:
-    """`count` neighbouring pieces of channels, which share their code.
+    """`count` neighbouring vectors of channels, emitted as one loop.
 
-    A piece is what one vector of bytes holds: `channels` of each of `parts` pixels. The first one
-    begins with `channel`, whose parameters are entry `position` of those of all blocks.
+    Each vector of bytes covers `channels` channels of `parts` pixels. The first vector starts with
+    channel `channel`, whose parameters are entry `position` of the table.
     """
 
     channel: int

@@ -67,7 +67,8 @@ class GemmSpec:
     lookup: bool = False  # behind the header: a table that the result goes through
     joined: bool = False  # the ends of segments that are no whole step make steps together
     weight_bits: int = 8  # 8, or 4, 2 or 1 as kernels/codes.py has them
-    # (count, source stride) of neighbours that the channels belong to, each to one of them.
+    # Where `count` groups of a convolution share one panel: each channel reads the activations of
+    # its own group, `stride` bytes after those of the group before. (1, 0): nothing is shared.
     mixed: tuple[int, int] = (1, 0)
 
     @property

@@ -1,9 +1,9 @@
 """In how many bits the weights of a layer are stored, and what that changes in its parameters.
 
 A channel's integers are codes of few bits times a power of two, mostly 1. Kernels multiply codes by
-2^`gain` (kernels/codes.py), whatever that power was. So the sums, the bias and the rounding with them,
-are as many times larger; a shift by as many bits more gives the same result, bit for bit, as long
-as nothing overflows. A channel without weights, whose bias may be large, stays as it is.
+2^`gain` (kernels/codes.py), whatever that power was. So the sums, the bias and the rounding with
+them, are as many times larger; a shift by as many bits more gives the same result, bit for bit, as
+long as nothing overflows. A channel without weights, whose bias may be large, stays as it is.
 """
 
 from __future__ import annotations

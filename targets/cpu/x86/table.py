@@ -90,10 +90,12 @@ def permuted(b: ir.IRBuilder, x: Value, parts: Sequence[Value]) -> Value:
 
 
 def _selected(b: ir.IRBuilder, x: Value, rows: Sequence[Value]) -> Value:
-    """The xor of S[k][x & 15] over the k for which x - 16 k has no bit 7.
+    """Look up x in 16 rows of 16 bytes with pshufb, which gives 0 where an index has bit 7.
 
-    x < 128: k <= x / 16, as later differences are negative: to -128 exactly, then they saturate.
-    x >= 128: x / 16 - 7 <= k <= x / 16.
+    Row k contributes S[k][x & 15] where x - 16 k has no bit 7, and the contributions are xored:
+    x < 128 reaches rows 0 to x / 16 (later differences are negative: exact down to -128, saturated
+    below), x >= 128 rows x / 16 - 7 to x / 16. The rows hold differences, so that the xor of what
+    is reached is the row that x is in.
     """
     lanes = x.type.count
     x = in_lanes(b, x)
