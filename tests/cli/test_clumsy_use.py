@@ -211,7 +211,9 @@ def test_an_interruption_leaves_nothing_and_shows_no_traceback(
     linker.write_text(SLOW_LINKER)
     linker.chmod(0o755)
     out = model.parent / "new" / "out"
-    main = "import sys; from qcomp.cli import main; main(sys.argv[1:])"
+    # A shell that runs the tests in the background has made its programs ignore interruptions.
+    heed = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    main = f"import sys; {heed}; from qcomp.cli import main; main(sys.argv[1:])"
     command = [sys.executable, "-c", main, "compile", model, "-o", out]
     with subprocess.Popen(
         command, stderr=subprocess.PIPE, text=True, env={**os.environ, "CC": str(linker)}
