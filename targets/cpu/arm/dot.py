@@ -9,7 +9,7 @@ from llvmlite import ir
 
 from qcomp.targets.cpu.arm.intrinsics import sdot
 from qcomp.targets.cpu.emit.builder import I8, I32, Value, load, raw, shuffle, vector
-from qcomp.targets.cpu.emit.dot import Operand, for_every_channel
+from qcomp.targets.cpu.emit.dot import Operand, for_every_channel, positions
 from qcomp.targets.cpu.kernels.gemm import GROUP
 from qcomp.targets.cpu.vectors import Vectors
 
@@ -43,8 +43,7 @@ class Sdot:
     def mixed(self, b: ir.IRBuilder, pointer: Value, starts: Sequence[int]) -> Operand:
         """One tbl: the order is a constant."""
         row = load(b, raw(pointer), vector(I8, _ROW))
-        order = [min(start + i, _ROW - 1) for start in starts for i in range(GROUP)]
-        return (shuffle(b, row, row, order),)
+        return (shuffle(b, row, row, positions(starts, _ROW)),)
 
     def apart(self, b: ir.IRBuilder, x: Value) -> Operand:
         return (x,)

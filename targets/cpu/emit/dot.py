@@ -2,12 +2,12 @@
 
 Weights lie as [channel][4 neighbouring k]; the four activations of these k are the same for all
 channels (a broadcast) or vary with the channel (depthwise). `DotProduct` is what a machine has to
-say about it, `PortableDot` says it in instructions that every machine has.
+say about it, `WideningDot` says it in instructions that every machine has.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -25,6 +25,7 @@ from qcomp.targets.cpu.emit.builder import (
     splat,
     vector,
 )
+from qcomp.targets.cpu.kernels.gemm import GROUP
 from qcomp.targets.cpu.vectors import Vectors
 
 Operand = tuple[Value, ...]  # the vectors that bytes are multiplied as
@@ -68,10 +69,14 @@ class DotProduct(Protocol):
 
 
 @dataclass(frozen=True)
-class PortableDot:
-    """Products of 16 bits in generic IR, of activations that are stored as they are."""
+class WideningDot:
+    """Products of 16 bits of the even and the odd bytes, of activations that are stored signed or
+    not; `pairs` are the sums of two neighbouring products.
+    """
 
     vectors: Vectors
+    signed: bool
+    pairs: Callable[[ir.IRBuilder, Value, Value], Value]
     row: int = 0
     widens: bool = True
     together: int = 1
@@ -86,15 +91,21 @@ class PortableDot:
         raise NotImplementedError("groups of channels are not mixed: row is 0")
 
     def apart(self, b: ir.IRBuilder, x: Value) -> Operand:
-        return even_and_odd(b, x, signed=True)
+        return even_and_odd(b, x, signed=self.signed)
 
     def weights(self, b: ir.IRBuilder, pointer: Value) -> Operand:
         return even_and_odd(b, load(b, pointer, vector(I8, self.vectors.bytes)), signed=True)
 
     def add(self, b: ir.IRBuilder, acc: Value, x: Operand, w: Operand) -> Value:
+        """|products| <= 255 * 127: the sum of two fits i32."""
         for part, v in zip(x, w, strict=True):
-            acc = b.add(acc, sums_of_pairs(b, part, v))
+            acc = b.add(acc, self.pairs(b, part, v))
         return acc
+
+
+def positions(starts: Sequence[int], row: int) -> list[int]:
+    """For each start the four bytes from it, within `row` bytes."""
+    return [min(start + i, row - 1) for start in starts for i in range(GROUP)]
 
 
 def for_every_channel(b: ir.IRBuilder, four: Value, vectors: Vectors) -> Value:

@@ -7,7 +7,7 @@ for each lookup. A family of its own starts as a copy of this record with other 
 from __future__ import annotations
 
 from qcomp.ir.ops import Op
-from qcomp.targets.cpu.emit.dot import PortableDot, sums_of_pairs
+from qcomp.targets.cpu.emit.dot import WideningDot, sums_of_pairs
 from qcomp.targets.cpu.emit.gemm_vectors import VectorGemms
 from qcomp.targets.cpu.emit.nest import Body
 from qcomp.targets.cpu.emit.shuffled import Shuffles
@@ -61,7 +61,7 @@ def portable(vectors: Vectors, layout: DepthwiseCosts, clock: str) -> Machine:
     return Machine(
         vectors=vectors,
         storage=Storage.VALUES,
-        dot=PortableDot(vectors),
+        dot=WideningDot(vectors, signed=True, pairs=sums_of_pairs),
         pairs=sums_of_pairs,
         narrow=None,
         fusions=frozenset(),

@@ -5,14 +5,13 @@ Both multiply stored activations, value + BIAS as u8, by weights of i8.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from llvmlite import ir
 
 from qcomp.targets.cpu.emit.builder import I8, I32, Value, constant, load, raw, shuffle, vector
-from qcomp.targets.cpu.emit.dot import Operand, even_and_odd, for_every_channel
-from qcomp.targets.cpu.kernels.gemm import GROUP
+from qcomp.targets.cpu.emit.dot import Operand, WideningDot, for_every_channel, positions
 from qcomp.targets.cpu.vectors import Vectors
 from qcomp.targets.cpu.x86 import intrinsics as x86
 
@@ -48,39 +47,20 @@ class Vnni:
 
 
 @dataclass(frozen=True)
-class Madd:
+class Madd(WideningDot):
     """pmaddwd on even and odd bytes, widened to 16 bits: exact, unlike pmaddubsw."""
 
-    vectors: Vectors
+    signed: bool = False
+    pairs: Callable[[ir.IRBuilder, Value, Value], Value] = x86.pmaddwd
     row: int = _ROW
-    widens: bool = True
-    together: int = 1
-
-    def same(self, b: ir.IRBuilder, pointer: Value, groups: int) -> list[Operand]:
-        return [self.every(b, load(b, raw(pointer), I32))]
-
-    def every(self, b: ir.IRBuilder, four: Value) -> Operand:
-        return self.apart(b, for_every_channel(b, four, self.vectors))
 
     def mixed(self, b: ir.IRBuilder, pointer: Value, starts: Sequence[int]) -> Operand:
         return self.apart(b, _picked(b, pointer, starts))
-
-    def apart(self, b: ir.IRBuilder, x: Value) -> Operand:
-        return even_and_odd(b, x, signed=False)
-
-    def weights(self, b: ir.IRBuilder, pointer: Value) -> Operand:
-        return even_and_odd(b, load(b, pointer, vector(I8, self.vectors.bytes)), signed=True)
-
-    def add(self, b: ir.IRBuilder, acc: Value, x: Operand, w: Operand) -> Value:
-        """|products| <= 255 * 127: the sum of two fits i32."""
-        for part, v in zip(x, w, strict=True):
-            acc = b.add(acc, x86.pmaddwd(b, part, v))
-        return acc
 
 
 def _picked(b: ir.IRBuilder, pointer: Value, starts: Sequence[int]) -> Value:
     """For each lane the four bytes from its start."""
     row = load(b, raw(pointer), vector(I8, _ROW))
-    order = [min(start + i, _ROW - 1) for start in starts for i in range(GROUP)]
+    order = positions(starts, _ROW)
     rows = shuffle(b, row, row, [i % _ROW for i in range(len(order))])
     return x86.pshufb(b, rows, constant(I8, order))
