@@ -27,7 +27,7 @@ from qcomp.quant.estimators import ESTIMATORS
 F32 = NDArray[np.float32]
 
 
-def network() -> Graph:
+def network(size: int = 8) -> Graph:
     """conv+relu -> max pool -> residual add -> global mean -> dense; the output's name is "x"."""
     rng = np.random.default_rng(1)
 
@@ -35,7 +35,7 @@ def network() -> Graph:
         return graph.add_constant(id, rng.normal(0, 0.5, shape).astype(np.float32))
 
     graph = Graph("net")
-    graph.add_input("image", TensorType(DType.F32, (1, 8, 8, 3)))
+    graph.add_input("image", TensorType(DType.F32, (1, size, size, 3)))
     weight, bias = constant("w", 4, 3, 3, 3), constant("b", 4)
     graph.add_op(
         Conv2d(inputs=("image", weight, bias), output="h", padding=(1, 1, 1, 1), clamp=RELU)
@@ -50,8 +50,8 @@ def network() -> Graph:
     return graph
 
 
-def samples(count: int) -> F32:
-    return np.random.default_rng(0).normal(size=(count, 8, 8, 3)).astype(np.float32)
+def samples(count: int, size: int = 8) -> F32:
+    return np.random.default_rng(0).normal(size=(count, size, size, 3)).astype(np.float32)
 
 
 def activations(graph: Graph, data: F32) -> dict[str, F32]:
@@ -121,8 +121,9 @@ class Repeated:
 
 
 def test_memory_does_not_grow_with_the_samples() -> None:
-    distinct = samples(20)
-    graph = network()
+    """Samples of 12 kB: what Python itself holds, some 100 kB either way, is far below the bound."""
+    distinct = samples(20, size=32)
+    graph = network(size=32)
     graph.outputs["x"] = "h"  # of logits, rows are kept up to a bound: test_cross_entropy.py
 
     def peak(count: int) -> int:
