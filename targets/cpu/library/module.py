@@ -5,11 +5,10 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 
-from llvmlite import ir
-
 from qcomp.errors import TargetError
 from qcomp.ir.graph import Graph
 from qcomp.ir.tensor import DType, Tensor
+from qcomp.targets.cpu import llvm_ir as ir
 from qcomp.targets.cpu.emit.builder import I8, I32, I64, PTR, Value, i64, load
 from qcomp.targets.cpu.library.codegen import object_code
 from qcomp.targets.cpu.library.dispatch import (
@@ -83,7 +82,7 @@ def emit_address(b: ir.IRBuilder, symbol: str) -> Value:
         there.linkage, there.storage_class = "external", "hidden"
         there.global_constant = True
         here = ir.GlobalVariable(b.module, I64, name)
-        here.initializer = there.ptrtoint(I64).sub(here.ptrtoint(I64))
+        here.initializer = ir.distance(I64, there, here)
         here.global_constant = True
         here.linkage = "internal"
     return b.inttoptr(b.add(b.ptrtoint(here, I64), load(b, here, I64, align=8)), PTR)
@@ -117,9 +116,8 @@ def add_descriptions(module: ir.Module, graph: Graph, name: str) -> None:
     """NAME_inputs and NAME_outputs: arrays of qcomp_tensor without pointers, so no relocations."""
     for kind, tensors in (("inputs", graph.inputs), ("outputs", graph.outputs)):
         content = b"".join(describe(public, graph.tensor(t)) for public, t in tensors.items())
-        type = ir.ArrayType(I8, len(content))
-        variable = ir.GlobalVariable(module, type, f"{name}_{kind}")
-        variable.initializer = ir.Constant(type, bytearray(content))
+        variable = ir.GlobalVariable(module, ir.ArrayType(I8, len(content)), f"{name}_{kind}")
+        variable.initializer = ir.bytes_of(content)
         variable.global_constant = True
         variable.align = 8
 
