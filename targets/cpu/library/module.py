@@ -10,7 +10,7 @@ from qcomp.ir.graph import Graph
 from qcomp.ir.tensor import DType, Tensor
 from qcomp.targets.cpu import llvm_ir as ir
 from qcomp.targets.cpu.emit.builder import I8, I32, I64, PTR, Value, i64, load
-from qcomp.targets.cpu.library.codegen import object_code
+from qcomp.targets.cpu.library.codegen import Generate, object_code
 from qcomp.targets.cpu.library.dispatch import (
     STATUS_BAD_ARENA,
     STATUS_OK,
@@ -32,7 +32,10 @@ TYPE_CODES = {DType.I8: 1, DType.I32: 2, DType.I16: 3}
 
 
 def build_objects(
-    programs: Sequence[Program], name: str, splitting: Splitting = SPLITTING
+    programs: Sequence[Program],
+    name: str,
+    splitting: Splitting = SPLITTING,
+    generate: Generate = object_code,
 ) -> dict[str, bytes]:
     """Relocatable ELF files by name: NAME_run, NAME_inputs, NAME_outputs, NAME_set_parallel_for;
     and hidden, NAME_data.
@@ -51,7 +54,7 @@ def build_objects(
     else:
         add_entry_point(first, f"{name}_run", name, splitting)
     add_descriptions(module, first.graph, name)
-    code = object_code(str(module), first.isa.triple)
+    code = generate(str(module), first.isa.triple)
     symbol = data_symbol(name)
     data = data_object(first.isa.triple, symbol, first.data.bytes(), ALIGN)
     return {f"{name}.o": code, f"{symbol}.o": data}
