@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
+U32 = NDArray[np.uint32]
 
 _DROPPED_BITS = 15  # of the 32: leaves sign, 8 exponent bits, 8 mantissa bits
 _KEYS = 1 << (32 - _DROPPED_BITS)
 _NEGATIVE = _KEYS // 2  # keys from here on have the sign bit
-_FEW = 8192  # values that are sorted faster than all keys are counted
+_MANY = 8192  # values are sorted more slowly than all keys are counted
 _MAX_FINITE = float(np.finfo(np.float32).max)
 
 
@@ -45,30 +46,38 @@ class Histogram:
     high: float = -np.inf
     _keys: I64 = field(default_factory=lambda: np.zeros(0, np.int64), repr=False)
     _counts: I64 = field(default_factory=lambda: np.zeros(0, np.int64), repr=False)
+    _waiting: list[U32] = field(default_factory=list, repr=False)  # keys that are not counted yet
 
     def update(self, x: NDArray[np.floating], low: float, high: float) -> None:
         """Count every element; the caller knows that they are finite, and their extremes."""
         values = np.ascontiguousarray(x, np.float32).reshape(-1)
         self.low = min(self.low, low)
         self.high = max(self.high, high)
-        seen = values.view(np.uint32) >> _DROPPED_BITS
-        if seen.size < _FEW:
-            keys, counts = np.unique(seen, return_counts=True)
+        self._waiting.append(values.view(np.uint32) >> np.uint32(_DROPPED_BITS))
+        if sum(seen.size for seen in self._waiting) >= _MANY:
+            self._count()
+
+    def _count(self) -> None:
+        """What waits, together: a batch alone is often small."""
+        seen = np.concatenate(self._waiting)
+        self._waiting = []
+        if seen.size < _MANY:
+            keys, counts = _runs(np.sort(seen), np.ones(seen.size, np.int64))
         else:
             dense = np.bincount(seen, minlength=_KEYS)
             keys = np.flatnonzero(dense != 0)  # ten times as fast on booleans
             counts = dense[keys]
-        both = np.union1d(self._keys, keys)
-        total = np.zeros(both.size, np.int64)
-        total[np.searchsorted(both, self._keys)] = self._counts
-        total[np.searchsorted(both, keys)] += counts
-        self._keys, self._counts = both, total
+        both = np.concatenate([self._keys, keys])
+        order = np.argsort(both, kind="stable")
+        self._keys, self._counts = _runs(both[order], np.concatenate([self._counts, counts])[order])
 
     def bins(self) -> Bins:
         """Ascending bins, cut to the extremes seen, so a saturated value (6.0) is one number.
 
         Zero, the most frequent value after a ReLU, has a bin of width 0 of its own.
         """
+        if self._waiting:
+            self._count()
         negative = self._keys >= _NEGATIVE
         magnitude = self._keys % _NEGATIVE
         near, far = _edge(magnitude), _edge(magnitude + 1)
@@ -77,6 +86,12 @@ class Histogram:
         right = np.where(negative, -near, far).clip(self.low, self.high)
         order = np.lexsort((right, left))
         return Bins(left[order], right[order], self._counts[order])
+
+
+def _runs(keys: NDArray[np.integer], counts: I64) -> tuple[I64, I64]:
+    """Each of the ascending keys once, with the sum of its counts."""
+    starts = np.flatnonzero(np.diff(keys, prepend=keys[:1] + 1))
+    return keys[starts].astype(np.int64), np.add.reduceat(counts, starts)
 
 
 def _edge(magnitude: I64) -> F64:
