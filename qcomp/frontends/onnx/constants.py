@@ -139,14 +139,4 @@ def _check_size(node: Node, model: onnx.ModelProto, inputs: Mapping[str, Array])
         node.require(
             name in types, "the size of its constant result is not known before it is computed"
         )
-        size = types[name].size
-        node.require(
-            size <= MAX_RESULT_ELEMENTS,
-            f"its constant result would have {size} elements",
-            f"up to {MAX_RESULT_ELEMENTS}",
-        )
-        node.context.folded_elements += size
-    node.require(
-        node.context.folded_elements <= MAX_RESULT_ELEMENTS,
-        f"folded constants have more than {MAX_RESULT_ELEMENTS} elements together",
-    )
+        node.context.folding.take(types[name].size)

@@ -67,4 +67,7 @@ def _attribute(a: onnx.AttributeProto) -> Attribute:
             return a.t
         case _:
             kind = kinds.AttributeType.Name(a.type)
-            raise Refused(f"attribute {a.name} is of kind {kind}, such as subgraphs")
+            raise Refused(
+                f"attribute {a.name} is of kind {kind}",
+                "numbers, text and tensors; of subgraphs those of an If with a constant condition",
+            )

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import onnx
 import onnx.helper
 
 from qcomp.errors import ModelError, UnsupportedOp
+from qcomp.frontends.onnx.branches import taken_branch
 from qcomp.frontends.onnx.constants import fold
 from qcomp.frontends.onnx.context import Context, Node, Refused
 from qcomp.frontends.onnx.decode import decode_node
@@ -17,7 +18,7 @@ from qcomp.frontends.onnx.infer import InferredType, inferred_types, one_node_mo
 from qcomp.frontends.onnx.load import DEFAULT_DOMAINS, LoadedModel, load_model
 from qcomp.frontends.onnx.rules import FOLDED_ONLY, RULES
 from qcomp.frontends.onnx.shapes import bound_inputs, element_type
-from qcomp.frontends.onnx.structure import describe, ordered_nodes
+from qcomp.frontends.onnx.structure import describe, ordered_nodes, reads, subgraphs
 from qcomp.frontends.onnx.tensors import decode_tensor, element_type_name
 from qcomp.frontends.origins import trace_moves
 from qcomp.ir.form import Form
@@ -90,18 +91,20 @@ class _Importer:
         self.model = model
         self.bind = bind
         self.nodes = ordered_nodes(model.graph)
-        used = {name for node in self.nodes for name in node.input}
-        used |= {output.name for output in model.graph.output}
         graph = Graph(sanitized(model.name))
+        used = _used(self.nodes, model.graph)
         self.context = Context(graph, model.opset, model.folder, used)
         self.problems: list[str] = []
-        self.lost: set[str] = set()
 
     def read_initializers(self) -> None:
-        for proto in self.model.graph.initializer:
+        self._read_initializers(self.model.graph, self.context)
+
+    def _read_initializers(self, graph: onnx.GraphProto, context: Context) -> None:
+        for proto in graph.initializer:
             label = f"initializer {proto.name!r}"
             data = decode_tensor(proto, self.model.folder, label)
-            self.context.constants[proto.name] = data
+            context.constants[proto.name] = data
+            context.folding.given(data.size)
 
     def read_inputs(self) -> None:
         accepted = []
@@ -112,7 +115,7 @@ class _Importer:
             if kind == onnx.TensorProto.FLOAT:
                 accepted.append(value)
             else:
-                self.lost.add(value.name)
+                self.context.lost.add(value.name)
                 self.problems.append(
                     f"input {value.name!r}: element type {element_type_name(kind)}; accepted: FLOAT"
                 )
@@ -124,19 +127,35 @@ class _Importer:
             self.context.values[name] = id
 
     def read_nodes(self) -> None:
-        for proto in self.nodes:
-            lost = any(name in self.lost for name in proto.input)
+        self._read(self.nodes, self.context)
+
+    def _read(self, nodes: Sequence[onnx.NodeProto], context: Context) -> None:
+        for proto in nodes:
+            lost = any(name in context.lost for name in reads(proto))
             problem = _refusal(proto, lost)
             if problem is None and lost:
-                self._lose(proto)
+                self._lose(proto, context)
                 continue
             try:
                 if problem is not None:
                     raise Refused(problem)
-                _apply(decode_node(self.context, proto))
+                if proto.op_type == "If":
+                    self._read_branch(proto, context)
+                else:
+                    _apply(decode_node(context, proto))
             except (Refused, ValueError) as error:
                 self.problems.append(f"{describe(proto)}: {error}")
-                self._lose(proto)
+                self._lose(proto, context)
+
+    def _read_branch(self, proto: onnx.NodeProto, context: Context) -> None:
+        """The branch that a constant condition takes, in the place of the If."""
+        branch = taken_branch(context, proto)
+        nodes = ordered_nodes(branch, context)
+        inner = context.inner(_used(nodes, branch))
+        self._read_initializers(branch, inner)
+        self._read(nodes, inner)
+        for name, source in zip(proto.output, branch.output, strict=True):
+            context.bind(name, inner, source.name)
 
     def read_outputs(self) -> None:
         graph = self.context.graph
@@ -159,44 +178,50 @@ class _Importer:
                     )
                 graph.outputs[name] = id
 
-    def _lose(self, proto: onnx.NodeProto) -> None:
+    def _lose(self, proto: onnx.NodeProto, context: Context) -> None:
         """Go on with the types that onnx infers, so that later nodes are looked at too."""
-        types = self._inferred(proto)
+        types = _inferred(proto, context)
         for name in filter(None, proto.output):
-            self.context.constants.pop(name, None)
+            context.constants.pop(name, None)
             type = types.get(name)
             if type is None or type.element_type != onnx.TensorProto.FLOAT or not type.size:
-                self.context.values.pop(name, None)
-                self.lost.add(name)
+                context.values.pop(name, None)
+                context.lost.add(name)
             else:
-                id = self.context.graph.fresh_id(name)
-                self.context.graph.add_tensor(Tensor(id, TensorType(DType.F32, type.shape)))
-                self.context.values[name] = id
+                id = context.graph.fresh_id(name)
+                context.graph.add_tensor(Tensor(id, TensorType(DType.F32, type.shape)))
+                context.values[name] = id
 
-    def _inferred(self, proto: onnx.NodeProto) -> Mapping[str, InferredType]:
-        """The types that a refused node would have given; none if its operands are unknown too."""
-        names = list(filter(None, proto.input))
-        if proto.domain not in DEFAULT_DOMAINS or any(name in self.lost for name in names):
-            return {}
-        context = self.context
-        constants = {n: context.constants[n] for n in names if n in context.constants}
-        types = {
-            name: InferredType(
-                onnx.helper.np_dtype_to_tensor_dtype(constants[name].dtype)
-                if name in constants
-                else onnx.TensorProto.FLOAT,
-                context.shape(name),
-            )
-            for name in names
-        }
-        return inferred_types(one_node_model(proto, types, context.opset), constants)
+
+def _inferred(proto: onnx.NodeProto, context: Context) -> Mapping[str, InferredType]:
+    """The types that a refused node would have given; none if its operands are unknown too."""
+    names = list(filter(None, proto.input))
+    unknown = any(name in context.lost for name in names)
+    if proto.domain not in DEFAULT_DOMAINS or unknown or any(subgraphs(proto)):
+        return {}
+    constants = {n: context.constants[n] for n in names if n in context.constants}
+    types = {
+        name: InferredType(
+            onnx.helper.np_dtype_to_tensor_dtype(constants[name].dtype)
+            if name in constants
+            else onnx.TensorProto.FLOAT,
+            context.shape(name),
+        )
+        for name in names
+    }
+    return inferred_types(one_node_model(proto, types, context.opset), constants)
+
+
+def _used(nodes: Iterable[onnx.NodeProto], graph: onnx.GraphProto) -> set[str]:
+    """The values that nodes read, or that their graph gives."""
+    return {name for node in nodes for name in reads(node)} | {o.name for o in graph.output}
 
 
 def _refusal(proto: onnx.NodeProto, lost: bool) -> str | None:
     """Why no rule needs to look at the node, or None. A lost operand can't be folded away."""
     if proto.domain not in DEFAULT_DOMAINS:
         return f"domain {proto.domain!r} is unknown; accepted: ai.onnx"
-    if lost and proto.op_type not in RULES and proto.op_type not in FOLDED_ONLY:
+    if lost and proto.op_type not in (*RULES, *FOLDED_ONLY, "If"):
         return str(_unsupported(proto.op_type))
     return None
 

@@ -16,6 +16,7 @@ import onnx.numpy_helper
 import onnx.shape_inference
 from google.protobuf.message import DecodeError, EncodeError
 
+from qcomp.frontends.onnx.tensors import MAX_RANK
 from qcomp.ir.tensor import Array
 
 _SHAPE_OPERAND_ELEMENTS = 1024  # larger operands are passed by type only
@@ -60,6 +61,8 @@ def inferred_types(
     model: onnx.ModelProto, constants: Mapping[str, Array]
 ) -> dict[str, InferredType]:
     """Types of the model's outputs; outputs whose type onnx can't infer are left out."""
+    if any(_unsafe(node) for node in model.graph.node):
+        return {}
     known = onnx.ModelProto()
     known.CopyFrom(model)
     try:
@@ -75,6 +78,18 @@ def inferred_types(
     for value in inferred.graph.output:
         tensor = value.type.tensor_type
         dims = tuple(d.dim_value if d.HasField("dim_value") else -1 for d in tensor.shape.dim)
-        if tensor.HasField("shape") and min(dims, default=0) >= 0:
+        known_rank = tensor.HasField("shape") and len(dims) <= MAX_RANK
+        if known_rank and min(dims, default=0) >= 0:
             types[value.name] = InferredType(tensor.elem_type, dims)
     return types
+
+
+def _unsafe(node: onnx.NodeProto) -> bool:
+    """Whether onnx's inference would index beyond its list of parts, which ends the process, or
+    look for the other two dots of an ellipsis for ever.
+    """
+    counts = [a.i for a in node.attribute if a.name == "num_outputs"]
+    dots = any(b"." in a.s for a in node.attribute if a.name == "equation")
+    return (node.op_type == "Split" and counts not in ([], [len(node.output)])) or (
+        node.op_type == "Einsum" and dots
+    )
