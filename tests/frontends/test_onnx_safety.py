@@ -283,6 +283,7 @@ SMALL_FILES = {
     ]
     + [make_node("Add", ["x", "c40"], ["y"])],
     "an ellipsis of two dots": [make_node("Einsum", ["x"], ["y"], equation="i..j")],
+    "batches before the first": [make_node("GatherND", ["x", "many"], ["y"], batch_dims=-1)],
     "more outputs than parts": [make_node("Split", ["x"], ["y", "z"], num_outputs=1)],
     "more parts than outputs": [make_node("Split", ["x"], ["y"], num_outputs=2)],
 }

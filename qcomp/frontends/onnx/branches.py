@@ -11,7 +11,9 @@ from qcomp.frontends.onnx.structure import describe
 
 def taken_branch(context: Context, proto: onnx.NodeProto) -> onnx.GraphProto:
     """The subgraph that runs; Refused where the condition depends on an input of the graph."""
-    branches = {a.name: a.g for a in proto.attribute if a.type == onnx.AttributeProto.GRAPH}
+    branches: dict[str, onnx.GraphProto] = {
+        a.name: a.g for a in proto.attribute if a.type == onnx.AttributeProto.GRAPH
+    }
     if len(proto.input) != 1 or branches.keys() != {"then_branch", "else_branch"}:
         raise ModelError(f"{describe(proto)}: expected one condition and two branches")
     condition = context.constants.get(proto.input[0])

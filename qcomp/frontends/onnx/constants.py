@@ -19,7 +19,7 @@ from qcomp.frontends.onnx.context import MAX_RESULT_ELEMENTS, Node, Refused
 from qcomp.frontends.onnx.infer import InferredType, inferred_types, one_node_model
 from qcomp.frontends.onnx.structure import describe
 from qcomp.frontends.onnx.tensors import decode_tensor
-from qcomp.ir.tensor import Array, DType
+from qcomp.ir.tensor import Array
 
 _NOT_FOLDABLE = {
     "Bernoulli",
@@ -56,8 +56,8 @@ def fold(node: Node) -> bool:
     inputs = {name: node.context.constants.get(name) for name in node.proto.input if name}
     known = {name: data for name, data in inputs.items() if data is not None}
     if node.op_type == "CastLike" and known.keys() == {node.proto.input[0]}:
-        node.require(node.type(1).dtype is DType.F32, "a cast to indices", "to FLOAT")
-        _record(node, [known[node.proto.input[0]].astype(np.float32)])
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(node.element_type(1))
+        _record(node, [known[node.proto.input[0]].astype(dtype)])
         return True
     if len(known) < len(inputs) or not known or node.op_type in _NOT_FOLDABLE:
         return False

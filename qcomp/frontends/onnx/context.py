@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx.helper
 
 from qcomp.frontends.onnx.tensors import MAX_RANK
 from qcomp.ir.graph import Graph
@@ -70,6 +71,7 @@ class Context:
     not_finite: dict[str, None] = field(default_factory=dict)
     folding: Folding = field(default_factory=Folding)
     added: dict[tuple[str, str], TensorId] = field(default_factory=dict)
+    element_types: MutableMapping[str, int] = field(default_factory=dict)  # of what is no float
 
     def inner(self, used: set[str]) -> Context:
         """The state inside of a subgraph, which sees the values around it and adds its own."""
@@ -79,6 +81,7 @@ class Context:
             constants=ChainMap({}, self.constants),
             values=ChainMap({}, self.values),
             lost=set(self.lost),
+            element_types=ChainMap({}, self.element_types),
             added={},
         )
 
@@ -92,8 +95,16 @@ class Context:
             self.constants[name] = inner.constants[source]
         elif source in inner.values:
             self.values[name] = inner.values[source]
+            self.element_types[name] = inner.element_type(source)
         else:
             self.lost.add(name)
+
+    def element_type(self, name: str) -> int:
+        """The ONNX element type of any value; activations are floats in the graph."""
+        constant = self.constants.get(name)
+        if constant is None:
+            return self.element_types.get(name, onnx.TensorProto.FLOAT)
+        return int(onnx.helper.np_dtype_to_tensor_dtype(constant.dtype))
 
     def shape(self, name: str) -> tuple[int, ...]:
         """The shape of any value; a constant does not enter the graph for it."""
@@ -103,6 +114,8 @@ class Context:
     def floats(self, name: str) -> Array:
         """A constant as f32; remembers what was converted and what is not finite."""
         data = self.constants[name]
+        if data.dtype == np.bool_:
+            return data.astype(np.float32)
         if data.dtype != np.float32:
             self.converted[name] = str(data.dtype)
             with np.errstate(over="ignore"):
@@ -150,6 +163,10 @@ class Node:
     def is_constant(self, index: int) -> bool:
         return self.has(index) and self.proto.input[index] in self.context.constants
 
+    def element_type(self, index: int) -> int:
+        """The ONNX element type of an operand."""
+        return self.context.element_type(self.proto.input[index])
+
     def unused(self, output: int) -> bool:
         """No node reads the output, and the graph does not return it."""
         names = self.proto.output
@@ -162,7 +179,8 @@ class Node:
         self.require(self.has(index), f"input {index} is missing")
         name = self.proto.input[index]
         if name in self.context.constants:
-            return self.weight(index, self.floats(index), "")
+            self.require(self.context.constants[name].size > 0, "the operand is empty")
+            return self.weight(index, self.context.floats(name), "")
         return self.context.values[name]
 
     def type(self, index: int = 0) -> TensorType:

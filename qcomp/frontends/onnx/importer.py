@@ -13,7 +13,7 @@ from qcomp.errors import ModelError, UnsupportedOp
 from qcomp.frontends.onnx.branches import taken_branch
 from qcomp.frontends.onnx.constants import fold
 from qcomp.frontends.onnx.context import Context, Node, Refused
-from qcomp.frontends.onnx.decode import decode_node
+from qcomp.frontends.onnx.decode import decode_node, result_types
 from qcomp.frontends.onnx.infer import InferredType, inferred_types, one_node_model
 from qcomp.frontends.onnx.load import DEFAULT_DOMAINS, LoadedModel, load_model
 from qcomp.frontends.onnx.rules import FOLDED_ONLY, RULES
@@ -239,3 +239,4 @@ def _apply(node: Node) -> None:
     if rule is None:
         raise _unsupported(node.op_type)
     rule(node)
+    node.context.element_types.update(result_types(node))

@@ -85,11 +85,17 @@ def inferred_types(
 
 
 def _unsafe(node: onnx.NodeProto) -> bool:
-    """Whether onnx's inference would index beyond its list of parts, which ends the process, or
-    look for the other two dots of an ellipsis for ever.
+    """Whether onnx's inference would index beyond a list, which ends the process, or look for the
+    other two dots of an ellipsis for ever.
     """
-    counts = [a.i for a in node.attribute if a.name == "num_outputs"]
-    dots = any(b"." in a.s for a in node.attribute if a.name == "equation")
-    return (node.op_type == "Split" and counts not in ([], [len(node.output)])) or (
-        node.op_type == "Einsum" and dots
-    )
+    attributes = {a.name: a for a in node.attribute}
+    match node.op_type:
+        case "Split":
+            given = attributes.get("num_outputs")
+            return given is not None and given.i != len(node.output)
+        case "GatherND":
+            return "batch_dims" in attributes and attributes["batch_dims"].i < 0
+        case "Einsum":
+            return "equation" in attributes and b"." in attributes["equation"].s
+        case _:
+            return False

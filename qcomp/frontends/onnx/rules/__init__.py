@@ -6,8 +6,10 @@ from collections.abc import Mapping
 
 from qcomp.frontends.onnx.context import Rule
 from qcomp.frontends.onnx.rules import (
+    cast,
     elementwise,
     linear,
+    logic,
     movement,
     pooling,
     reduction,
@@ -18,8 +20,10 @@ from qcomp.frontends.onnx.rules import (
 from qcomp.ir.merged import merged
 
 RULES: Mapping[str, Rule] = merged(
+    cast.RULES,
     elementwise.RULES,
     linear.RULES,
+    logic.RULES,
     movement.RULES,
     pooling.RULES,
     reduction.RULES,
