@@ -175,20 +175,43 @@ def test_branches_nest_and_may_give_constants_or_what_is_around_them(onnx_model:
 
 def test_other_subgraphs_are_refused_with_what_is_accepted(onnx_model: Any) -> None:
     branch = _graph([make_node("Relu", ["x"], ["t"])], ["t"])
-    model = onnx_model([_if("x", branch, branch)], {"x": [1]}, ["y"])
-    with pytest.raises(UnsupportedOp, match="accepted: a condition that is known at compile time"):
-        import_onnx(model)
     node = make_node("Loop", ["n", "c", "x"], ["y"], body=branch)
     model = onnx_model([node], {"x": [1]}, ["y"], {"n": np.int64(2), "c": np.bool_(True)})
     with pytest.raises(UnsupportedOp, match=r"GRAPH; accepted: .*If with a constant condition"):
         import_onnx(model)
 
 
+def test_a_computed_condition_chooses_between_both_branches(onnx_model: Any) -> None:
+    """One of the branches gives a constant."""
+    nodes = [
+        make_node("ReduceSum", ["x"], ["sum"], keepdims=0),
+        make_node("Greater", ["sum", "zero"], ["c"]),
+        _if(
+            "c",
+            _graph([make_node("Neg", ["x"], ["n"])], ["n"]),
+            _graph([], ["k"], k=np.ones(2, "f")),
+        ),
+    ]
+    imported = import_onnx(onnx_model(nodes, {"x": [2]}, ["y"], {"zero": np.float32(0)}))
+    for x, y in (([1, 2], [-1, -2]), ([1, -2], [1, 1])):
+        assert evaluate(imported.graph, {"x": np.float32(x)})["y"].tolist() == y
+    assert imported.notes == ("If node 'y': both branches are computed, and one is chosen",)
+
+
+def test_branches_of_a_computed_condition_have_results_of_one_type(onnx_model: Any) -> None:
+    nodes = [
+        make_node("Cast", ["x"], ["c"], to=9),
+        _if("c", _graph([], ["x"]), _graph([], ["k"], k=np.ones(2, "f"))),
+    ]
+    with pytest.raises(UnsupportedOp, match=r"branches give f32\[1\] and f32\[2\]"):
+        import_onnx(onnx_model(nodes, {"x": [1]}, ["y"]))
+
+
 @pytest.mark.parametrize(
     ("node", "message"),
     [
         (_if("c", _graph([], ["none"]), _graph([], ["x"])), "reads 'none', which nothing produces"),
-        (_if("c", _graph([], ["x", "c"]), _graph([], ["x"])), "a branch of 2 outputs for 1"),
+        (_if("c", _graph([], ["x", "c"]), _graph([], ["x"])), "2 outputs; expected 0 and 1"),
         (_if("two", _graph([], ["x"]), _graph([], ["x"])), "a condition of 2 elements"),
         (make_node("If", ["c"], ["y"], then_branch=_graph([], ["x"])), "two branches"),
     ],

@@ -16,7 +16,7 @@ from onnx.reference import ReferenceEvaluator
 
 from qcomp.errors import ModelError
 from qcomp.frontends.onnx.context import MAX_RESULT_ELEMENTS, Node, Refused
-from qcomp.frontends.onnx.infer import InferredType, inferred_types, one_node_model
+from qcomp.frontends.onnx.infer import InferredType, inferred_types, node_types, one_node_model
 from qcomp.frontends.onnx.structure import describe
 from qcomp.frontends.onnx.tensors import decode_tensor
 from qcomp.ir.tensor import Array
@@ -59,6 +59,8 @@ def fold(node: Node) -> bool:
         dtype = onnx.helper.tensor_dtype_to_np_dtype(node.element_type(1))
         _record(node, [known[node.proto.input[0]].astype(dtype)])
         return True
+    if any(data.size == 0 for data in known.values()) and _record_empty(node):
+        return True
     if len(known) < len(inputs) or not known or node.op_type in _NOT_FOLDABLE:
         return False
     _record(node, _evaluated(node, known))
@@ -69,6 +71,18 @@ def _record(node: Node, results: list[Array]) -> None:
     for name, data in zip(node.proto.output, results, strict=False):
         if name:
             node.context.constants[name] = data
+
+
+def _record_empty(node: Node) -> bool:
+    """What has no elements is constant, whatever the operands hold."""
+    types = node_types(node.proto, node.context)
+    results = [name for name in node.proto.output if name]
+    if any(name not in types or types[name].size for name in results):
+        return False
+    for name in results:
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(types[name].element_type)
+        node.context.constants[name] = np.zeros(types[name].shape, dtype)
+    return True
 
 
 def _shape_or_size(node: Node) -> Array:

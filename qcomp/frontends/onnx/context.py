@@ -294,6 +294,10 @@ class Node:
         """The result is `tensor` itself: an operator that does nothing here."""
         self.context.values[self._output_name(index)] = tensor
 
+    def empty(self, shape: tuple[int, ...], index: int = 0) -> None:
+        """The result has no elements, which is a constant."""
+        self.context.constants[self._output_name(index)] = np.zeros(shape, np.float32)
+
     def _output_name(self, index: int) -> str:
         return str(self.proto.output[index])
 

@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import onnx
 import onnx.helper
 
 from qcomp.errors import ModelError, UnsupportedOp
-from qcomp.frontends.onnx.branches import taken_branch
-from qcomp.frontends.onnx.constants import fold
-from qcomp.frontends.onnx.context import Context, Node, Refused
-from qcomp.frontends.onnx.decode import decode_node, result_types
-from qcomp.frontends.onnx.infer import InferredType, inferred_types, one_node_model
-from qcomp.frontends.onnx.load import DEFAULT_DOMAINS, LoadedModel, load_model
-from qcomp.frontends.onnx.rules import FOLDED_ONLY, RULES
+from qcomp.frontends.onnx.context import Context
+from qcomp.frontends.onnx.load import LoadedModel, load_model
+from qcomp.frontends.onnx.nodes import NodeReader, used_names
 from qcomp.frontends.onnx.shapes import bound_inputs, element_type
-from qcomp.frontends.onnx.structure import describe, ordered_nodes, reads, subgraphs
-from qcomp.frontends.onnx.tensors import decode_tensor, element_type_name
+from qcomp.frontends.onnx.structure import ordered_nodes
+from qcomp.frontends.onnx.tensors import element_type_name
 from qcomp.frontends.origins import trace_moves
 from qcomp.ir.form import Form
 from qcomp.ir.graph import Graph, sanitized
 from qcomp.ir.ops import Reshape
-from qcomp.ir.tensor import DType, Origin, Tensor, TensorType
+from qcomp.ir.tensor import Origin
 from qcomp.ir.verify import verify
 
 Model = str | os.PathLike[str] | bytes | onnx.ModelProto
@@ -85,26 +81,20 @@ def attempt_import(model: Model, bind: Mapping[str, int]) -> Attempt:
 
 
 class _Importer:
-    """One walk over the nodes. Values that could not be made are `lost`, with their readers."""
+    """Inputs, nodes and outputs, in this order."""
 
     def __init__(self, model: LoadedModel, bind: Mapping[str, int]) -> None:
         self.model = model
         self.bind = bind
         self.nodes = ordered_nodes(model.graph)
         graph = Graph(sanitized(model.name))
-        used = _used(self.nodes, model.graph)
+        used = used_names(self.nodes, model.graph)
         self.context = Context(graph, model.opset, model.folder, used)
-        self.problems: list[str] = []
+        self.reader = NodeReader(model.folder)
+        self.problems = self.reader.problems
 
     def read_initializers(self) -> None:
-        self._read_initializers(self.model.graph, self.context)
-
-    def _read_initializers(self, graph: onnx.GraphProto, context: Context) -> None:
-        for proto in graph.initializer:
-            label = f"initializer {proto.name!r}"
-            data = decode_tensor(proto, self.model.folder, label)
-            context.constants[proto.name] = data
-            context.folding.given(data.size)
+        self.reader.read_initializers(self.model.graph, self.context)
 
     def read_inputs(self) -> None:
         accepted = []
@@ -127,35 +117,7 @@ class _Importer:
             self.context.values[name] = id
 
     def read_nodes(self) -> None:
-        self._read(self.nodes, self.context)
-
-    def _read(self, nodes: Sequence[onnx.NodeProto], context: Context) -> None:
-        for proto in nodes:
-            lost = any(name in context.lost for name in reads(proto))
-            problem = _refusal(proto, lost)
-            if problem is None and lost:
-                self._lose(proto, context)
-                continue
-            try:
-                if problem is not None:
-                    raise Refused(problem)
-                if proto.op_type == "If":
-                    self._read_branch(proto, context)
-                else:
-                    _apply(decode_node(context, proto))
-            except (Refused, ValueError) as error:
-                self.problems.append(f"{describe(proto)}: {error}")
-                self._lose(proto, context)
-
-    def _read_branch(self, proto: onnx.NodeProto, context: Context) -> None:
-        """The branch that a constant condition takes, in the place of the If."""
-        branch = taken_branch(context, proto)
-        nodes = ordered_nodes(branch, context)
-        inner = context.inner(_used(nodes, branch))
-        self._read_initializers(branch, inner)
-        self._read(nodes, inner)
-        for name, source in zip(proto.output, branch.output, strict=True):
-            context.bind(name, inner, source.name)
+        self.reader.read(self.nodes, self.context)
 
     def read_outputs(self) -> None:
         graph = self.context.graph
@@ -177,66 +139,3 @@ class _Importer:
                         )
                     )
                 graph.outputs[name] = id
-
-    def _lose(self, proto: onnx.NodeProto, context: Context) -> None:
-        """Go on with the types that onnx infers, so that later nodes are looked at too."""
-        types = _inferred(proto, context)
-        for name in filter(None, proto.output):
-            context.constants.pop(name, None)
-            type = types.get(name)
-            if type is None or type.element_type != onnx.TensorProto.FLOAT or not type.size:
-                context.values.pop(name, None)
-                context.lost.add(name)
-            else:
-                id = context.graph.fresh_id(name)
-                context.graph.add_tensor(Tensor(id, TensorType(DType.F32, type.shape)))
-                context.values[name] = id
-
-
-def _inferred(proto: onnx.NodeProto, context: Context) -> Mapping[str, InferredType]:
-    """The types that a refused node would have given; none if its operands are unknown too."""
-    names = list(filter(None, proto.input))
-    unknown = any(name in context.lost for name in names)
-    if proto.domain not in DEFAULT_DOMAINS or unknown or any(subgraphs(proto)):
-        return {}
-    constants = {n: context.constants[n] for n in names if n in context.constants}
-    types = {
-        name: InferredType(
-            onnx.helper.np_dtype_to_tensor_dtype(constants[name].dtype)
-            if name in constants
-            else onnx.TensorProto.FLOAT,
-            context.shape(name),
-        )
-        for name in names
-    }
-    return inferred_types(one_node_model(proto, types, context.opset), constants)
-
-
-def _used(nodes: Iterable[onnx.NodeProto], graph: onnx.GraphProto) -> set[str]:
-    """The values that nodes read, or that their graph gives."""
-    return {name for node in nodes for name in reads(node)} | {o.name for o in graph.output}
-
-
-def _refusal(proto: onnx.NodeProto, lost: bool) -> str | None:
-    """Why no rule needs to look at the node, or None. A lost operand can't be folded away."""
-    if proto.domain not in DEFAULT_DOMAINS:
-        return f"domain {proto.domain!r} is unknown; accepted: ai.onnx"
-    if lost and proto.op_type not in (*RULES, *FOLDED_ONLY, "If"):
-        return str(_unsupported(proto.op_type))
-    return None
-
-
-def _unsupported(op_type: str) -> Refused:
-    if op_type in FOLDED_ONLY:
-        return Refused("its operands are not constant", "operands known at compile time")
-    return Refused(f"operator {op_type} is not supported", "those of docs/onnx-operators.md")
-
-
-def _apply(node: Node) -> None:
-    if fold(node):
-        return
-    rule = RULES.get(node.op_type)
-    if rule is None:
-        raise _unsupported(node.op_type)
-    rule(node)
-    node.context.element_types.update(result_types(node))

@@ -16,6 +16,7 @@ import onnx.numpy_helper
 import onnx.shape_inference
 from google.protobuf.message import DecodeError, EncodeError
 
+from qcomp.frontends.onnx.context import Context
 from qcomp.frontends.onnx.tensors import MAX_RANK
 from qcomp.ir.tensor import Array
 
@@ -82,6 +83,14 @@ def inferred_types(
         if known_rank and min(dims, default=0) >= 0:
             types[value.name] = InferredType(tensor.elem_type, dims)
     return types
+
+
+def node_types(proto: onnx.NodeProto, context: Context) -> dict[str, InferredType]:
+    """The types of a node's results, from its operands of so far."""
+    names = list(filter(None, proto.input))
+    constants = {n: context.constants[n] for n in names if n in context.constants}
+    types = {n: InferredType(context.element_type(n), context.shape(n)) for n in names}
+    return inferred_types(one_node_model(proto, types, context.opset), constants)
 
 
 def _unsafe(node: onnx.NodeProto) -> bool:

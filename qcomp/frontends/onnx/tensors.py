@@ -27,6 +27,7 @@ _RAW_DTYPES: dict[int, str] = {
     TensorProto.UINT64: "<u8",
     TensorProto.BOOL: "?",
 }
+NUMBERS = frozenset({*_RAW_DTYPES, TensorProto.BFLOAT16})
 _TYPED_FIELDS: dict[int, str] = {
     TensorProto.FLOAT: "float_data",
     TensorProto.DOUBLE: "double_data",

@@ -11,9 +11,11 @@ from qcomp.frontends.onnx.rules import (
     linear,
     logic,
     movement,
+    normalization,
     pooling,
     reduction,
     resize,
+    scatter,
     slicing,
     transposed,
 )
@@ -25,9 +27,11 @@ RULES: Mapping[str, Rule] = merged(
     linear.RULES,
     logic.RULES,
     movement.RULES,
+    normalization.RULES,
     pooling.RULES,
     reduction.RULES,
     resize.RULES,
+    scatter.RULES,
     slicing.RULES,
     transposed.RULES,
 )
