@@ -14,7 +14,7 @@ from qcomp.calibration import propagate
 from qcomp.errors import PassError, TargetError
 from qcomp.exporters.onnx import elementwise as export_elementwise
 from qcomp.exporters.onnx import model as export
-from qcomp.ir import DType, Form, Graph, TensorType, evaluate
+from qcomp.ir import DType, Form, Graph, TensorType, evaluate, saturation
 from qcomp.ir.exemptions import Exemptions, exemption
 from qcomp.ir.ops import OPS, Add, Binary, Domain, IntegerOp, Op, Operand, QBinary, QReduceSum
 from qcomp.ir.tensor import Tensor
@@ -47,6 +47,7 @@ TABLES = {
     "text examples": Table([OPS[mnemonic] for mnemonic in EXAMPLES]),
     "layout": Table(layout.RULES, layout.EXEMPT),
     "propagation": Table(propagate.RULES, propagate.EXEMPT),
+    "saturation": Table(saturation.SEEN, saturation.EXEMPT),
     "integer rules": Table(integer_rules.RULES, integer_rules.EXEMPT),
     "certificate": Table(integer_rules.SUMS, integer_rules.NO_SUMS),
     "export": Table(export.RULES, export.EXEMPT),
