@@ -38,6 +38,7 @@ class Graph:
     outputs: dict[str, TensorId] = field(default_factory=dict)
     _nx: Any = field(default_factory=lambda: nx.DiGraph(), repr=False)
     _serial: int = 0
+    _order: list[str] | None = field(default=None, repr=False)  # of op nodes, until it may change
 
     # ------------------------------------------------------------------ reading
 
@@ -100,8 +101,10 @@ class Graph:
     def ops(self) -> list[Op]:
         """All ops in a deterministic topological order; the graph may change under the list."""
         nodes = self._nx.nodes
-        order = nx.lexicographical_topological_sort(self._nx, key=lambda n: nodes[n]["serial"])
-        return [nodes[n]["op"] for n in order if "op" in nodes[n]]
+        if self._order is None:
+            order = nx.lexicographical_topological_sort(self._nx, key=lambda n: nodes[n]["serial"])
+            self._order = [n for n in order if "op" in nodes[n]]
+        return [nodes[n]["op"] for n in self._order]
 
     def tensors(self) -> list[Tensor]:
         """All tensors in creation order."""
@@ -156,6 +159,7 @@ class Graph:
         """
         node = _op_node(op.id)
         type = self._result_type(op)
+        self._order = None
         self._nx.remove_edges_from(list(self._nx.in_edges(node)))
         self._nx.nodes[node]["op"] = op
         self._link(op)
@@ -185,6 +189,7 @@ class Graph:
         """Remove a tensor and its producer; nothing may read it."""
         if self.consumers(id) or self.is_output(id) or id in self.inputs.values():
             raise ValueError(f"%{id} is still in use")
+        self._order = None
         if _op_node(id) in self._nx:
             self._nx.remove_node(_op_node(id))
         self._nx.remove_node(id)
@@ -196,20 +201,21 @@ class Graph:
             live |= nx.ancestors(self._nx, output)
         dead = [n for n in self._nx.nodes if n not in live]
         self._nx.remove_nodes_from(dead)
+        self._order = None
 
     def clone(self) -> Graph:
         """A copy that shares the payloads and arrays."""
-        return Graph(
-            self.name, dict(self.inputs), dict(self.outputs), self._nx.copy(), self._serial
-        )
+        inputs, outputs = dict(self.inputs), dict(self.outputs)
+        return Graph(self.name, inputs, outputs, self._nx.copy(), self._serial, self._order)
 
     def restore(self, saved: Graph) -> None:
         """Become what a clone saved: how a pass takes back a trial."""
         copy = saved.clone()
         self.inputs, self.outputs = copy.inputs, copy.outputs
-        self._nx, self._serial = copy._nx, copy._serial
+        self._nx, self._serial, self._order = copy._nx, copy._serial, copy._order
 
     def _add_node(self, node: str, **payload: object) -> None:
+        self._order = None
         self._nx.add_node(node, serial=self._serial, **payload)
         self._serial += 1
 
