@@ -146,6 +146,14 @@ def test_an_activation_that_overflows_is_named_with_its_run() -> None:
         collect(graph, np.array([[1.0, 2.0], [1.0, 1000.0]]))
 
 
+def test_minus_infinity_that_is_no_mask_is_named_with_its_run() -> None:
+    graph = Graph("identity")
+    x = graph.add_input("x", TensorType(DType.F32, (1, 2)))
+    graph.outputs["y"] = graph.add_op(Unary(inputs=(x,), output="y", function=Function.EXP))
+    with pytest.raises(CalibrationError, match="%x in calibration run 0: NaN or infinity"):
+        collect(graph, np.array([[-np.inf, 2.0]]))
+
+
 def test_bad_data_is_an_error_of_calibration() -> None:
     with pytest.raises(CalibrationError, match="input image: shape"):
         collect(network(), np.zeros((1, 3, 8, 8)))
