@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 # What the tests' compilations keep: may be deleted, or kept for the next run.
 export QCOMP_CACHE ?= $(CURDIR)/.cache
+# Tests start many processes, each of which would compile all sources again.
+unexport PYTHONDONTWRITEBYTECODE
 PYTEST := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist worksteal
 
 .PHONY: demo test test-changed test-slow test-native lint format clean
