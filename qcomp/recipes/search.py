@@ -4,13 +4,13 @@ Every trial is judged by the signal-to-noise ratio of the network's outputs, of 
 them (judge.py), simulated in the QDQ form on calibration samples that ranges are not taken from. In
 order, each with the best of what came before:
 
-1. one range estimator for all activations;
-2. how weights get their ranges, and whether biases are corrected;
-3. a range of its own for each activation (own_ranges.py);
-4. whether all this also helps when biases are corrected layer by layer, as they will be.
+1. equalization, also through opened gates;
+2. one range estimator for all activations;
+3. how weights get their ranges, and whether biases are corrected;
+4. a range of its own for each activation (own_ranges.py);
+5. whether all this also helps when biases are corrected layer by layer, as they will be.
 
-What the caller has chosen is not tried, nor is equalization: with weight scales per tensor it
-always helps, with scales per channel it gains nothing on most networks (docs/decisions.md).
+What the caller has chosen is not tried.
 """
 
 from __future__ import annotations
@@ -22,13 +22,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from qcomp.config import AUTO, QuantizationConfig
-from qcomp.ir.graph import Graph
+from qcomp.ir.graph import Graph, computes_the_same
 from qcomp.ir.ops import Quantize, Weighted
 from qcomp.passes.events import PassLog
 from qcomp.recipes.judge import Feed, Judge, Judgement
 from qcomp.recipes.own_ranges import ESTIMATORS, OwnRange, own_ranges, with_ranges
 
 TRIALS: Mapping[str, tuple[Any, ...]] = {
+    "equalize": (True, "gates"),
     "range": ESTIMATORS,
     "weight_range": ("minmax", "mse"),
     "bias_correction": ("empirical", None),
@@ -80,8 +81,8 @@ def search(
     choice.log.note(f"{len(samples)} samples, {told}: {first.db:.2f} dB", db=first.db)
     for name, answers in TRIALS.items():
         for answer in answers if getattr(config, name) == AUTO else ():
-            if getattr(choice.config, name) != answer:
-                other = dataclasses.replace(choice.config, **{name: answer})
+            other = dataclasses.replace(choice.config, **{name: answer})
+            if not _is_same(judge, choice.config, other):
                 choice.consider(f"{name}={answer}", other, judge.tried(other, samples))
     if config.range == AUTO:
         _own_ranges(judge, choice, samples, few, advance)
@@ -89,6 +90,13 @@ def search(
         first = _confirm(judge, choice, start, samples)
     choice.gain = _gain(first, choice.noise, len(samples))
     return choice
+
+
+def _is_same(judge: Judge, a: QuantizationConfig, b: QuantizationConfig) -> bool:
+    """Whether two configurations differ in nothing, or in equalization that finds nothing to do."""
+    if a == b or dataclasses.replace(a, equalize=b.equalize) != b:
+        return a == b
+    return computes_the_same(judge.quantizer.equalized(a), judge.quantizer.equalized(b))
 
 
 def _gain(first: Judgement, last: Judgement, samples: int) -> str:
