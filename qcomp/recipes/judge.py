@@ -44,9 +44,14 @@ class Judge:
 
     def noise(self, graph: Graph, samples: Sequence[Feed]) -> Judgement:
         """Of a QDQ graph's float outputs against the float network."""
-        reference = self._answers(samples)
-        got = _outputs(graph, samples)
-        pairs = zip(reference, got, strict=True)
+        session = FloatSession(graph)
+        return self.judged([session.run(sample) for sample in samples], samples)
+
+    def judged(self, answers: Sequence[Feed], samples: Sequence[Feed]) -> Judgement:
+        """Of float outputs by name, for each sample."""
+        floats = float_outputs(self.quantizer.normalized)
+        got = [np.concatenate([a[n].astype(np.float64).ravel() for n in floats]) for a in answers]
+        pairs = zip(self._answers(samples), got, strict=True)
         return Judgement(tuple(Noise().plus([a], [b]) for a, b in pairs))
 
     def _answers(self, samples: Sequence[Feed]) -> list[F64]:

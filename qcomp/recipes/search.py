@@ -15,29 +15,28 @@ always helps, with scales per channel it gains nothing on most networks (docs/de
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from qcomp.config import AUTO, QuantizationConfig
+from qcomp.execute.blocks import work_of
 from qcomp.ir.graph import Graph
-from qcomp.ir.ops import Quantize, Weighted
 from qcomp.passes.events import PassLog
 from qcomp.recipes.judge import Feed, Judge, Judgement
-from qcomp.recipes.own_ranges import ESTIMATORS, OwnRange, own_ranges, with_ranges
+from qcomp.recipes.own_ranges import OwnRange, own_ranges, with_ranges
 
+ESTIMATORS = ("mse", "minmax", "percentile", "kl", "aciq")
 TRIALS: Mapping[str, tuple[Any, ...]] = {
     "range": ESTIMATORS,
     "weight_range": ("minmax", "mse"),
     "bias_correction": ("empirical", None),
 }
 MOST_SAMPLES = 32
-_LEAST_SAMPLES = 6
+_LEAST_SAMPLES = 4
 _WORTHWHILE_DB = 0.05  # less is chance
-_BUDGET = 2e12  # multiplications of all trials, with what moving the activations costs
-_ELEMENT = 50  # multiplications that one activation costs
-_RUNS = 3  # of each activation by itself
+_BUDGET = 5e11  # multiplications of all trials, with what moving the activations costs
+_TRIED = 50  # clips of all the activations that count, each about one run of the network
 
 
 @dataclass
@@ -73,7 +72,7 @@ def search(
     `advance(done, total)` is told of the progress.
     """
     qdq = judge.quantizer.quantized(start)
-    few = samples[: affordable(qdq, len(samples))]
+    few = samples[: affordable(judge.quantizer.normalized, len(samples))]
     first = judge.noise(qdq, samples)
     told = ", ".join(f"{name}={getattr(start, name)}" for name in TRIALS)
     choice = Choice(start, first)
@@ -137,14 +136,12 @@ def _took(judge: Judge, choice: Choice, found: Sequence[OwnRange], samples: Sequ
     return choice.config is other
 
 
-def affordable(qdq: Graph, available: int) -> int:
-    """How many samples each activation is tried on by itself, within the budget."""
-    work = quantized = 0
-    for op in qdq.ops():
-        size = qdq.type(op.output).size
-        work += _ELEMENT * size
-        quantized += isinstance(op, Quantize)
-        if isinstance(op, Weighted):
-            work += size * math.prod(qdq.type(op.weight).shape[1:])
-    count = int(_BUDGET / max(work * _RUNS * quantized, 1))
+def affordable(graph: Graph, available: int) -> int:
+    """How many samples the activations of a float graph are tried on, within the budget.
+
+    All are ranked, from each of them on: half of the network on average, on half of the samples.
+    """
+    ops = graph.ops()
+    runs = len(ops) / 4 + _TRIED
+    count = int(_BUDGET / max(sum(work_of(graph, op) for op in ops) * runs, 1))
     return min(max(count, _LEAST_SAMPLES), available)
