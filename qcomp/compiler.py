@@ -66,7 +66,7 @@ def compile(
         cache=None if cache is None else Path(cache),
         observers=() if dump is None else dumping(Path(dump), imported.graph, evidence),
     )
-    chosen = decide(quantizer, config, progress=progress)
+    chosen = decide(quantizer, config, backend.cost, progress=progress)
     graph = quantizer.integer(chosen.config)
     artifact = backend.emit(graph, symbol)
     net = CompiledNetwork(

@@ -33,6 +33,7 @@ from qcomp.pipeline import (
     Given,
     Stage,
     fits_weights,
+    ranging,
     stages_from,
 )
 from qcomp.reconstruction.prefix import Sample, Samples
@@ -109,6 +110,11 @@ class Quantizer:
     def statistics(self, config: QuantizationConfig) -> Statistics:
         """Of the activations of that graph."""
         return self._equalized(config).statistics
+
+    def annotated(self, config: QuantizationConfig) -> Graph:
+        """That graph with the range of every activation."""
+        before = self._equalized(config)
+        return PassManager().run(before.graph.clone(), ranging(config, before.statistics))
 
     def quantized(self, config: QuantizationConfig, fitted_to: Samples | None = None) -> Graph:
         """The QDQ graph of a configuration.

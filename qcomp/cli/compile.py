@@ -59,8 +59,22 @@ def compile(
         int, typer.Option("--weight-bits", metavar="B", help=f"{one_of(WEIGHT_BITS)}.")
     ] = DEFAULTS.weight_bits,
     activation_bits: Annotated[
-        int, typer.Option("--activation-bits", metavar="B", help=f"{one_of(ACTIVATION_BITS)}.")
-    ] = DEFAULTS.activation_bits,
+        int | None,
+        typer.Option(
+            "--activation-bits",
+            metavar="B",
+            help=f"{one_of(ACTIVATION_BITS)}; default: 8, and 16 where recipe auto finds that "
+            "8 fall short.",
+        ),
+    ] = None,
+    max_slowdown: Annotated[
+        float,
+        typer.Option(
+            "--max-slowdown",
+            metavar="X",
+            help="Time that accuracy may cost where recipe auto decides, over 8 bits everywhere.",
+        ),
+    ] = DEFAULTS.max_slowdown,
     per_tensor: Annotated[
         bool, typer.Option("--per-tensor", help="One weight scale per tensor, not per channel.")
     ] = False,
@@ -103,7 +117,8 @@ def compile(
     config = QuantizationConfig(
         recipe=recipe,
         weight_bits=weight_bits,
-        activation_bits=activation_bits,
+        activation_bits=AUTO if activation_bits is None else activation_bits,
+        max_slowdown=max_slowdown,
         per_channel=not per_tensor,
         range=range,
         rounding=rounding,

@@ -10,6 +10,7 @@ from qcomp.config import AUTO, QuantizationConfig
 
 DATA_FREE = "data-free"
 _FAST: Mapping[str, Any] = {
+    "activation_bits": 8,
     "range": "mse",
     "weight_range": "minmax",
     "absorb_bias": False,

@@ -8,7 +8,8 @@ order, each with the best of what came before:
 2. one range estimator for all activations;
 3. how weights get their ranges, and whether biases are corrected;
 4. a range of its own for each activation (own_ranges.py);
-5. whether all this also helps when biases are corrected layer by layer, as they will be.
+5. 16 bits for single activations, where 8 bits fall short (wide_activations.py);
+6. whether all this also helps when biases are corrected layer by layer, as they will be.
 
 What the caller has chosen is not tried.
 """
@@ -16,29 +17,31 @@ What the caller has chosen is not tried.
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from qcomp.config import AUTO, QuantizationConfig
+from qcomp.execute.blocks import work_of
 from qcomp.ir.graph import Graph, computes_the_same
-from qcomp.ir.ops import Quantize, Weighted
 from qcomp.passes.events import PassLog
+from qcomp.recipes.estimated_time import CostOf, network_ns
 from qcomp.recipes.judge import Feed, Judge, Judgement
-from qcomp.recipes.own_ranges import ESTIMATORS, OwnRange, own_ranges, with_ranges
+from qcomp.recipes.own_ranges import OwnRange, own_ranges, with_ranges
+from qcomp.recipes.wide_activations import wide_units, with_wide
 
+ESTIMATORS = ("mse", "minmax", "percentile", "kl", "aciq")
 TRIALS: Mapping[str, tuple[Any, ...]] = {
     "equalize": (True, "gates"),
     "range": ESTIMATORS,
     "weight_range": ("minmax", "mse"),
     "bias_correction": ("empirical", None),
 }
-_LEAST_SAMPLES = 6
+_LEAST_SAMPLES = 4
 _WORTHWHILE_DB = 0.05  # less is chance
-_BUDGET = 2e12  # multiplications of all trials, with what moving the activations costs
-_ELEMENT = 50  # multiplications that one activation costs
-_RUNS = 3  # of each activation by itself
+_SHORT_DB = 1.0  # by which 16 bits are better where 8 bits fall short
+_BUDGET = 5e11  # multiplications of all trials, with what moving the activations costs
+_TRIED = 50  # clips of all the activations that count, each about one run of the network
 
 
 @dataclass
@@ -67,14 +70,15 @@ def search(
     config: QuantizationConfig,
     start: QuantizationConfig,
     samples: Sequence[Feed],
+    cost: CostOf,
     advance: Callable[[int, int], None] = lambda done, total: None,
 ) -> Choice:
     """The best configuration; `start` is `config` with a first answer for each "auto" field.
 
-    `advance(done, total)` is told of the progress.
+    `cost` is that of the target; `advance(done, total)` is told of the progress.
     """
     qdq = judge.quantizer.quantized(start)
-    few = samples[: affordable(qdq, len(samples))]
+    few = samples[: affordable(judge.quantizer.normalized, len(samples))]
     first = judge.noise(qdq, samples)
     told = ", ".join(f"{name}={getattr(start, name)}" for name in TRIALS)
     choice = Choice(start, first)
@@ -82,10 +86,12 @@ def search(
     for name, answers in TRIALS.items():
         for answer in answers if getattr(config, name) == AUTO else ():
             other = dataclasses.replace(choice.config, **{name: answer})
-            if not _is_same(judge, choice.config, other):
+            if not _is_same(judge, choice.config, other) and _is_affordable(judge, other, cost):
                 choice.consider(f"{name}={answer}", other, judge.tried(other, samples))
     if config.range == AUTO:
         _own_ranges(judge, choice, samples, few, advance)
+    if config.activation_bits == AUTO:
+        _widen(judge, choice, samples, few, cost, advance)
     if choice.config != start and choice.config.bias_correction == "empirical":
         first = _confirm(judge, choice, start, samples)
     choice.gain = _gain(first, choice.noise, len(samples))
@@ -97,6 +103,13 @@ def _is_same(judge: Judge, a: QuantizationConfig, b: QuantizationConfig) -> bool
     if a == b or dataclasses.replace(a, equalize=b.equalize) != b:
         return a == b
     return computes_the_same(judge.quantizer.equalized(a), judge.quantizer.equalized(b))
+
+
+def _is_affordable(judge: Judge, config: QuantizationConfig, cost: CostOf) -> bool:
+    """Whether what equalization puts in, such as opened gates, keeps within `max_slowdown`."""
+    plain = dataclasses.replace(config, equalize=False)
+    before, after = (network_ns(judge.quantizer.equalized(c), (), cost) for c in (plain, config))
+    return after <= config.max_slowdown * before
 
 
 def _gain(first: Judgement, last: Judgement, samples: int) -> str:
@@ -153,14 +166,41 @@ def _took(judge: Judge, choice: Choice, found: Sequence[OwnRange], samples: Sequ
     return choice.config is other
 
 
-def affordable(qdq: Graph, available: int) -> int:
-    """How many samples each activation is tried on by itself, within the budget."""
-    work = quantized = 0
-    for op in qdq.ops():
-        size = qdq.type(op.output).size
-        work += _ELEMENT * size
-        quantized += isinstance(op, Quantize)
-        if isinstance(op, Weighted):
-            work += size * math.prod(qdq.type(op.weight).shape[1:])
-    count = int(_BUDGET / max(work * _RUNS * quantized, 1))
+def _widen(
+    judge: Judge,
+    choice: Choice,
+    samples: Sequence[Feed],
+    few: Sequence[Feed],
+    cost: CostOf,
+    advance: Callable[[int, int], None],
+) -> None:
+    """16 bits for the activations that decide, halved in number as long as that costs little."""
+    everywhere = judge.tried(dataclasses.replace(choice.config, activation_bits=16), samples)
+    if not everywhere.is_better(choice.noise, _SHORT_DB):
+        told = f"{choice.noise.db:.2f} dB, {everywhere.db:.2f} with 16 bits everywhere"
+        choice.log.declined("16 bits for single activations", told)
+        return
+    units = wide_units(judge, choice.config, few, cost, advance)
+    before = choice.noise
+    while units:
+        other = with_wide(choice.config, units)
+        noise = judge.tried(other, samples)
+        if not noise.is_better(before, _SHORT_DB):
+            units = units[: len(units) // 2]
+            continue
+        for unit in units:
+            choice.log.note(f"16 bits: {unit}", tensor=unit.members[0], alone_db=unit.db)
+        choice.consider(f"16 bits for {len(units)} units of activations", other, noise)
+        return
+    choice.log.declined("16 bits for single activations", "none helps within the time allowed")
+
+
+def affordable(graph: Graph, available: int) -> int:
+    """How many samples the activations of a float graph are tried on, within the budget.
+
+    All are ranked, from each of them on: half of the network on average, on half of the samples.
+    """
+    ops = graph.ops()
+    runs = len(ops) / 4 + _TRIED
+    count = int(_BUDGET / max(sum(work_of(graph, op) for op in ops) * runs, 1))
     return min(max(count, _LEAST_SAMPLES), available)

@@ -1,0 +1,46 @@
+"""How long a network takes on a target, estimated from its float graph and bits of activations.
+
+The estimate counts multiply-accumulates and bytes of activations at the rates of the target, on one
+thread of its best instruction set. It is right to a factor of two or so, and better for comparing
+choices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+
+from qcomp.ir.graph import Graph
+from qcomp.ir.ops import MatMul, Op, Weighted
+from qcomp.ir.tensor import DType, TensorId
+
+CostOf = Callable[[int, int, int], float]
+"""Nanoseconds by multiply-accumulates, bytes and bits of activations: `Target.cost`."""
+
+
+def activation_ns(graph: Graph, id: TensorId, bits: int, cost: CostOf) -> float:
+    """Of an activation: the time of its readers' products and of its bytes."""
+    readers = graph.consumers(id)
+    macs = sum(_macs(graph, op) for op in readers if op.inputs[0] == id)
+    moved = graph.type(id).size * bits // 8 * (1 + len(readers))
+    return cost(macs, moved, bits)
+
+
+def network_ns(graph: Graph, wide: Collection[TensorId], cost: CostOf) -> float:
+    """Of all activations, of which some have 16 bits and the others 8."""
+    return sum(
+        activation_ns(graph, t.id, 16 if t.id in wide else 8, cost)
+        for t in graph.tensors()
+        if t.type.dtype is DType.F32 and not t.is_constant
+    )
+
+
+def _macs(graph: Graph, op: Op) -> int:
+    results = graph.type(op.output).size
+    match op:
+        case Weighted():
+            weight = graph.type(op.weight)
+            return results * weight.size // weight.shape[0]
+        case MatMul():
+            return results * graph.type(op.inputs[0]).shape[-1]
+        case _:
+            return 0

@@ -1,0 +1,84 @@
+"""16 bits for the few activations whose rounding decides, within a bound of the time.
+
+Each unit of activations (same_scale.range_units) is rounded to 8 bits by itself, in an otherwise
+float network. Noises of independent roundings add up, so what 16 bits spare is about the noise of
+the unit; what they cost is estimated (estimated_time.py). Units are taken by noise per time.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from qcomp.config import QuantizationConfig
+from qcomp.ir.tensor import TensorId
+from qcomp.passes.lib.same_scale import range_units
+from qcomp.recipes.estimated_time import CostOf, activation_ns, network_ns
+from qcomp.recipes.judge import Feed, Judge
+from qcomp.recipes.units import Units, assigned
+
+_LEFT_ALONE = 0.01  # of the sum of all noises
+
+
+@dataclass(frozen=True)
+class WideUnit:
+    """Activations that are to have 16 bits: what 8 bits cost by themselves, in dB and in time."""
+
+    members: tuple[TensorId, ...]
+    db: float
+    slowdown: float
+
+    def __str__(self) -> str:
+        more = f" and {len(self.members) - 1} more" if len(self.members) > 1 else ""
+        return (
+            f"%{self.members[0]}{more}: {self.db:.1f} dB with 8 bits by itself; 16 bits take "
+            f"{100 * self.slowdown:.1f} % more time"
+        )
+
+
+def wide_units(
+    judge: Judge,
+    config: QuantizationConfig,
+    samples: Sequence[Feed],
+    cost: CostOf,
+    advance: Callable[[int, int], None],
+) -> list[WideUnit]:
+    """The units worth 16 bits, first those of most noise per time, within `max_slowdown`.
+
+    `advance(done, total)` is told of the progress.
+    """
+    graph = judge.quantizer.equalized(config)
+    units = Units.of(judge, config, samples, _narrow_units(judge, config))
+    whole = network_ns(graph, (), cost)
+    found: list[tuple[float, WideUnit]] = []
+    for done, unit in enumerate(units.units):
+        noise = units.noise(unit, units.current, len(samples))
+        extra = sum(
+            activation_ns(graph, t, 16, cost) - activation_ns(graph, t, 8, cost) for t in unit
+        )
+        found.append((noise.total.noise, WideUnit(tuple(unit), noise.db, extra / whole)))
+        advance(done + 1, len(units.units))
+    least = _LEFT_ALONE * sum(noise for noise, _ in found)
+    loud = [(noise / max(unit.slowdown, 1e-6), unit) for noise, unit in found if noise > least]
+    chosen, left = [], config.max_slowdown - 1.0
+    for _, unit in sorted(loud, key=lambda f: -f[0]):
+        if unit.slowdown <= left:
+            left -= unit.slowdown
+            chosen.append(unit)
+    return chosen
+
+
+def _narrow_units(judge: Judge, config: QuantizationConfig) -> list[list[TensorId]]:
+    """Units that are to have 8 bits."""
+    current = assigned(judge.quantizer, config)
+    units = range_units(judge.quantizer.equalized(config))
+    return [u for u in units if all(current[t].qmax < 256 for t in u)]
+
+
+def with_wide(config: QuantizationConfig, units: Sequence[WideUnit]) -> QuantizationConfig:
+    """`config` with 16 bits for these activations."""
+    overrides = {key: dict(fields) for key, fields in config.overrides.items()}
+    for t in (t for unit in units for t in unit.members):
+        overrides[t] = {**overrides.get(t, {}), "activation_bits": 16}
+    return dataclasses.replace(config, overrides=overrides)
