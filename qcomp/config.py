@@ -67,10 +67,10 @@ class QuantizationConfig:
     weight_bits: 8, 4, 3, 2 (ternary) or 1 (binary).
     first_last_weight_bits: the least bits of the first and the last layer with weights.
     group_size: neighbouring weights of an output channel that share a step; 0: all of them.
-    activation_bits: 8, 16 (symmetric), or "auto": 8, and 16 for single activations where 8 bits fall
-        short and `max_slowdown` allows.
-    max_slowdown: the time of a run, over that with 8 bits everywhere, that 16 bits and opened gates
-        may take if "auto" chooses them, by the target's estimate.
+    activation_bits: 8, 16 (symmetric), or "auto": 8, and 16 for single activations where 8 bits
+        fall short and `max_slowdown` allows.
+    max_slowdown: the time of a run, over that with 8 bits everywhere, that 16 bits may take where
+        "auto" chooses them, by the target's estimate.
     per_channel: one weight scale for each output channel; False: one for each tensor.
     symmetric_activations: activation zero points are 0.
     power_of_two_scales: all scales are powers of two, so that requantization only shifts.
@@ -130,6 +130,12 @@ class QuantizationConfig:
             )
         for key, fields in self.overrides.items():
             _check_override(key, fields)
+
+    @property
+    def decided_activation_bits(self) -> int:
+        """`activation_bits` of a configuration in which nothing is left to decide."""
+        assert isinstance(self.activation_bits, int), self.activation_bits
+        return self.activation_bits
 
     def at(self, id: str, mnemonic: str | None = None) -> QuantizationConfig:
         """The choices for one layer or tensor; `mnemonic` of the op whose result it is."""

@@ -110,7 +110,7 @@ def _equalizing(config: QuantizationConfig, given: Given) -> list[Pass]:
         precision = Precision(
             per_channel=config.per_channel,
             weight_levels=max(2 ** (config.weight_bits - 1) - 1, 1),
-            value_levels=2**config.activation_bits - 1,
+            value_levels=2**config.decided_activation_bits - 1,
         )
         passes.append(
             EqualizeCrossLayer(given.moments, precision, opens_gates=config.equalize == "gates")

@@ -61,7 +61,7 @@ def activation_bits(graph: Graph, config: QuantizationConfig) -> dict[TensorId, 
     """The width of every f32 activation: 8 or 16."""
     found: dict[TensorId, int] = {}
     for members in scale_groups(graph):
-        widest = max(_choices(graph, config, t).activation_bits for t in members)
+        widest = max(_choices(graph, config, t).decided_activation_bits for t in members)
         found |= dict.fromkeys(members, widest)
     return found
 

@@ -50,4 +50,4 @@ class Costs:
 def _stored(own: QuantizationConfig, shape: tuple[int, ...], bits: int) -> int:
     """Integers times those of their group have 8 bits, and so have the weights of i16 kernels."""
     grouped = own.group_size and (not own.per_channel or own.group_size < math.prod(shape[1:]))
-    return 8 if grouped or own.activation_bits > 8 else bits
+    return 8 if grouped or own.decided_activation_bits > 8 else bits

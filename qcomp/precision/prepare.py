@@ -46,6 +46,7 @@ class Preparation:
         evidence = evidence_for(imported.graph, self.runs, config, progress=progress)
         self._quantizer = Quantizer(imported.graph, imported.form, evidence)
         self.config = decide(self._quantizer, config, cost, progress=progress).config
+        self._quantizer.keep_equalized(self.config)
         self.graph = self._quantizer.equalized(self.config)
 
     def quantized(self, config: QuantizationConfig) -> Graph:

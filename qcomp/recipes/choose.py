@@ -176,7 +176,7 @@ def _nothing_to_try(quantizer: Quantizer, config: QuantizationConfig) -> str | N
     """The reason that nothing is tried whatever the data, or None."""
     if config.recipe not in SEARCHING:
         return f"recipe {config.recipe}"
-    if all(getattr(config, name) != AUTO for name in TRIALS):
+    if all(getattr(config, name) != AUTO for name in (*TRIALS, "activation_bits")):
         return "all is chosen"
     if not float_outputs(quantizer.normalized):
         return "no output is a float, so none can be compared"

@@ -7,11 +7,14 @@ choices.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import MatMul, Op, Weighted
 from qcomp.ir.tensor import DType, TensorId
+
+_RUN_NS = 1000.0  # of a call of the library
+_OP_NS = 100.0
 
 CostOf = Callable[[int, int, int], float]
 """Nanoseconds by multiply-accumulates, bytes and bits of activations: `Target.cost`."""
@@ -25,13 +28,12 @@ def activation_ns(graph: Graph, id: TensorId, bits: int, cost: CostOf) -> float:
     return cost(macs, moved, bits)
 
 
-def network_ns(graph: Graph, wide: Collection[TensorId], cost: CostOf) -> float:
-    """Of all activations, of which some have 16 bits and the others 8."""
-    return sum(
-        activation_ns(graph, t.id, 16 if t.id in wide else 8, cost)
-        for t in graph.tensors()
-        if t.type.dtype is DType.F32 and not t.is_constant
-    )
+def network_ns(graph: Graph, cost: CostOf) -> float:
+    """Of a run with 8 bits everywhere; of a small network, most are calls."""
+    ops = graph.ops()
+    values = [*graph.inputs.values(), *(op.output for op in ops)]
+    floats = [t for t in values if graph.type(t).dtype is DType.F32]
+    return _RUN_NS + _OP_NS * len(ops) + sum(activation_ns(graph, t, 8, cost) for t in floats)
 
 
 def _macs(graph: Graph, op: Op) -> int:

@@ -25,7 +25,7 @@ from qcomp.config import AUTO, QuantizationConfig
 from qcomp.execute.blocks import work_of
 from qcomp.ir.graph import Graph, computes_the_same
 from qcomp.passes.events import PassLog
-from qcomp.recipes.estimated_time import CostOf, network_ns
+from qcomp.recipes.estimated_time import CostOf
 from qcomp.recipes.judge import Feed, Judge, Judgement
 from qcomp.recipes.own_ranges import OwnRange, own_ranges, with_ranges
 from qcomp.recipes.wide_activations import wide_units, with_wide
@@ -40,6 +40,7 @@ TRIALS: Mapping[str, tuple[Any, ...]] = {
 _LEAST_SAMPLES = 4
 _WORTHWHILE_DB = 0.05  # less is chance
 _SHORT_DB = 1.0  # by which 16 bits are better where 8 bits fall short
+_GOOD_DB = 30.0  # of each part: leaves nothing to wish for at 8 bits
 _BUDGET = 5e11  # multiplications of all trials, with what moving the activations costs
 _TRIED = 50  # clips of all the activations that count, each about one run of the network
 
@@ -86,12 +87,12 @@ def search(
     for name, answers in TRIALS.items():
         for answer in answers if getattr(config, name) == AUTO else ():
             other = dataclasses.replace(choice.config, **{name: answer})
-            if not _is_same(judge, choice.config, other) and _is_affordable(judge, other, cost):
+            if not _is_same(judge, choice.config, other):
                 choice.consider(f"{name}={answer}", other, judge.tried(other, samples))
     if config.range == AUTO:
         _own_ranges(judge, choice, samples, few, advance)
     if config.activation_bits == AUTO:
-        _widen(judge, choice, samples, few, cost, advance)
+        _widen(judge, choice, start, samples, few, cost, advance)
     if choice.config != start and choice.config.bias_correction == "empirical":
         first = _confirm(judge, choice, start, samples)
     choice.gain = _gain(first, choice.noise, len(samples))
@@ -103,13 +104,6 @@ def _is_same(judge: Judge, a: QuantizationConfig, b: QuantizationConfig) -> bool
     if a == b or dataclasses.replace(a, equalize=b.equalize) != b:
         return a == b
     return computes_the_same(judge.quantizer.equalized(a), judge.quantizer.equalized(b))
-
-
-def _is_affordable(judge: Judge, config: QuantizationConfig, cost: CostOf) -> bool:
-    """Whether what equalization puts in, such as opened gates, keeps within `max_slowdown`."""
-    plain = dataclasses.replace(config, equalize=False)
-    before, after = (network_ns(judge.quantizer.equalized(c), (), cost) for c in (plain, config))
-    return after <= config.max_slowdown * before
 
 
 def _gain(first: Judgement, last: Judgement, samples: int) -> str:
@@ -169,12 +163,17 @@ def _took(judge: Judge, choice: Choice, found: Sequence[OwnRange], samples: Sequ
 def _widen(
     judge: Judge,
     choice: Choice,
+    start: QuantizationConfig,
     samples: Sequence[Feed],
     few: Sequence[Feed],
     cost: CostOf,
     advance: Callable[[int, int], None],
 ) -> None:
     """16 bits for the activations that decide, halved in number as long as that costs little."""
+    worst = min(part.db for part in choice.noise.parts.values())
+    if worst >= _GOOD_DB:
+        choice.log.declined("16 bits for single activations", f"no part is below {worst:.1f} dB")
+        return
     everywhere = judge.tried(dataclasses.replace(choice.config, activation_bits=16), samples)
     if not everywhere.is_better(choice.noise, _SHORT_DB):
         told = f"{choice.noise.db:.2f} dB, {everywhere.db:.2f} with 16 bits everywhere"
@@ -183,7 +182,7 @@ def _widen(
     units = wide_units(judge, choice.config, few, cost, advance)
     before = choice.noise
     while units:
-        other = with_wide(choice.config, units)
+        other = with_wide(choice.config, start, units)
         noise = judge.tried(other, samples)
         if not noise.is_better(before, _SHORT_DB):
             units = units[: len(units) // 2]

@@ -11,12 +11,12 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from qcomp.config import QuantizationConfig
+from qcomp.config import QuantizationConfig, matches
 from qcomp.ir.tensor import TensorId
 from qcomp.passes.lib.same_scale import range_units
 from qcomp.recipes.estimated_time import CostOf, activation_ns, network_ns
 from qcomp.recipes.judge import Feed, Judge
-from qcomp.recipes.units import Units, assigned
+from qcomp.recipes.units import Units
 
 _LEFT_ALONE = 0.01  # of the sum of all noises
 
@@ -49,36 +49,47 @@ def wide_units(
     `advance(done, total)` is told of the progress.
     """
     graph = judge.quantizer.equalized(config)
-    units = Units.of(judge, config, samples, _narrow_units(judge, config))
-    whole = network_ns(graph, (), cost)
+    units = Units.of(judge, config, samples, _free_units(judge, config))
+    whole = network_ns(graph, cost)
     found: list[tuple[float, WideUnit]] = []
-    for done, unit in enumerate(units.units):
-        noise = units.noise(unit, units.current, len(samples))
+    for done, members in enumerate(units.units):
+        noise = units.noise(members, units.current, len(samples))
         extra = sum(
-            activation_ns(graph, t, 16, cost) - activation_ns(graph, t, 8, cost) for t in unit
+            activation_ns(graph, t, 16, cost) - activation_ns(graph, t, 8, cost) for t in members
         )
-        found.append((noise.total.noise, WideUnit(tuple(unit), noise.db, extra / whole)))
+        found.append((noise.total.noise, WideUnit(tuple(members), noise.db, extra / whole)))
         advance(done + 1, len(units.units))
     least = _LEFT_ALONE * sum(noise for noise, _ in found)
     loud = [(noise / max(unit.slowdown, 1e-6), unit) for noise, unit in found if noise > least]
     chosen, left = [], config.max_slowdown - 1.0
-    for _, unit in sorted(loud, key=lambda f: -f[0]):
+    for _, unit in sorted(loud, key=lambda one: -one[0]):
         if unit.slowdown <= left:
             left -= unit.slowdown
             chosen.append(unit)
     return chosen
 
 
-def _narrow_units(judge: Judge, config: QuantizationConfig) -> list[list[TensorId]]:
-    """Units that are to have 8 bits."""
-    current = assigned(judge.quantizer, config)
-    units = range_units(judge.quantizer.equalized(config))
-    return [u for u in units if all(current[t].qmax < 256 for t in u)]
+def _free_units(judge: Judge, config: QuantizationConfig) -> list[list[TensorId]]:
+    """Those for which no override says how many bits."""
+    graph = judge.quantizer.equalized(config)
+    fixed = [key for key, fields in config.overrides.items() if "activation_bits" in fields]
+
+    def is_fixed(id: TensorId) -> bool:
+        op = graph.producer(id)
+        return any(matches(key, id, None if op is None else op.mnemonic) for key in fixed)
+
+    return [unit for unit in range_units(graph) if not any(map(is_fixed, unit))]
 
 
-def with_wide(config: QuantizationConfig, units: Sequence[WideUnit]) -> QuantizationConfig:
-    """`config` with 16 bits for these activations."""
+def with_wide(
+    config: QuantizationConfig, given: QuantizationConfig, units: Sequence[WideUnit]
+) -> QuantizationConfig:
+    """`config` with 16 bits for these activations, and all of their range.
+
+    What was found for 8 bits may clip, which 16 bits need not. Ranges of `given` are the caller's.
+    """
     overrides = {key: dict(fields) for key, fields in config.overrides.items()}
     for t in (t for unit in units for t in unit.members):
-        overrides[t] = {**overrides.get(t, {}), "activation_bits": 16}
+        mine = given.overrides.get(t, {})
+        overrides[t] = {**overrides.get(t, {}), "range": "minmax", **mine, "activation_bits": 16}
     return dataclasses.replace(config, overrides=overrides)
