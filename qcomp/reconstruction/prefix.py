@@ -68,7 +68,7 @@ class QuantizedPrefix:
         kept = [id for id in way.sources if id in self._kept]
         public = {name: id for name, id in self._graph.inputs.items() if id in way.sources}
         results = []
-        for i, sample in enumerate(self._samples):
+        for i, sample in enumerate(self._kept[kept[0]] if kept and not public else self._samples):
             feed = {id: self._kept[id][i] for id in kept}
             feed |= {id: sample[name] for name, id in public.items()}
             results.append(session.run(feed)[way.reads])
