@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 
 from qcomp.calibration.batch_norm import ranges_from_batch_norm
 from qcomp.calibration.data import Source
+from qcomp.calibration.masks import Masks
 from qcomp.calibration.sampled import SampledMeans
 from qcomp.calibration.samples import Samples, samples_of
 from qcomp.calibration.statistics import (
@@ -46,12 +47,12 @@ def collect(graph: Graph, source: Source | Samples, *, progress: bool = False) -
     data = source if isinstance(source, Samples) else samples_of(graph, source)
     sampled = SampledMeans.of(graph, data.count)
     runs: Iterable[dict[str, Array]] = tracked(data, "calibrating", data.expected, shown=progress)
-    session = FloatSession(with_all_results(graph))
+    session, masks = FloatSession(with_all_results(graph)), Masks(graph)
     samples = 0
     kept: list[dict[str, Array]] = []
     for run in runs:
         values = {id: run[name] for name, id in graph.inputs.items()}
-        values |= session.run(values)
+        values = masks.counted(values | session.run(values))
         for id, distribution in distributions.items():
             _observe(distribution, values[id], f"%{id} in calibration run {samples}")
         for id, mean in means.items():

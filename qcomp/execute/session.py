@@ -68,6 +68,7 @@ class FloatSession:
         # There are many sessions, whose threads would take the processor from the one that runs.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.add_session_config_entry("session.disable_quant_qdq", "1")
+        options.add_session_config_entry("session.force_spinning_stop", "1")  # between runs
         self._graph = graph
         self._names = [output.name for output in model.graph.output]
         if not self._names:  # onnxruntime wants at least one

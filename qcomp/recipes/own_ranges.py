@@ -13,18 +13,15 @@ a row have nothing to gain, those that disturb the outputs less are left alone t
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from qcomp.config import QuantizationConfig
-from qcomp.execute.trials import Trials
 from qcomp.ir.tensor import TensorId
-from qcomp.passes.lib.same_scale import assign_qparams, range_units
+from qcomp.passes.lib.same_scale import range_units
 from qcomp.quant.qparams import QParams
-from qcomp.quant.rounding import Rounding
-from qcomp.quantizer import Quantizer
-from qcomp.recipes.judge import Feed, Judge, Judgement, with_quantized
+from qcomp.recipes.activations import Activations, Assigned, Range, Ranges, assigned, with_ranges
+from qcomp.recipes.judge import Judgement
 
 CLIPS = (1.0, 0.7, 0.5, 0.35, 0.25, 0.18, 0.12)
 """Shares of the largest magnitude, falling."""
@@ -33,10 +30,6 @@ _WORTHWHILE_DB = 0.1
 _PATIENCE = 5  # units in a row without a gain
 _MISSES = 2  # clips in a row without a gain
 _RANKED_ON = 2  # is a half of the samples
-
-Range = str | tuple[float, float]
-Ranges = Mapping[TensorId, Range]
-Assigned = Mapping[TensorId, QParams]
 
 
 @dataclass(frozen=True)
@@ -55,17 +48,14 @@ class OwnRange:
 
 
 def own_ranges(
-    judge: Judge,
-    config: QuantizationConfig,
-    samples: Sequence[Feed],
-    advance: Callable[[int, int], None],
+    activations: Activations, config: QuantizationConfig, advance: Callable[[int, int], None]
 ) -> Iterator[OwnRange]:
     """The units that are better off with another range than `config` gives them.
 
     `advance(done, total)` is told of the progress.
     """
-    units = _Units.of(judge, config, samples)
-    few = -(-len(samples) // _RANKED_ON)
+    units, count = _Units.of(activations, config), len(activations.samples)
+    few = -(-count // _RANKED_ON)
     noises = []
     for i, unit in enumerate(units.units):
         noises.append(units.noise(unit, units.current, few).total.noise)
@@ -77,7 +67,7 @@ def own_ranges(
         if left <= least or without == _PATIENCE:
             break
         left -= noises[i]
-        found = _clipped_best(units, units.units[i], len(samples))
+        found = _clipped_best(units, units.units[i], count)
         without = without + 1 if found is None else 0
         if found is not None:
             yield found
@@ -113,31 +103,27 @@ class _Clip:
 
 @dataclass(eq=False)
 class _Units:
-    """The units that may get another range, and their trials; `current` is what they have."""
+    """The units that may get another range; `current` is what they have."""
 
-    judge: Judge
+    activations: Activations
     config: QuantizationConfig
-    samples: Sequence[Feed]
     units: Sequence[Sequence[TensorId]]
     current: Assigned
-    trials: Trials
     _clips: dict[float, _Clip] = field(default_factory=dict)
 
     @staticmethod
-    def of(judge: Judge, config: QuantizationConfig, samples: Sequence[Feed]) -> _Units:
-        quantizer = judge.quantizer
-        graph, mnemonics = quantizer.equalized(config), quantizer.statistics(config).mnemonics
+    def of(activations: Activations, config: QuantizationConfig) -> _Units:
+        quantizer = activations.judge.quantizer
+        mnemonics = quantizer.statistics(config).mnemonics
         fixed = {t for t, m in mnemonics.items() if config.at(t, m).range != config.range}
-        current = assigned(quantizer, config)
-        free = [unit for unit in range_units(graph) if not fixed.intersection(unit)]
-        tried = {t: current[t] for unit in free for t in unit}
-        trials = Trials(graph, with_quantized(graph, tried), samples)
-        return _Units(judge, config, samples, free, current, trials)
+        current = assigned(activations.judge, config)
+        found = range_units(quantizer.equalized(config))
+        free = [[t for t in u if t in current] for u in found if not fixed.intersection(u)]
+        return _Units(activations, config, [unit for unit in free if unit], current)
 
     def noise(self, unit: Sequence[TensorId], qparams: Assigned, count: int) -> Judgement:
         """Of the unit alone, on the first samples."""
-        answers = self.trials.trial({t: Rounding.of(qparams[t]) for t in unit}, count)
-        return self.judge.judged(answers, self.samples[:count])
+        return self.activations.noise({t: qparams[t] for t in unit}, count)
 
     def clipped_noise(self, unit: Sequence[TensorId], share: float, count: int) -> Judgement | None:
         """With extremes clipped; None where that hardly differs from what the unit has."""
@@ -153,21 +139,13 @@ class _Units:
 
     def clip(self, share: float) -> _Clip:
         if share not in self._clips:
-            quantizer = self.judge.quantizer
-            statistics = quantizer.statistics(self.config)
+            judge = self.activations.judge
+            statistics = judge.quantizer.statistics(self.config)
             extremes = {t: statistics.range(t, "minmax") for t in statistics.mnemonics}
             ranges = {t: _clipped(r, share) for t, r in extremes.items()}
-            qparams = assigned(quantizer, with_ranges(self.config, ranges))
+            qparams = assigned(judge, with_ranges(self.config, ranges))
             self._clips[share] = _Clip(ranges, qparams)
         return self._clips[share]
-
-
-def with_ranges(config: QuantizationConfig, ranges: Ranges) -> QuantizationConfig:
-    """`config` with these ranges, where its own overrides do not say otherwise."""
-    mine = {t: {"range": r} for t, r in ranges.items()}
-    merged = {t: {**mine.get(t, {}), **config.overrides.get(t, {})} for t in mine}
-    others = {k: v for k, v in config.overrides.items() if k not in mine}
-    return dataclasses.replace(config, overrides={**merged, **others})
 
 
 def _clipped(extremes: tuple[float, float], share: float) -> Range:
@@ -175,11 +153,6 @@ def _clipped(extremes: tuple[float, float], share: float) -> Range:
     limit = share * max(-extremes[0], extremes[1])
     low, high = max(extremes[0], -limit), min(extremes[1], limit)
     return (low, high) if low < high and share < 1.0 else "minmax"
-
-
-def assigned(quantizer: Quantizer, config: QuantizationConfig) -> Assigned:
-    """The parameters of every float activation."""
-    return assign_qparams(quantizer.annotated(config), config).own
 
 
 def _largest(q: QParams) -> float:

@@ -1,7 +1,8 @@
 """Recipe "auto": try what may help on calibration data, keep what gives the best outputs.
 
-Every trial is judged by the signal-to-noise ratio of the network's outputs, simulated in the QDQ
-form on some calibration samples. In order, each with the best of what came before:
+Every trial is judged by the signal-to-noise ratio of the network's outputs, of the worst part of
+them (judge.py), simulated in the QDQ form on calibration samples that ranges are not taken from. In
+order, each with the best of what came before:
 
 1. one range estimator for all activations;
 2. how weights get their ranges, and whether biases are corrected;
@@ -23,8 +24,9 @@ from qcomp.config import AUTO, QuantizationConfig
 from qcomp.execute.blocks import work_of
 from qcomp.ir.graph import Graph
 from qcomp.passes.events import PassLog
+from qcomp.recipes.activations import Activations, assigned, with_ranges
 from qcomp.recipes.judge import Feed, Judge, Judgement
-from qcomp.recipes.own_ranges import OwnRange, own_ranges, with_ranges
+from qcomp.recipes.own_ranges import OwnRange, own_ranges
 
 ESTIMATORS = ("mse", "minmax", "percentile", "kl", "aciq")
 TRIALS: Mapping[str, tuple[Any, ...]] = {
@@ -32,7 +34,6 @@ TRIALS: Mapping[str, tuple[Any, ...]] = {
     "weight_range": ("minmax", "mse"),
     "bias_correction": ("empirical", None),
 }
-MOST_SAMPLES = 32
 _LEAST_SAMPLES = 4
 _WORTHWHILE_DB = 0.05  # less is chance
 _BUDGET = 5e11  # multiplications of all trials, with what moving the activations costs
@@ -50,7 +51,7 @@ class Choice:
 
     def consider(self, what: str, config: QuantizationConfig, noise: Judgement) -> None:
         """Take another configuration if it is better."""
-        better = noise.db > self.noise.db + _WORTHWHILE_DB
+        better = noise.is_better(self.noise, _WORTHWHILE_DB)
         told = f"{self.noise.db:.2f} to {noise.db:.2f} dB"
         before, after = self.noise.db, noise.db
         if better:
@@ -77,17 +78,28 @@ def search(
     told = ", ".join(f"{name}={getattr(start, name)}" for name in TRIALS)
     choice = Choice(start, first)
     choice.log.note(f"{len(samples)} samples, {told}: {first.db:.2f} dB", db=first.db)
+    activations = Activations.of(judge, start, few) if config.range == AUTO else None
+    if activations is not None:
+        _estimators(activations, choice, samples)
     for name, answers in TRIALS.items():
-        for answer in answers if getattr(config, name) == AUTO else ():
+        for answer in answers if getattr(config, name) == AUTO and name != "range" else ():
             if getattr(choice.config, name) != answer:
                 other = dataclasses.replace(choice.config, **{name: answer})
                 choice.consider(f"{name}={answer}", other, judge.tried(other, samples))
-    if config.range == AUTO:
-        _own_ranges(judge, choice, samples, few, advance)
+    if activations is not None:
+        _own_ranges(activations, choice, samples, advance)
     if choice.config != start and choice.config.bias_correction == "empirical":
         first = _confirm(judge, choice, start, samples)
-    choice.gain = f"{first.db:.1f} to {choice.noise.db:.1f} dB on {len(samples)} samples"
+    choice.gain = _gain(first, choice.noise, len(samples))
     return choice
+
+
+def _gain(first: Judgement, last: Judgement, samples: int) -> str:
+    """The ratio before and after, of the part that fell short most where there are several."""
+    part = first.worst
+    before, after = first.parts[part].db, last.parts[part].db
+    where = f" in the worst part, {part}" if len(first.parts) > 1 else ""
+    return f"{before:.1f} to {after:.1f} dB on {samples} samples{where}"
 
 
 def _confirm(
@@ -97,10 +109,10 @@ def _confirm(
 
     Trials correct each layer by itself, which is quicker, but may rank ranges differently.
     """
-    ours, theirs = (judge.tried(c, samples, samples) for c in (choice.config, start))
+    ours, theirs = (judge.tried(c, samples, judge.fitting) for c in (choice.config, start))
     what, told = "biases corrected layer by layer", f"{theirs.db:.2f} to {ours.db:.2f} dB"
     before, after = theirs.db, ours.db
-    if after > before:
+    if ours.is_better(theirs, 0.0):
         choice.log.did(f"{what}: {told}", before_db=before, after_db=after)
         choice.noise = ours
     else:
@@ -109,14 +121,32 @@ def _confirm(
     return theirs
 
 
+def _estimators(activations: Activations, choice: Choice, samples: Sequence[Feed]) -> None:
+    """The estimator with which activations alone disturb least, if the whole is better with it."""
+    start, count = choice.config, len(activations.samples)
+    best, first = start, activations.noise(assigned(activations.judge, start), count)
+    least = first
+    for estimator in ESTIMATORS:
+        if estimator == start.range:
+            continue
+        other = dataclasses.replace(start, range=estimator)
+        noise = activations.noise(assigned(activations.judge, other), count)
+        told = f"{first.db:.2f} to {noise.db:.2f} dB of activations alone"
+        choice.log.note(f"range={estimator}: {told}", before_db=first.db, after_db=noise.db)
+        if noise.is_better(least, _WORTHWHILE_DB):
+            best, least = other, noise
+    if best is not start:
+        choice.consider(f"range={best.range}", best, activations.judge.tried(best, samples))
+
+
 def _own_ranges(
-    judge: Judge,
+    activations: Activations,
     choice: Choice,
     samples: Sequence[Feed],
-    few: Sequence[Feed],
     advance: Callable[[int, int], None],
 ) -> None:
-    found = list(own_ranges(judge, choice.config, few, advance))
+    judge, few = activations.judge, activations.samples
+    found = list(own_ranges(activations, choice.config, advance))
     if not found:
         choice.log.declined("own ranges", f"none helps on {len(few)} samples")
         return
