@@ -5,6 +5,7 @@ ONNX and ONNX Runtime are imported by the first session: compiled networks run w
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
@@ -62,7 +63,10 @@ class FloatSession:
         model = export_onnx(graph, extra_outputs=extra_outputs, open_tensors=open_tensors)
         options = onnxruntime.SessionOptions()
         options.log_severity_level = _ERROR
-        options.intra_op_num_threads = 0 if threads is None else threads
+        usable = len(os.sched_getaffinity(0))  # onnxruntime counts all of the machine
+        options.intra_op_num_threads = usable if threads is None else threads
+        # There are many sessions, whose threads would take the processor from the one that runs.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.add_session_config_entry("session.disable_quant_qdq", "1")
         options.add_session_config_entry("session.force_spinning_stop", "1")  # between runs
         self._graph = graph

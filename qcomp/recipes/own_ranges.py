@@ -13,16 +13,15 @@ a row have nothing to gain, those that disturb the outputs less are left alone t
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from qcomp.config import QuantizationConfig
 from qcomp.ir.tensor import TensorId
 from qcomp.passes.lib.same_scale import range_units
 from qcomp.quant.qparams import QParams
-from qcomp.recipes.judge import Feed, Judge, Judgement
-from qcomp.recipes.units import Assigned, Units, assigned
+from qcomp.recipes.activations import Activations, Assigned, Range, Ranges, assigned, with_ranges
+from qcomp.recipes.judge import Judgement
 
 CLIPS = (1.0, 0.7, 0.5, 0.35, 0.25, 0.18, 0.12)
 """Shares of the largest magnitude, falling."""
@@ -31,9 +30,6 @@ _WORTHWHILE_DB = 0.1
 _PATIENCE = 5  # units in a row without a gain
 _MISSES = 2  # clips in a row without a gain
 _RANKED_ON = 2  # is a half of the samples
-
-Range = str | tuple[float, float]
-Ranges = Mapping[TensorId, Range]
 
 
 @dataclass(frozen=True)
@@ -52,18 +48,14 @@ class OwnRange:
 
 
 def own_ranges(
-    judge: Judge,
-    config: QuantizationConfig,
-    samples: Sequence[Feed],
-    advance: Callable[[int, int], None],
+    activations: Activations, config: QuantizationConfig, advance: Callable[[int, int], None]
 ) -> Iterator[OwnRange]:
     """The units that are better off with another range than `config` gives them.
 
     `advance(done, total)` is told of the progress.
     """
-    clips = _Clips.of(judge, config, samples)
-    units = clips.units
-    few = -(-len(samples) // _RANKED_ON)
+    units, count = _Units.of(activations, config), len(activations.samples)
+    few = -(-count // _RANKED_ON)
     noises = []
     for i, unit in enumerate(units.units):
         noises.append(units.noise(unit, units.current, few).total.noise)
@@ -75,29 +67,29 @@ def own_ranges(
         if left <= least or without == _PATIENCE:
             break
         left -= noises[i]
-        found = _clipped_best(clips, units.units[i], len(samples))
+        found = _clipped_best(units, units.units[i], count)
         without = without + 1 if found is None else 0
         if found is not None:
             yield found
 
 
-def _clipped_best(clips: _Clips, unit: Sequence[TensorId], count: int) -> OwnRange | None:
+def _clipped_best(units: _Units, unit: Sequence[TensorId], count: int) -> OwnRange | None:
     """The best clip, if one is better than the range that the unit has: narrower, or wider."""
-    before = best = clips.units.noise(unit, clips.units.current, count)
-    chosen, reach = None, clips.reach(unit)
+    before = best = units.noise(unit, units.current, count)
+    chosen, reach = None, units.reach(unit)
     narrower = [share for share in CLIPS if share < reach]
     wider = [share for share in reversed(CLIPS) if share > reach]
     for shares in (narrower, wider):
         misses = 0
         for share in shares if chosen is None else ():
-            noise = clips.clipped_noise(unit, share, count)
+            noise = units.clipped_noise(unit, share, count)
             if noise is not None and noise.improves(best, _WORTHWHILE_DB):
                 best, chosen, misses = noise, share, 0
             elif (misses := misses + 1) == _MISSES:
                 break
     if chosen is None:
         return None
-    ranges = clips.clip(chosen).ranges
+    ranges = units.clip(chosen).ranges
     return OwnRange(tuple(unit), {t: ranges[t] for t in unit}, before.db, best.db)
 
 
@@ -110,50 +102,50 @@ class _Clip:
 
 
 @dataclass(eq=False)
-class _Clips:
-    """Units that may get another range, with the extremes of all activations clipped."""
+class _Units:
+    """The units that may get another range; `current` is what they have."""
 
-    units: Units
+    activations: Activations
+    config: QuantizationConfig
+    units: Sequence[Sequence[TensorId]]
+    current: Assigned
     _clips: dict[float, _Clip] = field(default_factory=dict)
 
     @staticmethod
-    def of(judge: Judge, config: QuantizationConfig, samples: Sequence[Feed]) -> _Clips:
-        quantizer = judge.quantizer
+    def of(activations: Activations, config: QuantizationConfig) -> _Units:
+        quantizer = activations.judge.quantizer
         mnemonics = quantizer.statistics(config).mnemonics
         fixed = {t for t, m in mnemonics.items() if config.at(t, m).range != config.range}
-        units = range_units(quantizer.equalized(config))
-        free = [unit for unit in units if not fixed.intersection(unit)]
-        return _Clips(Units.of(judge, config, samples, free))
+        current = assigned(activations.judge, config)
+        found = range_units(quantizer.equalized(config))
+        free = [[t for t in u if t in current] for u in found if not fixed.intersection(u)]
+        return _Units(activations, config, [unit for unit in free if unit], current)
+
+    def noise(self, unit: Sequence[TensorId], qparams: Assigned, count: int) -> Judgement:
+        """Of the unit alone, on the first samples."""
+        return self.activations.noise({t: qparams[t] for t in unit}, count)
 
     def clipped_noise(self, unit: Sequence[TensorId], share: float, count: int) -> Judgement | None:
         """With extremes clipped; None where that hardly differs from what the unit has."""
         qparams = self.clip(share).qparams
-        if all(_alike(qparams[t], self.units.current[t]) for t in unit):
+        if all(_alike(qparams[t], self.current[t]) for t in unit):
             return None
-        return self.units.noise(unit, qparams, count)
+        return self.noise(unit, qparams, count)
 
     def reach(self, unit: Sequence[TensorId]) -> float:
         """The share of the extremes that the unit has now."""
         whole = self.clip(CLIPS[0]).qparams
-        return max(_largest(self.units.current[t]) / _largest(whole[t]) for t in unit)
+        return max(_largest(self.current[t]) / _largest(whole[t]) for t in unit)
 
     def clip(self, share: float) -> _Clip:
         if share not in self._clips:
-            quantizer, config = self.units.judge.quantizer, self.units.config
-            statistics = quantizer.statistics(config)
+            judge = self.activations.judge
+            statistics = judge.quantizer.statistics(self.config)
             extremes = {t: statistics.range(t, "minmax") for t in statistics.mnemonics}
             ranges = {t: _clipped(r, share) for t, r in extremes.items()}
-            qparams = assigned(quantizer, with_ranges(config, ranges))
+            qparams = assigned(judge, with_ranges(self.config, ranges))
             self._clips[share] = _Clip(ranges, qparams)
         return self._clips[share]
-
-
-def with_ranges(config: QuantizationConfig, ranges: Ranges) -> QuantizationConfig:
-    """`config` with these ranges, where its own overrides do not say otherwise."""
-    mine = {t: {"range": r} for t, r in ranges.items()}
-    merged = {t: {**mine.get(t, {}), **config.overrides.get(t, {})} for t in mine}
-    others = {k: v for k, v in config.overrides.items() if k not in mine}
-    return dataclasses.replace(config, overrides={**merged, **others})
 
 
 def _clipped(extremes: tuple[float, float], share: float) -> Range:

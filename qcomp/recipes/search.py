@@ -25,9 +25,10 @@ from qcomp.config import AUTO, QuantizationConfig
 from qcomp.execute.blocks import work_of
 from qcomp.ir.graph import Graph, computes_the_same
 from qcomp.passes.events import PassLog
+from qcomp.recipes.activations import Activations, assigned, with_ranges
 from qcomp.recipes.estimated_time import CostOf
 from qcomp.recipes.judge import Feed, Judge, Judgement
-from qcomp.recipes.own_ranges import OwnRange, own_ranges, with_ranges
+from qcomp.recipes.own_ranges import OwnRange, own_ranges
 from qcomp.recipes.wide_activations import wide_units, with_wide
 
 ESTIMATORS = ("mse", "minmax", "percentile", "kl", "aciq")
@@ -84,19 +85,34 @@ def search(
     told = ", ".join(f"{name}={getattr(start, name)}" for name in TRIALS)
     choice = Choice(start, first)
     choice.log.note(f"{len(samples)} samples, {told}: {first.db:.2f} dB", db=first.db)
-    for name, answers in TRIALS.items():
-        for answer in answers if getattr(config, name) == AUTO else ():
-            other = dataclasses.replace(choice.config, **{name: answer})
-            if not _is_same(judge, choice.config, other):
-                choice.consider(f"{name}={answer}", other, judge.tried(other, samples))
+    _try(judge, choice, config, ("equalize",), samples)
+    activations = Activations.of(judge, choice.config, few)
     if config.range == AUTO:
-        _own_ranges(judge, choice, samples, few, advance)
+        _estimators(activations, choice, samples)
+    _try(judge, choice, config, ("weight_range", "bias_correction"), samples)
+    if config.range == AUTO:
+        _own_ranges(activations, choice, samples, advance)
     if config.activation_bits == AUTO:
-        _widen(judge, choice, start, samples, few, cost, advance)
+        _widen(activations, choice, start, samples, cost, advance)
     if choice.config != start and choice.config.bias_correction == "empirical":
         first = _confirm(judge, choice, start, samples)
     choice.gain = _gain(first, choice.noise, len(samples))
     return choice
+
+
+def _try(
+    judge: Judge,
+    choice: Choice,
+    config: QuantizationConfig,
+    names: Sequence[str],
+    samples: Sequence[Feed],
+) -> None:
+    """Each answer for the fields of these names that `config` leaves open."""
+    for name in names:
+        for answer in TRIALS[name] if getattr(config, name) == AUTO else ():
+            other = dataclasses.replace(choice.config, **{name: answer})
+            if not _is_same(judge, choice.config, other):
+                choice.consider(f"{name}={answer}", other, judge.tried(other, samples))
 
 
 def _is_same(judge: Judge, a: QuantizationConfig, b: QuantizationConfig) -> bool:
@@ -133,14 +149,32 @@ def _confirm(
     return theirs
 
 
+def _estimators(activations: Activations, choice: Choice, samples: Sequence[Feed]) -> None:
+    """The estimator with which activations alone disturb least, if the whole is better with it."""
+    start, count = choice.config, len(activations.samples)
+    best, first = start, activations.noise(assigned(activations.judge, start), count)
+    least = first
+    for estimator in ESTIMATORS:
+        if estimator == start.range:
+            continue
+        other = dataclasses.replace(start, range=estimator)
+        noise = activations.noise(assigned(activations.judge, other), count)
+        told = f"{first.db:.2f} to {noise.db:.2f} dB of activations alone"
+        choice.log.note(f"range={estimator}: {told}", before_db=first.db, after_db=noise.db)
+        if noise.is_better(least, _WORTHWHILE_DB):
+            best, least = other, noise
+    if best is not start:
+        choice.consider(f"range={best.range}", best, activations.judge.tried(best, samples))
+
+
 def _own_ranges(
-    judge: Judge,
+    activations: Activations,
     choice: Choice,
     samples: Sequence[Feed],
-    few: Sequence[Feed],
     advance: Callable[[int, int], None],
 ) -> None:
-    found = list(own_ranges(judge, choice.config, few, advance))
+    judge, few = activations.judge, activations.samples
+    found = list(own_ranges(activations, choice.config, advance))
     if not found:
         choice.log.declined("own ranges", f"none helps on {len(few)} samples")
         return
@@ -161,37 +195,35 @@ def _took(judge: Judge, choice: Choice, found: Sequence[OwnRange], samples: Sequ
 
 
 def _widen(
-    judge: Judge,
+    activations: Activations,
     choice: Choice,
     start: QuantizationConfig,
     samples: Sequence[Feed],
-    few: Sequence[Feed],
     cost: CostOf,
     advance: Callable[[int, int], None],
 ) -> None:
-    """16 bits for the activations that decide, halved in number as long as that costs little."""
+    """16 bits for the activations that decide, halved in number until the outputs gain."""
+    what, judge = "16 bits for single activations", activations.judge
     worst = min(part.db for part in choice.noise.parts.values())
     if worst >= _GOOD_DB:
-        choice.log.declined("16 bits for single activations", f"no part is below {worst:.1f} dB")
+        choice.log.declined(what, f"no part is below {worst:.1f} dB")
         return
     everywhere = judge.tried(dataclasses.replace(choice.config, activation_bits=16), samples)
     if not everywhere.is_better(choice.noise, _SHORT_DB):
         told = f"{choice.noise.db:.2f} dB, {everywhere.db:.2f} with 16 bits everywhere"
-        choice.log.declined("16 bits for single activations", told)
+        choice.log.declined(what, told)
         return
-    units = wide_units(judge, choice.config, few, cost, advance)
-    before = choice.noise
+    units = wide_units(activations, choice.config, cost, advance)
     while units:
         other = with_wide(choice.config, start, units)
         noise = judge.tried(other, samples)
-        if not noise.is_better(before, _SHORT_DB):
-            units = units[: len(units) // 2]
-            continue
-        for unit in units:
-            choice.log.note(f"16 bits: {unit}", tensor=unit.members[0], alone_db=unit.db)
-        choice.consider(f"16 bits for {len(units)} units of activations", other, noise)
-        return
-    choice.log.declined("16 bits for single activations", "none helps within the time allowed")
+        if noise.is_better(choice.noise, _SHORT_DB):
+            for unit in units:
+                choice.log.note(f"16 bits: {unit}", tensor=unit.members[0], alone_db=unit.db)
+            choice.consider(f"16 bits for {len(units)} units of activations", other, noise)
+            return
+        units = units[: len(units) // 2]
+    choice.log.declined(what, "none helps within the time allowed")
 
 
 def affordable(graph: Graph, available: int) -> int:

@@ -12,11 +12,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from qcomp.config import QuantizationConfig, matches
+from qcomp.ir.graph import Graph
 from qcomp.ir.tensor import TensorId
 from qcomp.passes.lib.same_scale import range_units
+from qcomp.recipes.activations import Activations, assigned
 from qcomp.recipes.estimated_time import CostOf, activation_ns, network_ns
-from qcomp.recipes.judge import Feed, Judge
-from qcomp.recipes.units import Units
 
 _LEFT_ALONE = 0.01  # of the sum of all noises
 
@@ -38,9 +38,8 @@ class WideUnit:
 
 
 def wide_units(
-    judge: Judge,
+    activations: Activations,
     config: QuantizationConfig,
-    samples: Sequence[Feed],
     cost: CostOf,
     advance: Callable[[int, int], None],
 ) -> list[WideUnit]:
@@ -48,30 +47,31 @@ def wide_units(
 
     `advance(done, total)` is told of the progress.
     """
-    graph = judge.quantizer.equalized(config)
-    units = Units.of(judge, config, samples, _free_units(judge, config))
+    judge = activations.judge
+    graph, current = judge.quantizer.equalized(config), assigned(judge, config)
+    units = _free_units(graph, config)
     whole = network_ns(graph, cost)
     found: list[tuple[float, WideUnit]] = []
-    for done, members in enumerate(units.units):
-        noise = units.noise(members, units.current, len(samples))
+    for done, unit in enumerate(units):
+        members = tuple(t for t in unit if t in current)
+        noise = activations.noise({t: current[t] for t in members}, len(activations.samples))
         extra = sum(
             activation_ns(graph, t, 16, cost) - activation_ns(graph, t, 8, cost) for t in members
         )
-        found.append((noise.total.noise, WideUnit(tuple(members), noise.db, extra / whole)))
-        advance(done + 1, len(units.units))
+        found.append((noise.total.noise, WideUnit(members, noise.db, extra / whole)))
+        advance(done + 1, len(units))
     least = _LEFT_ALONE * sum(noise for noise, _ in found)
-    loud = [(noise / max(unit.slowdown, 1e-6), unit) for noise, unit in found if noise > least]
+    loud = [(noise / max(wide.slowdown, 1e-6), wide) for noise, wide in found if noise > least]
     chosen, left = [], config.max_slowdown - 1.0
-    for _, unit in sorted(loud, key=lambda one: -one[0]):
-        if unit.slowdown <= left:
-            left -= unit.slowdown
-            chosen.append(unit)
+    for _, wide in sorted(loud, key=lambda one: -one[0]):
+        if wide.slowdown <= left:
+            left -= wide.slowdown
+            chosen.append(wide)
     return chosen
 
 
-def _free_units(judge: Judge, config: QuantizationConfig) -> list[list[TensorId]]:
+def _free_units(graph: Graph, config: QuantizationConfig) -> list[list[TensorId]]:
     """Those for which no override says how many bits."""
-    graph = judge.quantizer.equalized(config)
     fixed = [key for key, fields in config.overrides.items() if "activation_bits" in fields]
 
     def is_fixed(id: TensorId) -> bool:
