@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 # Object code of the tests' kernels, by the hash of its source: may be deleted, or kept for the next run.
 export QCOMP_OBJECTS ?= $(CURDIR)/.objects
+# Processes that tests start read compiled modules, whatever the caller's shell says.
+unexport PYTHONDONTWRITEBYTECODE
 PYTEST := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist worksteal
 
 .PHONY: demo test test-changed test-slow test-native lint format clean

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from limited_files import limited_files
 from onnx import TensorProto, helper
 
 Command = Callable[..., Any]
@@ -183,26 +182,14 @@ def test_an_output_without_permission(
     assert "can't write" in fails("compile", model, "-o", closed / "out", "--calibration", data)
 
 
-LIMITED = """
-import resource, sys
-resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), int(sys.argv[1])))
-from qcomp.cli import main
-main(sys.argv[2:])
-"""
-
-
-@pytest.mark.parametrize("limit", [1000, 8000, 27000])
 def test_a_disk_that_fills_while_the_library_is_written(
-    limit: int, model: Path, examples: Path
+    fails: Callable[..., str], qcomp_command: Command, model: Path
 ) -> None:
-    out = model.parent / "new" / "out"
-    data = examples / "digits_calibration.npz"
-    options = ["-o", out, "--calibration", data, *FAST]
-    command = [sys.executable, "-c", LIMITED, str(limit), "compile", model, *options]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 2, done
-    assert "Traceback" not in done.stderr
-    assert list(model.parent.iterdir()) == [model]
+    for limit in (1000, 8000, 27000):
+        with limited_files(limit):
+            message = fails("compile", model, "-o", model.parent / "new" / "out")
+        assert "can't" in message
+    assert qcomp_command("compile", model, "-o", model.parent / "new" / "out").status == 0
 
 
 def test_an_answer_that_can_not_be_written(
