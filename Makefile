@@ -4,9 +4,9 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
-# Object code of the tests' kernels, by the hash of its source: may be deleted, or kept for the next run.
-export QCOMP_OBJECTS ?= $(CURDIR)/.objects
-# Processes that tests start read compiled modules, whatever the caller's shell says.
+# What the tests' compilations keep: may be deleted, or kept for the next run.
+export QCOMP_CACHE ?= $(CURDIR)/.cache
+# Processes that tests start read compiled modules, whatever the shell of the caller says.
 unexport PYTHONDONTWRITEBYTECODE
 PYTEST := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist worksteal
 
@@ -50,4 +50,4 @@ $(STAMP): pyproject.toml
 	touch $@
 
 clean:
-	rm -rf build dist *.egg-info $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .objects
+	rm -rf build dist *.egg-info $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .cache

@@ -16,12 +16,11 @@ from numpy.typing import NDArray
 
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
-U32 = NDArray[np.uint32]
 
 _DROPPED_BITS = 15  # of the 32: leaves sign, 8 exponent bits, 8 mantissa bits
 _KEYS = 1 << (32 - _DROPPED_BITS)
 _NEGATIVE = _KEYS // 2  # keys from here on have the sign bit
-_MANY = 8192  # values are sorted more slowly than all keys are counted
+_WAITING = 1 << 16  # values that are counted at once, which takes a pass over all keys
 _MAX_FINITE = float(np.finfo(np.float32).max)
 
 
@@ -44,32 +43,31 @@ class Histogram:
 
     low: float = np.inf
     high: float = -np.inf
+    _waiting: list[NDArray[np.uint32]] = field(default_factory=list, repr=False)
     _keys: I64 = field(default_factory=lambda: np.zeros(0, np.int64), repr=False)
     _counts: I64 = field(default_factory=lambda: np.zeros(0, np.int64), repr=False)
-    _waiting: list[U32] = field(default_factory=list, repr=False)  # keys that are not counted yet
 
     def update(self, x: NDArray[np.floating], low: float, high: float) -> None:
-        """Count every element; the caller knows that they are finite, and their extremes."""
+        """Count every element, which is finite.
+
+        The extremes may be those of more values; they are there at least once.
+        """
         values = np.ascontiguousarray(x, np.float32).reshape(-1)
         self.low = min(self.low, low)
         self.high = max(self.high, high)
         self._waiting.append(values.view(np.uint32) >> np.uint32(_DROPPED_BITS))
-        if sum(seen.size for seen in self._waiting) >= _MANY:
+        if sum(keys.size for keys in self._waiting) >= _WAITING:
             self._count()
 
     def _count(self) -> None:
-        """What waits, together: a batch alone is often small."""
-        seen = np.concatenate(self._waiting)
+        """Add what waits."""
+        ends = np.array([self.low, self.high], np.float32).view(np.uint32) >> _DROPPED_BITS
+        total = np.bincount(np.concatenate(self._waiting), minlength=_KEYS)
+        total[self._keys] += self._counts
+        total[ends] = np.maximum(total[ends], 1)
+        self._keys = np.flatnonzero(total != 0)  # ten times as fast on booleans
+        self._counts = total[self._keys]
         self._waiting = []
-        if seen.size < _MANY:
-            keys, counts = _runs(np.sort(seen), np.ones(seen.size, np.int64))
-        else:
-            dense = np.bincount(seen, minlength=_KEYS)
-            keys = np.flatnonzero(dense != 0)  # ten times as fast on booleans
-            counts = dense[keys]
-        both = np.concatenate([self._keys, keys])
-        order = np.argsort(both, kind="stable")
-        self._keys, self._counts = _runs(both[order], np.concatenate([self._counts, counts])[order])
 
     def bins(self) -> Bins:
         """Ascending bins, cut to the extremes seen, so a saturated value (6.0) is one number.
@@ -86,12 +84,6 @@ class Histogram:
         right = np.where(negative, -near, far).clip(self.low, self.high)
         order = np.lexsort((right, left))
         return Bins(left[order], right[order], self._counts[order])
-
-
-def _runs(keys: NDArray[np.integer], counts: I64) -> tuple[I64, I64]:
-    """Each of the ascending keys once, with the sum of its counts."""
-    starts = np.flatnonzero(np.diff(keys, prepend=keys[:1] + 1))
-    return keys[starts].astype(np.int64), np.add.reduceat(counts, starts)
 
 
 def _edge(magnitude: I64) -> F64:
