@@ -160,26 +160,27 @@ def test_calibration_data_that_can_not_be_read(fails: Callable[..., str], model:
     assert "pickle.npy" in fails("compile", model, *where, pickled)
 
 
-def test_an_output_below_a_file(fails: Callable[..., str], model: Path, examples: Path) -> None:
-    data = examples / "digits_calibration.npz"
-    message = fails("compile", model, "-o", model / "out", "--calibration", data, *FAST)
+def test_an_output_below_a_file(fails: Callable[..., str], model: Path, calibration: Path) -> None:
+    message = fails("compile", model, "-o", model / "out", "--calibration", calibration, *FAST)
     assert "can't write" in message
 
 
-def test_an_output_that_is_a_file(fails: Callable[..., str], model: Path, examples: Path) -> None:
-    data = examples / "digits_calibration.npz"
-    message = fails("compile", model, "-o", model, "--calibration", data, *FAST)
+def test_an_output_that_is_a_file(
+    fails: Callable[..., str], model: Path, calibration: Path
+) -> None:
+    message = fails("compile", model, "-o", model, "--calibration", calibration, *FAST)
     assert "can't write" in message
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_an_output_without_permission(
-    fails: Callable[..., str], model: Path, examples: Path
+    fails: Callable[..., str], model: Path, calibration: Path
 ) -> None:
     closed = model.parent / "closed"
     closed.mkdir(mode=0o500)
-    data = examples / "digits_calibration.npz"
-    assert "can't write" in fails("compile", model, "-o", closed / "out", "--calibration", data)
+    assert "can't write" in fails(
+        "compile", model, "-o", closed / "out", "--calibration", calibration
+    )
 
 
 def test_a_disk_that_fills_while_the_library_is_written(
