@@ -7,7 +7,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -52,7 +52,7 @@ def accumulator_bound(grid: Grid, weight: NDArray[np.float32], bias: float, x_sc
     return max(b + 255 * int(s) for b, s in zip(biases, sums.tolist(), strict=True))
 
 
-@settings(deadline=None)
+@pytest.mark.sweep(100)
 @given(
     seed=st.integers(0, 2**32 - 1),
     taps=st.sampled_from([1, 9, 512, 70_000]),
