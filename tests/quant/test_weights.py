@@ -89,6 +89,7 @@ def test_certified_accumulators_fit_int32_with_room_for_rounding(
     grid = certified(found, weight, np.full(3, bias), x_scale, y_scale, power_of_two=power_of_two)
     assert (grid.scale >= found.scale).all()
     assert (grid.scale > 0).all()
+    assert not power_of_two or (np.frexp(grid.scale)[0] == 0.5).all()
     snapped = replace(grid, scale=snapped_scales(grid.scale, x_scale, y_scale))
     for g in (grid, snapped):
         bound = accumulator_bound(g, weight, bias, x_scale)
