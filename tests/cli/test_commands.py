@@ -35,11 +35,6 @@ def model(examples: Path) -> Path:
 
 
 @pytest.fixture
-def calibration(examples: Path) -> Path:
-    return examples / "digits_calibration.npz"
-
-
-@pytest.fixture
 def images(examples: Path) -> np.ndarray[Any, np.dtype[np.float32]]:
     with np.load(examples / "digits_test.npz") as data:
         return np.asarray(data["images"][:20])
