@@ -119,7 +119,7 @@ class Argument(Value):
 class Function(Value):
     """A function, which is defined in this module if it has blocks."""
 
-    __slots__ = ("_last", "_names", "args", "attributes", "blocks", "function_type", "linkage",
+    __slots__ = ("_names", "args", "attributes", "blocks", "function_type", "last", "linkage",
                  "module", "name")  # fmt: skip
 
     def __init__(self, module: Module, type: FunctionType, name: str) -> None:
@@ -129,14 +129,14 @@ class Function(Value):
         self.attributes: set[str] = set()
         self.blocks: list[Block] = []
         self._names: dict[str, int] = {}  # and the number that was added last
-        self._last = 0
+        self.last = 0
         self.args = tuple(Argument(t, self.new_ref()) for t in type.args)
         module.add_global(self)
 
     def new_ref(self) -> str:
         """An operand's name that the function does not have yet."""
-        self._last += 1
-        return f"%.{self._last}"
+        self.last += 1
+        return f"%.{self.last}"
 
     def new_name(self, name: str) -> str:
         """The same for a name that says something; a number is added where it is taken."""
