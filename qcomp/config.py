@@ -76,8 +76,8 @@ class QuantizationConfig:
     weight_range: "minmax", "mse" (least squared error of the weights) or "seqmse" (of the layer's
         results, on the inputs that the quantized network gives it).
     input_range: the interval of the model's inputs, where there is no calibration data.
-    equalize: cross-layer equalization before quantization (Nagel et al. 2019); "gates": also through
-        SiLU, hard-swish and GELU where that spares noise, at the cost of time.
+    equalize: cross-layer equalization before quantization (Nagel et al. 2019); "gates": also
+        through SiLU, hard-swish and GELU where that spares noise, at the cost of time.
     absorb_bias: high biases are absorbed by the next layer (same paper).
     bias_correction: "empirical" (on calibration data, layer by layer), "analytic" (from channel
         means of the float network, measured or implied by batch normalisation) or None.

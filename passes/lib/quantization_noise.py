@@ -256,7 +256,9 @@ def _taps(graph: Graph, op: Weighted) -> F64:
 def _by_class(read: F64, of: Indices, groups: int, like: F64) -> F64:
     """What [O, I] reads of each class, summed over outputs."""
     channels = read.reshape(groups, -1, read.shape[-1]).sum(axis=1).reshape(-1)
-    return np.bincount(of, channels, minlength=like.size)
+    found = np.zeros_like(like)
+    _add(found, of, channels)
+    return found
 
 
 def _importance(power: F64, of: Indices) -> F64:

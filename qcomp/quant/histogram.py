@@ -55,7 +55,7 @@ class Histogram:
         values = np.ascontiguousarray(x, np.float32).reshape(-1)
         self.low = min(self.low, low)
         self.high = max(self.high, high)
-        self._waiting.append(values.view(np.uint32) >> _DROPPED_BITS)
+        self._waiting.append(values.view(np.uint32) >> np.uint32(_DROPPED_BITS))
         if sum(keys.size for keys in self._waiting) >= _WAITING:
             self._count()
 
