@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from qcomp.accuracy.measure import measured_accuracy
+from qcomp.assessment import assess
 from qcomp.config import AUTO, QuantizationConfig
 from qcomp.dumping import dumping
 from qcomp.files import user_cache
+from qcomp.findings.find import Demands
 from qcomp.frontends import import_model
 from qcomp.names import c_name, default_name
 from qcomp.quantizer import Quantizer
@@ -32,6 +33,8 @@ def compile(
     cache: str | os.PathLike[str] | None = None,
     object_cache: str | os.PathLike[str] | None = AUTO,
     name: str | None = None,
+    strict: bool = False,
+    min_sqnr_db: float | None = None,
     progress: bool = False,
 ) -> CompiledNetwork:
     """From a trained float network to integer code.
@@ -48,9 +51,13 @@ def compile(
     object_cache: a directory that keeps generated code from one compilation to the next; "auto" is
         a part of QCOMP_CACHE or of the user's caches, None generates all code anew.
     name: the C identifier that prefixes every symbol; the model's file name by default.
+    strict: findings (`net.findings`) are an error.
+    min_sqnr_db: an output or a part of one below so many decibels is an error.
 
-    Raises CompileError: UnsupportedOp, ModelError, CalibrationError, PassError, TargetError.
+    Raises CompileError: UnsupportedOp, ModelError, CalibrationError, PassError, TargetError,
+    FindingsError.
     """
+    demands = Demands(strict, min_sqnr_db)
     config = with_recipe_file(config or QuantizationConfig(), recipe)
     backend = find_target(target)
     kept = user_cache("objects") if object_cache == AUTO else object_cache
@@ -78,11 +85,5 @@ def compile(
         records=quantizer.records,
         samples=quantizer.samples(chosen.config),
     )
-    if net.samples:
-        lacking = net.lacking
-        answers = net if lacking is None else net.specification
-        if lacking is not None:
-            net.notes += (f"the output SQNR is that of the specification: {lacking}",)
-        real = [output.name for output in net.outputs if output.is_quantized]
-        net.accuracy = measured_accuracy(imported.graph, real, answers, net.samples)
+    assess(net, imported.graph, quantizer, demands)
     return net

@@ -42,6 +42,14 @@ ALLOWED: dict[str, set[str]] = {
         "qcomp.quant",
         "qcomp.errors",
     },
+    "qcomp.findings": {
+        "qcomp.accuracy",
+        "qcomp.calibration",
+        "qcomp.execute",
+        "qcomp.ir",
+        "qcomp.quant",
+        "qcomp.errors",
+    },
     "qcomp.frontends": {"qcomp.ir", "qcomp.quant", "qcomp.errors", "qcomp.files"},
     "qcomp.passes.events": {"qcomp.ir"},
     "qcomp.passes.lib": {
@@ -127,6 +135,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "qcomp.targets": {"qcomp.ir", "qcomp.quant", "qcomp.errors"},
     "qcomp.runtime": {
+        "qcomp.findings",
         "qcomp.accuracy",
         "qcomp.recipes",
         "qcomp.targets",

@@ -110,6 +110,17 @@ def compile(
         bool,
         typer.Option("--threads-pool", help="Also write C sources of a thread pool for its runs."),
     ] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Findings are an error, and nothing is written.")
+    ] = False,
+    min_sqnr_db: Annotated[
+        float | None,
+        typer.Option(
+            "--min-sqnr-db",
+            metavar="DB",
+            help="An output, or a part of one, that is less accurate is an error.",
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Compile a float network to an integer-only C library."""
@@ -135,6 +146,8 @@ def compile(
         cache=cache,
         object_cache=None if no_object_cache else AUTO,
         name=name,
+        strict=strict,
+        min_sqnr_db=min_sqnr_db,
         progress=sys.stderr.isatty(),
     )
     directory = net.save(output, threads_pool=threads_pool)
@@ -148,6 +161,7 @@ def compile(
 def summarize(net: CompiledNetwork, directory: Path, seconds: float) -> dict[str, Any]:
     """The object that `--json` prints."""
     from qcomp.accuracy.record import plain
+    from qcomp.findings import record
 
     shared = directory / f"lib{net.name}.so"
     library = shared if shared.is_file() else directory / f"lib{net.name}.a"
@@ -160,6 +174,7 @@ def summarize(net: CompiledNetwork, directory: Path, seconds: float) -> dict[str
         "seconds": round(seconds, 3),
         "sqnr_db_output": net.sqnr_db_output,
         "accuracy": plain(net.accuracy),
+        "findings": record.plain(net.findings),
         "input": _one_or_all(net.inputs),
         "output": _one_or_all(net.outputs),
     }
@@ -172,6 +187,8 @@ def _one_or_all(infos: Sequence[TensorInfo]) -> Any:
 
 def report(net: CompiledNetwork, summary: dict[str, Any], directory: Path) -> str:
     """The report for people."""
+    from qcomp.findings.record import told
+
     lines = [
         f"{net.name} for {net.target} ({', '.join(net.isa)}) in {directory}",
         f"  arena    {net.arena_bytes:>12,} bytes, {net.artifact.memory.live:,} live at once",
@@ -188,6 +205,7 @@ def report(net: CompiledNetwork, summary: dict[str, Any], directory: Path) -> st
         lines.append(
             f"  note: no shared library: found no linker for {net.artifact.requires.triple}"
         )
+    lines += [f"  finding: {finding}" for finding in told(net.findings)]
     lines.append(f"  {summary['seconds']:.1f} s")
     return "\n".join(lines)
 

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from qcomp.accuracy.record import Accuracy, plain, read
 from qcomp.errors import CompileError, ModelError
 from qcomp.files import staged
+from qcomp.findings import record
 from qcomp.ir.form import Form
 from qcomp.ir.parse import ParseError, parse
 from qcomp.ir.text import arrays_of
@@ -102,6 +103,7 @@ def _manifest(net: CompiledNetwork, linked: Linked) -> dict[str, Any]:
         "outputs": [_tensor(o) for o in net.outputs],
         "sqnr_db_output": net.sqnr_db_output,
         "accuracy": plain(net.accuracy),
+        "findings": record.plain(net.findings),
         "notes": list(net.notes),
         "config": {"recipe": net.config.recipe, **fields_of(net.config)},
     }
@@ -161,6 +163,7 @@ def _network(folder: Path, manifest: dict[str, Any]) -> CompiledNetwork:
         config_of(fields, recipe=recipe),
         notes=tuple(manifest["notes"]),
         accuracy=_accuracy(manifest),
+        findings=record.read(manifest.get("findings", ())),
         directory=folder,
         library=None if library is None else folder / library,
     )

@@ -78,6 +78,7 @@ def test_compile_writes_the_promised_files_and_one_json_object(
         "seconds",
         "sqnr_db_output",
         "accuracy",
+        "findings",
         "input",
         "output",
     ]
