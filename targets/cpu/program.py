@@ -11,7 +11,8 @@ from llvmlite import ir
 from numpy.typing import NDArray
 
 from qcomp.ir.graph import Graph
-from qcomp.targets.cpu.emit.builder import I64, PTR, Unsigned, Value
+from qcomp.targets.cpu.emit.builder import PTR, Unsigned, Value
+from qcomp.targets.cpu.emit.words import Module
 from qcomp.targets.cpu.machine import Isa
 from qcomp.targets.cpu.memory import ALIGN, SLACK, MemoryPlan
 
@@ -121,7 +122,7 @@ EmitKernel = Callable[..., None]
 class Kernels:
     """The functions of a module for one instruction set, one per shape class."""
 
-    module: ir.Module
+    module: Module
     prefix: str
     attributes: tuple[str, ...] = ()
     _known: dict[Hashable, str] = field(default_factory=dict)
@@ -138,7 +139,7 @@ class Kernels:
         """The name of the kernel for `key`, emitted on first use: emit(builder, pointers).
 
         `unsigned` tells which pointers are to i8 stored as value + BIAS. A ranged kernel does the
-        units [begin, end) of its work: emit(builder, pointers, begin, end), both i64.
+        units [begin, end) of its work: emit(builder, pointers, begin, end), both words.
         """
         full_key = (kind, key, tuple(unsigned), ranged)
         if full_key not in self._known:
@@ -153,7 +154,9 @@ class Kernels:
         return self._known[full_key]
 
     def _begin(self, name: str, arity: int, ranged: bool) -> tuple[ir.IRBuilder, Sequence[Value]]:
-        type = ir.FunctionType(ir.VoidType(), [I64] * (2 if ranged else 0) + [PTR] * arity)
+        type = ir.FunctionType(
+            ir.VoidType(), [self.module.word] * (2 if ranged else 0) + [PTR] * arity
+        )
         function = ir.Function(self.module, type, name)
         function.linkage = "internal"
         for text in self.attributes:
@@ -171,7 +174,7 @@ class Program:
     graph: Graph
     isa: Isa
     prefix: str  # of the kernels' names
-    module: ir.Module
+    module: Module
     calls: tuple[Call, ...]
     data: ConstantData
     memory: MemoryPlan

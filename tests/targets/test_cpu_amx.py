@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from qcomp.ir.ops import QConv2d, QDense
 from qcomp.quant.fixed_point import Form, Requantize, requantize
 from qcomp.targets.cpu.emit.builder import I64, PTR, Unsigned
+from qcomp.targets.cpu.emit.words import Module
 from qcomp.targets.cpu.isa import AMX_INT8, AVX2, SSE41, target_machine
 from qcomp.targets.cpu.kernels.axis import Axis
 from qcomp.targets.cpu.kernels.constants import header
@@ -65,10 +66,9 @@ def emulated() -> Isa:
 Emit = Callable[..., None]
 
 
-def kernel_module(isa: Isa, pointers: int, emit: Emit, scalars: int = 0) -> ir.Module:
+def kernel_module(isa: Isa, pointers: int, emit: Emit, scalars: int = 0) -> Module:
     """A module of one function `kernel`: integers first, then pointers."""
-    module = ir.Module("amx")
-    module.triple = isa.triple
+    module = Module("amx", isa.platform)
     type = ir.FunctionType(ir.VoidType(), [I64] * scalars + [PTR] * pointers)
     function = ir.Function(module, type, "kernel")
     for text in function_attributes(isa):
@@ -77,7 +77,7 @@ def kernel_module(isa: Isa, pointers: int, emit: Emit, scalars: int = 0) -> ir.M
     return module
 
 
-def compiled(module: ir.Module) -> Callable[..., None]:
+def compiled(module: Module) -> Callable[..., None]:
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     lljit = llvm.create_lljit_compiler()
@@ -321,7 +321,7 @@ def code_for_amx(graph: Any) -> str:
     return assembly(lower_graph(graph, AMX_INT8, "net").module)
 
 
-def assembly(module: ir.Module) -> str:
+def assembly(module: Module) -> str:
     parsed = llvm.parse_assembly(str(module))
     parsed.verify()
     return str(target_machine(str(module.triple)).emit_assembly(parsed))
@@ -330,7 +330,7 @@ def assembly(module: ir.Module) -> str:
 CONV = Conv(1, (7, 7), (3, 3), (1, 1), (1, 1), 1, 80, 48, Form.NARROW, False)
 
 
-def amx_module(spec: GemmSpec) -> ir.Module:
+def amx_module(spec: GemmSpec) -> Module:
     kernel = TileGemms(Tiles.AMX).kernel(spec, AMX_INT8)
     assert kernel is not None
 

@@ -38,10 +38,9 @@ class TimedProgram:
         _add_timed_entry(program, symbols[0])
         parsed = llvm.parse_assembly(str(program.module))
         parsed.verify()
-        triple = program.isa.triple
         objects = [
-            target_machine(triple).emit_object(parsed),
-            data_object(triple, data_symbol(name), program.data.bytes(), ALIGN),
+            target_machine(program.isa.triple).emit_object(parsed),
+            data_object(program.isa.platform, data_symbol(name), program.data.bytes(), ALIGN),
         ]
         jit = llvm.create_lljit_compiler()
         builder = llvm.JITLibraryBuilder()

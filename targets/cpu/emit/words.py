@@ -1,0 +1,31 @@
+"""Integers as wide as a pointer, which loops count with and addresses are computed in.
+
+Their width is the platform's, and the module knows its platform: emitters ask the builder, and
+write i64 only where arithmetic needs 64 bits.
+"""
+
+from __future__ import annotations
+
+from llvmlite import ir
+
+from qcomp.targets.cpu.platform import Platform
+
+
+class Module(ir.Module):  # type: ignore[misc]  # llvmlite has no types
+    """A module for one platform."""
+
+    def __init__(self, name: str, platform: Platform) -> None:
+        super().__init__(name)
+        self.triple = platform.triple
+        self.pointer_bytes = platform.pointer_bytes
+        self.word = ir.IntType(8 * platform.pointer_bytes)
+
+
+def word_type(b: ir.IRBuilder) -> ir.IntType:
+    """The integer type of addresses, offsets and counts."""
+    return b.module.word
+
+
+def word(b: ir.IRBuilder, n: int) -> ir.Constant:
+    """A constant offset or count."""
+    return ir.Constant(word_type(b), n)
