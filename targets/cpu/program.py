@@ -14,7 +14,8 @@ from qcomp.ir.graph import Graph
 from qcomp.targets.cpu.emit.builder import PTR, Unsigned, Value
 from qcomp.targets.cpu.emit.words import Module
 from qcomp.targets.cpu.machine import Isa
-from qcomp.targets.cpu.memory import ALIGN, SLACK, MemoryPlan
+from qcomp.targets.cpu.memory import SLACK
+from qcomp.targets.memory import ALIGN, MemoryPlan
 
 
 @dataclass(frozen=True)

@@ -22,9 +22,9 @@ from qcomp.targets.cpu.library.dispatch import (
 from qcomp.targets.cpu.library.elf import data_object
 from qcomp.targets.cpu.library.frame import Frame
 from qcomp.targets.cpu.library.parallel import SPLITTING, Caller, Splitting, add_registration
-from qcomp.targets.cpu.memory import ALIGN
 from qcomp.targets.cpu.platform import expect_supported
 from qcomp.targets.cpu.program import Program
+from qcomp.targets.memory import ALIGN
 
 NAME_BYTES = 64
 MAX_RANK = 8

@@ -29,13 +29,9 @@ from qcomp.targets.cpu.lower.schedule import (
 from qcomp.targets.cpu.lower.table import lowering_of, refusals
 from qcomp.targets.cpu.lower.windows import is_stored
 from qcomp.targets.cpu.machine import Isa
-from qcomp.targets.cpu.memory import (
-    SLACK,
-    Lifetime,
-    dense_layout,
-    plan_memory,
-)
+from qcomp.targets.cpu.memory import SLACK, dense_layout
 from qcomp.targets.cpu.program import Arena, Argument, Call, ConstantData, Kernels, Program
+from qcomp.targets.memory import Lifetime, plan_memory
 
 
 def lower_variants(graph: Graph, isas: Sequence[Isa], name: str) -> list[Program]:

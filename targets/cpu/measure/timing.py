@@ -22,9 +22,9 @@ from qcomp.targets.cpu.library.elf import data_object
 from qcomp.targets.cpu.library.frame import Frame
 from qcomp.targets.cpu.library.module import data_symbol, emit_address
 from qcomp.targets.cpu.library.parallel import SPLITTING, Caller, add_registration
-from qcomp.targets.cpu.memory import ALIGN
 from qcomp.targets.cpu.process.threads import sharing
 from qcomp.targets.cpu.program import Program
+from qcomp.targets.memory import ALIGN
 
 
 class TimedProgram:
