@@ -10,6 +10,7 @@ import onnx
 import onnx.helper
 
 from qcomp.errors import ModelError, UnsupportedOp
+from qcomp.frontends.model import ImportedModel
 from qcomp.frontends.onnx.constants import fold
 from qcomp.frontends.onnx.context import Context, Node, Refused
 from qcomp.frontends.onnx.decode import decode_node
@@ -27,15 +28,6 @@ from qcomp.ir.tensor import DType, Origin, Tensor, TensorType
 from qcomp.ir.verify import verify
 
 Model = str | os.PathLike[str] | bytes | onnx.ModelProto
-
-
-@dataclass(frozen=True)
-class ImportedModel:
-    """A graph in the model's own layout, its form, and what was decided on the way."""
-
-    graph: Graph
-    form: Form
-    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
