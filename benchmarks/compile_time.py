@@ -49,7 +49,7 @@ def timed_compile(
     with ExitStack() as patches:
         for stage, path in STAGES.items():
             patches.enter_context(_timed(stage, path, spent, ends))
-        net = qcomp.compile(model, target, **arguments)
+        net = qcomp.compile(model, target, object_cache=None, **arguments)
         net.save(folder)
         end = time.perf_counter()
     after = [r.name for r in net.records].index("annotate-ranges")

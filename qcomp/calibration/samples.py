@@ -38,6 +38,12 @@ class Samples:
         """How many runs there will be, if the source says so."""
         return expected_runs(self._source, self.inputs)
 
+    @property
+    def count(self) -> int:
+        """As expected, or as many as there are: an iterator is copied for that."""
+        expected = self.expected
+        return sum(1 for _ in self) if expected is None else expected
+
     def __iter__(self) -> Iterator[Run]:
         if not isinstance(self._source, Iterator):
             return open_calibration(self._source, self.inputs)

@@ -86,6 +86,9 @@ def compile(
         typer.Option(metavar="DIR", help="Write text, log and difference of every pass."),
     ] = None,
     cache: Cache = None,
+    no_object_cache: Annotated[
+        bool, typer.Option("--no-object-cache", help="Generate all code anew, and keep none.")
+    ] = False,
     name: Annotated[
         str | None, typer.Option(help="C name of the network; default: the file's name.")
     ] = None,
@@ -115,6 +118,7 @@ def compile(
         bind=bindings,
         dump=dump,
         cache=cache,
+        object_cache=None if no_object_cache else AUTO,
         name=name,
         progress=sys.stderr.isatty(),
     )

@@ -7,12 +7,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from llvmlite import ir
 from numpy.typing import NDArray
 
 from qcomp.ir.graph import Graph
+from qcomp.targets.cpu import llvm_ir as ir
 from qcomp.targets.cpu.emit.builder import PTR, Unsigned, Value
-from qcomp.targets.cpu.emit.words import Module
 from qcomp.targets.cpu.machine import Isa
 from qcomp.targets.cpu.memory import SLACK
 from qcomp.targets.memory import ALIGN, MemoryPlan
@@ -123,7 +122,7 @@ EmitKernel = Callable[..., None]
 class Kernels:
     """The functions of a module for one instruction set, one per shape class."""
 
-    module: Module
+    module: ir.Module
     prefix: str
     attributes: tuple[str, ...] = ()
     _known: dict[Hashable, str] = field(default_factory=dict)
@@ -160,11 +159,9 @@ class Kernels:
         )
         function = ir.Function(self.module, type, name)
         function.linkage = "internal"
-        for text in self.attributes:
-            set.add(function.attributes, text)
+        function.attributes |= {"nounwind", *self.attributes}
         for argument in function.args[-arity:]:
             argument.add_attribute("noalias")
-        function.attributes.add("nounwind")
         return ir.IRBuilder(function.append_basic_block("entry")), function.args
 
 
@@ -175,7 +172,7 @@ class Program:
     graph: Graph
     isa: Isa
     prefix: str  # of the kernels' names
-    module: Module
+    module: ir.Module
     calls: tuple[Call, ...]
     data: ConstantData
     memory: MemoryPlan

@@ -7,7 +7,8 @@ takes and gives at the border of its own graph.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TypeVar
 
 from qcomp.errors import TargetError
@@ -40,6 +41,10 @@ class MixedTarget:
         if None in reasons.values():
             return None
         return "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
+
+    def keeping(self, directory: Path) -> MixedTarget:
+        """Every target keeps its code there."""
+        return replace(self, targets=tuple(t.keeping(directory) for t in self.targets))
 
     def emit(self, graph: Graph, name: str) -> Artifact:
         """The files and sources of all parts, whose names are NAME_part0 and so on, and a plan."""

@@ -21,14 +21,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from llvmlite import binding as llvm
-from llvmlite import ir
 from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 
 from qcomp.ir.ops import QConv2d, QDense
 from qcomp.quant.fixed_point import Form, Requantize, requantize
+from qcomp.targets.cpu import llvm_ir as ir
 from qcomp.targets.cpu.emit.builder import I64, PTR, Unsigned
-from qcomp.targets.cpu.emit.words import Module
 from qcomp.targets.cpu.isa import AMX_INT8, AVX2, SSE41, target_machine
 from qcomp.targets.cpu.kernels.axis import Axis
 from qcomp.targets.cpu.kernels.constants import header
@@ -66,18 +65,18 @@ def emulated() -> Isa:
 Emit = Callable[..., None]
 
 
-def kernel_module(isa: Isa, pointers: int, emit: Emit, scalars: int = 0) -> Module:
+def kernel_module(isa: Isa, pointers: int, emit: Emit, scalars: int = 0) -> ir.Module:
     """A module of one function `kernel`: integers first, then pointers."""
-    module = Module("amx", isa.platform)
+    module = ir.Module("amx", isa.platform)
     type = ir.FunctionType(ir.VoidType(), [I64] * scalars + [PTR] * pointers)
     function = ir.Function(module, type, "kernel")
     for text in function_attributes(isa):
-        set.add(function.attributes, text)
+        function.attributes.add(text)
     emit(ir.IRBuilder(function.append_basic_block("entry")), *function.args)
     return module
 
 
-def compiled(module: Module) -> Callable[..., None]:
+def compiled(module: ir.Module) -> Callable[..., None]:
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     lljit = llvm.create_lljit_compiler()
@@ -321,7 +320,7 @@ def code_for_amx(graph: Any) -> str:
     return assembly(lower_graph(graph, AMX_INT8, "net").module)
 
 
-def assembly(module: Module) -> str:
+def assembly(module: ir.Module) -> str:
     parsed = llvm.parse_assembly(str(module))
     parsed.verify()
     return str(target_machine(str(module.triple)).emit_assembly(parsed))
@@ -330,7 +329,7 @@ def assembly(module: Module) -> str:
 CONV = Conv(1, (7, 7), (3, 3), (1, 1), (1, 1), 1, 80, 48, Form.NARROW, False)
 
 
-def amx_module(spec: GemmSpec) -> Module:
+def amx_module(spec: GemmSpec) -> ir.Module:
     kernel = TileGemms(Tiles.AMX).kernel(spec, AMX_INT8)
     assert kernel is not None
 
@@ -361,14 +360,13 @@ def test_the_configuration_is_what_the_manual_asks_for() -> None:
         b.ret_void()
 
     module = kernel_module(AMX_INT8, 0, emit)
-    variables = [v for v in module.global_values if isinstance(v, ir.GlobalVariable)]
+    variables = [v for v in module.globals.values() if isinstance(v, ir.GlobalVariable)]
     (configuration,) = variables
-    content = bytes(configuration.initializer.constant)
     expected = bytearray(64)
     expected[0] = 1
     expected[16 + 4], expected[16 + 14] = 64, 12
     expected[48 + 2], expected[48 + 7] = 5, 16
-    assert content == bytes(expected)
+    assert configuration.initializer.ref == ir.bytes_of(bytes(expected)).ref
 
 
 def test_an_object_for_amx_needs_no_symbols(tmp_path: Path) -> None:

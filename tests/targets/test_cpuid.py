@@ -10,11 +10,10 @@ from typing import Any
 
 import pytest
 from llvmlite import binding as llvm
-from llvmlite import ir
 
+from qcomp.targets.cpu import llvm_ir as ir
 from qcomp.targets.cpu.emit.builder import I32, I64, i64
 from qcomp.targets.cpu.emit.machine_code import machine_code
-from qcomp.targets.cpu.emit.words import Module
 from qcomp.targets.cpu.isa import (
     FAMILIES,
     X86_64,
@@ -37,7 +36,7 @@ pytestmark = pytest.mark.skipif(
 
 def answer(question: Callable[[ir.IRBuilder], Any]) -> int:
     """What a question answers here."""
-    module = Module("cpuid", X86_64.platform)
+    module = ir.Module("cpuid", X86_64.platform)
     function = ir.Function(module, ir.FunctionType(I32, []), "ask")
     b = ir.IRBuilder(function.append_basic_block("entry"))
     value = question(b)

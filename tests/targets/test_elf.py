@@ -13,11 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from llvmlite import binding as llvm
-from llvmlite import ir
 
 from qcomp.errors import TargetError
+from qcomp.targets.cpu import llvm_ir as ir
 from qcomp.targets.cpu.emit.builder import I64
-from qcomp.targets.cpu.emit.words import Module
 from qcomp.targets.cpu.isa import AARCH64, X86_64
 from qcomp.targets.cpu.library import elf
 from qcomp.targets.cpu.library.elf import data_object, defined_symbols
@@ -156,9 +155,9 @@ def hole_in_memory(hole: int) -> Iterator[None]:
 def test_code_finds_data_further_away_than_32_bits_reach() -> None:
     """As in a process with gigabytes of samples, where nobody places code next to data."""
     isa = native()
-    module = Module("far", isa.platform)
+    module = ir.Module("far", isa.platform)
     run = ir.Function(module, ir.FunctionType(I64, []), "net_run")
-    b = ir.IRBuilder(run.append_basic_block())
+    b = ir.IRBuilder(run.append_basic_block("entry"))
     b.ret(b.ptrtoint(emit_address(b, "net_data"), I64))
     add_registration(module, "net")
     content = np.random.default_rng(0).bytes(32 << 20)

@@ -103,10 +103,14 @@ class Toy:
     takes: tuple[type[Op], ...]
     align: int = 64
     name: str = "toy"
+    kept: Path | None = None
     runtime = ToyRuntime()
 
     def supports(self, graph: Graph, op: Op) -> str | None:
         return None if isinstance(op, self.takes) else f"{op.mnemonic} is not for toys"
+
+    def keeping(self, directory: Path) -> Toy:
+        return replace(self, kept=directory)
 
     def emit(self, graph: Graph, name: str) -> Artifact:
         return Artifact(
@@ -266,6 +270,14 @@ def test_a_part_whose_arena_needs_more_than_the_whole_gives_is_refused(kit: Kit)
     target = MixedTarget("mixed", (Toy((QAdd,), align=128), CPU))
     with pytest.raises(TargetError, match="net_part1 of toy needs an arena aligned to 128 bytes"):
         target.emit(graph, "net")
+
+
+def test_every_target_keeps_its_code_in_the_directory(kit: Kit, tmp_path: Path) -> None:
+    graph, _ = residual(kit)
+    kept = ADDER.keeping(tmp_path)
+    assert [isinstance(t, Toy) and t.kept for t in kept.targets] == [tmp_path, False]
+    assert kept.emit(graph, "net") == ADDER.emit(graph, "net")
+    assert [*tmp_path.iterdir()]
 
 
 def test_times_by_layers_are_refused_by_name(kit: Kit) -> None:

@@ -6,19 +6,7 @@ write i64 only where arithmetic needs 64 bits.
 
 from __future__ import annotations
 
-from llvmlite import ir
-
-from qcomp.targets.cpu.platform import Platform
-
-
-class Module(ir.Module):  # type: ignore[misc]  # llvmlite has no types
-    """A module for one platform."""
-
-    def __init__(self, name: str, platform: Platform) -> None:
-        super().__init__(name)
-        self.triple = platform.triple
-        self.pointer_bytes = platform.pointer_bytes
-        self.word = ir.IntType(8 * platform.pointer_bytes)
+from qcomp.targets.cpu import llvm_ir as ir
 
 
 def word_type(b: ir.IRBuilder) -> ir.IntType:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 
-from llvmlite import ir
-
 from qcomp.errors import TargetError
 from qcomp.ir.graph import Graph
 from qcomp.ir.tensor import DType, Tensor
+from qcomp.targets.cpu import llvm_ir as ir
 from qcomp.targets.cpu.emit.builder import I8, I32, PTR, Value, load
-from qcomp.targets.cpu.emit.words import Module, word, word_type
-from qcomp.targets.cpu.library.codegen import object_code
+from qcomp.targets.cpu.emit.words import word, word_type
+from qcomp.targets.cpu.library.codegen import Generate, object_code
 from qcomp.targets.cpu.library.dispatch import (
     STATUS_BAD_ARENA,
     STATUS_OK,
@@ -34,7 +33,10 @@ TYPE_CODES = {DType.I8: 1, DType.I32: 2, DType.I16: 3}
 
 
 def build_objects(
-    programs: Sequence[Program], name: str, splitting: Splitting = SPLITTING
+    programs: Sequence[Program],
+    name: str,
+    splitting: Splitting = SPLITTING,
+    generate: Generate = object_code,
 ) -> dict[str, bytes]:
     """Relocatable ELF files by name: NAME_run, NAME_inputs, NAME_outputs, NAME_set_parallel_for;
     and hidden, NAME_data.
@@ -53,7 +55,7 @@ def build_objects(
     else:
         add_entry_point(first, f"{name}_run", name, splitting)
     add_descriptions(module, first.graph, name)
-    code = object_code(str(module), first.isa.triple)
+    code = generate(str(module), first.isa.triple)
     symbol = data_symbol(name)
     data = data_object(first.isa.platform, symbol, first.data.bytes(), ALIGN)
     return {f"{name}.o": code, f"{symbol}.o": data}
@@ -84,7 +86,7 @@ def emit_address(b: ir.IRBuilder, symbol: str) -> Value:
         there.linkage, there.storage_class = "external", "hidden"
         there.global_constant = True
         here = ir.GlobalVariable(b.module, type, name)
-        here.initializer = there.ptrtoint(type).sub(here.ptrtoint(type))
+        here.initializer = ir.distance(type, there, here)
         here.global_constant = True
         here.linkage = "internal"
     return b.inttoptr(
@@ -116,13 +118,12 @@ def add_entry_point(program: Program, symbol: str, name: str, splitting: Splitti
     return run
 
 
-def add_descriptions(module: Module, graph: Graph, name: str) -> None:
+def add_descriptions(module: ir.Module, graph: Graph, name: str) -> None:
     """NAME_inputs and NAME_outputs: arrays of qcomp_tensor without pointers, so no relocations."""
     for kind, tensors in (("inputs", graph.inputs), ("outputs", graph.outputs)):
         content = b"".join(describe(public, graph.tensor(t)) for public, t in tensors.items())
-        type = ir.ArrayType(I8, len(content))
-        variable = ir.GlobalVariable(module, type, f"{name}_{kind}")
-        variable.initializer = ir.Constant(type, bytearray(content))
+        variable = ir.GlobalVariable(module, ir.ArrayType(I8, len(content)), f"{name}_{kind}")
+        variable.initializer = ir.bytes_of(content)
         variable.global_constant = True
         variable.align = 8
 

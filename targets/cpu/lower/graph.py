@@ -10,7 +10,7 @@ from qcomp.ir.graph import Graph
 from qcomp.ir.ops import Op, ZeroStuff
 from qcomp.ir.tensor import TensorId
 from qcomp.ir.verify import verify
-from qcomp.targets.cpu.emit.words import Module
+from qcomp.targets.cpu import llvm_ir as ir
 from qcomp.targets.cpu.isa import identifier
 from qcomp.targets.cpu.lower.ceiling import fused_ceilings
 from qcomp.targets.cpu.lower.context import Lowering, Place
@@ -38,7 +38,7 @@ def lower_variants(graph: Graph, isas: Sequence[Isa], name: str) -> list[Program
     """Programs of one module and one data: weights that are packed alike are stored once."""
     if len(isas) == 1:
         return [lower_graph(graph, isas[0], name)]
-    module, data = Module(name, isas[0].platform), ConstantData()
+    module, data = ir.Module(name, isas[0].platform), ConstantData()
     prefixes = (f"{name}_{identifier(isa.name)}" for isa in isas)
     return [
         lower_graph(graph, isa, prefix, module, data)
@@ -50,7 +50,7 @@ def lower_graph(
     graph: Graph,
     isa: Isa,
     prefix: str,
-    module: Module | None = None,
+    module: ir.Module | None = None,
     data: ConstantData | None = None,
     chaining: Chaining = CHAINING,
 ) -> Program:
@@ -62,7 +62,7 @@ def lower_graph(
     if problems := refusals(graph):
         raise TargetError("\n".join([f"{isa.name} can't lower:", *problems]))
     if module is None:
-        module = Module(prefix, isa.platform)
+        module = ir.Module(prefix, isa.platform)
     ops = graph.ops()
     ceilings, residuals = fused_ceilings(graph), fused_residuals(graph, isa)
     lookups = fused_lookups(graph, isa)

@@ -11,9 +11,9 @@ import time
 from collections.abc import Callable, Sequence
 
 from llvmlite import binding as llvm
-from llvmlite import ir
 
 from qcomp.quant.fixed_point import Form, Requantize
+from qcomp.targets.cpu import llvm_ir as ir
 from qcomp.targets.cpu.emit.builder import (
     I16,
     I32,
@@ -21,6 +21,7 @@ from qcomp.targets.cpu.emit.builder import (
     Value,
     at,
     load,
+    multiple,
     repeat,
     splat,
     store,
@@ -29,7 +30,7 @@ from qcomp.targets.cpu.emit.builder import (
 from qcomp.targets.cpu.emit.dynamic_loop import trips
 from qcomp.targets.cpu.emit.epilogue import Epilogue
 from qcomp.targets.cpu.emit.narrow import BlockParameters
-from qcomp.targets.cpu.emit.words import Module, word
+from qcomp.targets.cpu.emit.words import word
 from qcomp.targets.cpu.isa import target_machine
 from qcomp.targets.cpu.kernels.constants import header, header_bytes
 from qcomp.targets.cpu.kernels.gemm import GROUP
@@ -89,10 +90,10 @@ class Peaks:
             work = emit(b, pointers[0], begin, end)
             b.ret_void()
 
-        module = Module(kind, self._isa.platform)
+        module = ir.Module(kind, self._isa.platform)
         kernels = Kernels(module, "peak", function_attributes(self._isa))
         name = kernels.get(kind, (), [False], kernel, ranged=True)
-        module.get_global(name).linkage = "external"
+        module.get_function(name).linkage = "external"
         machine = target_machine(self._isa.triple)
         code = machine.emit_object(llvm.parse_assembly(str(module)))
         jit = llvm.create_lljit_compiler()
@@ -188,7 +189,7 @@ def _reads(b: ir.IRBuilder, isa: Isa, size: int, memory: Value, begin: Value, en
 
     def trip(_: Value, values: Sequence[Value]) -> Sequence[Value]:
         def some(n: Value | int, values: Sequence[Value]) -> Sequence[Value]:
-            line = at(b, memory, b.mul(n, word(b, together * step)))
+            line = at(b, memory, multiple(b, n, together * step))
             loads = [load(b, at(b, line, k * step), zero.type, step) for k in range(together)]
             return [b.or_(v, x) for v, x in zip(values, loads, strict=True)]
 
