@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from qcomp.accuracy.measure import measured_accuracy
 from qcomp.config import AUTO, QuantizationConfig
 from qcomp.dumping import dumping
 from qcomp.files import user_cache
@@ -16,7 +17,6 @@ from qcomp.quantizer import Quantizer
 from qcomp.recipes.choose import decide, evidence_for
 from qcomp.recipes.file import with_recipe_file
 from qcomp.runtime.network import CompiledNetwork
-from qcomp.runtime.output_sqnr import output_sqnr_db
 from qcomp.targets.catalog import target as find_target
 
 
@@ -83,5 +83,6 @@ def compile(
         answers = net if lacking is None else net.specification
         if lacking is not None:
             net.notes += (f"the output SQNR is that of the specification: {lacking}",)
-        net.sqnr_db_output = output_sqnr_db(imported.graph, net.outputs, answers, net.samples)
+        real = [output.name for output in net.outputs if output.is_quantized]
+        net.accuracy = measured_accuracy(imported.graph, real, answers, net.samples)
     return net

@@ -88,6 +88,10 @@ class Quantizer:
         self._start = Reached(PassManager(self._observers).begin(imported, form), evidence)
         self._kept: dict[str, list[Reached]] = {stage.name: [] for stage in STAGES}
 
+    def on(self, evidence: Evidence) -> Quantizer:
+        """The same model with other data, for trials: nothing of it is seen or kept."""
+        return Quantizer(self.normalized, self.form, evidence)
+
     @cached_property
     def normalized(self) -> Graph:
         """The float graph that all configurations share; a model in QDQ form as it is."""
