@@ -26,6 +26,7 @@ from qcomp.quant.fixed_point import Form, Requantize
 from qcomp.quant.tables import exp_table
 from qcomp.targets.cpu.generic.machine import portable
 from qcomp.targets.cpu.isa import AARCH64
+from qcomp.targets.cpu.library.codegen import Generate
 from qcomp.targets.cpu.library.dispatch import variables
 from qcomp.targets.cpu.library.elf import defined_symbols
 from qcomp.targets.cpu.library.module import add_entry_point, build_objects
@@ -94,7 +95,7 @@ GRAPHS: tuple[Make, ...] = (depthwise, dense, pooled, looked_up, softmax, residu
 @pytest.mark.parametrize("isa", [ARMV7, CORTEX_M], ids=lambda isa: isa.triple)
 def test_objects_of_32_bits_have_pointers_of_4_bytes(kit: Kit, isa: Isa, tmp_path: Path) -> None:
     graph, _ = residual(kit)
-    artifact = CpuTarget("toy", (isa,)).emit(graph, "net")
+    artifact = CpuTarget("toy", (isa,), generate=kit.generate).emit(graph, "net")
     assert artifact.requires.triple == isa.triple
     for name, content in artifact.files.items():
         assert content[4] == ELF32
@@ -141,10 +142,12 @@ __attribute__((force_align_arg_pointer)) void _start(void) {{
 """
 
 
-def run_of_32_bits(graph: Graph, x: NDArray[np.int8], cc: str, folder: Path) -> bytes:
+def run_of_32_bits(
+    graph: Graph, x: NDArray[np.int8], generate: Generate, cc: str, folder: Path
+) -> bytes:
     """What a program without a C library writes, given the input."""
     program = lower_graph(graph, I686, "net")
-    for name, content in build_objects([program], "net").items():
+    for name, content in build_objects([program], "net", generate=generate).items():
         (folder / name).write_bytes(content)
     sizes = [graph.type(id).bytes for id in graph.outputs.values()]
     source = MAIN.format(
@@ -184,7 +187,7 @@ def test_code_of_32_bits_gives_the_same_bits(
     graph, inputs = make(kit)
     (x,) = inputs.values()
     expected = np.concatenate([y.ravel() for y in evaluate(graph, inputs).values()])
-    got = np.frombuffer(run_of_32_bits(graph, x, cc_32, tmp_path), np.int8)
+    got = np.frombuffer(run_of_32_bits(graph, x, kit.generate, cc_32, tmp_path), np.int8)
     assert_array_equal(got, expected)
 
 
