@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from qcomp.errors import TargetError
 from qcomp.ir.evaluate import evaluate
 from qcomp.ir.graph import Graph
-from qcomp.ir.ops import MaxPool2d, QConv2d, QDense, QSoftmax, Table
+from qcomp.ir.ops import ArgMax, MaxPool2d, QAveragePool2d, QConv2d, QDense, QSoftmax, Table
 from qcomp.quant.fixed_point import Form, Requantize
 from qcomp.quant.tables import exp_table
 from qcomp.targets.cpu.generic.machine import portable
@@ -88,8 +88,25 @@ def residual(kit: Kit) -> tuple[Graph, Mapping[str, Any]]:
     return block(kit, 3, 20)
 
 
+def averaged(kit: Kit) -> tuple[Graph, Mapping[str, Any]]:
+    """Of 16 bits, by counts that are known when the code runs."""
+    multipliers = np.arange(10, dtype=np.int32)[::-1] * 2**24
+    op = partial(
+        QAveragePool2d, x_zero_point=0, shift=28, kernel=(3, 3), padding=(1, 1, 1, 1),
+        requantize=Requantize(Form.WIDE, 0, -32768, 32767, 16),
+    )  # fmt: skip
+    return kit.one_op(op, kit.i16(1, 8, 9, 5), kit.fixed(multipliers))
+
+
+def largest(kit: Kit) -> tuple[Graph, Mapping[str, Any]]:
+    """The index is in a key of 64 bits."""
+    return kit.one_op(partial(ArgMax, axis=1), kit.i16(3, 70))
+
+
 Make = Callable[[Kit], tuple[Graph, Mapping[str, Any]]]
-GRAPHS: tuple[Make, ...] = (depthwise, dense, pooled, looked_up, softmax, residual)
+GRAPHS: tuple[Make, ...] = (
+    depthwise, dense, pooled, averaged, largest, looked_up, softmax, residual,
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("isa", [ARMV7, CORTEX_M], ids=lambda isa: isa.triple)
@@ -143,7 +160,7 @@ __attribute__((force_align_arg_pointer)) void _start(void) {{
 
 
 def run_of_32_bits(
-    graph: Graph, x: NDArray[np.int8], generate: Generate, cc: str, folder: Path
+    graph: Graph, x: NDArray[Any], generate: Generate, cc: str, folder: Path
 ) -> bytes:
     """What a program without a C library writes, given the input."""
     program = lower_graph(graph, I686, "net")
@@ -186,9 +203,9 @@ def test_code_of_32_bits_gives_the_same_bits(
 ) -> None:
     graph, inputs = make(kit)
     (x,) = inputs.values()
-    expected = np.concatenate([y.ravel() for y in evaluate(graph, inputs).values()])
-    got = np.frombuffer(run_of_32_bits(graph, x, kit.generate, cc_32, tmp_path), np.int8)
-    assert_array_equal(got, expected)
+    expected = b"".join(y.tobytes() for y in evaluate(graph, inputs).values())
+    got = run_of_32_bits(graph, x, kit.generate, cc_32, tmp_path)
+    assert_array_equal(np.frombuffer(got, np.uint8), np.frombuffer(expected, np.uint8))
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,12 @@ def word_type(b: ir.IRBuilder) -> ir.IntType:
     return b.module.word
 
 
+def in_bits(b: ir.IRBuilder, index: ir.Value, type: ir.IntType) -> ir.Value:
+    """A count as an integer of another type, which holds it."""
+    convert = b.sext if type.width > index.type.width else b.trunc
+    return convert(index, type)
+
+
 def word(b: ir.IRBuilder, n: int) -> ir.Constant:
     """A constant offset or count."""
     return ir.Constant(word_type(b), n)
