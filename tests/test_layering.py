@@ -243,6 +243,17 @@ def test_nobody_outside_of_the_targets_knows_how_one_is_made() -> None:
     assert not broken
 
 
+def test_what_targets_share_knows_none_of_them() -> None:
+    shared = ("base", "memory", "mixed", "partition")
+    broken = [
+        f"{place}: {name}"
+        for place, module, name in imports()
+        if module.startswith(tuple(f"qcomp.targets.{part}" for part in shared))
+        and name.startswith("qcomp.targets.cpu")
+    ]
+    assert broken == []
+
+
 def test_the_rule_catches_an_import_against_the_direction() -> None:
     assert not may_import("qcomp.passes.fold", "qcomp.targets.base")
     assert not may_import("qcomp.ir.graph", "qcomp.compiler")

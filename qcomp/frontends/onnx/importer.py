@@ -10,6 +10,7 @@ import onnx
 import onnx.helper
 
 from qcomp.errors import ModelError, UnsupportedOp
+from qcomp.frontends.model import ImportedModel
 from qcomp.frontends.onnx.context import Context
 from qcomp.frontends.onnx.load import LoadedModel, load_model
 from qcomp.frontends.onnx.nodes import NodeReader, used_names
@@ -25,15 +26,6 @@ from qcomp.ir.tensor import Origin
 from qcomp.ir.verify import verify
 
 Model = str | os.PathLike[str] | bytes | onnx.ModelProto
-
-
-@dataclass(frozen=True)
-class ImportedModel:
-    """A graph in the model's own layout, its form, and what was decided on the way."""
-
-    graph: Graph
-    form: Form
-    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from qcomp.targets.cpu.isa import identifier
 from qcomp.targets.cpu.library.dispatch import asks_processor
 from qcomp.targets.cpu.library.module import MAX_RANK, NAME_BYTES
 from qcomp.targets.cpu.machine import Isa
-from qcomp.targets.cpu.memory import ALIGN
+from qcomp.targets.memory import ALIGN
 
 _COMMON = f"""\
 #ifndef QCOMP_TENSOR_DEFINED
