@@ -41,8 +41,9 @@ def pinned(op: Op | None, bits: int) -> QParams | None:
 
 
 def _pinned(graph: Graph, id: TensorId, bits: int) -> QParams | None:
-    """A kept op gives floats, which any qparams can follow."""
-    return None if graph.tensor(id).kept else pinned(graph.producer(id), bits)
+    """A kept op gives floats, which any qparams can follow; an input of integers has its own."""
+    tensor = graph.tensor(id)
+    return None if tensor.kept else tensor.qparams or pinned(graph.producer(id), bits)
 
 
 @dataclass(frozen=True)

@@ -30,10 +30,11 @@ class Preparation:
         calibration: Any,
         config: QuantizationConfig | None,
         bind: Mapping[str, int] | None = None,
+        bind_values: Mapping[str, Any] | None = None,
         progress: bool = False,
     ) -> None:
         config = with_recipe_file(config or QuantizationConfig(recipe="fast"))
-        imported = import_model(model, bind=bind)
+        imported = import_model(model, bind=bind, bind_values=bind_values)
         if not float_outputs(imported.graph):
             raise CompileError(f"@{imported.graph.name} has no output of type f32 to compare")
         self.runs: tuple[Run, ...] = tuple(samples_of(imported.graph, calibration))
