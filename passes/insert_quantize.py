@@ -166,7 +166,7 @@ def _quantize_constants(graph: Graph, op: Op, assignment: Assignment) -> None:
         if graph.is_constant(t):
             data = graph.data(t)
             scale = minmax_scales(data.astype(np.float64).reshape(1, -1), bits)
-            grid = Grid(np.where(scale > 0, scale, 1.0), bits)
+            grid = Grid(np.where(scale > 0, scale, assignment.own[op.output].scale), bits)
             op = op.with_input(index, _fake_quant(graph, t, grid))
             graph.replace_op(op)
 

@@ -351,3 +351,16 @@ def test_weights_that_were_not_rounded_are_refused() -> None:
         graph.replace_op(graph.op("y").with_input(1, "y.w"))
 
     refused(damage, graph, "y: weight and bias must be quantized constants")
+
+
+@pytest.mark.parametrize("small", [1e-6, 1e-12, 1e6])
+def test_a_branch_that_is_0_on_all_data_joins_one_of_any_size(small: float) -> None:
+    graph = build(1, 4, 4, 4, name="dead")
+    scale = graph.add_constant("k", np.full(4, small, np.float32))
+    graph.add_op(o.Clamp(inputs=("x",), output="dead", clamp=o.ClampRange(0.0, 0.0)))
+    graph.add_op(o.Mul(inputs=("x", scale), output="scaled"))
+    graph.add_op(o.Add(inputs=("dead", "scaled"), output="sum"))
+    graph.outputs["sum"] = "sum"
+    feed = {"x": sample(np.random.default_rng(0), (1, 4, 4, 4))}
+    qdq, integer, _ = lowered(graph, feed)
+    assert steps_apart(qdq, integer, feed) <= 1.0
