@@ -1,4 +1,4 @@
-"""Give no integers to inputs on which a function is flat.
+"""Give no integers to values that no reader tells apart.
 
 A value x that only saturating functions read (SiLU, sigmoid, tanh, hard-swish, GELU, ...) often
 ranges far into the flat part, and 8 bits over all of it leave few steps where the function bends.
@@ -8,31 +8,29 @@ x shrinks to the smallest [a, b] with
     |f(x) - f(a)| <= s / 2 for x <= a,    |f(x) - f(b)| <= s / 2 for x >= b,
 
 so saturation at a or b costs at most half a step of y. With several readers, the union of their
-needs. A minimum or maximum with a constant needs no more than the range of its result.
+needs. Since y saturates at its own range, sums, products with a factor of one sign, and what copies
+values need no more of their operands than that leaves; constants among these are clipped.
+
+What an op needs is its row of qcomp.ir.saturation.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from qcomp.config import QuantizationConfig
-from qcomp.ir.evaluate.unary import FUNCTIONS
 from qcomp.ir.form import Form
 from qcomp.ir.graph import Graph
-from qcomp.ir.ops import Clamp, Maximum, Minimum, Op, Unary
-from qcomp.ir.tensor import Tensor
+from qcomp.ir.ops import Op
+from qcomp.ir.saturation import SEEN, Interval, Reading, seen
+from qcomp.ir.tensor import DType, Mark, Tensor, TensorId
 from qcomp.passes.events import PassLog
 from qcomp.passes.lib.same_scale import activation_bits
 
-F64 = NDArray[np.float64]
-Range = tuple[float, float]
-
-_GRID = 4097
 _WORTHWHILE = 0.02  # the share of the range that must be gained; every cut costs half a step
 
 
@@ -47,91 +45,91 @@ class NarrowSaturatedRanges:
     config: QuantizationConfig
 
     def run(self, graph: Graph, log: PassLog) -> None:
-        bits = activation_bits(graph, self.config)
-        for tensor in graph.tensors():
-            readers = graph.consumers(tensor.id)
-            if tensor.is_constant or not any(_can_saturate(graph, op) for op in readers):
-                continue
-            if reason := _must_stay(graph, tensor, readers):
-                log.skipped_tensor(tensor.id, reason)
-                continue
-            assert tensor.range is not None
-            needs = [
-                _needs(graph, tensor.range, op, min(bits[tensor.id], bits[op.output]))
-                for op in readers
-            ]
-            low, high = min(n[0] for n in needs), max(n[1] for n in needs)
-            width = tensor.range[1] - tensor.range[0]
-            if high - low > (1.0 - _WORTHWHILE) * width:
-                log.skipped_tensor(tensor.id, "no reader is flat at the ends")
-                continue
-            graph.update_tensor(replace(tensor, range=(low, high)))
+        narrowing = _Narrowing(graph, activation_bits(graph, self.config), log)
+        for op in reversed(graph.ops()):
+            narrowing.narrow(op.output)
+        for id in graph.inputs.values():
+            narrowing.narrow(id)
+        for op in graph.ops():
+            narrowing.clip_constants(op)
+
+
+@dataclass
+class _Narrowing:
+    graph: Graph
+    bits: dict[TensorId, int]
+    log: PassLog
+
+    def narrow(self, id: TensorId) -> None:
+        """Narrow the range of an activation to the union of its readers' needs."""
+        tensor, readers = self.graph.tensor(id), self.graph.consumers(id)
+        if tensor.range is None or not readers:
+            return
+        needs = {op: self._need(op, id) for op in readers}
+        low, high = min(n[0] for n in needs.values()), max(n[1] for n in needs.values())
+        if reason := self._must_stay(tensor, needs):
+            self.log.skipped_tensor(id, reason)
+        elif high - low <= (1.0 - _WORTHWHILE) * (tensor.range[1] - tensor.range[0]):
+            self.graph.update_tensor(replace(tensor, range=(low, high)))
             before = f"[{tensor.range[0]:.4g}, {tensor.range[1]:.4g}]"
-            log.did(
-                f"{tensor.id}: {before} to [{low:.4g}, {high:.4g}]",
-                tensor=tensor.id,
-                low=low,
-                high=high,
-            )
+            message = f"{id}: {before} to [{low:.4g}, {high:.4g}]"
+            self.log.did(message, tensor=id, low=low, high=high)
 
+    def clip_constants(self, op: Op) -> None:
+        """Constants of an op need no more of their values than its result does."""
+        if not self._saturates(op):
+            return
+        for index, id in enumerate(op.inputs):
+            if self.graph.is_constant(id) and self.graph.type(id).dtype is DType.F32:
+                self._clip(op, index)
 
-def _can_saturate(graph: Graph, op: Op) -> bool:
-    if isinstance(op, Minimum | Maximum):
-        return len(graph.activations(op)) == 1
-    return isinstance(op, Unary | Clamp)
+    def _clip(self, op: Op, index: int) -> None:
+        id = op.inputs[index]
+        data = self.graph.data(id)
+        whole, (low, high) = self._interval(id), seen(op, self._reading(op, index))
+        if (low, high) == whole or high - low > (1.0 - _WORTHWHILE) * (whole[1] - whole[0]):
+            return
+        origin = self.graph.tensor(id).marked(Mark.CLAMPED)
+        clipped = np.clip(data, np.float32(low), np.float32(high))
+        new = self.graph.add_constant(f"{id}.clipped", clipped, origin)
+        self.graph.replace_op(self.graph.op(op.id).with_input(index, new))
+        self.log.note(f"{id}: clipped to [{low:.4g}, {high:.4g}] for %{op.id}", op=op.id)
 
+    def _must_stay(self, tensor: Tensor, needs: Mapping[Op, Interval]) -> str | None:
+        """The reason why a range stays that some reader does not need all of, or None."""
+        if all(need == tensor.range for need in needs.values()):
+            return None
+        if self.graph.is_output(tensor.id):
+            return "a graph output"
+        whole = (op for op, need in needs.items() if need == tensor.range)
+        return next((f"%{op.id} ({op.mnemonic}) reads all of it" for op in whole), None)
 
-def _needs(graph: Graph, whole: Range, op: Op, bits: int) -> Range:
-    """The part of a range that a reader needs, at so many bits."""
-    if isinstance(op, Minimum | Maximum):
-        found = graph.tensor(op.output).range
-        assert found is not None
-        low, high = max(whole[0], found[0]), min(whole[1], found[1])
-        return (low, high) if low <= high else whole
-    return _needed(whole, _real(op), _tolerance(graph, op, bits))
+    def _need(self, op: Op, id: TensorId) -> Interval:
+        """The union of what an op needs of a tensor at each place where it reads it."""
+        if not self._saturates(op):
+            return self._interval(id)
+        needs = [seen(op, self._reading(op, i)) for i, t in enumerate(op.inputs) if t == id]
+        return min(n[0] for n in needs), max(n[1] for n in needs)
 
+    def _saturates(self, op: Op) -> bool:
+        """Whether an op may leave something out; one that is kept in floats reads all."""
+        return type(op) in SEEN and not self.graph.is_kept(op)
 
-def _must_stay(graph: Graph, tensor: Tensor, readers: list[Op]) -> str | None:
-    """The reason the range must stay, or None."""
-    if graph.is_output(tensor.id):
-        return "a graph output"
-    for op in readers:
-        if not _can_saturate(graph, op):
-            return f"%{op.id} ({op.mnemonic}) reads all of it"
-    return None
+    def _reading(self, op: Op, index: int) -> Reading:
+        """The tolerance is half a step of the result, were it as coarse as the operand."""
+        result = self._interval(op.output)
+        bits = min(self.bits.get(op.inputs[index], 8), self.bits[op.output])
+        width = max(result[1], 0.0) - min(result[0], 0.0)
+        return Reading(
+            index=index,
+            operands=tuple(self._interval(t) for t in op.inputs),
+            result=result,
+            tolerance=width / float(2**bits - 1) / 2,
+        )
 
-
-def _real(op: Op) -> Callable[[F64], F64]:
-    if isinstance(op, Clamp):
-        return lambda x: np.clip(x, op.clamp.low, op.clamp.high)
-    assert isinstance(op, Unary)
-    function = FUNCTIONS[op.function]
-    return lambda x: np.asarray(function(x, op.alpha, op.beta), np.float64)
-
-
-def _tolerance(graph: Graph, op: Op, bits: int) -> float:
-    """Half a step of the reader's result, were it of so many bits."""
-    found = graph.tensor(op.output).range
-    assert found is not None
-    width = max(found[1], 0.0) - min(found[0], 0.0)
-    return width / float(2**bits - 1) / 2
-
-
-def _needed(whole: Range, function: Callable[[F64], F64], tolerance: float) -> Range:
-    """[a, b] within `whole` outside of which the function moves by at most the tolerance."""
-    x = np.linspace(whole[0], whole[1], _GRID)
-    with np.errstate(all="ignore"):
-        y = function(x)
-    if not np.isfinite(y).all():
-        return whole
-    first = _flat_until(y, tolerance)
-    last = _GRID - 1 - _flat_until(y[::-1], tolerance)
-    if first >= last:  # constant to within the tolerance
-        return whole
-    return float(x[first]), float(x[last])
-
-
-def _flat_until(y: F64, tolerance: float) -> int:
-    """The largest i with |y[j] - y[i]| <= tolerance for all j <= i."""
-    spread = np.maximum(np.maximum.accumulate(y) - y, y - np.minimum.accumulate(y))
-    return int(np.flatnonzero(spread <= tolerance)[-1])
+    def _interval(self, id: TensorId) -> Interval:
+        tensor = self.graph.tensor(id)
+        if tensor.data is not None:
+            return float(tensor.data.min()), float(tensor.data.max())
+        assert tensor.range is not None
+        return tensor.range

@@ -14,7 +14,7 @@ from qcomp.calibration import propagate
 from qcomp.errors import PassError, TargetError
 from qcomp.exporters.onnx import elementwise as export_elementwise
 from qcomp.exporters.onnx import model as export
-from qcomp.ir import DType, Form, Graph, TensorType, evaluate
+from qcomp.ir import DType, Form, Graph, TensorType, evaluate, saturation
 from qcomp.ir.exemptions import Exemptions, exemption
 from qcomp.ir.ops import OPS, Add, Binary, Domain, IntegerOp, Op, Operand, QBinary, QReduceSum
 from qcomp.ir.tensor import Tensor
@@ -22,7 +22,7 @@ from qcomp.passes import certify_accumulators
 from qcomp.passes.base import PassManager
 from qcomp.passes.events import PassLog
 from qcomp.passes.fuse_requantize import FuseRequantize
-from qcomp.passes.lib import integer_rules, scalar_region
+from qcomp.passes.lib import channel_classes, integer_rules, scalar_region
 from qcomp.passes.lib.layout import rules as layout
 from qcomp.passes.lib.simplify import affine, no_effect
 from qcomp.quant.fixed_point import Form as RequantizeForm
@@ -46,7 +46,9 @@ TABLES = {
     "meanings": Table(evaluate.MEANINGS, evaluate.EXEMPT),
     "text examples": Table([OPS[mnemonic] for mnemonic in EXAMPLES]),
     "layout": Table(layout.RULES, layout.EXEMPT),
+    "channel classes": Table(channel_classes.RULES, channel_classes.EXEMPT),
     "propagation": Table(propagate.RULES, propagate.EXEMPT),
+    "saturation": Table(saturation.SEEN, saturation.EXEMPT),
     "integer rules": Table(integer_rules.RULES, integer_rules.EXEMPT),
     "certificate": Table(integer_rules.SUMS, integer_rules.NO_SUMS),
     "export": Table(export.RULES, export.EXEMPT),

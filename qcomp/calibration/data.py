@@ -250,6 +250,8 @@ def _shapes(type: TensorType) -> str:
 def _converted(where: str, part: NDArray[Any], type: TensorType) -> Array:
     with np.errstate(over="ignore"):
         array = np.ascontiguousarray(part, type.dtype.numpy).reshape(type.shape)
-    if type.dtype is DType.F32 and not np.isfinite(array).all():
-        raise CalibrationError(f"{where}: NaN or infinity as f32; expected finite numbers")
+    if type.dtype is DType.F32 and not (array < np.inf).all():
+        raise CalibrationError(
+            f"{where}: NaN or infinity as f32; expected finite numbers, or -inf in masks"
+        )
     return array

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from qcomp.calibration.masks import Masks
 from qcomp.calibration.statistics import float_activations, with_all_results
 from qcomp.errors import CalibrationError
 from qcomp.execute.session import FloatSession
@@ -22,10 +23,10 @@ def measured_moments(
     CalibrationError where an activation is not finite.
     """
     running = {id: RunningMoments() for id in float_activations(graph)}
-    session = FloatSession(with_all_results(graph))
+    session, masks = FloatSession(with_all_results(graph)), Masks(graph)
     for number, sample in enumerate(samples):
         values = {id: sample[name] for name, id in graph.inputs.items()}
-        values |= session.run(values)
+        values = masks.counted(values | session.run(values))
         for id, one in running.items():
             try:
                 one.update(values[id])

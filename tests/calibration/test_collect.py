@@ -121,7 +121,7 @@ class Repeated:
 
 
 def test_memory_does_not_grow_with_the_samples() -> None:
-    """Samples of 12 kB: what Python itself holds, some 100 kB either way, is far below the bound."""
+    """What Python itself holds, some 100 kB either way, is far below the bound."""
     distinct = samples(20, size=32)
     graph = network(size=32)
     graph.outputs["x"] = "h"  # of logits, rows are kept up to a bound: test_cross_entropy.py
@@ -144,6 +144,14 @@ def test_an_activation_that_overflows_is_named_with_its_run() -> None:
     graph.outputs["y"] = graph.add_op(Unary(inputs=(x,), output="y", function=Function.EXP))
     with pytest.raises(CalibrationError, match="%y in calibration run 1: NaN or infinity"):
         collect(graph, np.array([[1.0, 2.0], [1.0, 1000.0]]))
+
+
+def test_minus_infinity_that_is_no_mask_is_named_with_its_run() -> None:
+    graph = Graph("identity")
+    x = graph.add_input("x", TensorType(DType.F32, (1, 2)))
+    graph.outputs["y"] = graph.add_op(Unary(inputs=(x,), output="y", function=Function.EXP))
+    with pytest.raises(CalibrationError, match="%x in calibration run 0: NaN or infinity"):
+        collect(graph, np.array([[-np.inf, 2.0]]))
 
 
 def test_bad_data_is_an_error_of_calibration() -> None:

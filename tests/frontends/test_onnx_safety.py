@@ -71,12 +71,46 @@ def test_corrupt_bytes_never_raise_anything_but_compile_errors(
             import_onnx(bytes(corrupt))
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_weights_that_are_not_finite_are_named(onnx_model: Any, value: float) -> None:
     constants = {"good": np.ones(2, np.float32), "bad": np.array([1, value], np.float32)}
     nodes = [make_node("Add", ["x", "good"], ["a"]), make_node("Mul", ["a", "bad"], ["y"])]
     with pytest.raises(ModelError, match=r"NaN or infinity in the constants bad$"):
         import_onnx(onnx_model(nodes, {"x": [2]}, ["y"], constants))
+
+
+MASK = np.triu(np.full((4, 4), -np.inf, np.float32), 1)
+
+
+@pytest.mark.parametrize("op", ["Add", "Min"])
+def test_a_mask_of_minus_infinity_before_a_softmax_becomes_finite(onnx_model: Any, op: str) -> None:
+    nodes = [
+        make_node(op, ["x", "mask"], ["a"]),
+        make_node("Div", ["a", "d"], ["s"]),
+        make_node("Softmax", ["s"], ["y"], axis=-1),
+    ]
+    constants = {"mask": MASK, "d": np.full(1, 4, np.float32)}
+    graph = import_onnx(onnx_model(nodes, {"x": [4, 4]}, ["y"], constants)).graph
+    lowest = graph.data("mask").min()
+    assert np.isfinite(lowest)
+    assert lowest < -1e20
+
+
+@pytest.mark.parametrize(
+    ("nodes", "outputs"),
+    [
+        ([make_node("Mul", ["x", "mask"], ["y"])], ["y"]),
+        ([make_node("Add", ["x", "mask"], ["y"])], ["y"]),
+        ([make_node("Add", ["x", "mask"], ["a"]), make_node("LogSoftmax", ["a"], ["y"])], ["y"]),
+        ([make_node("Sub", ["mask", "x"], ["a"]), make_node("Softmax", ["a"], ["y"])], ["y", "a"]),
+    ],
+)
+def test_minus_infinity_elsewhere_is_refused_by_the_constant_s_name(
+    onnx_model: Any, nodes: list[onnx.NodeProto], outputs: list[str]
+) -> None:
+    model = onnx_model(nodes, {"x": [4, 4]}, outputs, {"mask": MASK})
+    with pytest.raises(ModelError, match=r"-inf in the constant mask, which .* reads; accepted: "):
+        import_onnx(model)
 
 
 def test_a_double_beyond_float32_is_not_finite(onnx_model: Any) -> None:

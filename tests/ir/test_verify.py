@@ -148,6 +148,14 @@ def test_edges_that_disagree_with_operands_are_found() -> None:
     fails(graph, Form.FLOAT, "%sum: edges do not agree with its result")
 
 
+def test_an_order_that_is_not_that_of_the_edges_is_found() -> None:
+    graph = parse(FLOAT)
+    assert [op.id for op in graph.ops()] == ["conv", "sum", "flat", "y"]
+    assert graph._order is not None
+    graph._order.reverse()
+    fails(graph, Form.FLOAT, "the ops are not in the order of their edges")
+
+
 def put(graph: Graph, op: Add | Clamp | Softmax) -> None:
     """Another payload under the same edges, past every check of the mutators."""
     graph._nx.nodes[f"op {op.id}"]["op"] = op

@@ -20,6 +20,8 @@ MAX_RESULT_ELEMENTS = 1 << 28
 _MOST_INTEGERS = 1024  # of axes, pads, shapes and parts
 _FREE_ELEMENTS = 1 << 22
 _ELEMENTS_PER_GIVEN = 16
+NOT_AT_ALL = np.float32(-1e30)
+"""Stands for -inf in a mask: no score is seen beside it, and several add up to a finite number."""
 
 Attribute = int | float | str | tuple[int, ...] | tuple[float, ...] | onnx.TensorProto
 
@@ -69,6 +71,7 @@ class Context:
     notes: list[str] = field(default_factory=list)
     converted: dict[str, str] = field(default_factory=dict)  # constant to the dtype it had
     not_finite: dict[str, None] = field(default_factory=dict)
+    masks: dict[str, None] = field(default_factory=dict)  # those that have -inf
     folding: Folding = field(default_factory=Folding)
     added: dict[tuple[str, str], TensorId] = field(default_factory=dict)
     element_types: MutableMapping[str, int] = field(default_factory=dict)  # of what is no float
@@ -120,9 +123,12 @@ class Context:
             self.converted[name] = str(data.dtype)
             with np.errstate(over="ignore"):
                 data = data.astype(np.float32)
-        if not np.isfinite(data).all():
+        if not (data < np.inf).all():
             self.not_finite[name] = None
             return np.zeros_like(data)  # the import fails, but first looks at the other nodes
+        if not np.isfinite(data).all():
+            self.masks[name] = None
+            return np.maximum(data, NOT_AT_ALL)
         return data
 
 

@@ -19,6 +19,7 @@ from qcomp.frontends.origins import trace_moves
 from qcomp.ir.form import Form
 from qcomp.ir.graph import Graph, sanitized
 from qcomp.ir.ops import Reshape
+from qcomp.ir.saturation import hides_lowest
 from qcomp.ir.tensor import Origin
 from qcomp.ir.verify import verify
 
@@ -79,12 +80,26 @@ def attempt_import(
     if context.not_finite:
         names = ", ".join(context.not_finite)
         raise ModelError(f"{loaded.label} has NaN or infinity in the constants {names}")
+    if problem := _misread_mask(context):
+        raise ModelError(f"{loaded.label} has {problem}")
     if context.converted:
         kinds = ", ".join(sorted(set(context.converted.values())))
         context.notes.append(
             f"{len(context.converted)} constants converted from {kinds} to float32"
         )
     return Attempt(loaded, context.graph, tuple(context.notes), tuple(importer.problems))
+
+
+def _misread_mask(context: Context) -> str | None:
+    """What is wrong with a constant that has -inf, which is a mask before a softmax."""
+    for (name, _), id in context.added.items():
+        if name in context.masks and not hides_lowest(context.graph, id):
+            readers = ", ".join(op.id for op in context.graph.consumers(id)) or "nothing"
+            return (
+                f"-inf in the constant {name}, which {readers} reads; accepted: in a mask that "
+                "sums and copies take to a softmax"
+            )
+    return None
 
 
 class _Importer:
