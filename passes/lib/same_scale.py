@@ -62,9 +62,15 @@ def activation_bits(graph: Graph, config: QuantizationConfig) -> dict[TensorId, 
     """The width of every f32 activation: 8 or 16."""
     found: dict[TensorId, int] = {}
     for members in scale_groups(graph):
-        widest = max(_choices(graph, config, t).activation_bits for t in members)
+        widest = max(_bits(graph, config, t) for t in members)
         found |= dict.fromkeys(members, widest)
     return found
+
+
+def _bits(graph: Graph, config: QuantizationConfig, id: TensorId) -> int:
+    """What is asked for, or what an input of integers has."""
+    given = graph.tensor(id).qparams
+    return _choices(graph, config, id).activation_bits if given is None else given.bits
 
 
 def assign_qparams(graph: Graph, config: QuantizationConfig) -> Assignment:

@@ -35,6 +35,7 @@ from qcomp.ir.ops import (
     DepthToSpace,
     Div,
     Domain,
+    Embedding,
     Gather,
     LogSoftmax,
     MatMul,
@@ -240,6 +241,7 @@ EXEMPT: Exemptions = {
     Dense: "is linear",
     MatMul: "is linear in each operand",
     PRelu: "is linear on both sides of zero",
+    Embedding: "tells whole numbers apart",
     LogSoftmax: "goes on linearly however small a value is",
     Resize2d: "a mean of neighbours takes all of each value",
 }

@@ -67,6 +67,58 @@ def test_a_model_of_doubles_computes_as_one_of_floats(onnx_model: Any) -> None:
         assert f"1 constants converted from {np.dtype(dtype)} to float32" in imported.notes
 
 
+@pytest.mark.parametrize(
+    ("rows", "kind", "bits"), [(256, "INT64", 8), (257, "INT32", 16), (9, "UINT8", 8)]
+)
+def test_indices_of_a_table_have_the_bits_that_it_needs(
+    onnx_model: Any, rows: int, kind: str, bits: int
+) -> None:
+    nodes = [make_node("Gather", ["table", "x"], ["y"])]
+    table = np.random.default_rng(0).normal(size=(rows, 3)).astype("f")
+    model = onnx_model(nodes, {"x": [2, 2]}, ["y"], {"table": table})
+    imported = import_onnx(typed(model, TensorProto.DataType.Value(kind)))
+    found = imported.graph.tensor("x").qparams
+    assert found is not None
+    assert (found.scale, found.bits) == (1.0, bits)
+    assert imported.notes == ()
+    (y,) = evaluate(imported.graph, {"x": np.float32([[0, rows - 1], [1, 2]])}).values()
+    np.testing.assert_array_equal(y, table[[[0, rows - 1], [1, 2]]])
+
+
+def test_what_indices_are_computed_from_is_integers_too(onnx_model: Any) -> None:
+    """It may be beyond what the table has rows for."""
+    nodes = [
+        make_node("Sub", ["x", "thousand"], ["i"]),
+        make_node("Gather", ["table", "i"], ["y"]),
+    ]
+    constants = {"thousand": np.int64(1000), "table": np.ones((9, 2), np.float32)}
+    model = typed(onnx_model(nodes, {"x": [3]}, ["y"], constants), TensorProto.INT64)
+    graph = import_onnx(model).graph
+    found = [graph.tensor(t).qparams for t in ("x", "i")]
+    assert [(q.scale, q.bits) for q in found if q is not None] == [(1.0, 16), (1.0, 8)]
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_a_table_may_be_read_along_any_axis(onnx_model: Any, axis: int) -> None:
+    """By floats that are cast too: they are whole numbers."""
+    nodes = [
+        make_node("Cast", ["x"], ["i"], to=TensorProto.INT64),
+        make_node("Gather", ["table", "i"], ["y"], axis=axis),
+    ]
+    table = np.random.default_rng(0).normal(size=(3, 4, 5)).astype("f")
+    graph = import_onnx(onnx_model(nodes, {"x": [2, 2]}, ["y"], {"table": table})).graph
+    (y,) = evaluate(graph, {"x": np.float32([[0, 2], [1, 1]])}).values()
+    np.testing.assert_array_equal(y, np.take(table, [[0, 2], [1, 1]], axis))
+    assert {op.mnemonic for op in graph.ops()} <= {"embedding", "transpose"}
+
+
+def test_a_table_with_more_rows_than_16_bits_count_is_refused(onnx_model: Any) -> None:
+    nodes = [make_node("Gather", ["table", "x"], ["y"])]
+    model = onnx_model(nodes, {"x": [2]}, ["y"], {"table": np.zeros(40000, np.float32)})
+    with pytest.raises(UnsupportedOp, match="a table of 40000 rows; accepted: up to 32768"):
+        import_onnx(typed(model, TensorProto.INT64))
+
+
 def test_text_is_no_input(onnx_model: Any) -> None:
     model = typed(onnx_model(DOUBLED, {"x": [3]}, ["y"]), TensorProto.STRING)
     with pytest.raises(UnsupportedOp, match="element type STRING; accepted: FLOAT, UINT8, "):

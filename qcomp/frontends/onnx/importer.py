@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 
 from qcomp.errors import ModelError, UnsupportedOp
 from qcomp.frontends.onnx.context import Context
-from qcomp.frontends.onnx.inputs import read_inputs
+from qcomp.frontends.onnx.inputs import note_inputs, read_inputs
 from qcomp.frontends.onnx.load import LoadedModel, load_model
 from qcomp.frontends.onnx.nodes import NodeReader, used_names
 from qcomp.frontends.onnx.structure import ordered_nodes
@@ -122,6 +122,7 @@ class _Importer:
 
     def read_nodes(self) -> None:
         self.reader.read(self.nodes, self.context)
+        note_inputs(self.context)
 
     def read_outputs(self) -> None:
         """Constants are outputs too, as long as something depends on an input."""

@@ -78,5 +78,11 @@ def _add(name: str, type: TensorType, kind: int, to: Context) -> None:
         id = to.graph.add_op(unit)
     to.values[name] = id
     to.element_types[name] = kind
-    if kind != TensorProto.FLOAT and kind not in BYTES:
-        to.notes.append(f"input {name} of {element_type_name(kind)} is taken as float32")
+
+
+def note_inputs(context: Context) -> None:
+    """Tell of those whose type the graph does not keep; indices of a table stay integers."""
+    for name, id in context.graph.inputs.items():
+        kind = context.element_type(name)
+        if kind != TensorProto.FLOAT and context.graph.tensor(id).qparams is None:
+            context.notes.append(f"input {name} of {element_type_name(kind)} is taken as float32")

@@ -21,6 +21,7 @@ from qcomp.targets.cpu.lower import (
     choice,
     concat,
     elementwise,
+    embedding,
     linear,
     matmul,
     movement,
@@ -38,6 +39,7 @@ from qcomp.targets.cpu.lower.i16 import softmax as i16_softmax
 from qcomp.targets.cpu.lower.i16.types import is_i16
 
 LOWERINGS: Mapping[type[ops.Op], LowerOp] = merged(
+    embedding.LOWERINGS,
     choice.LOWERINGS,
     concat.LOWERINGS,
     elementwise.LOWERINGS,
@@ -52,6 +54,7 @@ LOWERINGS: Mapping[type[ops.Op], LowerOp] = merged(
 )
 
 I16_LOWERINGS: Mapping[type[ops.Op], LowerOp] = merged(
+    embedding.LOWERINGS,
     choice.LOWERINGS,
     concat.I16_LOWERINGS,
     movement.I16_LOWERINGS,
