@@ -16,11 +16,13 @@ import qcomp
 from qcomp.cli.options import (
     TARGET_NAMES,
     Bindings,
+    BoundValues,
     Cache,
     Json,
     Model,
     one_of,
     parse_bindings,
+    parse_values,
     path_of_text,
 )
 from qcomp.config import (
@@ -52,6 +54,7 @@ def compile(
         typer.Option(metavar="FILE_OR_DIR", help="A .npy or .npz file, or a directory of .npy."),
     ] = None,
     bind: Bindings = None,
+    bind_value: BoundValues = None,
     recipe: Annotated[
         str, typer.Option(help=f"{', '.join(RECIPES)}, or a .yaml file with every choice.")
     ] = DEFAULTS.recipe,
@@ -124,7 +127,7 @@ def compile(
     as_json: Json = False,
 ) -> None:
     """Compile a float network to an integer-only C library."""
-    bindings = parse_bindings(bind)
+    bindings, values = parse_bindings(bind), parse_values(bind_value)
     config = QuantizationConfig(
         recipe=recipe,
         weight_bits=weight_bits,
@@ -142,6 +145,7 @@ def compile(
         calibration=calibration,
         config=config,
         bind=bindings,
+        bind_values=values,
         dump=dump,
         cache=cache,
         object_cache=None if no_object_cache else AUTO,

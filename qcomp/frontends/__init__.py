@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 from qcomp.files import open_regular
 
 if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
     from qcomp.frontends.model import ImportedModel, Importer
 
 
@@ -43,9 +45,14 @@ def _onnx() -> Importer:
 FORMATS: Mapping[str, Format] = {"ONNX": Format(b"", 0, _onnx)}
 
 
-def import_model(model: Any, *, bind: Mapping[str, int] | None = None) -> ImportedModel:
+def import_model(
+    model: Any,
+    *,
+    bind: Mapping[str, int] | None = None,
+    bind_values: Mapping[str, ArrayLike] | None = None,
+) -> ImportedModel:
     """The graph of a model file, its bytes, or a ModelProto."""
-    return format_of(model).importer()(model, bind=bind)
+    return format_of(model).importer()(model, bind=bind, bind_values=bind_values)
 
 
 def format_of(model: Any) -> Format:

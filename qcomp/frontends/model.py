@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from numpy.typing import ArrayLike
+
 from qcomp.ir.form import Form
 from qcomp.ir.graph import Graph
 
@@ -22,10 +24,16 @@ class ImportedModel:
 class Importer(Protocol):
     """Reads the models of one format."""
 
-    def __call__(self, model: Any, *, bind: Mapping[str, int] | None) -> ImportedModel:
+    def __call__(
+        self,
+        model: Any,
+        *,
+        bind: Mapping[str, int] | None,
+        bind_values: Mapping[str, ArrayLike] | None,
+    ) -> ImportedModel:
         """A verified graph of a file, its bytes, or an object of the format's own library.
 
-        `bind` gives sizes to dynamic dimensions. Raises ModelError for a broken model and
+        `bind` gives sizes to dynamic dimensions, `bind_values` values to inputs. Raises ModelError for a broken model and
         UnsupportedOp with all that is unsupported at once.
         """
         ...

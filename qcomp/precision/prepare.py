@@ -34,12 +34,13 @@ class Preparation:
         config: QuantizationConfig | None,
         cost: CostOf,
         bind: Mapping[str, int] | None = None,
+        bind_values: Mapping[str, Any] | None = None,
         progress: bool = False,
     ) -> None:
         config = with_recipe_file(config or QuantizationConfig(recipe="fast"))
         if config.activation_bits == AUTO:
             config = dataclasses.replace(config, activation_bits=8)
-        imported = import_model(model, bind=bind)
+        imported = import_model(model, bind=bind, bind_values=bind_values)
         if not float_outputs(imported.graph):
             raise CompileError(f"@{imported.graph.name} has no output of type f32 to compare")
         self.runs: tuple[Run, ...] = tuple(samples_of(imported.graph, calibration))

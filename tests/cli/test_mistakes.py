@@ -99,6 +99,16 @@ def test_a_malformed_binding(text: str, fails: Callable[..., str], model: Path) 
     assert "N=1" in fails("compile", model, "-o", model.parent / "out", "--bind", text)
 
 
+@pytest.mark.parametrize("text", ["low", "low=", "=1", "low=x", "low=nan", "low=inf"])
+def test_a_malformed_value(text: str, fails: Callable[..., str], model: Path) -> None:
+    message = fails("compile", model, "-o", model.parent / "out", "--bind-value", text)
+    assert "NAME=NUMBER, as in fmin=46.9" in message
+
+
+def test_a_value_for_no_input_is_named(fails: Callable[..., str], model: Path) -> None:
+    assert "no input is named 'low'" in fails("inspect", model, "--bind-value", "low=1")
+
+
 def test_a_dynamic_dimension_without_binding_is_named(
     fails: Callable[..., str], tmp_path: Path
 ) -> None:

@@ -22,6 +22,7 @@ from qcomp.targets.cpu.lower import (
     choice,
     concat,
     elementwise,
+    embedding,
     linear,
     matmul,
     movement,
@@ -39,6 +40,7 @@ from qcomp.targets.cpu.lower.i16 import softmax as i16_softmax
 from qcomp.targets.cpu.lower.i16.types import is_i16
 
 LOWERINGS: Mapping[type[ops.Op], LowerOp] = merged(
+    embedding.LOWERINGS,
     choice.LOWERINGS,
     concat.LOWERINGS,
     elementwise.LOWERINGS,
@@ -53,6 +55,7 @@ LOWERINGS: Mapping[type[ops.Op], LowerOp] = merged(
 )
 
 I16_LOWERINGS: Mapping[type[ops.Op], LowerOp] = merged(
+    embedding.LOWERINGS,
     choice.LOWERINGS,
     concat.I16_LOWERINGS,
     movement.I16_LOWERINGS,
