@@ -7,9 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from qcomp.calibration.evidence import Evidence
 from qcomp.config import QuantizationConfig
 from qcomp.dumping import dumping
+from qcomp.ends import ends_outside
 from qcomp.frontends import import_model
+from qcomp.ir.tensor import Array
 from qcomp.names import c_name, default_name
 from qcomp.quantizer import Quantizer
 from qcomp.recipes.choose import decide, evidence_for
@@ -52,12 +55,14 @@ def compile(
     imported = import_model(model, bind=bind)
     symbol = c_name(default_name(model) if name is None else name)
     evidence = evidence_for(imported.graph, calibration, config, progress=progress)
+    inside = ends_outside(imported.graph, imported.form, evidence)
+    inner = evidence.inside(inside)
     quantizer = Quantizer(
-        imported.graph,
+        inside,
         imported.form,
-        evidence,
+        inner,
         cache=None if cache is None else Path(cache),
-        observers=() if dump is None else dumping(Path(dump), imported.graph, evidence),
+        observers=() if dump is None else dumping(Path(dump), inside, inner),
     )
     chosen = decide(quantizer, config, progress=progress)
     graph = quantizer.integer(chosen.config)
@@ -69,7 +74,7 @@ def compile(
         chosen.config,
         notes=(*imported.notes, *quantizer.notes(chosen.config), *chosen.notes),
         records=quantizer.records,
-        samples=quantizer.samples(chosen.config),
+        samples=_first(evidence, len(quantizer.samples(chosen.config))),
     )
     if net.samples:
         lacking = net.lacking
@@ -78,3 +83,8 @@ def compile(
             net.notes += (f"the output SQNR is that of the specification: {lacking}",)
         net.sqnr_db_output = output_sqnr_db(imported.graph, net.outputs, answers, net.samples)
     return net
+
+
+def _first(evidence: Evidence, count: int) -> tuple[Mapping[str, Array], ...]:
+    """Samples in the caller's units."""
+    return () if evidence.data is None else evidence.data.first(count)

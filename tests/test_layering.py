@@ -86,6 +86,7 @@ ALLOWED: dict[str, set[str]] = {
         "qcomp.errors",
         "qcomp.config",
     },
+    "qcomp.ends": {"qcomp.passes", "qcomp.calibration", "qcomp.ir", "qcomp.errors"},
     "qcomp.recipes": {
         "qcomp.quantizer",
         "qcomp.passes",
