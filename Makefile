@@ -4,8 +4,8 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
-# Object code of the tests' kernels, by the hash of its source: may be deleted, or kept for the next run.
-export QCOMP_OBJECTS ?= $(CURDIR)/.objects
+# What the tests' compilations keep: may be deleted, or kept for the next run.
+export QCOMP_CACHE ?= $(CURDIR)/.cache
 PYTEST := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist worksteal
 
 .PHONY: demo test test-changed test-slow test-native lint format clean
@@ -48,4 +48,4 @@ $(STAMP): pyproject.toml
 	touch $@
 
 clean:
-	rm -rf build dist *.egg-info $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .objects
+	rm -rf build dist *.egg-info $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .cache

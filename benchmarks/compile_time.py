@@ -32,7 +32,7 @@ STAGES = {
     "objects": "qcomp.targets.cpu.target.build_objects",
     "LLVM reads": "llvmlite.binding.parse_assembly",
     "LLVM generates": "llvmlite.binding.TargetMachine.emit_object",
-    "SQNR": "qcomp.compiler.output_sqnr_db",
+    "SQNR": "qcomp.compiler.measured_accuracy",
     "vectors": "qcomp.runtime.store.make_vectors",
     "linking": "qcomp.targets.cpu.runtime.shared_library",
 }
@@ -49,7 +49,7 @@ def timed_compile(
     with ExitStack() as patches:
         for stage, path in STAGES.items():
             patches.enter_context(_timed(stage, path, spent, ends))
-        net = qcomp.compile(model, target, **arguments)
+        net = qcomp.compile(model, target, object_cache=None, **arguments)
         net.save(folder)
         end = time.perf_counter()
     after = [r.name for r in net.records].index("annotate-ranges")

@@ -21,6 +21,7 @@ from qcomp.ir.ops import (
     Binary,
     Clamp,
     ClampRange,
+    Compare,
     Function,
     LogSoftmax,
     Op,
@@ -101,7 +102,7 @@ def guaranteed(op: Op) -> ClampRange:
             return op.clamp
         case LogSoftmax():
             return ClampRange(-math.inf, 0.0)
-        case Softmax():
+        case Softmax() | Compare():
             return _UNIT
         case Unary():
             return _BOUNDED_FUNCTIONS.get(op.function, NO_CLAMP)

@@ -24,6 +24,7 @@ from qcomp.ir.ops import BatchNorm, Conv2d, Op, Reshape, Unary, Weighted
 from qcomp.ir.tensor import Mark, TensorId
 from qcomp.passes.events import PassLog
 from qcomp.passes.lib.channel_affine import ChannelAffine, channel_affine
+from qcomp.passes.lib.depthwise import depthwise_of
 from qcomp.passes.lib.linear_weights import (
     F64,
     fits_float32,
@@ -172,34 +173,9 @@ def _fold_ahead(graph: Graph, op: Op, affine: ChannelAffine, log: PassLog) -> No
 
 
 def _make_depthwise(graph: Graph, op: Op, affine: ChannelAffine) -> None:
-    """Values of another rank than 4 are seen as pixels for the convolution; a reshape is free."""
-    shape = graph.type(affine.x).shape
-    batch, channels = (shape[0] if len(shape) > 1 else 1), shape[-1]
-    x, output = affine.x, op.id
-    if len(shape) != 4:
-        x = graph.add_op(
-            Reshape(
-                inputs=(x,),
-                output=graph.fresh_id(f"{op.id}.pixels"),
-                shape=(batch, 1, graph.type(x).size // (batch * channels), channels),
-            )
-        )
-        output = graph.fresh_id(f"{op.id}.scaled")
-    weight = affine.scale.astype(np.float32).reshape(channels, 1, 1, 1)
-    conv = Conv2d(
-        inputs=(
-            x,
-            graph.add_constant(f"{op.id}.weight", weight),
-            graph.add_constant(f"{op.id}.bias", affine.shift.astype(np.float32)),
-        ),
-        output=output,
-        groups=channels,
-        clamp=affine.clamp,
-    )
     normal = affine.statistics(graph.tensor(affine.x).normal)
-    if output == op.id:
-        graph.replace_op(conv, normal=normal)
-        return
-    graph.add_op(conv)
-    graph.update_tensor(replace(graph.tensor(output), normal=normal))
-    graph.replace_op(Reshape(inputs=(output,), output=op.id, shape=shape), normal=normal)
+    last = depthwise_of(graph, affine, op.id)
+    if isinstance(last, Reshape):
+        (scaled,) = last.inputs
+        graph.update_tensor(replace(graph.tensor(scaled), normal=normal))
+    graph.replace_op(last, normal=normal)

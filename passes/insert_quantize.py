@@ -8,6 +8,9 @@ bits, or 41 where x has 16.
 Weights of least squared error are stored as they are rounded, with the gain corrected
 (qcomp.quant.weights.unit_gain); whoever wants the others takes them from the float graph.
 
+Constants that activations are asked to equal are rounded to steps of their scale; other constants
+of comparisons stay.
+
 An op that is kept in floats (`Tensor.kept`) gets no such pair where it reads an input of the graph,
 and between it and another one; its constants stay.
 
@@ -30,12 +33,14 @@ from qcomp.ir.graph import Graph
 from qcomp.ir.ops import (
     BatchNorm,
     Binary,
+    Compare,
     FakeQuantConstant,
     MatMul,
     Maximum,
     Minimum,
     Op,
     Quantize,
+    Relation,
     Weighted,
 )
 from qcomp.ir.tensor import DType, Mark, TensorId
@@ -78,6 +83,8 @@ class InsertQuantize:
                 least = choices.first_last_weight_bits if op.id in edges else 1
                 bits = max(choices.weight_bits, least)
                 _quantize_weight(graph, op, choices, bits, assignment, log)
+            elif isinstance(op, Compare) and op.relation is Relation.EQUAL:
+                _round_constants(graph, op, assignment)
             elif isinstance(op, Binary | MatMul) and not isinstance(op, Minimum | Maximum):
                 _quantize_constants(graph, op, assignment)
         for tensor, qparams in assignment.own.items():
@@ -163,6 +170,18 @@ def _quantize_constants(graph: Graph, op: Op, assignment: Assignment) -> None:
             graph.replace_op(op)
 
 
+def _round_constants(graph: Graph, op: Compare, assignment: Assignment) -> None:
+    """What rounded values are asked to equal is rounded to steps of the same scale."""
+    (q,) = {assignment.group[t] for t in op.inputs if not graph.is_constant(t)}
+    for index, t in enumerate(op.inputs):
+        if graph.is_constant(t):
+            steps = np.rint(graph.data(t).astype(np.float64) / q.scale)
+            rounded = steps.astype(np.float32) * np.float32(q.scale)
+            origin = graph.tensor(t).marked(Mark.ROUNDED)
+            op = op.with_input(index, graph.add_constant(f"{t}.rounded", rounded, origin))
+            graph.replace_op(op)
+
+
 def _quantize_activation(
     graph: Graph, tensor: TensorId, own: QParams, group: QParams, log: PassLog
 ) -> None:
@@ -171,7 +190,7 @@ def _quantize_activation(
     if not readers and not outputs:
         return
     plain = round_trip(graph, tensor, tensor, own)
-    wants_group = [op for op in readers if op.copies_integers] if own != group else []
+    wants_group = [op for op in readers if tensor in op.one_scale] if own != group else []
     rescaled = round_trip(graph, plain, f"{tensor}.rescaled", group) if wants_group else plain
     others = [op for op in readers if op not in wants_group]
     read_rounded(graph, tensor, plain, others, outputs)

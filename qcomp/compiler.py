@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from qcomp.accuracy.measure import measured_accuracy
 from qcomp.calibration.evidence import Evidence
-from qcomp.config import QuantizationConfig
+from qcomp.config import AUTO, QuantizationConfig
 from qcomp.dumping import dumping
 from qcomp.ends import ends_outside
+from qcomp.files import user_cache
 from qcomp.frontends import import_model
 from qcomp.ir.tensor import Array
 from qcomp.names import c_name, default_name
@@ -18,7 +20,6 @@ from qcomp.quantizer import Quantizer
 from qcomp.recipes.choose import decide, evidence_for
 from qcomp.recipes.file import with_recipe_file
 from qcomp.runtime.network import CompiledNetwork
-from qcomp.runtime.output_sqnr import output_sqnr_db
 from qcomp.targets.catalog import target as find_target
 
 
@@ -32,6 +33,7 @@ def compile(
     bind: Mapping[str, int] | None = None,
     dump: str | os.PathLike[str] | None = None,
     cache: str | os.PathLike[str] | None = None,
+    object_cache: str | os.PathLike[str] | None = AUTO,
     name: str | None = None,
     progress: bool = False,
 ) -> CompiledNetwork:
@@ -46,12 +48,17 @@ def compile(
     dump: a directory that gets text, log and diff of every pass.
     cache: a directory that keeps layers whose rounding was learned, so that what was interrupted
         goes on.
+    object_cache: a directory that keeps generated code from one compilation to the next; "auto" is
+        a part of QCOMP_CACHE or of the user's caches, None generates all code anew.
     name: the C identifier that prefixes every symbol; the model's file name by default.
 
     Raises CompileError: UnsupportedOp, ModelError, CalibrationError, PassError, TargetError.
     """
     config = with_recipe_file(config or QuantizationConfig(), recipe)
     backend = find_target(target)
+    kept = user_cache("objects") if object_cache == AUTO else object_cache
+    if kept is not None:
+        backend = backend.keeping(Path(kept))
     imported = import_model(model, bind=bind)
     symbol = c_name(default_name(model) if name is None else name)
     evidence = evidence_for(imported.graph, calibration, config, progress=progress)
@@ -81,7 +88,8 @@ def compile(
         answers = net if lacking is None else net.specification
         if lacking is not None:
             net.notes += (f"the output SQNR is that of the specification: {lacking}",)
-        net.sqnr_db_output = output_sqnr_db(imported.graph, net.outputs, answers, net.samples)
+        real = [output.name for output in net.outputs if output.is_quantized]
+        net.accuracy = measured_accuracy(imported.graph, real, answers, net.samples)
     return net
 
 

@@ -38,7 +38,7 @@ _CHOICES: Mapping[str, tuple[Any, ...]] = {
     "weight_range": (AUTO, *WEIGHT_RANGES),
     "rounding": (AUTO, *ROUNDINGS),
     "bias_correction": (AUTO, *CORRECTIONS),
-    "equalize": (AUTO, True, False),
+    "equalize": (AUTO, "gates", True, False),
     "absorb_bias": (AUTO, True, False),
 }
 OVERRIDABLE = (
@@ -76,7 +76,8 @@ class QuantizationConfig:
     weight_range: "minmax", "mse" (least squared error of the weights) or "seqmse" (of the layer's
         results, on the inputs that the quantized network gives it).
     input_range: the interval of the model's inputs, where there is no calibration data.
-    equalize: cross-layer equalization before quantization (Nagel et al. 2019).
+    equalize: cross-layer equalization before quantization (Nagel et al. 2019); "gates": also
+        through SiLU, hard-swish and GELU where that spares noise, at the cost of time.
     absorb_bias: high biases are absorbed by the next layer (same paper).
     bias_correction: "empirical" (on calibration data, layer by layer), "analytic" (from channel
         means of the float network, measured or implied by batch normalisation) or None.

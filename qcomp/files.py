@@ -15,6 +15,19 @@ from typing import IO
 from qcomp.errors import OutputError
 
 
+def user_cache(part: str) -> Path | None:
+    """Where a part of what can be made again is kept; None where the user has no home.
+
+    In QCOMP_CACHE, or else in `qcomp` among the user's caches.
+    """
+    if ours := os.environ.get("QCOMP_CACHE"):
+        return Path(ours) / part
+    if caches := os.environ.get("XDG_CACHE_HOME"):
+        return Path(caches) / "qcomp" / part
+    home = os.path.expanduser("~")
+    return Path(home) / ".cache/qcomp" / part if os.path.isabs(home) else None
+
+
 def open_regular(path: Path) -> IO[bytes]:
     """Open a file to be read; OSError for pipes and devices, which may block or have no end."""
     mode = path.stat().st_mode

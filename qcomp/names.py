@@ -15,6 +15,8 @@ C_HEADERS = """
     malloc math memory pthread sched setjmp signal stdalign stdarg stdatomic stdbool stddef stdint
     stdio stdlib stdnoreturn string strings tgmath threads time uchar unistd wchar wctype
 """
+# Libraries of C toolchains that linkers look for by name, as -lm does for libm.a.
+C_LIBRARIES = "atomic c dl gcc m pthread rt util"
 
 
 def default_name(model: object) -> str:
@@ -35,6 +37,6 @@ def c_name(text: str) -> str:
         raise CompileError(
             f"a name of {len(name)} characters: {text[:20]}...; give one of up to {LONGEST_NAME}"
         )
-    if not name[0].isalpha() or name.lower() in C_HEADERS.split():
+    if not name[0].isalpha() or name.lower() in (*C_HEADERS.split(), *C_LIBRARIES.split()):
         return f"net_{name}"
     return name

@@ -23,7 +23,7 @@ from qcomp.passes.base import Pass
 from qcomp.passes.canonicalize_layout import CanonicalizeLayout
 from qcomp.passes.certify_accumulators import CertifyAccumulators
 from qcomp.passes.correct_bias import CorrectBias, float_weights
-from qcomp.passes.equalize_cross_layer import EqualizeCrossLayer, LeastNoise, Relu6
+from qcomp.passes.equalize_cross_layer import EqualizeCrossLayer
 from qcomp.passes.fold_batch_norm import FoldBatchNorm
 from qcomp.passes.fold_constants import FoldConstants
 from qcomp.passes.fuse_activation import FuseActivation
@@ -114,7 +114,9 @@ def _equalizing(config: QuantizationConfig, given: Given) -> list[Pass]:
             weight_levels=max(2 ** (config.weight_bits - 1) - 1, 1),
             value_levels=2**config.activation_bits - 1,
         )
-        passes.append(EqualizeCrossLayer(Relu6.MINIMUM, LeastNoise(given.moments, precision)))
+        passes.append(
+            EqualizeCrossLayer(given.moments, precision, opens_gates=config.equalize == "gates")
+        )
     if config.absorb_bias:
         passes.append(AbsorbHighBias(given.moments))
     return passes

@@ -88,6 +88,10 @@ class Quantizer:
         self._start = Reached(PassManager(self._observers).begin(imported, form), evidence)
         self._kept: dict[str, list[Reached]] = {stage.name: [] for stage in STAGES}
 
+    def on(self, evidence: Evidence) -> Quantizer:
+        """The same model with other data, for trials: nothing of it is seen or kept."""
+        return Quantizer(self.normalized, self.form, evidence)
+
     @cached_property
     def normalized(self) -> Graph:
         """The float graph that all configurations share; a model in QDQ form as it is."""
@@ -109,8 +113,8 @@ class Quantizer:
     def quantized(self, config: QuantizationConfig, fitted_to: Samples | None = None) -> Graph:
         """The QDQ graph of a configuration.
 
-        With samples to be fitted to, weights and biases are fitted layer by layer, as `integer` has
-        it; without, no layer depends on how others were rounded.
+        With samples to be fitted to, the first of the data, weights and biases are fitted layer by
+        layer, as `integer` has it; without, no layer depends on how others were rounded.
         """
         return self._reach(QUANTIZE, config, fitted_to).graph
 
@@ -187,7 +191,8 @@ class Quantizer:
         for reached in kept:
             if reached.values == values and reached.fitted_to is fitted_to:
                 return reached
-        passes = stage.passes(config, self._given(before, fitted_to))
+        fits = stage.fits and fitted_to is not None
+        passes = stage.passes(config, self._given(before, fitted_to if fits else None))
         if not passes:
             return before
         manager = PassManager((tape,), list(before.records))
@@ -201,11 +206,14 @@ class Quantizer:
             before.graph,
             self.evidence.moments,
             lambda: before.statistics,
-            None if fitted_to is None else self._fitting(before.graph, fitted_to),
+            None if fitted_to is None else self._fitting(before, fitted_to),
         )
 
-    def _fitting(self, graph: Graph, samples: Samples) -> FittingData:
+    def _fitting(self, before: Reached, samples: Samples) -> FittingData:
         """Trials, which are fitted to a few samples, show and keep nothing."""
+        sampled = before.statistics.sampled
+        assert sampled is not None  # where there are samples
         if samples is not self.evidence.data:
-            return FittingData(graph, samples)
-        return FittingData(graph, samples, progress=self.evidence.progress, cache=self._cache)
+            return FittingData(before.graph, samples, sampled)
+        shown, cache = self.evidence.progress, self._cache
+        return FittingData(before.graph, samples, sampled, progress=shown, cache=cache)

@@ -200,6 +200,10 @@ class Target(Protocol):
         """The reason why it does not take an op of the graph; None where it does."""
         ...
 
+    def keeping(self, directory: Path) -> Target:
+        """The same, but generated code is kept in a directory, and taken from there."""
+        ...
+
     def emit(self, graph: Graph, name: str) -> Artifact:
         """`name` is a C identifier: the prefix of every symbol. TargetError where it can't."""
         ...

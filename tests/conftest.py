@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from folder_times import FolderTimes
 from hypothesis import HealthCheck, settings
-from made_once import made_once
+from made_once import made_once, shared_root
 
 import qcomp
 
@@ -79,22 +79,14 @@ class Golden:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def kept_objects() -> Iterator[None]:
-    """With QCOMP_OBJECTS, object code is taken from that directory where it was generated before.
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What is kept from one compilation to the next, also of processes that tests start.
 
-    In this process; what tests run in others generates its code itself.
+    In the directory that QCOMP_CACHE names, or in that of the run.
     """
-    name = os.environ.get("QCOMP_OBJECTS")
-    if not name:
-        yield
-        return
-    from kept_objects import KeptObjects
-
-    kept = KeptObjects(Path(name))
-    kept.directory.mkdir(parents=True, exist_ok=True)
-    kept.forget_oldest()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("qcomp.targets.cpu.library.module.object_code", kept)
+        if not os.environ.get("QCOMP_CACHE"):
+            patch.setenv("QCOMP_CACHE", str(shared_root(tmp_path_factory) / "cache"))
         yield
 
 

@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import qcomp
+from qcomp.calibration.sampled import SampledMeans
 from qcomp.calibration.statistics import BATCH_NORM, Statistics
 from qcomp.cli import main
 from qcomp.cli.app import app
@@ -90,7 +91,7 @@ def test_the_passes_are_listed_in_their_order() -> None:
     nothing, graph = Statistics(mnemonics={}, channel_means={}), Graph("g")
     run: list[str] = [MoveAffineEnds.name]  # before the stages
     for stage in STAGES:
-        for fitting in (FittingData(graph, ()), None):
+        for fitting in (FittingData(graph, (), SampledMeans({})), None):
             given = Given(graph, lambda graph: {}, lambda: nothing, fitting)
             run += [p.name for p in stage.passes(config, given) if p.name not in run]
     listed = re.findall(r"^## ([a-z-]+)$", page("passes.md"), re.MULTILINE)

@@ -34,6 +34,13 @@ ALLOWED: dict[str, set[str]] = {
         "qcomp.config",
         "qcomp.progress",
     },
+    "qcomp.accuracy": {
+        "qcomp.calibration",
+        "qcomp.execute",
+        "qcomp.ir",
+        "qcomp.quant",
+        "qcomp.errors",
+    },
     "qcomp.frontends": {"qcomp.ir", "qcomp.quant", "qcomp.errors", "qcomp.files"},
     "qcomp.passes.events": {"qcomp.ir"},
     "qcomp.passes.lib": {
@@ -88,6 +95,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "qcomp.ends": {"qcomp.passes", "qcomp.calibration", "qcomp.ir", "qcomp.errors"},
     "qcomp.recipes": {
+        "qcomp.accuracy",
         "qcomp.quantizer",
         "qcomp.passes",
         "qcomp.passes.events",
@@ -119,6 +127,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "qcomp.targets": {"qcomp.ir", "qcomp.quant", "qcomp.errors"},
     "qcomp.runtime": {
+        "qcomp.accuracy",
         "qcomp.recipes",
         "qcomp.targets",
         "qcomp.passes",

@@ -22,7 +22,7 @@ from qcomp.passes import certify_accumulators
 from qcomp.passes.base import PassManager
 from qcomp.passes.events import PassLog
 from qcomp.passes.fuse_requantize import FuseRequantize
-from qcomp.passes.lib import integer_rules, scalar_region
+from qcomp.passes.lib import channel_classes, integer_rules, scalar_region
 from qcomp.passes.lib.layout import rules as layout
 from qcomp.passes.lib.simplify import affine, no_effect
 from qcomp.quant.fixed_point import Form as RequantizeForm
@@ -46,6 +46,7 @@ TABLES = {
     "meanings": Table(evaluate.MEANINGS, evaluate.EXEMPT),
     "text examples": Table([OPS[mnemonic] for mnemonic in EXAMPLES]),
     "layout": Table(layout.RULES, layout.EXEMPT),
+    "channel classes": Table(channel_classes.RULES, channel_classes.EXEMPT),
     "propagation": Table(propagate.RULES, propagate.EXEMPT),
     "saturation": Table(saturation.SEEN, saturation.EXEMPT),
     "integer rules": Table(integer_rules.RULES, integer_rules.EXEMPT),

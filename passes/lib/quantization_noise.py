@@ -1,29 +1,30 @@
 """The noise that integers put on the results of linear layers, and the factors that make it least.
 
-Between two linear layers the values of channel i may be divided by s[i] (linear_pairs.py). For one
-layer y = W x let u be the logarithms of the factors of its inputs and v of those of its outputs.
+The values of a class of channels may be divided by a factor (channel_classes.py); let f be the
+factors' logarithms. For one layer y = W x let u be those of its inputs and v of its outputs.
 Integers of `levels` steps then make, each error uniform within its step and independent,
 
-    inputs    step = max_i reach[i] e^-u[i] / levels
-              noise = step^2 / 12 * sum_o g[o] sum_i sum(W[o, i]^2) e^2u[i]
+    values    step = max_i reach[i] e^-f[i] / levels
+              noise = step^2 / 12 * sum_i gain[i] e^2f[i]
     weights   step = max_oi |W[o, i]| e^(u[i] - v[o]) / levels, or max_i with a scale per channel
               noise = sum_o step^2 / 12 * g[o] e^2v[o] sum_i Var[x[i]] e^-2u[i] * taps
 
-relative to sum_o g[o] Var[y[o]]. g[o] is the power of the weights that read y[o] next. Of x the
-variance counts and not the mean: the mean error of rounded weights is for bias correction. What is
-minimised is the sum over the layers.
+relative to sum_o g[o] Var[y[o]]. g[o] is the power of the weights that read y[o] next, and gain[i]
+of a value's channel the sum of g[o] W[o, i]^2 over what reads it. Of x the variance counts and not
+the mean: the mean error of rounded weights is for bias correction. What is minimised is the sum
+over layers and values.
 
 Each term is a product of exponentials, maxima and sums of them with positive coefficients: a convex
-function of all u and v together (a geometric program: Boyd, Kim, Vandenberghe, Hassibi, "A tutorial
-on geometric programming", 2007). Of the three sides of a pair, each alone would choose s as the
-ranges of its first weights, of its values, or as the inverse ranges of its second weights; Nagel et
-al. 2019 balance the first and the last, and leave the values to chance.
+function of f (a geometric program: Boyd, Kim, Vandenberghe, Hassibi, "A tutorial on geometric
+programming", 2007). Between two layers each of the three sides alone would choose the factors as
+the ranges of its first weights, of its values, or as the inverse ranges of its second weights;
+Nagel et al. 2019 balance the first and the last, and leave the values to chance.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,7 +32,7 @@ import numpy as np
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import Weighted
 from qcomp.ir.tensor import TensorId
-from qcomp.passes.lib.linear_pairs import LinearPair
+from qcomp.passes.lib.channel_classes import ChannelClasses, Indices
 from qcomp.passes.lib.linear_weights import F64
 from qcomp.quant.moments import Moments
 
@@ -56,175 +57,171 @@ class Precision:
     value_levels: int = 255
 
 
-def least_noise_factors(
-    graph: Graph,
-    pairs: Sequence[LinearPair],
-    moments: Mapping[TensorId, Moments],
-    precision: Precision,
-    *,
-    largest: float,
-    iterations: int = 100,
-) -> tuple[list[F64], float, float]:
-    """The factors of each pair's channels, and the noise in dB without and with them.
+@dataclass(frozen=True, eq=False)
+class LeastNoise:
+    """Factors of the classes, and the noise in dB without and with them."""
 
-    `largest` bounds the factors and their inverses.
-    """
+    factors: F64
+    before: float
+    after: float
+
+
+def least_noise_factors(
+    problem: NoiseProblem, *, largest: float, iterations: int = 100
+) -> LeastNoise:
+    """`largest` bounds the factors and their inverses; that of class 0 is 1."""
     from scipy.optimize import minimize
 
-    problem = NoiseProblem.of(graph, pairs, moments, precision)
-    start = np.zeros(problem.starts[-1])
+    start = np.zeros(problem.classes)
     before, _ = problem(start)
     if not math.isfinite(before):
-        return problem.split(np.exp(start)), 0.0, 0.0
+        return LeastNoise(np.exp(start), 0.0, 0.0)
     bound = math.log(min(largest, _LARGEST))
+    bounds = [(0.0, 0.0), *[(-bound, bound)] * (problem.classes - 1)]
     found = minimize(
         problem,
         start,
         jac=True,
         method="L-BFGS-B",
-        bounds=[(-bound, bound)] * start.size,
+        bounds=bounds,
         options={"maxiter": iterations, "ftol": 1e-6},
     )
     grid = math.log(2.0) / _PER_OCTAVE
     logs = np.rint(found.x / grid) * grid
     after, _ = problem(logs)
     decibels = 10.0 / math.log(10.0)
-    return problem.split(np.exp(logs)), decibels * before, decibels * after
+    return LeastNoise(np.exp(logs), decibels * before, decibels * after)
 
 
 @dataclass(frozen=True, eq=False)
 class NoiseProblem:
-    """log(sum of the layers' noises) and its gradient, as a function of all factors' logarithms."""
+    """log(sum of the noises) and its gradient, as a function of the classes' logarithms.
 
-    layers: tuple[_Layer, ...]
-    starts: F64  # where the channels of each pair begin
+    Terms that no factor moves are left out.
+    """
+
+    layers: tuple[Layer, ...]
+    values: tuple[Value, ...]
+    classes: int
     precision: Precision
 
     @staticmethod
     def of(
         graph: Graph,
-        pairs: Sequence[LinearPair],
+        classes: ChannelClasses,
         moments: Mapping[TensorId, Moments],
         precision: Precision,
     ) -> NoiseProblem:
-        after = {pair.first: i for i, pair in enumerate(pairs)}
-        before = {pair.second: i for i, pair in enumerate(pairs)}
-        layers = [
-            _Layer.of(graph, op, moments, pairs, before.get(op.id), after.get(op.id))
+        ops = [
+            op
             for op in graph.ops()
-            if isinstance(op, Weighted) and (op.id in before or op.id in after)
+            if isinstance(op, Weighted) and (classes.of[op.x].any() or classes.of[op.output].any())
         ]
-        sizes = [graph.type(pair.first).shape[-1] for pair in pairs]
-        return NoiseProblem(
-            tuple(layer for layer in layers if layer is not None),
-            np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
-            precision,
-        )
+        taps = {op.id: _taps(graph, op) for op in ops}
+        power = np.zeros(classes.count)  # of the weights that read a class
+        for op in ops:
+            power += _by_class(np.sum(taps[op.id] ** 2, axis=1), classes.of[op.x], op.groups, power)
+        layers, gain = [], np.zeros(classes.count)
+        for op in ops:
+            g = _importance(power, classes.of[op.output])
+            signal = float(np.sum(g * moments[op.output].std ** 2))
+            if signal == 0.0:  # its result never changes
+                continue
+            read = np.sum(taps[op.id] ** 2, axis=1) * (g / signal)[:, None]
+            gain += _by_class(read, classes.of[op.x], op.groups, gain)
+            layers.append(Layer.of(op, taps[op.id], moments[op.x], classes, g / signal))
+        values = [
+            Value(of, gain[of] * (of > 0), np.log(moments[id].reach + _TINY))
+            for id in _rounded(graph)
+            if (of := classes.of[id]).any()
+        ]
+        return NoiseProblem(tuple(layers), tuple(values), classes.count, precision)
 
-    def split(self, values: F64) -> list[F64]:
-        """Split a vector over all channels into one vector for each pair."""
-        return np.split(values, self.starts[1:-1])
+    def noise_by_class(self, logs: F64) -> F64:
+        """The noise that the values of each class cause, [classes]."""
+        found = np.zeros(self.classes)
+        for value in self.values:
+            f = logs[value.of]
+            noise, _ = value.noise(f, self.precision)
+            gains = value.gain * np.exp(2.0 * f)
+            _add(found, value.of, noise * gains / max(float(gains.sum()), _TINY))
+        return found
 
     def __call__(self, logs: F64) -> tuple[float, F64]:
-        parts = self.split(logs)
-        gradients = [np.zeros_like(part) for part in parts]
+        gradient = np.zeros_like(logs)
         total = 0.0
-        for layer in self.layers:
-            u = layer.inputs_of(parts)
-            v = layer.outputs_of(parts)
-            noise, by_u, by_v = layer.noise(u, v, self.precision)
+        for value in self.values:
+            noise, by_f = value.noise(logs[value.of], self.precision)
             total += noise
-            if layer.before is not None:
-                gradients[layer.before] += by_u.reshape(layer.repeats, -1).sum(axis=0)
-            if layer.after is not None:
-                gradients[layer.after] += by_v.reshape(-1)
+            _add(gradient, value.of, by_f)
+        for layer in self.layers:
+            noise, by_u, by_v = layer.noise(logs[layer.inputs], logs[layer.outputs], self.precision)
+            total += noise
+            _add(gradient, layer.inputs, by_u)
+            _add(gradient, layer.outputs, by_v)
         if total == 0.0:
-            return -math.inf, np.zeros_like(logs)
-        return math.log(total), np.concatenate(gradients) / total
+            return -math.inf, gradient
+        gradient[0] = 0.0
+        return math.log(total), gradient / total
 
 
 @dataclass(frozen=True, eq=False)
-class _Layer:
-    """One linear layer: groups G, outputs O and inputs I of each group.
+class Value:
+    """An activation with one scale: per channel [C] class, gain, and the logarithm of its reach."""
 
-    `weight` [G, O, I] are the largest |W| over the kernel, over `peak`, to the power of the norm;
-    `gain` [G, I] is what an error of an input makes of noise; `reach` [G, I] logarithms; `variance`
-    [G, I] times the taps; `importance` [G, O] is g over the power of the signal. `before` and
-    `after` are the numbers of the pairs on its sides.
-    """
-
-    weight: F64
-    peak: float
+    of: Indices
     gain: F64
     reach: F64
-    variance: F64
-    importance: F64
-    before: int | None
-    after: int | None
-    repeats: int
 
-    @staticmethod
-    def of(
-        graph: Graph,
-        op: Weighted,
-        moments: Mapping[TensorId, Moments],
-        pairs: Sequence[LinearPair],
-        before: int | None,
-        after: int | None,
-    ) -> _Layer | None:
-        """None for a layer whose result never changes."""
-        taps = _taps(graph, op)
-        groups, inputs = op.groups, taps.shape[-1]
-        x, y = moments[op.x], moments[op.output]
-        g = np.ones(len(taps)) if after is None else _importance(graph, pairs[after])
-        signal = float(np.sum(g * y.std**2))
-        if signal == 0.0:
-            return None
-        largest = np.abs(taps).max(axis=1)
-        peak = float(largest.max()) or 1.0
-        power = np.sum(taps**2, axis=1) * (g / signal)[:, None]
-        return _Layer(
-            weight=np.maximum(largest / peak, _LEAST).reshape(groups, -1, inputs) ** _NORM,
-            peak=peak,
-            gain=power.reshape(groups, -1, inputs).sum(axis=1),
-            reach=np.log(x.reach + _TINY).reshape(groups, inputs),
-            variance=(x.std**2 * taps.shape[1]).reshape(groups, inputs),
-            importance=(g / signal).reshape(groups, -1),
-            before=before,
-            after=after,
-            repeats=1 if before is None else pairs[before].repeats,
-        )
-
-    def inputs_of(self, parts: Sequence[F64]) -> F64:
-        if self.before is None:
-            return np.zeros_like(self.reach)
-        return np.tile(parts[self.before], self.repeats).reshape(self.reach.shape)
-
-    def outputs_of(self, parts: Sequence[F64]) -> F64:
-        if self.after is None:
-            return np.zeros_like(self.importance)
-        return parts[self.after].reshape(self.importance.shape)
-
-    def noise(self, u: F64, v: F64, precision: Precision) -> tuple[float, F64, F64]:
-        """The noise, and its derivatives by u and by v."""
-        of_values, by_u = self._noise_of_values(u, precision)
-        of_weights, more_by_u, by_v = self._noise_of_weights(u, v, precision)
-        return of_values + of_weights, by_u + more_by_u, by_v
-
-    def _noise_of_values(self, u: F64, precision: Precision) -> tuple[float, F64]:
-        logs = self.reach - u
+    def noise(self, f: F64, precision: Precision) -> tuple[float, F64]:
+        """The noise, and its derivatives by f."""
+        logs = self.reach - f
         largest = float(logs.max())
         powers = np.exp(_NORM * (logs - largest))
         total = float(powers.sum())
         step = math.exp(2.0 * (largest + math.log(total) / _NORM)) / (
             12.0 * precision.value_levels**2
         )
-        gains = self.gain * np.exp(2.0 * u)
+        gains = self.gain * np.exp(2.0 * f)
         noise = step * float(gains.sum())
         return noise, 2.0 * (step * gains - noise * powers / total)
 
-    def _noise_of_weights(self, u: F64, v: F64, precision: Precision) -> tuple[float, F64, F64]:
-        """Sum (|W| e^u e^-v)^p over o and i by matrix-vector products only."""
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """One linear layer: groups G, outputs O and inputs I of each group.
+
+    `weight` [G, O, I] are the largest |W| over the kernel, over `peak`, to the power of the norm;
+    `variance` [G, I] is that of the inputs times the taps; `importance` [G, O] is g over the power
+    of the signal; `inputs` [G, I] and `outputs` [G, O] are classes.
+    """
+
+    weight: F64
+    peak: float
+    variance: F64
+    importance: F64
+    inputs: Indices
+    outputs: Indices
+
+    @staticmethod
+    def of(op: Weighted, taps: F64, x: Moments, classes: ChannelClasses, importance: F64) -> Layer:
+        groups, inputs = op.groups, taps.shape[-1]
+        largest = np.abs(taps).max(axis=1)
+        peak = float(largest.max()) or 1.0
+        return Layer(
+            weight=np.maximum(largest / peak, _LEAST).reshape(groups, -1, inputs) ** _NORM,
+            peak=peak,
+            variance=(x.std**2 * taps.shape[1]).reshape(groups, inputs),
+            importance=importance.reshape(groups, -1),
+            inputs=classes.of[op.x].reshape(groups, inputs),
+            outputs=classes.of[op.output].reshape(groups, -1),
+        )
+
+    def noise(self, u: F64, v: F64, precision: Precision) -> tuple[float, F64, F64]:
+        """The noise, and its derivatives by u and by v.
+
+        Sum (|W| e^u e^-v)^p over o and i by matrix-vector products only.
+        """
         high, low = u.max(), v if precision.per_channel else v.min()
         by_inputs = np.exp(_NORM * (u - high))
         by_outputs = np.exp(_NORM * (low - v))
@@ -242,17 +239,37 @@ class _Layer:
         return float(noise.sum()), 2.0 * by_u, 2.0 * by_v
 
 
+def _rounded(graph: Graph) -> list[TensorId]:
+    """Activations that are rounded to a scale of their own; copies share that of their operand."""
+    copies = {op.output for op in graph.ops() if op.copies_integers and len(op.inputs) == 1}
+    read = {t for op in graph.ops() for t in op.inputs}
+    made = [*graph.inputs.values(), *(op.output for op in graph.ops())]
+    return [t for t in made if t in read and t not in copies]
+
+
 def _taps(graph: Graph, op: Weighted) -> F64:
     """The weight as [O, taps, I]."""
     weight = graph.data(op.weight).astype(np.float64)
     return weight.reshape(weight.shape[0], -1, weight.shape[-1])
 
 
-def _importance(graph: Graph, pair: LinearPair) -> F64:
-    """The power of the second op's weights for each channel of the first, [C]."""
-    second = graph.op(pair.second)
-    assert isinstance(second, Weighted)
-    taps = _taps(graph, second)
-    power = np.sum(taps**2, axis=1).reshape(second.groups, -1, taps.shape[-1]).sum(axis=1)
-    importance: F64 = power.reshape(pair.repeats, -1).sum(axis=0)
-    return importance
+def _by_class(read: F64, of: Indices, groups: int, like: F64) -> F64:
+    """What [O, I] reads of each class, summed over outputs."""
+    channels = read.reshape(groups, -1, read.shape[-1]).sum(axis=1).reshape(-1)
+    found = np.zeros_like(like)
+    _add(found, of, channels)
+    return found
+
+
+def _importance(power: F64, of: Indices) -> F64:
+    """The power of the weights that read each channel next; 1 where the factor is 1, [C]."""
+    free = of > 0
+    if not free.any():
+        return np.ones(of.size)
+    g = power[of]
+    g[~free] = g[free].mean()
+    return g
+
+
+def _add(gradient: F64, of: Indices, derivative: F64) -> None:
+    gradient += np.bincount(of.reshape(-1), derivative.reshape(-1), minlength=gradient.size)

@@ -8,6 +8,7 @@ one of them asks for; 16 bits are symmetric.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -110,8 +111,9 @@ def scale_groups(graph: Graph) -> list[list[TensorId]]:
             order[tensor.id] = len(order)
             ties.add_node(tensor.id)
     for op in graph.ops():
-        if op.copies_integers and not graph.is_kept(op):
-            ties.add_edges_from((t, op.output) for t in graph.activations(op))
+        if not graph.is_kept(op):
+            tied = [t for t in op.one_scale if t in order]
+            ties.add_edges_from(itertools.pairwise(tied))
     classes = [sorted(c, key=order.__getitem__) for c in nx.connected_components(ties)]
     return sorted(classes, key=lambda members: order[members[0]])
 

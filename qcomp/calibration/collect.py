@@ -1,7 +1,8 @@
 """Statistics from data: run the float graph on every sample and observe every activation.
 
 Each run's activations are summarised at once (qcomp/quant/distribution.py), so memory does not
-grow with the samples, and any estimator can be asked afterwards.
+grow with the samples, and any estimator can be asked afterwards. Extremes are those of all values;
+histograms count a share of large activations.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from qcomp.calibration.batch_norm import ranges_from_batch_norm
 from qcomp.calibration.data import Source
 from qcomp.calibration.masks import Masks
+from qcomp.calibration.sampled import SampledMeans
 from qcomp.calibration.samples import Samples, samples_of
 from qcomp.calibration.statistics import (
     Statistics,
@@ -29,17 +31,21 @@ from qcomp.quant.distribution import ChannelMean, Distribution, Range
 from qcomp.quant.rows import RowSample
 
 KEPT = 8
+COUNTED = 1 << 14
+"""Values of an activation in one run that its histogram counts: all of an image's would take longer
+to count than to compute, and their shares of the whole are the same."""
 
 
 def collect(graph: Graph, source: Source | Samples, *, progress: bool = False) -> Statistics:
     """Observe a FLOAT graph on calibration data; `progress` shows a bar on stderr."""
     rows = logits(graph)
     distributions = {
-        id: Distribution(rows=RowSample() if id in rows else None)
+        id: Distribution(COUNTED, rows=RowSample() if id in rows else None)
         for id in float_activations(graph)
     }
     means = {id: ChannelMean() for id in weighted_operands(graph)}
     data = source if isinstance(source, Samples) else samples_of(graph, source)
+    sampled = SampledMeans.of(graph, data.count)
     runs: Iterable[dict[str, Array]] = tracked(data, "calibrating", data.expected, shown=progress)
     session, masks = FloatSession(with_all_results(graph)), Masks(graph)
     samples = 0
@@ -51,6 +57,7 @@ def collect(graph: Graph, source: Source | Samples, *, progress: bool = False) -
             _observe(distribution, values[id], f"%{id} in calibration run {samples}")
         for id, mean in means.items():
             mean.update(values[id])
+        sampled.update(samples, values)
         if len(kept) < KEPT:
             kept.append({name: array.copy() for name, array in run.items()})
         samples += 1
@@ -61,6 +68,7 @@ def collect(graph: Graph, source: Source | Samples, *, progress: bool = False) -
         implied=implied,
         unimplied=unimplied,
         channel_means={id: mean.mean() for id, mean in means.items()},
+        sampled=sampled,
         samples=samples,
         kept=tuple(kept),
     )

@@ -38,6 +38,7 @@ from qcomp.ir.ops import (
     Binary,
     BroadcastTo,
     Clamp,
+    Compare,
     Concat,
     Conv2d,
     Dense,
@@ -59,6 +60,7 @@ from qcomp.ir.ops import (
     Reduction,
     Reshape,
     Resize2d,
+    Select,
     Slice,
     Softmax,
     SpaceToDepth,
@@ -188,6 +190,15 @@ def _divided(a: Moments, b: Moments) -> Moments:
     return Moments(result.mean, result.std, result.low, np.where(unbounded, np.inf, result.high))
 
 
+def _compare(beliefs: Beliefs, op: Compare) -> Moments:
+    return spread(uniform(0.0, 1.0), beliefs.channels(op.output))
+
+
+def _select(beliefs: Beliefs, op: Select) -> Moments:
+    channels = beliefs.channels(op.output)
+    return mixture([beliefs.read(t, channels) for t in (op.a, op.b)])
+
+
 def _unchanged(beliefs: Beliefs, op: Any) -> Moments:
     """Values move, or are averaged or chosen within a channel, and stay in their bounds."""
     return beliefs.read(op.x, beliefs.channels(op.output))
@@ -279,6 +290,8 @@ RULES: Mapping[type[Op], Callable[[Beliefs, Any], Moments]] = {
     Div: _binary(_divided),
     Minimum: _binary(lambda a, b: combined(a, b, np.minimum)),
     Maximum: _binary(lambda a, b: combined(a, b, np.maximum)),
+    Compare: _compare,
+    Select: _select,
     MaxPool2d: _unchanged,
     AveragePool2d: _average_pool,
     Reduce: _reduce,

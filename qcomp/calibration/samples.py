@@ -39,6 +39,12 @@ class Samples:
         """How many runs there will be, if the source says so."""
         return expected_runs(self._source, self.inputs)
 
+    @property
+    def count(self) -> int:
+        """As expected, or as many as there are: an iterator is copied for that."""
+        expected = self.expected
+        return sum(1 for _ in self) if expected is None else expected
+
     def __iter__(self) -> Iterator[Run]:
         if not isinstance(self._source, Iterator):
             return open_calibration(self._source, self.inputs)
@@ -50,6 +56,10 @@ class Samples:
     def first(self, count: int) -> tuple[Run, ...]:
         """The first runs, or all where there are fewer."""
         return tuple(itertools.islice(iter(self), count))
+
+    def every_other(self, first: int) -> Samples:
+        """Every second run from the run `first`, 0 or 1."""
+        return _EveryOther(self, first)
 
     def _again(self, copy: IO[bytes]) -> Iterator[Run]:
         place = 0
@@ -77,6 +87,23 @@ class ConvertedSamples(Samples):
         for run in self._given:
             inside = {n: c.inward(run[n]) for n, c in self._conversions.items() if n in run}
             yield run | inside
+
+
+class _EveryOther(Samples):
+    """Reads the samples that it is part of, and keeps nothing."""
+
+    def __init__(self, whole: Samples, first: int) -> None:
+        self.inputs = whole.inputs
+        self._whole = whole
+        self._first = first
+
+    @property
+    def expected(self) -> int | None:
+        whole = self._whole.expected
+        return None if whole is None else len(range(self._first, whole, 2))
+
+    def __iter__(self) -> Iterator[Run]:
+        return itertools.islice(iter(self._whole), self._first, None, 2)
 
 
 def samples_of(graph: Graph, source: Source) -> Samples:

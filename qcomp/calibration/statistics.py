@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from qcomp.calibration.sampled import SampledMeans
 from qcomp.config import QuantizationConfig
 from qcomp.errors import CalibrationError
 from qcomp.ir.graph import Graph
@@ -32,9 +33,9 @@ class Statistics:
     `mnemonics` has every f32 activation, with the mnemonic of the op that makes it (None: an
     input). `distributions` are measured, and `implied` are the ranges that batch-norm statistics
     imply; either may be empty, and `unimplied` says why the latter is. `channel_means` [C] are
-    those of the tensors that Conv2d and Dense read. `samples` counts runs of the graph, 0 without
-    data; `kept` holds the inputs of the first few, by public name; `notes` are the assumptions
-    made.
+    those of the tensors that Conv2d and Dense read, and `sampled` those of what they give where
+    there is data. `samples` counts runs of the graph, 0 without data; `kept` holds the inputs of
+    the first few, by public name; `notes` are the assumptions made.
     """
 
     mnemonics: Mapping[TensorId, str | None]
@@ -42,6 +43,7 @@ class Statistics:
     distributions: Mapping[TensorId, Distribution] = field(default_factory=dict)
     implied: Mapping[TensorId, Range] = field(default_factory=dict)
     unimplied: str = ""
+    sampled: SampledMeans | None = None
     samples: int = 0
     kept: tuple[Mapping[str, Array], ...] = ()
     notes: tuple[str, ...] = ()

@@ -86,6 +86,9 @@ def compile(
         typer.Option(metavar="DIR", help="Write text, log and difference of every pass."),
     ] = None,
     cache: Cache = None,
+    no_object_cache: Annotated[
+        bool, typer.Option("--no-object-cache", help="Generate all code anew, and keep none.")
+    ] = False,
     name: Annotated[
         str | None, typer.Option(help="C name of the network; default: the file's name.")
     ] = None,
@@ -115,6 +118,7 @@ def compile(
         bind=bindings,
         dump=dump,
         cache=cache,
+        object_cache=None if no_object_cache else AUTO,
         name=name,
         progress=sys.stderr.isatty(),
     )
@@ -128,6 +132,8 @@ def compile(
 
 def summarize(net: CompiledNetwork, directory: Path, seconds: float) -> dict[str, Any]:
     """The object that `--json` prints."""
+    from qcomp.accuracy.record import plain
+
     shared = directory / f"lib{net.name}.so"
     library = shared if shared.is_file() else directory / f"lib{net.name}.a"
     return {
@@ -138,6 +144,7 @@ def summarize(net: CompiledNetwork, directory: Path, seconds: float) -> dict[str
         "library_bytes": library.stat().st_size,
         "seconds": round(seconds, 3),
         "sqnr_db_output": net.sqnr_db_output,
+        "accuracy": plain(net.accuracy),
         "input": _one_or_all(net.inputs),
         "output": _one_or_all(net.outputs),
     }
@@ -150,7 +157,6 @@ def _one_or_all(infos: Sequence[TensorInfo]) -> Any:
 
 def report(net: CompiledNetwork, summary: dict[str, Any], directory: Path) -> str:
     """The report for people."""
-    sqnr = net.sqnr_db_output
     lines = [
         f"{net.name} for {net.target} ({', '.join(net.isa)}) in {directory}",
         f"  arena    {net.arena_bytes:>12,} bytes, {net.artifact.memory.live:,} live at once",
@@ -159,10 +165,9 @@ def report(net: CompiledNetwork, summary: dict[str, Any], directory: Path) -> st
         *(_tensor_line("input", info) for info in net.inputs),
         *(_tensor_line("output", info) for info in net.outputs),
     ]
-    if sqnr is not None:
-        lines.append(
-            f"  outputs are {sqnr:.1f} dB above their quantization error (calibration data)"
-        )
+    if net.accuracy is not None:
+        lines += [f"  sqnr     {part}" for part in net.accuracy.parts]
+        lines.append(f"           against float, on {net.accuracy.samples} calibration samples")
     lines += [f"  note: {note}" for note in net.notes]
     if not (directory / f"lib{net.name}.so").is_file():
         lines.append(

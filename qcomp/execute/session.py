@@ -55,6 +55,7 @@ class FloatSession:
         options.log_severity_level = _ERROR
         options.intra_op_num_threads = 0 if threads is None else threads
         options.add_session_config_entry("session.disable_quant_qdq", "1")
+        options.add_session_config_entry("session.force_spinning_stop", "1")  # between runs
         self._graph = graph
         self._names = [output.name for output in model.graph.output]
         if not self._names:  # onnxruntime wants at least one

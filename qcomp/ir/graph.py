@@ -14,6 +14,7 @@ from typing import Any
 
 import networkx as nx
 
+from qcomp.ir.digraph import copied, needed_for, topological_order
 from qcomp.ir.ops.base import Op
 from qcomp.ir.tensor import FLOATS, Array, Mark, Origin, Tensor, TensorId, TensorType, constant
 from qcomp.quant.conversion import Conversion
@@ -44,12 +45,13 @@ class Graph:
     conversions: dict[str, Conversion] = field(default_factory=dict)
     _nx: Any = field(default_factory=lambda: nx.DiGraph(), repr=False)
     _serial: int = 0
+    _order: list[str] | None = field(default=None, repr=False, compare=False)  # until edges change
 
     # ------------------------------------------------------------------ reading
 
     def tensor(self, id: TensorId) -> Tensor:
         """The tensor; KeyError if there is none."""
-        tensor: Tensor = self._nx.nodes[id]["tensor"]
+        tensor: Tensor = self._nx._node[id]["tensor"]
         return tensor
 
     def type(self, id: TensorId) -> TensorType:
@@ -70,7 +72,7 @@ class Graph:
 
     def op(self, id: TensorId) -> Op:
         """The op whose result is `id`; KeyError if there is none."""
-        op: Op = self._nx.nodes[_op_node(id)]["op"]
+        op: Op = self._nx._node[_op_node(id)]["op"]
         return op
 
     def producer(self, id: TensorId) -> Op | None:
@@ -79,7 +81,7 @@ class Graph:
 
     def consumers(self, id: TensorId) -> list[Op]:
         """The ops that read the tensor, each once, in creation order."""
-        nodes = [self._nx.nodes[n] for n in self._nx.successors(id)]
+        nodes = [self._nx._node[n] for n in self._nx._succ[id]]
         return [n["op"] for n in sorted(nodes, key=lambda n: n["serial"])]
 
     def is_output(self, id: TensorId) -> bool:
@@ -105,13 +107,14 @@ class Graph:
 
     def ops(self) -> list[Op]:
         """All ops in a deterministic topological order; the graph may change under the list."""
-        nodes = self._nx.nodes
-        order = nx.lexicographical_topological_sort(self._nx, key=lambda n: nodes[n]["serial"])
-        return [nodes[n]["op"] for n in order if "op" in nodes[n]]
+        if self._order is None:
+            self._order = topological_order(self._nx)
+        payloads = map(self._nx._node.get, self._order)
+        return [payload["op"] for payload in payloads if "op" in payload]
 
     def tensors(self) -> list[Tensor]:
         """All tensors in creation order."""
-        nodes = [n for n in self._nx.nodes.values() if "tensor" in n]
+        nodes = [n for n in self._nx._node.values() if "tensor" in n]
         return [n["tensor"] for n in sorted(nodes, key=lambda n: n["serial"])]
 
     def view(self) -> nx.DiGraph[str]:
@@ -162,14 +165,15 @@ class Graph:
         """
         node = _op_node(op.id)
         type = self._result_type(op)
-        self._nx.remove_edges_from(list(self._nx.in_edges(node)))
-        self._nx.nodes[node]["op"] = op
-        self._link(op)
+        before, self._nx._node[node]["op"] = self.op(op.id), op
+        if before.inputs != op.inputs:
+            self._nx.remove_edges_from(list(self._nx.in_edges(node)))
+            self._link(op)
         self.update_tensor(replace(self.tensor(op.output), type=type, **tensor_changes))
 
     def update_tensor(self, tensor: Tensor) -> None:
         """Replace a tensor's record (range, qparams, data); its id must exist."""
-        self._nx.nodes[tensor.id]["tensor"] = tensor
+        self._nx._node[tensor.id]["tensor"] = tensor
 
     def replace_uses(self, old: TensorId, new: TensorId) -> None:
         """Let every reader of `old`, and the graph outputs, read `new` instead."""
@@ -191,17 +195,12 @@ class Graph:
         """Remove a tensor and its producer; nothing may read it."""
         if self.consumers(id) or self.is_output(id) or id in self.inputs.values():
             raise ValueError(f"%{id} is still in use")
-        if _op_node(id) in self._nx:
-            self._nx.remove_node(_op_node(id))
-        self._nx.remove_node(id)
+        self._remove([n for n in (_op_node(id), id) if n in self._nx])
 
     def sweep(self) -> None:
         """Remove ops and constants that no output needs; inputs stay."""
-        live = set(self.outputs.values()) | set(self.inputs.values())
-        for output in self.outputs.values():
-            live |= nx.ancestors(self._nx, output)
-        dead = [n for n in self._nx.nodes if n not in live]
-        self._nx.remove_nodes_from(dead)
+        live = needed_for(self._nx, (*self.outputs.values(), *self.inputs.values()))
+        self._remove([n for n in self._nx if n not in live])
 
     def clone(self) -> Graph:
         """A copy that shares the payloads and arrays."""
@@ -210,8 +209,9 @@ class Graph:
             dict(self.inputs),
             dict(self.outputs),
             dict(self.conversions),
-            self._nx.copy(),
+            copied(self._nx),
             self._serial,
+            self._order,
         )
 
     def restore(self, saved: Graph) -> None:
@@ -219,11 +219,16 @@ class Graph:
         copy = saved.clone()
         self.inputs, self.outputs = copy.inputs, copy.outputs
         self.conversions = copy.conversions
-        self._nx, self._serial = copy._nx, copy._serial
+        self._nx, self._serial, self._order = copy._nx, copy._serial, copy._order
 
     def _add_node(self, node: str, **payload: object) -> None:
         self._nx.add_node(node, serial=self._serial, **payload)
         self._serial += 1
+
+    def _remove(self, nodes: list[str]) -> None:
+        if nodes:
+            self._nx.remove_nodes_from(nodes)
+            self._order = None
 
     def _result_type(self, op: Op) -> TensorType:
         for t in op.inputs:
@@ -238,6 +243,7 @@ class Graph:
         node = _op_node(op.id)
         self._nx.add_edges_from((t, node) for t in op.inputs)
         self._nx.add_edge(node, op.output)
+        self._order = None
 
     def __str__(self) -> str:
         from qcomp.ir.text import format_graph

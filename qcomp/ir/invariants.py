@@ -11,7 +11,7 @@ form. All others become integers. The two meet at border ops only:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import (
@@ -71,14 +71,17 @@ def integer_edges(graph: Graph) -> list[str]:
     """INTEGER: integers have a scale, copies keep it, and floats are those of kept ops."""
     problems = [*_widths(graph), *_kept_marks(graph), *_unkept_floats(graph), *_scales(graph)]
     for op in graph.ops():
-        if op.copies_integers:
-            scales = {graph.tensor(t).qparams for t in (*graph.activations(op), op.output)}
-            if len(scales) > 1:
-                problems.append(f"{format_op(graph, op)}\n  qparams of operands and result differ")
+        tied = [t for t in op.one_scale if not graph.is_constant(t)]
+        if len({graph.tensor(t).qparams for t in tied}) > 1:
+            problems.append(f"{format_op(graph, op)}\n  qparams of {_listed(tied)} differ")
         found = graph.tensor(op.output).qparams
         if isinstance(op, QSoftmax) and found not in (None, _SOFTMAX.get(op.bits)):
             problems.append(f"{format_op(graph, op)}\n  expected qparams {_SOFTMAX[op.bits]}")
     return problems
+
+
+def _listed(ids: Iterable[TensorId]) -> str:
+    return ", ".join(f"%{id}" for id in ids)
 
 
 def _widths(graph: Graph) -> _Problems:

@@ -8,6 +8,7 @@ import networkx as nx
 import numpy as np
 
 from qcomp.errors import VerifyError
+from qcomp.ir.digraph import topological_order
 from qcomp.ir.form import Form
 from qcomp.ir.graph import Graph
 from qcomp.ir.invariants import integer_edges, quantized_edges, ranges_of_floats
@@ -44,7 +45,9 @@ def verify(graph: Graph, form: Form) -> None:
 
 def _structure(graph: Graph) -> list[str]:
     view = graph.view()
-    if not nx.is_directed_acyclic_graph(view):
+    try:
+        order = topological_order(view)
+    except nx.NetworkXUnfeasible:
         cycle = [a for a, _ in nx.find_cycle(view)]
         return [f"cycle through {', '.join('%' + n for n in cycle if not n.startswith('op '))}"]
     problems = []
@@ -58,17 +61,18 @@ def _structure(graph: Graph) -> list[str]:
     ]
     if not graph.outputs:
         problems.append("no outputs")
+    inputs = set(graph.inputs.values())
     for tensor in graph.tensors():
-        defined = tensor.is_constant + (tensor.id in graph.inputs.values())
+        defined = tensor.is_constant + (tensor.id in inputs)
         if defined + (graph.producer(tensor.id) is not None) != 1:
             problems.append(f"%{tensor.id} must be exactly one of input, constant, result")
-    for node, payload in view.nodes.items():
-        if "op" not in payload:
-            continue
-        op: Op = payload["op"]
-        if set(view.predecessors(node)) != set(op.inputs):
+    ops = {node: payload["op"] for node, payload in view.nodes(data=True) if "op" in payload}
+    if graph.ops() != [ops[node] for node in order if node in ops]:
+        problems.append("the ops are not in the order of their edges")
+    for node, op in ops.items():
+        if set(view.pred[node]) != set(op.inputs):
             problems.append(f"%{op.id}: edges do not agree with its operands")
-        if list(view.successors(node)) != [op.output]:
+        if list(view.succ[node]) != [op.output]:
             problems.append(f"%{op.id}: edges do not agree with its result")
     return problems
 

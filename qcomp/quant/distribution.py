@@ -12,10 +12,13 @@ from numpy.typing import NDArray
 
 from qcomp.quant.histogram import Bins, Histogram
 from qcomp.quant.rows import RowSample
+from qcomp.quant.spread import spread
 
 Float = NDArray[np.floating]
 F64 = NDArray[np.float64]
 Range = tuple[float, float]
+
+_ROWS = 1024  # that float32 sums well; a product with ones is five times as fast as float64 sums
 
 
 @dataclass
@@ -42,9 +45,11 @@ class AverageExtremes:
 class Distribution:
     """The values of one tensor: extremes, their averages, a histogram and, if asked for, rows.
 
-    Memory does not grow with the number of batches.
+    Memory does not grow with the number of batches. Of each batch about `counted` values are in the
+    histogram, evenly spread; None: all of them.
     """
 
+    counted: int | None = None
     histogram: Histogram = field(default_factory=Histogram)
     average: AverageExtremes = field(default_factory=AverageExtremes)
     rows: RowSample | None = None
@@ -56,8 +61,9 @@ class Distribution:
         low, high = float(x.min()), float(x.max())
         if not (np.isfinite(low) and np.isfinite(high)):
             raise ValueError("NaN or infinity among the values")
+        some = x if self.counted is None else spread(x, self.counted, self.average.batches)
         self.average.update(low, high)
-        self.histogram.update(x, low, high)
+        self.histogram.update(some, low, high)
         if self.rows is not None:
             self.rows.update(x)
 
@@ -80,16 +86,18 @@ class Distribution:
 
 @dataclass
 class ChannelMean:
-    """Running mean over everything but the last axis, in float64."""
+    """Running mean over everything but the last axis: sums in float32 of some rows at a time."""
 
     sums: F64 | None = None
     count: int = 0
 
     def update(self, x: Float) -> None:
-        rows = x.reshape(-1, x.shape[-1])
-        sums = rows.sum(axis=0, dtype=np.float64)
-        self.sums = sums if self.sums is None else self.sums + sums
-        self.count += rows.shape[0]
+        rows = np.asarray(x, np.float32).reshape(-1, x.shape[-1])
+        for start in range(0, len(rows), _ROWS):
+            block = rows[start : start + _ROWS]
+            sums = (np.ones(len(block), np.float32) @ block).astype(np.float64)
+            self.sums = sums if self.sums is None else self.sums + sums
+        self.count += len(rows)
 
     def mean(self) -> F64:
         """Mean of each channel [C]."""

@@ -20,7 +20,7 @@ I64 = NDArray[np.int64]
 _DROPPED_BITS = 15  # of the 32: leaves sign, 8 exponent bits, 8 mantissa bits
 _KEYS = 1 << (32 - _DROPPED_BITS)
 _NEGATIVE = _KEYS // 2  # keys from here on have the sign bit
-_FEW = 8192  # values that are sorted faster than all keys are counted
+_WAITING = 1 << 16  # values that are counted at once, which takes a pass over all keys
 _MAX_FINITE = float(np.finfo(np.float32).max)
 
 
@@ -43,32 +43,39 @@ class Histogram:
 
     low: float = np.inf
     high: float = -np.inf
+    _waiting: list[NDArray[np.uint32]] = field(default_factory=list, repr=False)
     _keys: I64 = field(default_factory=lambda: np.zeros(0, np.int64), repr=False)
     _counts: I64 = field(default_factory=lambda: np.zeros(0, np.int64), repr=False)
 
     def update(self, x: NDArray[np.floating], low: float, high: float) -> None:
-        """Count every element; the caller knows that they are finite, and their extremes."""
+        """Count every element, which is finite.
+
+        The extremes may be those of more values; they are there at least once.
+        """
         values = np.ascontiguousarray(x, np.float32).reshape(-1)
         self.low = min(self.low, low)
         self.high = max(self.high, high)
-        seen = values.view(np.uint32) >> _DROPPED_BITS
-        if seen.size < _FEW:
-            keys, counts = np.unique(seen, return_counts=True)
-        else:
-            dense = np.bincount(seen, minlength=_KEYS)
-            keys = np.flatnonzero(dense != 0)  # ten times as fast on booleans
-            counts = dense[keys]
-        both = np.union1d(self._keys, keys)
-        total = np.zeros(both.size, np.int64)
-        total[np.searchsorted(both, self._keys)] = self._counts
-        total[np.searchsorted(both, keys)] += counts
-        self._keys, self._counts = both, total
+        self._waiting.append(values.view(np.uint32) >> np.uint32(_DROPPED_BITS))
+        if sum(keys.size for keys in self._waiting) >= _WAITING:
+            self._count()
+
+    def _count(self) -> None:
+        """Add what waits."""
+        ends = np.array([self.low, self.high], np.float32).view(np.uint32) >> _DROPPED_BITS
+        total = np.bincount(np.concatenate(self._waiting), minlength=_KEYS)
+        total[self._keys] += self._counts
+        total[ends] = np.maximum(total[ends], 1)
+        self._keys = np.flatnonzero(total != 0)  # ten times as fast on booleans
+        self._counts = total[self._keys]
+        self._waiting = []
 
     def bins(self) -> Bins:
         """Ascending bins, cut to the extremes seen, so a saturated value (6.0) is one number.
 
         Zero, the most frequent value after a ReLU, has a bin of width 0 of its own.
         """
+        if self._waiting:
+            self._count()
         negative = self._keys >= _NEGATIVE
         magnitude = self._keys % _NEGATIVE
         near, far = _edge(magnitude), _edge(magnitude + 1)

@@ -28,6 +28,10 @@ class Noise:
     def __add__(self, other: Noise) -> Noise:
         return Noise(self.signal + other.signal, self.noise + other.noise)
 
+    def times(self, weight: float) -> Noise:
+        """Both powers in other units."""
+        return Noise(weight * self.signal, weight * self.noise)
+
     def plus(self, reference: Iterable[NDArray[Any]], answer: Iterable[NDArray[Any]]) -> Noise:
         """With more arrays and their approximations."""
         total = self

@@ -18,10 +18,11 @@ from qcomp.ir.graph import Graph
 from qcomp.passes.events import PassLog
 from qcomp.progress import bar
 from qcomp.quantizer import Quantizer
+from qcomp.recipes.divide import divided, for_all, too_few
 from qcomp.recipes.judge import Feed, Judge
 from qcomp.recipes.named import DATA_FREE, settled
 from qcomp.recipes.overrides import check_overrides, spread_ranges
-from qcomp.recipes.search import MOST_SAMPLES, TRIALS, search
+from qcomp.recipes.search import TRIALS, search
 
 SEARCHING = ("auto", "best")
 _WEIGHTS = ("rounding", "weight_bits")
@@ -59,13 +60,37 @@ def decide(quantizer: Quantizer, config: QuantizationConfig, *, progress: bool =
     if quantizer.form is Form.FLOAT:
         check_overrides(quantizer.normalized, config)
         config = spread_ranges(quantizer.normalized, config)
-        few = () if data is None else data.first(MOST_SAMPLES)
-        chosen = choose(Judge(quantizer), config, few, log, progress=progress)
+        chosen = _chosen(quantizer, config, log, progress=progress)
     else:
         log.declined("trials", f"the model comes in form {quantizer.form.value}")
         chosen = Chosen(settled(config, calibrated=data is not None))
     quantizer.record("recipe", log, time.perf_counter() - began)
     return chosen
+
+
+def _chosen(
+    quantizer: Quantizer, config: QuantizationConfig, log: PassLog, *, progress: bool
+) -> Chosen:
+    """What the recipe says, or what trials find."""
+    data = quantizer.evidence.data
+    start = settled(config, calibrated=data is not None)
+    if data is None:
+        log.declined("trials", "no calibration data")
+        missed = ("recipe best: nothing is tried or learned: no calibration data",)
+        return Chosen(start, missed if config.recipe == "best" else ())
+    if reason := _nothing_to_try(quantizer, config):
+        log.declined("trials", reason)
+        return Chosen(start)
+    if reason := too_few(data):
+        log.declined("trials", reason)
+        return Chosen(start, (f"recipe {config.recipe}: nothing is tried: {reason}",))
+    samples = divided(data)
+    evidence = dataclasses.replace(quantizer.evidence, data=samples.ranges, progress=False)
+    trials = quantizer.on(evidence)
+    judge = Judge(trials, samples.fitting)
+    chosen = choose(judge, config, samples.judged, log, progress=progress)
+    known = [q.statistics(chosen.config) for q in (trials, quantizer)]
+    return dataclasses.replace(chosen, config=for_all(chosen.config, config, *known))
 
 
 def choose(
@@ -76,15 +101,12 @@ def choose(
     *,
     progress: bool = False,
 ) -> Chosen:
-    """Every field decided; `log` says how. Without samples nothing is tried."""
-    start = settled(config, calibrated=bool(samples))
-    if reason := _nothing_to_try(judge, config, samples):
-        log.declined("trials", reason)
-        missed = (f"recipe best: nothing is tried or learned: {reason}",)
-        return Chosen(start, missed if config.recipe == "best" and not samples else ())
+    """Every field decided by trials, judged on samples; `log` says how."""
+    start = settled(config, calibrated=True)
     quick = _with_plain_weights(start)
     if start.weight_range == "seqmse":
         config = dataclasses.replace(config, weight_range="seqmse")
+    judge = judge.weighing(quick, samples)
     with bar("trying ranges", shown=progress, counted=False) as trials:
         choice = search(judge, config, quick, samples, trials.reach)
     log.events += choice.log.events
@@ -128,16 +150,12 @@ def _difference(start: QuantizationConfig, found: QuantizationConfig) -> str:
     return ", ".join(told) or "no change"
 
 
-def _nothing_to_try(
-    judge: Judge, config: QuantizationConfig, samples: Sequence[Feed]
-) -> str | None:
-    """The reason that nothing is tried, or None."""
-    if not samples:
-        return "no calibration data"
+def _nothing_to_try(quantizer: Quantizer, config: QuantizationConfig) -> str | None:
+    """The reason that nothing is tried whatever the data, or None."""
     if config.recipe not in SEARCHING:
         return f"recipe {config.recipe}"
     if all(getattr(config, name) != AUTO for name in TRIALS):
         return "all is chosen"
-    if not float_outputs(judge.quantizer.normalized):
+    if not float_outputs(quantizer.normalized):
         return "no output is a float, so none can be compared"
     return None

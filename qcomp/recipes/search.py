@@ -1,7 +1,8 @@
 """Recipe "auto": try what may help on calibration data, keep what gives the best outputs.
 
-Every trial is judged by the signal-to-noise ratio of the network's outputs, simulated in the QDQ
-form on some calibration samples. In order, each with the best of what came before:
+Every trial is judged by the signal-to-noise ratio of the network's outputs, of the worst part of
+them (judge.py), simulated in the QDQ form on calibration samples that ranges are not taken from. In
+order, each with the best of what came before:
 
 1. one range estimator for all activations;
 2. how weights get their ranges, and whether biases are corrected;
@@ -32,7 +33,6 @@ TRIALS: Mapping[str, tuple[Any, ...]] = {
     "weight_range": ("minmax", "mse"),
     "bias_correction": ("empirical", None),
 }
-MOST_SAMPLES = 32
 _LEAST_SAMPLES = 6
 _WORTHWHILE_DB = 0.05  # less is chance
 _BUDGET = 2e12  # multiplications of all trials, with what moving the activations costs
@@ -51,7 +51,7 @@ class Choice:
 
     def consider(self, what: str, config: QuantizationConfig, noise: Judgement) -> None:
         """Take another configuration if it is better."""
-        better = noise.db > self.noise.db + _WORTHWHILE_DB
+        better = noise.is_better(self.noise, _WORTHWHILE_DB)
         told = f"{self.noise.db:.2f} to {noise.db:.2f} dB"
         before, after = self.noise.db, noise.db
         if better:
@@ -87,8 +87,16 @@ def search(
         _own_ranges(judge, choice, samples, few, advance)
     if choice.config != start and choice.config.bias_correction == "empirical":
         first = _confirm(judge, choice, start, samples)
-    choice.gain = f"{first.db:.1f} to {choice.noise.db:.1f} dB on {len(samples)} samples"
+    choice.gain = _gain(first, choice.noise, len(samples))
     return choice
+
+
+def _gain(first: Judgement, last: Judgement, samples: int) -> str:
+    """The ratio before and after, of the part that fell short most where there are several."""
+    part = first.worst
+    before, after = first.parts[part].db, last.parts[part].db
+    where = f" in the worst part, {part}" if len(first.parts) > 1 else ""
+    return f"{before:.1f} to {after:.1f} dB on {samples} samples{where}"
 
 
 def _confirm(
@@ -98,10 +106,10 @@ def _confirm(
 
     Trials correct each layer by itself, which is quicker, but may rank ranges differently.
     """
-    ours, theirs = (judge.tried(c, samples, samples) for c in (choice.config, start))
+    ours, theirs = (judge.tried(c, samples, judge.fitting) for c in (choice.config, start))
     what, told = "biases corrected layer by layer", f"{theirs.db:.2f} to {ours.db:.2f} dB"
     before, after = theirs.db, ours.db
-    if after > before:
+    if ours.is_better(theirs, 0.0):
         choice.log.did(f"{what}: {told}", before_db=before, after_db=after)
         choice.noise = ours
     else:

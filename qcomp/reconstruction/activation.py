@@ -23,6 +23,12 @@ class Activation:
     high: F32
     slope: F32
 
+    @property
+    def is_identity(self) -> bool:
+        """Whether it changes no value of any channel."""
+        unbounded = np.isneginf(self.low).all() and np.isposinf(self.high).all()
+        return bool(unbounded and (self.slope == 1).all())
+
     def on(self, engine: Engine) -> Activation:
         """With the parameters as arrays of the engine, for the two functions below."""
         return Activation(*(engine.array(p) for p in (self.low, self.high, self.slope)))
@@ -50,6 +56,15 @@ def activation_of(graph: Graph, layer: Weighted) -> Activation:
         bounds = [t for t in reader.inputs if _per_channel(graph, layer, t)]
         high = _shaped(graph.data(bounds[0]), groups) if bounds else high
     return Activation(low, high, slope)
+
+
+def seen_result(graph: Graph, layer: Weighted) -> TensorId:
+    """The tensor behind that activation; a quantized graph and its float graph have the same."""
+    reader = _sole_reader(graph, layer.output) if layer.clamp.is_none else None
+    bent = isinstance(reader, PRelu | Minimum) and any(
+        _per_channel(graph, layer, t) for t in reader.inputs
+    )
+    return reader.output if bent and reader is not None else layer.output
 
 
 def _sole_reader(graph: Graph, id: TensorId) -> Op | None:

@@ -6,10 +6,13 @@ layers read. Where a ReLU6 cuts the results, one mean does not make the other: w
 former mobilenetv2_tf has 19.7 dB at its outputs, with the latter 21.3.
 
 The mean behind the activation never falls as the bias grows, and its derivative is the share of the
-rows that the activation lets pass (times its slope): Newton's method from the bias of the paper.
+rows that the activation lets pass (times its slope): Newton's method from a bias near it. Behind a
+layer without an activation one step of it is exact, and needs the mean of the inputs only.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,33 +21,104 @@ from qcomp.reconstruction.activation import Activation
 from qcomp.reconstruction.engine import NumpyEngine
 from qcomp.reconstruction.rows import Rows
 
+F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 
 _STEPS = 8
+_CLOSE = 1e-5  # of a channel's largest sum: less than any integer of the bias is worth
 _FEW = 0.02  # of the rows: fewer say too little of the slope
+_TOGETHER = 1 << 18  # values: what the nearest caches hold
 
 
-def corrected_bias(rows: Rows, weight: F64, activation: Activation) -> F64:
-    """The bias [G, O / G] of weights [G, O / G, K]; the rows are not centred.
+def bias_of_rows(rows: Rows, weight: F64, activation: Activation) -> F64:
+    """The bias [G, O / G] of weights [G, O / G, K] whose float results are in the rows.
 
     A channel that the activation holds at an end in nearly every row keeps the paper's.
     """
-    x = rows.x.mean(axis=1, dtype=np.float64)
-    bias: F64 = _mean(rows.target) - np.einsum("gok,gk->go", weight, x)
-    engine = NumpyEngine()
-    wanted = _mean(activation(engine, rows.target))
-    sums = np.matmul(rows.x, weight.swapaxes(1, 2).astype(np.float32))
+    wanted = _mean(activation(NumpyEngine(), rows.target))
+    sums = np.matmul(weight.astype(np.float32), rows.x.swapaxes(1, 2))
+    return _solved(
+        sums, _mean(rows.target) - sums.mean(axis=2, dtype=np.float64), wanted, activation
+    )
+
+
+def bias_of_mean(
+    rows: Iterable[F32], weight: F64, exact: tuple[F64, F64], wanted: F64, activation: Activation
+) -> F64:
+    """The same from some rows [G, R, K] at a time and the mean wanted behind the activation.
+
+    `exact` are the weight and the bias of the float network. A channel that the activation holds at
+    an end takes back what rounded weights make of the mean input.
+    """
+    narrow = weight.astype(np.float32)
+    means, sums = [], []
+    for x in rows:
+        means.append(x.mean(axis=1, dtype=np.float64))
+        if not activation.is_identity:
+            sums.append(np.matmul(narrow, x.swapaxes(1, 2)))
+    x_mean = np.mean(means, axis=0)
+    if activation.is_identity:
+        return np.asarray(wanted - _product(weight, x_mean))
+    start = exact[1] + _product(exact[0] - weight, x_mean)
+    return _solved(np.concatenate(sums, axis=2), start, wanted, activation)
+
+
+def _solved(sums: F32, start: F64, wanted: F64, activation: Activation) -> F64:
+    """The bias of each channel of sums [G, O / G, R], a few channels at a time."""
+    shape, rows = start.shape, sums.shape[2]
+    channels = sums.reshape(-1, rows)
+    low, high, slope = (
+        np.broadcast_to(p[:, 0], shape).reshape(-1, 1)
+        for p in (activation.low, activation.high, activation.slope)
+    )
+    step, bias = max(_TOGETHER // rows, 1), start.reshape(-1).copy()
+    for first in range(0, len(channels), step):
+        at = slice(first, first + step)
+        bent = _Bent(channels[at], low[at], high[at], slope[at])
+        bias[at] = _newton(bent, bias[at], wanted.reshape(-1)[at])
+    return bias.reshape(shape)
+
+
+def _newton(bent: _Bent, bias: F64, wanted: F64) -> F64:
     best, least = bias, np.full(bias.shape, np.inf)
     for _ in range(_STEPS):
-        y = sums + bias[:, None].astype(np.float32)
-        error = wanted - _mean(activation(engine, y))
+        mean, slope = bent.at(bias)
+        error = wanted - mean
         better = np.abs(error) < least
         best, least = np.where(better, bias, best), np.where(better, np.abs(error), least)
-        slope = _mean(activation.derivative(engine, y))
-        bias = np.where(slope > _FEW, bias + error / np.maximum(slope, _FEW), best)
+        moves = (slope > _FEW) & (np.abs(error) > bent.close)
+        if not moves.any():
+            break
+        bias = np.where(moves, bias + error / np.maximum(slope, _FEW), best)
     return best
 
 
-def _mean(y: NDArray[np.float32]) -> F64:
+class _Bent:
+    """An activation on sums of some channels [C, R]; its parameters are [C, 1]."""
+
+    def __init__(self, sums: F32, low: F32, high: F32, slope: F32) -> None:
+        self._sums, self._low, self._high, self._slope = sums, low, high, slope
+        self._y = np.empty_like(sums)
+        self._straight = bool((slope == 1).all())
+        self.close = _CLOSE * np.abs(sums).max(axis=1).astype(np.float64)
+
+    def at(self, bias: F64) -> tuple[F64, F64]:
+        """Mean and its derivative for a bias [C]; 0 where the clip holds a value."""
+        y = np.add(self._sums, bias[:, None].astype(np.float32), out=self._y)
+        slope: F32 | float = 1.0
+        if not self._straight:
+            slope = np.where(y >= 0, np.float32(1), self._slope)
+            y *= slope
+        passes = (y > self._low) & (y < self._high)
+        mean = np.clip(y, self._low, self._high, out=y).mean(axis=1).astype(np.float64)
+        return mean, (passes * slope).mean(axis=1, dtype=np.float64)
+
+
+def _product(weight: F64, x: F64) -> F64:
+    """Of weights [G, O / G, K] and inputs [G, K]."""
+    return np.asarray(np.einsum("gok,gk->go", weight, x))
+
+
+def _mean(y: F32) -> F64:
     """Of the rows: [G, R, O / G] to [G, O / G]."""
     return np.asarray(y.mean(axis=1, dtype=np.float64))

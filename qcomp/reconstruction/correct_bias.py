@@ -8,21 +8,21 @@ takes back what rounded activations, and the layers before, have moved.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar
 
+from qcomp.calibration.sampled import RUNS
 from qcomp.ir.form import Form
 from qcomp.ir.graph import Graph
 from qcomp.ir.tensor import Mark
 from qcomp.passes.events import PassLog
 from qcomp.passes.lib.qdq import result_qparams
-from qcomp.reconstruction.activation import activation_of
-from qcomp.reconstruction.bias import corrected_bias
+from qcomp.reconstruction.activation import activation_of, seen_result
+from qcomp.reconstruction.bias import bias_of_mean
 from qcomp.reconstruction.layer import QuantizedLayer, suitable_layers
-from qcomp.reconstruction.walk import FittingData, walk
-
-SAMPLES = 100  # with 32, maps of few pixels have too rough means: MobileNetV2 loses 1.4 dB
-ROWS = 8192  # those of one image are alike, so that a mean takes many
+from qcomp.reconstruction.rows import Read, windows
+from qcomp.reconstruction.walk import FittingData, Walk
 
 
 @dataclass(frozen=True)
@@ -37,12 +37,17 @@ class CorrectBiasEmpirically:
 
     def run(self, graph: Graph, log: PassLog) -> None:
         layers = suitable_layers(graph, Mark.CORRECTED, log)
-        fitted = walk(graph, layers, self.data, "correcting biases", rows=ROWS, samples=SAMPLES)
-        for layer, rows in fitted:
-            view = QuantizedLayer(graph, layer, self.data.float_graph)
-            bias = corrected_bias(rows, view.rounded, activation_of(graph, layer))
-            moved = view.write_bias(bias)
-            step = result_qparams(graph, layer.output).scale
-            steps = moved / step
+        for layer, inputs in Walk(graph, layers, self.data, "correcting biases", RUNS):
+            moved = self._correct(QuantizedLayer(graph, layer, self.data.float_graph), inputs)
+            steps = moved / result_qparams(graph, layer.output).scale
             told = f"{layer.id}: bias moved by at most {steps:.3g} output steps"
             log.did(told, op=layer.id, steps=steps)
+
+    def _correct(self, view: QuantizedLayer, inputs: Iterable[Read]) -> float:
+        """How far the bias moved."""
+        seen, sampled = seen_result(view.graph, view.layer), self.data.sampled
+        activation, weight = activation_of(view.graph, view.layer), view.rounded
+        read, place = list(inputs), sampled.places[seen]
+        wanted = sampled.mean(seen, len(read)).reshape(view.layer.groups, -1)
+        rows = (windows(view.layer, view.kernel, x, place.of(i)) for i, x in enumerate(read))
+        return view.write_bias(bias_of_mean(rows, weight, view.unrounded, wanted, activation))

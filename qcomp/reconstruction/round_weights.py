@@ -22,7 +22,7 @@ from qcomp.ir.tensor import Mark
 from qcomp.passes.events import PassLog
 from qcomp.reconstruction.activation import activation_of
 from qcomp.reconstruction.best_engine import best_engine
-from qcomp.reconstruction.bias import corrected_bias
+from qcomp.reconstruction.bias import bias_of_rows
 from qcomp.reconstruction.engine import Engine, NumpyEngine
 from qcomp.reconstruction.fit import Fit, Method, fit
 from qcomp.reconstruction.layer import QuantizedLayer, suitable_layers
@@ -77,7 +77,7 @@ class RoundWeights:
         moved = float(np.mean(found.weight != view.rounded))
         view.write_weight(found.weight, found.factor)
         if corrects:
-            view.write_bias(corrected_bias(rows, found.weight, problem.activation))
+            view.write_bias(bias_of_rows(rows, found.weight, problem.activation))
         method = self._method(layer)
         log.did(
             f"{layer.id}: {method.rounding}, {100 * moved:.1f} % of the weights changed",

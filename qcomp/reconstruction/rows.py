@@ -8,22 +8,31 @@ each run, as many from each sample, so memory does not depend on the size of the
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from qcomp.calibration.sampled import Positions
 from qcomp.execute.session import FloatSession
 from qcomp.ir.evaluate.windows import padded
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import NO_CLAMP, Clamp, Conv2d, Weighted
 from qcomp.ir.region import with_outputs
 from qcomp.ir.tensor import TensorId
+from qcomp.quant.qparams import QParams, dequantize
 from qcomp.reconstruction.prefix import Samples
 
 F32 = NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Read:
+    """What a layer reads in one sample."""
+
+    integers: NDArray[np.integer]
+    qparams: QParams
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,36 +43,22 @@ class Rows:
     target: F32
 
 
-@dataclass(frozen=True)
-class Positions:
-    """Which positions of a layer's result, [..., O], are rows: `count` of each sample."""
-
-    layer: TensorId
-    extents: tuple[int, ...]
-    count: int
-
-    def of(self, sample: int) -> NDArray[np.int64]:
-        """Flat positions in the result of one sample, ascending."""
-        total = int(np.prod(self.extents))
-        if self.count >= total:
-            return np.arange(total)
-        random = np.random.default_rng([zlib.crc32(self.layer.encode()), sample])
-        return np.sort(random.choice(total, self.count, replace=False))
-
-
-def positions(graph: Graph, layer: Weighted, count: int) -> Positions:
-    return Positions(layer.id, graph.type(layer.output).shape[:-1], count)
-
-
-def windows(layer: Weighted, kernel: tuple[int, ...], x: F32, at: NDArray[np.int64]) -> F32:
+def windows(layer: Weighted, kernel: tuple[int, ...], read: Read, at: NDArray[np.int64]) -> F32:
     """The rows [G, P, K] of one sample's operand at flat result positions [P].
 
     `kernel` is the weight's shape. Padding is zeros.
     """
+    return dequantize(_windows(layer, kernel, read, at), read.qparams)
+
+
+def _windows(
+    layer: Weighted, kernel: tuple[int, ...], read: Read, at: NDArray[np.int64]
+) -> NDArray[np.integer]:
+    x = read.integers
     if not isinstance(layer, Conv2d):
         return x.reshape(-1, x.shape[-1])[at][None]
     _, kh, kw, depth = kernel
-    wide = padded(x, layer.padding, 0.0)
+    wide = padded(x, layer.padding, read.qparams.zero_point)
     (sh, sw), (dh, dw) = layer.stride, layer.dilation
     rows = (wide.shape[1] - (kh - 1) * dh - 1) // sh + 1
     columns = (wide.shape[2] - (kw - 1) * dw - 1) // sw + 1
@@ -110,7 +105,7 @@ def layer_rows(
     layer: Weighted,
     kernel: tuple[int, ...],
     place: Positions,
-    inputs: Iterable[F32],
+    inputs: Iterable[Read],
     results: F32,
 ) -> Rows:
     """The rows of a layer from its operand in each sample and its float results [R, O]."""

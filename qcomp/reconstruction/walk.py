@@ -1,4 +1,4 @@
-"""Layer by layer through a quantized network, with the rows of each."""
+"""Layer by layer through a quantized network, with what each reads."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+from qcomp.calibration.sampled import SampledMeans, positions
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import Weighted
 from qcomp.passes.lib.qdq import operand_qparams
 from qcomp.progress import tracked
-from qcomp.quant.qparams import dequantize
 from qcomp.reconstruction.prefix import QuantizedPrefix, Sample, Samples, kept_bytes
-from qcomp.reconstruction.rows import Rows, float_results, layer_rows, positions
+from qcomp.reconstruction.rows import Read, Rows, float_results, layer_rows
 
 LARGEST = 1 << 30  # bytes of integers kept between layers
 _RESULTS = 1 << 30  # bytes of float results of all layers
@@ -27,42 +27,59 @@ class FittingData:
 
     float_graph: the graph that was quantized, with the same ids of ops.
     samples: inputs by public name; can be iterated any number of times.
+    sampled: means of the float graph on these samples, and maybe on more behind them.
     progress: a bar on stderr.
     cache: a directory that keeps the layers that are done.
     """
 
     float_graph: Graph
     samples: Samples
+    sampled: SampledMeans
     progress: bool = False
     cache: Path | None = None
 
 
-def walk(
-    graph: Graph,
-    layers: Sequence[Weighted],
-    data: FittingData,
-    title: str,
-    *,
-    rows: int,
-    samples: int | None = None,
-) -> Iterator[tuple[Weighted, Rows]]:
-    """Each layer of a QDQ graph with about `rows` rows; it may be changed before the next one.
+class Walk:
+    """Each layer of a QDQ graph with what it reads; it may be changed before the next one.
 
-    As many samples are taken as have room in memory, and at most `samples`.
+    As many samples are taken as have room in memory, and at most `most`.
     """
+
+    def __init__(
+        self,
+        graph: Graph,
+        layers: Sequence[Weighted],
+        data: FittingData,
+        title: str,
+        most: int | None,
+    ) -> None:
+        self.graph, self.layers = graph, layers
+        self._data, self._title = data, title
+        room = max(LARGEST // max(kept_bytes(graph, layers), 1), 1)
+        self.samples = _Limited(data.samples, room if most is None else min(room, most))
+
+    def __iter__(self) -> Iterator[tuple[Weighted, Iterator[Read]]]:
+        """Layers, and for each what it reads in each sample."""
+        prefix = QuantizedPrefix(self.graph, self.layers, self.samples)
+        shown = self._data.progress
+        for layer in tracked(self.layers, self._title, len(self.layers), shown=shown):
+            qparams = operand_qparams(self.graph, layer.x)
+            yield layer, (Read(x, qparams) for x in prefix.inputs(layer))
+
+
+def walk(
+    graph: Graph, layers: Sequence[Weighted], data: FittingData, title: str, *, rows: int
+) -> Iterator[tuple[Weighted, Rows]]:
+    """Each layer with about `rows` rows, and the float results of these."""
     if not layers:
         return
-    room = LARGEST // max(kept_bytes(graph, layers), 1)
-    taken = _limited(data.samples, room if samples is None else min(room, samples))
+    steps = Walk(graph, layers, data, title, None)
     width = sum(graph.type(layer.output).shape[-1] for layer in layers)
     rows = min(rows, _RESULTS // (4 * width))
-    count = max(sum(1 for _ in taken), 1)
-    places = {op.id: positions(graph, op, _share(graph, op, rows, count)) for op in layers}
-    results = float_results(data.float_graph, layers, places, taken)
-    prefix = QuantizedPrefix(graph, layers, taken)
-    for layer in tracked(layers, title, len(layers), shown=data.progress):
-        qparams = operand_qparams(graph, layer.x)
-        inputs = (dequantize(x, qparams) for x in prefix.inputs(layer))
+    count = max(sum(1 for _ in steps.samples), 1)
+    places = {op.id: positions(graph, op.output, _share(graph, op, rows, count)) for op in layers}
+    results = float_results(data.float_graph, layers, places, steps.samples)
+    for layer, inputs in steps:
         kernel = graph.type(layer.weight).shape
         yield layer, layer_rows(layer, kernel, places[layer.id], inputs, results.pop(layer.id))
 
@@ -83,7 +100,3 @@ class _Limited:
 
     def __iter__(self) -> Iterator[Sample]:
         return islice(iter(self.samples), self.count)
-
-
-def _limited(samples: Samples, count: int) -> Samples:
-    return _Limited(samples, max(count, 1))

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from qcomp.accuracy.record import Accuracy
 from qcomp.config import QuantizationConfig
 from qcomp.errors import TargetError
 from qcomp.ir.evaluate import evaluate
@@ -33,7 +34,7 @@ class CompiledNetwork:
     config: QuantizationConfig
     notes: tuple[str, ...] = ()
     records: tuple[PassRecord, ...] = ()
-    sqnr_db_output: float | None = None
+    accuracy: Accuracy | None = None
     samples: tuple[Mapping[str, Array], ...] = ()
     directory: Path | None = None
     library: Path | None = None  # the shared one that it was loaded with
@@ -66,6 +67,11 @@ class CompiledNetwork:
     @property
     def outputs(self) -> tuple[TensorInfo, ...]:
         return describe_tensors(self.graph, self.graph.outputs)
+
+    @property
+    def sqnr_db_output(self) -> float | None:
+        """Of all outputs together; see `accuracy` for each part of them."""
+        return None if self.accuracy is None else self.accuracy.sqnr_db
 
     @property
     def lacking(self) -> str | None:

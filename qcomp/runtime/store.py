@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from qcomp.accuracy.record import Accuracy, plain, read
 from qcomp.errors import CompileError, ModelError
 from qcomp.files import staged
 from qcomp.ir.form import Form
@@ -100,6 +101,7 @@ def _manifest(net: CompiledNetwork, linked: Linked) -> dict[str, Any]:
         "inputs": [_tensor(i) for i in net.inputs],
         "outputs": [_tensor(o) for o in net.outputs],
         "sqnr_db_output": net.sqnr_db_output,
+        "accuracy": plain(net.accuracy),
         "notes": list(net.notes),
         "config": {"recipe": net.config.recipe, **fields_of(net.config)},
     }
@@ -158,10 +160,18 @@ def _network(folder: Path, manifest: dict[str, Any]) -> CompiledNetwork:
         backend,
         config_of(fields, recipe=recipe),
         notes=tuple(manifest["notes"]),
-        sqnr_db_output=manifest["sqnr_db_output"],
+        accuracy=_accuracy(manifest),
         directory=folder,
         library=None if library is None else folder / library,
     )
+
+
+def _accuracy(manifest: dict[str, Any]) -> Accuracy | None:
+    """Earlier versions wrote the ratio of all outputs together only."""
+    ratio = manifest["sqnr_db_output"]
+    if "accuracy" in manifest:
+        return read(manifest["accuracy"])
+    return None if ratio is None else Accuracy(samples=0, sqnr_db=ratio, parts=())
 
 
 def _check_hashes(folder: Path, hashes: dict[str, str]) -> None:

@@ -51,6 +51,9 @@ def identifier(name: str) -> str:
     return name.replace("-", "_").replace(".", "_")
 
 
+CODE_OPTIONS = {"cpu": "", "features": "", "opt": 3, "reloc": "pic", "codemodel": "default"}
+
+
 def target_machine(triple: str) -> llvm.TargetMachine:
     """LLVM's code generator for a family: position-independent, optimised.
 
@@ -59,6 +62,4 @@ def target_machine(triple: str) -> llvm.TargetMachine:
     llvm.initialize_all_targets()
     llvm.initialize_all_asmprinters()
     target = llvm.Target.from_triple(triple)
-    return target.create_target_machine(
-        cpu="", features="", opt=3, reloc="pic", codemodel="default"
-    )
+    return target.create_target_machine(**CODE_OPTIONS)

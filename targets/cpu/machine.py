@@ -13,10 +13,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from llvmlite import ir
-
 from qcomp.errors import TargetError
 from qcomp.ir.ops import Op
+from qcomp.targets.cpu import llvm_ir as ir
 from qcomp.targets.cpu.emit.builder import Value
 from qcomp.targets.cpu.emit.dot import DotProduct
 from qcomp.targets.cpu.emit.narrow import BlockParameters, NarrowEpilogue

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from llvmlite import ir
 from numpy.typing import NDArray
 
 from qcomp.ir.graph import Graph
+from qcomp.targets.cpu import llvm_ir as ir
 from qcomp.targets.cpu.emit.builder import I64, PTR, Unsigned, Value
 from qcomp.targets.cpu.machine import Isa
 from qcomp.targets.cpu.memory import ALIGN, SLACK, MemoryPlan
@@ -156,11 +156,9 @@ class Kernels:
         type = ir.FunctionType(ir.VoidType(), [I64] * (2 if ranged else 0) + [PTR] * arity)
         function = ir.Function(self.module, type, name)
         function.linkage = "internal"
-        for text in self.attributes:
-            set.add(function.attributes, text)
+        function.attributes |= {"nounwind", *self.attributes}
         for argument in function.args[-arity:]:
             argument.add_attribute("noalias")
-        function.attributes.add("nounwind")
         return ir.IRBuilder(function.append_basic_block("entry")), function.args
 
 

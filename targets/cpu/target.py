@@ -5,13 +5,16 @@ from __future__ import annotations
 import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from qcomp.errors import TargetError
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import Op
 from qcomp.targets.base import Artifact, Memory, Requirements
+from qcomp.targets.cpu.library.codegen import Generate, object_code
 from qcomp.targets.cpu.library.header import header
+from qcomp.targets.cpu.library.kept import KeptObjects
 from qcomp.targets.cpu.library.module import build_objects
 from qcomp.targets.cpu.library.parallel import SPLITTING, Splitting
 from qcomp.targets.cpu.lower.graph import lower_variants
@@ -47,10 +50,14 @@ class CpuTarget:
     name: str
     isas: tuple[Isa, ...]
     splitting: Splitting = SPLITTING
+    generate: Generate = object_code
 
     @property
     def runtime(self) -> CpuRuntime:
         return CpuRuntime()
+
+    def keeping(self, directory: Path) -> CpuTarget:
+        return replace(self, generate=KeptObjects(directory))
 
     @without_collections()
     def emit(self, graph: Graph, name: str) -> Artifact:
@@ -65,7 +72,7 @@ class CpuTarget:
         return Artifact(
             name=name,
             target=self.name,
-            files=build_objects(programs, name, self.splitting),
+            files=build_objects(programs, name, self.splitting, self.generate),
             sources={f"{name}.h": header(graph, name, arena, weights, self.isas)},
             requires=Requirements(
                 triple=self.isas[0].triple,

@@ -8,16 +8,8 @@ import pytest
 from compile_time import STAGES, WHOLE, noise, timed_compile
 from first_result import first_results
 
-from qcomp.targets.cpu.library.codegen import object_code
-
 ROOT = Path(__file__).resolve().parents[2]
 DIGITS = ROOT / "examples/digits.onnx"
-
-
-@pytest.fixture(autouse=True)
-def generated(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is measured is generated anew, also where the tests keep object code."""
-    monkeypatch.setattr("qcomp.targets.cpu.library.module.object_code", object_code)
 
 
 @pytest.mark.parametrize("target", ["native", "x86-64"])

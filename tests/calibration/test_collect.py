@@ -121,7 +121,7 @@ class Repeated:
 
 
 def test_memory_does_not_grow_with_the_samples() -> None:
-    """Samples of 12 kB: what Python itself holds, some 100 kB either way, is far below the bound."""
+    """What Python itself holds, some 100 kB either way, is far below the bound."""
     distinct = samples(20, size=32)
     graph = network(size=32)
     graph.outputs["x"] = "h"  # of logits, rows are kept up to a bound: test_cross_entropy.py

@@ -82,11 +82,13 @@ def test_compile_writes_the_promised_files_and_one_json_object(
         "library_bytes",
         "seconds",
         "sqnr_db_output",
+        "accuracy",
         "input",
         "output",
     ]
     assert summary["library_bytes"] == (out / "libdigits.so").stat().st_size
     assert summary["sqnr_db_output"] > 20
+    assert [part["part"]["output"] for part in summary["accuracy"]["parts"]] == ["logits"]
     assert summary["input"]["shape"] == [1, 1, 8, 8]
     assert summary["output"]["name"] == "logits"
     manifest = json.loads((out / "digits.manifest.json").read_text())
@@ -99,7 +101,7 @@ def test_compile_reports_for_people_without_json(
     options = ["-o", tmp_path / "d", "--calibration", calibration, "--recipe", "fast"]
     outcome = qcomp_command("compile", model, *options)
     assert outcome.status == 0
-    for text in ("arena", "weights", "library", "input", "output", "scale", "note: "):
+    for text in ("arena", "weights", "library", "input", "output", "scale", "note: ", "sqnr"):
         assert text in outcome.out
 
 

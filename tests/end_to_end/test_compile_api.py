@@ -247,6 +247,9 @@ def test_an_unknown_target_is_answered_with_the_names(models: Any) -> None:
         ("Time", "net_Time"),
         ("größe", "gr__e"),
         ("int", "int"),
+        ("main", "main"),
+        ("m", "net_m"),  # -lm would find libm.a
+        ("GCC", "net_GCC"),
     ],
 )
 def test_names_become_c_identifiers(text: str, name: str) -> None:
@@ -263,7 +266,7 @@ def test_names_that_can_not_become_one(text: str, message: str) -> None:
         c_name(text)
 
 
-@pytest.mark.parametrize("name", ["while", "template", "math", "a" * LONGEST_NAME])
+@pytest.mark.parametrize("name", ["main", "while", "template", "math", "a" * LONGEST_NAME])
 def test_a_network_of_any_name_can_be_saved_and_loaded(
     models: Any, name: str, tmp_path: Path
 ) -> None:

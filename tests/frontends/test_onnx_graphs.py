@@ -129,13 +129,105 @@ def test_all_problems_of_a_model_are_reported_at_once(onnx_model: Any) -> None:
     assert all(p in str(caught.value) for p in caught.value.problems)
 
 
-def test_subgraphs_are_refused(onnx_model: Any) -> None:
-    branch = onnx.helper.make_graph(
-        [make_node("Relu", ["x"], ["t"])], "branch", [], [make_tensor_value_info("t", 1, None)]
+def _graph(nodes: list[onnx.NodeProto], outputs: list[str], **constants: Any) -> onnx.GraphProto:
+    """A branch, which reads what is around it."""
+    inits = [onnx.numpy_helper.from_array(np.asarray(c), n) for n, c in constants.items()]
+    infos = [make_tensor_value_info(name, 1, None) for name in outputs]
+    return onnx.helper.make_graph(nodes, "branch", [], infos, inits)
+
+
+def _if(condition: str, then: onnx.GraphProto, other: onnx.GraphProto, out: str = "y") -> Any:
+    return make_node("If", [condition], [out], then_branch=then, else_branch=other)
+
+
+@pytest.mark.parametrize("taken", [True, False])
+def test_a_constant_condition_takes_one_branch(onnx_model: Any, taken: bool) -> None:
+    """Both branches use one name for different values, and read what is around them."""
+    two = np.float32([2.0])
+    then = _graph([make_node("Mul", ["a", "k"], ["t"])], ["t"], k=two)
+    other = _graph(
+        [make_node("Neg", ["k"], ["m"]), make_node("Mul", ["a", "m"], ["t"])], ["t"], k=two
     )
-    node = make_node("If", ["c"], ["y"], then_branch=branch, else_branch=branch)
-    model = onnx_model([node], {"x": [1]}, ["y"], {"c": np.bool_(True)})
-    with pytest.raises(UnsupportedOp, match="subgraphs"):
+    nodes = [
+        _if("c", then, other, "b"),
+        make_node("Relu", ["x"], ["a"]),  # comes first, as the branches read it
+        make_node("Add", ["b", "x"], ["y"]),
+    ]
+    graph = import_onnx(onnx_model(nodes, {"x": [3]}, ["y"], {"c": np.bool_(taken)})).graph
+    x = np.float32([-1.0, 0.5, 2.0])
+    factor = 2.0 if taken else -2.0
+    (y,) = evaluate(graph, {"x": x}).values()
+    np.testing.assert_allclose(y, factor * np.maximum(x, 0) + x)
+
+
+def test_branches_nest_and_may_give_constants_or_what_is_around_them(onnx_model: Any) -> None:
+    inner = _if("c", _graph([], ["x"]), _graph([], ["k"], k=np.float32([9.0])), "i")
+    nodes = [
+        _if("c", _graph([inner], ["i"]), _graph([], ["x"]), "same"),
+        _if("d", _graph([], ["x"]), _graph([], ["k"], k=np.float32([3.0])), "three"),
+        make_node("Mul", ["same", "three"], ["y"]),
+    ]
+    constants = {"c": np.bool_([True]), "d": np.bool_(False)}
+    graph = import_onnx(onnx_model(nodes, {"x": [2]}, ["y"], constants)).graph
+    (y,) = evaluate(graph, {"x": np.float32([1.0, 2.0])}).values()
+    np.testing.assert_array_equal(y, np.float32([3.0, 6.0]))
+
+
+def test_other_subgraphs_are_refused_with_what_is_accepted(onnx_model: Any) -> None:
+    branch = _graph([make_node("Relu", ["x"], ["t"])], ["t"])
+    node = make_node("Loop", ["n", "c", "x"], ["y"], body=branch)
+    model = onnx_model([node], {"x": [1]}, ["y"], {"n": np.int64(2), "c": np.bool_(True)})
+    with pytest.raises(UnsupportedOp, match=r"GRAPH; accepted: .*If with a constant condition"):
+        import_onnx(model)
+
+
+def test_a_computed_condition_chooses_between_both_branches(onnx_model: Any) -> None:
+    """One of the branches gives a constant."""
+    nodes = [
+        make_node("ReduceSum", ["x"], ["sum"], keepdims=0),
+        make_node("Greater", ["sum", "zero"], ["c"]),
+        _if(
+            "c",
+            _graph([make_node("Neg", ["x"], ["n"])], ["n"]),
+            _graph([], ["k"], k=np.ones(2, "f")),
+        ),
+    ]
+    imported = import_onnx(onnx_model(nodes, {"x": [2]}, ["y"], {"zero": np.float32(0)}))
+    for x, y in (([1, 2], [-1, -2]), ([1, -2], [1, 1])):
+        assert evaluate(imported.graph, {"x": np.float32(x)})["y"].tolist() == y
+    assert imported.notes == ("If node 'y': both branches are computed, and one is chosen",)
+
+
+def test_branches_of_a_computed_condition_have_results_of_one_type(onnx_model: Any) -> None:
+    nodes = [
+        make_node("Cast", ["x"], ["c"], to=9),
+        _if("c", _graph([], ["x"]), _graph([], ["k"], k=np.ones(2, "f"))),
+    ]
+    with pytest.raises(UnsupportedOp, match=r"branches give f32\[1\] and f32\[2\]"):
+        import_onnx(onnx_model(nodes, {"x": [1]}, ["y"]))
+
+
+@pytest.mark.parametrize(
+    ("node", "message"),
+    [
+        (_if("c", _graph([], ["none"]), _graph([], ["x"])), "reads 'none', which nothing produces"),
+        (_if("c", _graph([], ["x", "c"]), _graph([], ["x"])), "2 outputs; expected 0 and 1"),
+        (_if("two", _graph([], ["x"]), _graph([], ["x"])), "a condition of 2 elements"),
+        (make_node("If", ["c"], ["y"], then_branch=_graph([], ["x"])), "two branches"),
+    ],
+)
+def test_a_broken_branch_is_a_model_error(onnx_model: Any, node: Any, message: str) -> None:
+    constants = {"c": np.bool_(True), "two": np.bool_([True, False])}
+    with pytest.raises(ModelError, match=message):
+        import_onnx(onnx_model([node], {"x": [1]}, ["y"], constants))
+
+
+@pytest.mark.parametrize("size", [-1, "?"])
+def test_minus_one_and_a_question_mark_are_sizes_without_a_name(onnx_model: Any, size: Any) -> None:
+    """Two of them are two sizes."""
+    model = onnx_model([make_node("Relu", ["x"], ["y"])], {"x": [size, 3, size]}, ["y"])
+    assert import_onnx(model, bind={"x:2": 5}).graph.type("x").shape == (1, 3, 5)
+    with pytest.raises(ModelError, match="x:2 have no size"):
         import_onnx(model)
 
 

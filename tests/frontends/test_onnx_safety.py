@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import random
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import pytest
-from onnx.helper import make_node, make_tensor
+from onnx.helper import make_node, make_tensor, make_tensor_value_info
 
 from qcomp.errors import CompileError, ModelError
 from qcomp.frontends.onnx import import_onnx
@@ -161,10 +162,19 @@ def test_impossible_shapes_are_errors(conv: onnx.ModelProto, dims: list[int]) ->
         import_onnx(conv)
 
 
-@pytest.mark.parametrize("size", [0, -1, 1 << 40])
+@pytest.mark.parametrize("size", [0, -2, 1 << 40])
 def test_impossible_input_dimensions_are_errors(conv: onnx.ModelProto, size: int) -> None:
     conv.graph.input[0].type.tensor_type.shape.dim[2].dim_value = size
     with pytest.raises(ModelError, match=f"input 'x': dimension 2 is {size}"):
+        import_onnx(conv)
+
+
+def test_a_rank_that_no_array_has_is_an_error(conv: onnx.ModelProto) -> None:
+    conv.graph.input[0].CopyFrom(make_tensor_value_info("x", 1, [1] * 40))
+    with pytest.raises(ModelError, match="input 'x' has rank 40; accepted: up to 32"):
+        import_onnx(conv)
+    conv.graph.initializer[0].dims[:] = [1] * 40
+    with pytest.raises(ModelError, match="initializer 'w': rank 40; accepted: up to 32"):
         import_onnx(conv)
 
 
@@ -260,3 +270,81 @@ def test_external_offsets_are_checked_against_the_file(
 def test_external_data_of_a_model_without_a_folder_is_an_error(external: Path) -> None:
     with pytest.raises(ModelError, match="give the model as a path"):
         import_onnx(external.read_bytes())
+
+
+def _function(name: str, callee: str) -> onnx.FunctionProto:
+    """A function that calls another one in both branches of an If."""
+    output = [onnx.ValueInfoProto(name="q")]
+    branches = [
+        onnx.helper.make_graph([make_node(callee, ["a"], ["q"], domain="f")], "g", [], output)
+        for _ in range(2)
+    ]
+    node = make_node("If", ["a"], ["b"], then_branch=branches[0], else_branch=branches[1])
+    opsets = [onnx.helper.make_opsetid("", 13), onnx.helper.make_opsetid("f", 1)]
+    return onnx.helper.make_function("f", name, ["a"], ["b"], [node], opsets)
+
+
+@pytest.mark.parametrize(
+    ("callees", "message"),
+    [
+        ([f"F{i - 1}" for i in range(1, 40)], "expand to"),  # 2^39 nodes
+        (["F1"], "recursive functions f.F1"),
+    ],
+)
+def test_functions_are_counted_through_subgraphs_before_they_are_inlined(
+    onnx_model: Any, callees: list[str], message: str
+) -> None:
+    names = [f"F{i + 1}" for i in range(len(callees))]
+    model = onnx_model([make_node(names[-1], ["x"], ["y"], domain="f")], {"x": [1]}, ["y"])
+    model.functions.extend(_function(*pair) for pair in zip(names, callees, strict=True))
+    model.opset_import.append(onnx.helper.make_opsetid("f", 1))
+    with pytest.raises(ModelError, match=message):
+        import_onnx(model)
+
+
+LONG = 1 << 20
+SMALL_FILES = {
+    "a rank of 2^20": [
+        make_node("Range", ["zero", "many", "one"], ["r"]),
+        make_node("Reshape", ["x", "r"], ["y"]),
+    ],
+    "2^28 constants": [
+        make_node("ConstantOfShape", ["sizes"], ["c"]),
+        make_node("LRN", ["c"], ["y"], size=1),
+    ],
+    "constants that double": [
+        make_node("Concat", [f"c{i}", f"c{i}"], [f"c{i + 1}"], axis=0) for i in range(40)
+    ]
+    + [make_node("Add", ["x", "c40"], ["y"])],
+    "an ellipsis of two dots": [make_node("Einsum", ["x"], ["y"], equation="i..j")],
+    "batches before the first": [make_node("GatherND", ["x", "many"], ["y"], batch_dims=-1)],
+    "more outputs than parts": [make_node("Split", ["x"], ["y", "z"], num_outputs=1)],
+    "more parts than outputs": [make_node("Split", ["x"], ["y"], num_outputs=2)],
+}
+
+
+@pytest.mark.parametrize("name", SMALL_FILES)
+def test_a_small_file_that_asks_for_much_is_refused(onnx_model: Any, name: str) -> None:
+    constants = {
+        "zero": np.int64(0),
+        "one": np.int64(1),
+        "many": np.int64(LONG),
+        "sizes": np.int64([1 << 28, 1]),
+        "c0": np.ones(1, np.float32),
+    }
+    model = onnx_model(SMALL_FILES[name], {"x": [4]}, ["y"], constants, opset=18)
+    tracemalloc.start()
+    with pytest.raises(CompileError):
+        import_onnx(model)
+    assert tracemalloc.get_traced_memory()[1] < 1 << 27
+    tracemalloc.stop()
+
+
+def test_folding_is_bounded_by_what_the_model_has(onnx_model: Any) -> None:
+    """The weights of a large model may be cast, one after the other."""
+    weights = np.ones((1024, 1024), np.float16)
+    names = [f"w{i}" for i in range(8)]
+    nodes = [make_node("Cast", [n], [f"{n}.f"], to=1) for n in names]
+    nodes.append(make_node("Sum", ["x", *(f"{n}.f" for n in names)], ["y"]))
+    model = onnx_model(nodes, {"x": [1]}, ["y"], dict.fromkeys(names, weights))
+    assert import_onnx(model).graph.outputs.keys() == {"y"}

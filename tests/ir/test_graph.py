@@ -95,6 +95,40 @@ def test_ops_are_sorted_topologically_and_then_by_creation() -> None:
     assert ids(graph) == ["m", "a", "z"]
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_the_order_follows_each_change(seed: int) -> None:
+    """It is networkx's lexicographical sort by creation; what was asked before does not stay."""
+    random = np.random.default_rng(seed)
+    graph = Graph("changing")
+    graph.add_input("x", VECTOR)
+    expected: list[str] = []
+    for i in range(30):
+        earlier = ["x", *expected]
+        a, b = random.choice(earlier, 2)
+        graph.add_op(Add(inputs=(str(a), str(b)), output=f"n{i}"))
+        moved = str(random.choice(ids(graph)))
+        before = nx.ancestors(graph.view(), moved) & set(earlier)
+        if before:
+            graph.replace_op(relu(str(random.choice(sorted(before))), moved))
+        if random.random() < 0.3:
+            graph.erase(next(id for id in reversed(ids(graph)) if not graph.consumers(id)))
+        expected = by_networkx(graph)
+        assert ids(graph) == expected
+    saved = graph.clone()
+    graph.outputs["y"] = expected[3]
+    graph.sweep()
+    assert ids(graph) == by_networkx(graph) != expected
+    verify(graph, Form.FLOAT)
+    graph.restore(saved)
+    assert ids(graph) == expected
+
+
+def by_networkx(graph: Graph) -> list[str]:
+    nodes = graph.view().nodes
+    order = nx.lexicographical_topological_sort(graph.view(), key=lambda n: nodes[n]["serial"])
+    return [nodes[n]["op"].id for n in order if "op" in nodes[n]]
+
+
 def test_a_replaced_op_keeps_its_place() -> None:
     graph = diamond()
     graph.replace_op(Clamp(inputs=("a",), output="b"))

@@ -148,6 +148,14 @@ def test_edges_that_disagree_with_operands_are_found() -> None:
     fails(graph, Form.FLOAT, "%sum: edges do not agree with its result")
 
 
+def test_an_order_that_is_not_that_of_the_edges_is_found() -> None:
+    graph = parse(FLOAT)
+    assert [op.id for op in graph.ops()] == ["conv", "sum", "flat", "y"]
+    assert graph._order is not None
+    graph._order.reverse()
+    fails(graph, Form.FLOAT, "the ops are not in the order of their edges")
+
+
 def put(graph: Graph, op: Add | Clamp | Softmax) -> None:
     """Another payload under the same edges, past every check of the mutators."""
     graph._nx.nodes[f"op {op.id}"]["op"] = op
@@ -262,7 +270,7 @@ def test_movements_keep_qparams(id: str, line: str) -> None:
     tensor = graph.tensor(id)
     assert tensor.qparams is not None
     graph.update_tensor(replace(tensor, qparams=replace(tensor.qparams, zero_point=1)))
-    fails(graph, Form.INTEGER, line, "qparams of operands and result differ")
+    fails(graph, Form.INTEGER, line, "differ")
 
 
 ONE_SCALE = [
@@ -283,7 +291,7 @@ def test_ops_that_copy_integers_keep_qparams(op: str) -> None:
     }}"""
     verify(parse(text.format(op=op, scale=0.5)), Form.INTEGER)
     graph = parse(text.format(op=op, scale=0.25))
-    fails(graph, Form.INTEGER, f"%y = {op[:9]}", "qparams of operands and result differ")
+    fails(graph, Form.INTEGER, f"%y = {op[:9]}", "differ")
 
 
 def test_a_softmax_has_the_scale_that_its_meaning_implies() -> None:

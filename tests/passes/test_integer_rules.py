@@ -57,6 +57,10 @@ CASES = [
     Case(o.Dense, {}, constants=((9, 4), (9,))),
     Case(o.Dense, {"clamp": ClampRange(-0.25, 0.5)}, ((3, 8),), ((5, 8), (5,))),
     case(o.MatMul, (2, 3, 4), (4, 5)),
+    case(o.Compare, IMAGE, IMAGE, relation=o.Relation.LESS),
+    Case(o.Compare, {"relation": o.Relation.EQUAL}, constants=((4,),)),
+    Case(o.Compare, {"relation": o.Relation.LESS_OR_EQUAL}, constants=((4,),)),
+    Case(o.Select, {}, (IMAGE, IMAGE), ((1,),)),
     Case(o.MatMul, {}, ((2, 3, 4),), ((4, 5),)),
     *(
         Case(op, {"clamp": clamp}, (IMAGE, other))
@@ -169,8 +173,9 @@ def test_any_mix_of_widths_has_an_integer_form_that_is_certified_and_close(
 def _shares_width(case: Case, wide: set[str]) -> bool:
     """Whether an operand of 16 bits makes the result one of 16 bits."""
     kind = case.attributes.get("kind")
-    copies = issubclass(case.op, o.Movement | o.MaxPool2d | o.Minimum | o.Maximum)
-    operands = {f"x{i}" for i in range(len(case.activations))}
+    copies = issubclass(case.op, o.Movement | o.MaxPool2d | o.Minimum | o.Maximum | o.Select)
+    first = 1 if case.op is o.Select else 0  # its condition is not copied
+    operands = {f"x{i}" for i in range(first, len(case.activations))}
     return (copies or kind in (Reduction.MAX, Reduction.MIN)) and bool(operands & wide)
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from qcomp.calibration.sampled import SampledMeans
 from qcomp.config import QuantizationConfig
 from qcomp.ir import DType, Graph, TensorType
 from qcomp.ir.evaluate import evaluate_all
@@ -30,7 +31,10 @@ class Case:
 
     @property
     def data(self) -> FittingData:
-        return FittingData(self.float_graph, self.samples)
+        sampled = SampledMeans.of(self.float_graph, len(self.samples))
+        for i, sample in enumerate(self.samples):
+            sampled.update(i, evaluate_all(self.float_graph, sample))
+        return FittingData(self.float_graph, self.samples, sampled)
 
     @property
     def layers(self) -> list[Weighted]:

@@ -9,7 +9,7 @@ from fitted_network import made
 from qcomp.execute.session import FloatSession
 from qcomp.passes.base import run_pass
 from qcomp.reconstruction.activation import Activation
-from qcomp.reconstruction.bias import corrected_bias
+from qcomp.reconstruction.bias import bias_of_mean, bias_of_rows
 from qcomp.reconstruction.correct_bias import CorrectBiasEmpirically
 from qcomp.reconstruction.engine import NumpyEngine
 from qcomp.reconstruction.rows import Rows
@@ -74,7 +74,7 @@ def test_the_mean_behind_the_activation_is_the_float_networks(activation: Activa
     weight = random.normal(0, 1, (2, 4, 3))
     exact = np.matmul(x, weight.swapaxes(1, 2).astype(np.float32)) + np.float32(1.5)
     rounded = weight + random.normal(0, 0.2, weight.shape)
-    bias = corrected_bias(Rows(x, exact), rounded, activation)
+    bias = bias_of_rows(Rows(x, exact), rounded, activation)
     got = np.matmul(x, rounded.swapaxes(1, 2).astype(np.float32)) + bias[:, None]
     engine = NumpyEngine()
     mean = activation(engine, exact).mean(axis=1)
@@ -85,5 +85,21 @@ def test_a_channel_that_is_never_let_pass_gets_the_mean_before_the_activation() 
     x = np.random.default_rng(6).normal(0, 1, (1, 500, 2)).astype(np.float32)
     weight = np.ones((1, 1, 2))
     target = x.sum(axis=2, keepdims=True) - np.float32(100.0)
-    bias = corrected_bias(Rows(x, target), weight, bent(0.0, 6.0))
+    bias = bias_of_rows(Rows(x, target), weight, bent(0.0, 6.0))
     np.testing.assert_allclose(bias, -100.0, rtol=1e-5)
+
+
+@pytest.mark.parametrize("activation", [bent(0.0, 6.0), bent(-np.inf, np.inf)])
+def test_the_mean_is_met_from_some_rows_at_a_time(activation: Activation) -> None:
+    random = np.random.default_rng(7)
+    x = random.normal(0, 2, (2, 4000, 3)).astype(np.float32)
+    weight = random.normal(0, 1, (2, 4, 3))
+    rounded = weight + random.normal(0, 0.2, weight.shape)
+    offset = np.full((2, 4), 1.5)
+    results = [np.matmul(x, w.swapaxes(1, 2).astype(np.float32)) for w in (weight, rounded)]
+    engine = NumpyEngine()
+    wanted = activation(engine, results[0] + np.float32(1.5)).mean(axis=1, dtype=np.float64)
+    parts = np.array_split(x, 8, axis=1)
+    bias = bias_of_mean(parts, rounded, (weight, offset), wanted, activation)
+    got = activation(engine, results[1] + bias[:, None].astype(np.float32)).mean(axis=1)
+    np.testing.assert_allclose(got, wanted, atol=1e-4)

@@ -7,12 +7,12 @@ import pytest
 from fitted_network import made
 from numpy.testing import assert_allclose, assert_array_equal
 
+from qcomp.calibration.sampled import positions
 from qcomp.execute.session import FloatSession
 from qcomp.ir.evaluate import evaluate_all
 from qcomp.passes.lib.qdq import operand_qparams, quantized_operand
-from qcomp.quant.qparams import dequantize
 from qcomp.reconstruction.prefix import QuantizedPrefix, kept_bytes
-from qcomp.reconstruction.rows import float_results, layer_rows, positions
+from qcomp.reconstruction.rows import Read, float_results, layer_rows
 
 EVERY = 10**6
 
@@ -51,11 +51,11 @@ def test_what_is_kept_at_one_time_is_counted() -> None:
 def test_rows_times_kernels_are_the_results_of_the_layer(index: int) -> None:
     c = made()
     layer = c.layers[index]
-    every = {layer.id: positions(c.qdq, layer, EVERY)}
+    every = {layer.id: positions(c.qdq, layer.output, EVERY)}
     results = float_results(c.float_graph, [layer], every, c.samples)[layer.id]
     prefix = QuantizedPrefix(c.qdq, [layer], c.samples)
     qparams = operand_qparams(c.qdq, layer.x)
-    inputs = [dequantize(x, qparams) for x in prefix.inputs(layer)]
+    inputs = [Read(x, qparams) for x in prefix.inputs(layer)]
     kernel = c.qdq.type(layer.weight).shape
     rows = layer_rows(layer, kernel, every[layer.id], inputs, results)
     session = FloatSession(c.qdq, extra_outputs=[layer.id])
@@ -75,9 +75,9 @@ def test_rows_times_kernels_are_the_results_of_the_layer(index: int) -> None:
 
 def test_positions_are_distinct_the_same_on_each_run_and_different_by_sample() -> None:
     c = made()
-    first = positions(c.qdq, c.layers[0], 20)
-    again = positions(c.qdq, c.layers[0], 20)
+    first = positions(c.qdq, c.layers[0].output, 20)
+    again = positions(c.qdq, c.layers[0].output, 20)
     assert len(set(first.of(0).tolist())) == 20
     assert_array_equal(first.of(0), again.of(0))
     assert not np.array_equal(first.of(0), first.of(1))
-    assert_array_equal(positions(c.qdq, c.layers[0], EVERY).of(3), np.arange(81))
+    assert_array_equal(positions(c.qdq, c.layers[0].output, EVERY).of(3), np.arange(81))

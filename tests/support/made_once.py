@@ -10,11 +10,15 @@ from pathlib import Path
 import pytest
 
 
+def shared_root(factory: pytest.TempPathFactory) -> Path:
+    """The temporary directory of a run; that of a worker is a folder in it."""
+    own = factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+
 def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
     """`make(path)` is called by the first worker that asks for `name`; others wait for it."""
-    root = factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:  # a folder in that of the run
-        root = root.parent
+    root = shared_root(factory)
     path, unfinished = root / name, root / f"{name}.unfinished"
     with (root / f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

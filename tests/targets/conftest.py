@@ -12,6 +12,7 @@ from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import pytest
+from kept import kept_objects
 from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 
@@ -21,6 +22,7 @@ from qcomp.ir.ops import Op, QConv2d, QSoftmax
 from qcomp.ir.tensor import DType, TensorId, TensorType
 from qcomp.quant.fixed_point import Form, Requantize
 from qcomp.quant.qparams import SOFTMAX, SOFTMAX_16, QParams
+from qcomp.targets.cpu.library.codegen import Generate
 from qcomp.targets.cpu.library.module import build_objects
 from qcomp.targets.cpu.lower.graph import lower_graph
 from qcomp.targets.cpu.lower.schedule import CHAINING, Chaining
@@ -69,6 +71,7 @@ class Kit:
     """What the tests of the targets are written with; each graph runs on `variety` machines."""
 
     variety: int
+    generate: Generate
     fixed = Fixed
     isas: ClassVar[Sequence[Isa]] = tuple(host_isas())
 
@@ -123,7 +126,7 @@ class Kit:
         """The generated code: run(inputs, at_end) -> outputs; all memory lies at a border."""
         with without_collections():
             program = lower_graph(graph, isa, "net", chaining=chaining)
-            objects = build_objects([program], "net").values()
+            objects = build_objects([program], "net", generate=self.generate).values()
         entry = load_objects(objects, "net", len(graph.inputs) + len(graph.outputs) + 1)
         junk = np.random.default_rng(1).integers(0, 256, program.memory.arena_bytes, np.uint8)
         types = {name: graph.type(id) for name, id in graph.outputs.items()}
@@ -226,7 +229,7 @@ def _is_image(graph: Graph, tensor: TensorId) -> bool:
 @pytest.fixture(scope="session")
 def kit(request: pytest.FixtureRequest) -> Kit:
     """One instruction set for each graph, as the graphs are many; two with --slow."""
-    return Kit(variety=2 if request.config.getoption("--slow") else 1)
+    return Kit(2 if request.config.getoption("--slow") else 1, kept_objects())
 
 
 @pytest.fixture(params=host_isas(), ids=lambda isa: isa.name)

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from kept import kept_objects
 from llvmlite import binding as llvm
 from numpy.testing import assert_array_equal
 
@@ -84,7 +85,8 @@ def run_in_emulator(
     They are the same on all processors of the least able set.
     """
     programs = lower_variants(graph, isas, "net")
-    (directory / "net.a").write_bytes(archive(build_objects(programs, "net")))
+    objects = build_objects(programs, "net", generate=kept_objects())
+    (directory / "net.a").write_bytes(archive(objects))
     types = {
         **{f"in_{name}": graph.type(id) for name, id in graph.inputs.items()},
         **{f"out_{name}": graph.type(id) for name, id in graph.outputs.items()},

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from kept import kept_objects
 from numpy.testing import assert_array_equal
 
 from qcomp.ir.evaluate import evaluate
@@ -66,7 +67,7 @@ def network(kind: str, bound: np.ndarray) -> Graph:
 def run(graph: Graph, isa: Isa, x: np.ndarray) -> tuple[np.ndarray, int]:
     """The result, and the number of kernel calls after the copy of the input."""
     program = lower_graph(graph, isa, "net")
-    objects = build_objects([program], "net").values()
+    objects = build_objects([program], "net", generate=kept_objects()).values()
     entry = load_objects(objects, "net", 3 if "y" not in graph.outputs else 4)
     outputs = [np.empty(graph.type(t).shape, np.int8) for t in graph.outputs.values()]
     entry([x], outputs, aligned_arena(program.memory.arena_bytes))

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 from llvmlite import binding as llvm
-from llvmlite import ir
 
+from qcomp.targets.cpu import llvm_ir as ir
 from qcomp.targets.cpu.emit.builder import I32, I64, i64
 from qcomp.targets.cpu.emit.machine_code import machine_code
 from qcomp.targets.cpu.isa import (

@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from llvmlite import binding as llvm
-from llvmlite import ir
 
 from qcomp.errors import TargetError
+from qcomp.targets.cpu import llvm_ir as ir
 from qcomp.targets.cpu.emit.builder import I64
 from qcomp.targets.cpu.isa import AARCH64, X86_64
 from qcomp.targets.cpu.library import elf
@@ -145,7 +145,7 @@ def test_code_finds_data_further_away_than_32_bits_reach() -> None:
     module = ir.Module("far")
     module.triple = isa.triple
     run = ir.Function(module, ir.FunctionType(I64, []), "net_run")
-    b = ir.IRBuilder(run.append_basic_block())
+    b = ir.IRBuilder(run.append_basic_block("entry"))
     b.ret(b.ptrtoint(emit_address(b, "net_data"), I64))
     add_registration(module, "net")
     content = np.random.default_rng(0).bytes(32 << 20)

@@ -8,7 +8,7 @@ import onnx
 from onnx import helper
 
 from qcomp.errors import UnsupportedOp
-from qcomp.exporters.onnx import elementwise, linear, movement, reduction
+from qcomp.exporters.onnx import choice, elementwise, linear, movement, reduction
 from qcomp.exporters.onnx.writer import Layout, Writer
 from qcomp.ir.exemptions import Exemptions, exemption
 from qcomp.ir.graph import Graph
@@ -21,7 +21,7 @@ OPSET = 21  # the first whose QuantizeLinear gives int16
 IR_VERSION = 10  # the one that came with opset 21
 
 RULES: Mapping[type[Op], Callable[..., None]] = merged(
-    elementwise.RULES, linear.RULES, movement.RULES, reduction.RULES
+    choice.RULES, elementwise.RULES, linear.RULES, movement.RULES, reduction.RULES
 )
 
 EXEMPT: Exemptions = {Domain.INTEGER: "has no ONNX form; export before integers"}

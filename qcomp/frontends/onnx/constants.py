@@ -16,10 +16,10 @@ from onnx.reference import ReferenceEvaluator
 
 from qcomp.errors import ModelError
 from qcomp.frontends.onnx.context import MAX_RESULT_ELEMENTS, Node, Refused
-from qcomp.frontends.onnx.infer import InferredType, inferred_types, one_node_model
+from qcomp.frontends.onnx.infer import InferredType, inferred_types, node_types, one_node_model
 from qcomp.frontends.onnx.structure import describe
 from qcomp.frontends.onnx.tensors import decode_tensor
-from qcomp.ir.tensor import Array, DType
+from qcomp.ir.tensor import Array
 
 _NOT_FOLDABLE = {
     "Bernoulli",
@@ -56,8 +56,10 @@ def fold(node: Node) -> bool:
     inputs = {name: node.context.constants.get(name) for name in node.proto.input if name}
     known = {name: data for name, data in inputs.items() if data is not None}
     if node.op_type == "CastLike" and known.keys() == {node.proto.input[0]}:
-        node.require(node.type(1).dtype is DType.F32, "a cast to indices", "to FLOAT")
-        _record(node, [known[node.proto.input[0]].astype(np.float32)])
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(node.element_type(1))
+        _record(node, [known[node.proto.input[0]].astype(dtype)])
+        return True
+    if any(data.size == 0 for data in known.values()) and _record_empty(node):
         return True
     if len(known) < len(inputs) or not known or node.op_type in _NOT_FOLDABLE:
         return False
@@ -69,6 +71,18 @@ def _record(node: Node, results: list[Array]) -> None:
     for name, data in zip(node.proto.output, results, strict=False):
         if name:
             node.context.constants[name] = data
+
+
+def _record_empty(node: Node) -> bool:
+    """What has no elements is constant, whatever the operands hold."""
+    types = node_types(node.proto, node.context)
+    results = [name for name in node.proto.output if name]
+    if any(name not in types or types[name].size for name in results):
+        return False
+    for name in results:
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(types[name].element_type)
+        node.context.constants[name] = np.zeros(types[name].shape, dtype)
+    return True
 
 
 def _shape_or_size(node: Node) -> Array:
@@ -139,14 +153,4 @@ def _check_size(node: Node, model: onnx.ModelProto, inputs: Mapping[str, Array])
         node.require(
             name in types, "the size of its constant result is not known before it is computed"
         )
-        size = types[name].size
-        node.require(
-            size <= MAX_RESULT_ELEMENTS,
-            f"its constant result would have {size} elements",
-            f"up to {MAX_RESULT_ELEMENTS}",
-        )
-        node.context.folded_elements += size
-    node.require(
-        node.context.folded_elements <= MAX_RESULT_ELEMENTS,
-        f"folded constants have more than {MAX_RESULT_ELEMENTS} elements together",
-    )
+        node.context.folding.take(types[name].size)

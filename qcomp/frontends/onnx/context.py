@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections import ChainMap
+from collections.abc import Callable, Mapping, MutableMapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx.helper
 
+from qcomp.frontends.onnx.tensors import MAX_RANK
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import Op
 from qcomp.ir.tensor import Array, Mark, Origin, TensorId, TensorType
 
 MAX_RESULT_ELEMENTS = 1 << 28
+_MOST_INTEGERS = 1024  # of axes, pads, shapes and parts
+_FREE_ELEMENTS = 1 << 22
+_ELEMENTS_PER_GIVEN = 16
 NOT_AT_ALL = np.float32(-1e30)
 """Stands for -inf in a mask: no score is seen beside it, and several add up to a finite number."""
 
@@ -28,21 +34,80 @@ class Refused(Exception):
 
 
 @dataclass
+class Folding:
+    """How many elements constant folding may make: some, and more of a model with weights."""
+
+    left: int = _FREE_ELEMENTS
+
+    def given(self, elements: int) -> None:
+        """The model has a tensor of so many."""
+        self.left += _ELEMENTS_PER_GIVEN * elements
+
+    def take(self, elements: int) -> None:
+        """Refused where a small file asks for a large constant."""
+        if elements > self.left:
+            raise Refused(
+                f"its constant result would have {elements} elements",
+                f"up to {self.left} of the {_FREE_ELEMENTS} that any model may fold, and "
+                f"{_ELEMENTS_PER_GIVEN} for each element of its initializers",
+            )
+        self.left -= elements
+
+
+@dataclass
 class Context:
-    """The state of one import; ONNX value names are the keys."""
+    """The state of one import; ONNX value names are the keys.
+
+    `lost` has the values that refused nodes would have given, where nothing is known of them.
+    """
 
     graph: Graph
     opset: int
     folder: Path | None
     used: set[str]
-    constants: dict[str, Array] = field(default_factory=dict)
-    values: dict[str, TensorId] = field(default_factory=dict)
+    constants: MutableMapping[str, Array] = field(default_factory=dict)
+    values: MutableMapping[str, TensorId] = field(default_factory=dict)
+    lost: set[str] = field(default_factory=set)
     notes: list[str] = field(default_factory=list)
     converted: dict[str, str] = field(default_factory=dict)  # constant to the dtype it had
     not_finite: dict[str, None] = field(default_factory=dict)
     masks: dict[str, None] = field(default_factory=dict)  # those that have -inf
-    folded_elements: int = 0
+    folding: Folding = field(default_factory=Folding)
     added: dict[tuple[str, str], TensorId] = field(default_factory=dict)
+    element_types: MutableMapping[str, int] = field(default_factory=dict)  # of what is no float
+
+    def inner(self, used: set[str]) -> Context:
+        """The state inside of a subgraph, which sees the values around it and adds its own."""
+        return replace(
+            self,
+            used=used,
+            constants=ChainMap({}, self.constants),
+            values=ChainMap({}, self.values),
+            lost=set(self.lost),
+            element_types=ChainMap({}, self.element_types),
+            added={},
+        )
+
+    def __contains__(self, name: object) -> bool:
+        """Whether the name is that of a value so far."""
+        return name in self.constants or name in self.values or name in self.lost
+
+    def bind(self, name: str, inner: Context, source: str) -> None:
+        """`name` is what `source` is inside of a subgraph."""
+        if source in inner.constants:
+            self.constants[name] = inner.constants[source]
+        elif source in inner.values:
+            self.values[name] = inner.values[source]
+            self.element_types[name] = inner.element_type(source)
+        else:
+            self.lost.add(name)
+
+    def element_type(self, name: str) -> int:
+        """The ONNX element type of any value; activations are floats in the graph."""
+        constant = self.constants.get(name)
+        if constant is None:
+            return self.element_types.get(name, onnx.TensorProto.FLOAT)
+        return int(onnx.helper.np_dtype_to_tensor_dtype(constant.dtype))
 
     def shape(self, name: str) -> tuple[int, ...]:
         """The shape of any value; a constant does not enter the graph for it."""
@@ -52,6 +117,8 @@ class Context:
     def floats(self, name: str) -> Array:
         """A constant as f32; remembers what was converted and what is not finite."""
         data = self.constants[name]
+        if data.dtype == np.bool_:
+            return data.astype(np.float32)
         if data.dtype != np.float32:
             self.converted[name] = str(data.dtype)
             with np.errstate(over="ignore"):
@@ -102,6 +169,10 @@ class Node:
     def is_constant(self, index: int) -> bool:
         return self.has(index) and self.proto.input[index] in self.context.constants
 
+    def element_type(self, index: int) -> int:
+        """The ONNX element type of an operand."""
+        return self.context.element_type(self.proto.input[index])
+
     def unused(self, output: int) -> bool:
         """No node reads the output, and the graph does not return it."""
         names = self.proto.output
@@ -114,7 +185,8 @@ class Node:
         self.require(self.has(index), f"input {index} is missing")
         name = self.proto.input[index]
         if name in self.context.constants:
-            return self.weight(index, self.floats(index), "")
+            self.require(self.context.constants[name].size > 0, "the operand is empty")
+            return self.weight(index, self.context.floats(name), "")
         return self.context.values[name]
 
     def type(self, index: int = 0) -> TensorType:
@@ -146,6 +218,7 @@ class Node:
         """A constant operand as integers: axes, pads, a shape."""
         data = self.constant(index, what)
         self.require(data.dtype.kind in "iu" and data.ndim <= 1, f"{what} must be integers")
+        self.require(data.size <= _MOST_INTEGERS, f"{what}: a list of {data.size} integers")
         return tuple(int(v) for v in data.reshape(-1))
 
     def scalar(self, index: int, what: str) -> float:
@@ -216,7 +289,9 @@ class Node:
         """Add an op; refuses results that no machine could hold."""
         named = [n for n in self.proto.output if self.context.values.get(n) == op.output]
         id = self.graph.add_op(op, Origin(named[0]) if named else None)
-        size = self.graph.type(id).size
+        type = self.graph.type(id)
+        self.require(type.rank <= MAX_RANK, f"a result would have rank {type.rank}")
+        size = type.size
         self.require(size <= MAX_RESULT_ELEMENTS, f"a result would have {size} elements")
         self.require(size > 0, "a result would be empty")
         return id
@@ -224,6 +299,10 @@ class Node:
     def alias(self, tensor: TensorId, index: int = 0) -> None:
         """The result is `tensor` itself: an operator that does nothing here."""
         self.context.values[self._output_name(index)] = tensor
+
+    def empty(self, shape: tuple[int, ...], index: int = 0) -> None:
+        """The result has no elements, which is a constant."""
+        self.context.constants[self._output_name(index)] = np.zeros(shape, np.float32)
 
     def _output_name(self, index: int) -> str:
         return str(self.proto.output[index])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import onnx
 
 from qcomp.errors import ModelError
@@ -13,6 +15,7 @@ _SCHEMA_TYPES = {
     for name, value in onnx.AttributeProto.AttributeType.items()
     if name != "UNDEFINED"
 }
+_ELEMENT_TYPES = frozenset(onnx.TensorProto.DataType.keys())
 
 
 def decode_node(context: Context, proto: onnx.NodeProto) -> Node:
@@ -38,6 +41,30 @@ def decode_node(context: Context, proto: onnx.NodeProto) -> Node:
             raise ModelError(f"{describe(proto)}: attribute {a.name} has the wrong type")
         attributes[a.name] = _attribute(a)
     return Node(context, proto, attributes)
+
+
+def result_types(node: Node) -> dict[str, int]:
+    """The ONNX element type of each result: that of an operand, or what the operator gives."""
+    schema = _schema(node.proto, node.opset)
+    known = {c.type_param_str: _only(c.allowed_type_strs) for c in schema.type_constraints}
+    for index, name in enumerate(node.proto.input):
+        if name:
+            kind = schema.inputs[min(index, len(schema.inputs) - 1)].type_str
+            known[kind] = node.context.element_type(name)
+    if "to" in node.attributes:
+        known[schema.outputs[0].type_str] = node.integer("to")
+    result = {}
+    for index, name in enumerate(node.proto.output):
+        kind = schema.outputs[min(index, len(schema.outputs) - 1)].type_str
+        result[name] = known.get(kind) or _only([kind])
+    return result
+
+
+def _only(kinds: Sequence[str]) -> int:
+    """The element type that is the only one accepted, else FLOAT."""
+    names = {kind.removeprefix("tensor(").removesuffix(")").upper() for kind in kinds}
+    found = names.pop() if len(names) == 1 else "FLOAT"
+    return int(onnx.TensorProto.DataType.Value(found if found in _ELEMENT_TYPES else "FLOAT"))
 
 
 def _schema(proto: onnx.NodeProto, opset: int) -> onnx.defs.OpSchema:
@@ -67,4 +94,7 @@ def _attribute(a: onnx.AttributeProto) -> Attribute:
             return a.t
         case _:
             kind = kinds.AttributeType.Name(a.type)
-            raise Refused(f"attribute {a.name} is of kind {kind}, such as subgraphs")
+            raise Refused(
+                f"attribute {a.name} is of kind {kind}",
+                "numbers, text and tensors; of subgraphs those of an If with a constant condition",
+            )

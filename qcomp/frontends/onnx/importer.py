@@ -10,21 +10,18 @@ import onnx
 import onnx.helper
 
 from qcomp.errors import ModelError, UnsupportedOp
-from qcomp.frontends.onnx.constants import fold
-from qcomp.frontends.onnx.context import Context, Node, Refused
-from qcomp.frontends.onnx.decode import decode_node
-from qcomp.frontends.onnx.infer import InferredType, inferred_types, one_node_model
-from qcomp.frontends.onnx.load import DEFAULT_DOMAINS, LoadedModel, load_model
-from qcomp.frontends.onnx.rules import FOLDED_ONLY, RULES
+from qcomp.frontends.onnx.context import Context
+from qcomp.frontends.onnx.load import LoadedModel, load_model
+from qcomp.frontends.onnx.nodes import NodeReader, used_names
 from qcomp.frontends.onnx.shapes import bound_inputs, element_type
-from qcomp.frontends.onnx.structure import describe, ordered_nodes
-from qcomp.frontends.onnx.tensors import decode_tensor, element_type_name
+from qcomp.frontends.onnx.structure import ordered_nodes
+from qcomp.frontends.onnx.tensors import element_type_name
 from qcomp.frontends.origins import trace_moves
 from qcomp.ir.form import Form
 from qcomp.ir.graph import Graph, sanitized
 from qcomp.ir.ops import Reshape
 from qcomp.ir.saturation import hides_lowest
-from qcomp.ir.tensor import DType, Origin, Tensor, TensorType
+from qcomp.ir.tensor import Origin
 from qcomp.ir.verify import verify
 
 Model = str | os.PathLike[str] | bytes | onnx.ModelProto
@@ -99,24 +96,20 @@ def _misread_mask(context: Context) -> str | None:
 
 
 class _Importer:
-    """One walk over the nodes. Values that could not be made are `lost`, with their readers."""
+    """Inputs, nodes and outputs, in this order."""
 
     def __init__(self, model: LoadedModel, bind: Mapping[str, int]) -> None:
         self.model = model
         self.bind = bind
         self.nodes = ordered_nodes(model.graph)
-        used = {name for node in self.nodes for name in node.input}
-        used |= {output.name for output in model.graph.output}
         graph = Graph(sanitized(model.name))
+        used = used_names(self.nodes, model.graph)
         self.context = Context(graph, model.opset, model.folder, used)
-        self.problems: list[str] = []
-        self.lost: set[str] = set()
+        self.reader = NodeReader(model.folder)
+        self.problems = self.reader.problems
 
     def read_initializers(self) -> None:
-        for proto in self.model.graph.initializer:
-            label = f"initializer {proto.name!r}"
-            data = decode_tensor(proto, self.model.folder, label)
-            self.context.constants[proto.name] = data
+        self.reader.read_initializers(self.model.graph, self.context)
 
     def read_inputs(self) -> None:
         accepted = []
@@ -127,7 +120,7 @@ class _Importer:
             if kind == onnx.TensorProto.FLOAT:
                 accepted.append(value)
             else:
-                self.lost.add(value.name)
+                self.context.lost.add(value.name)
                 self.problems.append(
                     f"input {value.name!r}: element type {element_type_name(kind)}; accepted: FLOAT"
                 )
@@ -139,19 +132,7 @@ class _Importer:
             self.context.values[name] = id
 
     def read_nodes(self) -> None:
-        for proto in self.nodes:
-            lost = any(name in self.lost for name in proto.input)
-            problem = _refusal(proto, lost)
-            if problem is None and lost:
-                self._lose(proto)
-                continue
-            try:
-                if problem is not None:
-                    raise Refused(problem)
-                _apply(decode_node(self.context, proto))
-            except (Refused, ValueError) as error:
-                self.problems.append(f"{describe(proto)}: {error}")
-                self._lose(proto)
+        self.reader.read(self.nodes, self.context)
 
     def read_outputs(self) -> None:
         graph = self.context.graph
@@ -173,59 +154,3 @@ class _Importer:
                         )
                     )
                 graph.outputs[name] = id
-
-    def _lose(self, proto: onnx.NodeProto) -> None:
-        """Go on with the types that onnx infers, so that later nodes are looked at too."""
-        types = self._inferred(proto)
-        for name in filter(None, proto.output):
-            self.context.constants.pop(name, None)
-            type = types.get(name)
-            if type is None or type.element_type != onnx.TensorProto.FLOAT or not type.size:
-                self.context.values.pop(name, None)
-                self.lost.add(name)
-            else:
-                id = self.context.graph.fresh_id(name)
-                self.context.graph.add_tensor(Tensor(id, TensorType(DType.F32, type.shape)))
-                self.context.values[name] = id
-
-    def _inferred(self, proto: onnx.NodeProto) -> Mapping[str, InferredType]:
-        """The types that a refused node would have given; none if its operands are unknown too."""
-        names = list(filter(None, proto.input))
-        if proto.domain not in DEFAULT_DOMAINS or any(name in self.lost for name in names):
-            return {}
-        context = self.context
-        constants = {n: context.constants[n] for n in names if n in context.constants}
-        types = {
-            name: InferredType(
-                onnx.helper.np_dtype_to_tensor_dtype(constants[name].dtype)
-                if name in constants
-                else onnx.TensorProto.FLOAT,
-                context.shape(name),
-            )
-            for name in names
-        }
-        return inferred_types(one_node_model(proto, types, context.opset), constants)
-
-
-def _refusal(proto: onnx.NodeProto, lost: bool) -> str | None:
-    """Why no rule needs to look at the node, or None. A lost operand can't be folded away."""
-    if proto.domain not in DEFAULT_DOMAINS:
-        return f"domain {proto.domain!r} is unknown; accepted: ai.onnx"
-    if lost and proto.op_type not in RULES and proto.op_type not in FOLDED_ONLY:
-        return str(_unsupported(proto.op_type))
-    return None
-
-
-def _unsupported(op_type: str) -> Refused:
-    if op_type in FOLDED_ONLY:
-        return Refused("its operands are not constant", "operands known at compile time")
-    return Refused(f"operator {op_type} is not supported", "those of docs/onnx-operators.md")
-
-
-def _apply(node: Node) -> None:
-    if fold(node):
-        return
-    rule = RULES.get(node.op_type)
-    if rule is None:
-        raise _unsupported(node.op_type)
-    rule(node)

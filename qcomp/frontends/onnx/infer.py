@@ -16,6 +16,8 @@ import onnx.numpy_helper
 import onnx.shape_inference
 from google.protobuf.message import DecodeError, EncodeError
 
+from qcomp.frontends.onnx.context import Context
+from qcomp.frontends.onnx.tensors import MAX_RANK
 from qcomp.ir.tensor import Array
 
 _SHAPE_OPERAND_ELEMENTS = 1024  # larger operands are passed by type only
@@ -60,6 +62,8 @@ def inferred_types(
     model: onnx.ModelProto, constants: Mapping[str, Array]
 ) -> dict[str, InferredType]:
     """Types of the model's outputs; outputs whose type onnx can't infer are left out."""
+    if any(_unsafe(node) for node in model.graph.node):
+        return {}
     known = onnx.ModelProto()
     known.CopyFrom(model)
     try:
@@ -75,6 +79,32 @@ def inferred_types(
     for value in inferred.graph.output:
         tensor = value.type.tensor_type
         dims = tuple(d.dim_value if d.HasField("dim_value") else -1 for d in tensor.shape.dim)
-        if tensor.HasField("shape") and min(dims, default=0) >= 0:
+        known_rank = tensor.HasField("shape") and len(dims) <= MAX_RANK
+        if known_rank and min(dims, default=0) >= 0:
             types[value.name] = InferredType(tensor.elem_type, dims)
     return types
+
+
+def node_types(proto: onnx.NodeProto, context: Context) -> dict[str, InferredType]:
+    """The types of a node's results, from its operands of so far."""
+    names = list(filter(None, proto.input))
+    constants = {n: context.constants[n] for n in names if n in context.constants}
+    types = {n: InferredType(context.element_type(n), context.shape(n)) for n in names}
+    return inferred_types(one_node_model(proto, types, context.opset), constants)
+
+
+def _unsafe(node: onnx.NodeProto) -> bool:
+    """Whether onnx's inference would index beyond a list, which ends the process, or look for the
+    other two dots of an ellipsis for ever.
+    """
+    attributes = {a.name: a for a in node.attribute}
+    match node.op_type:
+        case "Split":
+            given = attributes.get("num_outputs")
+            return given is not None and given.i != len(node.output)
+        case "GatherND":
+            return "batch_dims" in attributes and attributes["batch_dims"].i < 0
+        case "Einsum":
+            return "equation" in attributes and b"." in attributes["equation"].s
+        case _:
+            return False

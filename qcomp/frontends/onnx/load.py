@@ -11,16 +11,26 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
+import onnx.checker
 import onnx.inliner
 from google.protobuf.message import DecodeError, EncodeError
 
 from qcomp.errors import ModelError
 from qcomp.files import open_regular
+from qcomp.frontends.onnx.structure import all_nodes, check_text
 
 MIN_OPSET = 7
 DEFAULT_DOMAINS = ("", "ai.onnx")
 _MAX_BYTES = (1 << 31) - 1  # of a protobuf message; larger weights are external data
-_MAX_INLINED_NODES = 1_000_000
+_MAX_INLINED_NODES = 100_000
+_INLINER_ERRORS = (
+    DecodeError,
+    EncodeError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    onnx.checker.ValidationError,
+)
 
 
 @dataclass(frozen=True)
@@ -53,7 +63,9 @@ def load_model(model: str | os.PathLike[str] | bytes | onnx.ModelProto) -> Loade
     if proto.ir_version < 1 or not proto.HasField("graph") or not proto.graph.output:
         raise ModelError(f"{label} is not an ONNX model: it has no graph with outputs")
     opset = _opset(proto, label)
-    return LoadedModel(_inlined(proto, label), folder, label, opset)
+    inlined = _inlined(proto, label)
+    check_text(inlined.graph)
+    return LoadedModel(inlined, folder, label, opset)
 
 
 def _read(path: Path) -> bytes:
@@ -98,14 +110,17 @@ def _inlined(proto: onnx.ModelProto, label: str) -> onnx.ModelProto:
         raise ModelError(f"{label}: its functions expand to {size} nodes")
     try:
         return onnx.inliner.inline_local_functions(proto)
-    except (DecodeError, EncodeError, ValueError, RuntimeError, TypeError) as error:
+    except _INLINER_ERRORS as error:
         raise ModelError(f"{label}: its functions can't be inlined: {error}") from error
 
 
 def _inlined_nodes(proto: onnx.ModelProto, label: str) -> int:
-    """How many nodes inlining gives; recursion is refused, as the inliner would not end."""
+    """How many nodes inlining gives, those in subgraphs too; recursion is refused, as the inliner
+    would not end.
+    """
     bodies = {
-        (f.domain, f.name): Counter((n.domain, n.op_type) for n in f.node) for f in proto.functions
+        (f.domain, f.name): Counter((n.domain, n.op_type) for n in all_nodes(f.node))
+        for f in proto.functions
     }
     sizes: dict[tuple[str, str], int] = {}
     pending = set(bodies)
@@ -117,4 +132,4 @@ def _inlined_nodes(proto: onnx.ModelProto, label: str) -> int:
         for f in ready:
             sizes[f] = sum(count * sizes.get(call, 1) for call, count in bodies[f].items())
         pending -= set(ready)
-    return sum(sizes.get((n.domain, n.op_type), 1) for n in proto.graph.node)
+    return sum(sizes.get((n.domain, n.op_type), 1) for n in all_nodes(proto.graph.node))

@@ -9,8 +9,11 @@ import onnx
 from onnx import TensorProto
 
 from qcomp.errors import ModelError
-from qcomp.frontends.onnx.tensors import MAX_ELEMENTS
+from qcomp.frontends.onnx.tensors import MAX_ELEMENTS, MAX_RANK
 from qcomp.ir.tensor import DType, TensorType
+
+_UNKNOWN = -1  # what some exporters write as the size of a dynamic dimension
+_UNNAMED = ("?", "-1", "None")  # and as its name, though no two of them are the same
 
 
 @dataclass(frozen=True)
@@ -54,12 +57,17 @@ def _dimensions(value: onnx.ValueInfoProto) -> list[_Dimension]:
     tensor = value.type.tensor_type
     if not tensor.HasField("shape"):
         raise ModelError(f"input {value.name!r} has no shape; accepted: a shape of known rank")
+    if len(tensor.shape.dim) > MAX_RANK:
+        raise ModelError(
+            f"input {value.name!r} has rank {len(tensor.shape.dim)}; accepted: up to {MAX_RANK}"
+        )
     result = []
     for axis, dim in enumerate(tensor.shape.dim):
-        size = dim.dim_value if dim.HasField("dim_value") else None
+        size = dim.dim_value if dim.HasField("dim_value") and dim.dim_value != _UNKNOWN else None
         if size is not None and not 1 <= size <= MAX_ELEMENTS:
             raise ModelError(f"input {value.name!r}: dimension {axis} is {size}")
-        result.append(_Dimension(value.name, axis, size, dim.dim_param))
+        parameter = "" if dim.dim_param in _UNNAMED else dim.dim_param
+        result.append(_Dimension(value.name, axis, size, parameter))
     return result
 
 

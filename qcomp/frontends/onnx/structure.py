@@ -3,23 +3,58 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 
 import onnx
 
 from qcomp.errors import ModelError
 
 
-def ordered_nodes(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
-    """The nodes so that each follows what it reads; ModelError for a broken graph."""
-    _check_text(graph)
+def ordered_nodes(
+    graph: onnx.GraphProto, outside: Container[str] = frozenset()
+) -> list[onnx.NodeProto]:
+    """The nodes so that each follows what it reads; ModelError for a broken graph.
+
+    `outside` has the names that a subgraph may read of the graphs around it.
+    """
     given = _given_names(graph)
     producer = _producers(graph, given)
-    _check_uses(graph, given | set(producer))
+    _check_uses(graph, given | set(producer), outside)
     return _sorted(graph.node, producer)
 
 
-def _check_text(graph: onnx.GraphProto) -> None:
+def reads(node: onnx.NodeProto) -> set[str]:
+    """The values that a node reads, also inside of its subgraphs."""
+    names = set(filter(None, node.input))
+    for graph in subgraphs(node):
+        own = _own_names(graph)
+        read = {name for inner in graph.node for name in reads(inner)}
+        names |= (read | {o.name for o in graph.output}) - own
+    return names
+
+
+def subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    """The graphs among a node's attributes."""
+    for attribute in node.attribute:
+        if attribute.type == onnx.AttributeProto.GRAPH:
+            yield attribute.g
+        yield from attribute.graphs
+
+
+def all_nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
+    """The nodes and those of their subgraphs, however deep."""
+    for node in nodes:
+        yield node
+        for graph in subgraphs(node):
+            yield from all_nodes(graph.node)
+
+
+def _own_names(graph: onnx.GraphProto) -> set[str]:
+    given = [*graph.input, *graph.initializer]
+    return {g.name for g in given} | {name for node in graph.node for name in node.output}
+
+
+def check_text(graph: onnx.GraphProto) -> None:
     """protobuf gives back bytes, and no str, for text that is not UTF-8."""
     for text in _texts(graph):
         if not isinstance(text, str):
@@ -37,6 +72,8 @@ def _texts(graph: onnx.GraphProto) -> Iterator[object]:
     for node in graph.node:
         yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
         yield from (text for a in node.attribute for text in (a.name, a.ref_attr_name))
+        for subgraph in subgraphs(node):
+            yield from _texts(subgraph)
 
 
 def _given_names(graph: onnx.GraphProto) -> set[str]:
@@ -73,15 +110,17 @@ def _producers(graph: onnx.GraphProto, given: set[str]) -> dict[str, int]:
     return producer
 
 
-def _check_uses(graph: onnx.GraphProto, known: set[str]) -> None:
+def _check_uses(graph: onnx.GraphProto, known: set[str], outside: Container[str]) -> None:
     missing = [
         f"{describe(node)} reads {name!r}, which nothing produces"
         for node in graph.node
-        for name in filter(None, node.input)
-        if name not in known
+        for name in sorted(reads(node))
+        if name not in known and name not in outside
     ]
     missing += [
-        f"output {o.name!r} is produced by nothing" for o in graph.output if o.name not in known
+        f"output {o.name!r} is produced by nothing"
+        for o in graph.output
+        if o.name not in known and o.name not in outside
     ]
     if missing:
         raise ModelError("dangling graph: " + "\n".join(missing))
@@ -89,7 +128,7 @@ def _check_uses(graph: onnx.GraphProto, known: set[str]) -> None:
 
 def _sorted(nodes: Sequence[onnx.NodeProto], producer: dict[str, int]) -> list[onnx.NodeProto]:
     """Kahn's algorithm; among ready nodes the first in the file comes first."""
-    waits = [{producer[name] for name in node.input if name in producer} for node in nodes]
+    waits = [{producer[name] for name in reads(node) if name in producer} for node in nodes]
     readers: list[list[int]] = [[] for _ in nodes]
     for index, sources in enumerate(waits):
         for source in sorted(sources):

@@ -12,6 +12,7 @@ from qcomp.errors import ModelError
 from qcomp.ir.tensor import Array
 
 MAX_ELEMENTS = 1 << 31
+MAX_RANK = 32
 _RAW_DTYPES: dict[int, str] = {
     TensorProto.FLOAT: "<f4",
     TensorProto.DOUBLE: "<f8",
@@ -26,6 +27,7 @@ _RAW_DTYPES: dict[int, str] = {
     TensorProto.UINT64: "<u8",
     TensorProto.BOOL: "?",
 }
+NUMBERS = frozenset({*_RAW_DTYPES, TensorProto.BFLOAT16})
 _TYPED_FIELDS: dict[int, str] = {
     TensorProto.FLOAT: "float_data",
     TensorProto.DOUBLE: "double_data",
@@ -44,6 +46,8 @@ def element_type_name(data_type: int) -> str:
 def decode_tensor(proto: TensorProto, folder: Path | None, label: str) -> Array:
     """The array of a tensor; ModelError says what is wrong with it."""
     dims = tuple(proto.dims)
+    if len(dims) > MAX_RANK:
+        raise ModelError(f"{label}: rank {len(dims)}; accepted: up to {MAX_RANK}")
     if min(dims, default=0) < 0 or math.prod(dims) > MAX_ELEMENTS:
         raise ModelError(f"{label}: impossible shape {list(dims)}")
     if proto.HasField("segment"):

@@ -15,6 +15,7 @@ import numpy as np
 
 from qcomp.ir.evaluate import (
     border,
+    choice,
     dynamic,
     integer_elementwise,
     integer_linear,
@@ -34,6 +35,7 @@ __all__ = ["MEANINGS", "apply", "checked_inputs", "evaluate", "evaluate_all"]
 
 MEANINGS: Mapping[type[Op], Callable[..., Array]] = merged(
     border.MEANINGS,
+    choice.MEANINGS,
     dynamic.MEANINGS,
     floats.MEANINGS,
     integer_elementwise.MEANINGS,

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 from qcomp.ir.ops import (
     base,
+    choice,
     dynamic,
     elementwise,
     integer,
@@ -23,6 +24,7 @@ from qcomp.ir.ops import (
     reduction,
 )
 from qcomp.ir.ops.base import *
+from qcomp.ir.ops.choice import *
 from qcomp.ir.ops.dynamic import *
 from qcomp.ir.ops.elementwise import *
 from qcomp.ir.ops.integer import *
@@ -46,6 +48,7 @@ OPS: dict[str, type[base.Op]] = {cls.mnemonic: cls for cls in _concrete(base.Op)
 
 __all__ = ["OPS"]
 __all__ += base.__all__
+__all__ += choice.__all__
 __all__ += dynamic.__all__
 __all__ += elementwise.__all__
 __all__ += integer.__all__

@@ -107,6 +107,11 @@ class Op:
         """Results are among the operands' integers, so that all of them have one scale."""
         return False
 
+    @property
+    def one_scale(self) -> tuple[TensorId, ...]:
+        """The operands and results that have one scale, as integers are copied or compared."""
+        return (*self.inputs, self.output) if self.copies_integers else ()
+
     def result_type(self, *inputs: TensorType) -> TensorType:
         """Shape inference and verifier rule in one; raises ValueError with what was expected."""
         raise NotImplementedError

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from llvmlite import ir
-
+from qcomp.targets.cpu import llvm_ir as ir
 from qcomp.targets.cpu.arm.intrinsics import sdot
 from qcomp.targets.cpu.emit.builder import I8, I32, Value, load, raw, shuffle, vector
 from qcomp.targets.cpu.emit.dot import Operand, for_every_channel, positions

@@ -10,8 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from llvmlite import ir
-
+from qcomp.targets.cpu import llvm_ir as ir
 from qcomp.targets.cpu.arm.intrinsics import saturating_add, sqrdmulh, sqxtn_bytes, sqxtn_words
 from qcomp.targets.cpu.emit.builder import (
     I8,

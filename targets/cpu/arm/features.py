@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from llvmlite import ir
-
+from qcomp.targets.cpu import llvm_ir as ir
 from qcomp.targets.cpu.emit.builder import I64, Value, i64
 from qcomp.targets.cpu.emit.machine_code import machine_code
 from qcomp.targets.cpu.machine import Isa

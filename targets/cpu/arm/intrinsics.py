@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from llvmlite import ir
-
+from qcomp.targets.cpu import llvm_ir as ir
 from qcomp.targets.cpu.emit.builder import I8, I16, Value, shuffle, vector
 
 
@@ -47,5 +46,4 @@ def _call(b: ir.IRBuilder, name: str, result: ir.VectorType, *operands: Value) -
 def _function(b: ir.IRBuilder, name: str, result: ir.VectorType, *operands: Value) -> Value:
     """The intrinsic of this name, declared on first use."""
     type = ir.FunctionType(result, [x.type for x in operands])
-    function = b.module.globals.get(name) or ir.Function(b.module, type, name)
-    return b.call(function, operands)
+    return b.call(b.module.function(name, type), operands)

@@ -1,14 +1,15 @@
-"""A thin layer over llvmlite's IRBuilder: integer vectors and loops with static trip counts."""
+"""A thin layer over the instructions: integer vectors and loops with static trip counts."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
-from llvmlite import ir
+from qcomp.targets.cpu import llvm_ir as ir
 
-Value = Any  # llvmlite has no types
+Value = Any  # a value of LLVM's, or a View
 
 
 I8, I16, I32, I64 = (ir.IntType(n) for n in (8, 16, 32, 64))
@@ -25,26 +26,25 @@ def i64(n: int) -> ir.Constant:
     return ir.Constant(I64, n)
 
 
-def constant(element: ir.Type, values: Sequence[int]) -> ir.Constant:
+def constant(element: ir.Type, values: Sequence[int]) -> Value:
     """The vector of these integers."""
-    return ir.Constant(vector(element, len(values)), [ir.Constant(element, n) for n in values])
+    return ir.vector_of(element, values)
 
 
-def splat(element: ir.Type, lanes: int, n: int) -> ir.Constant:
+@lru_cache(4096)
+def splat(element: ir.Type, lanes: int, n: int) -> Value:
     """The constant vector <n, n, ...>."""
-    return ir.Constant(vector(element, lanes), [ir.Constant(element, n)] * lanes)
+    return ir.vector_of(element, [n] * lanes)
 
 
 def shuffle(b: ir.IRBuilder, a: Value, c: Value, indices: Sequence[int]) -> Value:
-    mask = ir.Constant(vector(I32, len(indices)), [ir.Constant(I32, i) for i in indices])
-    return b.shuffle_vector(a, c, mask)
+    return b.shuffle_vector(a, c, indices)
 
 
 def broadcast(b: ir.IRBuilder, scalar: Value, lanes: int) -> Value:
     """A scalar in every lane."""
-    type = vector(scalar.type, lanes)
-    one = b.insert_element(ir.Constant(type, ir.Undefined), scalar, ir.Constant(I32, 0))
-    return shuffle(b, one, ir.Constant(type, ir.Undefined), [0] * lanes)
+    nothing = ir.undefined(vector(scalar.type, lanes))
+    return shuffle(b, b.insert_element(nothing, scalar, ir.Constant(I32, 0)), nothing, [0] * lanes)
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,11 +94,11 @@ def at(b: ir.IRBuilder, pointer: Value, offset: Value | int) -> Value:
         if offset == 0:
             return pointer
         offset = i64(offset)
-    return b.gep(pointer, [offset], inbounds=True, source_etype=I8)
+    return b.gep(pointer, offset, I8)
 
 
 def load(b: ir.IRBuilder, pointer: Value, type: ir.Type, align: int = 1) -> Value:
-    value = b.load(raw(pointer), typ=type, align=align)
+    value = b.load(raw(pointer), type, align)
     return pointer.loaded(b, value) if isinstance(pointer, View) else value
 
 
@@ -106,14 +106,13 @@ def prefetch(b: ir.IRBuilder, pointer: Value) -> None:
     """Ask for a line of memory that will be read soon, into the second level of caches."""
     name = "llvm.prefetch.p0"
     type = ir.FunctionType(ir.VoidType(), [PTR, I32, I32, I32])
-    function = b.module.globals.get(name) or ir.Function(b.module, type, name)
-    b.call(function, [raw(pointer), *(ir.Constant(I32, n) for n in (0, 2, 1))])
+    b.call(b.module.function(name, type), [raw(pointer), *(ir.Constant(I32, n) for n in (0, 2, 1))])
 
 
 def store(b: ir.IRBuilder, value: Value, pointer: Value, align: int = 1) -> None:
     if isinstance(pointer, Unsigned):
         value = flipped(b, value)
-    b.store(value, raw(pointer), align=align)
+    b.store(value, raw(pointer), align)
 
 
 def store_bytes(b: ir.IRBuilder, value: Value, pointer: Value, count: int, first: int = 0) -> None:
@@ -168,12 +167,12 @@ def multiple(b: ir.IRBuilder, index: Value | int, factor: int) -> Value | int:
 
 
 def plus(b: ir.IRBuilder, x: Value | int, y: Value | int) -> Value | int:
-    if isinstance(x, int) and isinstance(y, int):
-        return x + y
+    if isinstance(y, int):
+        if isinstance(x, int):
+            return x + y
+        return b.add(x, i64(y)) if y else x
     if isinstance(x, int):
         return b.add(y, i64(x)) if x else y
-    if isinstance(y, int):
-        return b.add(x, i64(y)) if y else x
     return b.add(x, y)
 
 

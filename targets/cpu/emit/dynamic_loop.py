@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from llvmlite import ir
-
+from qcomp.targets.cpu import llvm_ir as ir
 from qcomp.targets.cpu.emit.builder import Carried, Value, enter_loop, feed_back, i64, repeat
 
 Trip = Callable[[Value, Sequence[Value]], Sequence[Value]]

@@ -6,9 +6,8 @@ record; lanes are i32 unless a docstring proves that fewer bits are enough.
 
 from __future__ import annotations
 
-from llvmlite import ir
-
 from qcomp.ir.ops import QAdd, QAddWide, QDiv, QMaximum, QMinimum, QMul, QPRelu
+from qcomp.targets.cpu import llvm_ir as ir
 from qcomp.targets.cpu.emit.builder import (
     I16,
     I32,

@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from llvmlite import ir
-
 from qcomp.quant.fixed_point import Form
+from qcomp.targets.cpu import llvm_ir as ir
 from qcomp.targets.cpu.emit.builder import Value, at, store_bytes
 from qcomp.targets.cpu.emit.interleave import back_in_order
 from qcomp.targets.cpu.emit.narrow import BlockParameters, NarrowEpilogue

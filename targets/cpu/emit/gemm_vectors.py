@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-from llvmlite import ir
 
+from qcomp.targets.cpu import llvm_ir as ir
 from qcomp.targets.cpu.emit.builder import (
     I32,
     Value,
@@ -250,7 +250,7 @@ class VectorGemm:
         """The ends of some segments, side by side."""
         spec = self.spec
         first = n * spec.ends
-        four = ir.Constant(I32, 0)
+        four: Value = ir.Constant(I32, 0)
         for i, segment in enumerate(range(first, min(first + spec.ends, spec.segment_count))):
             place = at(
                 b, raw(pixel), spec.segment_offset(segment) + spec.steps * spec.packing.group

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from llvmlite import ir
-
+from qcomp.targets.cpu import llvm_ir as ir
 from qcomp.targets.cpu.emit.builder import I32, Value, loop, overlapped, shuffle
 
 Merge = Callable[[ir.IRBuilder, Value, Value], Value]

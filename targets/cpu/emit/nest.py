@@ -10,8 +10,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from llvmlite import ir
-
+from qcomp.targets.cpu import llvm_ir as ir
 from qcomp.targets.cpu.emit.builder import (
     I32,
     I64,
@@ -89,6 +88,7 @@ def emit_nest(
 
     def advance(axis: int, index: Value | int, at_: Sequence[Value]) -> list[Value]:
         moved = []
+        offset: Value | int
         for n, pointer in enumerate(at_):
             if (axis, n) in table_of:
                 slot = at(b, table_of[axis, n], multiple(b, index, 4))

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-from llvmlite import ir
 from numpy.typing import NDArray
 
+from qcomp.targets.cpu import llvm_ir as ir
 from qcomp.targets.cpu.emit.builder import I8, I32, I64, Value, at, load, vector
 from qcomp.targets.cpu.emit.nest import Body
 from qcomp.targets.cpu.storage import BIAS
@@ -47,7 +47,7 @@ class ScalarTables:
 def _scalars(b: ir.IRBuilder, x: Value, table: Value) -> Value:
     """table[x as an unsigned byte], lane by lane."""
     lanes = x.type.count
-    result = ir.Constant(vector(I8, lanes), ir.Undefined)
+    result = ir.undefined(vector(I8, lanes))
     for lane in range(lanes):
         index = ir.Constant(I32, lane)
         slot = at(b, table, b.zext(b.extract_element(x, index), I64))

@@ -11,8 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from llvmlite import ir
-
+from qcomp.targets.cpu import llvm_ir as ir
 from qcomp.targets.cpu.emit.builder import I32, Value
 from qcomp.targets.cpu.library.parallel import REGISTERED, REGISTERED_BYTES
 from qcomp.targets.cpu.machine import Isa
@@ -74,7 +73,7 @@ def _add_run(
         run.append_basic_block(n) for n in ("entry", "first", "known", "bad")
     )
     b = ir.IRBuilder(entry)
-    stored = b.load_atomic(chosen, "monotonic", _WORD, typ=I32)
+    stored = b.load_atomic(chosen, "monotonic", _WORD, I32)
     b.cbranch(b.icmp_unsigned("==", stored, _i32(0)), first, known)
     b.position_at_end(first)
     found = b.call(best, [])

@@ -5,13 +5,12 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 
-from llvmlite import ir
-
 from qcomp.errors import TargetError
 from qcomp.ir.graph import Graph
 from qcomp.ir.tensor import DType, Tensor
+from qcomp.targets.cpu import llvm_ir as ir
 from qcomp.targets.cpu.emit.builder import I8, I32, I64, PTR, Value, i64, load
-from qcomp.targets.cpu.library.codegen import object_code
+from qcomp.targets.cpu.library.codegen import Generate, object_code
 from qcomp.targets.cpu.library.dispatch import (
     STATUS_BAD_ARENA,
     STATUS_OK,
@@ -33,7 +32,10 @@ TYPE_CODES = {DType.I8: 1, DType.I32: 2, DType.I16: 3}
 
 
 def build_objects(
-    programs: Sequence[Program], name: str, splitting: Splitting = SPLITTING
+    programs: Sequence[Program],
+    name: str,
+    splitting: Splitting = SPLITTING,
+    generate: Generate = object_code,
 ) -> dict[str, bytes]:
     """Relocatable ELF files by name: NAME_run, NAME_inputs, NAME_outputs, NAME_set_parallel_for;
     and hidden, NAME_data.
@@ -52,7 +54,7 @@ def build_objects(
     else:
         add_entry_point(first, f"{name}_run", name, splitting)
     add_descriptions(module, first.graph, name)
-    code = object_code(str(module), first.isa.triple)
+    code = generate(str(module), first.isa.triple)
     symbol = data_symbol(name)
     data = data_object(first.isa.triple, symbol, first.data.bytes(), ALIGN)
     return {f"{name}.o": code, f"{symbol}.o": data}
@@ -83,7 +85,7 @@ def emit_address(b: ir.IRBuilder, symbol: str) -> Value:
         there.linkage, there.storage_class = "external", "hidden"
         there.global_constant = True
         here = ir.GlobalVariable(b.module, I64, name)
-        here.initializer = there.ptrtoint(I64).sub(here.ptrtoint(I64))
+        here.initializer = ir.distance(I64, there, here)
         here.global_constant = True
         here.linkage = "internal"
     return b.inttoptr(b.add(b.ptrtoint(here, I64), load(b, here, I64, align=8)), PTR)
@@ -117,9 +119,8 @@ def add_descriptions(module: ir.Module, graph: Graph, name: str) -> None:
     """NAME_inputs and NAME_outputs: arrays of qcomp_tensor without pointers, so no relocations."""
     for kind, tensors in (("inputs", graph.inputs), ("outputs", graph.outputs)):
         content = b"".join(describe(public, graph.tensor(t)) for public, t in tensors.items())
-        type = ir.ArrayType(I8, len(content))
-        variable = ir.GlobalVariable(module, type, f"{name}_{kind}")
-        variable.initializer = ir.Constant(type, bytearray(content))
+        variable = ir.GlobalVariable(module, ir.ArrayType(I8, len(content)), f"{name}_{kind}")
+        variable.initializer = ir.bytes_of(content)
         variable.global_constant = True
         variable.align = 8
 

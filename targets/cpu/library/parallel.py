@@ -11,8 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from llvmlite import ir
-
+from qcomp.targets.cpu import llvm_ir as ir
 from qcomp.targets.cpu.emit.builder import I32, I64, PTR, Value, at, i64, load, raw
 from qcomp.targets.cpu.library.frame import Frame
 from qcomp.targets.cpu.program import Call, Program
@@ -52,7 +51,7 @@ def add_registration(module: ir.Module, name: str) -> None:
     function.attributes.add("nounwind")
     b = ir.IRBuilder(function.append_basic_block("entry"))
     for i, value in enumerate(function.args):
-        b.store(value, _slot(b, _variable(b), i), align=POINTER_BYTES)
+        b.store(value, _slot(b, _variable(b), i), POINTER_BYTES)
     b.ret_void()
 
 
@@ -63,24 +62,25 @@ def _variable(b: ir.IRBuilder) -> Value:
         type = ir.ArrayType(PTR, 2)
         variable = ir.GlobalVariable(b.module, type, name)
         variable.linkage = "internal"
-        variable.initializer = ir.Constant(type, None)
-    return b.module.get_global(name)
+        variable.initializer = ir.zero(type)
+    return b.module.globals[name]
 
 
 def _slot(b: ir.IRBuilder, array: Value, index: int) -> Value:
     """The address of an element of an array of pointers."""
-    return b.gep(array, [i64(0), i64(index)], inbounds=True)
+    return b.gep(array, i64(index), PTR)
 
 
 @dataclass(frozen=True, eq=False)
 class _Callee:
-    """A function known by a pointer; llvmlite calls what has these two."""
+    """A function known by a pointer."""
 
     pointer: Value
     function_type: ir.FunctionType
 
-    def get_reference(self) -> str:
-        text: str = self.pointer.get_reference()
+    @property
+    def ref(self) -> str:
+        text: str = self.pointer.ref
         return text
 
 
@@ -98,7 +98,7 @@ class Caller:
             load(b, _slot(b, _variable(b), i), PTR, POINTER_BYTES) for i in (0, 1)
         )
         self._function = _Callee(function, PARALLEL_FOR)
-        self._serial = b.icmp_unsigned("==", function, ir.Constant(PTR, None))
+        self._serial = b.icmp_unsigned("==", function, ir.zero(PTR))
 
     def emit(self) -> None:
         """All calls."""
@@ -112,7 +112,7 @@ class Caller:
     def call(self, call: Call) -> None:
         """One call, which threads share by its units if it is worth that, and in no band."""
         b = self._b
-        kernel = self._program.module.get_global(call.kernel)
+        kernel = self._program.module.get_function(call.kernel)
         pointers = [self._frame.pointer(b, a) for a in call.arguments]
         ns = work_of(self._program.graph, call.op).estimated_ns(self._program.isa)
         step = self._splitting.units_per_item(call.units, ns)
@@ -145,14 +145,14 @@ class Caller:
     def _store(self, pointers: Sequence[Value]) -> None:
         b = self._b
         for i, pointer in enumerate(pointers):
-            b.store(raw(pointer), _slot(b, self._context, i), align=POINTER_BYTES)
+            b.store(raw(pointer), _slot(b, self._context, i), POINTER_BYTES)
 
 
 def emit_call(b: ir.IRBuilder, call: Call, frame: Frame) -> None:
     """The whole of a call, on this thread."""
     span = [i64(call.first), i64(call.first + call.units)] if call.units else []
     pointers = [frame.pointer(b, a) for a in call.arguments]
-    b.call(b.module.get_global(call.kernel), [*span, *pointers])
+    b.call(b.module.get_function(call.kernel), [*span, *pointers])
 
 
 def _groups(calls: Sequence[Call]) -> list[list[list[Call]]]:
@@ -202,7 +202,7 @@ def _task(module: ir.Module, kernel: ir.Function, units: int, step: int) -> ir.F
     """A qcomp_task that does items of `step` units, the last one of what is left of `units`."""
     name = f"{kernel.name}_{units}_by_{step}"
     if name in module.globals:
-        return module.get_global(name)
+        return module.get_function(name)
     task = _begin_task(module, name)
     b = ir.IRBuilder(task.append_basic_block("entry"))
     context, *items = task.args

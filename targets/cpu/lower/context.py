@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from llvmlite import ir
 from numpy.typing import NDArray
 
 from qcomp.errors import TargetError
@@ -16,6 +15,7 @@ from qcomp.ir.ops import Op, QMatMul, QReduceSum
 from qcomp.ir.tensor import DType, TensorId
 from qcomp.ir.text import format_op
 from qcomp.quant.fixed_point import Form
+from qcomp.targets.cpu import llvm_ir as ir
 from qcomp.targets.cpu.emit.border import border_spec, emit_border
 from qcomp.targets.cpu.emit.builder import Value, biased, splat
 from qcomp.targets.cpu.emit.nest import Body, Nest, emit_nest, nest_units, simplified

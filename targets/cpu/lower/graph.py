@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
 
-from llvmlite import ir
-
 from qcomp.errors import TargetError
 from qcomp.ir.form import Form
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import Op, ZeroStuff
 from qcomp.ir.tensor import TensorId
 from qcomp.ir.verify import verify
+from qcomp.targets.cpu import llvm_ir as ir
 from qcomp.targets.cpu.isa import identifier
 from qcomp.targets.cpu.lower.ceiling import fused_ceilings
 from qcomp.targets.cpu.lower.context import Lowering, Place

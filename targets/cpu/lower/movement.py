@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-from llvmlite import ir
 
 from qcomp.ir.ops import (
     BlockOrder,
@@ -22,6 +21,7 @@ from qcomp.ir.ops import (
     Transpose,
     ZeroStuff,
 )
+from qcomp.targets.cpu import llvm_ir as ir
 from qcomp.targets.cpu.emit.nest import Nest, copy_body, simplified
 from qcomp.targets.cpu.emit.shuffled import shuffled_copy
 from qcomp.targets.cpu.emit.transpose import TransposedCopy, transpose_spec

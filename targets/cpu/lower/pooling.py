@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Mapping
 
 import numpy as np
-from llvmlite import ir
 
 from qcomp.ir.ops import MaxPool2d, Op, QAveragePool2d
+from qcomp.targets.cpu import llvm_ir as ir
 from qcomp.targets.cpu.emit.builder import I8, Value, biased
 from qcomp.targets.cpu.emit.folds import average_pool, max_pool
 from qcomp.targets.cpu.emit.lanes import chunk

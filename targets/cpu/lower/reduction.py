@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping, Sequence
 
 import numpy as np
-from llvmlite import ir
 
 from qcomp.errors import TargetError
 from qcomp.ir.ops import ArgMax, Op, QReduceExtreme, QReduceSum
 from qcomp.ir.text import format_op
+from qcomp.targets.cpu import llvm_ir as ir
 from qcomp.targets.cpu.emit.builder import Value
 from qcomp.targets.cpu.emit.folds import (
     KEY_BITS,

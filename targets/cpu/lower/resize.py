@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-from llvmlite import ir
 from numpy.typing import NDArray
 
 from qcomp.ir.ops import Op, Resize2d, ResizeMode
 from qcomp.quant.resample import fixed_point_weights, linear_weights, nearest_indices
+from qcomp.targets.cpu import llvm_ir as ir
 from qcomp.targets.cpu.emit.builder import Value
 from qcomp.targets.cpu.emit.resize import ResizeSpec, emit_resize_linear
 from qcomp.targets.cpu.emit.span import Span

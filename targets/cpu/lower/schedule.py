@@ -6,10 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
-from llvmlite import ir
-
 from qcomp.ir.ops import Op
 from qcomp.ir.tensor import TensorId
+from qcomp.targets.cpu import llvm_ir as ir
 from qcomp.targets.cpu.emit.builder import I8, Value, i64
 from qcomp.targets.cpu.emit.nest import Nest, copy_body, emit_nest, nest_units
 from qcomp.targets.cpu.emit.span import Span

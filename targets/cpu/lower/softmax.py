@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from llvmlite import ir
-
 from qcomp.ir.ops import Op, QLogSoftmax, QSoftmax
+from qcomp.targets.cpu import llvm_ir as ir
 from qcomp.targets.cpu.emit.builder import Value
 from qcomp.targets.cpu.emit.reduce import simplified_axes
 from qcomp.targets.cpu.emit.softmax import (

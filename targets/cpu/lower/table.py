@@ -18,6 +18,7 @@ from qcomp.ir.merged import merged
 from qcomp.ir.tensor import FLOATS
 from qcomp.ir.text import format_op
 from qcomp.targets.cpu.lower import (
+    choice,
     concat,
     elementwise,
     linear,
@@ -37,6 +38,7 @@ from qcomp.targets.cpu.lower.i16 import softmax as i16_softmax
 from qcomp.targets.cpu.lower.i16.types import is_i16
 
 LOWERINGS: Mapping[type[ops.Op], LowerOp] = merged(
+    choice.LOWERINGS,
     concat.LOWERINGS,
     elementwise.LOWERINGS,
     linear.LOWERINGS,
@@ -50,6 +52,7 @@ LOWERINGS: Mapping[type[ops.Op], LowerOp] = merged(
 )
 
 I16_LOWERINGS: Mapping[type[ops.Op], LowerOp] = merged(
+    choice.LOWERINGS,
     concat.I16_LOWERINGS,
     movement.I16_LOWERINGS,
     pooling.I16_LOWERINGS,

@@ -11,9 +11,9 @@ import time
 from collections.abc import Callable, Sequence
 
 from llvmlite import binding as llvm
-from llvmlite import ir
 
 from qcomp.quant.fixed_point import Form, Requantize
+from qcomp.targets.cpu import llvm_ir as ir
 from qcomp.targets.cpu.emit.builder import (
     I16,
     I32,
@@ -22,6 +22,7 @@ from qcomp.targets.cpu.emit.builder import (
     at,
     i64,
     load,
+    multiple,
     repeat,
     splat,
     store,
@@ -93,7 +94,7 @@ class Peaks:
         module.triple = self._isa.triple
         kernels = Kernels(module, "peak", function_attributes(self._isa))
         name = kernels.get(kind, (), [False], kernel, ranged=True)
-        module.get_global(name).linkage = "external"
+        module.get_function(name).linkage = "external"
         machine = target_machine(self._isa.triple)
         code = machine.emit_object(llvm.parse_assembly(str(module)))
         jit = llvm.create_lljit_compiler()
@@ -189,7 +190,7 @@ def _reads(b: ir.IRBuilder, isa: Isa, size: int, memory: Value, begin: Value, en
 
     def trip(_: Value, values: Sequence[Value]) -> Sequence[Value]:
         def some(n: Value | int, values: Sequence[Value]) -> Sequence[Value]:
-            line = at(b, memory, b.mul(n, i64(together * step)))
+            line = at(b, memory, multiple(b, n, together * step))
             loads = [load(b, at(b, line, k * step), zero.type, step) for k in range(together)]
             return [b.or_(v, x) for v, x in zip(values, loads, strict=True)]
 

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 from llvmlite import binding as llvm
-from llvmlite import ir
 from numpy.typing import NDArray
 
 from qcomp.ir.tensor import TensorId
+from qcomp.targets.cpu import llvm_ir as ir
 from qcomp.targets.cpu.emit.builder import I64, PTR, Value, i64
 from qcomp.targets.cpu.isa import target_machine
 from qcomp.targets.cpu.library.elf import data_object
@@ -69,7 +69,7 @@ class TimedProgram:
         """Whether a kernel of the op multiplies AMX tiles."""
         module = self.program.module
         kernels = {call.kernel for call in self.program.calls if call.op == op}
-        return any("llvm.x86.tdpbusd" in str(module.get_global(name)) for name in kernels)
+        return any("llvm.x86.tdpbusd" in module.get_function(name).definition() for name in kernels)
 
 
 def _add_timed_entry(program: Program, symbol: str) -> None:
@@ -84,8 +84,8 @@ def _add_timed_entry(program: Program, symbol: str) -> None:
     frame = Frame(arrays[:inputs], arrays[inputs:], arena, data, program.memory.offsets)
 
     def read_clock(n: int) -> None:
-        place = b.gep(clock, [i64(n)], inbounds=True, source_etype=I64)
-        b.store(_ticks(b, program.isa.machine.clock), place, align=8)
+        place = b.gep(clock, i64(n), I64)
+        b.store(_ticks(b, program.isa.machine.clock), place, 8)
 
     caller = Caller(b, program, frame, SPLITTING)
     read_clock(0)
@@ -97,5 +97,4 @@ def _add_timed_entry(program: Program, symbol: str) -> None:
 
 def _ticks(b: ir.IRBuilder, name: str) -> Value:
     """What the intrinsic of this name counts."""
-    function = b.module.globals.get(name) or ir.Function(b.module, ir.FunctionType(I64, []), name)
-    return b.call(function, [])
+    return b.call(b.module.function(name, ir.FunctionType(I64, [])), [])

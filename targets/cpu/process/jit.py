@@ -79,7 +79,7 @@ def load_objects(objects: Iterable[bytes], name: str, arguments: int) -> EntryPo
         builder.export_symbol(f"{name}{function}")
     for content in contents:
         builder.add_object_img(content)
-    library = builder.link(lljit, name)
+    library = builder.link(lljit, "qcomp.network")  # apart from LLJIT's own, such as "main"
     addresses = {function: library[f"{name}{function}"] for function in functions}
     return EntryPoint(addresses, arguments, (lljit, library))
 

@@ -11,8 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from llvmlite import ir
-
+from qcomp.targets.cpu import llvm_ir as ir
 from qcomp.targets.cpu.emit.builder import (
     I32,
     I64,
@@ -244,11 +243,11 @@ class TileGemm:
         steps = self._steps(block)
 
         def some(n: Value) -> None:
-            own = plus(b, first, b.mul(n, i64(shape.together)))
+            own = _value(plus(b, first, b.mul(n, i64(shape.together))))
             pixel = b.select(b.icmp_signed("<", own, last), own, last)
             row, column = divided(b, pixel, columns)
-            position = b.sub(plus(b, multiple(b, row, shape.pitch), column), _value(start))
-            offsets = [b.mul(position, i64(self.pixel_bytes))]
+            position = b.sub(_value(plus(b, multiple(b, row, shape.pitch), column)), _value(start))
+            offsets: list[Value | int] = [b.mul(position, i64(self.pixel_bytes))]
             for in_row, (step, _) in zip(rows, steps[1:], strict=True):
                 offsets.append(plus(b, multiple(b, row, in_row), multiple(b, column, step)))
             now = [at(b, p, offset) for p, offset in zip((unit.sums, *to), offsets, strict=True)]

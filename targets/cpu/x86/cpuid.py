@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from llvmlite import ir
-
+from qcomp.targets.cpu import llvm_ir as ir
 from qcomp.targets.cpu.emit.builder import I32, I64, Value, i64
 from qcomp.targets.cpu.emit.machine_code import machine_code
 from qcomp.targets.cpu.machine import Isa
@@ -166,7 +165,7 @@ SYSCALL = bytes.fromhex(
 
 def _cpuid(b: ir.IRBuilder, leaf: int, subleaf: int) -> Value:
     """{eax | ebx << 32, ecx | edx << 32}."""
-    type = ir.LiteralStructType([I64, I64])
+    type = ir.StructType(I64, I64)
     arguments = [ir.Constant(I32, leaf), ir.Constant(I32, subleaf)]
     return machine_code(b, "cpuid", _CPUID, type, arguments)
 

@@ -8,8 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from llvmlite import ir
-
+from qcomp.targets.cpu import llvm_ir as ir
 from qcomp.targets.cpu.emit.builder import I8, I32, Value, constant, load, raw, shuffle, vector
 from qcomp.targets.cpu.emit.dot import Operand, WideningDot, for_every_channel, positions
 from qcomp.targets.cpu.vectors import Vectors

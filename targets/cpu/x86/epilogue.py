@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from llvmlite import ir
-
+from qcomp.targets.cpu import llvm_ir as ir
 from qcomp.targets.cpu.emit.builder import Value, at, biased, store_bytes
 from qcomp.targets.cpu.emit.narrow import BlockParameters, store_by_fours
 from qcomp.targets.cpu.x86.packing import Packing, in_order

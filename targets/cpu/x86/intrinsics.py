@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from llvmlite import ir
-
+from qcomp.targets.cpu import llvm_ir as ir
 from qcomp.targets.cpu.emit.builder import I8, I16, I32, I64, Value, load, vector
 
 _NAMES = {
@@ -29,8 +28,7 @@ def _call(b: ir.IRBuilder, name: str, result: ir.VectorType, *operands: Value) -
     bits = result.count * result.element.width
     full = f"llvm.x86.{_NAMES[name][bits]}"
     type = ir.FunctionType(result, [x.type for x in operands])
-    function = b.module.globals.get(full) or ir.Function(b.module, type, full)
-    return b.call(function, operands)
+    return b.call(b.module.function(full, type), operands)
 
 
 def packssdw(b: ir.IRBuilder, x: Value, y: Value) -> Value:
@@ -60,7 +58,7 @@ def vpermi2b(b: ir.IRBuilder, low: Value, high: Value, indices: Value) -> Value:
 
 def psadbw(b: ir.IRBuilder, x: Value) -> Value:
     """The sums of eight neighbouring u8, as i64."""
-    zero = ir.Constant(x.type, None)
+    zero = ir.zero(x.type)
     return _call(b, "psadbw", vector(I64, x.type.count // 8), x, zero)
 
 
@@ -86,10 +84,8 @@ def saturating_subtract(b: ir.IRBuilder, x: Value, y: Value) -> Value:
 
 def _saturating(b: ir.IRBuilder, operation: str, x: Value, y: Value) -> Value:
     name = f"llvm.{operation}.sat.v{x.type.count}i{x.type.element.width}"
-    function = b.module.globals.get(name) or ir.Function(
-        b.module, ir.FunctionType(x.type, [x.type, x.type]), name
-    )
-    return b.call(function, (x, y))
+    type = ir.FunctionType(x.type, [x.type, x.type])
+    return b.call(b.module.function(name, type), (x, y))
 
 
 def permute_dwords(b: ir.IRBuilder, x: Value, order: Sequence[int]) -> Value:
@@ -100,14 +96,7 @@ def permute_dwords(b: ir.IRBuilder, x: Value, order: Sequence[int]) -> Value:
     """
     lanes = x.type.count
     name = "qcomp_order_" + "_".join(map(str, order))
-    indices = b.module.globals.get(name)
-    if indices is None:
-        indices = ir.GlobalVariable(b.module, x.type, name)
-        indices.initializer = ir.Constant(x.type, [ir.Constant(I32, i) for i in order])
-        indices.global_constant = True
-        indices.linkage = "internal"
-        indices.align = 4 * lanes
+    indices = b.module.constant(name, ir.vector_of(I32, order), 4 * lanes)
     full = {8: "llvm.x86.avx2.permd", 16: "llvm.x86.avx512.permvar.si.512"}[lanes]
     type = ir.FunctionType(x.type, [x.type, x.type])
-    function = b.module.globals.get(full) or ir.Function(b.module, type, full)
-    return b.call(function, (x, load(b, indices, x.type, 4 * lanes)))
+    return b.call(b.module.function(full, type), (x, load(b, indices, x.type, 4 * lanes)))

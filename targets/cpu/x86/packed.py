@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from llvmlite import ir
-
 from qcomp.ir.ops import Op, QAdd, QMaximum, QMinimum, QMul
 from qcomp.quant.fixed_point import Form
+from qcomp.targets.cpu import llvm_ir as ir
 from qcomp.targets.cpu.emit.builder import (
     I8,
     I16,
@@ -69,7 +68,7 @@ def in_lanes(b: ir.IRBuilder, x: Value, least: int = _LANE) -> Value:
     count = x.type.count
     if count >= least:
         return x
-    nothing = ir.Constant(x.type, ir.Undefined)
+    nothing = ir.undefined(x.type)
     return shuffle(b, x, nothing, [min(i, count) for i in range(least)])
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from llvmlite import ir
-
+from qcomp.targets.cpu import llvm_ir as ir
 from qcomp.targets.cpu.emit.builder import I8, I16, I32, Value, load, raw, shuffle, vector
 from qcomp.targets.cpu.x86 import intrinsics as x86
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from functools import reduce
 
 import numpy as np
-from llvmlite import ir
 from numpy.typing import NDArray
 
+from qcomp.targets.cpu import llvm_ir as ir
 from qcomp.targets.cpu.emit.builder import (
     I8,
     I32,
@@ -83,7 +83,7 @@ def emit_softmax_permuted(
     bytes_, sums = vector(I8, _WIDTH), vector(I64, _WIDTH // 8)
     # The last vector is moved back: what it shares with the one before is counted once.
     shared = vectors * _WIDTH - count
-    once = ir.Constant(bytes_, [ir.Constant(I8, -(lane >= shared)) for lane in range(_WIDTH)])
+    once = ir.vector_of(I8, [-(lane >= shared) for lane in range(_WIDTH)])
 
     def row(x: Value, y: Value) -> None:
         def element(n: Value | int) -> Value:

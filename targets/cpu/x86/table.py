@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from llvmlite import ir
 from numpy.typing import NDArray
 
+from qcomp.targets.cpu import llvm_ir as ir
 from qcomp.targets.cpu.emit.builder import I8, Value, at, load, shuffle, splat, vector
 from qcomp.targets.cpu.emit.nest import Body
 from qcomp.targets.cpu.storage import BIAS

@@ -17,13 +17,12 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-from llvmlite import ir
 from numpy.typing import NDArray
 
+from qcomp.targets.cpu import llvm_ir as ir
 from qcomp.targets.cpu.emit.builder import (
     I8,
     I32,
-    PTR,
     Carried,
     Value,
     at,
@@ -98,10 +97,7 @@ def configured(b: ir.IRBuilder, unit: Tiles, tiles: Sequence[Tile]) -> TileUnit:
 
 def stack(b: ir.IRBuilder, size: int) -> Value:
     """Bytes of the stack, of a cache line's alignment; call it in the entry block."""
-    slot = b.alloca(ir.ArrayType(I8, size))
-    slot.align = ROW_BYTES
-    slot.type = PTR  # llvmlite would have a pointer to the array
-    return slot
+    return b.alloca(ir.ArrayType(I8, size), ROW_BYTES)
 
 
 def tile_products(b: ir.IRBuilder, memory: Value, begin: Value, end: Value) -> float:
@@ -151,7 +147,7 @@ class _Amx:
     def _call(self, b: ir.IRBuilder, name: str, *arguments: Value) -> None:
         full = f"llvm.x86.{name}"
         type = ir.FunctionType(ir.VoidType(), [x.type for x in arguments])
-        b.call(b.module.globals.get(full) or ir.Function(b.module, type, full), arguments)
+        b.call(b.module.function(full, type), arguments)
 
 
 def _number(tile: Tile) -> ir.Constant:
@@ -165,15 +161,7 @@ def _configuration(module: ir.Module, tiles: Sequence[Tile]) -> ir.GlobalVariabl
         row_bytes[tile.register], rows[tile.register] = tile.row_bytes, tile.rows
     content = struct.pack("<B15x16H16B", 1, *row_bytes, *rows)
     name = "tiles." + ".".join(f"{r}x{c}" for r, c in zip(rows, row_bytes, strict=True) if r)
-    if name in module.globals:
-        return module.globals[name]
-    type = ir.ArrayType(I8, len(content))
-    variable = ir.GlobalVariable(module, type, name)
-    variable.initializer = ir.Constant(type, bytearray(content))
-    variable.global_constant = True
-    variable.linkage = "internal"
-    variable.align = 64
-    return variable
+    return module.constant(name, ir.bytes_of(content), ROW_BYTES)
 
 
 @dataclass(frozen=True, eq=False)

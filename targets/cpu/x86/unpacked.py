@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from llvmlite import ir
-
+from qcomp.targets.cpu import llvm_ir as ir
 from qcomp.targets.cpu.emit.builder import I8, Value, at, load, loop, multiple, store, vector
 from qcomp.targets.cpu.emit.codes import coded
 from qcomp.targets.cpu.emit.gemm_blocks import Block, EmitPixels, repeated

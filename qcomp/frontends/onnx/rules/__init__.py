@@ -6,24 +6,32 @@ from collections.abc import Mapping
 
 from qcomp.frontends.onnx.context import Rule
 from qcomp.frontends.onnx.rules import (
+    cast,
     elementwise,
     linear,
+    logic,
     movement,
+    normalization,
     pooling,
     reduction,
     resize,
+    scatter,
     slicing,
     transposed,
 )
 from qcomp.ir.merged import merged
 
 RULES: Mapping[str, Rule] = merged(
+    cast.RULES,
     elementwise.RULES,
     linear.RULES,
+    logic.RULES,
     movement.RULES,
+    normalization.RULES,
     pooling.RULES,
     reduction.RULES,
     resize.RULES,
+    scatter.RULES,
     slicing.RULES,
     transposed.RULES,
 )

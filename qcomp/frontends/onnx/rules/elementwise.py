@@ -65,6 +65,9 @@ def relu(node: Node) -> None:
 
 def clip(node: Node) -> None:
     """Bounds are attributes before opset 11, then inputs; f32's extremes mean no bound."""
+    if any(node.has(i) and not node.is_constant(i) for i in (1, 2)):
+        _clip_by_values(node)
+        return
     if node.opset < 11:
         low, high = node.number("min", -_F32_MAX), node.number("max", _F32_MAX)
     else:
@@ -75,6 +78,16 @@ def clip(node: Node) -> None:
     high = math.inf if high >= _F32_MAX else high
     # Opset 13: where min > max, every element becomes max.
     _clamp(node, node.x(), ClampRange(min(low, high), high))
+
+
+def _clip_by_values(node: Node) -> None:
+    """min(max(x, low), high), of bounds that are computed."""
+    bounds = [(i, cls) for i, cls in ((1, Maximum), (2, Minimum)) if node.has(i)]
+    y = node.x()
+    for place, (i, cls) in enumerate(bounds):
+        last = place == len(bounds) - 1
+        output = node.out() if last else node.part("above")
+        y = node.add(cls(inputs=(y, node.x(i)), output=output))
 
 
 def _clamp(node: Node, x: TensorId, clamp: ClampRange) -> None:

@@ -22,10 +22,7 @@ from qcomp.ir.ops import (
     Transpose,
 )
 from qcomp.ir.ops.movement import Movement
-from qcomp.ir.tensor import DType, TensorId
-
-_FLOAT_TYPES = {1: "FLOAT", 10: "FLOAT16", 11: "DOUBLE", 16: "BFLOAT16"}
-_INDEX_TYPES = {6: "INT32", 7: "INT64"}
+from qcomp.ir.tensor import TensorId
 
 
 def _reshaped(node: Node, shape: tuple[int, ...]) -> None:
@@ -191,33 +188,7 @@ def dropout(node: Node) -> None:
     node.alias(node.x())
 
 
-def cast(node: Node) -> None:
-    _cast_to(node, node.integer("to"))
-
-
-def cast_like(node: Node) -> None:
-    if node.is_constant(1):
-        kind = node.constant(1, "the target").dtype.kind
-        _cast_to(node, 1 if kind == "f" else 0)
-    else:
-        _cast_to(node, 1 if node.type(1).dtype is DType.F32 else 6)
-
-
-def _cast_to(node: Node, data_type: int) -> None:
-    """All floats are f32 here, and all indices i32, so these casts do nothing."""
-    source = node.type().dtype
-    accepted = _FLOAT_TYPES if source is DType.F32 else _INDEX_TYPES
-    node.require(
-        data_type in accepted,
-        f"a cast of {source.value} to another kind of type",
-        ", ".join(accepted.values()),
-    )
-    node.alias(node.x())
-
-
 RULES: Mapping[str, Rule] = {
-    "Cast": cast,
-    "CastLike": cast_like,
     "Concat": concat,
     "DepthToSpace": depth_to_space,
     "Dropout": dropout,

@@ -23,9 +23,10 @@ def slice_(node: Node) -> None:
     for i, axis in enumerate(normalized_all(node, axes, len(x))):
         node.require(steps[i] != 0, "a step of 0")
         taken = range(*slice(starts[i], ends[i], steps[i]).indices(x[axis]))
-        node.require(len(taken) > 0, f"the slice of axis {axis} is empty")
         start[axis], size[axis], step[axis] = taken.start, len(taken), taken.step
-    if size == list(x) and all(s == 1 for s in step):
+    if 0 in size:
+        node.empty(tuple(size))
+    elif size == list(x) and all(s == 1 for s in step):
         node.alias(node.x())
     else:
         node.add(
@@ -55,13 +56,15 @@ def split(node: Node) -> None:
     axis = normalized(node, node.integer("axis", 0), len(x))
     sizes = _split_sizes(node, x[axis])
     node.require(
-        len(sizes) == len(node.proto.output) and sum(sizes) == x[axis] and min(sizes) >= 1,
+        len(sizes) == len(node.proto.output) and sum(sizes) == x[axis] and min(sizes) >= 0,
         f"parts {list(sizes)} of axis {axis} with extent {x[axis]}",
-        "as many positive parts as outputs, which add up to the extent",
+        "as many parts as outputs, which add up to the extent",
     )
     start = 0
     for index, size in enumerate(sizes):
-        if node.proto.output[index]:
+        if node.proto.output[index] and size == 0:
+            node.empty((*x[:axis], 0, *x[axis + 1 :]), index)
+        elif node.proto.output[index]:
             node.add(
                 Slice(
                     inputs=(node.x(),),

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from llvmlite import ir
 from numpy.typing import NDArray
 
 from qcomp.ir.tensor import Array
+from qcomp.targets.cpu import llvm_ir as ir
 from qcomp.targets.cpu.emit.lanes import chunk
 from qcomp.targets.cpu.kernels.axis import Axis
 from qcomp.targets.cpu.machine import Isa

@@ -7,8 +7,6 @@ Meanings: qcomp.ir.evaluate.integer_elementwise.
 
 from __future__ import annotations
 
-from llvmlite import ir
-
 from qcomp.ir.ops import (
     Interpolate,
     QAddWide,
@@ -20,6 +18,7 @@ from qcomp.ir.ops import (
     QRescale,
 )
 from qcomp.quant.interpolation import FRACTION_BITS
+from qcomp.targets.cpu import llvm_ir as ir
 from qcomp.targets.cpu.emit.builder import (
     I16,
     I32,
@@ -118,7 +117,7 @@ def interpolate(b: ir.IRBuilder, x: Value, table: Value, op: Interpolate) -> Val
     lanes, k = x.type.count, op.step_bits
     wide = b.sext(x, vector(I32, lanes))
     index = b.add(b.ashr(wide, splat(I32, lanes, k)), splat(I32, lanes, 1 << (15 - k)))
-    both = ir.Constant(vector(I64, lanes), ir.Undefined)
+    both = ir.undefined(vector(I64, lanes))
     for lane in range(lanes):
         where = ir.Constant(I32, lane)
         entry = b.zext(b.extract_element(index, where), I64)
@@ -135,7 +134,7 @@ def interpolate(b: ir.IRBuilder, x: Value, table: Value, op: Interpolate) -> Val
 def looked_up(b: ir.IRBuilder, x: Value, table: Value) -> Value:
     """table[x + 128] for a table of i16, entry by entry."""
     lanes = x.type.count
-    result = ir.Constant(vector(I16, lanes), ir.Undefined)
+    result = ir.undefined(vector(I16, lanes))
     middle = at(b, table, 2 * 128)
     for lane in range(lanes):
         where = ir.Constant(I32, lane)

@@ -8,9 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import reduce
 
-from llvmlite import ir
-
 from qcomp.quant.fixed_point import Requantize
+from qcomp.targets.cpu import llvm_ir as ir
 from qcomp.targets.cpu.emit.builder import (
     I32,
     I64,

@@ -5,8 +5,7 @@ Meaning: qcomp.ir.evaluate.integer_linear (QMatMul).
 
 from __future__ import annotations
 
-from llvmlite import ir
-
+from qcomp.targets.cpu import llvm_ir as ir
 from qcomp.targets.cpu.emit.builder import (
     I64,
     Carried,

@@ -5,8 +5,7 @@ Meaning: qcomp.quant.fixed_point.requantize in the form WIDE, the only one of op
 
 from __future__ import annotations
 
-from llvmlite import ir
-
+from qcomp.targets.cpu import llvm_ir as ir
 from qcomp.targets.cpu.emit.builder import I32, I64, Value, clamp, splat, vector
 from qcomp.targets.cpu.emit.requantize import Saturation
 

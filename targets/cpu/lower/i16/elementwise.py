@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
-from llvmlite import ir
-
 from qcomp.ir.exemptions import Exemptions
 from qcomp.ir.ops import (
     Interpolate,
@@ -23,6 +21,7 @@ from qcomp.ir.ops import (
     Table,
 )
 from qcomp.ir.tensor import TensorId
+from qcomp.targets.cpu import llvm_ir as ir
 from qcomp.targets.cpu.emit.builder import I32, Value
 from qcomp.targets.cpu.emit.i16 import elementwise as emit
 from qcomp.targets.cpu.emit.nest import Body, Nest

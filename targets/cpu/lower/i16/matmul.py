@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from llvmlite import ir
-
 from qcomp.ir.ops import Op, QMatMul
+from qcomp.targets.cpu import llvm_ir as ir
 from qcomp.targets.cpu.emit.builder import Value
 from qcomp.targets.cpu.emit.i16.matmul import emit_matmul
 from qcomp.targets.cpu.lower.context import Lowering, LowerOp, element_types

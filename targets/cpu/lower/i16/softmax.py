@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from llvmlite import ir
-
 from qcomp.ir.ops import Op, QLogSoftmax, QSoftmax
+from qcomp.targets.cpu import llvm_ir as ir
 from qcomp.targets.cpu.emit.builder import Value
 from qcomp.targets.cpu.emit.i16.softmax import Types, emit_log_softmax, emit_softmax
 from qcomp.targets.cpu.emit.softmax import LogSpec

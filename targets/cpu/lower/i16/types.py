@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from llvmlite import ir
-
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import Op
 from qcomp.ir.tensor import DType
+from qcomp.targets.cpu import llvm_ir as ir
 
 
 def is_i16(graph: Graph, op: Op) -> bool:

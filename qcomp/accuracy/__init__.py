@@ -1,0 +1,1 @@
+"""How near integer outputs are to float ones: a figure for each output and each part of one."""

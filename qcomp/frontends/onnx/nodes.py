@@ -1,0 +1,158 @@
+"""The walk over the nodes of a graph and of its subgraphs: a rule each, every problem collected."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import onnx
+
+from qcomp.frontends.onnx.branches import Branches, branches_of
+from qcomp.frontends.onnx.constants import fold
+from qcomp.frontends.onnx.context import Context, Node, Refused
+from qcomp.frontends.onnx.decode import decode_node, result_types
+from qcomp.frontends.onnx.infer import InferredType, node_types
+from qcomp.frontends.onnx.load import DEFAULT_DOMAINS
+from qcomp.frontends.onnx.rules import FOLDED_ONLY, RULES
+from qcomp.frontends.onnx.structure import describe, ordered_nodes, reads, subgraphs
+from qcomp.frontends.onnx.tensors import NUMBERS, decode_tensor
+from qcomp.ir.ops import Reshape, Select
+from qcomp.ir.tensor import DType, Tensor, TensorId, TensorType
+
+
+class NodeReader:
+    """Values that could not be made are `Context.lost`, with their readers."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self.folder = folder
+        self.problems: list[str] = []
+
+    def read_initializers(self, graph: onnx.GraphProto, context: Context) -> None:
+        for proto in graph.initializer:
+            label = f"initializer {proto.name!r}"
+            data = decode_tensor(proto, self.folder, label)
+            context.constants[proto.name] = data
+            context.folding.given(data.size)
+
+    def read(self, nodes: Sequence[onnx.NodeProto], context: Context) -> None:
+        for proto in nodes:
+            lost = any(name in context.lost for name in reads(proto))
+            problem = _refusal(proto, lost)
+            if problem is None and lost:
+                _lose(proto, context)
+                continue
+            try:
+                if problem is not None:
+                    raise Refused(problem)
+                if proto.op_type == "If":
+                    self._read_if(proto, context)
+                else:
+                    _apply(decode_node(context, proto))
+            except (Refused, ValueError) as error:
+                self.problems.append(f"{describe(proto)}: {error}")
+                _lose(proto, context)
+
+    def _read_if(self, proto: onnx.NodeProto, context: Context) -> None:
+        """A constant condition takes a branch; with another both are computed, and one chosen."""
+        branches = branches_of(context, proto)
+        if branches.taken is not None:
+            inner = self._read_branch(branches.taken, context)
+            for name, source in zip(proto.output, branches.taken.output, strict=True):
+                context.bind(name, inner, source.name)
+        else:
+            self._read_both(proto, branches, context)
+
+    def _read_branch(self, branch: onnx.GraphProto, context: Context) -> Context:
+        nodes = ordered_nodes(branch, context)
+        inner = context.inner(used_names(nodes, branch))
+        self.read_initializers(branch, inner)
+        self.read(nodes, inner)
+        return inner
+
+    def _read_both(self, proto: onnx.NodeProto, branches: Branches, context: Context) -> None:
+        graph = context.graph
+        condition = context.values[proto.input[0]]
+        if graph.type(condition).size != 1:
+            raise Refused(f"a condition of {graph.type(condition).size} elements", "one")
+        scalar = Reshape(
+            inputs=(condition,), output=graph.fresh_id(f"{condition}.scalar"), shape=()
+        )
+        chosen = graph.add_op(scalar)
+        sides = [(b, self._read_branch(b, context)) for b in (branches.then, branches.other)]
+        for index, name in enumerate(proto.output):
+            sources = [(inner, branch.output[index].name) for branch, inner in sides]
+            if any(source in inner.lost for inner, source in sources):
+                context.lost.add(name)
+                continue
+            a, b = (_result(inner, source) for inner, source in sources)
+            if graph.type(a) != graph.type(b):
+                raise Refused(
+                    f"its branches give {graph.type(a)} and {graph.type(b)}, and its condition "
+                    "depends on an input",
+                    "branches whose results have one type",
+                )
+            op = Select(inputs=(chosen, a, b), output=graph.fresh_id(name))
+            context.values[name] = graph.add_op(op)
+            context.element_types[name] = sources[0][0].element_type(sources[0][1])
+        context.notes.append(f"{describe(proto)}: both branches are computed, and one is chosen")
+
+
+def _result(inner: Context, name: str) -> TensorId:
+    """A value inside of a branch as a tensor of the graph."""
+    if name in inner.constants:
+        return inner.graph.add_constant(name, inner.floats(name))
+    return inner.values[name]
+
+
+def used_names(nodes: Iterable[onnx.NodeProto], graph: onnx.GraphProto) -> set[str]:
+    """The values that nodes read, or that their graph gives."""
+    return {name for node in nodes for name in reads(node)} | {o.name for o in graph.output}
+
+
+def _apply(node: Node) -> None:
+    if fold(node):
+        return
+    rule = RULES.get(node.op_type)
+    if rule is None:
+        raise _unsupported(node.op_type)
+    rule(node)
+    node.context.element_types.update(result_types(node))
+
+
+def _refusal(proto: onnx.NodeProto, lost: bool) -> str | None:
+    """Why no rule needs to look at the node, or None. A lost operand can't be folded away."""
+    if proto.domain not in DEFAULT_DOMAINS:
+        return f"domain {proto.domain!r} is unknown; accepted: ai.onnx"
+    if lost and proto.op_type not in (*RULES, *FOLDED_ONLY, "If"):
+        return str(_unsupported(proto.op_type))
+    return None
+
+
+def _unsupported(op_type: str) -> Refused:
+    if op_type in FOLDED_ONLY:
+        return Refused("its operands are not constant", "operands known at compile time")
+    return Refused(f"operator {op_type} is not supported", "those of docs/onnx-operators.md")
+
+
+def _lose(proto: onnx.NodeProto, context: Context) -> None:
+    """Go on with the types that onnx infers, so that later nodes are looked at too."""
+    types = _inferred(proto, context)
+    for name in filter(None, proto.output):
+        context.constants.pop(name, None)
+        type = types.get(name)
+        if type is None or type.element_type not in NUMBERS or not type.size:
+            context.values.pop(name, None)
+            context.lost.add(name)
+        else:
+            id = context.graph.fresh_id(name)
+            context.graph.add_tensor(Tensor(id, TensorType(DType.F32, type.shape)))
+            context.values[name] = id
+            context.element_types[name] = type.element_type
+
+
+def _inferred(proto: onnx.NodeProto, context: Context) -> Mapping[str, InferredType]:
+    """The types that a refused node would have given; none if its operands are unknown too."""
+    unknown = any(name in context.lost for name in proto.input)
+    if proto.domain not in DEFAULT_DOMAINS or unknown or any(subgraphs(proto)):
+        return {}
+    return node_types(proto, context)

@@ -1,0 +1,41 @@
+"""Means of what layers give, at positions that two networks share."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from qcomp.calibration.collect import collect
+from qcomp.calibration.sampled import ROWS, RUNS, SampledMeans, positions
+from qcomp.calibration.samples import samples_of
+from qcomp.execute.session import FloatSession
+from qcomp.ir.parse import parse
+
+TEXT = """graph @net(%x: f32[1,96,96,2]) {
+  %slope = constant : f32[2]
+  %bent = prelu(%x, %slope) : f32[1,96,96,2]
+  return y=%bent
+}"""
+GRAPH = parse(TEXT, {"slope": np.array([0.1, -2.0], np.float32)})
+
+
+@pytest.mark.parametrize(("runs", "count"), [(1, ROWS), (8, ROWS // 8), (1000, -(-ROWS // RUNS))])
+def test_few_runs_give_more_positions_each(runs: int, count: int) -> None:
+    assert SampledMeans.of(GRAPH, runs).places == {"bent": positions(GRAPH, "bent", count)}
+
+
+def test_means_are_those_of_the_first_runs_at_these_positions() -> None:
+    x = np.random.default_rng(2).normal(size=(3, 96, 96, 2)).astype(np.float32)
+    found = collect(GRAPH, x).sampled
+    assert found is not None
+    session, place = FloatSession(GRAPH), found.places["bent"]
+    rows = [
+        session.run({"x": sample[None]})["y"].reshape(-1, 2)[place.of(i)]
+        for i, sample in enumerate(x[:2])
+    ]
+    np.testing.assert_allclose(found.mean("bent", 2), np.concatenate(rows).mean(axis=0), rtol=1e-5)
+
+
+def test_data_that_comes_once_is_counted() -> None:
+    x = np.zeros((5, 96, 96, 2), np.float32)
+    assert samples_of(GRAPH, x).count == samples_of(GRAPH, iter(list(x))).count == 5
