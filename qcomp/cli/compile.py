@@ -219,4 +219,5 @@ def _tensor_line(kind: str, info: TensorInfo) -> str:
     return (
         f"  {kind:<8} {info.name}: {info.dtype} {shape}, "
         f"scale {info.scale:.8g}, zero point {info.zero_point}"
+        f"{'' if info.conversion is None else ', after a conversion that the header has'}"
     )
