@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from qcomp.targets.cpu.llvm_ir.types import FunctionType, PointerType, Type
+from qcomp.targets.cpu.llvm_ir.types import FunctionType, IntType, PointerType, Type
 from qcomp.targets.cpu.llvm_ir.values import Value, named
+from qcomp.targets.cpu.platform import Platform
 
 _POINTER = PointerType()
 
@@ -27,10 +28,12 @@ class Callee(Protocol):
 
 
 class Module:
-    """`globals` are variables and functions by name, in order."""
+    """For one platform; `globals` are variables and functions by name, in order."""
 
-    def __init__(self, name: str) -> None:
-        self.name, self.triple = name, ""
+    def __init__(self, name: str, platform: Platform) -> None:
+        self.name, self.triple = name, platform.triple
+        self.pointer_bytes = platform.pointer_bytes
+        self.word = IntType(8 * platform.pointer_bytes)
         self.globals: dict[str, GlobalVariable | Function] = {}
 
     def add_global(self, value: GlobalVariable | Function) -> None:
