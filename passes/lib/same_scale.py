@@ -70,7 +70,7 @@ def activation_bits(graph: Graph, config: QuantizationConfig) -> dict[TensorId, 
 def _bits(graph: Graph, config: QuantizationConfig, id: TensorId) -> int:
     """What is asked for, or what an input of integers has."""
     given = graph.tensor(id).qparams
-    return _choices(graph, config, id).activation_bits if given is None else given.bits
+    return _choices(graph, config, id).decided_activation_bits if given is None else given.bits
 
 
 def assign_qparams(graph: Graph, config: QuantizationConfig) -> Assignment:

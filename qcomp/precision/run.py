@@ -20,6 +20,7 @@ from qcomp.precision.table import Row, SensitivityTable
 from qcomp.precision.workers import Workers, started
 from qcomp.progress import bar
 from qcomp.quant.noise import Noise
+from qcomp.targets.catalog import target as find_target
 
 WEIGHT_BITS = (8, 4)
 ACTIVATION_BITS = (8, 16)
@@ -54,7 +55,8 @@ def sensitivity(
 
     Raises CompileError.
     """
-    preparation = Preparation(model, calibration, config, bind, bind_values, progress)
+    cost = find_target("native").cost
+    preparation = Preparation(model, calibration, config, cost, bind, bind_values, progress)
     problem = preparation.problem(weight_bits, activation_bits)
     with started(problem, processes, scheduler) as workers:
         store = None if cache is None else Path(cache)

@@ -78,9 +78,10 @@ def mixed_precision(
         raise CompileError(f"method={method!r}: expected one of {', '.join(METHODS)}")
     if max_bytes is None and max_latency is None and max_drop is None:
         raise CompileError("expected max_bytes, max_latency or max_drop: what to search for")
-    preparation = Preparation(model, calibration, config, bind, bind_values, progress)
+    found = find_target(target)
+    preparation = Preparation(model, calibration, config, found.cost, bind, bind_values, progress)
     allowed = {Kind.WEIGHTS: weight_bits, Kind.ACTIVATION: activation_bits}
-    costs = Costs(preparation.graph, preparation.config, find_target(target))
+    costs = Costs(preparation.graph, preparation.config, found)
     space = Space(preparation, allowed, costs)
     problem = preparation.problem(space.asked(Kind.WEIGHTS), space.asked(Kind.ACTIVATION))
     trial = None

@@ -170,6 +170,15 @@ def test_a_number_of_samples_that_the_batch_does_not_divide_is_refused() -> None
     assert "shape (2, 3); expected" in failure(DATA[0], BATCH)
 
 
+@pytest.mark.parametrize("shape", [(2, 5, 4, 3), (5, 4, 3, 3)])
+def test_images_of_the_other_layout_are_refused_with_the_transposition(
+    shape: tuple[int, ...],
+) -> None:
+    image = {"image": TensorType(DType.F32, (1, 3, 5, 4))}
+    told = "; images of another layout: transpose(0, 3, 1, 2) them"
+    assert failure(np.zeros(shape), image).endswith(told) == (shape == (2, 5, 4, 3))
+
+
 @pytest.mark.parametrize("dtype", ["complex64", "U3", "object", "M8[s]"])
 def test_element_types_that_are_no_numbers_are_refused(dtype: str) -> None:
     message = failure(np.zeros((1, 2, 3)).astype(dtype))

@@ -37,11 +37,6 @@ def model(examples: Path) -> Path:
 
 
 @pytest.fixture
-def calibration(examples: Path) -> Path:
-    return examples / "digits_calibration.npz"
-
-
-@pytest.fixture
 def images(examples: Path) -> np.ndarray[Any, np.dtype[np.float32]]:
     with np.load(examples / "digits_test.npz") as data:
         return np.asarray(data["images"][:20])
@@ -85,6 +80,7 @@ def test_compile_writes_the_promised_files_and_one_json_object(
         "seconds",
         "sqnr_db_output",
         "accuracy",
+        "findings",
         "input",
         "output",
     ]

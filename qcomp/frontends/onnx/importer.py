@@ -10,6 +10,7 @@ import onnx
 from numpy.typing import ArrayLike
 
 from qcomp.errors import ModelError, UnsupportedOp
+from qcomp.frontends.model import ImportedModel
 from qcomp.frontends.onnx.context import Context
 from qcomp.frontends.onnx.inputs import note_inputs, read_inputs
 from qcomp.frontends.onnx.load import LoadedModel, load_model
@@ -24,15 +25,6 @@ from qcomp.ir.tensor import Origin
 from qcomp.ir.verify import verify
 
 Model = str | os.PathLike[str] | bytes | onnx.ModelProto
-
-
-@dataclass(frozen=True)
-class ImportedModel:
-    """A graph in the model's own layout, its form, and what was decided on the way."""
-
-    graph: Graph
-    form: Form
-    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
