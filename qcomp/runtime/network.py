@@ -12,6 +12,7 @@ import numpy as np
 from qcomp.accuracy.record import Accuracy
 from qcomp.config import QuantizationConfig
 from qcomp.errors import TargetError
+from qcomp.findings.record import Finding
 from qcomp.ir.evaluate import evaluate
 from qcomp.ir.graph import Graph
 from qcomp.passes.base import PassRecord
@@ -35,6 +36,7 @@ class CompiledNetwork:
     notes: tuple[str, ...] = ()
     records: tuple[PassRecord, ...] = ()
     accuracy: Accuracy | None = None
+    findings: tuple[Finding, ...] = ()
     samples: tuple[Mapping[str, Array], ...] = ()
     directory: Path | None = None
     library: Path | None = None  # the shared one that it was loaded with
