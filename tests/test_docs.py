@@ -331,12 +331,12 @@ def test_softmax_of_tensorflow_lite(shown: dict[str, Any], row: list[int], scale
     assert shown["q_softmax_tflite"](row, table.tolist()) == meaning.tolist()
 
 
-@given(ROWS, st.floats(1e-3, 1.0))
-def test_softmax(shown: dict[str, Any], row: list[int], scale: float) -> None:
+@given(ROWS, st.floats(1e-3, 1.0), st.integers(0, 5))
+def test_softmax(shown: dict[str, Any], row: list[int], scale: float, finer: int) -> None:
     table = tables.exp_table(scale)
-    op = QSoftmax(inputs=("x", "e"), output="y", axis=0)
+    op = QSoftmax(inputs=("x", "e"), output="y", axis=0, finer=finer)
     meaning = reduction.q_softmax(op, a(*row), table)
-    assert shown["q_softmax"](row, table.tolist()) == meaning.tolist()
+    assert shown["q_softmax"](row, table.tolist(), finer) == meaning.tolist()
 
 
 @given(ROWS, st.floats(1e-3, 1.0), st.floats(1e-3, 1.0), I8)
@@ -378,9 +378,10 @@ def test_interpolation(shown: dict[str, Any], x: int, k: int, seed: int) -> None
 @given(st.lists(I16, min_size=1, max_size=20), st.floats(1e-6, 1e-2), st.sampled_from([8, 16]))
 def test_softmax_of_16_bits(shown: dict[str, Any], row: list[int], scale: float, bits: int) -> None:
     table = tables.exp_table_16(scale)
-    op = QSoftmax(inputs=("x", "e"), output="y", axis=0, bits=bits)
-    meaning = reduction.q_softmax(op, a16(*row), table)
-    assert shown["q_softmax_16"](row, table.tolist(), bits) == meaning.tolist()
+    for finer in range(6 if bits == 8 else 1):
+        op = QSoftmax(inputs=("x", "e"), output="y", axis=0, bits=bits, finer=finer)
+        meaning = reduction.q_softmax(op, a16(*row), table)
+        assert shown["q_softmax_16"](row, table.tolist(), bits, finer) == meaning.tolist()
 
 
 @given(st.integers(1, 2**46 - 1), st.sampled_from([16, 30]), st.floats(1.0, 2.0**40))
