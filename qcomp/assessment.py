@@ -33,10 +33,9 @@ def assess(net: CompiledNetwork, imported: Graph, quantizer: Quantizer, demands:
 def _findings(
     net: CompiledNetwork, imported: Graph, quantizer: Quantizer, demands: Demands
 ) -> Iterator[Finding]:
-    data, is_float = quantizer.evidence.data, quantizer.form is Form.FLOAT
-    if data is not None:
+    data = quantizer.evidence.data
+    if data is not None and quantizer.form is Form.FLOAT:  # others have their ranges already
         yield from of_data(imported, data)
-    if data is not None and is_float:
         graph = quantizer.equalized(net.config)
         yield from of_ranges(graph, quantizer.statistics(net.config), data)
     if net.accuracy is not None:
