@@ -29,6 +29,7 @@ def compile(
     config: QuantizationConfig | None = None,
     recipe: str | os.PathLike[str] | None = None,
     bind: Mapping[str, int] | None = None,
+    bind_values: Mapping[str, Any] | None = None,
     dump: str | os.PathLike[str] | None = None,
     cache: str | os.PathLike[str] | None = None,
     object_cache: str | os.PathLike[str] | None = AUTO,
@@ -45,6 +46,7 @@ def compile(
         .npz; None uses the batch-norm statistics of the model.
     recipe: instead of config.recipe: "auto", "fast", "data-free", "best" or the path of a file.
     bind: extents of dynamic dimensions by name.
+    bind_values: values of inputs by name, numbers or arrays; they become constants.
     dump: a directory that gets text, log and diff of every pass.
     cache: a directory that keeps layers whose rounding was learned, so that what was interrupted
         goes on.
@@ -63,7 +65,7 @@ def compile(
     kept = user_cache("objects") if object_cache == AUTO else object_cache
     if kept is not None:
         backend = backend.keeping(Path(kept))
-    imported = import_model(model, bind=bind)
+    imported = import_model(model, bind=bind, bind_values=bind_values)
     symbol = c_name(default_name(model) if name is None else name)
     evidence = evidence_for(imported.graph, calibration, config, progress=progress)
     quantizer = Quantizer(
@@ -73,7 +75,7 @@ def compile(
         cache=None if cache is None else Path(cache),
         observers=() if dump is None else dumping(Path(dump), imported.graph, evidence),
     )
-    chosen = decide(quantizer, config, progress=progress)
+    chosen = decide(quantizer, config, backend.cost, progress=progress)
     graph = quantizer.integer(chosen.config)
     artifact = backend.emit(graph, symbol)
     net = CompiledNetwork(

@@ -110,7 +110,7 @@ def _equalizing(config: QuantizationConfig, given: Given) -> list[Pass]:
         precision = Precision(
             per_channel=config.per_channel,
             weight_levels=max(2 ** (config.weight_bits - 1) - 1, 1),
-            value_levels=2**config.activation_bits - 1,
+            value_levels=2**config.decided_activation_bits - 1,
         )
         passes.append(
             EqualizeCrossLayer(given.moments, precision, opens_gates=config.equalize == "gates")
@@ -120,13 +120,14 @@ def _equalizing(config: QuantizationConfig, given: Given) -> list[Pass]:
     return passes
 
 
+def ranging(config: QuantizationConfig, statistics: Statistics) -> list[Pass]:
+    """The range of every activation, with which the stage `quantize` begins."""
+    return [AnnotateRanges(statistics.ranges(config)), NarrowSaturatedRanges(config)]
+
+
 def _quantizing(config: QuantizationConfig, given: Given) -> list[Pass]:
     statistics, data = given.statistics(), given.fitting
-    passes: list[Pass] = [
-        AnnotateRanges(statistics.ranges(config)),
-        NarrowSaturatedRanges(config),
-        InsertQuantize(config),
-    ]
+    passes: list[Pass] = [*ranging(config, statistics), InsertQuantize(config)]
     if config.snap_scales:
         passes.append(SnapScales())
     if data is not None and fits_weights(config):
@@ -143,7 +144,10 @@ def _lowering(config: QuantizationConfig, given: Given) -> list[Pass]:
 
 
 _EQUALIZING = ("equalize", "absorb_bias", "per_channel", "weight_bits", "activation_bits")
-_QUANTIZING = tuple(f.name for f in dataclasses.fields(QuantizationConfig) if f.name != "recipe")
+_CHOOSING = ("recipe", "max_slowdown")  # say how to choose, not what
+_QUANTIZING = tuple(
+    f.name for f in dataclasses.fields(QuantizationConfig) if f.name not in _CHOOSING
+)
 
 NORMALIZE = Stage(
     name="normalize",

@@ -26,6 +26,7 @@ from qcomp.pipeline import stages_from
 from qcomp.quantizer import Quantizer
 from qcomp.recipes.choose import decide
 from qcomp.recipes.named import settled
+from qcomp.targets.catalog import target as find_target
 
 TEXT = """
 graph @net(%x: f32[4,3]) {
@@ -45,6 +46,8 @@ ARRAYS: Mapping[str, Array] = {
 }
 RUNS = [RANDOM.normal(size=(4, 3)).astype(np.float32) for _ in range(6)]
 FAST = settled(QuantizationConfig(recipe="fast"), calibrated=True)
+
+COST = find_target("native").cost
 
 
 def evidence(graph: Graph) -> Evidence:
@@ -92,7 +95,7 @@ def test_a_model_in_qdq_form_is_lowered_as_it_is() -> None:
     plain = replace(FAST, bias_correction=None)
     qdq = whole.quantized(plain)
     entered = quantizer(qdq, Form.QDQ)
-    chosen = decide(entered, QuantizationConfig()).config
+    chosen = decide(entered, QuantizationConfig(), COST).config
     assert str(entered.integer(chosen)) == str(whole.integer(plain))
     assert [r.name for r in entered.records] == [
         "recipe",
@@ -108,7 +111,7 @@ def test_overrides_of_a_model_in_qdq_form_are_refused() -> None:
     entered = quantizer(quantizer(network(), Form.FLOAT).quantized(FAST), Form.QDQ)
     config = QuantizationConfig(overrides={"h": {"range": "minmax"}})
     with pytest.raises(RecipeError, match="the model comes in form qdq"):
-        decide(entered, config)
+        decide(entered, config, COST)
 
 
 def test_an_integer_graph_has_arrived() -> None:

@@ -225,7 +225,7 @@ def _run_count(shape: tuple[int, ...], type: TensorType) -> int:
 
 def _checked_count(where: str, array: Stored, type: TensorType) -> int:
     accepted = (
-        array.dtype.kind in "fiu" if type.dtype is DType.F32 else array.dtype == type.dtype.numpy
+        array.dtype.kind in "fiub" if type.dtype is DType.F32 else array.dtype == type.dtype.numpy
     )
     if not accepted:
         wanted = "floats or integers" if type.dtype is DType.F32 else type.dtype.value

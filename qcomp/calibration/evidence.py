@@ -17,11 +17,16 @@ from qcomp.quant.moments import Moments
 
 @dataclass(frozen=True)
 class Evidence:
-    """Calibration data; without any (None) the inputs are assumed to lie in `input_range`."""
+    """Calibration data; without any (None) the inputs are assumed to lie in `input_range`.
+
+    `whole` is what `data` is a part of, if it is one: moments are of that, so that a part scales
+    channels as the whole does.
+    """
 
     data: Samples | None
     input_range: tuple[float, float]
     progress: bool = False
+    whole: Samples | None = None
 
     def statistics(self, graph: Graph) -> Statistics:
         """Ranges and distributions of every activation, over all samples."""
@@ -33,4 +38,4 @@ class Evidence:
         """Per-channel moments of every f32 activation, over the first samples."""
         if self.data is None:
             return moments_from_batch_norm(graph, assumed_input_range=self.input_range)
-        return measured_moments(graph, self.data.first(SAMPLES))
+        return measured_moments(graph, (self.whole or self.data).first(SAMPLES))

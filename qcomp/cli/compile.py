@@ -16,11 +16,13 @@ import qcomp
 from qcomp.cli.options import (
     TARGET_NAMES,
     Bindings,
+    BoundValues,
     Cache,
     Json,
     Model,
     one_of,
     parse_bindings,
+    parse_values,
     path_of_text,
 )
 from qcomp.config import (
@@ -52,6 +54,7 @@ def compile(
         typer.Option(metavar="FILE_OR_DIR", help="A .npy or .npz file, or a directory of .npy."),
     ] = None,
     bind: Bindings = None,
+    bind_value: BoundValues = None,
     recipe: Annotated[
         str, typer.Option(help=f"{', '.join(RECIPES)}, or a .yaml file with every choice.")
     ] = DEFAULTS.recipe,
@@ -59,8 +62,22 @@ def compile(
         int, typer.Option("--weight-bits", metavar="B", help=f"{one_of(WEIGHT_BITS)}.")
     ] = DEFAULTS.weight_bits,
     activation_bits: Annotated[
-        int, typer.Option("--activation-bits", metavar="B", help=f"{one_of(ACTIVATION_BITS)}.")
-    ] = DEFAULTS.activation_bits,
+        int | None,
+        typer.Option(
+            "--activation-bits",
+            metavar="B",
+            help=f"{one_of(ACTIVATION_BITS)}; default: 8, and 16 where recipe auto finds that "
+            "8 fall short.",
+        ),
+    ] = None,
+    max_slowdown: Annotated[
+        float,
+        typer.Option(
+            "--max-slowdown",
+            metavar="X",
+            help="Time that accuracy may cost where recipe auto decides, over 8 bits everywhere.",
+        ),
+    ] = DEFAULTS.max_slowdown,
     per_tensor: Annotated[
         bool, typer.Option("--per-tensor", help="One weight scale per tensor, not per channel.")
     ] = False,
@@ -110,11 +127,12 @@ def compile(
     as_json: Json = False,
 ) -> None:
     """Compile a float network to an integer-only C library."""
-    bindings = parse_bindings(bind)
+    bindings, values = parse_bindings(bind), parse_values(bind_value)
     config = QuantizationConfig(
         recipe=recipe,
         weight_bits=weight_bits,
-        activation_bits=activation_bits,
+        activation_bits=AUTO if activation_bits is None else activation_bits,
+        max_slowdown=max_slowdown,
         per_channel=not per_tensor,
         range=range,
         rounding=rounding,
@@ -127,6 +145,7 @@ def compile(
         calibration=calibration,
         config=config,
         bind=bindings,
+        bind_values=values,
         dump=dump,
         cache=cache,
         object_cache=None if no_object_cache else AUTO,

@@ -5,6 +5,7 @@ ONNX and ONNX Runtime are imported by the first session: compiled networks run w
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
@@ -12,6 +13,9 @@ from qcomp.errors import CompileError
 from qcomp.ir.evaluate import checked_inputs
 from qcomp.ir.graph import Graph
 from qcomp.ir.tensor import Array, TensorId
+from qcomp.quant.rounding import Rounding
+
+NONE: Mapping[TensorId, Rounding] = {}
 
 _ERROR = 3
 
@@ -40,20 +44,29 @@ def _as_compile_error(graph: Graph) -> Iterator[None]:
 class FloatSession:
     """The graph, ready to run; `extra_outputs` come back under their tensor ids.
 
-    QDQ graphs run in float arithmetic, as written: nothing is fused into integer kernels.
+    QDQ graphs run in float arithmetic, as written: nothing is fused into integer kernels. How
+    quantized tensors that are open are rounded is said for each run.
     """
 
     def __init__(
-        self, graph: Graph, *, extra_outputs: Sequence[TensorId] = (), threads: int | None = None
+        self,
+        graph: Graph,
+        *,
+        extra_outputs: Sequence[TensorId] = (),
+        open_tensors: Sequence[TensorId] = (),
+        threads: int | None = None,
     ) -> None:
         import onnxruntime
 
         from qcomp.exporters.onnx.model import export_onnx
 
-        model = export_onnx(graph, extra_outputs=extra_outputs)
+        model = export_onnx(graph, extra_outputs=extra_outputs, open_tensors=open_tensors)
         options = onnxruntime.SessionOptions()
         options.log_severity_level = _ERROR
-        options.intra_op_num_threads = 0 if threads is None else threads
+        usable = len(os.sched_getaffinity(0))  # onnxruntime counts all of the machine
+        options.intra_op_num_threads = usable if threads is None else threads
+        # There are many sessions, whose threads would take the processor from the one that runs.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.add_session_config_entry("session.disable_quant_qdq", "1")
         options.add_session_config_entry("session.force_spinning_stop", "1")  # between runs
         self._graph = graph
@@ -68,11 +81,28 @@ class FloatSession:
                 disabled_optimizers=_WRONG_OPTIMIZERS,
             )
 
-    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """Outputs by public name, extra outputs by tensor id."""
+    def run(
+        self, inputs: Mapping[str, Array], roundings: Mapping[TensorId, Rounding] = NONE
+    ) -> dict[str, Array]:
+        """Outputs by public name, extra outputs by tensor id; `roundings` of all open tensors."""
         checked_inputs(self._graph, inputs)
         if not self._names:
             return {}
         with _as_compile_error(self._graph):
-            results = self._session.run(self._names, dict(inputs))
+            results = self._session.run(self._names, {**inputs, **self._parameters(roundings)})
         return dict(zip(self._names, results, strict=True))
+
+    def _parameters(self, roundings: Mapping[TensorId, Rounding]) -> dict[str, Array]:
+        """The inputs that they are; arrays that broadcast to the tensors."""
+        from qcomp.exporters.onnx.writer import OPEN_FIELDS, open_name
+
+        return {
+            open_name(id, field): getattr(rounding, field).reshape(_shape(self._graph, id))
+            for id, rounding in roundings.items()
+            for field in OPEN_FIELDS
+        }
+
+
+def _shape(graph: Graph, id: TensorId) -> tuple[int, ...]:
+    rank = graph.type(id).rank
+    return (*[1] * (rank - 1), -1) if rank else ()

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import networkx as nx
+import numpy as np
 
 from qcomp.ir.digraph import copied, needed_for, topological_order
 from qcomp.ir.ops.base import Op
@@ -245,3 +246,15 @@ def constants_of(graph: Graph) -> Iterator[tuple[TensorId, Array]]:
     for tensor in graph.tensors():
         if tensor.data is not None:
             yield tensor.id, tensor.data
+
+
+def computes_the_same(a: Graph, b: Graph) -> bool:
+    """Whether two graphs have the same ops and the same numbers, under the same ids."""
+    if a.ops() != b.ops() or a.outputs != b.outputs:
+        return False
+    constants = dict(constants_of(b))
+    return all(
+        data is constants[id] or np.array_equal(data, constants[id])
+        for id, data in constants_of(a)
+        if a.consumers(id)
+    )

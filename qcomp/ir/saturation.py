@@ -28,12 +28,14 @@ from qcomp.ir.ops import (
     Binary,
     BroadcastTo,
     Clamp,
+    Compare,
     Concat,
     Conv2d,
     Dense,
     DepthToSpace,
     Div,
     Domain,
+    Embedding,
     Gather,
     LogSoftmax,
     MatMul,
@@ -48,6 +50,7 @@ from qcomp.ir.ops import (
     Reduction,
     Reshape,
     Resize2d,
+    Select,
     Slice,
     Softmax,
     SpaceToDepth,
@@ -67,6 +70,7 @@ SOFTMAX_DEPTH = 16.0
 """exp(-16) is a tenth of a step of a softmax of 16 bits over 10 values."""
 
 _GRID = 4097
+_MARGIN = 1 / 64  # of an operand's width, beyond what it is compared with
 
 
 @dataclass(frozen=True)
@@ -159,6 +163,17 @@ def _moved(reading: Reading, op: Op) -> Interval:
     return reading.result
 
 
+def _select(reading: Reading, op: Select) -> Interval:
+    """The condition is told apart from 0."""
+    return WHOLE if reading.index == 0 else reading.result
+
+
+def _compare(reading: Reading, op: Compare) -> Interval:
+    """What lies beyond all that it is compared with, on either side; a margin tells the sides."""
+    margin = (reading.operand[1] - reading.operand[0]) * _MARGIN
+    return reading.other[0] - margin, reading.other[1] + margin
+
+
 def _reduce(reading: Reading, op: Reduce) -> Interval:
     return reading.result if op.kind in (Reduction.MAX, Reduction.MIN) else WHOLE
 
@@ -198,6 +213,8 @@ SEEN: Mapping[type[Op], Seen] = {
     Div: _quotient,
     Minimum: _moved,
     Maximum: _moved,
+    Select: _select,
+    Compare: _compare,
     Softmax: _softmax,
     Reduce: _reduce,
     MaxPool2d: _moved,
@@ -224,6 +241,7 @@ EXEMPT: Exemptions = {
     Dense: "is linear",
     MatMul: "is linear in each operand",
     PRelu: "is linear on both sides of zero",
+    Embedding: "tells whole numbers apart",
     LogSoftmax: "goes on linearly however small a value is",
     Resize2d: "a mean of neighbours takes all of each value",
 }
@@ -252,6 +270,8 @@ def _keeps_lowest(graph: Graph, op: Op, id: TensorId) -> bool:
             return True
         case Sub():
             return op.b != id
+        case Select():
+            return op.condition != id
         case Mul():
             return _is_positive(graph, op.a if op.b == id else op.b)
         case Div():

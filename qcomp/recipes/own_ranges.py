@@ -1,37 +1,35 @@
 """A range of its own for each activation: the one whose rounding disturbs the outputs least.
 
 Each activation is rounded by itself, in an otherwise float network, and the noise at the outputs is
-compared between candidates: the estimators, and clips at a share of the largest magnitude, which
-estimators that see only the activation itself would not choose. Activations that share a scale
-are one unit, and so are the operand and the result of a function such as SiLU: a clip of one that
-is not a clip of the other gains nothing.
+compared: with the range that it has, and with its extremes clipped at a share of the largest
+magnitude, which estimators that see only the activation itself would not choose. Activations that
+share a scale are one unit, and so are the operand and the result of a function such as SiLU: a clip
+of one that is not a clip of the other gains nothing.
 
-Only units that matter are tried: noises of independent roundings add up, and the smallest of them,
-a few percent of the sum in all, are left alone.
+All units are ranked on a few samples, from the loudest on. Noises of independent roundings add up,
+so the smallest of them, a few percent of the sum in all, are left alone; and where several units in
+a row have nothing to gain, those that disturb the outputs less are left alone too.
 """
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 
 from qcomp.config import QuantizationConfig
-from qcomp.ir.ops import Quantize
 from qcomp.ir.tensor import TensorId
 from qcomp.passes.lib.same_scale import range_units
 from qcomp.quant.qparams import QParams
-from qcomp.quantizer import Quantizer
-from qcomp.recipes.judge import Feed, Judge, with_quantized
+from qcomp.recipes.activations import Activations, Assigned, Range, Ranges, assigned, with_ranges
+from qcomp.recipes.judge import Judgement
 
-ESTIMATORS = ("mse", "minmax", "percentile", "kl", "aciq")
-CLIPS = (0.7, 0.5, 0.35, 0.25, 0.18, 0.12)
+CLIPS = (1.0, 0.7, 0.5, 0.35, 0.25, 0.18, 0.12)
+"""Shares of the largest magnitude, falling."""
 _LEFT_ALONE = 0.03  # of the sum of all noises
 _WORTHWHILE_DB = 0.1
-
-Range = str | tuple[float, float]
-Ranges = Mapping[TensorId, Range]
-Assigned = Mapping[TensorId, QParams]
+_PATIENCE = 5  # units in a row without a gain
+_MISSES = 2  # clips in a row without a gain
+_RANKED_ON = 2  # is a half of the samples
 
 
 @dataclass(frozen=True)
@@ -50,98 +48,121 @@ class OwnRange:
 
 
 def own_ranges(
-    judge: Judge,
-    config: QuantizationConfig,
-    samples: Sequence[Feed],
-    advance: Callable[[int, int], None],
+    activations: Activations, config: QuantizationConfig, advance: Callable[[int, int], None]
 ) -> Iterator[OwnRange]:
     """The units that are better off with another range than `config` gives them.
 
-    `advance(done, total)` is told of the runs.
+    `advance(done, total)` is told of the progress.
     """
-    quantizer = judge.quantizer
-    graph, statistics = quantizer.equalized(config), quantizer.statistics(config)
-    start = {t: config.at(t, m).range for t, m in statistics.mnemonics.items()}
-    fixed = {t for t in start if start[t] != config.range}
-    current = assigned(quantizer, config)
-    found = [
-        u for u in range_units(graph) if not fixed.intersection(u) and any(t in current for t in u)
-    ]
+    units, count = _Units.of(activations, config), len(activations.samples)
+    few = -(-count // _RANKED_ON)
     noises = []
-    for i, unit in enumerate(found):
-        noises.append(judge.noise(with_quantized(graph, _of(current, unit)), samples))
-        advance(i + 1, 2 * len(found))
-    candidates = _candidates(quantizer, config)
-    order = sorted(range(len(found)), key=lambda i: -noises[i].total.noise)
-    left = sum(n.total.noise for n in noises)
+    for i, unit in enumerate(units.units):
+        noises.append(units.noise(unit, units.current, few).total.noise)
+        advance(i + 1, 2 * len(units.units))
+    left, without = sum(noises), 0
     least = _LEFT_ALONE * left
-    for done, i in enumerate(order):
-        advance(len(found) + done, 2 * len(found))
-        left -= noises[i].total.noise
-        best, chosen = noises[i], None
-        seen = [_of(current, found[i])]
-        for ranges, qparams in candidates:
-            own = _of(qparams, found[i])
-            if own.keys() != seen[0].keys() or any(_alike(own, known) for known in seen):
-                continue
-            seen.append(own)
-            noise = judge.noise(with_quantized(graph, own), samples)
-            if noise.improves(best, _WORTHWHILE_DB):
-                best, chosen = noise, ranges
-        if chosen is not None:
-            ranges = {t: chosen[t] for t in found[i]}
-            yield OwnRange(tuple(found[i]), ranges, noises[i].db, best.db)
-        if left <= least:
+    for done, i in enumerate(sorted(range(len(noises)), key=lambda i: -noises[i])):
+        advance(len(noises) + done, 2 * len(noises))
+        if left <= least or without == _PATIENCE:
             break
+        left -= noises[i]
+        found = _clipped_best(units, units.units[i], count)
+        without = without + 1 if found is None else 0
+        if found is not None:
+            yield found
 
 
-def _candidates(quantizer: Quantizer, config: QuantizationConfig) -> list[tuple[Ranges, Assigned]]:
-    """Ranges for all activations at once, with the parameters that follow from them."""
-    statistics = quantizer.statistics(config)
-    extremes = {t: statistics.range(t, "minmax") for t in statistics.mnemonics}
-    choices: list[Ranges] = [dict.fromkeys(extremes, e) for e in ESTIMATORS if e != config.range]
-    choices += [{t: _clipped(r, share) for t, r in extremes.items()} for share in CLIPS]
-    return [(ranges, assigned(quantizer, with_ranges(config, ranges))) for ranges in choices]
+def _clipped_best(units: _Units, unit: Sequence[TensorId], count: int) -> OwnRange | None:
+    """The best clip, if one is better than the range that the unit has: narrower, or wider."""
+    before = best = units.noise(unit, units.current, count)
+    chosen, reach = None, units.reach(unit)
+    narrower = [share for share in CLIPS if share < reach]
+    wider = [share for share in reversed(CLIPS) if share > reach]
+    for shares in (narrower, wider):
+        misses = 0
+        for share in shares if chosen is None else ():
+            noise = units.clipped_noise(unit, share, count)
+            if noise is not None and noise.improves(best, _WORTHWHILE_DB):
+                best, chosen, misses = noise, share, 0
+            elif (misses := misses + 1) == _MISSES:
+                break
+    if chosen is None:
+        return None
+    ranges = units.clip(chosen).ranges
+    return OwnRange(tuple(unit), {t: ranges[t] for t in unit}, before.db, best.db)
 
 
-def with_ranges(config: QuantizationConfig, ranges: Ranges) -> QuantizationConfig:
-    """`config` with these ranges, where its own overrides do not say otherwise."""
-    mine = {t: {"range": r} for t, r in ranges.items()}
-    merged = {t: {**mine.get(t, {}), **config.overrides.get(t, {})} for t in mine}
-    others = {k: v for k, v in config.overrides.items() if k not in mine}
-    return dataclasses.replace(config, overrides={**merged, **others})
+@dataclass(frozen=True)
+class _Clip:
+    """Ranges for all activations, with the parameters that follow from them."""
+
+    ranges: Ranges
+    qparams: Assigned
+
+
+@dataclass(eq=False)
+class _Units:
+    """The units that may get another range; `current` is what they have."""
+
+    activations: Activations
+    config: QuantizationConfig
+    units: Sequence[Sequence[TensorId]]
+    current: Assigned
+    _clips: dict[float, _Clip] = field(default_factory=dict)
+
+    @staticmethod
+    def of(activations: Activations, config: QuantizationConfig) -> _Units:
+        quantizer = activations.judge.quantizer
+        mnemonics = quantizer.statistics(config).mnemonics
+        fixed = {t for t, m in mnemonics.items() if config.at(t, m).range != config.range}
+        current = assigned(activations.judge, config)
+        found = range_units(quantizer.equalized(config))
+        free = [[t for t in u if t in current] for u in found if not fixed.intersection(u)]
+        return _Units(activations, config, [unit for unit in free if unit], current)
+
+    def noise(self, unit: Sequence[TensorId], qparams: Assigned, count: int) -> Judgement:
+        """Of the unit alone, on the first samples."""
+        return self.activations.noise({t: qparams[t] for t in unit}, count)
+
+    def clipped_noise(self, unit: Sequence[TensorId], share: float, count: int) -> Judgement | None:
+        """With extremes clipped; None where that hardly differs from what the unit has."""
+        qparams = self.clip(share).qparams
+        if all(_alike(qparams[t], self.current[t]) for t in unit):
+            return None
+        return self.noise(unit, qparams, count)
+
+    def reach(self, unit: Sequence[TensorId]) -> float:
+        """The share of the extremes that the unit has now."""
+        whole = self.clip(CLIPS[0]).qparams
+        return max(_largest(self.current[t]) / _largest(whole[t]) for t in unit)
+
+    def clip(self, share: float) -> _Clip:
+        if share not in self._clips:
+            judge = self.activations.judge
+            statistics = judge.quantizer.statistics(self.config)
+            extremes = {t: statistics.range(t, "minmax") for t in statistics.mnemonics}
+            ranges = {t: _clipped(r, share) for t, r in extremes.items()}
+            qparams = assigned(judge, with_ranges(self.config, ranges))
+            self._clips[share] = _Clip(ranges, qparams)
+        return self._clips[share]
 
 
 def _clipped(extremes: tuple[float, float], share: float) -> Range:
     """Cut at a share of the largest magnitude; what has no width is left as it is."""
     limit = share * max(-extremes[0], extremes[1])
     low, high = max(extremes[0], -limit), min(extremes[1], limit)
-    return (low, high) if low < high else "minmax"
+    return (low, high) if low < high and share < 1.0 else "minmax"
 
 
-def assigned(quantizer: Quantizer, config: QuantizationConfig) -> dict[TensorId, QParams]:
-    """The parameters of every float tensor that is quantized; those of weights do not matter."""
-    qdq = quantizer.quantized(
-        dataclasses.replace(config, weight_range="minmax", bias_correction=None, snap_scales=False)
-    )
-    found: dict[TensorId, QParams] = {}
-    for op in qdq.ops():
-        if isinstance(op, Quantize) and (q := qdq.tensor(op.output).qparams) is not None:
-            found.setdefault(op.x, q)
-    return found
+def _largest(q: QParams) -> float:
+    return max(-q.range[0], q.range[1])
 
 
-def _of(qparams: Assigned, unit: Sequence[TensorId]) -> dict[TensorId, QParams]:
-    return {t: qparams[t] for t in unit if t in qparams}
-
-
-def _alike(a: Assigned, b: Assigned) -> bool:
+def _alike(a: QParams, b: QParams) -> bool:
     """Whether no end of a range moves by more than half a percent of the range."""
-    return all(
-        abs(p - q) <= 0.005 * (a[t].range[1] - a[t].range[0])
-        for t in a
-        for p, q in zip(a[t].range, b[t].range, strict=True)
-    )
+    near = 0.005 * (b.range[1] - b.range[0])
+    return all(abs(p - q) <= near for p, q in zip(a.range, b.range, strict=True))
 
 
 def _told(found: Range) -> str:

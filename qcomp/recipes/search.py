@@ -4,40 +4,46 @@ Every trial is judged by the signal-to-noise ratio of the network's outputs, of 
 them (judge.py), simulated in the QDQ form on calibration samples that ranges are not taken from. In
 order, each with the best of what came before:
 
-1. one range estimator for all activations;
-2. how weights get their ranges, and whether biases are corrected;
-3. a range of its own for each activation (own_ranges.py);
-4. whether all this also helps when biases are corrected layer by layer, as they will be.
+1. equalization, also through opened gates;
+2. one range estimator for all activations;
+3. how weights get their ranges, and whether biases are corrected;
+4. a range of its own for each activation (own_ranges.py);
+5. 16 bits for single activations, where 8 bits fall short (wide_activations.py);
+6. whether all this also helps when biases are corrected layer by layer, as they will be.
 
-What the caller has chosen is not tried, nor is equalization: with weight scales per tensor it
-always helps, with scales per channel it gains nothing on most networks (docs/decisions.md).
+What the caller has chosen is not tried.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from qcomp.config import AUTO, QuantizationConfig
-from qcomp.ir.graph import Graph
-from qcomp.ir.ops import Quantize, Weighted
+from qcomp.execute.blocks import work_of
+from qcomp.ir.graph import Graph, computes_the_same
 from qcomp.passes.events import PassLog
+from qcomp.recipes.activations import Activations, assigned, with_ranges
+from qcomp.recipes.estimated_time import CostOf
 from qcomp.recipes.judge import Feed, Judge, Judgement
-from qcomp.recipes.own_ranges import ESTIMATORS, OwnRange, own_ranges, with_ranges
+from qcomp.recipes.own_ranges import OwnRange, own_ranges
+from qcomp.recipes.wide_activations import wide_units, with_wide
 
+ESTIMATORS = ("mse", "minmax", "percentile", "kl", "aciq")
 TRIALS: Mapping[str, tuple[Any, ...]] = {
+    "equalize": (True, "gates"),
     "range": ESTIMATORS,
     "weight_range": ("minmax", "mse"),
     "bias_correction": ("empirical", None),
 }
-_LEAST_SAMPLES = 6
+_LEAST_SAMPLES = 4
 _WORTHWHILE_DB = 0.05  # less is chance
-_BUDGET = 2e12  # multiplications of all trials, with what moving the activations costs
-_ELEMENT = 50  # multiplications that one activation costs
-_RUNS = 3  # of each activation by itself
+_SHORT_DB = 1.0  # by which 16 bits are better where 8 bits fall short
+_GOOD_DB = 30.0  # of each part: leaves nothing to wish for at 8 bits
+_BUDGET = 5e11  # multiplications of all trials, with what moving the activations costs
+_TRIED = 50  # clips of all the activations that count, each about one run of the network
 
 
 @dataclass
@@ -66,29 +72,54 @@ def search(
     config: QuantizationConfig,
     start: QuantizationConfig,
     samples: Sequence[Feed],
+    cost: CostOf,
     advance: Callable[[int, int], None] = lambda done, total: None,
 ) -> Choice:
     """The best configuration; `start` is `config` with a first answer for each "auto" field.
 
-    `advance(done, total)` is told of the progress.
+    `cost` is that of the target; `advance(done, total)` is told of the progress.
     """
     qdq = judge.quantizer.quantized(start)
-    few = samples[: affordable(qdq, len(samples))]
+    few = samples[: affordable(judge.quantizer.normalized, len(samples))]
     first = judge.noise(qdq, samples)
     told = ", ".join(f"{name}={getattr(start, name)}" for name in TRIALS)
     choice = Choice(start, first)
     choice.log.note(f"{len(samples)} samples, {told}: {first.db:.2f} dB", db=first.db)
-    for name, answers in TRIALS.items():
-        for answer in answers if getattr(config, name) == AUTO else ():
-            if getattr(choice.config, name) != answer:
-                other = dataclasses.replace(choice.config, **{name: answer})
-                choice.consider(f"{name}={answer}", other, judge.tried(other, samples))
+    _try(judge, choice, config, ("equalize",), samples)
+    activations = Activations.of(judge, choice.config, few)
     if config.range == AUTO:
-        _own_ranges(judge, choice, samples, few, advance)
+        _estimators(activations, choice, samples)
+    _try(judge, choice, config, ("weight_range", "bias_correction"), samples)
+    if config.range == AUTO:
+        _own_ranges(activations, choice, samples, advance)
+    if config.activation_bits == AUTO:
+        _widen(activations, choice, start, samples, cost, advance)
     if choice.config != start and choice.config.bias_correction == "empirical":
         first = _confirm(judge, choice, start, samples)
     choice.gain = _gain(first, choice.noise, len(samples))
     return choice
+
+
+def _try(
+    judge: Judge,
+    choice: Choice,
+    config: QuantizationConfig,
+    names: Sequence[str],
+    samples: Sequence[Feed],
+) -> None:
+    """Each answer for the fields of these names that `config` leaves open."""
+    for name in names:
+        for answer in TRIALS[name] if getattr(config, name) == AUTO else ():
+            other = dataclasses.replace(choice.config, **{name: answer})
+            if not _is_same(judge, choice.config, other):
+                choice.consider(f"{name}={answer}", other, judge.tried(other, samples))
+
+
+def _is_same(judge: Judge, a: QuantizationConfig, b: QuantizationConfig) -> bool:
+    """Whether two configurations differ in nothing, or in equalization that finds nothing to do."""
+    if a == b or dataclasses.replace(a, equalize=b.equalize) != b:
+        return a == b
+    return computes_the_same(judge.quantizer.equalized(a), judge.quantizer.equalized(b))
 
 
 def _gain(first: Judgement, last: Judgement, samples: int) -> str:
@@ -118,14 +149,32 @@ def _confirm(
     return theirs
 
 
+def _estimators(activations: Activations, choice: Choice, samples: Sequence[Feed]) -> None:
+    """The estimator with which activations alone disturb least, if the whole is better with it."""
+    start, count = choice.config, len(activations.samples)
+    best, first = start, activations.noise(assigned(activations.judge, start), count)
+    least = first
+    for estimator in ESTIMATORS:
+        if estimator == start.range:
+            continue
+        other = dataclasses.replace(start, range=estimator)
+        noise = activations.noise(assigned(activations.judge, other), count)
+        told = f"{first.db:.2f} to {noise.db:.2f} dB of activations alone"
+        choice.log.note(f"range={estimator}: {told}", before_db=first.db, after_db=noise.db)
+        if noise.is_better(least, _WORTHWHILE_DB):
+            best, least = other, noise
+    if best is not start:
+        choice.consider(f"range={best.range}", best, activations.judge.tried(best, samples))
+
+
 def _own_ranges(
-    judge: Judge,
+    activations: Activations,
     choice: Choice,
     samples: Sequence[Feed],
-    few: Sequence[Feed],
     advance: Callable[[int, int], None],
 ) -> None:
-    found = list(own_ranges(judge, choice.config, few, advance))
+    judge, few = activations.judge, activations.samples
+    found = list(own_ranges(activations, choice.config, advance))
     if not found:
         choice.log.declined("own ranges", f"none helps on {len(few)} samples")
         return
@@ -145,14 +194,44 @@ def _took(judge: Judge, choice: Choice, found: Sequence[OwnRange], samples: Sequ
     return choice.config is other
 
 
-def affordable(qdq: Graph, available: int) -> int:
-    """How many samples each activation is tried on by itself, within the budget."""
-    work = quantized = 0
-    for op in qdq.ops():
-        size = qdq.type(op.output).size
-        work += _ELEMENT * size
-        quantized += isinstance(op, Quantize)
-        if isinstance(op, Weighted):
-            work += size * math.prod(qdq.type(op.weight).shape[1:])
-    count = int(_BUDGET / max(work * _RUNS * quantized, 1))
+def _widen(
+    activations: Activations,
+    choice: Choice,
+    start: QuantizationConfig,
+    samples: Sequence[Feed],
+    cost: CostOf,
+    advance: Callable[[int, int], None],
+) -> None:
+    """16 bits for the activations that decide, halved in number until the outputs gain."""
+    what, judge = "16 bits for single activations", activations.judge
+    worst = min(part.db for part in choice.noise.parts.values())
+    if worst >= _GOOD_DB:
+        choice.log.declined(what, f"no part is below {worst:.1f} dB")
+        return
+    everywhere = judge.tried(dataclasses.replace(choice.config, activation_bits=16), samples)
+    if not everywhere.is_better(choice.noise, _SHORT_DB):
+        told = f"{choice.noise.db:.2f} dB, {everywhere.db:.2f} with 16 bits everywhere"
+        choice.log.declined(what, told)
+        return
+    units = wide_units(activations, choice.config, cost, advance)
+    while units:
+        other = with_wide(choice.config, start, units)
+        noise = judge.tried(other, samples)
+        if noise.is_better(choice.noise, _SHORT_DB):
+            for unit in units:
+                choice.log.note(f"16 bits: {unit}", tensor=unit.members[0], alone_db=unit.db)
+            choice.consider(f"16 bits for {len(units)} units of activations", other, noise)
+            return
+        units = units[: len(units) // 2]
+    choice.log.declined(what, "none helps within the time allowed")
+
+
+def affordable(graph: Graph, available: int) -> int:
+    """How many samples the activations of a float graph are tried on, within the budget.
+
+    All are ranked, from each of them on: half of the network on average, on half of the samples.
+    """
+    ops = graph.ops()
+    runs = len(ops) / 4 + _TRIED
+    count = int(_BUDGET / max(sum(work_of(graph, op) for op in ops) * runs, 1))
     return min(max(count, _LEAST_SAMPLES), available)

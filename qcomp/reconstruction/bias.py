@@ -12,7 +12,8 @@ layer without an activation one step of it is exact, and needs the mean of the i
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +28,7 @@ F64 = NDArray[np.float64]
 _STEPS = 8
 _CLOSE = 1e-5  # of a channel's largest sum: less than any integer of the bias is worth
 _FEW = 0.02  # of the rows: fewer say too little of the slope
+_BLOCK = 1 << 24  # bytes of rows
 _TOGETHER = 1 << 18  # values: what the nearest caches hold
 
 
@@ -50,17 +52,43 @@ def bias_of_mean(
     `exact` are the weight and the bias of the float network. A channel that the activation holds at
     an end takes back what rounded weights make of the mean input.
     """
-    narrow = weight.astype(np.float32)
-    means, sums = [], []
-    for x in rows:
-        means.append(x.mean(axis=1, dtype=np.float64))
+    narrow, means, sums = weight.astype(np.float32), _Mean(), []
+    for x in _blocks(rows):
+        means.update(x)
         if not activation.is_identity:
             sums.append(np.matmul(narrow, x.swapaxes(1, 2)))
-    x_mean = np.mean(means, axis=0)
     if activation.is_identity:
-        return np.asarray(wanted - _product(weight, x_mean))
-    start = exact[1] + _product(exact[0] - weight, x_mean)
+        return np.asarray(wanted - _product(weight, means.mean))
+    start = exact[1] + _product(exact[0] - weight, means.mean)
     return _solved(np.concatenate(sums, axis=2), start, wanted, activation)
+
+
+@dataclass
+class _Mean:
+    """Of rows [G, R, K] that stream by: products with ones sum them quickest."""
+
+    sums: F64 | float = 0.0
+    count: int = 0
+
+    def update(self, x: F32) -> None:
+        self.sums = self.sums + np.matmul(np.ones((1, x.shape[1]), np.float32), x)[:, 0]
+        self.count += x.shape[1]
+
+    @property
+    def mean(self) -> F64:
+        return np.asarray(self.sums, np.float64) / self.count
+
+
+def _blocks(rows: Iterable[F32]) -> Iterator[F32]:
+    """Rows of several samples together, as many as make a product worth its call."""
+    waiting: list[F32] = []
+    for x in rows:
+        waiting.append(x)
+        if sum(block.nbytes for block in waiting) >= _BLOCK:
+            yield np.concatenate(waiting, axis=1)
+            waiting = []
+    if waiting:
+        yield np.concatenate(waiting, axis=1)
 
 
 def _solved(sums: F32, start: F64, wanted: F64, activation: Activation) -> F64:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from qcomp.execute.session import FloatSession
 from qcomp.ir.graph import Graph
@@ -68,7 +69,8 @@ class QuantizedPrefix:
         kept = [id for id in way.sources if id in self._kept]
         public = {name: id for name, id in self._graph.inputs.items() if id in way.sources}
         results = []
-        for i, sample in enumerate(self._samples):
+        runs: Iterable[Any] = self._kept[kept[0]] if kept and not public else self._samples
+        for i, sample in enumerate(runs):
             feed = {id: self._kept[id][i] for id in kept}
             feed |= {id: sample[name] for name, id in public.items()}
             results.append(session.run(feed)[way.reads])

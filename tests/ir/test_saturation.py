@@ -84,3 +84,16 @@ def test_a_softmax_sees_sixteen_below_the_lowest_peak(peak: float | None, low: f
     op = ops.Softmax(inputs=("x",), output="y", axis=1)
     assert seen(op, replace(READING, peak=peak)) == (low, 50.0)
     assert math.exp(-16.0) < 1 / 32768 / 100
+
+
+def test_a_comparison_tells_apart_what_is_near_the_other_operand() -> None:
+    op = ops.Compare(inputs=("a", "b"), output="y", relation=ops.Relation.LESS)
+    margin = 100.0 / 64
+    assert seen(op, READING) == (-1.0 - margin, 2.0 + margin)
+
+
+def test_a_selection_needs_of_its_operands_what_its_result_does() -> None:
+    op = ops.Select(inputs=("c", "a", "b"), output="y")
+    reading = Reading(0, ((0.0, 1.0), (-50.0, 50.0), (-9.0, 1.0)), (-3.0, 2.0), tolerance=0.0)
+    needs = [seen(op, replace(reading, index=i)) for i in range(3)]
+    assert needs == [(0.0, 1.0), (-3.0, 2.0), (-3.0, 1.0)]

@@ -219,3 +219,36 @@ def test_the_operand_of_a_function_and_its_result_are_one_unit() -> None:
         "  %c = softmax(%b) {axis=0} : f32[4]\n  return y=%c\n}"
     )
     assert range_units(graph) == [["x", "a", "b"], ["c"]]
+
+
+SUM = """graph @g(%x: f32[4] range=({x}), %z: f32[4] range=({z})) {{
+  %d = clamp(%x) {{clamp=ClampRange(low=0.0, high=inf)}} : f32[4] range=({d})
+  %e = reshape(%d) {{shape=(4,)}} : f32[4] range=({d})
+  %y = add(%e, %z) : f32[4] range=({y})
+  return y=%y
+}}"""
+
+
+def test_what_is_0_on_all_data_takes_the_least_width_that_it_meets() -> None:
+    """Its scale is near those of the ops that read it, whatever the others are."""
+    a = assigned(SUM.format(x="-9.0, -1.0", d="0.0, 0.0", z="0.0, 1e-6", y="0.0, 2e-6"))
+    assert a.own["d"] == a.own["e"] == covering(-5e-7, 5e-7)
+    assert a.own["x"] == covering(-9.0, -1.0)
+
+
+def test_where_all_is_0_every_scale_is_1() -> None:
+    a = assigned(SUM.format(x="0.0, 0.0", d="0.0, 0.0", z="0.0, 0.0", y="0.0, 0.0"))
+    assert {q.scale for q in a.own.values()} == {1.0}
+
+
+def test_a_sum_that_cancels_is_as_wide_as_integers_can_express() -> None:
+    a = assigned(SUM.format(x="-9.0, 4.0", d="0.0, 4.0", z="-4.0, 0.0", y="-1e-9, 3e-9"))
+    assert a.own["y"].scale == pytest.approx(a.own["z"].scale * 2.0**-20)
+    assert a.own["z"] == covering(-4.0, 0.0)
+
+
+@pytest.mark.parametrize("scale", [1e-9, 1e-3])
+def test_a_sum_that_is_a_little_smaller_keeps_its_range(scale: float) -> None:
+    y = f"0.0, {scale / 1e3}"
+    a = assigned(SUM.format(x=f"-9.0, {scale}", d=f"0.0, {scale}", z=f"{-scale}, 0.0", y=y))
+    assert a.own["y"] == covering(0.0, scale / 1e3)

@@ -9,6 +9,7 @@ import pytest
 from llvmlite import binding as llvm
 
 from qcomp.targets.cpu import llvm_ir as ir
+from qcomp.targets.cpu.isa import X86_64
 
 CPU = Path(__file__).resolve().parents[2] / "targets" / "cpu"
 I1, I8, I32, I64 = (ir.IntType(n) for n in (1, 8, 32, 64))
@@ -18,7 +19,7 @@ FOUR = ir.VectorType(I32, 4)
 
 def begun(name: str = "f") -> tuple[ir.Module, ir.IRBuilder]:
     """A function of a pointer and an i32, at its entry."""
-    module = ir.Module("m")
+    module = ir.Module("m", X86_64.platform)
     function = ir.Function(module, ir.FunctionType(VOID, [PTR, I32]), name)
     return module, ir.IRBuilder(function.append_basic_block("entry"))
 

@@ -124,7 +124,16 @@ def reduce_sum_sums(graph: Graph, op: ops.QReduceSum) -> Sums:
     )
 
 
-def softmax_sums(graph: Graph, op: ops.QSoftmax | ops.QLogSoftmax) -> Sums:
+def softmax_sums(graph: Graph, op: ops.QSoftmax) -> Sums:
+    """In the form TFLITE exponentials lose 12 bits before they are added."""
+    if op.form is not Form.TFLITE:
+        return exponential_sums(graph, op)
+    count = graph.type(op.x).shape[op.axis]
+    largest = int(graph.data(op.exp_table).max())
+    return Sums(exact(count * (largest + 2**11 >> 12)))
+
+
+def exponential_sums(graph: Graph, op: ops.QSoftmax | ops.QLogSoftmax) -> Sums:
     """The sum of the exponentials, each at most 2^16 of i8 and 2^30 of i16, and 32768 times it."""
     count = graph.type(op.x).shape[op.axis]
     largest = int(np.abs(graph.data(op.exp_table).astype(np.int64)).max())
@@ -145,7 +154,7 @@ SUMS: Mapping[type[ops.Op], BoundSums] = {
     ops.QAveragePool2d: average_pool_sums,
     ops.QReduceSum: reduce_sum_sums,
     ops.QSoftmax: softmax_sums,
-    ops.QLogSoftmax: softmax_sums,
+    ops.QLogSoftmax: exponential_sums,
 }
 
 NO_SUMS: Exemptions = {

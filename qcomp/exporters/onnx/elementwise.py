@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from qcomp.errors import UnsupportedOp
-from qcomp.exporters.onnx.writer import Attribute, Writer
+from qcomp.exporters.onnx.writer import OPEN_FIELDS, Attribute, Writer
 from qcomp.ir.ops import (
     Add,
     Binary,
@@ -69,6 +69,9 @@ def unary(w: Writer, op: Unary) -> None:
 
 def quantize(w: Writer, op: Quantize) -> None:
     """QuantizeLinear saturates to all of the type; a narrower range is a Clip before it."""
+    if op.output in w.open_tensors:
+        _open_quantize(w, op)
+        return
     q = _qparams(w, op.output)
     layout = w.common_layout(op.inputs)
     x = w.read(op.x, layout)
@@ -78,7 +81,20 @@ def quantize(w: Writer, op: Quantize) -> None:
     w.define(op.id, layout, w.emit("QuantizeLinear", operands))
 
 
+def _open_quantize(w: Writer, op: Quantize) -> None:
+    """Integers less the zero point, as floats: the type of QuantizeLinear would fix the bits."""
+    layout = w.common_layout(op.inputs)
+    scale, low, high = (w.open_parameter(op.output, f, layout) for f in OPEN_FIELDS)
+    steps = w.emit("Round", [w.emit("Div", [w.read(op.x, layout), scale])])
+    w.define(op.id, layout, w.emit("Max", [w.emit("Min", [steps, high]), low]))
+
+
 def dequantize(w: Writer, op: Dequantize) -> None:
+    if op.x in w.open_tensors:
+        layout = w.common_layout(op.inputs)
+        scale = w.open_parameter(op.x, "scale", layout)
+        w.define(op.id, layout, w.emit("Mul", [w.read(op.x, layout), scale]))
+        return
     q = _qparams(w, op.x)
     layout = w.common_layout(op.inputs)
     zero_point = w.literal(np.array(q.zero_point, INTEGERS[q.bits]))

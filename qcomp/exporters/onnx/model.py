@@ -9,7 +9,7 @@ from onnx import helper
 
 from qcomp.errors import UnsupportedOp
 from qcomp.exporters.onnx import choice, elementwise, linear, movement, reduction
-from qcomp.exporters.onnx.writer import Layout, Writer
+from qcomp.exporters.onnx.writer import OPEN_FIELDS, Layout, Writer, open_name
 from qcomp.ir.exemptions import Exemptions, exemption
 from qcomp.ir.graph import Graph
 from qcomp.ir.merged import merged
@@ -27,16 +27,22 @@ RULES: Mapping[type[Op], Callable[..., None]] = merged(
 EXEMPT: Exemptions = {Domain.INTEGER: "has no ONNX form; export before integers"}
 
 
-def export_onnx(graph: Graph, *, extra_outputs: Sequence[TensorId] = ()) -> onnx.ModelProto:
+def export_onnx(
+    graph: Graph,
+    *,
+    extra_outputs: Sequence[TensorId] = (),
+    open_tensors: Sequence[TensorId] = (),
+) -> onnx.ModelProto:
     """The model, with `extra_outputs` named by tensor id, in the graph's own layout (NHWC).
 
+    The parameters of quantized tensors that are open are inputs of the model (`open_name`).
     UnsupportedOp lists the ops of integer graphs, which have no ONNX form.
     """
     ops = graph.ops()
     if missing := [op for op in ops if type(op) not in RULES]:
         raise UnsupportedOp([f"{format_op(graph, op)}\n  {_why(op)}" for op in missing])
     outputs = _outputs(graph, extra_outputs)
-    writer = Writer(graph, _value_names(graph, outputs))
+    writer = Writer(graph, _value_names(graph, outputs), open_tensors)
     for name, id in graph.inputs.items():
         writer.define(id, Layout.OURS, name)
     for op in ops:
@@ -76,7 +82,10 @@ def _model(graph: Graph, writer: Writer, outputs: Mapping[str, TensorId]) -> onn
     proto = helper.make_graph(
         writer.nodes,
         graph.name,
-        [_value_info(name, graph.type(id)) for name, id in graph.inputs.items()],
+        [
+            *(_value_info(name, graph.type(id)) for name, id in graph.inputs.items()),
+            *_open_parameters(graph, writer),
+        ],
         [_value_info(name, graph.type(id)) for name, id in outputs.items()],
         list(writer.initializers.values()),
     )
@@ -86,6 +95,22 @@ def _model(graph: Graph, writer: Writer, outputs: Mapping[str, TensorId]) -> onn
         opset_imports=[helper.make_opsetid("", OPSET)],
         ir_version=IR_VERSION,
     )
+
+
+def _open_parameters(graph: Graph, writer: Writer) -> list[onnx.ValueInfoProto]:
+    """Arrays that broadcast to their tensors, of any extent along the last axis."""
+    return [
+        helper.make_tensor_value_info(
+            open_name(id, field), onnx.TensorProto.FLOAT, _open_shape(graph.type(id).rank)
+        )
+        for id in sorted(writer.open_tensors)
+        for field in OPEN_FIELDS
+    ]
+
+
+def _open_shape(rank: int) -> list[int | None]:
+    """One for each channel, or one for all."""
+    return [*[1] * (rank - 1), None] if rank else []
 
 
 def _value_info(name: str, type: TensorType) -> onnx.ValueInfoProto:

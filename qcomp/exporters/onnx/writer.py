@@ -10,7 +10,7 @@ from __future__ import annotations
 import enum
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import onnx
@@ -19,6 +19,9 @@ from onnx import helper, numpy_helper
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import ClampRange, FakeQuantConstant, IntegerConstant, QuantizedConstant
 from qcomp.ir.tensor import Array, TensorId
+
+OPEN_FIELDS = ("scale", "low", "high")
+"""The parameters of a tensor that is open, as of qcomp.quant.rounding.Rounding."""
 
 Attribute = int | float | str | Sequence[int]
 
@@ -43,10 +46,19 @@ _FROM_OTHER = {Layout.OURS: (0, 2, 3, 1), Layout.FIRST: (0, 3, 1, 2)}
 
 
 class Writer:
-    """The nodes and initializers of one model; `names` holds the ONNX name of each tensor."""
+    """The nodes and initializers of one model; `names` holds the ONNX name of each tensor.
 
-    def __init__(self, graph: Graph, names: Mapping[TensorId, str]) -> None:
+    `open_tensors` are quantized, and their parameters are inputs of the model.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        names: Mapping[TensorId, str],
+        open_tensors: Collection[TensorId],
+    ) -> None:
         self.graph = graph
+        self.open_tensors = frozenset(open_tensors)
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: dict[str, onnx.TensorProto] = {}
         self._names = names
@@ -55,6 +67,7 @@ class Writer:
         self._values: dict[tuple[TensorId, Layout], str] = {}
         self._unnamed: dict[str, onnx.NodeProto] = {}
         self._parameters: dict[tuple[TensorId, tuple[int, ...]], str] = {}
+        self._open: dict[tuple[str, Layout], str] = {}
         self._literals: dict[tuple[str, tuple[int, ...], bytes], str] = {}
 
     # ------------------------------------------------------------------ nodes
@@ -185,6 +198,15 @@ class Writer:
         axis = order.index(op.axis + len(order) - q.ndim) if scale.size > 1 else 0
         return self.emit("DequantizeLinear", [integers, *parameters], axis=axis)
 
+    def open_parameter(self, id: TensorId, field: str, layout: Layout) -> str:
+        """One of the parameters of an open tensor, which broadcasts to it in the layout."""
+        name = open_name(id, field)
+        if layout is Layout.OURS:
+            return name
+        if (name, layout) not in self._open:
+            self._open[name, layout] = self.emit("Transpose", [name], perm=layout.value)
+        return self._open[name, layout]
+
     def _arranged(self, id: TensorId, order: tuple[int, ...]) -> Array:
         return _in_order(self.graph.data(id), order)
 
@@ -196,6 +218,11 @@ class Writer:
     def _initializer(self, name: str, array: Array) -> str:
         self.initializers[name] = numpy_helper.from_array(np.array(array, order="C"), name)
         return name
+
+
+def open_name(id: TensorId, field: str) -> str:
+    """The input that a parameter of an open tensor is."""
+    return f"{id}:{field}"
 
 
 def _in_order(data: Array, order: Sequence[int]) -> Array:

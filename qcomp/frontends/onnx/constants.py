@@ -122,12 +122,19 @@ def _evaluated(node: Node, inputs: Mapping[str, Array]) -> list[Array]:
             results = ReferenceEvaluator(model).run(None, dict(inputs))
     except _REFERENCE_ERRORS as error:
         raise Refused(f"its constant operands can't be evaluated: {error}") from error
+    results = [_widened(data) for data in results]
     for data in results:
         if not isinstance(data, np.ndarray | np.generic) or data.dtype.kind not in _KINDS:
             raise Refused("its constant result is no tensor of numbers")
         if data.size > MAX_RESULT_ELEMENTS:
             raise Refused(f"its constant result has {data.size} elements")
     return [np.asarray(data) for data in results]
+
+
+def _widened(data: object) -> object:
+    """bfloat16, which numpy does not know, as float32."""
+    name = str(getattr(data, "dtype", ""))
+    return np.asarray(data).astype(np.float32) if name == "bfloat16" else data
 
 
 def _one_node_model(node: Node, inputs: Mapping[str, Array]) -> onnx.ModelProto:

@@ -75,6 +75,7 @@ class Context:
     folding: Folding = field(default_factory=Folding)
     added: dict[tuple[str, str], TensorId] = field(default_factory=dict)
     element_types: MutableMapping[str, int] = field(default_factory=dict)  # of what is no float
+    whole_of: dict[TensorId, TensorId] = field(default_factory=dict)  # what was truncated
 
     def inner(self, used: set[str]) -> Context:
         """The state inside of a subgraph, which sees the values around it and adds its own."""

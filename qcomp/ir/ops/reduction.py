@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from qcomp.ir.ops.base import Domain, Op, Operand, expect, expect_activation, expect_float
-from qcomp.ir.ops.integer import IntegerOp, requantized_dtype, result_dtype
+from qcomp.ir.ops.integer import Formed, IntegerOp, Requantized, requantized_dtype, result_dtype
 from qcomp.ir.tensor import DType, TensorType
-from qcomp.quant.fixed_point import Requantize
+from qcomp.quant.fixed_point import Form, Requantize
 
 __all__ = [
     "ArgMax",
@@ -81,7 +81,7 @@ class ArgMax(Op):
 
 
 @dataclass(frozen=True, kw_only=True)
-class QReduceSum(IntegerOp):
+class QReduceSum(Requantized):
     """requantize(sum over axes of (x - x_zero_point)): mean and sum differ in the multiplier."""
 
     mnemonic: ClassVar[str] = "q_reduce_sum"
@@ -155,7 +155,7 @@ def _expect_exponentials(x: TensorType, table: TensorType, axis: int) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class QSoftmax(IntegerOp):
+class QSoftmax(Formed):
     """e[i] = exp(max - x[i]) in fixed point, S = sum(e), and with 8 bits (scale 1/256)
     q = min(127, (256 * e[i] + S // 2) // S - 128), with 16 bits (scale 1/32768)
     q = min(32767, (32768 * e[i] + S // 2) // S).
@@ -166,6 +166,12 @@ class QSoftmax(IntegerOp):
         e = (exp_table[d & 255] * exp_table[256 + (d >> 8)] + 2^29) >> 30
 
     The axis has at most 32767 elements, so that S < 2^31 for i8 and S < 2^45 for i16.
+
+    That is the form QUOTIENT. TFLITE is the arithmetic of TensorFlow Lite's reference for i8:
+    exp_table has the exponentials in Q31, 0 where they are too small to count, S is their sum in
+    Q19, each term rounded, and r, k = gemmlowp.reciprocal(S) stands for 1 / S,
+
+        q = min(127, rdpot(srdhm(r, e[i]), k + 23) - 128)
     """
 
     mnemonic: ClassVar[str] = "q_softmax"
@@ -176,11 +182,18 @@ class QSoftmax(IntegerOp):
 
     axis: int
     bits: int = 8
+    form: Form = Form.QUOTIENT
 
     def result_type(self, *inputs: TensorType) -> TensorType:
         x, table = inputs
         _expect_exponentials(x, table, self.axis)
-        return x.with_dtype(result_dtype(self.bits, 0))
+        result = x.with_dtype(result_dtype(self.bits, 0))
+        expect(
+            self.form is Form.QUOTIENT
+            or (self.form is Form.TFLITE and x.dtype is result.dtype is DType.I8),
+            f"form {self.form.value} of {x} to {result}; expected quotient, or tflite of i8 to i8",
+        )
+        return result
 
 
 @dataclass(frozen=True, kw_only=True)

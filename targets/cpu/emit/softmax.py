@@ -30,6 +30,7 @@ from qcomp.targets.cpu.emit.builder import (
 from qcomp.targets.cpu.emit.folds import extreme
 from qcomp.targets.cpu.emit.lanes import scalar
 from qcomp.targets.cpu.emit.reduce import fold_line, over_axes
+from qcomp.targets.cpu.emit.words import word, word_type
 from qcomp.targets.cpu.kernels.axis import Axis
 
 LOG_MANTISSA = 32  # where the mantissas start in the table of logarithms
@@ -142,8 +143,8 @@ def _exponential(
     b: ir.IRBuilder, spec: SoftmaxSpec, x: Value, i: Value | int, top: Value, table: Value
 ) -> Value:
     """The table's entry for how far below the largest the element is, 0 to 255."""
-    below = b.zext(b.sub(top, _element(b, spec, x, i)), I64)
-    return load(b, at(b, table, b.shl(below, i64(2))), I32, 4)
+    below = b.zext(b.sub(top, _element(b, spec, x, i)), word_type(b))
+    return load(b, at(b, table, b.shl(below, word(b, 2))), I32, 4)
 
 
 def _total(b: ir.IRBuilder, spec: SoftmaxSpec, x: Value, top: Value, table: Value) -> Value:
@@ -170,9 +171,10 @@ def _divider(b: ir.IRBuilder, count: int, total: Value) -> Callable[[Value], Val
 
     M = 2^k // S + 1 exceeds 2^k / S by at most 1, so n * M / 2^k exceeds n / S by at most n / 2^k.
     The fraction of n / S is at most 1 - 1 / S, hence the floor is right where n * S < 2^k. As
-    n / S <= 256.5, n * M <= 256.5 * 2^k + n fits u64.
+    n / S <= 256.5, n * M <= 256.5 * 2^k + n fits u64. Where words have 32 bits, a division of 64
+    is a function of the C compiler's library, which the code does without.
     """
-    if not has_reciprocal(count):
+    if word_type(b).width < 64 or not has_reciprocal(count):
         return lambda n: b.udiv(n, total)
     one = i64(1 << RECIPROCAL_BITS)
     reciprocal = b.add(b.udiv(one, b.zext(total, I64)), i64(1))

@@ -10,7 +10,7 @@ from qcomp.targets.cpu.isa import identifier
 from qcomp.targets.cpu.library.dispatch import asks_processor
 from qcomp.targets.cpu.library.module import MAX_RANK, NAME_BYTES
 from qcomp.targets.cpu.machine import Isa
-from qcomp.targets.cpu.memory import ALIGN
+from qcomp.targets.memory import ALIGN
 
 _COMMON = f"""\
 #ifndef QCOMP_TENSOR_DEFINED
@@ -117,6 +117,7 @@ def header(
         f"extern const qcomp_tensor {name}_inputs[{len(inputs)}];",
         f"extern const qcomp_tensor {name}_outputs[{len(outputs)}];",
         "",
+        *_whole_numbers(graph, inputs),
         "/* Thread-safe and re-entrant: all mutable state is in `arena`, ARENA_BYTES bytes",
         "   aligned to ARENA_ALIGN and is the caller's. Returns 0, or a qcomp_status. */",
         f"int {name}_run({', '.join(arguments)}, void *arena);",
@@ -161,6 +162,17 @@ def _choice(name: str, isas: Sequence[Isa]) -> list[str]:
         f"int {name}_set_isa(int isa);",
         "",
     ]
+
+
+def _whole_numbers(graph: Graph, inputs: list[TensorId]) -> list[str]:
+    """What inputs of scale 1 are, such as bytes of an image: no float is needed for them."""
+    lines = []
+    for i, t in enumerate(inputs):
+        q = graph.tensor(t).qparams
+        if q is not None and q.scale == 1.0:
+            told = f"holds whole numbers: q = number + ({q.zero_point})"
+            lines.append(f"/* input{_suffix(i, inputs)} {told}. */")
+    return lines
 
 
 def _suffix(index: int, tensors: list[TensorId]) -> str:

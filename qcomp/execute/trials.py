@@ -1,0 +1,158 @@
+"""A network's outputs with activations rounded in one way or another: trials by the hundred.
+
+The network is cut into blocks (blocks.py). What each block reads is kept for every sample, so that
+a trial begins with the block in which the first rounded tensor is read, and goes through what the
+change reaches. A block has two sessions, made when they are first needed: one as the network is,
+and one in which every activation is rounded, with parameters that are inputs (rounding.py). Tensors
+that are not tried are rounded there as in the network, or not at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from qcomp.execute.blocks import Block, blocks_of
+from qcomp.execute.session import FloatSession
+from qcomp.ir.graph import Graph
+from qcomp.ir.ops import Quantize
+from qcomp.ir.region import between
+from qcomp.ir.tensor import Array, TensorId
+from qcomp.quant.rounding import NOTHING, Rounding
+
+BLOCKS = 8
+
+Feed = Mapping[str, Array]
+Answers = Mapping[str, Array]
+
+
+class Trials:
+    """Outputs by public name, for each sample, of `graph` with some tensors rounded otherwise.
+
+    graph: a float graph, or a QDQ graph.
+    rounded: the same with quantize and dequantize around all that may be tried, and outputs of the
+        same names; a QDQ graph itself.
+    samples: inputs by public name. What blocks read is kept for each.
+    """
+
+    def __init__(self, graph: Graph, rounded: Graph, samples: Sequence[Feed]) -> None:
+        self._parts = [_Part(graph, rounded, block) for block in blocks_of(graph, BLOCKS)]
+        self._samples = [_Sample(graph, self._parts, sample) for sample in samples]
+
+    @property
+    def untouched(self) -> list[Answers]:
+        """The outputs of the graph itself."""
+        return [sample.answers for sample in self._samples]
+
+    def trial(self, changes: Mapping[TensorId, Rounding], count: int) -> list[Answers]:
+        """Of the first `count` samples, with these float tensors rounded so wherever they are read.
+
+        KeyError for a tensor that is not among the rounded.
+        """
+        reached = [part.sites.keys() & changes.keys() for part in self._parts]
+        if unknown := changes.keys() - {t for sites in reached for t in sites}:
+            raise KeyError(", ".join(sorted(unknown)))
+        return [self._answers(s, changes, reached) for s in self._samples[:count]]
+
+    def _answers(
+        self,
+        sample: _Sample,
+        changes: Mapping[TensorId, Rounding],
+        reached: Sequence[set[TensorId]],
+    ) -> Answers:
+        moved: dict[TensorId, Array] = {}
+        answers = dict(sample.answers)
+        for part, kept, sites in zip(self._parts, sample.kept, reached, strict=True):
+            if not sites and not moved.keys() & kept.keys():
+                continue
+            feed = {t: moved.get(t, value) for t, value in kept.items()}
+            given, outputs = part.tried(feed, changes) if sites else part.run(feed)
+            moved |= given
+            answers |= outputs
+        return answers
+
+
+@dataclass(eq=False)
+class _Part:
+    """A block with its sessions."""
+
+    graph: Graph
+    rounded: Graph
+    block: Block
+
+    @cached_property
+    def sites(self) -> dict[TensorId, TensorId]:
+        """The quantized tensors of the block, by the floats that they round."""
+        ops = (op for op in self._open_graph.ops() if isinstance(op, Quantize))
+        return {op.x: op.output for op in ops}
+
+    def run(self, feed: Feed) -> tuple[Feed, Answers]:
+        """What ops behind read, and outputs."""
+        result = self._session.run(_inputs(self._graph, feed))
+        return self._split({**result, **feed}, self.block.outputs)
+
+    def tried(self, feed: Feed, changes: Mapping[TensorId, Rounding]) -> tuple[Feed, Answers]:
+        """The same with some tensors rounded otherwise."""
+        roundings = {q: changes.get(t, self._default[q]) for t, q in self.sites.items()}
+        outputs = {name: self.rounded.outputs[name] for name in self.block.outputs}
+        result = self._open_session.run(_inputs(self._open_graph, feed), roundings)
+        return self._split({**result, **feed}, outputs)
+
+    def _split(self, values: Feed, outputs: Mapping[str, TensorId]) -> tuple[Feed, Answers]:
+        given = {t: values[t] for t in self.block.gives}
+        return given, {name: values[id] for name, id in outputs.items()}
+
+    @cached_property
+    def _graph(self) -> Graph:
+        wanted = dict.fromkeys((*self.block.gives, *self.block.outputs.values()))
+        return between(self.graph, self.block.reads, wanted)
+
+    @cached_property
+    def _session(self) -> FloatSession:
+        return FloatSession(self._graph)
+
+    @cached_property
+    def _open_graph(self) -> Graph:
+        outputs = (self.rounded.outputs[name] for name in self.block.outputs)
+        wanted = dict.fromkeys((*self.block.gives, *outputs))
+        return between(self.rounded, self.block.reads, wanted)
+
+    @cached_property
+    def _open_session(self) -> FloatSession:
+        return FloatSession(self._open_graph, open_tensors=list(self.sites.values()))
+
+    @cached_property
+    def _default(self) -> dict[TensorId, Rounding]:
+        """How the graph itself rounds these."""
+        return {q: _rounding(self.graph, q) for q in self.sites.values()}
+
+
+@dataclass(eq=False)
+class _Sample:
+    """What each part reads of a sample, and its outputs."""
+
+    graph: Graph
+    parts: Sequence[_Part]
+    sample: Feed
+    kept: list[Feed] = field(default_factory=list)
+    answers: dict[str, Array] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        values = {id: self.sample[name] for name, id in self.graph.inputs.items()}
+        for part in self.parts:
+            feed = {t: values[t] for t in part.block.reads}
+            given, outputs = part.run(feed)
+            self.kept.append(feed)
+            self.answers |= outputs
+            values |= given
+
+
+def _inputs(graph: Graph, feed: Feed) -> Feed:
+    """Those that the graph has; an op that nothing reads may have read others."""
+    return {t: feed[t] for t in graph.inputs}
+
+
+def _rounding(graph: Graph, id: TensorId) -> Rounding:
+    qparams = graph.tensor(id).qparams if id in graph else None
+    return NOTHING if qparams is None else Rounding.of(qparams)
