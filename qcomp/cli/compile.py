@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -120,7 +119,7 @@ def compile(
         cache=cache,
         object_cache=None if no_object_cache else AUTO,
         name=name,
-        progress=sys.stderr.isatty(),
+        progress=True,
     )
     directory = net.save(output, threads_pool=threads_pool)
     summary = summarize(net, directory, time.perf_counter() - began)
