@@ -33,6 +33,7 @@ from qcomp.ir.ops import (
     BroadcastTo,
     Clamp,
     Compare,
+    Compare,
     Concat,
     Conv2d,
     Dense,
@@ -332,6 +333,8 @@ EXEMPT: Exemptions = {
     Compare: "compares values",
     Embedding: "takes rows of a table by whole numbers",
     Select: "chooses between operands of one factor",
+    Compare: "compares values",
+    Select: "takes a condition, and branches that need not have the same factors",
     Softmax: "compares channels",
     LogSoftmax: "compares channels",
 }
