@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -32,6 +33,7 @@ from qcomp.ir.verify import VerifyError, verify
 from qcomp.passes.base import run_pass
 from qcomp.passes.move_affine_ends import MoveAffineEnds
 from qcomp.quant.conversion import Conversion
+from qcomp.quant.qparams import QParams
 
 RANDOM = np.random.default_rng(5)
 MEAN, STD = np.array([295.0, 1013.0, -50.0, 2048.0]), np.array([4.0, 8.0, 12.0, 30.0])
@@ -87,6 +89,15 @@ def test_standardisation_stands_before_the_input() -> None:
     assert kinds(after) == ["dense"]
     assert_allclose(after.conversions["x"].scale, STD, rtol=1e-6)
     assert_allclose(after.conversions["x"].offset, MEAN, rtol=1e-6)
+
+
+def test_integers_of_the_caller_have_no_floats_before_them() -> None:
+    net = Net(1, 4)
+    bytes_ = replace(net.graph.tensor("x"), qparams=QParams(1.0, -128))
+    net.graph.update_tensor(bytes_)
+    after = net.moved(net.dense(standardized(net, "x")))
+    assert kinds(after) == ["sub", "div", "dense"]
+    assert after.conversions == {}
 
 
 def test_all_affine_functions_in_a_row_are_one() -> None:
