@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Iterator
 
 from qcomp.accuracy.measure import measured_accuracy
+from qcomp.calibration.samples import Samples
 from qcomp.config import QuantizationConfig
 from qcomp.findings.find import Demands, of_data, of_outputs, of_ranges
 from qcomp.findings.outputs import Ratios
@@ -17,8 +18,17 @@ from qcomp.recipes.judge import Judge
 from qcomp.runtime.network import CompiledNetwork
 
 
-def assess(net: CompiledNetwork, imported: Graph, quantizer: Quantizer, demands: Demands) -> None:
-    """Measure a network's accuracy and collect findings; FindingsError for those refused."""
+def assess(
+    net: CompiledNetwork,
+    imported: Graph,
+    data: Samples | None,
+    quantizer: Quantizer,
+    demands: Demands,
+) -> None:
+    """Measure a network's accuracy and collect findings; FindingsError for those refused.
+
+    `data` is as it was given, for the imported graph.
+    """
     if net.samples:
         lacking = net.lacking
         answers = net if lacking is None else net.specification
@@ -26,18 +36,22 @@ def assess(net: CompiledNetwork, imported: Graph, quantizer: Quantizer, demands:
             net.notes += (f"the output SQNR is that of the specification: {lacking}",)
         real = [output.name for output in net.outputs if output.is_quantized]
         net.accuracy = measured_accuracy(imported, real, answers, net.samples)
-    net.findings = in_order(_findings(net, imported, quantizer, demands))
+    net.findings = in_order(_findings(net, imported, data, quantizer, demands))
     demands.check(net.findings, net.accuracy)
 
 
 def _findings(
-    net: CompiledNetwork, imported: Graph, quantizer: Quantizer, demands: Demands
+    net: CompiledNetwork,
+    imported: Graph,
+    data: Samples | None,
+    quantizer: Quantizer,
+    demands: Demands,
 ) -> Iterator[Finding]:
-    data = quantizer.evidence.data
-    if data is not None and quantizer.form is Form.FLOAT:  # others have their ranges already
+    if quantizer.form is Form.FLOAT and data is not None:  # others have their ranges already
         yield from of_data(imported, data)
+    if quantizer.form is Form.FLOAT and (inner := quantizer.evidence.data) is not None:
         graph = quantizer.equalized(net.config)
-        yield from of_ranges(graph, quantizer.statistics(net.config), data)
+        yield from of_ranges(graph, quantizer.statistics(net.config), inner)
     if net.accuracy is not None:
         yield from of_outputs(net.accuracy, lambda: _wider(net, quantizer), demands)
 
@@ -48,7 +62,9 @@ def _wider(net: CompiledNetwork, quantizer: Quantizer) -> Ratios:
     if quantizer.form is not Form.FLOAT or config.activation_bits == 16 or net.accuracy is None:
         return {}
     weights = {part.part: 1.0 for part in net.accuracy.parts}
-    judgement = Judge(quantizer, weights=weights).tried(_with_16_bits(config), net.samples)
+    judgement = Judge(quantizer, weights=weights).tried(
+        _with_16_bits(config), quantizer.samples(config)
+    )
     return {part: noise.db for part, noise in judgement.parts.items()}
 
 

@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from qcomp.assessment import assess
+from qcomp.calibration.evidence import Evidence
 from qcomp.config import AUTO, QuantizationConfig
 from qcomp.dumping import dumping
+from qcomp.ends import ends_outside
 from qcomp.files import user_cache
 from qcomp.findings.find import Demands
 from qcomp.frontends import import_model
+from qcomp.ir.tensor import Array
 from qcomp.names import c_name, default_name
 from qcomp.quantizer import Quantizer
 from qcomp.recipes.choose import decide, evidence_for
@@ -68,12 +71,14 @@ def compile(
     imported = import_model(model, bind=bind, bind_values=bind_values)
     symbol = c_name(default_name(model) if name is None else name)
     evidence = evidence_for(imported.graph, calibration, config, progress=progress)
+    inside = ends_outside(imported.graph, imported.form, evidence)
+    inner = evidence.inside(inside)
     quantizer = Quantizer(
-        imported.graph,
+        inside,
         imported.form,
-        evidence,
+        inner,
         cache=None if cache is None else Path(cache),
-        observers=() if dump is None else dumping(Path(dump), imported.graph, evidence),
+        observers=() if dump is None else dumping(Path(dump), inside, inner),
     )
     chosen = decide(quantizer, config, backend.cost, progress=progress)
     graph = quantizer.integer(chosen.config)
@@ -85,7 +90,12 @@ def compile(
         chosen.config,
         notes=(*imported.notes, *quantizer.notes(chosen.config), *chosen.notes),
         records=quantizer.records,
-        samples=quantizer.samples(chosen.config),
+        samples=_first(evidence, len(quantizer.samples(chosen.config))),
     )
-    assess(net, imported.graph, quantizer, demands)
+    assess(net, imported.graph, evidence.data, quantizer, demands)
     return net
+
+
+def _first(evidence: Evidence, count: int) -> tuple[Mapping[str, Array], ...]:
+    """Samples in the caller's units."""
+    return () if evidence.data is None else evidence.data.first(count)

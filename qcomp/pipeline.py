@@ -33,6 +33,7 @@ from qcomp.passes.lib.quantization_noise import MomentsOf, Precision
 from qcomp.passes.narrow_saturated_ranges import NarrowSaturatedRanges
 from qcomp.passes.recompose_activations import RecomposeActivations
 from qcomp.passes.snap_scales import SnapScales
+from qcomp.passes.split_sliced_layers import SplitSlicedLayers
 from qcomp.reconstruction.correct_bias import CorrectBiasEmpirically
 from qcomp.reconstruction.round_weights import RoundWeights
 from qcomp.reconstruction.walk import FittingData
@@ -100,6 +101,7 @@ def _normalizing(config: QuantizationConfig, given: Given) -> list[Pass]:
         RecomposeActivations(),
         FoldBatchNorm(),
         FuseActivation(),
+        SplitSlicedLayers(given.moments),
     ]
 
 

@@ -47,6 +47,7 @@ from qcomp.ir.ops import (
 )
 from qcomp.ir.parse import parse
 from qcomp.ir.tensor import Mark
+from qcomp.passes.move_affine_ends import MoveAffineEnds
 from qcomp.pipeline import STAGES, Given
 from qcomp.quant import gemmlowp, tables
 from qcomp.quant.estimators import ESTIMATORS
@@ -91,7 +92,7 @@ def test_the_passes_are_listed_in_their_order() -> None:
     every = qcomp.QuantizationConfig(equalize=True, absorb_bias=True, rounding="adaround")
     config = settled(every, calibrated=True)
     nothing, graph = Statistics(mnemonics={}, channel_means={}), Graph("g")
-    run: list[str] = []
+    run: list[str] = [MoveAffineEnds.name]  # before the stages
     for stage in STAGES:
         for fitting in (FittingData(graph, (), SampledMeans({})), None):
             given = Given(graph, lambda graph: {}, lambda: nothing, fitting)
@@ -330,12 +331,12 @@ def test_softmax_of_tensorflow_lite(shown: dict[str, Any], row: list[int], scale
     assert shown["q_softmax_tflite"](row, table.tolist()) == meaning.tolist()
 
 
-@given(ROWS, st.floats(1e-3, 1.0))
-def test_softmax(shown: dict[str, Any], row: list[int], scale: float) -> None:
+@given(ROWS, st.floats(1e-3, 1.0), st.integers(0, 5))
+def test_softmax(shown: dict[str, Any], row: list[int], scale: float, finer: int) -> None:
     table = tables.exp_table(scale)
-    op = QSoftmax(inputs=("x", "e"), output="y", axis=0)
+    op = QSoftmax(inputs=("x", "e"), output="y", axis=0, finer=finer)
     meaning = reduction.q_softmax(op, a(*row), table)
-    assert shown["q_softmax"](row, table.tolist()) == meaning.tolist()
+    assert shown["q_softmax"](row, table.tolist(), finer) == meaning.tolist()
 
 
 @given(ROWS, st.floats(1e-3, 1.0), st.floats(1e-3, 1.0), I8)
@@ -377,9 +378,10 @@ def test_interpolation(shown: dict[str, Any], x: int, k: int, seed: int) -> None
 @given(st.lists(I16, min_size=1, max_size=20), st.floats(1e-6, 1e-2), st.sampled_from([8, 16]))
 def test_softmax_of_16_bits(shown: dict[str, Any], row: list[int], scale: float, bits: int) -> None:
     table = tables.exp_table_16(scale)
-    op = QSoftmax(inputs=("x", "e"), output="y", axis=0, bits=bits)
-    meaning = reduction.q_softmax(op, a16(*row), table)
-    assert shown["q_softmax_16"](row, table.tolist(), bits) == meaning.tolist()
+    for finer in range(6 if bits == 8 else 1):
+        op = QSoftmax(inputs=("x", "e"), output="y", axis=0, bits=bits, finer=finer)
+        meaning = reduction.q_softmax(op, a16(*row), table)
+        assert shown["q_softmax_16"](row, table.tolist(), bits, finer) == meaning.tolist()
 
 
 @given(st.integers(1, 2**46 - 1), st.sampled_from([16, 30]), st.floats(1.0, 2.0**40))

@@ -102,6 +102,7 @@ ALLOWED: dict[str, set[str]] = {
         "qcomp.errors",
         "qcomp.config",
     },
+    "qcomp.ends": {"qcomp.passes", "qcomp.calibration", "qcomp.ir", "qcomp.errors"},
     "qcomp.recipes": {
         "qcomp.accuracy",
         "qcomp.quantizer",

@@ -9,6 +9,7 @@ one of them asks for; 16 bits are symmetric.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -17,33 +18,28 @@ import networkx as nx
 from qcomp.config import QuantizationConfig
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import (
-    LogSoftmax,
-    Op,
     Softmax,
     Unary,
 )
 from qcomp.ir.tensor import DType, TensorId
 from qcomp.passes.lib.group_ranges import group_ranges
-from qcomp.quant.qparams import SOFTMAX, SOFTMAX_16, QParams, integer_range
-
-LOG_SOFTMAX = QParams(16 / 256, 127)
-LOG_SOFTMAX_16 = QParams(16 / 32768, 0, *integer_range(16))
-
-_SOFTMAX: Mapping[int, QParams] = {8: SOFTMAX, 16: SOFTMAX_16}
-_LOG_SOFTMAX: Mapping[int, QParams] = {8: LOG_SOFTMAX, 16: LOG_SOFTMAX_16}
-
-
-def pinned(op: Op | None, bits: int) -> QParams | None:
-    """The qparams that an op's result must have (TensorFlow Lite's quantization specification)."""
-    if isinstance(op, LogSoftmax):
-        return _LOG_SOFTMAX[bits]
-    return _SOFTMAX[bits] if isinstance(op, Softmax) else None
+from qcomp.quant.qparams import FINEST_SOFTMAX, QParams, integer_range, softmax_qparams
 
 
 def _pinned(graph: Graph, id: TensorId, bits: int) -> QParams | None:
-    """A kept op gives floats, which any qparams can follow; an input of integers has its own."""
+    """The qparams of a softmax's result, and of an input of integers; a kept op gives floats, which
+    any qparams can follow.
+
+    An output of 8 bits has the finest steps that reach its largest probability: with many classes
+    these are small, and steps of 1/256 would make ties.
+    """
     tensor = graph.tensor(id)
-    return None if tensor.kept else tensor.qparams or pinned(graph.producer(id), bits)
+    if tensor.kept or tensor.qparams is not None or type(graph.producer(id)) is not Softmax:
+        return None if tensor.kept else tensor.qparams
+    if bits == 16 or tensor.range is None or not graph.is_output(id):
+        return softmax_qparams(bits, 0)
+    largest = max(tensor.range[1], 2.0**-FINEST_SOFTMAX)
+    return softmax_qparams(bits, math.floor(-math.log2(min(largest, 1.0))))
 
 
 @dataclass(frozen=True)

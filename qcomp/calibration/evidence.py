@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from qcomp.calibration.batch_norm import moments_from_batch_norm, ranges_from_batch_norm
 from qcomp.calibration.collect import collect
 from qcomp.calibration.moments import SAMPLES, measured_moments
-from qcomp.calibration.samples import Samples
+from qcomp.calibration.samples import ConvertedSamples, Samples
 from qcomp.calibration.statistics import Statistics
 from qcomp.ir.graph import Graph
 from qcomp.ir.tensor import TensorId
@@ -27,6 +27,12 @@ class Evidence:
     input_range: tuple[float, float]
     progress: bool = False
     whole: Samples | None = None
+
+    def inside(self, graph: Graph) -> Evidence:
+        """For a graph that leaves some conversions to the floats outside."""
+        if self.data is None or not graph.conversions:
+            return self
+        return replace(self, data=ConvertedSamples(self.data, graph.conversions))
 
     def statistics(self, graph: Graph) -> Statistics:
         """Ranges and distributions of every activation, over all samples."""

@@ -33,7 +33,7 @@ class Importer(Protocol):
     ) -> ImportedModel:
         """A verified graph of a file, its bytes, or an object of the format's own library.
 
-        `bind` gives sizes to dynamic dimensions, `bind_values` values to inputs. Raises ModelError for a broken model and
-        UnsupportedOp with all that is unsupported at once.
+        `bind` gives sizes to dynamic dimensions, `bind_values` values to inputs. Raises ModelError
+        for a broken model and UnsupportedOp with all that is unsupported at once.
         """
         ...

@@ -79,7 +79,8 @@ class Reading:
 
     index: of the operand.
     operands: an interval that holds each operand's values.
-    result: the one at whose ends the result saturates, or that its own readers tell apart.
+    result: one that holds the result's.
+    needed: the part of the result outside of which it saturates.
     tolerance: by how much the result may move.
     peak: the smallest of the operand's maxima along the axis of the op, where data tells.
     """
@@ -87,6 +88,7 @@ class Reading:
     index: int
     operands: tuple[Interval, ...]
     result: Interval
+    needed: Interval
     tolerance: float
     peak: float | None = None
 
@@ -155,17 +157,22 @@ def _quotient(reading: Reading, op: Div) -> Interval:
 
 def _saturated(reading: Reading, op: Binary) -> Interval:
     """Where the result saturates before its clamp."""
-    return max(reading.result[0], op.clamp.low), min(reading.result[1], op.clamp.high)
+    return max(reading.needed[0], op.clamp.low), min(reading.needed[1], op.clamp.high)
 
 
 def _moved(reading: Reading, op: Op) -> Interval:
     """The result's values are among the operand's."""
-    return reading.result
+    return reading.needed
+
+
+def _extreme(reading: Reading, op: Minimum | Maximum) -> Interval:
+    """What is beyond the result's range comes out as the other operand."""
+    return intersection(reading.result, reading.needed)
 
 
 def _select(reading: Reading, op: Select) -> Interval:
     """The condition is told apart from 0."""
-    return WHOLE if reading.index == 0 else reading.result
+    return WHOLE if reading.index == 0 else reading.needed
 
 
 def _compare(reading: Reading, op: Compare) -> Interval:
@@ -175,7 +182,7 @@ def _compare(reading: Reading, op: Compare) -> Interval:
 
 
 def _reduce(reading: Reading, op: Reduce) -> Interval:
-    return reading.result if op.kind in (Reduction.MAX, Reduction.MIN) else WHOLE
+    return reading.needed if op.kind in (Reduction.MAX, Reduction.MIN) else WHOLE
 
 
 def _softmax(reading: Reading, op: Softmax) -> Interval:
@@ -188,7 +195,7 @@ def _bend(reading: Reading, function: Callable[[F64], F64]) -> Interval:
     whole = reading.operand
     x = np.linspace(whole[0], whole[1], _GRID)
     with np.errstate(all="ignore"):
-        y = np.clip(function(x), *reading.result)
+        y = np.clip(function(x), *reading.needed)
     if not np.isfinite(y).all():
         return WHOLE
     first = _flat_until(y, reading.tolerance)
@@ -211,8 +218,8 @@ SEEN: Mapping[type[Op], Seen] = {
     Sub: _difference,
     Mul: _product,
     Div: _quotient,
-    Minimum: _moved,
-    Maximum: _moved,
+    Minimum: _extreme,
+    Maximum: _extreme,
     Select: _select,
     Compare: _compare,
     Softmax: _softmax,

@@ -18,6 +18,7 @@ from qcomp.ir.graph import Graph
 from qcomp.passes.events import PassLog
 from qcomp.progress import bar
 from qcomp.quantizer import Quantizer
+from qcomp.recipes.decisions import with_fine_decisions
 from qcomp.recipes.divide import divided, for_all, too_few
 from qcomp.recipes.estimated_time import CostOf
 from qcomp.recipes.judge import Feed, Judge
@@ -65,6 +66,7 @@ def decide(
     if quantizer.form is Form.FLOAT:
         _check_overrides(quantizer, config)
         config = spread_ranges(quantizer.normalized, config)
+        config = with_fine_decisions(quantizer.normalized, config)
         chosen = _chosen(quantizer, config, cost, log, progress=progress)
     else:
         log.declined("trials", f"the model comes in form {quantizer.form.value}")

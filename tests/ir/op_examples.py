@@ -83,6 +83,8 @@ EXAMPLES = {
     "q_average_pool2d": Example((I_IMAGE, "i32[7]"), {"kernel": (2, 3)}),
     "q_reduce_sum": Example((I_IMAGE,), {"axes": (3,)}),
     "q_reduce_extreme": Example((I_IMAGE,), {"axes": (0, 1, 2, 3), "kind": Reduction.MIN}),
-    "q_softmax": Example((I_IMAGE, "i32[256]"), {"axis": 3, "bits": 8, "form": Form.TFLITE}),
+    "q_softmax": Example(
+        (I_IMAGE, "i32[256]"), {"axis": 3, "finer": 0, "bits": 8, "form": Form.TFLITE}
+    ),
     "q_log_softmax": Example((I16_IMAGE, "i32[512]", "i64[305]"), {"axis": 0, **I16_RESULT}),
 }

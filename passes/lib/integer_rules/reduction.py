@@ -24,7 +24,7 @@ from qcomp.passes.lib.sums import (
 )
 from qcomp.quant import binary_constants, tables
 from qcomp.quant.fixed_point import Form
-from qcomp.quant.qparams import QParams
+from qcomp.quant.qparams import QParams, softmax_qparams
 from qcomp.quant.weights import REACH
 
 
@@ -78,8 +78,17 @@ def softmax(site: Site, op: ops.Softmax) -> ops.Op:
     x_id, x = site.operand(op.x)
     table = site.constant(f"{op.id}.exp", _exponentials(x))
     return ops.QSoftmax(
-        inputs=(x_id, table), output=site.output, axis=op.axis, bits=site.qparams.bits
+        inputs=(x_id, table),
+        output=site.output,
+        axis=op.axis,
+        finer=_finer(site.qparams),
+        bits=site.qparams.bits,
     )
+
+
+def _finer(y: QParams) -> int:
+    """How often the steps of a softmax are halved; same_scale.py chooses."""
+    return round(math.log2(softmax_qparams(y.bits, 0).scale / y.scale))
 
 
 def log_softmax(site: Site, op: ops.LogSoftmax) -> ops.Op:

@@ -83,7 +83,7 @@ def q_softmax(op: QSoftmax, x: Array, exp_table: Array) -> Array:
         return _softmax_tflite(op, x, exp_table)
     e = _exponentials(x, exp_table, op.axis)
     total = e.sum(axis=op.axis, keepdims=True)
-    levels, least = (256, -128) if op.bits == 8 else (32768, 0)
+    levels, least = (256 << op.finer, -128) if op.bits == 8 else (32768, 0)
     return saturated((levels * e + total // 2) // total + least, *integer_range(op.bits), op.bits)
 
 
