@@ -6,7 +6,10 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 # What the tests' compilations keep: may be deleted, or kept for the next run.
 export QCOMP_CACHE ?= $(CURDIR)/.cache
-PYTEST := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist worksteal
+# Processes that tests start read compiled modules, whatever the shell of the caller says.
+unexport PYTHONDONTWRITEBYTECODE
+PYTEST := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -q
+IN_TWO := -n 2 --dist worksteal
 
 .PHONY: demo test test-changed test-slow test-native lint format clean
 
@@ -14,17 +17,18 @@ demo: $(STAMP)
 	$(BIN)/python examples/demo.py
 
 test: $(STAMP)
-	$(PYTEST)
+	$(PYTEST) $(IN_TWO)
 
 # The test files that the changes since BASE can affect.
 BASE := main
 test-changed: $(STAMP)
-	$(BIN)/python .ci/select $(BASE) | xargs -r env $(PYTEST)
+	$(BIN)/python .ci/select $(BASE) | xargs -r env $(PYTEST) $(IN_TWO)
 
 test-slow: $(STAMP)
-	$(PYTEST) --slow
+	$(PYTEST) $(IN_TWO) --slow
 
-# The files that have tests of what `native` is; once for each instruction set of this machine.
+# The files that have tests of what `native` is; once for each instruction set of this machine, two at
+# a time.
 NATIVE_TESTS = $(shell grep -rl 'mark\.native' tests)
 NATIVE_SETS = from qcomp.targets.cpu.process.host import this_host; print(*[isa.name for isa in this_host().runs()], sep="\n")
 

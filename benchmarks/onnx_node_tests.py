@@ -58,12 +58,12 @@ class NodeTest:
     atol: float
 
     @property
-    def is_float(self) -> bool:
-        """The first operand is f32; operators on constants take what they get."""
+    def is_numeric(self) -> bool:
+        """The first operand is an array of numbers; operators on constants take what they get."""
         return self.operator in FOLDED_ONLY or (
             bool(self.inputs)
             and isinstance(self.inputs[0], np.ndarray)
-            and self.inputs[0].dtype == np.float32
+            and self.inputs[0].dtype.kind in "fiub"
         )
 
 
@@ -87,7 +87,7 @@ def node_tests() -> Iterator[NodeTest]:
 
 def run_test(test: NodeTest) -> Outcome:
     """As it is, and with operands bound; a wrong number in either is a failure."""
-    if not test.is_float:
+    if not test.is_numeric:
         return Outcome(test.name, test.operator, "other types")
     plain = _attempt(test, bound=0)
     arrays = all(isinstance(x, np.ndarray) for x in test.inputs)
@@ -116,7 +116,7 @@ def _attempt(test: NodeTest, *, bound: int) -> Outcome:
     except CompileError as error:
         return Outcome(test.name, test.operator, "refused", str(error))
     with np.errstate(all="ignore"):
-        results = evaluate(graph, inputs)
+        results = evaluate(graph, {n: np.asarray(x, np.float32) for n, x in inputs.items()})
     wrong = [
         name
         for (name, got), expected in zip(results.items(), outputs, strict=True)
@@ -129,7 +129,9 @@ def _attempt(test: NodeTest, *, bound: int) -> Outcome:
 
 def _agrees(test: NodeTest, got: np.ndarray, expected: np.ndarray) -> bool:
     return got.shape == expected.shape and bool(
-        np.allclose(got, expected, rtol=test.rtol, atol=test.atol, equal_nan=True)
+        np.allclose(
+            got, expected.astype(np.float32), rtol=test.rtol, atol=test.atol, equal_nan=True
+        )
     )
 
 
@@ -165,13 +167,17 @@ def page(outcomes: Sequence[Outcome]) -> str:
         f"Written by `python benchmarks/onnx_node_tests.py` with onnx {onnx.__version__} "
         f"(opset {onnx.defs.onnx_opset_version()}); do not edit.",
         "",
-        "qcomp imports opset 7 to the newest that the installed `onnx` knows, on float32",
-        "activations of static shape. Each row counts the ONNX project's own node tests of an",
-        "operator: how many pass (the imported graph gives the expected numbers, within the test's",
-        "own tolerance), how many of these only with operands that qcomp needs at compile time",
-        "(weights, axes, shapes) bound to the test's data, and how many are refused with an error",
-        "that names the node. Tests on other element types (float16, double, integers, sequences)",
-        "are counted apart.",
+        "qcomp imports opset 7 to the newest that the installed `onnx` knows, on activations of",
+        "static shape. Numbers of every type are float32 in its graphs, truth values are 0 and",
+        "1, and quotients of integers and casts to integers are truncated. An `If` takes the",
+        "branch of its condition where that is known; else both are computed and one is chosen.",
+        "",
+        "Each row counts the ONNX project's own node tests of an operator: how many pass (the",
+        "imported graph gives the expected numbers, within the test's own tolerance), how many",
+        "of these only with operands that qcomp needs at compile time (weights, axes, shapes)",
+        "bound to the test's data, and how many are refused with an error that names the node.",
+        "Tests on what is no array of numbers (text, sequences), or of numbers that numpy does",
+        "not know, are counted apart.",
         "",
         f"In all: {count['passes']} pass, {count['refused']} are refused, {count['FAILED']} fail.",
         "",

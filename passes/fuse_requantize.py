@@ -13,17 +13,19 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
+import numpy as np
+
 from qcomp.errors import PassError
 from qcomp.ir.exemptions import exemption
 from qcomp.ir.form import Form
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import ArgMax, Dequantize, Op, Quantize
-from qcomp.ir.tensor import DType
+from qcomp.ir.tensor import DType, TensorId
 from qcomp.ir.text import format_op
 from qcomp.passes.events import PassLog
 from qcomp.passes.lib.integer_rules import EXEMPT, RULES, Site, rescale
 from qcomp.passes.lib.qdq import quantized_operand
-from qcomp.quant.qparams import QParams
+from qcomp.quant.qparams import QParams, integer_range, quantize
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,9 @@ class FuseRequantize:
                 log.did(f"{op.id}: reads integers", op=op.id)
         _bind_inputs(graph)
         for name, t in graph.outputs.items():
-            if graph.type(t).dtype is DType.F32 and not graph.tensor(t).kept:
+            if graph.is_constant(t):
+                graph.outputs[name] = _constant_output(graph, t)
+            elif graph.type(t).dtype is DType.F32 and not graph.tensor(t).kept:
                 graph.outputs[name] = quantized_operand(graph, t)
 
 
@@ -66,6 +70,24 @@ def _lower(graph: Graph, quantize: Quantize, log: PassLog) -> None:
     qparams = graph.tensor(quantize.output).qparams
     graph.replace_op(new, qparams=qparams)
     log.did(f"{op.id}: {op.mnemonic} to {new.mnemonic}{site.remark}", op=op.id)
+
+
+def _constant_output(graph: Graph, id: TensorId) -> TensorId:
+    """In 8 or 16 bits as it is where its values are whole, else in 16 bits."""
+    tensor = graph.tensor(id)
+    data = graph.data(id)
+    size = float(np.abs(data).max())
+    whole = bool((data == np.rint(data)).all())
+    bits = 8 if whole and size <= 127 else 16
+    qmin, qmax = integer_range(bits)
+    q = (
+        QParams(1.0, 0, qmin, qmax)
+        if whole and size <= qmax
+        else QParams.from_range(-size, size, qmin=qmin, qmax=qmax, symmetric=True)
+    )
+    integers = graph.add_constant(f"{id}.q", quantize(data, q), tensor.origin)
+    graph.update_tensor(replace(graph.tensor(integers), qparams=q))
+    return integers
 
 
 def _bind_inputs(graph: Graph) -> None:

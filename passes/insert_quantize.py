@@ -21,7 +21,7 @@ weight scale is raised where a channel's bias or accumulator would not fit its i
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -89,6 +89,7 @@ class InsertQuantize:
                 _quantize_constants(graph, op, assignment)
         for tensor, qparams in assignment.own.items():
             _quantize_activation(graph, tensor, qparams, assignment.group[tensor], log)
+            graph.update_tensor(replace(graph.tensor(tensor), qparams=None))  # are its quantize's
 
 
 def _quantize_weight(
@@ -165,7 +166,7 @@ def _quantize_constants(graph: Graph, op: Op, assignment: Assignment) -> None:
         if graph.is_constant(t):
             data = graph.data(t)
             scale = minmax_scales(data.astype(np.float64).reshape(1, -1), bits)
-            grid = Grid(np.where(scale > 0, scale, 1.0), bits)
+            grid = Grid(np.where(scale > 0, scale, assignment.own[op.output].scale), bits)
             op = op.with_input(index, _fake_quant(graph, t, grid))
             graph.replace_op(op)
 

@@ -8,8 +8,10 @@ x shrinks to the smallest [a, b] with
     |f(x) - f(a)| <= s / 2 for x <= a,    |f(x) - f(b)| <= s / 2 for x >= b,
 
 so saturation at a or b costs at most half a step of y. With several readers, the union of their
-needs. Since y saturates at its own range, sums, products with a factor of one sign, and what copies
-values need no more of their operands than that leaves; constants among these are clipped.
+needs. A minimum or maximum needs no more than the range of its result. Sums, products with a factor
+of one sign, and what copies values need no more than is left of a result that was narrowed. Others
+saturate at their ranges too; as these are estimates, that counts where it halves what is needed, as
+of a mask beside scores. Constants are clipped likewise.
 
 What an op needs is its row of qcomp.ir.saturation.
 """
@@ -17,7 +19,7 @@ What an op needs is its row of qcomp.ir.saturation.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import numpy as np
@@ -26,12 +28,13 @@ from qcomp.config import QuantizationConfig
 from qcomp.ir.form import Form
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import Op
-from qcomp.ir.saturation import SEEN, Interval, Reading, seen
+from qcomp.ir.saturation import SEEN, WHOLE, Interval, Reading, seen
 from qcomp.ir.tensor import DType, Mark, Tensor, TensorId
 from qcomp.passes.events import PassLog
 from qcomp.passes.lib.same_scale import activation_bits
 
 _WORTHWHILE = 0.02  # the share of the range that must be gained; every cut costs half a step
+_HALF = 0.5
 
 
 @dataclass(frozen=True)
@@ -56,9 +59,12 @@ class NarrowSaturatedRanges:
 
 @dataclass
 class _Narrowing:
+    """`narrowed` are the tensors that were."""
+
     graph: Graph
     bits: dict[TensorId, int]
     log: PassLog
+    narrowed: set[TensorId] = field(default_factory=set)
 
     def narrow(self, id: TensorId) -> None:
         """Narrow the range of an activation to the union of its readers' needs."""
@@ -69,7 +75,8 @@ class _Narrowing:
         low, high = min(n[0] for n in needs.values()), max(n[1] for n in needs.values())
         if reason := self._must_stay(tensor, needs):
             self.log.skipped_tensor(id, reason)
-        elif high - low <= (1.0 - _WORTHWHILE) * (tensor.range[1] - tensor.range[0]):
+        elif high - low <= (1.0 - _WORTHWHILE) * _width(tensor.range):
+            self.narrowed.add(id)
             self.graph.update_tensor(replace(tensor, range=(low, high)))
             before = f"[{tensor.range[0]:.4g}, {tensor.range[1]:.4g}]"
             message = f"{id}: {before} to [{low:.4g}, {high:.4g}]"
@@ -86,8 +93,8 @@ class _Narrowing:
     def _clip(self, op: Op, index: int) -> None:
         id = op.inputs[index]
         data = self.graph.data(id)
-        whole, (low, high) = self._interval(id), seen(op, self._reading(op, index))
-        if (low, high) == whole or high - low > (1.0 - _WORTHWHILE) * (whole[1] - whole[0]):
+        whole, (low, high) = self._interval(id), self._seen(op, index)
+        if (low, high) == whole or high - low > (1.0 - _WORTHWHILE) * _width(whole):
             return
         origin = self.graph.tensor(id).marked(Mark.CLAMPED)
         clipped = np.clip(data, np.float32(low), np.float32(high))
@@ -108,8 +115,15 @@ class _Narrowing:
         """The union of what an op needs of a tensor at each place where it reads it."""
         if not self._saturates(op):
             return self._interval(id)
-        needs = [seen(op, self._reading(op, i)) for i, t in enumerate(op.inputs) if t == id]
+        needs = [self._seen(op, i) for i, t in enumerate(op.inputs) if t == id]
         return min(n[0] for n in needs), max(n[1] for n in needs)
+
+    def _seen(self, op: Op, index: int) -> Interval:
+        """What an op tells apart of one operand."""
+        reading = self._reading(op, index)
+        need, saturated = seen(op, reading), seen(op, replace(reading, needed=reading.result))
+        use = op.output in self.narrowed or _width(saturated) <= _HALF * _width(need)
+        return saturated if use else need
 
     def _saturates(self, op: Op) -> bool:
         """Whether an op may leave something out; one that is kept in floats reads all."""
@@ -124,6 +138,7 @@ class _Narrowing:
             index=index,
             operands=tuple(self._interval(t) for t in op.inputs),
             result=result,
+            needed=WHOLE,
             tolerance=width / float(2**bits - 1) / 2,
         )
 
@@ -133,3 +148,7 @@ class _Narrowing:
             return float(tensor.data.min()), float(tensor.data.max())
         assert tensor.range is not None
         return tensor.range
+
+
+def _width(interval: Interval) -> float:
+    return interval[1] - interval[0]

@@ -18,6 +18,7 @@ from qcomp.config import QuantizationConfig
 from qcomp.errors import (
     CalibrationError,
     CompileError,
+    FindingsError,
     ModelError,
     OutputError,
     PassError,
@@ -43,6 +44,7 @@ __all__ = [
     "CalibrationError",
     "CompileError",
     "CompiledNetwork",
+    "FindingsError",
     "MixedPrecision",
     "ModelError",
     "OutputError",

@@ -7,11 +7,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from qcomp.accuracy.measure import measured_accuracy
+from qcomp.assessment import assess
+from qcomp.calibration.evidence import Evidence
 from qcomp.config import AUTO, QuantizationConfig
 from qcomp.dumping import dumping
+from qcomp.ends import ends_outside
 from qcomp.files import user_cache
+from qcomp.findings.find import Demands
 from qcomp.frontends import import_model
+from qcomp.ir.tensor import Array
 from qcomp.names import c_name, default_name
 from qcomp.quantizer import Quantizer
 from qcomp.recipes.choose import decide, evidence_for
@@ -28,10 +32,13 @@ def compile(
     config: QuantizationConfig | None = None,
     recipe: str | os.PathLike[str] | None = None,
     bind: Mapping[str, int] | None = None,
+    bind_values: Mapping[str, Any] | None = None,
     dump: str | os.PathLike[str] | None = None,
     cache: str | os.PathLike[str] | None = None,
     object_cache: str | os.PathLike[str] | None = AUTO,
     name: str | None = None,
+    strict: bool = False,
+    min_sqnr_db: float | None = None,
     progress: bool = False,
 ) -> CompiledNetwork:
     """From a trained float network to integer code.
@@ -42,31 +49,38 @@ def compile(
         .npz; None uses the batch-norm statistics of the model.
     recipe: instead of config.recipe: "auto", "fast", "data-free", "best" or the path of a file.
     bind: extents of dynamic dimensions by name.
+    bind_values: values of inputs by name, numbers or arrays; they become constants.
     dump: a directory that gets text, log and diff of every pass.
     cache: a directory that keeps layers whose rounding was learned, so that what was interrupted
         goes on.
     object_cache: a directory that keeps generated code from one compilation to the next; "auto" is
         a part of QCOMP_CACHE or of the user's caches, None generates all code anew.
     name: the C identifier that prefixes every symbol; the model's file name by default.
+    strict: findings (`net.findings`) are an error.
+    min_sqnr_db: an output or a part of one below so many decibels is an error.
 
-    Raises CompileError: UnsupportedOp, ModelError, CalibrationError, PassError, TargetError.
+    Raises CompileError: UnsupportedOp, ModelError, CalibrationError, PassError, TargetError,
+    FindingsError.
     """
+    demands = Demands(strict, min_sqnr_db)
     config = with_recipe_file(config or QuantizationConfig(), recipe)
     backend = find_target(target)
     kept = user_cache("objects") if object_cache == AUTO else object_cache
     if kept is not None:
         backend = backend.keeping(Path(kept))
-    imported = import_model(model, bind=bind)
+    imported = import_model(model, bind=bind, bind_values=bind_values)
     symbol = c_name(default_name(model) if name is None else name)
     evidence = evidence_for(imported.graph, calibration, config, progress=progress)
+    inside = ends_outside(imported.graph, imported.form, evidence)
+    inner = evidence.inside(inside)
     quantizer = Quantizer(
-        imported.graph,
+        inside,
         imported.form,
-        evidence,
+        inner,
         cache=None if cache is None else Path(cache),
-        observers=() if dump is None else dumping(Path(dump), imported.graph, evidence),
+        observers=() if dump is None else dumping(Path(dump), inside, inner),
     )
-    chosen = decide(quantizer, config, progress=progress)
+    chosen = decide(quantizer, config, backend.cost, progress=progress)
     graph = quantizer.integer(chosen.config)
     artifact = backend.emit(graph, symbol)
     net = CompiledNetwork(
@@ -76,13 +90,12 @@ def compile(
         chosen.config,
         notes=(*imported.notes, *quantizer.notes(chosen.config), *chosen.notes),
         records=quantizer.records,
-        samples=quantizer.samples(chosen.config),
+        samples=_first(evidence, len(quantizer.samples(chosen.config))),
     )
-    if net.samples:
-        lacking = net.lacking
-        answers = net if lacking is None else net.specification
-        if lacking is not None:
-            net.notes += (f"the output SQNR is that of the specification: {lacking}",)
-        real = [output.name for output in net.outputs if output.is_quantized]
-        net.accuracy = measured_accuracy(imported.graph, real, answers, net.samples)
+    assess(net, imported.graph, evidence.data, quantizer, demands)
     return net
+
+
+def _first(evidence: Evidence, count: int) -> tuple[Mapping[str, Array], ...]:
+    """Samples in the caller's units."""
+    return () if evidence.data is None else evidence.data.first(count)

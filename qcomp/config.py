@@ -33,7 +33,7 @@ ACTIVATION_BITS = (8, 16)
 _CHOICES: Mapping[str, tuple[Any, ...]] = {
     "weight_bits": WEIGHT_BITS,
     "first_last_weight_bits": WEIGHT_BITS,
-    "activation_bits": ACTIVATION_BITS,
+    "activation_bits": (AUTO, *ACTIVATION_BITS),
     "range": (AUTO, *RANGES),
     "weight_range": (AUTO, *WEIGHT_RANGES),
     "rounding": (AUTO, *ROUNDINGS),
@@ -67,7 +67,10 @@ class QuantizationConfig:
     weight_bits: 8, 4, 3, 2 (ternary) or 1 (binary).
     first_last_weight_bits: the least bits of the first and the last layer with weights.
     group_size: neighbouring weights of an output channel that share a step; 0: all of them.
-    activation_bits: 8, or 16 (symmetric).
+    activation_bits: 8, 16 (symmetric), or "auto": 8, and 16 for single activations where 8 bits
+        fall short and `max_slowdown` allows.
+    max_slowdown: the time of a run, over that with 8 bits everywhere, that 16 bits may take where
+        "auto" chooses them, by the target's estimate.
     per_channel: one weight scale for each output channel; False: one for each tensor.
     symmetric_activations: activation zero points are 0.
     power_of_two_scales: all scales are powers of two, so that requantization only shifts.
@@ -94,7 +97,8 @@ class QuantizationConfig:
     weight_bits: int = 8
     first_last_weight_bits: int = 8
     group_size: int = 0
-    activation_bits: int = 8
+    activation_bits: int | str = AUTO
+    max_slowdown: float = 1.1
     per_channel: bool = True
     symmetric_activations: bool = False
     power_of_two_scales: bool = False
@@ -116,6 +120,8 @@ class QuantizationConfig:
         for name, accepted in _CHOICES.items():
             _check_choice(name, getattr(self, name), accepted)
         _check_interval("input_range", self.input_range)
+        if not 1.0 <= self.max_slowdown < math.inf:
+            raise CompileError(f"max_slowdown={self.max_slowdown}: expected 1 or more")
         if self.group_size < 0:
             raise CompileError(f"group_size={self.group_size}: expected 0 or more weights")
         if self.rounding_iterations < 1:
@@ -124,6 +130,12 @@ class QuantizationConfig:
             )
         for key, fields in self.overrides.items():
             _check_override(key, fields)
+
+    @property
+    def decided_activation_bits(self) -> int:
+        """`activation_bits` of a configuration in which nothing is left to decide."""
+        assert isinstance(self.activation_bits, int), self.activation_bits
+        return self.activation_bits
 
     def at(self, id: str, mnemonic: str | None = None) -> QuantizationConfig:
         """The choices for one layer or tensor; `mnemonic` of the op whose result it is."""

@@ -43,3 +43,7 @@ class TargetError(CompileError):
 
 class OutputError(CompileError):
     """The output directory can't be written; nothing was left behind."""
+
+
+class FindingsError(CompileError):
+    """The network is compiled, but less accurate or less certain than was demanded."""

@@ -33,6 +33,7 @@ from qcomp.passes.lib.quantization_noise import MomentsOf, Precision
 from qcomp.passes.narrow_saturated_ranges import NarrowSaturatedRanges
 from qcomp.passes.recompose_activations import RecomposeActivations
 from qcomp.passes.snap_scales import SnapScales
+from qcomp.passes.split_sliced_layers import SplitSlicedLayers
 from qcomp.reconstruction.correct_bias import CorrectBiasEmpirically
 from qcomp.reconstruction.round_weights import RoundWeights
 from qcomp.reconstruction.walk import FittingData
@@ -100,6 +101,7 @@ def _normalizing(config: QuantizationConfig, given: Given) -> list[Pass]:
         RecomposeActivations(),
         FoldBatchNorm(),
         FuseActivation(),
+        SplitSlicedLayers(given.moments),
     ]
 
 
@@ -110,7 +112,7 @@ def _equalizing(config: QuantizationConfig, given: Given) -> list[Pass]:
         precision = Precision(
             per_channel=config.per_channel,
             weight_levels=max(2 ** (config.weight_bits - 1) - 1, 1),
-            value_levels=2**config.activation_bits - 1,
+            value_levels=2**config.decided_activation_bits - 1,
         )
         passes.append(
             EqualizeCrossLayer(given.moments, precision, opens_gates=config.equalize == "gates")
@@ -144,7 +146,10 @@ def _lowering(config: QuantizationConfig, given: Given) -> list[Pass]:
 
 
 _EQUALIZING = ("equalize", "absorb_bias", "per_channel", "weight_bits", "activation_bits")
-_QUANTIZING = tuple(f.name for f in dataclasses.fields(QuantizationConfig) if f.name != "recipe")
+_CHOOSING = ("recipe", "max_slowdown")  # say how to choose, not what
+_QUANTIZING = tuple(
+    f.name for f in dataclasses.fields(QuantizationConfig) if f.name not in _CHOOSING
+)
 
 NORMALIZE = Stage(
     name="normalize",

@@ -87,7 +87,15 @@ class Quantizer:
         self._records = Records()
         self._observers = (*observers, self._records)
         self._start = Reached(PassManager(self._observers).begin(imported, form), evidence)
+        self._pinned: Reached | None = None
         self._kept: dict[str, list[Reached]] = {stage.name: [] for stage in STAGES}
+
+    def keep_equalized(self, config: QuantizationConfig) -> None:
+        """All configurations share the equalized graph of this one from now on.
+
+        Equalization depends on bits; graphs of other bits are put together only if it does not.
+        """
+        self._pinned = self._equalized(config)
 
     def on(self, evidence: Evidence) -> Quantizer:
         """The same model with other data, for trials: nothing of it is seen or kept."""
@@ -191,6 +199,8 @@ class Quantizer:
         tape: Tape,
     ) -> Reached:
         """What a stage makes of what was reached; it is itself where there is nothing to do."""
+        if stage is EQUALIZE and self._pinned is not None:
+            return self._pinned
         fitted_to = fitted_to if stage.fits else before.fitted_to
         values = (*before.values, *(getattr(config, name) for name in stage.reads))
         kept = self._kept[stage.name]

@@ -55,7 +55,7 @@ class Artifact:
     """Code for one model on one target.
 
     `files` are what is linked (relocatable objects: code, and data that they share), `sources` what
-    programs are compiled with (NAME.h); both by file name.
+    programs are compiled with (NAME.h); both by file name, which begins with `name`.
     """
 
     name: str

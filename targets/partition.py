@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 from qcomp.errors import TargetError
 from qcomp.ir.graph import Graph
@@ -36,15 +36,18 @@ class Supports(Protocol):
         ...
 
 
+Taker = TypeVar("Taker", bound=Supports)
+
+
 @dataclass(frozen=True)
-class Part:
+class Part(Generic[Taker]):
     """Ops that one target takes, as a graph whose inputs and outputs go by tensor ids."""
 
-    target: Supports
+    target: Taker
     graph: Graph
 
 
-def partition(graph: Graph, targets: Sequence[Supports]) -> tuple[Part, ...]:
+def partition(graph: Graph, targets: Sequence[Taker]) -> tuple[Part[Taker], ...]:
     """The graph in parts, in an order in which they can run; TargetError for ops without a target.
 
     Targets that come first are asked first.

@@ -10,6 +10,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGE = (ROOT / "docs" / "architecture.md").read_text("utf-8")
 (PICTURE,) = re.findall(r"^```\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 ROWS = dict(re.findall(r"^\| (\w+) \| [^|]+ \| ([^|]+) \|", PAGE, re.MULTILINE))
+VERDICTS = dict(re.findall(r"^\| ([a-h]\d?) \|.*\| ([^|]+) \|$", PAGE, re.MULTILINE))
 IMPORT = r"^ *from (qcomp[\w.]*) import"
 MISSING = r"\*([a-z_0-9/]+\.py)\*"
 
@@ -43,6 +44,20 @@ def test_all_eight_extensions_are_answered() -> None:
     assert {name[0] for name in ROWS} == set("abcdefgh")
     answered = re.findall(r"^- \*\*(\w)", PAGE, re.MULTILINE)
     assert set(answered) == set("abcdefgh")
+
+
+def test_every_verdict_is_natural() -> None:
+    assert VERDICTS.keys() == ROWS.keys()
+    assert [name for name, verdict in VERDICTS.items() if not verdict.startswith("natural")] == []
+    assert [name for name, verdict in VERDICTS.items() if "awkward" in verdict] == []
+
+
+def test_seams_that_no_product_goes_through_yet_are_held_by_a_test() -> None:
+    proofs = {"b2": "targets/test_addresses", "c2": "targets/test_mixed"}
+    proofs |= {"d2": "frontends/test_formats"}
+    for name, test in proofs.items():
+        (reason,) = re.findall(rf"^- .*\b{name}\b.*$", PAGE, re.MULTILINE)
+        assert f"`tests/{test}.py`" in reason, name
 
 
 def test_an_op_of_an_existing_kind_takes_as_many_files_as_are_listed() -> None:

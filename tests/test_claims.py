@@ -45,7 +45,7 @@ def options() -> set[str]:
 @each_page
 def test_every_option_named_exists(name: str) -> None:
     written = set(re.findall(r"(?<=[`\s/])--[a-z][a-z-]+", PAGES[name]))
-    assert written - options() - {"--help", "--strict"} == set()  # the latter is mypy's
+    assert written - options() - {"--help"} == set()
 
 
 @each_page
@@ -118,10 +118,10 @@ def test_the_arguments_of_compile_are_described() -> None:
 def test_weights_of_few_bits_save_what_the_readme_says(examples: Path) -> None:
     """4, 2 and 1 bits take less each; 3 bits take what 4 do."""
     assert "of 4, 2 and 1 bits are stored in as many, of 3 in 4" in README
-    data, size = examples / "digits_calibration.npz", {}
+    size = {}
     for bits in WEIGHT_BITS:
         config = qcomp.QuantizationConfig(recipe="fast", weight_bits=bits, rounding="nearest")
-        net = qcomp.compile(examples / "digits.onnx", calibration=data, config=config)
+        net = qcomp.compile(examples / "digits.onnx", config=config)
         size[bits] = net.weights_bytes
     assert size[8] > size[4] > size[2] > size[1]
     assert size[3] == size[4]

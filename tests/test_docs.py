@@ -6,6 +6,7 @@ import ast
 import dataclasses
 import re
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from qcomp.ir.ops import (
     Interpolate,
     Movement,
     QAdd,
+    QAddRescaled,
     QAddWide,
     QAveragePool2d,
     QDenseBy,
@@ -45,13 +47,15 @@ from qcomp.ir.ops import (
 )
 from qcomp.ir.parse import parse
 from qcomp.ir.tensor import Mark
+from qcomp.passes.move_affine_ends import MoveAffineEnds
 from qcomp.pipeline import STAGES, Given
-from qcomp.quant import tables
+from qcomp.quant import gemmlowp, tables
 from qcomp.quant.estimators import ESTIMATORS
 from qcomp.quant.estimators.percentile import PERCENTILE
 from qcomp.quant.fixed_point import Form, Requantize, requantize
 from qcomp.quant.qparams import integer_range
 from qcomp.quant.resample import linear_weights
+from qcomp.quant.tflite_constants import add_rescaled_constants
 from qcomp.recipes.named import settled
 from qcomp.reconstruction.walk import FittingData
 from qcomp.targets.catalog import TARGETS
@@ -88,7 +92,7 @@ def test_the_passes_are_listed_in_their_order() -> None:
     every = qcomp.QuantizationConfig(equalize=True, absorb_bias=True, rounding="adaround")
     config = settled(every, calibrated=True)
     nothing, graph = Statistics(mnemonics={}, channel_means={}), Graph("g")
-    run: list[str] = []
+    run: list[str] = [MoveAffineEnds.name]  # before the stages
     for stage in STAGES:
         for fitting in (FittingData(graph, (), SampledMeans({})), None):
             given = Given(graph, lambda graph: {}, lambda: nothing, fitting)
@@ -176,9 +180,8 @@ def test_the_graph_shown_is_read_and_printed_again() -> None:
     assert str(parse(text)) == text.strip()
 
 
-def test_a_dump_has_the_files_described(digits: Path, examples: Path, tmp_path: Path) -> None:
-    calibration = examples / "digits_calibration.npz"
-    qcomp.compile(examples / "digits.onnx", calibration=calibration, dump=tmp_path)
+def test_a_dump_has_the_files_described(examples: Path, tmp_path: Path) -> None:
+    qcomp.compile(examples / "digits.onnx", dump=tmp_path)
     written = {re.sub(r"^\d\d-[a-z-]+", "NN-pass", f.name) for f in tmp_path.iterdir()}
     described = {name for name in names_in_first_column("text-format.md") if "." in name}
     assert written == described - {"00-import.txt"}
@@ -292,12 +295,48 @@ def test_bilinear(shown: dict[str, Any], x: list[int]) -> None:
             assert shown["bilinear"](top, bottom, wy, wx) == result[0, i, j, 0]
 
 
-@given(ROWS, st.floats(1e-3, 1.0))
-def test_softmax(shown: dict[str, Any], row: list[int], scale: float) -> None:
-    table = tables.exp_table(scale)
-    op = QSoftmax(inputs=("x", "e"), output="y", axis=0)
+@given(st.integers(-(2**27), 2**27), st.integers(2**30, 2**31 - 1), st.integers(-31, 4), I8)
+def test_tflite(shown: dict[str, Any], acc: int, m: int, e: int, z: int) -> None:
+    q = requantize(np.array([acc]), np.array([m]), np.array([e]), Requantize(Form.TFLITE, z))
+    assert shown["saturate"](z + shown["tflite"](acc, m, e)) == q[0]
+
+
+@given(st.integers(-(2**31), 2**31 - 1), st.integers(1, 2**31 - 1), I8)
+def test_quotient(shown: dict[str, Any], acc: int, m: int, z: int) -> None:
+    q = requantize(np.array([acc]), np.array([m]), np.array([0]), Requantize(Form.QUOTIENT, z))
+    assert shown["saturate"](z + shown["quotient"](acc, m)) == q[0]
+
+
+@given(I8, I8, I8, I8, I8, st.sampled_from([1, -1]), *[st.floats(2.0**-10, 1.0, width=32)] * 3)
+def test_addition_of_tensorflow_lite(
+    shown: dict[str, Any], x: int, y: int, za: int, zb: int, z: int, sign: int,
+    a_scale: float, b_scale: float, y_scale: float,
+) -> None:  # fmt: skip
+    c = add_rescaled_constants(a_scale, b_scale, y_scale)
+    op = QAddRescaled(
+        inputs=("a", "b"), output="y", a_zero_point=za, b_zero_point=zb, b_sign=sign,
+        requantize=Requantize(Form.TFLITE, z), **asdict(c),
+    )  # fmt: skip
+    first, second = (c.a_multiplier, c.a_shift), (c.b_multiplier, c.b_shift)
+    last = c.multiplier, c.shift
+    got = shown["q_add_rescaled"](x, y, za, zb, first, second, sign, last, z)
+    assert got == integer_elementwise.q_add_rescaled(op, a(x), a(y))[0]
+
+
+@given(ROWS, st.floats(2.0**-10, 1.0, width=32))
+def test_softmax_of_tensorflow_lite(shown: dict[str, Any], row: list[int], scale: float) -> None:
+    table = gemmlowp.exp_table(scale)
+    op = QSoftmax(inputs=("x", "e"), output="y", axis=0, form=Form.TFLITE)
     meaning = reduction.q_softmax(op, a(*row), table)
-    assert shown["q_softmax"](row, table.tolist()) == meaning.tolist()
+    assert shown["q_softmax_tflite"](row, table.tolist()) == meaning.tolist()
+
+
+@given(ROWS, st.floats(1e-3, 1.0), st.integers(0, 5))
+def test_softmax(shown: dict[str, Any], row: list[int], scale: float, finer: int) -> None:
+    table = tables.exp_table(scale)
+    op = QSoftmax(inputs=("x", "e"), output="y", axis=0, finer=finer)
+    meaning = reduction.q_softmax(op, a(*row), table)
+    assert shown["q_softmax"](row, table.tolist(), finer) == meaning.tolist()
 
 
 @given(ROWS, st.floats(1e-3, 1.0), st.floats(1e-3, 1.0), I8)
@@ -339,9 +378,10 @@ def test_interpolation(shown: dict[str, Any], x: int, k: int, seed: int) -> None
 @given(st.lists(I16, min_size=1, max_size=20), st.floats(1e-6, 1e-2), st.sampled_from([8, 16]))
 def test_softmax_of_16_bits(shown: dict[str, Any], row: list[int], scale: float, bits: int) -> None:
     table = tables.exp_table_16(scale)
-    op = QSoftmax(inputs=("x", "e"), output="y", axis=0, bits=bits)
-    meaning = reduction.q_softmax(op, a16(*row), table)
-    assert shown["q_softmax_16"](row, table.tolist(), bits) == meaning.tolist()
+    for finer in range(6 if bits == 8 else 1):
+        op = QSoftmax(inputs=("x", "e"), output="y", axis=0, bits=bits, finer=finer)
+        meaning = reduction.q_softmax(op, a16(*row), table)
+        assert shown["q_softmax_16"](row, table.tolist(), bits, finer) == meaning.tolist()
 
 
 @given(st.integers(1, 2**46 - 1), st.sampled_from([16, 30]), st.floats(1.0, 2.0**40))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -35,6 +36,14 @@ ALLOWED: dict[str, set[str]] = {
         "qcomp.progress",
     },
     "qcomp.accuracy": {
+        "qcomp.calibration",
+        "qcomp.execute",
+        "qcomp.ir",
+        "qcomp.quant",
+        "qcomp.errors",
+    },
+    "qcomp.findings": {
+        "qcomp.accuracy",
         "qcomp.calibration",
         "qcomp.execute",
         "qcomp.ir",
@@ -93,6 +102,7 @@ ALLOWED: dict[str, set[str]] = {
         "qcomp.errors",
         "qcomp.config",
     },
+    "qcomp.ends": {"qcomp.passes", "qcomp.calibration", "qcomp.ir", "qcomp.errors"},
     "qcomp.recipes": {
         "qcomp.accuracy",
         "qcomp.quantizer",
@@ -126,6 +136,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "qcomp.targets": {"qcomp.ir", "qcomp.quant", "qcomp.errors"},
     "qcomp.runtime": {
+        "qcomp.findings",
         "qcomp.accuracy",
         "qcomp.recipes",
         "qcomp.targets",
@@ -164,13 +175,17 @@ def modules() -> Iterator[tuple[str, Path]]:
                 yield ".".join([name, *(p for p in parts if p != "__init__")]), path
 
 
-def imported(path: Path) -> Iterator[tuple[int, str]]:
+@cache
+def imported(path: Path) -> list[tuple[int, str]]:
+    """The line and the name of each import."""
+    found = []
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            yield from ((node.lineno, alias.name) for alias in node.names)
+            found += [(node.lineno, alias.name) for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module is not None:
-            yield node.lineno, node.module
-            yield from ((node.lineno, f"{node.module}.{alias.name}") for alias in node.names)
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+            found += [(node.lineno, name) for name in names]
+    return found
 
 
 def layer(module: str) -> str:
@@ -227,6 +242,17 @@ def test_nobody_outside_of_the_targets_knows_how_one_is_made() -> None:
         if is_private(module, name)
     ]
     assert not broken
+
+
+def test_what_targets_share_knows_none_of_them() -> None:
+    shared = ("base", "memory", "mixed", "partition")
+    broken = [
+        f"{place}: {name}"
+        for place, module, name in imports()
+        if module.startswith(tuple(f"qcomp.targets.{part}" for part in shared))
+        and name.startswith("qcomp.targets.cpu")
+    ]
+    assert broken == []
 
 
 def test_the_rule_catches_an_import_against_the_direction() -> None:

@@ -16,7 +16,18 @@ from qcomp.exporters.onnx import elementwise as export_elementwise
 from qcomp.exporters.onnx import model as export
 from qcomp.ir import DType, Form, Graph, TensorType, evaluate, saturation
 from qcomp.ir.exemptions import Exemptions, exemption
-from qcomp.ir.ops import OPS, Add, Binary, Domain, IntegerOp, Op, Operand, QBinary, QReduceSum
+from qcomp.ir.ops import (
+    OPS,
+    Add,
+    Binary,
+    Domain,
+    Formed,
+    IntegerOp,
+    Op,
+    Operand,
+    QBinary,
+    QReduceSum,
+)
 from qcomp.ir.tensor import Tensor
 from qcomp.passes import certify_accumulators
 from qcomp.passes.base import PassManager
@@ -59,7 +70,7 @@ TABLES = {
     "neutral numbers": Table(no_effect.NEUTRAL, no_effect.EXEMPT, Binary),
     "number behind": Table(affine.NUMBER_BEHIND, affine.EXEMPT, Binary),
     "number before": Table(affine.NUMBER_BEFORE, affine.EXEMPT, Binary),
-    "binary of 8 bits": Table(lower_elementwise.BINARY, of=QBinary),
+    "binary of 8 bits": Table(lower_elementwise.BINARY, lower_elementwise.EXEMPT, of=QBinary),
     "binary of 16 bits": Table(
         lower_i16_elementwise.BINARY, lower_i16_elementwise.EXEMPT, of=QBinary
     ),
@@ -81,6 +92,14 @@ def test_no_table_has_a_line_that_no_op_needs(name: str) -> None:
     known = {cls for cls in OPS.values() if issubclass(cls, table.of)}
     exempt = {key for key in table.exempt if isinstance(key, type)}
     assert set(table.rows) | exempt <= known
+
+
+@pytest.mark.parametrize("table", [lowerings.NARROW, lowerings.WIDE], ids=lambda t: str(t.bits))
+def test_kernels_of_ops_with_several_arithmetics_say_which_they_have(
+    table: lowerings.Table,
+) -> None:
+    assert {cls for cls in table.rows if issubclass(cls, Formed)} == set(table.forms)
+    assert all(table.forms.values())
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,6 +26,7 @@ from qcomp.pipeline import stages_from
 from qcomp.quantizer import Quantizer
 from qcomp.recipes.choose import decide
 from qcomp.recipes.named import settled
+from qcomp.targets.catalog import target as find_target
 
 TEXT = """
 graph @net(%x: f32[4,3]) {
@@ -45,6 +46,8 @@ ARRAYS: Mapping[str, Array] = {
 }
 RUNS = [RANDOM.normal(size=(4, 3)).astype(np.float32) for _ in range(6)]
 FAST = settled(QuantizationConfig(recipe="fast"), calibrated=True)
+
+COST = find_target("native").cost
 
 
 def evidence(graph: Graph) -> Evidence:
@@ -92,7 +95,7 @@ def test_a_model_in_qdq_form_is_lowered_as_it_is() -> None:
     plain = replace(FAST, bias_correction=None)
     qdq = whole.quantized(plain)
     entered = quantizer(qdq, Form.QDQ)
-    chosen = decide(entered, QuantizationConfig()).config
+    chosen = decide(entered, QuantizationConfig(), COST).config
     assert str(entered.integer(chosen)) == str(whole.integer(plain))
     assert [r.name for r in entered.records] == [
         "recipe",
@@ -108,7 +111,7 @@ def test_overrides_of_a_model_in_qdq_form_are_refused() -> None:
     entered = quantizer(quantizer(network(), Form.FLOAT).quantized(FAST), Form.QDQ)
     config = QuantizationConfig(overrides={"h": {"range": "minmax"}})
     with pytest.raises(RecipeError, match="the model comes in form qdq"):
-        decide(entered, config)
+        decide(entered, config, COST)
 
 
 def test_an_integer_graph_has_arrived() -> None:
@@ -139,6 +142,7 @@ def test_observers_see_the_passes_of_the_result_once_and_no_trial() -> None:
         "recompose-activations",
         "fold-batch-norm",
         "fuse-activation",
+        "split-sliced-layers",
         "choice",
         "equalize-cross-layer",
         "annotate-ranges",
@@ -160,7 +164,7 @@ def test_the_dump_of_a_pass_that_a_trial_ran_is_its_own(tmp_path: Path) -> None:
     assert str(at_once.integer(taken)) == str(after_trial.integer(taken))
     texts = [{p.name: p.read_text() for p in d.iterdir()} for d in sorted(tmp_path.iterdir())]
     assert texts[0] == texts[1]
-    assert "06-equalize-cross-layer.diff" in texts[0]
+    assert "07-equalize-cross-layer.diff" in texts[0]
 
 
 @pytest.mark.parametrize("correction", ["empirical", "analytic"])

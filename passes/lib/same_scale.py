@@ -9,40 +9,37 @@ one of them asks for; 16 bits are symmetric.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import networkx as nx
 
 from qcomp.config import QuantizationConfig
-from qcomp.errors import PassError
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import (
-    LogSoftmax,
-    Op,
     Softmax,
     Unary,
 )
 from qcomp.ir.tensor import DType, TensorId
-from qcomp.quant.qparams import SOFTMAX, SOFTMAX_16, QParams, integer_range
-
-LOG_SOFTMAX = QParams(16 / 256, 127)
-LOG_SOFTMAX_16 = QParams(16 / 32768, 0, *integer_range(16))
-
-_SOFTMAX: Mapping[int, QParams] = {8: SOFTMAX, 16: SOFTMAX_16}
-_LOG_SOFTMAX: Mapping[int, QParams] = {8: LOG_SOFTMAX, 16: LOG_SOFTMAX_16}
-
-
-def pinned(op: Op | None, bits: int) -> QParams | None:
-    """The qparams that an op's result must have (TensorFlow Lite's quantization specification)."""
-    if isinstance(op, LogSoftmax):
-        return _LOG_SOFTMAX[bits]
-    return _SOFTMAX[bits] if isinstance(op, Softmax) else None
+from qcomp.passes.lib.group_ranges import group_ranges
+from qcomp.quant.qparams import FINEST_SOFTMAX, QParams, integer_range, softmax_qparams
 
 
 def _pinned(graph: Graph, id: TensorId, bits: int) -> QParams | None:
-    """A kept op gives floats, which any qparams can follow."""
-    return None if graph.tensor(id).kept else pinned(graph.producer(id), bits)
+    """The qparams of a softmax's result, and of an input of integers; a kept op gives floats, which
+    any qparams can follow.
+
+    An output of 8 bits has the finest steps that reach its largest probability: with many classes
+    these are small, and steps of 1/256 would make ties.
+    """
+    tensor = graph.tensor(id)
+    if tensor.kept or tensor.qparams is not None or type(graph.producer(id)) is not Softmax:
+        return None if tensor.kept else tensor.qparams
+    if bits == 16 or tensor.range is None or not graph.is_output(id):
+        return softmax_qparams(bits, 0)
+    largest = max(tensor.range[1], 2.0**-FINEST_SOFTMAX)
+    return softmax_qparams(bits, math.floor(-math.log2(min(largest, 1.0))))
 
 
 @dataclass(frozen=True)
@@ -61,9 +58,15 @@ def activation_bits(graph: Graph, config: QuantizationConfig) -> dict[TensorId, 
     """The width of every f32 activation: 8 or 16."""
     found: dict[TensorId, int] = {}
     for members in scale_groups(graph):
-        widest = max(_choices(graph, config, t).activation_bits for t in members)
+        widest = max(_bits(graph, config, t) for t in members)
         found |= dict.fromkeys(members, widest)
     return found
+
+
+def _bits(graph: Graph, config: QuantizationConfig, id: TensorId) -> int:
+    """What is asked for, or what an input of integers has."""
+    given = graph.tensor(id).qparams
+    return _choices(graph, config, id).decided_activation_bits if given is None else given.bits
 
 
 def assign_qparams(graph: Graph, config: QuantizationConfig) -> Assignment:
@@ -71,13 +74,12 @@ def assign_qparams(graph: Graph, config: QuantizationConfig) -> Assignment:
     own: dict[TensorId, QParams] = {}
     group: dict[TensorId, QParams] = {}
     widths = activation_bits(graph, config)
-    for members in scale_groups(graph):
+    groups = scale_groups(graph)
+    for members, (low, high) in zip(groups, group_ranges(graph, groups), strict=True):
         bits = widths[members[0]]
         asked = any(_choices(graph, config, t).symmetric_activations for t in members)
         qmin, qmax = integer_range(bits)
         fixed = {t: q for t in members if (q := _pinned(graph, t, bits)) is not None}
-        ranges = [_range(graph, t) for t in members]
-        low, high = min(r[0] for r in ranges), max(r[1] for r in ranges)
         common = QParams.from_range(
             low,
             high,
@@ -88,7 +90,7 @@ def assign_qparams(graph: Graph, config: QuantizationConfig) -> Assignment:
         )
         if len(set(fixed.values())) == 1:
             candidate = next(iter(fixed.values()))
-            free = [_range(graph, t) for t in members if t not in fixed]
+            free = [graph.tensor(t).range or (low, high) for t in members if t not in fixed]
             if all(_covers(candidate, r) for r in free):
                 common = candidate
         for t in members:
@@ -132,13 +134,6 @@ def range_units(graph: Graph) -> list[list[TensorId]]:
             ties.add_edge(place[op.x], place[op.output])
     joined = sorted(sorted(part) for part in nx.connected_components(ties))
     return [[t for i in part for t in groups[i]] for part in joined]
-
-
-def _range(graph: Graph, tensor: TensorId) -> tuple[float, float]:
-    found = graph.tensor(tensor).range
-    if found is None:
-        raise PassError(f"%{tensor} has no range; annotate ranges first")
-    return found
 
 
 def _covers(q: QParams, found: tuple[float, float]) -> bool:

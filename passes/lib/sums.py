@@ -43,6 +43,8 @@ class Epilogue:
                 return acc + rounding
             case Form.TFLITE:
                 return acc << min(max(shift, 0), 31)
+            case Form.QUOTIENT:
+                return acc + (multiplier >> 1)
             case Form.WIDE if bits == 63:
                 return acc * multiplier + rounding
         return acc
@@ -65,6 +67,7 @@ _CLAIMS: Mapping[Form, tuple[int, int, int, int]] = {
     Form.WIDE: (0, 2**31, 1, 62),
     Form.TFLITE: (0, 2**31, -31, 30),
     Form.ONNX: (0, 0x7F800000, 0, 0),
+    Form.QUOTIENT: (1, 2**31, 0, 0),
 }
 
 

@@ -13,6 +13,7 @@ from qcomp.accuracy.record import Accuracy, PartAccuracy, finite
 from qcomp.execute.session import FloatSession
 from qcomp.ir.graph import Graph
 from qcomp.quant.noise import Noise
+from qcomp.quant.qparams import QParams, quantize
 
 Feed = Mapping[str, NDArray[Any]]
 Answering = Callable[[Feed], Any]
@@ -55,10 +56,13 @@ def _measured(
         np.concatenate([part.of(a[part.output]).ravel() for a in both])
         for both in (reference, answers)
     )
+    low, high = float(expected.min()), float(expected.max())
+    own = QParams.from_range(low, high)
     return PartAccuracy(
         part=part,
         sqnr_db=finite(noise.db),
-        low=float(expected.min()),
-        high=float(expected.max()),
+        low=low,
+        high=high,
         integers=int(np.unique(got).size),
+        own_integers=int(np.unique(quantize(expected, own)).size),
     )

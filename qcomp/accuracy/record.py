@@ -18,6 +18,7 @@ class PartAccuracy:
     sqnr_db: 10 log10(signal / error); None where nothing differs or the float values are all 0.
     low, high: the least and the largest float value.
     integers: how many different integers the quantized values take.
+    own_integers: how many of 256 the float values would take with a range of their own.
     """
 
     part: Part
@@ -25,6 +26,7 @@ class PartAccuracy:
     low: float
     high: float
     integers: int
+    own_integers: int
 
     def __str__(self) -> str:
         ratio = "nothing to compare" if self.sqnr_db is None else f"{self.sqnr_db:.1f} dB"

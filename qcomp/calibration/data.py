@@ -153,7 +153,8 @@ def _by_name(where: str, item: object, inputs: Inputs) -> dict[str, Stored]:
     elif isinstance(item, tuple | list):
         if len(item) != len(inputs):
             raise CalibrationError(
-                f"{where}: {len(item)} arrays for {len(inputs)} inputs; expected {_names(inputs)}"
+                f"{where}: {len(item)} arrays for {len(inputs)} inputs; expected {_names(inputs)}, "
+                "without labels"
             )
         named = dict(zip(inputs, item, strict=True))
     elif len(inputs) == 1:
@@ -224,7 +225,7 @@ def _run_count(shape: tuple[int, ...], type: TensorType) -> int:
 
 def _checked_count(where: str, array: Stored, type: TensorType) -> int:
     accepted = (
-        array.dtype.kind in "fiu" if type.dtype is DType.F32 else array.dtype == type.dtype.numpy
+        array.dtype.kind in "fiub" if type.dtype is DType.F32 else array.dtype == type.dtype.numpy
     )
     if not accepted:
         wanted = "floats or integers" if type.dtype is DType.F32 else type.dtype.value
@@ -233,8 +234,17 @@ def _checked_count(where: str, array: Stored, type: TensorType) -> int:
         raise CalibrationError(f"{where}: shape {array.shape} is empty; expected {_shapes(type)}")
     count = _run_count(array.shape, type)
     if count == 0:
-        raise CalibrationError(f"{where}: shape {array.shape}; expected {_shapes(type)}")
+        hint = _layout_hint(array.shape, type)
+        raise CalibrationError(f"{where}: shape {array.shape}; expected {_shapes(type)}{hint}")
     return count
+
+
+def _layout_hint(shape: tuple[int, ...], type: TensorType) -> str:
+    """How to transpose images that come in the other of NHWC and NCHW."""
+    for order in ((0, 3, 1, 2), (0, 2, 3, 1)) if len(shape) == 4 else ():
+        if _run_count(tuple(shape[axis] for axis in order), type):
+            return f"; images of another layout: transpose{order} them"
+    return ""
 
 
 def _shapes(type: TensorType) -> str:

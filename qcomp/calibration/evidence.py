@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from qcomp.calibration.batch_norm import moments_from_batch_norm, ranges_from_batch_norm
 from qcomp.calibration.collect import collect
 from qcomp.calibration.moments import SAMPLES, measured_moments
-from qcomp.calibration.samples import Samples
+from qcomp.calibration.samples import ConvertedSamples, Samples
 from qcomp.calibration.statistics import Statistics
 from qcomp.ir.graph import Graph
 from qcomp.ir.tensor import TensorId
@@ -17,11 +17,22 @@ from qcomp.quant.moments import Moments
 
 @dataclass(frozen=True)
 class Evidence:
-    """Calibration data; without any (None) the inputs are assumed to lie in `input_range`."""
+    """Calibration data; without any (None) the inputs are assumed to lie in `input_range`.
+
+    `whole` is what `data` is a part of, if it is one: moments are of that, so that a part scales
+    channels as the whole does.
+    """
 
     data: Samples | None
     input_range: tuple[float, float]
     progress: bool = False
+    whole: Samples | None = None
+
+    def inside(self, graph: Graph) -> Evidence:
+        """For a graph that leaves some conversions to the floats outside."""
+        if self.data is None or not graph.conversions:
+            return self
+        return replace(self, data=ConvertedSamples(self.data, graph.conversions))
 
     def statistics(self, graph: Graph) -> Statistics:
         """Ranges and distributions of every activation, over all samples."""
@@ -33,4 +44,4 @@ class Evidence:
         """Per-channel moments of every f32 activation, over the first samples."""
         if self.data is None:
             return moments_from_batch_norm(graph, assumed_input_range=self.input_range)
-        return measured_moments(graph, self.data.first(SAMPLES))
+        return measured_moments(graph, (self.whole or self.data).first(SAMPLES))

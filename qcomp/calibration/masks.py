@@ -66,7 +66,8 @@ class Masks:
         return Reading(
             index=index,
             operands=tuple(_live(self._value(t, values)) for t in op.inputs),
-            result=needed.get(op.output, WHOLE),
+            result=WHOLE,
+            needed=needed.get(op.output, WHOLE),
             tolerance=0.0,
             peak=_peak(op, values[op.x]) if isinstance(op, Softmax) else None,
         )

@@ -45,6 +45,7 @@ from qcomp.ir.ops import (
     DepthToSpace,
     Div,
     Domain,
+    Embedding,
     Gather,
     LogSoftmax,
     MatMul,
@@ -199,6 +200,14 @@ def _select(beliefs: Beliefs, op: Select) -> Moments:
     return mixture([beliefs.read(t, channels) for t in (op.a, op.b)])
 
 
+def _embedding(beliefs: Beliefs, op: Embedding) -> Moments:
+    """Every row is as likely."""
+    table, channels = beliefs.graph.data(op.table), beliefs.channels(op.output)
+    if table.ndim == 1:
+        return spread(of_constant(table, 1), channels)
+    return of_constant(table, channels)
+
+
 def _unchanged(beliefs: Beliefs, op: Any) -> Moments:
     """Values move, or are averaged or chosen within a channel, and stay in their bounds."""
     return beliefs.read(op.x, beliefs.channels(op.output))
@@ -299,6 +308,7 @@ RULES: Mapping[type[Op], Callable[[Beliefs, Any], Moments]] = {
     LogSoftmax: _log_softmax,
     Concat: _concat,
     Slice: _slice,
+    Embedding: _embedding,
     Gather: _gather,
     Pad: _pad,
     ZeroStuff: _zero_stuff,

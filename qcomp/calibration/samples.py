@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import tempfile
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import IO
 
 import numpy as np
@@ -18,6 +18,7 @@ from qcomp.calibration.data import Inputs, Source, expected_runs, open_calibrati
 from qcomp.errors import CalibrationError
 from qcomp.ir.graph import Graph
 from qcomp.ir.tensor import Array
+from qcomp.quant.conversion import Conversion
 
 Run = dict[str, Array]
 
@@ -69,6 +70,23 @@ class Samples:
             run = {name: np.load(copy, allow_pickle=False) for name in self.inputs}
             place = copy.tell()
             yield run
+
+
+class ConvertedSamples(Samples):
+    """The same runs, with what a graph leaves to the floats outside done to them."""
+
+    def __init__(self, given: Samples, conversions: Mapping[str, Conversion]) -> None:
+        super().__init__((), given.inputs)
+        self._given, self._conversions = given, conversions
+
+    @property
+    def expected(self) -> int | None:
+        return self._given.expected
+
+    def __iter__(self) -> Iterator[Run]:
+        for run in self._given:
+            inside = {n: c.inward(run[n]) for n, c in self._conversions.items() if n in run}
+            yield run | inside
 
 
 class _EveryOther(Samples):

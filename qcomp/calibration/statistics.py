@@ -79,7 +79,7 @@ class Statistics:
             if isinstance(own.range, tuple):
                 found[id] = own.range
             else:
-                bits = own.activation_bits
+                bits = own.decided_activation_bits
                 symmetric = own.symmetric_activations or bits > 8
                 found[id] = self.range(id, own.range, bits=bits, symmetric=symmetric)
         return found

@@ -15,11 +15,13 @@ import qcomp
 from qcomp.cli.options import (
     TARGET_NAMES,
     Bindings,
+    BoundValues,
     Cache,
     Json,
     Model,
     one_of,
     parse_bindings,
+    parse_values,
     path_of_text,
 )
 from qcomp.config import (
@@ -51,6 +53,7 @@ def compile(
         typer.Option(metavar="FILE_OR_DIR", help="A .npy or .npz file, or a directory of .npy."),
     ] = None,
     bind: Bindings = None,
+    bind_value: BoundValues = None,
     recipe: Annotated[
         str, typer.Option(help=f"{', '.join(RECIPES)}, or a .yaml file with every choice.")
     ] = DEFAULTS.recipe,
@@ -58,8 +61,22 @@ def compile(
         int, typer.Option("--weight-bits", metavar="B", help=f"{one_of(WEIGHT_BITS)}.")
     ] = DEFAULTS.weight_bits,
     activation_bits: Annotated[
-        int, typer.Option("--activation-bits", metavar="B", help=f"{one_of(ACTIVATION_BITS)}.")
-    ] = DEFAULTS.activation_bits,
+        int | None,
+        typer.Option(
+            "--activation-bits",
+            metavar="B",
+            help=f"{one_of(ACTIVATION_BITS)}; default: 8, and 16 where recipe auto finds that "
+            "8 fall short.",
+        ),
+    ] = None,
+    max_slowdown: Annotated[
+        float,
+        typer.Option(
+            "--max-slowdown",
+            metavar="X",
+            help="Time that accuracy may cost where recipe auto decides, over 8 bits everywhere.",
+        ),
+    ] = DEFAULTS.max_slowdown,
     per_tensor: Annotated[
         bool, typer.Option("--per-tensor", help="One weight scale per tensor, not per channel.")
     ] = False,
@@ -95,14 +112,26 @@ def compile(
         bool,
         typer.Option("--threads-pool", help="Also write C sources of a thread pool for its runs."),
     ] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Findings are an error, and nothing is written.")
+    ] = False,
+    min_sqnr_db: Annotated[
+        float | None,
+        typer.Option(
+            "--min-sqnr-db",
+            metavar="DB",
+            help="An output, or a part of one, that is less accurate is an error.",
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Compile a float network to an integer-only C library."""
-    bindings = parse_bindings(bind)
+    bindings, values = parse_bindings(bind), parse_values(bind_value)
     config = QuantizationConfig(
         recipe=recipe,
         weight_bits=weight_bits,
-        activation_bits=activation_bits,
+        activation_bits=AUTO if activation_bits is None else activation_bits,
+        max_slowdown=max_slowdown,
         per_channel=not per_tensor,
         range=range,
         rounding=rounding,
@@ -115,10 +144,13 @@ def compile(
         calibration=calibration,
         config=config,
         bind=bindings,
+        bind_values=values,
         dump=dump,
         cache=cache,
         object_cache=None if no_object_cache else AUTO,
         name=name,
+        strict=strict,
+        min_sqnr_db=min_sqnr_db,
         progress=True,
     )
     directory = net.save(output, threads_pool=threads_pool)
@@ -132,6 +164,7 @@ def compile(
 def summarize(net: CompiledNetwork, directory: Path, seconds: float) -> dict[str, Any]:
     """The object that `--json` prints."""
     from qcomp.accuracy.record import plain
+    from qcomp.findings import record
 
     shared = directory / f"lib{net.name}.so"
     library = shared if shared.is_file() else directory / f"lib{net.name}.a"
@@ -144,6 +177,7 @@ def summarize(net: CompiledNetwork, directory: Path, seconds: float) -> dict[str
         "seconds": round(seconds, 3),
         "sqnr_db_output": net.sqnr_db_output,
         "accuracy": plain(net.accuracy),
+        "findings": record.plain(net.findings),
         "input": _one_or_all(net.inputs),
         "output": _one_or_all(net.outputs),
     }
@@ -156,6 +190,8 @@ def _one_or_all(infos: Sequence[TensorInfo]) -> Any:
 
 def report(net: CompiledNetwork, summary: dict[str, Any], directory: Path) -> str:
     """The report for people."""
+    from qcomp.findings.record import told
+
     lines = [
         f"{net.name} for {net.target} ({', '.join(net.isa)}) in {directory}",
         f"  arena    {net.arena_bytes:>12,} bytes, {net.artifact.memory.live:,} live at once",
@@ -172,6 +208,7 @@ def report(net: CompiledNetwork, summary: dict[str, Any], directory: Path) -> st
         lines.append(
             f"  note: no shared library: found no linker for {net.artifact.requires.triple}"
         )
+    lines += [f"  finding: {finding}" for finding in told(net.findings)]
     lines.append(f"  {summary['seconds']:.1f} s")
     return "\n".join(lines)
 
@@ -181,4 +218,5 @@ def _tensor_line(kind: str, info: TensorInfo) -> str:
     return (
         f"  {kind:<8} {info.name}: {info.dtype} {shape}, "
         f"scale {info.scale:.8g}, zero point {info.zero_point}"
+        f"{'' if info.conversion is None else ', after a conversion that the header has'}"
     )

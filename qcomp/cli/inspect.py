@@ -8,18 +8,27 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from qcomp.cli.options import Bindings, Json, Model, parse_bindings
+from qcomp.cli.options import (
+    Bindings,
+    BoundValues,
+    Json,
+    Model,
+    parse_bindings,
+    parse_values,
+)
 
 if TYPE_CHECKING:
     from qcomp.frontends.onnx.inspect import Inspection, Layer
     from qcomp.ir.tensor import TensorType
 
 
-def inspect(model: Model, bind: Bindings = None, as_json: Json = False) -> None:
+def inspect(
+    model: Model, bind: Bindings = None, bind_value: BoundValues = None, as_json: Json = False
+) -> None:
     """Show operators, shapes, parameters and MACs of a model, and what would be refused and why."""
     from qcomp.frontends.onnx.inspect import inspect_onnx
 
-    inspection = inspect_onnx(model, parse_bindings(bind))
+    inspection = inspect_onnx(model, parse_bindings(bind), parse_values(bind_value))
     typer.echo(json.dumps(summarize(inspection)) if as_json else report(inspection))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
@@ -18,6 +19,12 @@ Bindings = Annotated[
     list[str] | None,
     typer.Option(
         "--bind", metavar="N=1", help="Give a dynamic dimension its size; may be repeated."
+    ),
+]
+BoundValues = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--bind-value", metavar="NAME=1.5", help="Make an input this constant; may be repeated."
     ),
 ]
 Cache = Annotated[
@@ -50,6 +57,24 @@ def parse_bindings(texts: list[str] | None) -> dict[str, int]:
         if bindings.setdefault(name, int(size)) != int(size):
             raise typer.BadParameter(f"{name} has two sizes", param_hint="--bind")
     return bindings
+
+
+def parse_values(texts: list[str] | None) -> dict[str, float]:
+    """`["fmin=46.9"]` as `{"fmin": 46.9}`; a usage error for anything else."""
+    values: dict[str, float] = {}
+    for text in texts or []:
+        name, _, number = text.rpartition("=")
+        try:
+            value = float(number)
+        except ValueError:
+            value = math.nan
+        if not name or not math.isfinite(value):
+            raise typer.BadParameter(
+                f"{text!r}: expected NAME=NUMBER, as in fmin=46.9", param_hint="--bind-value"
+            )
+        if values.setdefault(name, value) != value:
+            raise typer.BadParameter(f"{name} has two values", param_hint="--bind-value")
+    return values
 
 
 def path_of_text(text: str) -> Path:

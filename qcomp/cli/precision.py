@@ -9,7 +9,15 @@ from typing import Annotated
 import typer
 
 import qcomp
-from qcomp.cli.options import Bindings, Cache, Json, Model, parse_bindings
+from qcomp.cli.options import (
+    Bindings,
+    BoundValues,
+    Cache,
+    Json,
+    Model,
+    parse_bindings,
+    parse_values,
+)
 from qcomp.config import QuantizationConfig
 
 FAST = "fast"
@@ -40,6 +48,7 @@ def sensitivity(
     model: Model,
     calibration: Calibration,
     bind: Bindings = None,
+    bind_value: BoundValues = None,
     recipe: Recipe = FAST,
     weight_bits: WeightBits = None,
     activation_bits: ActivationBits = None,
@@ -56,6 +65,7 @@ def sensitivity(
         calibration=calibration,
         config=QuantizationConfig(recipe=recipe),
         bind=parse_bindings(bind),
+        bind_values=parse_values(bind_value),
         weight_bits=tuple(weight_bits or WEIGHT_BITS),
         activation_bits=tuple(activation_bits or ACTIVATION_BITS),
         processes=processes,

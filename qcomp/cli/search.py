@@ -12,10 +12,12 @@ import qcomp
 from qcomp.cli.options import (
     TARGET_NAMES,
     Bindings,
+    BoundValues,
     Cache,
     Json,
     Model,
     parse_bindings,
+    parse_values,
     path_of_text,
 )
 from qcomp.cli.precision import (
@@ -51,6 +53,7 @@ def search(
         typer.Option(metavar="P", help="Share of samples whose largest output may change."),
     ] = None,
     bind: Bindings = None,
+    bind_value: BoundValues = None,
     recipe: Recipe = FAST,
     target: Annotated[
         str, typer.Option(metavar="T", help=f"Whose latency is estimated: {TARGET_NAMES}.")
@@ -73,6 +76,7 @@ def search(
         calibration=calibration,
         config=QuantizationConfig(recipe=recipe),
         bind=parse_bindings(bind),
+        bind_values=parse_values(bind_value),
         target=target,
         weight_bits=tuple(weight_bits or WEIGHT_BITS),
         activation_bits=tuple(activation_bits or ACTIVATION_BITS),

@@ -1,17 +1,75 @@
-"""Importers of foreign model formats; each is loaded when a model asks for it."""
+"""Importers of foreign model formats by the kind of file; each is loaded when a model asks for it.
+
+A format is known by the mark that its files have at a place near their beginning. ONNX has none,
+and takes what no other format is known by.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qcomp.files import open_regular
 
 if TYPE_CHECKING:
-    from qcomp.frontends.onnx import ImportedModel
-    from qcomp.frontends.onnx.importer import Model
+    from numpy.typing import ArrayLike
+
+    from qcomp.frontends.model import ImportedModel, Importer
 
 
-def import_model(model: Model, *, bind: Mapping[str, int] | None = None) -> ImportedModel:
-    """The graph of a model file, its bytes, or a ModelProto."""
+@dataclass(frozen=True)
+class Format:
+    """Files with `mark` from byte `place` on; objects that are no file have the mark b""."""
+
+    mark: bytes
+    place: int
+    importer: Callable[[], Importer]
+
+    @property
+    def end(self) -> int:
+        return self.place + len(self.mark)
+
+    def marks(self, beginning: bytes) -> bool:
+        return beginning[self.place : self.end] == self.mark
+
+
+def _onnx() -> Importer:
     from qcomp.frontends.onnx import import_onnx
 
-    return import_onnx(model, bind=bind)
+    return import_onnx
+
+
+FORMATS: Mapping[str, Format] = {"ONNX": Format(b"", 0, _onnx)}
+
+
+def import_model(
+    model: Any,
+    *,
+    bind: Mapping[str, int] | None = None,
+    bind_values: Mapping[str, ArrayLike] | None = None,
+) -> ImportedModel:
+    """The graph of a model file, its bytes, or a ModelProto."""
+    return format_of(model).importer()(model, bind=bind, bind_values=bind_values)
+
+
+def format_of(model: Any) -> Format:
+    """The format with the longest mark that the model has."""
+    beginning = _beginning(model, max(known.end for known in FORMATS.values()))
+    marked = [known for known in FORMATS.values() if known.marks(beginning)]
+    return max(marked, key=lambda known: len(known.mark))
+
+
+def _beginning(model: Any, size: int) -> bytes:
+    """The first bytes of a file; none where it is none, or can't be read, as the importer says."""
+    if isinstance(model, bytes):
+        return model[:size]
+    if not isinstance(model, str | os.PathLike):
+        return b""
+    try:
+        with open_regular(Path(model)) as file:
+            return file.read(size)
+    except (OSError, ValueError):
+        return b""

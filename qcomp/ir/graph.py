@@ -13,10 +13,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import networkx as nx
+import numpy as np
 
 from qcomp.ir.digraph import copied, needed_for, topological_order
 from qcomp.ir.ops.base import Op
 from qcomp.ir.tensor import FLOATS, Array, Mark, Origin, Tensor, TensorId, TensorType, constant
+from qcomp.quant.conversion import Conversion
 
 _NOT_IN_IDS = re.compile(r"[^A-Za-z0-9_./\-]")
 
@@ -32,11 +34,16 @@ def sanitized(name: str) -> str:
 
 @dataclass
 class Graph:
-    """`inputs` and `outputs` map public names to tensors; a rewrite never renames them."""
+    """`inputs` and `outputs` map public names to tensors; a rewrite never renames them.
+
+    `conversions` are what is done to some of them outside, in floats, by public name: the graph's
+    values are those inside.
+    """
 
     name: str
     inputs: dict[str, TensorId] = field(default_factory=dict)
     outputs: dict[str, TensorId] = field(default_factory=dict)
+    conversions: dict[str, Conversion] = field(default_factory=dict)
     _nx: Any = field(default_factory=lambda: nx.DiGraph(), repr=False)
     _serial: int = 0
     _order: list[str] | None = field(default=None, repr=False, compare=False)  # until edges change
@@ -198,13 +205,21 @@ class Graph:
 
     def clone(self) -> Graph:
         """A copy that shares the payloads and arrays."""
-        inputs, outputs = dict(self.inputs), dict(self.outputs)
-        return Graph(self.name, inputs, outputs, copied(self._nx), self._serial, self._order)
+        return Graph(
+            self.name,
+            dict(self.inputs),
+            dict(self.outputs),
+            dict(self.conversions),
+            copied(self._nx),
+            self._serial,
+            self._order,
+        )
 
     def restore(self, saved: Graph) -> None:
         """Become what a clone saved: how a pass takes back a trial."""
         copy = saved.clone()
         self.inputs, self.outputs = copy.inputs, copy.outputs
+        self.conversions = copy.conversions
         self._nx, self._serial, self._order = copy._nx, copy._serial, copy._order
 
     def _add_node(self, node: str, **payload: object) -> None:
@@ -245,3 +260,15 @@ def constants_of(graph: Graph) -> Iterator[tuple[TensorId, Array]]:
     for tensor in graph.tensors():
         if tensor.data is not None:
             yield tensor.id, tensor.data
+
+
+def computes_the_same(a: Graph, b: Graph) -> bool:
+    """Whether two graphs have the same ops and the same numbers, under the same ids."""
+    if a.ops() != b.ops() or a.outputs != b.outputs:
+        return False
+    constants = dict(constants_of(b))
+    return all(
+        data is constants[id] or np.array_equal(data, constants[id])
+        for id, data in constants_of(a)
+        if a.consumers(id)
+    )

@@ -27,9 +27,8 @@ from qcomp.ir.ops import (
 )
 from qcomp.ir.tensor import FLOATS, DType, Tensor, TensorId
 from qcomp.ir.text import format_op
-from qcomp.quant.qparams import SOFTMAX, SOFTMAX_16, QParams
+from qcomp.quant.qparams import softmax_qparams
 
-_SOFTMAX: Mapping[int, QParams] = {8: SOFTMAX, 16: SOFTMAX_16}
 _INTEGERS = (DType.I8, DType.I16)
 _Problems = Iterator[str]
 
@@ -75,8 +74,10 @@ def integer_edges(graph: Graph) -> list[str]:
         if len({graph.tensor(t).qparams for t in tied}) > 1:
             problems.append(f"{format_op(graph, op)}\n  qparams of {_listed(tied)} differ")
         found = graph.tensor(op.output).qparams
-        if isinstance(op, QSoftmax) and found not in (None, _SOFTMAX.get(op.bits)):
-            problems.append(f"{format_op(graph, op)}\n  expected qparams {_SOFTMAX[op.bits]}")
+        if isinstance(op, QSoftmax) and found is not None:
+            expected = softmax_qparams(op.bits, op.finer)
+            if found != expected:
+                problems.append(f"{format_op(graph, op)}\n  expected qparams {expected}")
     return problems
 
 

@@ -31,6 +31,7 @@ from qcomp.ir.tensor import (
     constant,
 )
 from qcomp.ir.text import RECORDS
+from qcomp.quant.conversion import Conversion
 from qcomp.quant.qparams import QParams
 
 Arrays = Mapping[str, Array]
@@ -55,6 +56,10 @@ _HEADER = re.compile(rf"graph @(?P<name>{_NAME})\((?P<inputs>.*)\) \{{$")
 _INPUT = re.compile(rf"(?:(?P<name>{_NAME})=)?%(?P<id>[^\s:]+): (?P<type>{_TENSOR})")
 _OUTPUT = re.compile(rf"(?P<name>{_NAME})=%(?P<id>[^\s,]+)")
 _CONSTANT = re.compile(rf"%(?P<id>\S+) = constant : (?P<type>{_TENSOR})$")
+_CONVERT = re.compile(
+    rf"convert (?P<name>{_NAME}) axis=(?P<axis>\d+) "
+    rf"scale=(?P<scale>{_ARRAY}) offset=(?P<offset>{_ARRAY})$"
+)
 _OP = re.compile(
     r"%(?P<id>\S+) = (?P<mnemonic>\w+)\((?P<operands>[^()]*)\)"
     rf"(?: \{{(?P<fields>.*)\}})? : (?P<type>{_TENSOR})$"
@@ -103,10 +108,20 @@ def _parse_line(graph: Graph, line: str, arrays: Arrays | None) -> None:
         if loaded.type != tensor.type:
             raise ParseError(f"the array given for it is {loaded.type}")
         graph.add_tensor(dataclasses.replace(tensor, data=loaded.data))
+    elif m := _CONVERT.match(line):
+        graph.conversions[_parse_name(m["name"])] = _parse_conversion(m, arrays)
     elif m := _OP.match(line):
         _parse_op(graph, m, arrays)
     else:
         raise ParseError("expected an op, a constant or a return")
+
+
+def _parse_conversion(m: re.Match[str], arrays: Arrays | None) -> Conversion:
+    name = _parse_name(m["name"])
+    scale, offset = (
+        _parse_array(f"{name}@convert.{field}", m[field], arrays) for field in ("scale", "offset")
+    )
+    return Conversion.of(int(m["axis"]), scale, offset)
 
 
 def _parse_op(graph: Graph, m: re.Match[str], arrays: Arrays | None) -> None:

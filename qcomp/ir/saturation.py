@@ -28,12 +28,14 @@ from qcomp.ir.ops import (
     Binary,
     BroadcastTo,
     Clamp,
+    Compare,
     Concat,
     Conv2d,
     Dense,
     DepthToSpace,
     Div,
     Domain,
+    Embedding,
     Gather,
     LogSoftmax,
     MatMul,
@@ -48,6 +50,7 @@ from qcomp.ir.ops import (
     Reduction,
     Reshape,
     Resize2d,
+    Select,
     Slice,
     Softmax,
     SpaceToDepth,
@@ -67,6 +70,7 @@ SOFTMAX_DEPTH = 16.0
 """exp(-16) is a tenth of a step of a softmax of 16 bits over 10 values."""
 
 _GRID = 4097
+_MARGIN = 1 / 64  # of an operand's width, beyond what it is compared with
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,8 @@ class Reading:
 
     index: of the operand.
     operands: an interval that holds each operand's values.
-    result: the one at whose ends the result saturates, or that its own readers tell apart.
+    result: one that holds the result's.
+    needed: the part of the result outside of which it saturates.
     tolerance: by how much the result may move.
     peak: the smallest of the operand's maxima along the axis of the op, where data tells.
     """
@@ -83,6 +88,7 @@ class Reading:
     index: int
     operands: tuple[Interval, ...]
     result: Interval
+    needed: Interval
     tolerance: float
     peak: float | None = None
 
@@ -151,16 +157,32 @@ def _quotient(reading: Reading, op: Div) -> Interval:
 
 def _saturated(reading: Reading, op: Binary) -> Interval:
     """Where the result saturates before its clamp."""
-    return max(reading.result[0], op.clamp.low), min(reading.result[1], op.clamp.high)
+    return max(reading.needed[0], op.clamp.low), min(reading.needed[1], op.clamp.high)
 
 
 def _moved(reading: Reading, op: Op) -> Interval:
     """The result's values are among the operand's."""
-    return reading.result
+    return reading.needed
+
+
+def _extreme(reading: Reading, op: Minimum | Maximum) -> Interval:
+    """What is beyond the result's range comes out as the other operand."""
+    return intersection(reading.result, reading.needed)
+
+
+def _select(reading: Reading, op: Select) -> Interval:
+    """The condition is told apart from 0."""
+    return WHOLE if reading.index == 0 else reading.needed
+
+
+def _compare(reading: Reading, op: Compare) -> Interval:
+    """What lies beyond all that it is compared with, on either side; a margin tells the sides."""
+    margin = (reading.operand[1] - reading.operand[0]) * _MARGIN
+    return reading.other[0] - margin, reading.other[1] + margin
 
 
 def _reduce(reading: Reading, op: Reduce) -> Interval:
-    return reading.result if op.kind in (Reduction.MAX, Reduction.MIN) else WHOLE
+    return reading.needed if op.kind in (Reduction.MAX, Reduction.MIN) else WHOLE
 
 
 def _softmax(reading: Reading, op: Softmax) -> Interval:
@@ -173,7 +195,7 @@ def _bend(reading: Reading, function: Callable[[F64], F64]) -> Interval:
     whole = reading.operand
     x = np.linspace(whole[0], whole[1], _GRID)
     with np.errstate(all="ignore"):
-        y = np.clip(function(x), *reading.result)
+        y = np.clip(function(x), *reading.needed)
     if not np.isfinite(y).all():
         return WHOLE
     first = _flat_until(y, reading.tolerance)
@@ -196,8 +218,10 @@ SEEN: Mapping[type[Op], Seen] = {
     Sub: _difference,
     Mul: _product,
     Div: _quotient,
-    Minimum: _moved,
-    Maximum: _moved,
+    Minimum: _extreme,
+    Maximum: _extreme,
+    Select: _select,
+    Compare: _compare,
     Softmax: _softmax,
     Reduce: _reduce,
     MaxPool2d: _moved,
@@ -224,6 +248,7 @@ EXEMPT: Exemptions = {
     Dense: "is linear",
     MatMul: "is linear in each operand",
     PRelu: "is linear on both sides of zero",
+    Embedding: "tells whole numbers apart",
     LogSoftmax: "goes on linearly however small a value is",
     Resize2d: "a mean of neighbours takes all of each value",
 }
@@ -252,6 +277,8 @@ def _keeps_lowest(graph: Graph, op: Op, id: TensorId) -> bool:
             return True
         case Sub():
             return op.b != id
+        case Select():
+            return op.condition != id
         case Mul():
             return _is_positive(graph, op.a if op.b == id else op.b)
         case Div():

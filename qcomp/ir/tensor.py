@@ -117,6 +117,7 @@ class Mark(enum.Enum):
     FOLDED = "folded"  # products and sums per channel were folded in
     CLAMPED = "clamped"  # a clamp behind it was fused in
     EQUALIZED = "equalized"  # a weight or bias, by factors per channel
+    CUT = "cut"  # some of its channels
     SILENCED = "silenced"  # dead channels became constants
     ABSORBED = "bias-absorbed"
     ROUNDED = "rounded"

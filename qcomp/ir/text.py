@@ -6,6 +6,9 @@
       return logits=%y
     }
 
+A line `convert x axis=1 scale=[...] offset=[...]` under the first is what is done to an input or
+output outside, in floats.
+
 `parse(str(g))` (qcomp.ir.parse) prints `str(g)` again. Numbers of constants are not part of the
 text, and neither are the long ones of what is known of a tensor: `scale=@64` stands for 64 of them,
 and `arrays_of` has them beside the constants. A name that is not an id is quoted and escaped; an
@@ -37,6 +40,11 @@ F64 = NDArray[np.float64]
 
 def format_graph(graph: Graph) -> str:
     lines = [f"graph @{_format_name(graph.name)}({_format_inputs(graph)}) {{"]
+    lines += [
+        f"{_INDENT}convert {_format_name(name)} axis={c.axis} "
+        f"scale={_format_array(np.array(c.scale))} offset={_format_array(np.array(c.offset))}"
+        for name, c in graph.conversions.items()
+    ]
     printed = set(graph.inputs.values())
     for op in graph.ops():
         for t in dict.fromkeys(op.inputs):
@@ -130,6 +138,10 @@ def arrays_of(graph: Graph) -> Iterator[tuple[str, Array]]:
         for name, array in _arrays(tensor).items():
             if array.size > LONGEST_ARRAY:
                 yield f"{tensor.id}@{name}", array
+    for public, c in graph.conversions.items():
+        for name, values in (("scale", c.scale), ("offset", c.offset)):
+            if len(values) > LONGEST_ARRAY:
+                yield f"{public}@convert.{name}", np.array(values)
 
 
 def attributes(cls: type[Op]) -> list[dataclasses.Field[Any]]:

@@ -54,6 +54,11 @@ def _structure(graph: Graph) -> list[str]:
     for name, id in (*graph.inputs.items(), *graph.outputs.items()):
         if id not in graph:
             problems.append(f"{name}: %{id} does not exist")
+    problems += [
+        f"{name} is converted; expected the name of an input or of an output"
+        for name in graph.conversions
+        if (name in graph.inputs) == (name in graph.outputs)
+    ]
     if not graph.outputs:
         problems.append("no outputs")
     inputs = set(graph.inputs.values())

@@ -1,9 +1,6 @@
 """What a choice of bits costs: bytes of weights, and an estimate of the time of a run.
 
 Bytes are those that weights take in the target's libraries, with what is stored for each channel.
-The estimate counts multiply-accumulates and bytes of activations at the rates of the target, on one
-thread of its best instruction set. It is right to a factor of two or so, and better for comparing
-choices.
 """
 
 from __future__ import annotations
@@ -13,9 +10,9 @@ from dataclasses import dataclass
 
 from qcomp.config import QuantizationConfig
 from qcomp.ir.graph import Graph
-from qcomp.ir.ops import MatMul, Op, Weighted
-from qcomp.ir.tensor import TensorId
+from qcomp.ir.ops import Weighted
 from qcomp.precision.parts import Kind, Part
+from qcomp.recipes.estimated_time import activation_ns
 from qcomp.targets.base import Target
 
 
@@ -46,28 +43,11 @@ class Costs:
             own = self.config.at(op.id, op.mnemonic)
             shape = self.graph.type(op.weight).shape
             return Cost(self.target.weight_bytes(shape, op.groups, _stored(own, shape, bits)))
-        return Cost(us=sum(self._ns(t, bits) for t in part.members) / 1e3)
-
-    def _ns(self, id: TensorId, bits: int) -> float:
-        readers = self.graph.consumers(id)
-        macs = sum(_macs(self.graph, op) for op in readers if op.inputs[0] == id)
-        moved = self.graph.type(id).size * bits // 8 * (1 + len(readers))
-        return self.target.cost(macs, moved, bits)
+        cost = self.target.cost
+        return Cost(us=sum(activation_ns(self.graph, t, bits, cost) for t in part.members) / 1e3)
 
 
 def _stored(own: QuantizationConfig, shape: tuple[int, ...], bits: int) -> int:
     """Integers times those of their group have 8 bits, and so have the weights of i16 kernels."""
     grouped = own.group_size and (not own.per_channel or own.group_size < math.prod(shape[1:]))
-    return 8 if grouped or own.activation_bits > 8 else bits
-
-
-def _macs(graph: Graph, op: Op) -> int:
-    results = graph.type(op.output).size
-    match op:
-        case Weighted():
-            weight = graph.type(op.weight)
-            return results * weight.size // weight.shape[0]
-        case MatMul():
-            return results * graph.type(op.inputs[0]).shape[-1]
-        case _:
-            return 0
+    return 8 if grouped or own.decided_activation_bits > 8 else bits

@@ -22,7 +22,7 @@ def configured_bits(graph: Graph, config: QuantizationConfig, part: Part) -> int
     """What the configuration gives a part; the most where its members differ."""
     members = [config.at(id, mnemonic_of(graph, id)) for id in part.members]
     if part.kind is Kind.ACTIVATION:
-        return max(m.activation_bits for m in members)
+        return max(m.decided_activation_bits for m in members)
     return max(members[0].weight_bits, least_bits(graph, config, part))
 
 

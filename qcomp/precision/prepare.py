@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from qcomp.calibration.samples import samples_of
 from qcomp.calibration.statistics import float_outputs
-from qcomp.config import QuantizationConfig
+from qcomp.config import AUTO, QuantizationConfig
 from qcomp.errors import CompileError
 from qcomp.frontends import import_model
 from qcomp.ir.graph import Graph
@@ -15,13 +16,15 @@ from qcomp.precision.parts import Kind, parts_of, with_bits
 from qcomp.precision.problem import Problem, Run, answers_of
 from qcomp.quantizer import Quantizer
 from qcomp.recipes.choose import decide, evidence_for
+from qcomp.recipes.estimated_time import CostOf
 from qcomp.recipes.file import with_recipe_file
 
 
 class Preparation:
     """The float graph that `compile` quantizes, from which QDQ graphs of any bits are made.
 
-    `config` has no field left "auto".
+    `config` has no field left "auto"; activations have 8 bits unless it is given others. `cost` is
+    that of the target.
     """
 
     def __init__(
@@ -29,17 +32,22 @@ class Preparation:
         model: Any,
         calibration: Any,
         config: QuantizationConfig | None,
+        cost: CostOf,
         bind: Mapping[str, int] | None = None,
+        bind_values: Mapping[str, Any] | None = None,
         progress: bool = False,
     ) -> None:
         config = with_recipe_file(config or QuantizationConfig(recipe="fast"))
-        imported = import_model(model, bind=bind)
+        if config.activation_bits == AUTO:
+            config = dataclasses.replace(config, activation_bits=8)
+        imported = import_model(model, bind=bind, bind_values=bind_values)
         if not float_outputs(imported.graph):
             raise CompileError(f"@{imported.graph.name} has no output of type f32 to compare")
         self.runs: tuple[Run, ...] = tuple(samples_of(imported.graph, calibration))
         evidence = evidence_for(imported.graph, self.runs, config, progress=progress)
         self._quantizer = Quantizer(imported.graph, imported.form, evidence)
-        self.config = decide(self._quantizer, config, progress=progress).config
+        self.config = decide(self._quantizer, config, cost, progress=progress).config
+        self._quantizer.keep_equalized(self.config)
         self.graph = self._quantizer.equalized(self.config)
 
     def quantized(self, config: QuantizationConfig) -> Graph:

@@ -20,6 +20,7 @@ from qcomp.precision.table import Row, SensitivityTable
 from qcomp.precision.workers import Workers, started
 from qcomp.progress import bar
 from qcomp.quant.noise import Noise
+from qcomp.targets.catalog import target as find_target
 
 WEIGHT_BITS = (8, 4)
 ACTIVATION_BITS = (8, 16)
@@ -34,6 +35,7 @@ def sensitivity(
     calibration: Any,
     config: QuantizationConfig | None = None,
     bind: Mapping[str, int] | None = None,
+    bind_values: Mapping[str, Any] | None = None,
     weight_bits: Sequence[int] = WEIGHT_BITS,
     activation_bits: Sequence[int] = ACTIVATION_BITS,
     processes: int | None = None,
@@ -43,9 +45,9 @@ def sensitivity(
 ) -> SensitivityTable:
     """Output SQNR with only one part of the network rounded, and with only it in float.
 
-    model, calibration, config, bind: as for `compile`, but without a configuration the recipe is
-        "fast". The data, which must fit in memory, both gives the ranges and is what the outputs
-        are compared on.
+    model, calibration, config, bind, bind_values: as for `compile`, but without a configuration the
+        recipe is "fast". The data, which must fit in memory, both gives the ranges and is what the
+        outputs are compared on.
     weight_bits, activation_bits: to which a part is rounded alone.
     processes: that share the work, each on one thread; None: one for each processor.
     scheduler: the address of a dask.distributed scheduler, whose workers do it instead.
@@ -53,7 +55,8 @@ def sensitivity(
 
     Raises CompileError.
     """
-    preparation = Preparation(model, calibration, config, bind, progress)
+    cost = find_target("native").cost
+    preparation = Preparation(model, calibration, config, cost, bind, bind_values, progress)
     problem = preparation.problem(weight_bits, activation_bits)
     with started(problem, processes, scheduler) as workers:
         store = None if cache is None else Path(cache)

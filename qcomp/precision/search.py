@@ -42,6 +42,7 @@ def mixed_precision(
     calibration: Any,
     config: QuantizationConfig | None = None,
     bind: Mapping[str, int] | None = None,
+    bind_values: Mapping[str, Any] | None = None,
     target: str = "native",
     weight_bits: Sequence[int] = WEIGHT_BITS,
     activation_bits: Sequence[int] = ACTIVATION_BITS,
@@ -58,8 +59,8 @@ def mixed_precision(
 ) -> MixedPrecision:
     """The configuration with the least error within a budget, or the smallest within a loss.
 
-    model, calibration, config, bind, processes, scheduler, cache: as for `sensitivity`. What the
-        configuration says of bits is where the search starts from.
+    model, calibration, config, bind, bind_values, processes, scheduler, cache: as for
+        `sensitivity`. What the configuration says of bits is where the search starts from.
     weight_bits, activation_bits: to choose from, for each part.
     max_bytes: of the weights, as the target's libraries store them.
     max_latency: microseconds of a run on `target`, estimated (qcomp.precision.costs). Without it,
@@ -77,9 +78,10 @@ def mixed_precision(
         raise CompileError(f"method={method!r}: expected one of {', '.join(METHODS)}")
     if max_bytes is None and max_latency is None and max_drop is None:
         raise CompileError("expected max_bytes, max_latency or max_drop: what to search for")
-    preparation = Preparation(model, calibration, config, bind, progress)
+    found = find_target(target)
+    preparation = Preparation(model, calibration, config, found.cost, bind, bind_values, progress)
     allowed = {Kind.WEIGHTS: weight_bits, Kind.ACTIVATION: activation_bits}
-    costs = Costs(preparation.graph, preparation.config, find_target(target))
+    costs = Costs(preparation.graph, preparation.config, found)
     space = Space(preparation, allowed, costs)
     problem = preparation.problem(space.asked(Kind.WEIGHTS), space.asked(Kind.ACTIVATION))
     trial = None

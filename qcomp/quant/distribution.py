@@ -74,6 +74,12 @@ class Distribution:
         return self.histogram.low, self.histogram.high
 
     @property
+    def is_constant(self) -> bool:
+        """Whether one value was seen several times, and no other."""
+        low, high = self.extremes
+        return low == high and self.bins.total > 1
+
+    @property
     def bins(self) -> Bins:
         """The histogram in ascending order; ValueError before the first update."""
         self._expect_values()

@@ -1,6 +1,6 @@
-"""Requantization of accumulators to 8 or 16 bits: the four forms, exact, in numpy.
+"""Requantization of accumulators to 8 or 16 bits: the five forms, exact, in numpy.
 
-Each multiplies by an effective factor per channel:
+Each multiplies by an effective factor per channel, or divides:
 
 * NARROW  t = sat16((acc + 2^(shift-1)) >> shift);  q = zero_point + ((t * m + 2^14) >> 15),
           with 257 <= m < 2^15, so the effective multiplier is m * 2^-(shift + 15).
@@ -8,6 +8,7 @@ Each multiplies by an effective factor per channel:
 * TFLITE  RoundingDivideByPOT(SaturatingRoundingDoublingHighMul(acc << left, m), right): gemmlowp's
           double rounding; `shift` is TFLite's exponent, positive to the left.
 * ONNX    float32 product rounded half to even; `multiplier` holds the bits of the float32.
+* QUOTIENT  q = zero_point + acc / m, m > 0, rounded half away from zero; the shift is 0.
 
 Every form saturates the result to [qmin, qmax]. Accumulators have 32 bits, and up to 40 bits before
 a WIDE requantize of 16-bit operands, whose m then has fewer (`wide_multiplier_bits`): no product
@@ -39,6 +40,7 @@ class Form(enum.Enum):
     WIDE = "wide"
     TFLITE = "tflite"
     ONNX = "onnx"
+    QUOTIENT = "quotient"
 
 
 @dataclass(frozen=True)
@@ -63,12 +65,15 @@ class Requantize:
 
 def requantize(acc: I64, multiplier: I32, shift: I32, q: Requantize) -> NDArray[np.integer]:
     """acc [..., C] to i8 or i16; multiplier and shift [C] or [1]."""
-    scaled = _SCALE[q.form](
-        acc.astype(np.int64), multiplier.astype(np.int64), shift.astype(np.int64)
-    )
+    scaled = rescaled(acc.astype(np.int64), multiplier, shift, q.form)
     saturated = np.clip(scaled + q.zero_point, q.qmin, q.qmax)
     result: NDArray[np.integer] = saturated.astype(INTEGERS[q.bits])
     return result
+
+
+def rescaled(acc: I64, multiplier: I32, shift: I32, form: Form) -> I64:
+    """The accumulators times the factor, as the form rounds them; not saturated."""
+    return _SCALE[form](acc, multiplier.astype(np.int64), shift.astype(np.int64))
 
 
 def saturate_i16(x: I64) -> I64:
@@ -95,7 +100,7 @@ def _scale_wide(acc: I64, multiplier: I64, shift: I64) -> I64:
     return rounding_shift(acc * multiplier, shift)
 
 
-def saturating_rounding_doubling_high_mul(a: I64, b: I64) -> I64:
+def saturating_rounding_doubling_high_mul(a: I64, b: I64 | int) -> I64:
     """gemmlowp fixedpoint.h; ties go up, C division truncates."""
     product = a * b
     nudged = product + np.where(product >= 0, 1 << 30, 1 - (1 << 30))
@@ -103,9 +108,9 @@ def saturating_rounding_doubling_high_mul(a: I64, b: I64) -> I64:
     return np.asarray(np.where((a == INT32_MIN) & (b == INT32_MIN), INT32_MAX, quotient), np.int64)
 
 
-def rounding_divide_by_pot(x: I64, exponent: I64) -> I64:
+def rounding_divide_by_pot(x: I64, exponent: I64 | int) -> I64:
     """gemmlowp fixedpoint.h; ties go away from zero."""
-    mask = (np.int64(1) << exponent) - 1
+    mask = (np.int64(1) << np.asarray(exponent, np.int64)) - 1
     remainder = x & mask
     threshold = (mask >> 1) + (x < 0)
     return np.asarray((x >> exponent) + (remainder > threshold), np.int64)
@@ -124,11 +129,18 @@ def _scale_onnx(acc: I64, multiplier: I64, shift: I64) -> I64:
     return np.asarray(np.clip(scaled, -1024.0, 1024.0), np.int64)
 
 
+def _scale_quotient(acc: I64, multiplier: I64, shift: I64) -> I64:
+    """The quotient by 0, which no accumulator but 0 meets, is 0."""
+    size = np.abs(acc)
+    return np.asarray(np.sign(acc) * ((2 * size + multiplier) // np.maximum(2 * multiplier, 1)))
+
+
 _SCALE = {
     Form.NARROW: _scale_narrow,
     Form.WIDE: _scale_wide,
     Form.TFLITE: _scale_tflite,
     Form.ONNX: _scale_onnx,
+    Form.QUOTIENT: _scale_quotient,
 }
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -87,10 +87,19 @@ class QParams:
 
 
 SOFTMAX = QParams(1 / 256, -128)
-"""What every 8-bit softmax gives (TensorFlow Lite's quantization specification)."""
+"""What an 8-bit softmax gives (TensorFlow Lite's quantization specification)."""
+
+FINEST_SOFTMAX = 5
+"""How often the steps of an 8-bit softmax may be halved, so that 32 bits hold its quotients."""
 
 SOFTMAX_16 = QParams(1 / 32768, 0, -32768, 32767)
-"""What every 16-bit softmax gives (same source)."""
+"""What a 16-bit softmax gives (same source)."""
+
+
+def softmax_qparams(bits: int, finer: int) -> QParams:
+    """Those of a softmax whose steps are halved so often."""
+    q = SOFTMAX if bits == 8 else SOFTMAX_16
+    return replace(q, scale=q.scale / 2**finer)
 
 
 def _scale(step: float, power_of_two: bool) -> float:

@@ -18,7 +18,9 @@ from qcomp.ir.graph import Graph
 from qcomp.passes.events import PassLog
 from qcomp.progress import bar
 from qcomp.quantizer import Quantizer
+from qcomp.recipes.decisions import with_fine_decisions
 from qcomp.recipes.divide import divided, for_all, too_few
+from qcomp.recipes.estimated_time import CostOf
 from qcomp.recipes.judge import Feed, Judge
 from qcomp.recipes.named import DATA_FREE, settled
 from qcomp.recipes.overrides import check_overrides, spread_ranges
@@ -26,6 +28,7 @@ from qcomp.recipes.search import TRIALS, search
 
 SEARCHING = ("auto", "best")
 _WEIGHTS = ("rounding", "weight_bits")
+_OWN = {"range": "a range of its own", "activation_bits": "16 bits"}
 
 
 @dataclass(frozen=True)
@@ -45,9 +48,12 @@ def evidence_for(
     return Evidence(data, config.input_range, progress)
 
 
-def decide(quantizer: Quantizer, config: QuantizationConfig, *, progress: bool = False) -> Chosen:
+def decide(
+    quantizer: Quantizer, config: QuantizationConfig, cost: CostOf, *, progress: bool = False
+) -> Chosen:
     """Every field decided, by trials on some of the data where the recipe makes any.
 
+    `cost` is that of the target that the network is for.
     How it came about is a record of the quantizer. RecipeError for overrides that match nothing.
     """
     if config.overrides and quantizer.form is not Form.FLOAT:
@@ -58,9 +64,10 @@ def decide(quantizer: Quantizer, config: QuantizationConfig, *, progress: bool =
     began, log = time.perf_counter(), PassLog()
     data = quantizer.evidence.data
     if quantizer.form is Form.FLOAT:
-        check_overrides(quantizer.normalized, config)
+        _check_overrides(quantizer, config)
         config = spread_ranges(quantizer.normalized, config)
-        chosen = _chosen(quantizer, config, log, progress=progress)
+        config = with_fine_decisions(quantizer.normalized, config)
+        chosen = _chosen(quantizer, config, cost, log, progress=progress)
     else:
         log.declined("trials", f"the model comes in form {quantizer.form.value}")
         chosen = Chosen(settled(config, calibrated=data is not None))
@@ -68,8 +75,20 @@ def decide(quantizer: Quantizer, config: QuantizationConfig, *, progress: bool =
     return chosen
 
 
+def _check_overrides(quantizer: Quantizer, config: QuantizationConfig) -> None:
+    """Overrides may be for the network as imported, or for what equalization makes of it."""
+    if config.overrides:
+        equalized = quantizer.equalized(settled(config, calibrated=True))
+        check_overrides((quantizer.normalized, equalized), config)
+
+
 def _chosen(
-    quantizer: Quantizer, config: QuantizationConfig, log: PassLog, *, progress: bool
+    quantizer: Quantizer,
+    config: QuantizationConfig,
+    cost: CostOf,
+    log: PassLog,
+    *,
+    progress: bool,
 ) -> Chosen:
     """What the recipe says, or what trials find."""
     data = quantizer.evidence.data
@@ -85,10 +104,10 @@ def _chosen(
         log.declined("trials", reason)
         return Chosen(start, (f"recipe {config.recipe}: nothing is tried: {reason}",))
     samples = divided(data)
-    evidence = dataclasses.replace(quantizer.evidence, data=samples.ranges, progress=False)
+    evidence = Evidence(samples.ranges, quantizer.evidence.input_range, whole=data)
     trials = quantizer.on(evidence)
     judge = Judge(trials, samples.fitting)
-    chosen = choose(judge, config, samples.judged, log, progress=progress)
+    chosen = choose(judge, config, samples.judged, cost, log, progress=progress)
     known = [q.statistics(chosen.config) for q in (trials, quantizer)]
     return dataclasses.replace(chosen, config=for_all(chosen.config, config, *known))
 
@@ -97,6 +116,7 @@ def choose(
     judge: Judge,
     config: QuantizationConfig,
     samples: Sequence[Feed],
+    cost: CostOf,
     log: PassLog,
     *,
     progress: bool = False,
@@ -108,7 +128,7 @@ def choose(
         config = dataclasses.replace(config, weight_range="seqmse")
     judge = judge.weighing(quick, samples)
     with bar("trying ranges", shown=progress, counted=False) as trials:
-        choice = search(judge, config, quick, samples, trials.reach)
+        choice = search(judge, config, quick, samples, cost, trials.reach)
     log.events += choice.log.events
     told = f"recipe {config.recipe}: outputs {choice.gain}, by {_difference(quick, choice.config)}"
     log.note(told)
@@ -144,9 +164,13 @@ def _difference(start: QuantizationConfig, found: QuantizationConfig) -> str:
         for name in TRIALS
         if getattr(found, name) != getattr(start, name)
     ]
-    own = len(found.overrides) - len(start.overrides)
-    if own:
-        told.append(f"a range of its own for {own} activations")
+    for name, what in _OWN.items():
+        own = sum(
+            name in fields and name not in start.overrides.get(key, {})
+            for key, fields in found.overrides.items()
+        )
+        if own:
+            told.append(f"{what} for {own} activations")
     return ", ".join(told) or "no change"
 
 
@@ -154,7 +178,7 @@ def _nothing_to_try(quantizer: Quantizer, config: QuantizationConfig) -> str | N
     """The reason that nothing is tried whatever the data, or None."""
     if config.recipe not in SEARCHING:
         return f"recipe {config.recipe}"
-    if all(getattr(config, name) != AUTO for name in TRIALS):
+    if all(getattr(config, name) != AUTO for name in (*TRIALS, "activation_bits")):
         return "all is chosen"
     if not float_outputs(quantizer.normalized):
         return "no output is a float, so none can be compared"

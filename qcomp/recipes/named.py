@@ -10,6 +10,7 @@ from qcomp.config import AUTO, QuantizationConfig
 
 DATA_FREE = "data-free"
 _FAST: Mapping[str, Any] = {
+    "activation_bits": 8,
     "range": "mse",
     "weight_range": "minmax",
     "absorb_bias": False,
@@ -27,7 +28,7 @@ def settled(config: QuantizationConfig, *, calibrated: bool) -> QuantizationConf
     """The configuration with no field left "auto"."""
     with_data = calibrated and config.recipe != DATA_FREE
     answers = _FAST if with_data else _DATA_FREE
-    # With scales per channel equalization gains nothing on most networks (docs/decisions.md).
+    # With scales per channel equalization helps some networks and harms others: it is tried.
     answers = {**answers, "equalize": not config.per_channel}
     if with_data:
         answers |= _rounding(config)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+from collections.abc import Sequence
 
 from qcomp.config import QuantizationConfig
 from qcomp.errors import RecipeError
@@ -11,10 +12,12 @@ from qcomp.ir.graph import Graph
 from qcomp.passes.lib.same_scale import scale_groups
 
 
-def check_overrides(graph: Graph, config: QuantizationConfig) -> None:
-    """RecipeError for each override that matches no layer, tensor or operator of a FLOAT graph."""
-    names: list[tuple[str, str | None]] = [(id, None) for id in graph.inputs.values()]
-    names += [(op.id, op.mnemonic) for op in graph.ops()]
+def check_overrides(graphs: Sequence[Graph], config: QuantizationConfig) -> None:
+    """RecipeError for each override that matches no layer, tensor or operator of FLOAT graphs."""
+    names: list[tuple[str, str | None]] = []
+    for graph in graphs:
+        names += [(id, None) for id in graph.inputs.values()]
+        names += [(op.id, op.mnemonic) for op in graph.ops()]
     problems = []
     for key in config.unmatched(names):
         near = difflib.get_close_matches(key, [id for id, _ in names], n=3)

@@ -4,13 +4,14 @@ Every trial is judged by the signal-to-noise ratio of the network's outputs, of 
 them (judge.py), simulated in the QDQ form on calibration samples that ranges are not taken from. In
 order, each with the best of what came before:
 
-1. one range estimator for all activations;
-2. how weights get their ranges, and whether biases are corrected;
-3. a range of its own for each activation (own_ranges.py);
-4. whether all this also helps when biases are corrected layer by layer, as they will be.
+1. equalization, also through opened gates;
+2. one range estimator for all activations;
+3. how weights get their ranges, and whether biases are corrected;
+4. a range of its own for each activation (own_ranges.py);
+5. 16 bits for single activations, where 8 bits fall short (wide_activations.py);
+6. whether all this also helps when biases are corrected layer by layer, as they will be.
 
-What the caller has chosen is not tried, nor is equalization: with weight scales per tensor it
-always helps, with scales per channel it gains nothing on most networks (docs/decisions.md).
+What the caller has chosen is not tried.
 """
 
 from __future__ import annotations
@@ -22,20 +23,25 @@ from typing import Any
 
 from qcomp.config import AUTO, QuantizationConfig
 from qcomp.execute.blocks import work_of
-from qcomp.ir.graph import Graph
+from qcomp.ir.graph import Graph, computes_the_same
 from qcomp.passes.events import PassLog
 from qcomp.recipes.activations import Activations, assigned, with_ranges
+from qcomp.recipes.estimated_time import CostOf
 from qcomp.recipes.judge import Feed, Judge, Judgement
 from qcomp.recipes.own_ranges import OwnRange, own_ranges
+from qcomp.recipes.wide_activations import wide_units, with_wide
 
 ESTIMATORS = ("mse", "minmax", "percentile", "kl", "aciq")
 TRIALS: Mapping[str, tuple[Any, ...]] = {
+    "equalize": (True, "gates"),
     "range": ESTIMATORS,
     "weight_range": ("minmax", "mse"),
     "bias_correction": ("empirical", None),
 }
 _LEAST_SAMPLES = 4
 _WORTHWHILE_DB = 0.05  # less is chance
+_SHORT_DB = 1.0  # by which 16 bits are better where 8 bits fall short
+_GOOD_DB = 30.0  # of each part: leaves nothing to wish for at 8 bits
 _BUDGET = 5e11  # multiplications of all trials, with what moving the activations costs
 _TRIED = 50  # clips of all the activations that count, each about one run of the network
 
@@ -66,11 +72,12 @@ def search(
     config: QuantizationConfig,
     start: QuantizationConfig,
     samples: Sequence[Feed],
+    cost: CostOf,
     advance: Callable[[int, int], None] = lambda done, total: None,
 ) -> Choice:
     """The best configuration; `start` is `config` with a first answer for each "auto" field.
 
-    `advance(done, total)` is told of the progress.
+    `cost` is that of the target; `advance(done, total)` is told of the progress.
     """
     qdq = judge.quantizer.quantized(start)
     few = samples[: affordable(judge.quantizer.normalized, len(samples))]
@@ -78,20 +85,41 @@ def search(
     told = ", ".join(f"{name}={getattr(start, name)}" for name in TRIALS)
     choice = Choice(start, first)
     choice.log.note(f"{len(samples)} samples, {told}: {first.db:.2f} dB", db=first.db)
-    activations = Activations.of(judge, start, few) if config.range == AUTO else None
-    if activations is not None:
+    _try(judge, choice, config, ("equalize",), samples)
+    activations = Activations.of(judge, choice.config, few)
+    if config.range == AUTO:
         _estimators(activations, choice, samples)
-    for name, answers in TRIALS.items():
-        for answer in answers if getattr(config, name) == AUTO and name != "range" else ():
-            if getattr(choice.config, name) != answer:
-                other = dataclasses.replace(choice.config, **{name: answer})
-                choice.consider(f"{name}={answer}", other, judge.tried(other, samples))
-    if activations is not None:
+    _try(judge, choice, config, ("weight_range", "bias_correction"), samples)
+    if config.range == AUTO:
         _own_ranges(activations, choice, samples, advance)
+    if config.activation_bits == AUTO:
+        _widen(activations, choice, start, samples, cost, advance)
     if choice.config != start and choice.config.bias_correction == "empirical":
         first = _confirm(judge, choice, start, samples)
     choice.gain = _gain(first, choice.noise, len(samples))
     return choice
+
+
+def _try(
+    judge: Judge,
+    choice: Choice,
+    config: QuantizationConfig,
+    names: Sequence[str],
+    samples: Sequence[Feed],
+) -> None:
+    """Each answer for the fields of these names that `config` leaves open."""
+    for name in names:
+        for answer in TRIALS[name] if getattr(config, name) == AUTO else ():
+            other = dataclasses.replace(choice.config, **{name: answer})
+            if not _is_same(judge, choice.config, other):
+                choice.consider(f"{name}={answer}", other, judge.tried(other, samples))
+
+
+def _is_same(judge: Judge, a: QuantizationConfig, b: QuantizationConfig) -> bool:
+    """Whether two configurations differ in nothing, or in equalization that finds nothing to do."""
+    if a == b or dataclasses.replace(a, equalize=b.equalize) != b:
+        return a == b
+    return computes_the_same(judge.quantizer.equalized(a), judge.quantizer.equalized(b))
 
 
 def _gain(first: Judgement, last: Judgement, samples: int) -> str:
@@ -164,6 +192,38 @@ def _took(judge: Judge, choice: Choice, found: Sequence[OwnRange], samples: Sequ
     told = f"own ranges for {len(ranges)} activations"
     choice.consider(told, other, judge.tried(other, samples))
     return choice.config is other
+
+
+def _widen(
+    activations: Activations,
+    choice: Choice,
+    start: QuantizationConfig,
+    samples: Sequence[Feed],
+    cost: CostOf,
+    advance: Callable[[int, int], None],
+) -> None:
+    """16 bits for the activations that decide, halved in number until the outputs gain."""
+    what, judge = "16 bits for single activations", activations.judge
+    worst = min(part.db for part in choice.noise.parts.values())
+    if worst >= _GOOD_DB:
+        choice.log.declined(what, f"no part is below {worst:.1f} dB")
+        return
+    everywhere = judge.tried(dataclasses.replace(choice.config, activation_bits=16), samples)
+    if not everywhere.is_better(choice.noise, _SHORT_DB):
+        told = f"{choice.noise.db:.2f} dB, {everywhere.db:.2f} with 16 bits everywhere"
+        choice.log.declined(what, told)
+        return
+    units = wide_units(activations, choice.config, cost, advance)
+    while units:
+        other = with_wide(choice.config, start, units)
+        noise = judge.tried(other, samples)
+        if noise.is_better(choice.noise, _SHORT_DB):
+            for unit in units:
+                choice.log.note(f"16 bits: {unit}", tensor=unit.members[0], alone_db=unit.db)
+            choice.consider(f"16 bits for {len(units)} units of activations", other, noise)
+            return
+        units = units[: len(units) // 2]
+    choice.log.declined(what, "none helps within the time allowed")
 
 
 def affordable(graph: Graph, available: int) -> int:

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qcomp.ir.graph import Graph
-from qcomp.quant.qparams import INTEGERS, QParams
+from qcomp.quant.conversion import Conversion, dequantize_real, quantize_real
+from qcomp.quant.qparams import INTEGERS, QParams, dequantize, quantize
 
 Array = NDArray[Any]
 Arrays = Array | Sequence[Array] | Mapping[str, Array]
@@ -18,7 +19,11 @@ Arrays = Array | Sequence[Array] | Mapping[str, Array]
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """An input or output of the integer code, in the model's own layout."""
+    """An input or output of the integer code, in the model's own layout.
+
+    Its integers are in steps of `scale`; `conversion` is what stands between these values and the
+    caller's, if anything does.
+    """
 
     name: str
     shape: tuple[int, ...]
@@ -26,6 +31,7 @@ class TensorInfo:
     scale: float
     zero_point: int
     bytes: int
+    conversion: Conversion | None
 
     @property
     def is_quantized(self) -> bool:
@@ -42,6 +48,20 @@ class TensorInfo:
     def qparams(self) -> QParams:
         return QParams(self.scale, self.zero_point, *self.limits)
 
+    def quantized(self, real: Array) -> Array:
+        """The integers of an input in the caller's units."""
+        if self.conversion is None:
+            return quantize(real, self.qparams)
+        return quantize_real(real, self.qparams, self.conversion)
+
+    def dequantized(self, integers: Array) -> Array:
+        """An output in the caller's units."""
+        if not self.is_quantized:
+            return integers
+        if self.conversion is None:
+            return dequantize(integers, self.qparams)
+        return dequantize_real(integers, self.qparams, self.conversion)
+
 
 def describe_tensors(graph: Graph, tensors: Mapping[str, str]) -> tuple[TensorInfo, ...]:
     """Infos of a graph's inputs or outputs."""
@@ -50,6 +70,14 @@ def describe_tensors(graph: Graph, tensors: Mapping[str, str]) -> tuple[TensorIn
         type, q = graph.type(id), graph.tensor(id).qparams
         scale, zero_point = (q.scale, q.zero_point) if q else (1.0, 0)
         infos.append(
-            TensorInfo(name, type.shape, str(type.dtype.numpy), scale, zero_point, type.bytes)
+            TensorInfo(
+                name,
+                type.shape,
+                str(type.dtype.numpy),
+                scale,
+                zero_point,
+                type.bytes,
+                graph.conversions.get(name),
+            )
         )
     return tuple(infos)

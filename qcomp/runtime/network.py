@@ -12,10 +12,10 @@ import numpy as np
 from qcomp.accuracy.record import Accuracy
 from qcomp.config import QuantizationConfig
 from qcomp.errors import TargetError
+from qcomp.findings.record import Finding
 from qcomp.ir.evaluate import evaluate
 from qcomp.ir.graph import Graph
 from qcomp.passes.base import PassRecord
-from qcomp.quant.qparams import dequantize, quantize
 from qcomp.runtime.interface import Array, Arrays, TensorInfo, describe_tensors
 from qcomp.targets.base import Artifact, Entry, Profile, Runtime
 
@@ -36,6 +36,7 @@ class CompiledNetwork:
     notes: tuple[str, ...] = ()
     records: tuple[PassRecord, ...] = ()
     accuracy: Accuracy | None = None
+    findings: tuple[Finding, ...] = ()
     samples: tuple[Mapping[str, Array], ...] = ()
     directory: Path | None = None
     library: Path | None = None  # the shared one that it was loaded with
@@ -121,7 +122,7 @@ class CompiledNetwork:
             if array.dtype.kind not in "fiu":
                 raise ValueError(f"input {info.name}: expected numbers, got {array.dtype}")
             with np.errstate(over="ignore"):
-                result.append(quantize(array.astype(np.float32), info.qparams))
+                result.append(info.quantized(array.astype(np.float32)))
         answer: Arrays = self._like(x, result, [i.name for i in self.inputs])
         return answer
 
@@ -168,10 +169,7 @@ class CompiledNetwork:
         arrays = (
             list(q.values()) if isinstance(q, dict) else list(q) if isinstance(q, tuple) else [q]
         )
-        real = [
-            dequantize(array, info.qparams) if info.is_quantized else array
-            for array, info in zip(arrays, self.outputs, strict=True)
-        ]
+        real = [info.dequantized(array) for array, info in zip(arrays, self.outputs, strict=True)]
         return self._like(x, real, [o.name for o in self.outputs])
 
     def _in_batches(self, x: Arrays, run: Callable[[Sequence[Array]], list[Array]]) -> Any:

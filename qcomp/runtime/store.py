@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from qcomp.accuracy.record import Accuracy, plain, read
 from qcomp.errors import CompileError, ModelError
 from qcomp.files import staged
+from qcomp.findings import record
 from qcomp.ir.form import Form
 from qcomp.ir.parse import ParseError, parse
 from qcomp.ir.text import arrays_of
@@ -81,14 +82,15 @@ def _sha256(file: Path) -> str:
 
 def _manifest(net: CompiledNetwork, linked: Linked) -> dict[str, Any]:
     artifact = net.artifact
-    requires, memory = artifact.requires, artifact.memory
+    requires, memory, header = artifact.requires, artifact.memory, f"{net.name}.h"
     return {
         "name": net.name,
         "version": VERSION,
-        "run": f"{net.name}_run",
+        "run": f"{net.name}_run" if header in artifact.sources else None,
         "library": linked.shared,
         "static_library": linked.static,
-        "header": f"{net.name}.h",
+        "header": header if header in artifact.sources else None,
+        "sources": list(artifact.sources),
         "target": artifact.target,
         "triple": requires.triple,
         "isa": list(requires.isas),
@@ -102,6 +104,7 @@ def _manifest(net: CompiledNetwork, linked: Linked) -> dict[str, Any]:
         "outputs": [_tensor(o) for o in net.outputs],
         "sqnr_db_output": net.sqnr_db_output,
         "accuracy": plain(net.accuracy),
+        "findings": record.plain(net.findings),
         "notes": list(net.notes),
         "config": {"recipe": net.config.recipe, **fields_of(net.config)},
     }
@@ -142,7 +145,7 @@ def load(directory: str | Path) -> CompiledNetwork:
 def _network(folder: Path, manifest: dict[str, Any]) -> CompiledNetwork:
     name, library = str(manifest["name"]), manifest["library"]
     _check_hashes(folder, manifest["sha256"])
-    for file in (library, manifest["static_library"], manifest["header"]):
+    for file in (library, manifest["static_library"], *_sources(manifest)):
         if file is not None and file not in manifest["sha256"]:
             raise ValueError(f"{file} has no hash")
     with np.load(folder / f"{name}.constants.npz", allow_pickle=False) as file:
@@ -161,6 +164,7 @@ def _network(folder: Path, manifest: dict[str, Any]) -> CompiledNetwork:
         config_of(fields, recipe=recipe),
         notes=tuple(manifest["notes"]),
         accuracy=_accuracy(manifest),
+        findings=record.read(manifest.get("findings", ())),
         directory=folder,
         library=None if library is None else folder / library,
     )
@@ -188,13 +192,12 @@ def _read_only(array: NDArray[Any]) -> NDArray[Any]:
 
 
 def _artifact(folder: Path, manifest: dict[str, Any], backend: Runtime) -> Artifact:
-    name, header = manifest["name"], manifest["header"]
     linked = Linked(manifest["static_library"], manifest["library"])
     return Artifact(
-        name=name,
+        name=manifest["name"],
         target=manifest["target"],
         files=backend.files(folder, linked),
-        sources={header: (folder / header).read_text(encoding="utf-8")},
+        sources={name: (folder / name).read_text(encoding="utf-8") for name in _sources(manifest)},
         requires=_requirements(manifest, backend),
         memory=Memory(
             arena=manifest["arena_bytes"],
@@ -203,6 +206,12 @@ def _artifact(folder: Path, manifest: dict[str, Any], backend: Runtime) -> Artif
             weights=manifest["weights_bytes"],
         ),
     )
+
+
+def _sources(manifest: dict[str, Any]) -> list[str]:
+    """Earlier versions wrote the header only."""
+    names: list[str] = manifest.get("sources", [manifest["header"]])
+    return names
 
 
 def _requirements(manifest: dict[str, Any], backend: Runtime) -> Requirements:

@@ -8,12 +8,13 @@ from llvmlite import binding as llvm
 
 from qcomp.targets.cpu.arm import machine as arm
 from qcomp.targets.cpu.generic.machine import portable
-from qcomp.targets.cpu.machine import Isa, ObjectFormat, Platform
+from qcomp.targets.cpu.machine import Isa
+from qcomp.targets.cpu.platform import ObjectFormat, Platform
 from qcomp.targets.cpu.x86 import machine as x86
 from qcomp.targets.cpu.x86.tiles import Tiles
 
-_LINUX_X86 = Platform("x86_64-unknown-linux-gnu", 8, ObjectFormat.ELF)
-_LINUX_ARM = Platform("aarch64-unknown-linux-gnu", 8, ObjectFormat.ELF)
+_LINUX_X86 = Platform("x86_64-unknown-linux-gnu", 8, ObjectFormat.ELF, machine=62, flags=0)
+_LINUX_ARM = Platform("aarch64-unknown-linux-gnu", 8, ObjectFormat.ELF, machine=183, flags=0)
 
 _SSE = "+sse3,+ssse3,+sse4.1"
 _AVX2 = f"{_SSE},+sse4.2,+popcnt,+avx,+avx2"

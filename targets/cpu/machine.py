@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from qcomp.errors import TargetError
 from qcomp.ir.ops import Op
 from qcomp.targets.cpu import llvm_ir as ir
 from qcomp.targets.cpu.emit.builder import Value
@@ -26,6 +25,7 @@ from qcomp.targets.cpu.emit.table import ByteTables
 from qcomp.targets.cpu.kernels.depthwise_layout import Blocks
 from qcomp.targets.cpu.kernels.depthwise_tiling import DepthwisePlanning
 from qcomp.targets.cpu.kernels.gemm import GemmSpec, Packing, Touched
+from qcomp.targets.cpu.platform import Platform
 from qcomp.targets.cpu.storage import Storage
 from qcomp.targets.cpu.vectors import Vectors
 
@@ -35,21 +35,6 @@ class Fusion(enum.Enum):
 
     RESIDUAL = "residual addition"
     LOOKUP = "table of 256 entries"
-
-
-class ObjectFormat(enum.Enum):
-    ELF = "ELF"
-    MACH_O = "Mach-O"
-    COFF = "COFF"
-
-
-@dataclass(frozen=True)
-class Platform:
-    """What a library is linked for: LLVM's triple and what follows from it."""
-
-    triple: str
-    pointer_bytes: int
-    format: ObjectFormat
 
 
 class GemmKernel(Protocol):
@@ -154,12 +139,3 @@ class Isa:
     @property
     def registers(self) -> int:
         return self.machine.vectors.count
-
-
-def expect_supported(platform: Platform) -> None:
-    """Entry points count on 64-bit addresses, and the data is written as ELF64."""
-    if (platform.pointer_bytes, platform.format) != (8, ObjectFormat.ELF):
-        raise TargetError(
-            f"{platform.triple} has pointers of {platform.pointer_bytes} bytes and "
-            f"{platform.format.value} objects; accepted: 8 bytes and ELF"
-        )

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from qcomp.ir.graph import Graph
 from qcomp.targets.cpu import llvm_ir as ir
-from qcomp.targets.cpu.emit.builder import I64, PTR, Unsigned, Value
+from qcomp.targets.cpu.emit.builder import PTR, Unsigned, Value
 from qcomp.targets.cpu.machine import Isa
-from qcomp.targets.cpu.memory import ALIGN, SLACK, MemoryPlan
+from qcomp.targets.cpu.memory import SLACK
+from qcomp.targets.memory import ALIGN, MemoryPlan
 
 
 @dataclass(frozen=True)
@@ -138,7 +139,7 @@ class Kernels:
         """The name of the kernel for `key`, emitted on first use: emit(builder, pointers).
 
         `unsigned` tells which pointers are to i8 stored as value + BIAS. A ranged kernel does the
-        units [begin, end) of its work: emit(builder, pointers, begin, end), both i64.
+        units [begin, end) of its work: emit(builder, pointers, begin, end), both words.
         """
         full_key = (kind, key, tuple(unsigned), ranged)
         if full_key not in self._known:
@@ -153,7 +154,9 @@ class Kernels:
         return self._known[full_key]
 
     def _begin(self, name: str, arity: int, ranged: bool) -> tuple[ir.IRBuilder, Sequence[Value]]:
-        type = ir.FunctionType(ir.VoidType(), [I64] * (2 if ranged else 0) + [PTR] * arity)
+        type = ir.FunctionType(
+            ir.VoidType(), [self.module.word] * (2 if ranged else 0) + [PTR] * arity
+        )
         function = ir.Function(self.module, type, name)
         function.linkage = "internal"
         function.attributes |= {"nounwind", *self.attributes}

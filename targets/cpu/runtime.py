@@ -31,12 +31,12 @@ class CpuRuntime:
     host: Callable[[], Host] = this_host
 
     def lacking(self, requires: Requirements) -> str | None:
-        """None where the machine has one of the sets; else what each of them needs."""
+        """None where the machine has one of the sets, if there are any; else what each needs."""
         host = self.host()
         if not host.is_of(requires.triple):
             return f"code for {requires.triple} can't run on {host.processor}, {host.system}"
         missing = {isa: host.lacks(features) for isa, features in requires.features.items()}
-        if not all(missing.values()):
+        if not missing or not all(missing.values()):
             return None
         needs = "; ".join(f"{isa} needs {', '.join(lacks)}" for isa, lacks in missing.items())
         return f"{needs}, which this machine lacks"

@@ -20,10 +20,10 @@ from qcomp.targets.cpu.library.parallel import SPLITTING, Splitting
 from qcomp.targets.cpu.lower.graph import lower_variants
 from qcomp.targets.cpu.lower.table import refusal
 from qcomp.targets.cpu.machine import Isa
-from qcomp.targets.cpu.memory import ALIGN
 from qcomp.targets.cpu.runtime import CpuRuntime
 from qcomp.targets.cpu.stored_weights import stored_bytes
 from qcomp.targets.cpu.work import Work
+from qcomp.targets.memory import ALIGN
 
 LARGEST_ARENA = (1 << 31) - 1
 

@@ -24,9 +24,8 @@ def test_the_stages_are_parts_of_what_follows_calibration(target: str, tmp_path:
     assert spent["printing IR"] < spent["objects"]
 
 
-def test_the_first_result_comes_after_the_library_is_open(tmp_path: Path, cc: str) -> None:
-    timed_compile(str(DIGITS), tmp_path, "native", calibration=noise(str(DIGITS), 2))
-    results = first_results(tmp_path, 2)
+def test_the_first_result_comes_after_the_library_is_open(digits: Path, cc: str) -> None:
+    results = first_results(digits, 2)
     assert len(results) == 2
     for opened, first, second in results:
         assert 0 < opened < first

@@ -93,6 +93,10 @@ def test_floats_and_integers_are_converted_and_not_scaled(dtype: str) -> None:
     assert_array_equal(images(DATA.astype(dtype)), DATA)
 
 
+def test_truth_values_are_0_and_1() -> None:
+    assert_array_equal(images(DATA > 20), (DATA > 20).astype(np.float32))
+
+
 @pytest.mark.parametrize("inputs", [ONE, BATCH], ids=["batch 1", "batch 4"])
 def test_npy_and_npz_files_hold_samples_along_the_first_axis(
     tmp_path: Path, inputs: dict[str, TensorType]
@@ -166,7 +170,16 @@ def test_a_number_of_samples_that_the_batch_does_not_divide_is_refused() -> None
     assert "shape (2, 3); expected" in failure(DATA[0], BATCH)
 
 
-@pytest.mark.parametrize("dtype", ["complex64", "bool", "U3", "object", "M8[s]"])
+@pytest.mark.parametrize("shape", [(2, 5, 4, 3), (5, 4, 3, 3)])
+def test_images_of_the_other_layout_are_refused_with_the_transposition(
+    shape: tuple[int, ...],
+) -> None:
+    image = {"image": TensorType(DType.F32, (1, 3, 5, 4))}
+    told = "; images of another layout: transpose(0, 3, 1, 2) them"
+    assert failure(np.zeros(shape), image).endswith(told) == (shape == (2, 5, 4, 3))
+
+
+@pytest.mark.parametrize("dtype", ["complex64", "U3", "object", "M8[s]"])
 def test_element_types_that_are_no_numbers_are_refused(dtype: str) -> None:
     message = failure(np.zeros((1, 2, 3)).astype(dtype))
     assert "calibration data, input image: element type" in message

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from qcomp.cli import main
@@ -21,6 +22,15 @@ class Outcome:
 
 
 Command = Callable[..., Outcome]
+
+
+@pytest.fixture(scope="session")
+def calibration(examples: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A few of the digits' samples, where their number is not the question."""
+    path = tmp_path_factory.mktemp("calibration") / "digits_calibration.npz"
+    with np.load(examples / "digits_calibration.npz") as data:
+        np.savez(path, image=data["image"][:8])
+    return path
 
 
 @pytest.fixture

@@ -147,6 +147,7 @@ def test_damaged_arrays_are_never_more_than_a_message(kind: str, tmp_path: Path)
         (["-o", ""], "an empty path"),
         (["-o", "out", "--name", ""], "no C identifier"),
         (["-o", "out", "--bind", "N=1", "--bind", "N=2"], "two sizes"),
+        (["-o", "out", "--bind-value", "a=1", "--bind-value", "a=2"], "two values"),
         (["-o", "out", "--input-range", "1", "1"], "low < high"),
         (["-o", "out", "--input-range", "nan", "1"], "low < high"),
         (["-o", "out", "--input-range", "1"], "2 arguments"),

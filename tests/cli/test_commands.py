@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
+from onnx import helper
 
 import qcomp
 
@@ -32,11 +34,6 @@ FILES = {
 @pytest.fixture
 def model(examples: Path) -> Path:
     return examples / "digits.onnx"
-
-
-@pytest.fixture
-def calibration(examples: Path) -> Path:
-    return examples / "digits_calibration.npz"
 
 
 @pytest.fixture
@@ -83,6 +80,7 @@ def test_compile_writes_the_promised_files_and_one_json_object(
         "seconds",
         "sqnr_db_output",
         "accuracy",
+        "findings",
         "input",
         "output",
     ]
@@ -212,3 +210,18 @@ def test_the_installed_script_runs_the_same_code(model: Path) -> None:
     done = subprocess.run([script, "inspect", model], capture_output=True, text=True)
     assert done.returncode == 0
     assert "opset 17" in done.stdout
+
+
+def test_an_input_may_be_bound_to_a_number(qcomp_command: Command, tmp_path: Path) -> None:
+    nodes = [helper.make_node("Mul", ["x", "gain"], ["y"])]
+    shapes = {"x": [1, 4], "gain": []}
+    inputs = [helper.make_tensor_value_info(n, 1, s) for n, s in shapes.items()]
+    outputs = [helper.make_tensor_value_info("y", 1, [1, 4])]
+    path = tmp_path / "scaled.onnx"
+    onnx.save(helper.make_model(helper.make_graph(nodes, "scaled", inputs, outputs)), path)
+    np.save(tmp_path / "x.npy", np.linspace(-1, 1, 32, dtype=np.float32).reshape(8, 4))
+    out, data = tmp_path / "out", tmp_path / "x.npy"
+    options = ["--calibration", data, "--bind-value", "gain=-0.5", "--json"]
+    summary = json.loads(qcomp_command("compile", path, "-o", out, *options).out)
+    assert summary["input"]["name"] == "x"
+    assert json.loads((out / "scaled.manifest.json").read_text())["inputs"][0]["name"] == "x"

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from limited_files import limited_files
 from onnx import TensorProto, helper
 
 Command = Callable[..., Any]
@@ -100,6 +99,16 @@ def test_a_malformed_binding(text: str, fails: Callable[..., str], model: Path) 
     assert "N=1" in fails("compile", model, "-o", model.parent / "out", "--bind", text)
 
 
+@pytest.mark.parametrize("text", ["low", "low=", "=1", "low=x", "low=nan", "low=inf"])
+def test_a_malformed_value(text: str, fails: Callable[..., str], model: Path) -> None:
+    message = fails("compile", model, "-o", model.parent / "out", "--bind-value", text)
+    assert "NAME=NUMBER, as in fmin=46.9" in message
+
+
+def test_a_value_for_no_input_is_named(fails: Callable[..., str], model: Path) -> None:
+    assert "no input is named 'low'" in fails("inspect", model, "--bind-value", "low=1")
+
+
 def test_a_dynamic_dimension_without_binding_is_named(
     fails: Callable[..., str], tmp_path: Path
 ) -> None:
@@ -161,48 +170,37 @@ def test_calibration_data_that_can_not_be_read(fails: Callable[..., str], model:
     assert "pickle.npy" in fails("compile", model, *where, pickled)
 
 
-def test_an_output_below_a_file(fails: Callable[..., str], model: Path, examples: Path) -> None:
-    data = examples / "digits_calibration.npz"
-    message = fails("compile", model, "-o", model / "out", "--calibration", data, *FAST)
+def test_an_output_below_a_file(fails: Callable[..., str], model: Path, calibration: Path) -> None:
+    message = fails("compile", model, "-o", model / "out", "--calibration", calibration, *FAST)
     assert "can't write" in message
 
 
-def test_an_output_that_is_a_file(fails: Callable[..., str], model: Path, examples: Path) -> None:
-    data = examples / "digits_calibration.npz"
-    message = fails("compile", model, "-o", model, "--calibration", data, *FAST)
+def test_an_output_that_is_a_file(
+    fails: Callable[..., str], model: Path, calibration: Path
+) -> None:
+    message = fails("compile", model, "-o", model, "--calibration", calibration, *FAST)
     assert "can't write" in message
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_an_output_without_permission(
-    fails: Callable[..., str], model: Path, examples: Path
+    fails: Callable[..., str], model: Path, calibration: Path
 ) -> None:
     closed = model.parent / "closed"
     closed.mkdir(mode=0o500)
-    data = examples / "digits_calibration.npz"
-    assert "can't write" in fails("compile", model, "-o", closed / "out", "--calibration", data)
+    assert "can't write" in fails(
+        "compile", model, "-o", closed / "out", "--calibration", calibration
+    )
 
 
-LIMITED = """
-import resource, sys
-resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), int(sys.argv[1])))
-from qcomp.cli import main
-main(sys.argv[2:])
-"""
-
-
-@pytest.mark.parametrize("limit", [1000, 8000, 27000])
 def test_a_disk_that_fills_while_the_library_is_written(
-    limit: int, model: Path, examples: Path
+    fails: Callable[..., str], qcomp_command: Command, model: Path
 ) -> None:
-    out = model.parent / "new" / "out"
-    data = examples / "digits_calibration.npz"
-    options = ["-o", out, "--calibration", data, *FAST]
-    command = [sys.executable, "-c", LIMITED, str(limit), "compile", model, *options]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 2, done
-    assert "Traceback" not in done.stderr
-    assert list(model.parent.iterdir()) == [model]
+    assert qcomp_command("compile", model, "-o", model.parent / "fits").status == 0
+    for limit in (1000, 8000, 27000):
+        with limited_files(limit):
+            message = fails("compile", model, "-o", model.parent / "new" / "out")
+        assert "can't" in message
 
 
 def test_an_answer_that_can_not_be_written(

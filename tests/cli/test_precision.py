@@ -13,9 +13,8 @@ Command = Callable[..., Any]
 
 
 @pytest.fixture
-def given(examples: Path) -> list[str | Path]:
-    data = examples / "digits_calibration.npz"
-    return [examples / "digits.onnx", "--calibration", data, "--processes", "1"]
+def given(examples: Path, calibration: Path) -> list[str | Path]:
+    return [examples / "digits.onnx", "--calibration", calibration, "--processes", "1"]
 
 
 def test_sensitivity_prints_a_line_for_each_layer(
@@ -52,7 +51,7 @@ def test_bits_that_there_are_not_are_a_mistake(
 
 
 def test_search_writes_a_recipe_that_compile_takes(
-    qcomp_command: Command, examples: Path, given: list[str | Path], tmp_path: Path
+    qcomp_command: Command, given: list[str | Path], tmp_path: Path
 ) -> None:
     recipe = tmp_path / "small.yaml"
     options = ["--activation-bits", "8", "--points", "2", "--cache", tmp_path / "cache"]
@@ -65,8 +64,7 @@ def test_search_writes_a_recipe_that_compile_takes(
     answer = json.loads(outcome.out)
     assert answer["chosen"]["bytes"] <= int(budget)
     assert "weight_bits: 4" in recipe.read_text()
-    data = examples / "digits_calibration.npz"
-    compiled = ["compile", examples / "digits.onnx", "--calibration", data, "--recipe", recipe]
+    compiled = ["compile", *given[:3], "--recipe", recipe]
     assert qcomp_command(*compiled, "-o", tmp_path / "out").status == 0
     again = qcomp_command("search", *given, *options, "--max-bytes", budget)
     assert again.out.startswith("bits")

@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from compiled_once import CompiledOnce
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 import qcomp
 
 Array = NDArray[Any]
+FAST = qcomp.QuantizationConfig(recipe="fast")  # for tests that don't ask what "auto" would choose
 Shapes = Mapping[str, Sequence[int | str] | None]
 
 
@@ -79,9 +81,15 @@ def models() -> Models:
 
 
 @pytest.fixture(scope="session")
+def compiled_once(tmp_path_factory: pytest.TempPathFactory) -> CompiledOnce:
+    return CompiledOnce(tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
 def dense(models: Models) -> qcomp.CompiledNetwork:
     """One input x[1,4], one output y[1,3]."""
-    return qcomp.compile(models.dense(), calibration=models.samples(8, 1, 4), name="dense")
+    data = models.samples(8, 1, 4)
+    return qcomp.compile(models.dense(), calibration=data, config=FAST, name="dense")
 
 
 @pytest.fixture(scope="session")
@@ -89,7 +97,7 @@ def pair(models: Models) -> qcomp.CompiledNetwork:
     """Two inputs a, b and two outputs sum, product, each [1,5]."""
     both = zip(models.samples(8, 1, 5), models.samples(8, 1, 5, seed=1), strict=True)
     data = [{"a": a, "b": b} for a, b in both]
-    return qcomp.compile(models.two_in_two_out(), calibration=data, name="pair")
+    return qcomp.compile(models.two_in_two_out(), calibration=data, config=FAST, name="pair")
 
 
 @pytest.fixture(scope="session")

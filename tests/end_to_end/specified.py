@@ -11,15 +11,15 @@ from network_builder import Array
 from qcomp.calibration.evidence import Evidence
 from qcomp.calibration.samples import samples_of
 from qcomp.config import QuantizationConfig
+from qcomp.ends import ends_outside
 from qcomp.execute.session import FloatSession
 from qcomp.frontends import import_model
 from qcomp.ir.evaluate import evaluate
 from qcomp.ir.graph import Graph
-from qcomp.ir.tensor import TensorId
 from qcomp.quant.metrics import sqnr_db
-from qcomp.quant.qparams import QParams, dequantize, quantize
 from qcomp.quantizer import Quantizer
 from qcomp.recipes.named import settled
+from qcomp.runtime.interface import describe_tensors
 
 Runs = list[dict[str, Array]]
 
@@ -29,7 +29,8 @@ def quantized(model: onnx.ModelProto, calibration: Runs, **choices: Any) -> Grap
     imported = import_model(model)
     config = settled(QuantizationConfig(recipe="fast", **choices), calibrated=True)
     evidence = Evidence(samples_of(imported.graph, calibration), (-1.0, 1.0))
-    return Quantizer(imported.graph, imported.form, evidence).integer(config)
+    graph = ends_outside(imported.graph, imported.form, evidence)
+    return Quantizer(graph, imported.form, evidence.inside(graph)).integer(config)
 
 
 def sqnr_by_output(model: onnx.ModelProto, graph: Graph, runs: Runs) -> dict[str, float]:
@@ -47,12 +48,6 @@ def sqnr_by_output(model: onnx.ModelProto, graph: Graph, runs: Runs) -> dict[str
 
 def answers(graph: Graph, run: dict[str, Array]) -> dict[str, Array]:
     """Float in, float out."""
-    inputs = {n: quantize(x, _qparams(graph, graph.inputs[n])) for n, x in run.items()}
+    inputs = {i.name: i.quantized(run[i.name]) for i in describe_tensors(graph, graph.inputs)}
     outputs = evaluate(graph, inputs)
-    return {n: dequantize(q, _qparams(graph, graph.outputs[n])) for n, q in outputs.items()}
-
-
-def _qparams(graph: Graph, id: TensorId) -> QParams:
-    found = graph.tensor(id).qparams
-    assert found is not None
-    return found
+    return {o.name: o.dequantized(outputs[o.name]) for o in describe_tensors(graph, graph.outputs)}

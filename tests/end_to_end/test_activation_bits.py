@@ -5,12 +5,14 @@ from __future__ import annotations
 import itertools
 import json
 import platform
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from compiled_once import CompiledOnce
 from guard_check import guard_check
 from network_builder import Network
 from numpy.testing import assert_array_equal
@@ -19,13 +21,6 @@ from small_networks import NETWORKS
 import qcomp
 from qcomp.ir.graph import Graph
 from qcomp.runtime.verification import verify_directory
-
-
-def compiled(network: Network, target: str = "native", **choices: Any) -> qcomp.CompiledNetwork:
-    config = qcomp.QuantizationConfig(recipe="fast", **choices)
-    return qcomp.compile(
-        network.build(), target, calibration=network.samples(8), config=config, name="net"
-    )
 
 
 def alternating(graph: Graph) -> dict[str, Any]:
@@ -42,54 +37,52 @@ def assert_exact(net: qcomp.CompiledNetwork, network: Network) -> None:
         assert_array_equal(answer, expected[name], err_msg=name)
 
 
-@pytest.fixture(scope="module", params=NETWORKS)
-def name(request: pytest.FixtureRequest) -> str:
-    """Tests of one network run one after the other, and so share `narrow`."""
-    return str(request.param)
+each_network = pytest.mark.parametrize("name", NETWORKS)
 
 
-@pytest.fixture(scope="module")
-def narrow(name: str) -> qcomp.CompiledNetwork:
-    """The network with activations of 8 bits."""
-    return compiled(NETWORKS[name])
-
-
-def test_16_bits_are_exact_and_better_than_8(name: str, narrow: qcomp.CompiledNetwork) -> None:
-    wide = compiled(NETWORKS[name], activation_bits=16)
+@each_network
+def test_16_bits_are_exact_and_better_than_8(name: str, compiled_once: CompiledOnce) -> None:
+    narrow = qcomp.load(compiled_once(name))
+    wide = qcomp.load(compiled_once(name, activation_bits=16))
     assert_exact(wide, NETWORKS[name])
     assert {i.dtype for i in wide.inputs} == {"int16"}
     if narrow.sqnr_db_output is not None and wide.sqnr_db_output is not None:
         assert wide.sqnr_db_output > narrow.sqnr_db_output
 
 
+@each_network
 def test_both_widths_meet_in_one_network(
-    name: str, narrow: qcomp.CompiledNetwork, tmp_path: Path
+    name: str, compiled_once: CompiledOnce, tmp_path: Path
 ) -> None:
     """Each sixth one for several instruction sets, of which verify runs those of this machine."""
     several = list(NETWORKS).index(name) % 6 == 0 and platform.machine() in ("x86_64", "AMD64")
-    target, overrides = "x86-64" if several else "native", alternating(narrow.graph)
-    net = compiled(NETWORKS[name], target, overrides=overrides)
+    narrow, network = qcomp.load(compiled_once(name)), NETWORKS[name]
+    net = qcomp.compile(
+        network.build(),
+        "x86-64" if several else "native",
+        calibration=network.samples(8),
+        config=qcomp.QuantizationConfig(recipe="fast", overrides=alternating(narrow.graph)),
+    )
     types = {net.graph.type(op.output).dtype.value for op in net.graph.ops()}
     assert types >= {"i8", "i16"} or name == "movement"  # whose tensors share one scale
     assert verify_directory(net.save(tmp_path / "net"), samples=2).exact
 
 
 @pytest.mark.parametrize("name", ["detector", "transformer", "arithmetic", "siamese", "pools"])
-def test_a_saved_library_stays_within_its_buffers(name: str, tmp_path: Path, cc: str) -> None:
-    network = NETWORKS[name]
-    net = compiled(network, activation_bits=16)
-    directory = net.save(tmp_path / name)
+def test_a_saved_library_stays_within_its_buffers(
+    name: str, compiled_once: CompiledOnce, cc: str
+) -> None:
+    directory = compiled_once(name, activation_bits=16)
     assert guard_check(directory).clean
     assert guard_check(directory, threads=2).clean
-    loaded, x = qcomp.load(directory), network.samples(3, seed=1)
-    for output, answer in net(x).items():
-        assert_array_equal(loaded(x)[output], answer)
 
 
-def test_types_are_stated_in_manifest_and_header(tmp_path: Path, cc: str) -> None:
-    network = NETWORKS["resnet"]
-    net = compiled(network, activation_bits=16)
-    directory = net.save(tmp_path / "net")
+def test_types_are_stated_in_manifest_and_header(
+    compiled_once: CompiledOnce, tmp_path: Path, cc: str
+) -> None:
+    saved = compiled_once("resnet", activation_bits=16)
+    directory = Path(shutil.copytree(saved, tmp_path / "net"))
+    net = qcomp.load(directory)
     manifest = json.loads((directory / "net.manifest.json").read_text())
     assert manifest["inputs"][0]["dtype"] == manifest["outputs"][0]["dtype"] == "int16"
     size = int(np.prod(net.inputs[0].shape))
@@ -113,8 +106,8 @@ def test_types_are_stated_in_manifest_and_header(tmp_path: Path, cc: str) -> Non
     subprocess.run([directory / "main"], check=True)
 
 
-def test_integers_of_another_width_are_refused() -> None:
-    net = compiled(NETWORKS["resnet"], activation_bits=16)
+def test_integers_of_another_width_are_refused(compiled_once: CompiledOnce) -> None:
+    net = qcomp.load(compiled_once("resnet", activation_bits=16))
     q = net.quantized(np.zeros(net.inputs[0].shape, np.float32))
     assert isinstance(q, np.ndarray)
     assert q.dtype == np.int16

@@ -20,6 +20,8 @@ from qcomp.targets.cpu.library.link import static_library
 
 Network = qcomp.CompiledNetwork
 
+FAST = qcomp.QuantizationConfig(recipe="fast")  # for tests that don't ask what "auto" would choose
+
 
 def test_the_library_equals_the_specification_on_digits(digits: Path, examples: Path) -> None:
     net = qcomp.load(digits)
@@ -33,7 +35,7 @@ def test_the_library_equals_the_specification_on_digits(digits: Path, examples: 
 
 @pytest.mark.parametrize("batch", [1, 3])
 def test_the_first_axis_may_hold_any_multiple_of_the_batch(models: Any, batch: int) -> None:
-    net = qcomp.compile(models.dense(batch), calibration=models.samples(8, batch, 4))
+    net = qcomp.compile(models.dense(batch), calibration=models.samples(8, batch, 4), config=FAST)
     x = np.concatenate(models.samples(4, batch, 4, seed=5))
     y = net(x)
     assert y.shape == (4 * batch, 3)
@@ -42,7 +44,9 @@ def test_the_first_axis_may_hold_any_multiple_of_the_batch(models: Any, batch: i
 
 
 def test_a_dynamic_batch_is_bound_by_name(models: Any) -> None:
-    net = qcomp.compile(models.dense("N"), calibration=models.samples(8, 2, 4), bind={"N": 2})
+    net = qcomp.compile(
+        models.dense("N"), calibration=models.samples(8, 2, 4), config=FAST, bind={"N": 2}
+    )
     assert net.inputs[0].shape == (2, 4)
     with pytest.raises(ValueError, match="3 samples are no multiple of 2"):
         net(np.zeros((3, 4), np.float32))
@@ -132,7 +136,7 @@ def test_what_is_no_finite_number_has_an_answer(dense: Network) -> None:
 def test_argmax_gives_int32_indices(models: Any) -> None:
     node = models.node("ArgMax", ["x"], ["y"], axis=1, keepdims=0)
     model = models.build([node], {"x": [1, 7]}, {"y": [1]}, output_type=TensorProto.INT64)
-    net = qcomp.compile(model, calibration=models.samples(8, 1, 7))
+    net = qcomp.compile(model, calibration=models.samples(8, 1, 7), config=FAST)
     x = np.concatenate(models.samples(20, 1, 7, seed=1))
     assert net(x).dtype == np.int32
     assert_array_equal(net(x), net.specification(x))
@@ -149,7 +153,7 @@ def test_an_input_that_nothing_reads_is_still_an_argument(models: Any) -> None:
         {"u": u, "x": x}
         for u, x in zip(models.samples(3, 1, 3), models.samples(3, 1, 2), strict=True)
     ]
-    net = qcomp.compile(model, calibration=data)
+    net = qcomp.compile(model, calibration=data, config=FAST)
     assert [i.name for i in net.inputs] == ["u", "x"]
     assert_array_equal(net(data[0])["y"], net.specification(data[0])["y"])
 
@@ -157,7 +161,8 @@ def test_an_input_that_nothing_reads_is_still_an_argument(models: Any) -> None:
 def test_one_tensor_under_two_output_names(models: Any) -> None:
     nodes = [models.node("Relu", ["x"], ["y"]), models.node("Identity", ["y"], ["z"])]
     model = models.build(nodes, {"x": [1, 4]}, {"y": [1, 4], "z": [1, 4]})
-    y, z = qcomp.compile(model, calibration=models.samples(4, 1, 4))(np.ones((1, 4), np.float32))
+    net = qcomp.compile(model, calibration=models.samples(4, 1, 4), config=FAST)
+    y, z = net(np.ones((1, 4), np.float32))
     assert_array_equal(y, z)
     assert y.any()
 
@@ -188,7 +193,9 @@ def test_a_tensor_of_more_axes_than_a_description_has(models: Any) -> None:
 def test_other_targets_give_an_archive_and_a_header(
     models: Any, target: str, tmp_path: Path
 ) -> None:
-    net = qcomp.compile(models.dense(), target, calibration=models.samples(8, 1, 4), name="other")
+    net = qcomp.compile(
+        models.dense(), target, calibration=models.samples(8, 1, 4), config=FAST, name="other"
+    )
     folder = net.save(tmp_path / "out")
     objects = members((folder / "libother.a").read_bytes())
     machine = {"x86-64": 62, "aarch64": 183}[target]  # e_machine of the ELF header
@@ -206,7 +213,9 @@ def test_other_targets_give_an_archive_and_a_header(
 def test_a_library_of_all_x86_runs_each_that_the_machine_has(
     models: Any, saved: bool, tmp_path: Path
 ) -> None:
-    net = qcomp.compile(models.dense(), "x86-64", calibration=models.samples(8, 1, 4), name="all")
+    net = qcomp.compile(
+        models.dense(), "x86-64", calibration=models.samples(8, 1, 4), config=FAST, name="all"
+    )
     if saved:
         net = qcomp.load(net.save(tmp_path / "out"))
     x = models.samples(5, 1, 4)[0]
@@ -224,7 +233,7 @@ def test_a_library_of_all_x86_runs_each_that_the_machine_has(
 
 @pytest.mark.skipif(platform.machine() == "aarch64", reason="this machine runs aarch64 code")
 def test_code_for_another_machine_does_not_run_here(models: Any) -> None:
-    net = qcomp.compile(models.dense(), "aarch64", calibration=models.samples(8, 1, 4))
+    net = qcomp.compile(models.dense(), "aarch64", calibration=models.samples(8, 1, 4), config=FAST)
     x = np.ones((1, 4), np.float32)
     assert net.specification(x).shape == (1, 3)
     with pytest.raises(qcomp.TargetError, match="can't run on this machine"):
@@ -270,7 +279,7 @@ def test_names_that_can_not_become_one(text: str, message: str) -> None:
 def test_a_network_of_any_name_can_be_saved_and_loaded(
     models: Any, name: str, tmp_path: Path
 ) -> None:
-    net = qcomp.compile(models.dense(), calibration=models.samples(4, 1, 4), name=name)
+    net = qcomp.compile(models.dense(), calibration=models.samples(4, 1, 4), config=FAST, name=name)
     x = np.ones((1, 4), np.float32)
     assert_array_equal(qcomp.load(net.save(tmp_path / "out"))(x), net(x))
 
@@ -278,8 +287,9 @@ def test_a_network_of_any_name_can_be_saved_and_loaded(
 def test_the_name_is_that_of_the_model_file(models: Any, tmp_path: Path) -> None:
     path = tmp_path / "my-net.onnx"
     path.write_bytes(models.dense().SerializeToString())
-    assert qcomp.compile(path, calibration=models.samples(2, 1, 4)).name == "my_net"
-    assert qcomp.compile(path.read_bytes(), calibration=models.samples(2, 1, 4)).name == "network"
+    for model, name in ((path, "my_net"), (path.read_bytes(), "network")):
+        net = qcomp.compile(model, calibration=models.samples(2, 1, 4), config=FAST)
+        assert net.name == name
 
 
 def test_the_dump_has_text_log_and_diff_of_each_pass(models: Any, tmp_path: Path) -> None:
@@ -322,7 +332,9 @@ def test_a_dump_that_can_not_be_written(models: Any, tmp_path: Path) -> None:
 def test_two_compilations_give_the_same_archive(models: Any) -> None:
     def build() -> bytes:
         data = models.samples(8, 1, 2, 6, 6)
-        net = qcomp.compile(models.conv_with_batch_norm(), calibration=data, name="twice")
+        net = qcomp.compile(
+            models.conv_with_batch_norm(), calibration=data, config=FAST, name="twice"
+        )
         texts = (*net.artifact.sources.values(), str(net.graph))
         return static_library(net.artifact) + "".join(texts).encode()
 
@@ -357,7 +369,7 @@ def test_choices_that_do_not_exist(fields: dict[str, Any], message: str) -> None
     ],
 )
 def test_every_choice_compiles_to_its_specification(models: Any, fields: dict[str, Any]) -> None:
-    config = qcomp.QuantizationConfig(**fields)
+    config = qcomp.QuantizationConfig(recipe="fast", **fields)
     data = models.samples(8, 1, 2, 6, 6)
     net = qcomp.compile(models.conv_with_batch_norm(), calibration=data, config=config)
     assert_array_equal(net(data[0]), net.specification(data[0]))
@@ -391,7 +403,7 @@ def test_calibration_data_may_come_from_anywhere(
     models: Any, dense: Network, source: Callable[[Path, list[Any]], Any], tmp_path: Path
 ) -> None:
     data = source(tmp_path, models.samples(8, 1, 4))
-    net = qcomp.compile(models.dense(), calibration=data, name="dense")
+    net = qcomp.compile(models.dense(), calibration=data, config=FAST, name="dense")
     assert str(net.graph) == str(dense.graph)
     assert "calibrated on 8 samples" in net.notes
 

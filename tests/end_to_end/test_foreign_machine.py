@@ -25,6 +25,7 @@ from qcomp.targets.cpu.runtime import CpuRuntime
 from qcomp.targets.cpu.target import CpuTarget
 from qcomp.targets.cpu.x86.cpuid import CPUID, EAX, Bit
 
+FAST = qcomp.QuantizationConfig(recipe="fast")
 x86_only = pytest.mark.skipif(
     platform.machine() not in ("x86_64", "AMD64"), reason="its code asks an x86 processor"
 )
@@ -51,14 +52,15 @@ def elsewhere(rare: str, monkeypatch: pytest.MonkeyPatch) -> Isa:
 @pytest.fixture
 def net(elsewhere: Isa, models: Any) -> qcomp.CompiledNetwork:
     data = models.samples(8, 1, 4)
-    return qcomp.compile(models.dense(), elsewhere.name, calibration=data, name="net")
+    return qcomp.compile(models.dense(), elsewhere.name, calibration=data, config=FAST, name="net")
 
 
 @x86_only
 def test_compiling_takes_the_answers_of_the_specification(
     net: qcomp.CompiledNetwork, rare: str, models: Any
 ) -> None:
-    here = qcomp.compile(models.dense(), "sse4.1", calibration=models.samples(8, 1, 4))
+    data = models.samples(8, 1, 4)
+    here = qcomp.compile(models.dense(), "sse4.1", calibration=data, config=FAST)
     assert net.sqnr_db_output == here.sqnr_db_output
     assert net.sqnr_db_output is not None
     says = f"the output SQNR is that of the specification: elsewhere needs {rare}"
@@ -68,7 +70,8 @@ def test_compiling_takes_the_answers_of_the_specification(
 
 @pytest.mark.skipif(platform.machine() == "aarch64", reason="this machine runs aarch64 code")
 def test_compiling_for_another_family_has_an_sqnr_too(models: Any) -> None:
-    net = qcomp.compile(models.dense(), "aarch64", calibration=models.samples(8, 1, 4))
+    data = models.samples(8, 1, 4)
+    net = qcomp.compile(models.dense(), "aarch64", calibration=data, config=FAST)
     assert net.sqnr_db_output is not None
     assert any(AARCH64.triple in note for note in net.notes)
 
@@ -144,15 +147,14 @@ def test_a_library_of_several_sets_runs_where_there_is_one(
 
 
 @pytest.fixture
-def saved(models: Any, tmp_path: Path) -> Path:
+def saved(dense: qcomp.CompiledNetwork, tmp_path: Path) -> Path:
     """A native library of a few bytes."""
-    net = qcomp.compile(models.dense(), calibration=models.samples(8, 1, 4), name="net")
-    return net.save(tmp_path / "saved")
+    return dense.save(tmp_path / "saved")
 
 
 def edited(folder: Path, edit: Callable[[dict[str, Any]], None]) -> Path:
     """The directory, with another manifest."""
-    path = folder / "net.manifest.json"
+    path = folder / "dense.manifest.json"
     manifest = json.loads(path.read_text())
     edit(manifest)
     path.write_text(json.dumps(manifest))
@@ -160,7 +162,7 @@ def edited(folder: Path, edit: Callable[[dict[str, Any]], None]) -> Path:
 
 
 def test_the_manifest_says_the_features_of_each_set(saved: Path) -> None:
-    manifest = json.loads((saved / "net.manifest.json").read_text())
+    manifest = json.loads((saved / "dense.manifest.json").read_text())
     requires = qcomp.load(saved).artifact.requires
     assert list(manifest["features"]) == manifest["isa"] == list(requires.isas)
     assert {k: tuple(v) for k, v in manifest["features"].items()} == requires.features

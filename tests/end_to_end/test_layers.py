@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from compiled_once import CompiledOnce
 from numpy.testing import assert_array_equal
-from small_networks import NETWORKS
 
 import qcomp
 from qcomp.quant.fixed_point import Form
@@ -23,11 +23,8 @@ from qcomp.targets.cpu.process.jit import aligned_arena
 
 
 @pytest.fixture(scope="module", params=["mobilenet_v2", "transformer", "detector"])
-def saved(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    small = NETWORKS[request.param]
-    config = qcomp.QuantizationConfig(recipe="fast")
-    net = qcomp.compile(small.build(), calibration=small.samples(4), config=config, name="net")
-    return net.save(tmp_path_factory.mktemp("layers") / "net")
+def saved(request: pytest.FixtureRequest, compiled_once: CompiledOnce) -> Path:
+    return compiled_once(request.param)
 
 
 @pytest.fixture(scope="module")

@@ -49,12 +49,9 @@ def second(net: qcomp.CompiledNetwork) -> ops.QConv2d:
     return found[1]
 
 
-CASES = pytest.mark.parametrize(
+@pytest.mark.parametrize(
     ("shrink", "per_channel"), [((2, 5), True), (tuple(range(8)), True), (tuple(range(8)), False)]
 )
-
-
-@CASES
 @pytest.mark.parametrize("bits", [8, 4])
 def test_the_scale_is_raised_until_the_bias_fits(
     shrink: tuple[int, ...], per_channel: bool, bits: int
@@ -78,8 +75,10 @@ def test_the_scale_is_raised_until_the_bias_fits(
     assert f"note {op.id}: " in certificate
 
 
-@CASES
-@pytest.mark.parametrize("bits", [8, 4])
+@pytest.mark.parametrize(
+    ("shrink", "per_channel", "bits"),
+    [((2, 5), True, 4), (tuple(range(8)), True, 8), (tuple(range(8)), False, 4)],
+)
 def test_the_network_keeps_the_quality_it_has_with_dead_channels(
     shrink: tuple[int, ...], per_channel: bool, bits: int
 ) -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import platform
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from compiled_once import CompiledOnce
 from guard_check import guard_check
 from network_builder import Builder, Network
 from numpy.testing import assert_array_equal
@@ -61,21 +61,30 @@ def uses_batch_norm(network: Network) -> bool:
     return any(node.op_type == "BatchNormalization" for node in network.build().graph.node)
 
 
-SEARCHED = ("resnet", "temporal", "transformer", "arithmetic")
-WITH_EACH_RECIPE = [
-    pytest.param(n, r, marks=[pytest.mark.slow] if r == "auto" and n not in SEARCHED else [])
-    for n in NETWORKS
-    for r in ("fast", "auto")
-]
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_library_is_exact_and_near_the_float_network(
+    name: str, compiled_once: CompiledOnce
+) -> None:
+    assert_exact_and_near(qcomp.load(compiled_once(name)), NETWORKS[name])
 
 
-@pytest.mark.parametrize(("name", "recipe"), WITH_EACH_RECIPE)
-def test_the_library_is_exact_and_near_the_float_network(name: str, recipe: str) -> None:
+SEARCHED = ("resnet", "temporal")
+
+
+@pytest.mark.parametrize(
+    "name", [n if n in SEARCHED else pytest.param(n, marks=pytest.mark.slow) for n in NETWORKS]
+)
+def test_what_a_search_chose_is_exact_and_near_the_float_network(name: str) -> None:
     network = NETWORKS[name]
-    model, x = network.build(), network.samples(6, seed=1)
-    net = qcomp.compile(model, calibration=network.samples(12), recipe=recipe)
+    assert_exact_and_near(
+        qcomp.compile(network.build(), calibration=network.samples(12), recipe="auto"), network
+    )
+
+
+def assert_exact_and_near(net: qcomp.CompiledNetwork, network: Network) -> None:
+    x = network.samples(6, seed=1)
     answers = assert_exact(net, x)
-    expected = float_answers(model, x, network.shape[0])
+    expected = float_answers(network.build(), x, network.shape[0])
     assert list(answers) == list(expected)
     quantized = [o for o in expected if expected[o].dtype == np.float32]
     for output, least in zip(quantized, network.least_sqnr_db, strict=True):
@@ -111,15 +120,10 @@ def test_batch_norm_statistics_can_stand_in_for_data(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["detector", "transformer", "arithmetic", "siamese", "pools"])
-def test_a_saved_library_stays_within_its_buffers(name: str, tmp_path: Path, cc: str) -> None:
-    network = NETWORKS[name]
-    net = qcomp.compile(network.build(), calibration=network.samples(4), config=FAST, name=name)
-    directory = net.save(tmp_path / name)
-    assert guard_check(directory).clean
-    x = network.samples(3, seed=1)
-    loaded = qcomp.load(directory)(x)
-    for output, answer in net(x).items():
-        assert_array_equal(loaded[output], answer)
+def test_a_saved_library_stays_within_its_buffers(
+    name: str, compiled_once: CompiledOnce, cc: str
+) -> None:
+    assert guard_check(compiled_once(name)).clean
 
 
 def test_a_fully_convolutional_network_is_bound_to_the_size_in_use() -> None:

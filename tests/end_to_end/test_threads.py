@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from compiled_once import CompiledOnce
 from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
-from small_networks import NETWORKS
 
 import qcomp
 from qcomp.runtime.benchmark import bench_directory
@@ -34,15 +34,13 @@ PARALLEL_FOR = ctypes.CFUNCTYPE(None, ctypes.c_void_p, TASK, ctypes.c_void_p, ct
 
 
 @pytest.fixture(scope="module", params=["resnet", "mobilenet_v2", "densenet", "unet"])
-def network(request: pytest.FixtureRequest) -> qcomp.CompiledNetwork:
+def network(request: pytest.FixtureRequest, compiled_once: CompiledOnce) -> qcomp.CompiledNetwork:
     """All calls that may be shared are, in the smallest items."""
-    small = NETWORKS[request.param]
-    config = qcomp.QuantizationConfig(recipe="fast")
-    net = qcomp.compile(small.build(), calibration=small.samples(4), config=config, name="net")
+    net = qcomp.load(compiled_once(request.param))
     native = target("native")
     assert isinstance(native, CpuTarget)
     artifact = dataclasses.replace(native, splitting=EVERYTHING).emit(net.graph, net.name)
-    return dataclasses.replace(net, artifact=artifact)
+    return dataclasses.replace(net, artifact=artifact, library=None)
 
 
 def random_inputs(net: qcomp.CompiledNetwork, runs: int) -> Mapping[str, Array]:

@@ -45,8 +45,7 @@ def widths(graph: Graph) -> list[int]:
     return [fewest_bits((w.T >> powers_of_two(w, 6)).T) for w in weights]
 
 
-@pytest.mark.parametrize("per_channel", [True, False])
-@pytest.mark.parametrize("name", ["resnet", "mobilenet_v2"])
+@pytest.mark.parametrize(("name", "per_channel"), [("resnet", True), ("mobilenet_v2", False)])
 def test_every_bit_less_costs_accuracy_and_none_costs_exactness(
     name: str, per_channel: bool
 ) -> None:
@@ -71,9 +70,11 @@ def is_power_of_two(value: Any) -> bool:
     return bool((np.frexp(np.abs(np.asarray(value, np.float64)))[0] == 0.5).all())
 
 
-@pytest.mark.parametrize("snap", [True, False])
-@pytest.mark.parametrize("per_channel", [True, False])
-@pytest.mark.parametrize("name", ["resnet", "mobilenet_v2", "shufflenet"])
+@pytest.mark.parametrize(
+    ("name", "per_channel", "snap"),
+    [("resnet", True, True), ("resnet", False, False), ("mobilenet_v2", True, False),
+     ("shufflenet", False, True)],
+)  # fmt: skip
 def test_scales_that_are_powers_of_two_need_shifts_only(
     name: str, per_channel: bool, snap: bool
 ) -> None:

@@ -282,7 +282,6 @@ def test_max_with_a_scalar_is_a_clamp(onnx_model: Any) -> None:
     ("node", "reason"),
     [
         (make_node("LayerNormalization", ["x", "w"], ["y"], name="ln"), "LayerNormalization"),
-        (make_node("InstanceNormalization", ["x", "w", "w"], ["y"]), "InstanceNormalization"),
         (make_node("LRN", ["x"], ["y"], size=3), "LRN"),
         (make_node("ThresholdedRelu", ["x"], ["y"]), "ThresholdedRelu"),
         (make_node("ReduceL2", ["x"], ["y"]), "ReduceL2"),

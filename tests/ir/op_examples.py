@@ -41,6 +41,7 @@ EXAMPLES = {
     ),
     "pad": Example((IMAGE,), {"before": (0, 1, 2, 0), "after": (0, 0, 3, 0)}),
     "gather": Example((IMAGE, "i64[2]"), {"axis": 3}),
+    "embedding": Example((IMAGE, "f32[9,5]")),
     "broadcast_to": Example(("f32[1]",), {"shape": (2, 3)}),
     "tile": Example(("f32[2]",), {"repeats": (3,)}),
     "resize2d": Example((IMAGE,), {"size": (8, 6), "scale": (2.0, 1.5)}),
@@ -67,7 +68,12 @@ EXAMPLES = {
     ),
     "q_matmul": Example(("i8[2,3]", "i8[3,5]")),
     **dict.fromkeys(("q_add", "q_mul", "q_minimum", "q_maximum"), Example((I_IMAGE, "i8[4,1]"))),
+    "q_add_rescaled": Example(
+        (I_IMAGE, "i8[4,1]"),
+        {"requantize": Requantize(Form.TFLITE, 3), "left_shift": 20, "b_sign": -1},
+    ),
     **dict.fromkeys(("q_add_wide", "q_div"), Example((I_IMAGE, "i16[4,1]"), I16_RESULT)),
+    "q_embedding": Example((I_IMAGE, "i16[9,5]")),
     "q_compare": Example((I_IMAGE, "i16[4]"), {"bits": 8}),
     "q_select": Example((I_IMAGE, "i16[4]", "i16[1]")),
     "table": Example((I_IMAGE, "i16[256]")),
@@ -77,6 +83,8 @@ EXAMPLES = {
     "q_average_pool2d": Example((I_IMAGE, "i32[7]"), {"kernel": (2, 3)}),
     "q_reduce_sum": Example((I_IMAGE,), {"axes": (3,)}),
     "q_reduce_extreme": Example((I_IMAGE,), {"axes": (0, 1, 2, 3), "kind": Reduction.MIN}),
-    "q_softmax": Example((I_IMAGE, "i32[256]"), {"axis": 3, "bits": 8}),
+    "q_softmax": Example(
+        (I_IMAGE, "i32[256]"), {"axis": 3, "finer": 0, "bits": 8, "form": Form.TFLITE}
+    ),
     "q_log_softmax": Example((I16_IMAGE, "i32[512]", "i64[305]"), {"axis": 0, **I16_RESULT}),
 }

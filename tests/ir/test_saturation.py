@@ -11,7 +11,7 @@ import pytest
 from qcomp.ir import ops
 from qcomp.ir.saturation import WHOLE, Interval, Reading, seen
 
-READING = Reading(0, ((-50.0, 50.0), (-1.0, 2.0)), WHOLE, tolerance=0.002)
+READING = Reading(0, ((-50.0, 50.0), (-1.0, 2.0)), (-90.0, 90.0), WHOLE, tolerance=0.002)
 UNARY = {
     "sigmoid": (ops.Function.SIGMOID, 1.0, (-6.2, 6.2)),
     "tanh": (ops.Function.TANH, 1.0, (-3.5, 3.5)),
@@ -48,7 +48,7 @@ def test_an_operand_needs_what_the_result_tells_apart(
     kind: type[ops.Binary], index: int, result: Interval, expected: Interval
 ) -> None:
     op = kind(inputs=("a", "b"), output="y")
-    reading = replace(READING, index=index, result=result)
+    reading = replace(READING, index=index, result=result, needed=result)
     whole = reading.operand
     assert seen(op, reading) == (max(expected[0], whole[0]), min(expected[1], whole[1]))
 
@@ -67,7 +67,7 @@ def test_a_factor_of_one_sign_scales_the_need(
 ) -> None:
     """The operand beyond it saturates the result for every value of the other one."""
     op = kind(inputs=("a", "b"), output="y")
-    reading = replace(READING, operands=((-50.0, 50.0), other), result=(-3.0, 1.0))
+    reading = replace(READING, operands=((-50.0, 50.0), other), needed=(-3.0, 1.0))
     assert seen(op, reading) == expected
     apply = np.multiply if kind is ops.Mul else np.divide
     beyond = np.array([[expected[0] - 0.1], [expected[1] + 0.1]])
@@ -84,3 +84,16 @@ def test_a_softmax_sees_sixteen_below_the_lowest_peak(peak: float | None, low: f
     op = ops.Softmax(inputs=("x",), output="y", axis=1)
     assert seen(op, replace(READING, peak=peak)) == (low, 50.0)
     assert math.exp(-16.0) < 1 / 32768 / 100
+
+
+def test_a_comparison_tells_apart_what_is_near_the_other_operand() -> None:
+    op = ops.Compare(inputs=("a", "b"), output="y", relation=ops.Relation.LESS)
+    margin = 100.0 / 64
+    assert seen(op, READING) == (-1.0 - margin, 2.0 + margin)
+
+
+def test_a_selection_needs_of_its_operands_what_its_result_does() -> None:
+    op = ops.Select(inputs=("c", "a", "b"), output="y")
+    reading = Reading(0, ((0.0, 1.0), (-50.0, 50.0), (-9.0, 1.0)), (-3.0, 2.0), tolerance=0.0)
+    needs = [seen(op, replace(reading, index=i)) for i in range(3)]
+    assert needs == [(0.0, 1.0), (-3.0, 2.0), (-3.0, 1.0)]

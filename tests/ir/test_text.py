@@ -88,7 +88,7 @@ def graph_of(mnemonic: str, drawn: Mapping[str, Any]) -> Graph:
 
 
 @pytest.mark.parametrize("mnemonic", OPS)
-@settings(max_examples=25, deadline=None)
+@pytest.mark.sweep(24)
 @given(data=st.data())
 def test_every_op_with_any_attributes_parses_to_itself(mnemonic: str, data: st.DataObject) -> None:
     cls, fixed = OPS[mnemonic], EXAMPLES[mnemonic].fixed

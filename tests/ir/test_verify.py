@@ -303,7 +303,8 @@ def test_a_softmax_has_the_scale_that_its_meaning_implies() -> None:
     }}"""
     verify(parse(text.format(qparams="0.00390625, -128")), Form.INTEGER)
     graph = parse(text.format(qparams="0.004, -128"))
-    fails(graph, Form.INTEGER, "%y = q_softmax(%x, %t) {axis=1, bits=8}", "expected qparams")
+    line = "%y = q_softmax(%x, %t) {axis=1, finer=0, bits=8, form=quotient}"
+    fails(graph, Form.INTEGER, line, "expected qparams")
 
 
 # ------------------------------------------------------------------- widths

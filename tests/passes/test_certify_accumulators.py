@@ -16,6 +16,7 @@ from qcomp.ir.ops import (
     Interpolate,
     Op,
     QAdd,
+    QAddRescaled,
     QAddWide,
     QAveragePool2d,
     QConv2d,
@@ -39,10 +40,11 @@ from qcomp.quant.binary_constants import (
     prelu_constants,
 )
 from qcomp.quant.fixed_point import Form, Requantize, multiplier_onnx
+from qcomp.quant.gemmlowp import exp_table as exp_table_tflite
 from qcomp.quant.qparams import SOFTMAX, SOFTMAX_16, QParams
 
 Q = QParams(0.1, -128)
-NARROW, WIDE, TFLITE, ONNX = (Requantize(form, 0) for form in Form)
+NARROW, WIDE, TFLITE, ONNX, QUOTIENT = (Requantize(form, 0) for form in Form)
 SCALAR: dict[str, Any] = {"multiplier": 2**30, "shift": 31, "requantize": WIDE}
 
 
@@ -115,6 +117,46 @@ def test_the_rounding_of_the_narrow_form_counts() -> None:
 def test_the_left_shift_of_the_tflite_form_counts() -> None:
     assert "0.0 bits" in certify(dense([[1]], [2**27 - 256], [2**30], [4], TFLITE))
     assert "the sum can reach" in failure(dense([[1]], [2**27 - 255], [2**30], [4], TFLITE))
+
+
+def test_half_of_the_divisor_of_a_quotient_counts() -> None:
+    assert "0.0 bits" in certify(dense([[1]], [2**31 - 256 - 5], [11], [0], QUOTIENT))
+    assert "the sum can reach" in failure(dense([[1]], [2**31 - 255 - 5], [11], [0], QUOTIENT))
+    message = failure(dense([[1]], [0], [0], [1], QUOTIENT))
+    assert "form quotient expects 1 <= multiplier < 2147483648 and 0 <= shift <= 0" in message
+
+
+def sum_of_rescaled(**changes: Any) -> Graph:
+    factors: dict[str, Any] = {
+        "a_multiplier": 2**30, "a_shift": 0, "b_multiplier": 2**30, "b_shift": -1,
+        "multiplier": 2**30, "shift": -18, "left_shift": 20,
+    }  # fmt: skip
+    op = QAddRescaled(
+        inputs=("a", "b"), output="y", a_zero_point=-128, b_zero_point=-128,
+        b_sign=1, requantize=TFLITE, **{**factors, **changes},
+    )  # fmt: skip
+    return graph_with(op, (4,))
+
+
+def test_each_operand_and_the_sum_of_rescaled_operands_fit() -> None:
+    """255 * 2^20 and half of that, rounded: 28.6 bits are taken."""
+    assert certify(sum_of_rescaled()) == "note y: 2.4 bits of head-room"
+    assert "channel 0: the sum can reach" in failure(sum_of_rescaled(a_shift=4))
+    assert "channel 1: the sum can reach" in failure(sum_of_rescaled(left_shift=22, b_shift=2))
+    assert "channel 2: the sum can reach" in failure(sum_of_rescaled(a_shift=3, b_shift=1))
+    assert "channel 1: multiplier -1" in failure(sum_of_rescaled(b_multiplier=-1))
+    assert "channel 2: multiplier 2147483648" in failure(sum_of_rescaled(multiplier=2**31))
+
+
+@pytest.mark.parametrize("count", [4095, 4096])
+def test_exponentials_of_tflite_lose_12_bits_before_they_are_added(count: int) -> None:
+    op = QSoftmax(inputs=("x", "t"), output="y", axis=1, form=Form.TFLITE)
+    graph = graph_with(op, (1, count), exp_table_tflite(0.1))
+    graph.update_tensor(replace(graph.tensor("y"), qparams=SOFTMAX))
+    if count < 4096:
+        assert "0.0 bits" in certify(graph)
+    else:
+        assert "the sum can reach 2147483648" in failure(graph)
 
 
 @given(st.integers(-128, 127), st.integers(-128, 127), st.integers(-127, 127))

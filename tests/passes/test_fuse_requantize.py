@@ -351,3 +351,32 @@ def test_weights_that_were_not_rounded_are_refused() -> None:
         graph.replace_op(graph.op("y").with_input(1, "y.w"))
 
     refused(damage, graph, "y: weight and bias must be quantized constants")
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_rows_are_found_by_indices_of_any_step(bits: int) -> None:
+    """Of 8 bits; those of 16 are whole numbers."""
+    graph = build(1, 40, name="rows")
+    table = graph.add_constant("t", sample(np.random.default_rng(0), (9, 3)))
+    graph.outputs["y"] = graph.add_op(o.Embedding(inputs=("x", table), output="y"))
+    feed = {"x": np.linspace(0, 8, 40, dtype=np.float32)[None]}
+    config = replace(PLAIN, overrides={"x": {"activation_bits": bits}})
+    if bits == 16:
+        with pytest.raises(PassError, match=r"indices of 16 bits in steps of .* whole numbers"):
+            lowered(graph, feed, config=config)
+    else:
+        qdq, integer, _ = lowered(graph, feed, config=config)
+        assert steps_apart(qdq, integer, feed) == 0.0
+
+
+@pytest.mark.parametrize("small", [1e-6, 1e-12, 1e6])
+def test_a_branch_that_is_0_on_all_data_joins_one_of_any_size(small: float) -> None:
+    graph = build(1, 4, 4, 4, name="dead")
+    scale = graph.add_constant("k", np.full(4, small, np.float32))
+    graph.add_op(o.Clamp(inputs=("x",), output="dead", clamp=o.ClampRange(0.0, 0.0)))
+    graph.add_op(o.Mul(inputs=("x", scale), output="scaled"))
+    graph.add_op(o.Add(inputs=("dead", "scaled"), output="sum"))
+    graph.outputs["sum"] = "sum"
+    feed = {"x": sample(np.random.default_rng(0), (1, 4, 4, 4))}
+    qdq, integer, _ = lowered(graph, feed)
+    assert steps_apart(qdq, integer, feed) <= 1.0

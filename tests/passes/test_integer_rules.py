@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from lowered_graphs import PLAIN, feed_of, lowered, sample, steps_apart
 from numpy.typing import NDArray
@@ -125,7 +125,7 @@ def float_graph(case: Case, random: np.random.Generator, spread: float, shift: f
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
-@settings(max_examples=12, deadline=None)
+@pytest.mark.sweep(12)
 @given(
     seed=st.integers(0, 2**32 - 1),
     spread=st.sampled_from([2.0**-8, 0.3, 1.0, 5.0]),
@@ -144,7 +144,7 @@ def test_integers_are_within_one_step_of_the_qdq_form(
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
-@settings(max_examples=12, deadline=None)
+@pytest.mark.sweep(12)
 @given(
     seed=st.integers(0, 2**32 - 1),
     spread=st.sampled_from([2.0**-8, 0.3, 1.0, 5.0]),

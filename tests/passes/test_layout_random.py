@@ -6,7 +6,8 @@ import math
 from collections.abc import Callable
 
 import numpy as np
-from hypothesis import given, settings
+import pytest
+from hypothesis import given
 from hypothesis import strategies as st
 
 from qcomp.ir.evaluate import evaluate
@@ -269,14 +270,14 @@ def check(before: Graph, passes: list[Pass], seed: int) -> None:
         assert str(again) == str(graph), f"{p.name} is not idempotent"
 
 
-@settings(max_examples=150, deadline=None)
+@pytest.mark.sweep(150)
 @given(data=st.data())
 def test_layouts_are_canonicalized_without_changing_the_function(data: st.DataObject) -> None:
     grower = Grower(data)
     check(grower.grow(), [CanonicalizeLayout()], seed=1)
 
 
-@settings(max_examples=100, deadline=None)
+@pytest.mark.sweep(100)
 @given(data=st.data())
 def test_folding_and_layout_together_keep_the_function(data: st.DataObject) -> None:
     grower = Grower(data)

@@ -9,14 +9,12 @@ from qcomp.errors import PassError
 from qcomp.ir import Graph, parse
 from qcomp.ir.ops import Reduce, Reduction
 from qcomp.passes.lib.same_scale import (
-    LOG_SOFTMAX,
-    LOG_SOFTMAX_16,
     Assignment,
     activation_bits,
     assign_qparams,
     range_units,
 )
-from qcomp.quant.qparams import SOFTMAX, SOFTMAX_16, QParams
+from qcomp.quant.qparams import SOFTMAX, SOFTMAX_16, QParams, softmax_qparams
 
 
 def assigned(text: str, *, symmetric: bool = False) -> Assignment:
@@ -91,16 +89,34 @@ def test_symmetric_scales_have_the_zero_point_zero() -> None:
     assert a.own["x"].zero_point == 0
 
 
-def test_softmax_and_log_softmax_are_pinned() -> None:
+@pytest.mark.parametrize(
+    ("largest", "finer"), [(1.0, 0), (0.51, 0), (0.5, 1), (0.26, 1), (0.1, 3), (0.0, 5), (1e-9, 5)]
+)
+def test_a_softmax_that_is_an_output_has_the_finest_steps_that_reach(
+    largest: float, finer: int
+) -> None:
+    a = assigned(
+        f"""graph @g(%x: f32[4] range=(-1.0, 3.0)) {{
+          %p = softmax(%x) {{axis=0}} : f32[4] range=(0.0, {largest})
+          return p=%p
+        }}"""
+    )
+    assert a.own["p"] == a.group["p"] == softmax_qparams(8, finer)
+    assert a.own["p"].range[1] + a.own["p"].scale >= largest
+
+
+def test_a_softmax_inside_is_pinned_and_a_log_softmax_follows_its_range() -> None:
     a = assigned(
         """graph @g(%x: f32[4] range=(-1.0, 3.0)) {
           %p = softmax(%x) {axis=0} : f32[4] range=(0.0, 0.4)
-          %l = log_softmax(%x) {axis=0} : f32[4] range=(-9.0, 0.0)
-          return p=%p, l=%l
+          %l = log_softmax(%x) {axis=0} : f32[4] range=(-90.0, 0.0)
+          %y = mul(%p, %l) : f32[4] range=(-9.0, 0.0)
+          return l=%l, y=%y
         }"""
     )
-    assert a.own["p"] == a.group["p"] == SOFTMAX
-    assert a.own["l"] == a.group["l"] == LOG_SOFTMAX
+    assert a.own["p"] == SOFTMAX
+    assert a.own["l"] == covering(-90.0, 0.0)
+    assert a.own["l"].zero_point == 127
 
 
 JOINED = """graph @g(%x: f32[4] range=(-1.0, 3.0), %z: f32[4] range=(0.0, {high})) {{
@@ -119,19 +135,6 @@ def test_a_pinned_tensor_keeps_its_scale_in_a_group_that_does_not_fit() -> None:
     a = assigned(JOINED.format(high=4.0))
     assert a.own["p"] == SOFTMAX
     assert a.group["p"] == a.own["z"] == a.own["y"] == covering(0.0, 4.0)
-
-
-def test_two_pins_that_differ_are_both_kept() -> None:
-    a = assigned(
-        """graph @g(%x: f32[4] range=(-1.0, 3.0)) {
-          %p = softmax(%x) {axis=0} : f32[4] range=(0.0, 0.4)
-          %l = log_softmax(%x) {axis=0} : f32[4] range=(-9.0, 0.0)
-          %y = concat(%p, %l) {axis=0} : f32[8] range=(-9.0, 0.4)
-          return y=%y
-        }"""
-    )
-    assert (a.own["p"], a.own["l"]) == (SOFTMAX, LOG_SOFTMAX)
-    assert a.group["p"] == a.group["l"] == a.own["y"] == covering(-9.0, 0.4)
 
 
 def test_constants_and_integers_have_no_part_in_it() -> None:
@@ -197,18 +200,15 @@ def test_16_bits_are_symmetric_and_a_tensor_may_be_symmetric_alone() -> None:
     assert own["z"].zero_point == wide(GROUP, "z").own["z"].zero_point == 0
 
 
-@pytest.mark.parametrize(
-    ("op", "expected"), [("softmax", SOFTMAX_16), ("log_softmax", LOG_SOFTMAX_16)]
-)
-def test_the_pinned_scale_of_a_softmax_is_that_of_its_width(op: str, expected: QParams) -> None:
+def test_the_pinned_scale_of_a_softmax_is_that_of_its_width() -> None:
     a = wide(
-        f"""graph @g(%x: f32[1,4] range=(-1.0, 3.0)) {{
-          %y = {op}(%x) {{axis=1}} : f32[1,4] range=(-1.0, 1.0)
+        """graph @g(%x: f32[1,4] range=(-1.0, 3.0)) {
+          %y = softmax(%x) {axis=1} : f32[1,4] range=(0.0, 0.1)
           return y=%y
-        }}""",
-        op,
+        }""",
+        "softmax",
     )
-    assert a.own == {"x": covering(-1.0, 3.0), "y": expected}
+    assert a.own == {"x": covering(-1.0, 3.0), "y": SOFTMAX_16}
 
 
 def test_the_operand_of_a_function_and_its_result_are_one_unit() -> None:
@@ -219,3 +219,36 @@ def test_the_operand_of_a_function_and_its_result_are_one_unit() -> None:
         "  %c = softmax(%b) {axis=0} : f32[4]\n  return y=%c\n}"
     )
     assert range_units(graph) == [["x", "a", "b"], ["c"]]
+
+
+SUM = """graph @g(%x: f32[4] range=({x}), %z: f32[4] range=({z})) {{
+  %d = clamp(%x) {{clamp=ClampRange(low=0.0, high=inf)}} : f32[4] range=({d})
+  %e = reshape(%d) {{shape=(4,)}} : f32[4] range=({d})
+  %y = add(%e, %z) : f32[4] range=({y})
+  return y=%y
+}}"""
+
+
+def test_what_is_0_on_all_data_takes_the_least_width_that_it_meets() -> None:
+    """Its scale is near those of the ops that read it, whatever the others are."""
+    a = assigned(SUM.format(x="-9.0, -1.0", d="0.0, 0.0", z="0.0, 1e-6", y="0.0, 2e-6"))
+    assert a.own["d"] == a.own["e"] == covering(-5e-7, 5e-7)
+    assert a.own["x"] == covering(-9.0, -1.0)
+
+
+def test_where_all_is_0_every_scale_is_1() -> None:
+    a = assigned(SUM.format(x="0.0, 0.0", d="0.0, 0.0", z="0.0, 0.0", y="0.0, 0.0"))
+    assert {q.scale for q in a.own.values()} == {1.0}
+
+
+def test_a_sum_that_cancels_is_as_wide_as_integers_can_express() -> None:
+    a = assigned(SUM.format(x="-9.0, 4.0", d="0.0, 4.0", z="-4.0, 0.0", y="-1e-9, 3e-9"))
+    assert a.own["y"].scale == pytest.approx(a.own["z"].scale * 2.0**-20)
+    assert a.own["z"] == covering(-4.0, 0.0)
+
+
+@pytest.mark.parametrize("scale", [1e-9, 1e-3])
+def test_a_sum_that_is_a_little_smaller_keeps_its_range(scale: float) -> None:
+    y = f"0.0, {scale / 1e3}"
+    a = assigned(SUM.format(x=f"-9.0, {scale}", d=f"0.0, {scale}", z=f"{-scale}, 0.0", y=y))
+    assert a.own["y"] == covering(0.0, scale / 1e3)

@@ -10,6 +10,7 @@ from small_networks import NETWORKS
 import qcomp
 from qcomp.precision.prepare import Preparation
 from qcomp.precision.problem import Problem
+from qcomp.targets.catalog import target as find_target
 
 Prepare = Callable[..., Preparation]
 
@@ -21,7 +22,7 @@ def prepare() -> Prepare:
     def made(name: str, **choices: object) -> Preparation:
         network = NETWORKS[name]
         config = qcomp.QuantizationConfig(recipe="fast", range="minmax", **choices)
-        return Preparation(network.build(), network.samples(4), config)
+        return Preparation(network.build(), network.samples(4), config, find_target("native").cost)
 
     return made
 

@@ -32,7 +32,7 @@ def search(tmp_path_factory: pytest.TempPathFactory) -> Search:
     def found(name: str, **given: Any) -> qcomp.MixedPrecision:
         network = NETWORKS[name]
         how = {"activation_bits": (8,), "processes": 1, "cache": cache, "points": 4, **given}
-        config = how.pop("config", qcomp.QuantizationConfig(range="minmax"))
+        config = how.pop("config", qcomp.QuantizationConfig(recipe="fast", range="minmax"))
         return qcomp.mixed_precision(
             network.build(), calibration=network.samples(8), config=config, **how
         )
@@ -91,7 +91,7 @@ def test_the_first_and_the_last_layer_keep_their_bits(search: Search, prepare: P
     for part, b in least.plan.items():
         if part.kind is Kind.WEIGHTS:
             assert b == (8 if part.id in kept else 4)
-    config = qcomp.QuantizationConfig(range="minmax", first_last_weight_bits=1)
+    config = qcomp.QuantizationConfig(recipe="fast", range="minmax", first_last_weight_bits=1)
     free = search("mobilenet_v2", max_bytes=10**9, config=config).front[0]
     eight = {part.id for part, b in free.plan.items() if (part.kind, b) == (Kind.WEIGHTS, 8)}
     assert eight == depthwise

@@ -27,7 +27,7 @@ def rows(**how: object) -> object:
     table = qcomp.sensitivity(
         network.build(),
         calibration=network.samples(3),
-        config=qcomp.QuantizationConfig(range="minmax"),
+        config=qcomp.QuantizationConfig(recipe="fast", range="minmax"),
         weight_bits=(8,),
         activation_bits=(8,),
         **how,
@@ -160,7 +160,7 @@ import qcomp
 
 if __name__ == "__main__":
     network = NETWORKS["mobilenet_v3"]
-    config = qcomp.QuantizationConfig(range="minmax")
+    config = qcomp.QuantizationConfig(recipe="fast", range="minmax")
     qcomp.sensitivity(
         network.build(), calibration=network.samples(400), config=config, processes=2,
         cache=sys.argv[1],

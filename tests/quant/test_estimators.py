@@ -167,7 +167,7 @@ def test_a_constant_tensor_keeps_its_value_in_range(
     assert min(low, 0.0) <= np.float32(value) <= max(high, 0.0)
 
 
-@settings(max_examples=30, deadline=None)
+@pytest.mark.sweep(30)
 @given(x=arrays(np.float32, array_shapes(max_dims=3), elements=finite))
 @pytest.mark.parametrize("kind", ESTIMATORS)
 @pytest.mark.parametrize("grid", GRIDS, ids=str)

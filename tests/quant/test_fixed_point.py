@@ -157,6 +157,7 @@ def test_every_form_saturates_to_its_bounds(form: Form) -> None:
         Form.WIDE: (2**30, 31),
         Form.TFLITE: (2**30, 0),
         Form.ONNX: multiplier_onnx(0.5),
+        Form.QUOTIENT: (2, 0),
     }[form]
     q = Requantize(form, 3, -5, 20)
     assert [apply(form, acc, multiplier, shift, q) for acc in (-400, 2, 400)] == [-5, 4, 20]

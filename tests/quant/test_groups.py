@@ -31,7 +31,7 @@ def test_every_product_is_an_8_bit_weight() -> None:
     assert [largest_multiplier(bits) for bits in (8, 4, 3, 2, 1)] == [1, 18, 42, 127, 127]
 
 
-@settings(deadline=None)
+@pytest.mark.sweep(100)
 @given(
     shape=st.sampled_from([(3, 7), (2, 3, 3, 5), (4, 1, 1, 33), (1, 64)]),
     bits=FEW_BITS,

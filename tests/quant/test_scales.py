@@ -49,6 +49,7 @@ def test_the_error_is_that_of_an_exhaustive_search(bits: int, taps: int) -> None
 
 @pytest.mark.parametrize("power_of_two", [False, True])
 @pytest.mark.parametrize("bits", BITS)
+@pytest.mark.sweep(60)
 @given(seed=st.integers(0, 2**32 - 1), taps=st.integers(1, 40))
 def test_least_squares_are_never_worse_than_the_peak(
     bits: int, power_of_two: bool, seed: int, taps: int

@@ -18,6 +18,7 @@ from qcomp.recipes.choose import decide
 from qcomp.recipes.divide import divided, for_all
 from qcomp.recipes.judge import GOOD_ENOUGH, Judge, Judgement
 from qcomp.recipes.named import settled
+from qcomp.targets.catalog import target as find_target
 
 LOUD, QUIET = Part("y", 2, 1, ((0, 1),)), Part("y", 2, 1, ((1, 2),))
 TWO_SCALES = parse(
@@ -27,6 +28,8 @@ TWO_SCALES = parse(
     "  %big = unary(%t) {function=affine, alpha=300.0, beta=0.0} : f32[1,4]\n"
     "  %y = concat(%big, %s) {axis=1} : f32[1,8]\n  return y=%y\n}"
 )
+
+COST = find_target("native").cost
 
 
 def quantizer(samples: int) -> Quantizer:
@@ -71,7 +74,7 @@ def test_parts_are_weighed_by_what_16_bits_leave_of_their_noise() -> None:
 
 @pytest.mark.parametrize(("samples", "told"), [(1, "1 calibration samples in 1 runs"), (7, "7 ")])
 def test_few_samples_choose_nothing_and_it_is_said(samples: int, told: str) -> None:
-    chosen = decide(quantizer(samples), QuantizationConfig())
+    chosen = decide(quantizer(samples), QuantizationConfig(), COST)
     (note,) = chosen.notes
     assert note.startswith(f"recipe auto: nothing is tried: {told}")
     assert chosen.config == settled(QuantizationConfig(), calibrated=True)
@@ -106,7 +109,7 @@ def test_an_interval_grows_with_what_all_samples_show_but_not_with_a_glitch() ->
 
 
 def test_trials_name_the_worst_part() -> None:
-    chosen = decide(quantizer(10), QuantizationConfig())
+    chosen = decide(quantizer(10), QuantizationConfig(), COST)
     assert " on 10 samples in the worst part, y[:, 4:8]" in chosen.notes[0]
 
 

@@ -139,6 +139,6 @@ def test_an_override_that_matches_nothing_is_a_mistake() -> None:
         "graph @net(%x: f32[1,4]) {\n  %features = reshape(%x) {shape=(1, 4)} : f32[1,4]\n"
         "  return y=%features\n}"
     )
-    check_overrides(graph, QuantizationConfig(overrides={"x": {"range": "ema"}, "reshape": {}}))
+    check_overrides([graph], QuantizationConfig(overrides={"x": {"range": "ema"}, "reshape": {}}))
     with pytest.raises(RecipeError, match=r"'feature' matches no layer.*did you mean features"):
-        check_overrides(graph, QuantizationConfig(overrides={"feature": {"range": "ema"}}))
+        check_overrides([graph], QuantizationConfig(overrides={"feature": {"range": "ema"}}))

@@ -21,7 +21,7 @@ from qcomp.ir.graph import Graph
 from qcomp.ir.ops import Op, QConv2d, QSoftmax
 from qcomp.ir.tensor import DType, TensorId, TensorType
 from qcomp.quant.fixed_point import Form, Requantize
-from qcomp.quant.qparams import SOFTMAX, SOFTMAX_16, QParams
+from qcomp.quant.qparams import QParams, softmax_qparams
 from qcomp.targets.cpu.library.codegen import Generate
 from qcomp.targets.cpu.library.module import build_objects
 from qcomp.targets.cpu.lower.graph import lower_graph
@@ -212,12 +212,9 @@ def _values(dtype: Any, shape: tuple[int, ...], seed: int) -> Array:
 
 def _qparams(graph: Graph, tensor: TensorId, zero_point: int) -> QParams:
     """One scale for all of a type, but for the fixed parameters of a softmax."""
-    is_i8, is_softmax = (
-        graph.type(tensor).dtype is DType.I8,
-        isinstance(graph.producer(tensor), QSoftmax),
-    )
-    if is_softmax:
-        return SOFTMAX if is_i8 else SOFTMAX_16
+    is_i8, producer = graph.type(tensor).dtype is DType.I8, graph.producer(tensor)
+    if isinstance(producer, QSoftmax):
+        return softmax_qparams(producer.bits, producer.finer)
     return QParams(0.5, zero_point) if is_i8 else QParams(0.5, 0, -(2**15), 2**15 - 1)
 
 

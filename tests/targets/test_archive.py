@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import platform
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from qcomp.targets.cpu.isa import X86_64
 from qcomp.targets.cpu.library.archive import archive, members
 from qcomp.targets.cpu.library.elf import data_object
+from qcomp.targets.cpu.process.host import native
 
+X86 = X86_64.platform
 SOURCE = """
 __attribute__((visibility("hidden"))) extern const char {name}_data[];
 int {name}_run(void) {{ return 6 * {name}_data[0]; }}
@@ -34,7 +36,7 @@ def objects(cc: str, folder: Path, name: str) -> dict[str, bytes]:
     (folder / "code.c").write_text(SOURCE.format(name=name))
     subprocess.run([cc, "-c", "-fPIC", "code.c", "-o", "code.o"], cwd=folder, check=True)
     code = (folder / "code.o").read_bytes()
-    data = data_object(platform.machine(), f"{name}_data", b"\7", 64)
+    data = data_object(native().platform, f"{name}_data", b"\7", 64)
     return {f"{name}.o": code, f"{name}_data.o": data}
 
 
@@ -76,13 +78,13 @@ def test_its_members_come_out_again(name: str, cc: str, tmp_path: Path) -> None:
 
 def test_a_name_that_ends_another_is_not_taken_for_it() -> None:
     names = ["longer_than_fifteen_characters.o", "than_fifteen_characters.o", "n.o"]
-    files = {n: data_object("x86_64", f"s{i}", bytes([i]), 64) for i, n in enumerate(names)}
+    files = {n: data_object(X86, f"s{i}", bytes([i]), 64) for i, n in enumerate(names)}
     assert members(archive(files)) == files
 
 
 @pytest.mark.parametrize("size", [0, 1, 2, 1001])
 def test_members_of_any_size(size: int) -> None:
-    content = data_object("x86_64", "net_data", b"", 64) + bytes(i % 251 for i in range(size))
+    content = data_object(X86, "net_data", b"", 64) + bytes(i % 251 for i in range(size))
     made = archive({"net.o": content, "other.o": content})
     assert members(made) == {"net.o": content, "other.o": content}
     assert len(made) % 2 == 0
@@ -95,13 +97,13 @@ def test_what_is_no_static_library_is_a_value_error(broken: bytes) -> None:
 
 
 def test_a_cut_library_is_a_value_error() -> None:
-    made = archive({f"{n}.o": data_object("x86_64", n, bytes(100), 64) for n in ("one", "a" * 40)})
+    made = archive({f"{n}.o": data_object(X86, n, bytes(100), 64) for n in ("one", "a" * 40)})
     for size in range(len(made)):
         with pytest.raises(ValueError, match="static library"):
             members(made[:size])
 
 
 def test_a_member_whose_long_name_is_missing_is_a_value_error() -> None:
-    made = archive({"a" * 20 + ".o": data_object("x86_64", "n", b"", 64)})
+    made = archive({"a" * 20 + ".o": data_object(X86, "n", b"", 64)})
     with pytest.raises(ValueError, match="static library with a member of the unknown name /99"):
         members(made.replace(b"/0 ", b"/99"))

@@ -67,8 +67,7 @@ Emit = Callable[..., None]
 
 def kernel_module(isa: Isa, pointers: int, emit: Emit, scalars: int = 0) -> ir.Module:
     """A module of one function `kernel`: integers first, then pointers."""
-    module = ir.Module("amx")
-    module.triple = isa.triple
+    module = ir.Module("amx", isa.platform)
     type = ir.FunctionType(ir.VoidType(), [I64] * scalars + [PTR] * pointers)
     function = ir.Function(module, type, "kernel")
     for text in function_attributes(isa):

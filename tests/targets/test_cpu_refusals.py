@@ -8,6 +8,7 @@ from qcomp.errors import TargetError
 from qcomp.ir import Form, Graph, parse, verify
 from qcomp.targets.cpu.isa import AVX2
 from qcomp.targets.cpu.lower.graph import lower_graph
+from qcomp.targets.cpu.lower.table import refusal
 
 Q = "qparams=(0.5, 0, -128, 127)"
 WEIGHT_ZERO_POINT = f"""
@@ -64,6 +65,69 @@ def test_floats_among_the_integers() -> None:
     reason = "the libraries compute with integers only"
     lines = ["%x.dq = dequantize", "%e = unary", "%r = reshape", "%y = quantize"]
     refused(parse(ISLAND), *lines, reason)
+
+
+SUM = f"""
+graph @g(%x: i8[4] {Q}) {{{{
+  %y = q_add_rescaled(%x, %x) {{{{a_zero_point=0, b_zero_point=0, left_shift=20, \
+a_multiplier=1073741824, a_shift=0, b_multiplier=1073741824, b_shift=0, b_sign=1, \
+multiplier=1073741824, shift=-18, requantize={{requantize}}}}}} : i8[4] {Q}
+  return y=%y
+}}}}"""
+MEAN = f"""
+graph @g(%x: i8[1,2,2,4] {Q}) {{{{
+  %n = constant : i32[5]
+  %y = q_average_pool2d(%x, %n) {{{{x_zero_point=0, shift=0, requantize={{requantize}}, \
+kernel=(2, 2)}}}} : i8[1,1,1,4] {Q}
+  return y=%y
+}}}}"""
+PRODUCT = f"""
+graph @g(%x: i8[4] {Q}) {{{{
+  %y = q_mul(%x, %x) {{{{a_zero_point=0, b_zero_point=0, multiplier=1, shift=0, \
+requantize={{requantize}}}}}} : i8[4] {Q}
+  return y=%y
+}}}}"""
+RESCALED = f"""
+graph @g(%x: i8[4] {Q}) {{{{
+  %y = q_rescale(%x) {{{{x_zero_point=0, multiplier=1, shift=0, requantize={{requantize}}}}}} \
+: i8[4] {Q}
+  return y=%y
+}}}}"""
+SOFTMAX = f"""
+graph @g(%x: i8[1,4] {Q}) {{
+  %t = constant : i32[256]
+  %y = q_softmax(%x, %t) {{axis=1, form=tflite}} : i8[1,4] qparams=(0.00390625, -128, -128, 127)
+  return y=%y
+}}"""
+
+
+def in_form(text: str, form: str) -> Graph:
+    requantize = f"Requantize(form={form}, zero_point=0, qmin=-128, qmax=127, bits=8)"
+    return parse(text.format(requantize=requantize))
+
+
+@pytest.mark.parametrize(
+    ("graph", "reason"),
+    [
+        (in_form(SUM, "tflite"), "no kernel rounds the operands of a sum one by one"),
+        (
+            in_form(MEAN, "quotient"),
+            "no kernel of q_average_pool2d has the form quotient",
+        ),
+        (in_form(PRODUCT, "onnx"), "no kernel of q_mul has the form onnx; expected narrow, wide"),
+        (in_form(RESCALED, "tflite"), "no kernel of q_rescale has the form tflite; expected wide"),
+        (parse(SOFTMAX), "no kernel of q_softmax has the form tflite; expected quotient"),
+    ],
+)
+def test_arithmetics_without_kernels(graph: Graph, reason: str) -> None:
+    refused(graph, "%y = q_", reason)
+
+
+@pytest.mark.parametrize("text", [MEAN, PRODUCT])
+@pytest.mark.parametrize("form", ["narrow", "wide", "tflite"])
+def test_arithmetics_with_kernels_are_not_refused(text: str, form: str) -> None:
+    graph = in_form(text, form)
+    assert refusal(graph, graph.op("y")) is None
 
 
 def test_integer_operands_that_have_kernels_are_not_refused() -> None:

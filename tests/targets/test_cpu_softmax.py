@@ -38,6 +38,13 @@ def test_long_rows_on_the_most_able_instruction_sets(kit: Any, size: int, scale:
     kit.check(partial(QSoftmax, axis=1), x, table, isas=kit.isas[-2:])
 
 
+@pytest.mark.parametrize("finer", [1, 5])
+@pytest.mark.parametrize("size", [3, 300])
+def test_finer_steps_of_a_softmax(kit: Any, size: int, finer: int) -> None:
+    for x in (kit.i8(3, size), np.full((1, size), 5, np.int8)):
+        kit.check(partial(QSoftmax, axis=1, finer=finer), x, kit.fixed(exp_table(0.01)))
+
+
 @pytest.mark.parametrize("axis", [0, 1, 2, 3])
 def test_softmax_over_any_axis_between_bordered_tensors(kit: Any, axis: int) -> None:
     check_both(kit, axis, kit.i8(2, 5, 6, 7), borders=True)

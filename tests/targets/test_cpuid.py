@@ -16,6 +16,7 @@ from qcomp.targets.cpu.emit.builder import I32, I64, i64
 from qcomp.targets.cpu.emit.machine_code import machine_code
 from qcomp.targets.cpu.isa import (
     FAMILIES,
+    X86_64,
 )
 from qcomp.targets.cpu.machine import Isa
 from qcomp.targets.cpu.process.host import this_host
@@ -35,7 +36,7 @@ pytestmark = pytest.mark.skipif(
 
 def answer(question: Callable[[ir.IRBuilder], Any]) -> int:
     """What a question answers here."""
-    module = ir.Module("cpuid")
+    module = ir.Module("cpuid", X86_64.platform)
     function = ir.Function(module, ir.FunctionType(I32, []), "ask")
     b = ir.IRBuilder(function.append_basic_block("entry"))
     value = question(b)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from qcomp.ir.graph import Graph
 from qcomp.ir.tensor import DType, Tensor, TensorType
+from qcomp.quant.conversion import Conversion, dequantize_real, quantize_real
 from qcomp.quant.qparams import INTEGERS, QParams, dequantize, integer_range, quantize
 from qcomp.targets.cpu.isa import AVX2, SSE41
 from qcomp.targets.cpu.library.header import header
@@ -33,6 +34,13 @@ QPARAMS = [
     QParams(1.0, 17, -127, 127),
     QParams(float(np.float32(1e-4)), 0, -(2**15), 2**15 - 1),
     QParams(float(np.float32(1e38)), 0, -(2**15) + 1, 2**15 - 1),
+]
+
+
+# Along the axis of 5 of [2, 5, 50]; one in all; a channel far from zero, and one upside down.
+CONVERSIONS = [
+    Conversion.of(1, np.array([1.0, 0.1, -0.3, 12.0, 1e-4]), np.array([0.0, 1013.0, 7.5, -50, 1])),
+    Conversion.of(0, np.array([1 / 3]), np.array([295.0])),
 ]
 
 
@@ -60,7 +68,20 @@ def compiled(cc: str, folder: Path, text: str, *flags: str, suffix: str = "c") -
     assert done.returncode == 0, done.stderr
 
 
+def converted(q: QParams) -> Graph:
+    """As many inputs and outputs as there are conversions."""
+    graph = Graph("net")
+    for i, conversion in enumerate(CONVERSIONS):
+        type = TensorType(DType.activation(q.bits), (2, 5, 50))
+        id = graph.add_input(f"x{i}", type)
+        graph.update_tensor(Tensor(id, type, qparams=q))
+        graph.outputs[f"y{i}"] = graph.add_tensor(Tensor(f"y{i}", type, qparams=q))
+        graph.conversions |= {f"x{i}": conversion, f"y{i}": conversion}
+    return graph
+
+
 CASES = {
+    "converted": converted(QPARAMS[1]),
     "one": network(QPARAMS[:1], [QPARAMS[1]]),
     "several": network(QPARAMS, [*QPARAMS, None]),
     "indices": network(QPARAMS[1:2], [None]),
@@ -113,15 +134,15 @@ def test_sizes_are_constants(tmp_path: Path) -> None:
 
 
 class Conversions:
-    """The header's helpers for QPARAMS, called from Python."""
+    """The header's helpers, called from Python."""
 
-    def __init__(self, library: Path) -> None:
-        self.library = ctypes.CDLL(str(library))
+    def __init__(self, library: Path, bits: list[int]) -> None:
+        self.library, self.bits = ctypes.CDLL(str(library)), bits
 
     def quantize(self, which: int, real: NDArray[np.float32]) -> NDArray[np.integer]:
         padded = np.zeros(-(-real.size // COUNT) * COUNT, np.float32)
         padded[: real.size] = real.ravel()
-        q = np.empty(padded.size, INTEGERS[QPARAMS[which].bits])
+        q = np.empty(padded.size, INTEGERS[self.bits[which]])
         function = getattr(self.library, f"quantize{which}")
         for i in range(0, padded.size, COUNT):
             function(ctypes.c_void_p(padded[i:].ctypes.data), ctypes.c_void_p(q[i:].ctypes.data))
@@ -138,20 +159,44 @@ class Conversions:
 def conversions(
     request: pytest.FixtureRequest, cc: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Conversions:
-    folder = tmp_path_factory.mktemp("conversions")
-    (folder / "net.h").write_text(header(network(QPARAMS, list(QPARAMS)), "net", 64, 0, [AVX2]))
+    graph = network(QPARAMS, list(QPARAMS))
+    path = library(cc, tmp_path_factory.mktemp("c"), graph, request.param)
+    return Conversions(path, [q.bits for q in QPARAMS])
+
+
+def library(cc: str, folder: Path, graph: Graph, *flags: str) -> Path:
+    """A shared one of the helpers of a graph, by their numbers."""
+    (folder / "net.h").write_text(header(graph, "net", 64, 0, [AVX2]))
     lines = ['#include "net.h"']
-    for i, q in enumerate(QPARAMS):
-        type = f"int{q.bits}_t"
+    for i, t in enumerate(graph.inputs.values()):
+        type = f"{graph.type(t).dtype.numpy}_t"
         lines += [
             f"void quantize{i}(const float *x, {type} *q) {{ net_quantize_input{i}(x, q); }}",
             f"void dequantize{i}(const {type} *q, float *x) {{ net_dequantize_output{i}(q, x); }}",
         ]
     (folder / "net.c").write_text("\n".join(lines))
-    library = folder / "net.so"
-    options = ["-std=c99", request.param, "-shared", "-fPIC", "-Wall", "-Wextra", "-Werror"]
-    subprocess.run([cc, *options, folder / "net.c", "-o", library], check=True)
-    return Conversions(library)
+    options = ["-std=c99", *flags, "-shared", "-fPIC", "-Wall", "-Wextra", "-Werror"]
+    subprocess.run([cc, *options, folder / "net.c", "-o", folder / "net.so"], check=True)
+    return folder / "net.so"
+
+
+@pytest.mark.parametrize("flags", [["-O0"], ["-std=gnu11", "-O3", "-march=native"]])
+@pytest.mark.parametrize("q", [QPARAMS[1], QPARAMS[6]])
+def test_conversions_equal_python_in_every_bit(
+    flags: list[str], q: QParams, cc: str, tmp_path: Path
+) -> None:
+    """Also where the compiler may fuse a product and a sum."""
+    helpers = Conversions(library(cc, tmp_path, converted(q), *flags), [q.bits] * 2)
+    random = np.random.default_rng(0)
+    for which, conversion in enumerate(CONVERSIONS):
+        integers = random.integers(q.qmin, q.qmax + 1, (2, 5, 50)).astype(INTEGERS[q.bits])
+        real = dequantize_real(integers, q, conversion)
+        assert helpers.dequantize(which, integers.ravel()).tobytes() == real.tobytes()
+        noisy = real + random.normal(size=real.shape).astype(np.float32)
+        noisy.ravel()[:4] = [np.nan, np.inf, -np.inf, 1e30]
+        expected = quantize_real(noisy, q, conversion).ravel()
+        assert_array_equal(helpers.quantize(which, noisy), expected)
+        assert expected[0] == q.zero_point
 
 
 @pytest.mark.parametrize("which", range(len(QPARAMS)))

@@ -9,6 +9,7 @@ import pytest
 from llvmlite import binding as llvm
 
 from qcomp.targets.cpu import llvm_ir as ir
+from qcomp.targets.cpu.isa import X86_64
 
 CPU = Path(__file__).resolve().parents[2] / "targets" / "cpu"
 I1, I8, I32, I64 = (ir.IntType(n) for n in (1, 8, 32, 64))
@@ -18,7 +19,7 @@ FOUR = ir.VectorType(I32, 4)
 
 def begun(name: str = "f") -> tuple[ir.Module, ir.IRBuilder]:
     """A function of a pointer and an i32, at its entry."""
-    module = ir.Module("m")
+    module = ir.Module("m", X86_64.platform)
     function = ir.Function(module, ir.FunctionType(VOID, [PTR, I32]), name)
     return module, ir.IRBuilder(function.append_basic_block("entry"))
 
@@ -44,6 +45,7 @@ def write_all(b: ir.IRBuilder) -> None:
     lanes = b.insert_element(ir.undefined(FOUR), x, ir.Constant(I32, 3))
     swapped = b.shuffle_vector(lanes, ir.zero(FOUR), [7, 0])
     chosen = b.select(b.icmp_signed("<=", swapped, swapped), swapped, swapped)
+    b.select(b.icmp_unsigned(">", n, x), n, x)
     b.store(b.extract_element(chosen, ir.Constant(I32, 1)), b.alloca(I32, 16), 4)
     bits = b.bitcast(b.load(pointer, FOUR, 16), ir.VectorType(I8, 16))
     b.store(bits, b.alloca(ir.ArrayType(I8, 16)), 1)
@@ -64,6 +66,7 @@ def test_llvm_reads_every_instruction_as_it_was_meant() -> None:
         "insertelement <4 x i32> undef, i32 %",
         "<2 x i32> <i32 7, i32 0>",
         "icmp sle <2 x i32>",
+        "icmp ugt i32 %",
         "alloca i32, align 16",
         "declare { i64, i32 } @pair()",
         ", -1\n",

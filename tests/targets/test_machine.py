@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from qcomp.errors import TargetError
 from qcomp.ir.ops import QConv2d, QDense
 from qcomp.quant.fixed_point import Form, Requantize
 from qcomp.targets.cpu import llvm_ir as ir
@@ -23,10 +22,9 @@ from qcomp.targets.cpu.emit.gemm_vectors import VectorGemms
 from qcomp.targets.cpu.generic.machine import portable, widening_gemm_costs
 from qcomp.targets.cpu.isa import AARCH64, AARCH64_DOTPROD, AVX2, X86_LADDER
 from qcomp.targets.cpu.kernels.gemm import Packing
-from qcomp.targets.cpu.machine import Isa, ObjectFormat, Platform
+from qcomp.targets.cpu.machine import Isa
 from qcomp.targets.cpu.process.host import native
 from qcomp.targets.cpu.storage import Storage
-from qcomp.targets.cpu.target import CpuTarget
 from qcomp.targets.cpu.vectors import Vectors
 from qcomp.targets.cpu.x86 import machine as x86
 
@@ -138,24 +136,6 @@ def test_variants_of_one_library_agree_how_their_weights_lie() -> None:
 def test_a_machine_is_planned_for_by_its_own_costs() -> None:
     assert AVX2.machine.depthwise.tiles != AVX2.machine.depthwise.layout
     assert AARCH64_DOTPROD.machine.depthwise.layout.vectors == AARCH64_DOTPROD.machine.vectors
-
-
-@pytest.mark.parametrize(
-    ("platform", "said"),
-    [
-        (Platform("armv7-none-eabi", 4, ObjectFormat.ELF), "pointers of 4 bytes and ELF"),
-        (Platform("aarch64-apple-macos", 8, ObjectFormat.MACH_O), "8 bytes and Mach-O"),
-    ],
-)
-def test_platforms_that_entry_points_do_not_fit_are_refused(
-    kit: Any, platform: Platform, said: str
-) -> None:
-    tables = [np.full(8, v, np.int32) for v in (9, 900, 7)]
-    op = partial(QDense, x_zero_point=0, requantize=Requantize(Form.NARROW, -3))
-    graph, _ = kit.one_op(op, kit.i8(1, 8), *map(kit.fixed, (np.ones((8, 8), np.int8), *tables)))
-    isa = replace(AARCH64, platform=platform)
-    with pytest.raises(TargetError, match=said):
-        CpuTarget("other", (isa,)).emit(graph, "net")
 
 
 def test_instruction_sets_are_values() -> None:

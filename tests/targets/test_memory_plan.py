@@ -15,15 +15,8 @@ from qcomp.ir.ops import Slice, Tile
 from qcomp.ir.tensor import DType, TensorType
 from qcomp.quant.qparams import QParams
 from qcomp.targets.catalog import target
-from qcomp.targets.cpu.memory import (
-    ALIGN,
-    Halo,
-    Lifetime,
-    bordered_layout,
-    contiguous,
-    dense_layout,
-    plan_memory,
-)
+from qcomp.targets.cpu.memory import Halo, bordered_layout, contiguous, dense_layout
+from qcomp.targets.memory import ALIGN, Lifetime, plan_memory
 
 
 @st.composite

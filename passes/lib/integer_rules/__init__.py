@@ -12,7 +12,15 @@ from collections.abc import Mapping
 from qcomp.ir import ops
 from qcomp.ir.exemptions import Exemptions
 from qcomp.ir.merged import merged
-from qcomp.passes.lib.integer_rules import binary, choice, linear, movement, reduction, unary
+from qcomp.passes.lib.integer_rules import (
+    binary,
+    choice,
+    embedding,
+    linear,
+    movement,
+    reduction,
+    unary,
+)
 from qcomp.passes.lib.integer_rules.site import IntegerRule, Site
 from qcomp.passes.lib.integer_rules.unary import rescale
 from qcomp.passes.lib.sums import BoundSums
@@ -20,7 +28,13 @@ from qcomp.passes.lib.sums import BoundSums
 __all__ = ["EXEMPT", "NO_SUMS", "RULES", "SUMS", "Site", "rescale"]
 
 RULES: Mapping[type[ops.Op], IntegerRule] = merged(
-    binary.RULES, choice.RULES, linear.RULES, movement.RULES, reduction.RULES, unary.RULES
+    binary.RULES,
+    choice.RULES,
+    embedding.RULES,
+    linear.RULES,
+    movement.RULES,
+    reduction.RULES,
+    unary.RULES,
 )
 
 EXEMPT: Exemptions = {
@@ -42,6 +56,7 @@ NO_SUMS: Exemptions = merged(
     _DOMAINS,
     binary.NO_SUMS,
     choice.NO_SUMS,
+    embedding.NO_SUMS,
     linear.NO_SUMS,
     movement.NO_SUMS,
     reduction.NO_SUMS,

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
+
 from qcomp.ir import ops
 from qcomp.ir.exemptions import Exemptions
 from qcomp.ir.graph import Graph
 from qcomp.passes.lib.integer_rules.site import IntegerRule, Site
 from qcomp.passes.lib.sums import (
     BoundSums,
+    Epilogue,
     Sums,
     exact,
     largest_centered,
@@ -118,6 +121,22 @@ def add_wide_sums(graph: Graph, op: ops.QAddWide) -> Sums:
     )
 
 
+def add_rescaled_sums(graph: Graph, op: ops.QAddRescaled) -> Sums:
+    """Three sums, which are the channels of its problems: a, b, and both of them rescaled."""
+    multipliers = np.array([op.a_multiplier, op.b_multiplier, op.multiplier], object)
+    shifts = np.array([op.a_shift, op.b_shift, op.shift], object)
+    terms = [
+        largest_centered(graph, t, zero_point) << op.left_shift
+        for t, zero_point in ((op.a, op.a_zero_point), (op.b, op.b_zero_point))
+    ]
+    # A multiplier is below 1, a shift to the right rounds up by at most 1.
+    rescaled = [
+        ((t << max(s, 0)) >> max(-s, 0)) + 1 for t, s in zip(terms, shifts[:2], strict=True)
+    ]
+    largest = np.array([*terms, sum(rescaled)], object)
+    return Sums(largest, Epilogue(op.requantize, multipliers, shifts))
+
+
 def mul_sums(graph: Graph, op: ops.QMul) -> Sums:
     return Sums(product_of(graph, op), scalar_epilogue(op.requantize, op.multiplier, op.shift))
 
@@ -149,6 +168,7 @@ RULES: Mapping[type[ops.Op], IntegerRule] = {
 SUMS: Mapping[type[ops.Op], BoundSums] = {
     ops.QAdd: add_sums,
     ops.QAddWide: add_wide_sums,
+    ops.QAddRescaled: add_rescaled_sums,
     ops.QMul: mul_sums,
     ops.QDiv: div_sums,
 }

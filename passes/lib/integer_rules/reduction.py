@@ -24,7 +24,7 @@ from qcomp.passes.lib.sums import (
 )
 from qcomp.quant import binary_constants, tables
 from qcomp.quant.fixed_point import Form
-from qcomp.quant.qparams import QParams
+from qcomp.quant.qparams import QParams, softmax_qparams
 from qcomp.quant.weights import REACH
 
 
@@ -78,8 +78,17 @@ def softmax(site: Site, op: ops.Softmax) -> ops.Op:
     x_id, x = site.operand(op.x)
     table = site.constant(f"{op.id}.exp", _exponentials(x))
     return ops.QSoftmax(
-        inputs=(x_id, table), output=site.output, axis=op.axis, bits=site.qparams.bits
+        inputs=(x_id, table),
+        output=site.output,
+        axis=op.axis,
+        finer=_finer(site.qparams),
+        bits=site.qparams.bits,
     )
+
+
+def _finer(y: QParams) -> int:
+    """How often the steps of a softmax are halved; same_scale.py chooses."""
+    return round(math.log2(softmax_qparams(y.bits, 0).scale / y.scale))
 
 
 def log_softmax(site: Site, op: ops.LogSoftmax) -> ops.Op:
@@ -124,7 +133,16 @@ def reduce_sum_sums(graph: Graph, op: ops.QReduceSum) -> Sums:
     )
 
 
-def softmax_sums(graph: Graph, op: ops.QSoftmax | ops.QLogSoftmax) -> Sums:
+def softmax_sums(graph: Graph, op: ops.QSoftmax) -> Sums:
+    """In the form TFLITE exponentials lose 12 bits before they are added."""
+    if op.form is not Form.TFLITE:
+        return exponential_sums(graph, op)
+    count = graph.type(op.x).shape[op.axis]
+    largest = int(graph.data(op.exp_table).max())
+    return Sums(exact(count * (largest + 2**11 >> 12)))
+
+
+def exponential_sums(graph: Graph, op: ops.QSoftmax | ops.QLogSoftmax) -> Sums:
     """The sum of the exponentials, each at most 2^16 of i8 and 2^30 of i16, and 32768 times it."""
     count = graph.type(op.x).shape[op.axis]
     largest = int(np.abs(graph.data(op.exp_table).astype(np.int64)).max())
@@ -145,7 +163,7 @@ SUMS: Mapping[type[ops.Op], BoundSums] = {
     ops.QAveragePool2d: average_pool_sums,
     ops.QReduceSum: reduce_sum_sums,
     ops.QSoftmax: softmax_sums,
-    ops.QLogSoftmax: softmax_sums,
+    ops.QLogSoftmax: exponential_sums,
 }
 
 NO_SUMS: Exemptions = {

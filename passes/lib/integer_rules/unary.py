@@ -62,6 +62,8 @@ def unary(site: Site, op: ops.Unary) -> ops.Op:
     function = lambda real: np.asarray(FUNCTIONS[op.function](real, op.alpha, op.beta))  # noqa: E731
     if x.bits == 8:
         return _tabulated(site, op.id, x_id, x, function)
+    if op.function is ops.Function.SIGN:
+        return _sign(site, x_id, x)
     y = site.qparams
     step_bits, table = interpolation_table(function, x, y)
     return ops.Interpolate(
@@ -72,6 +74,19 @@ def unary(site: Site, op: ops.Unary) -> ops.Op:
         qmin=y.qmin,
         qmax=y.qmax,
         bits=y.bits,
+    )
+
+
+def _sign(site: Site, x_id: TensorId, x: QParams) -> ops.Op:
+    """Of an i16: one step from zero is beyond -1 and 1, where the result saturates."""
+    multiplier, shift = binary_constants.sum_constants(2.0, site.qparams.scale)
+    return ops.QRescale(
+        inputs=(x_id,),
+        output=site.output,
+        x_zero_point=x.zero_point,
+        multiplier=multiplier,
+        shift=shift,
+        requantize=site.requantize(Form.WIDE, ops.ClampRange(-1.0, 1.0)),
     )
 
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 
 import numpy as np
+import onnx
 
 from qcomp.exporters.onnx.writer import Layout, Writer
 from qcomp.ir.ops import (
@@ -14,6 +15,7 @@ from qcomp.ir.ops import (
     Concat,
     Coordinates,
     DepthToSpace,
+    Embedding,
     Gather,
     Op,
     Pad,
@@ -184,12 +186,23 @@ def _sampling_matrix(op: Resize2d, axis: int, extent: int) -> Array:
     return matrix
 
 
+def embedding(w: Writer, op: Embedding) -> None:
+    """Gather reads no indices beyond the table."""
+    rows = w.graph.type(op.table).shape[0]
+    whole = w.emit("Round", [w.read(op.x, Layout.OURS)])
+    within = w.emit("Clip", [whole, w.scalar(0.0), w.scalar(float(rows - 1))])
+    index = w.emit("Cast", [within], to=onnx.TensorProto.INT64)
+    y = w.emit("Gather", [w.read(op.table, Layout.OURS), index], axis=0)
+    w.define(op.id, Layout.OURS, y)
+
+
 RULES: Mapping[type[Op], Callable[..., None]] = {
     Reshape: reshape,
     Transpose: transpose,
     Concat: concat,
     Slice: slice_,
     Pad: pad,
+    Embedding: embedding,
     Gather: gather,
     BroadcastTo: broadcast_to,
     Tile: tile,

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import onnx
-import onnx.helper
+from numpy.typing import ArrayLike
 
 from qcomp.errors import ModelError, UnsupportedOp
+from qcomp.frontends.model import ImportedModel
 from qcomp.frontends.onnx.context import Context
+from qcomp.frontends.onnx.inputs import note_inputs, read_inputs
 from qcomp.frontends.onnx.load import LoadedModel, load_model
 from qcomp.frontends.onnx.nodes import NodeReader, used_names
-from qcomp.frontends.onnx.shapes import bound_inputs, element_type
 from qcomp.frontends.onnx.structure import ordered_nodes
-from qcomp.frontends.onnx.tensors import element_type_name
 from qcomp.frontends.origins import trace_moves
 from qcomp.ir.form import Form
 from qcomp.ir.graph import Graph, sanitized
@@ -28,15 +28,6 @@ Model = str | os.PathLike[str] | bytes | onnx.ModelProto
 
 
 @dataclass(frozen=True)
-class ImportedModel:
-    """A graph in the model's own layout, its form, and what was decided on the way."""
-
-    graph: Graph
-    form: Form
-    notes: tuple[str, ...]
-
-
-@dataclass(frozen=True)
 class Attempt:
     """The part of a model that could be imported, and every problem of the rest."""
 
@@ -46,13 +37,19 @@ class Attempt:
     problems: tuple[str, ...]
 
 
-def import_onnx(model: Model, *, bind: Mapping[str, int] | None = None) -> ImportedModel:
+def import_onnx(
+    model: Model,
+    *,
+    bind: Mapping[str, int] | None = None,
+    bind_values: Mapping[str, ArrayLike] | None = None,
+) -> ImportedModel:
     """A verified FLOAT graph of an ONNX model.
 
-    `bind` gives sizes to dynamic dimensions, by name (`{"N": 1}`) or place (`{"x:0": 1}`).
+    `bind` gives sizes to dynamic dimensions, by name (`{"N": 1}`) or place (`{"x:0": 1}`);
+    `bind_values` makes inputs constants, by name.
     Raises ModelError for a broken model, UnsupportedOp with all unsupported nodes at once.
     """
-    attempt = attempt_import(model, bind or {})
+    attempt = attempt_import(model, bind or {}, bind_values or {})
     if attempt.problems:
         raise UnsupportedOp(attempt.problems)
     attempt.graph.sweep()
@@ -61,12 +58,14 @@ def import_onnx(model: Model, *, bind: Mapping[str, int] | None = None) -> Impor
     return ImportedModel(attempt.graph, Form.FLOAT, attempt.notes)
 
 
-def attempt_import(model: Model, bind: Mapping[str, int]) -> Attempt:
+def attempt_import(
+    model: Model, bind: Mapping[str, int], bind_values: Mapping[str, ArrayLike]
+) -> Attempt:
     """Import as much as possible; raises only where the model itself is broken."""
     loaded = load_model(model)
-    importer = _Importer(loaded, bind)
+    importer = _Importer(loaded)
     importer.read_initializers()
-    importer.read_inputs()
+    importer.read_inputs(bind, bind_values)
     importer.read_nodes()
     importer.read_outputs()
     context = importer.context
@@ -98,9 +97,8 @@ def _misread_mask(context: Context) -> str | None:
 class _Importer:
     """Inputs, nodes and outputs, in this order."""
 
-    def __init__(self, model: LoadedModel, bind: Mapping[str, int]) -> None:
+    def __init__(self, model: LoadedModel) -> None:
         self.model = model
-        self.bind = bind
         self.nodes = ordered_nodes(model.graph)
         graph = Graph(sanitized(model.name))
         used = used_names(self.nodes, model.graph)
@@ -111,46 +109,43 @@ class _Importer:
     def read_initializers(self) -> None:
         self.reader.read_initializers(self.model.graph, self.context)
 
-    def read_inputs(self) -> None:
-        accepted = []
-        for value in self.model.graph.input:
-            if value.name in self.context.constants:
-                continue
-            kind = element_type(value)
-            if kind == onnx.TensorProto.FLOAT:
-                accepted.append(value)
-            else:
-                self.context.lost.add(value.name)
-                self.problems.append(
-                    f"input {value.name!r}: element type {element_type_name(kind)}; accepted: FLOAT"
-                )
-        types = bound_inputs(accepted, self.bind, self.context.notes)
-        for name, type in types.items():
-            id = self.context.graph.add_input(name, type)
-            tensor = self.context.graph.tensor(id)
-            self.context.graph.update_tensor(replace(tensor, origin=Origin(name)))
-            self.context.values[name] = id
+    def read_inputs(self, bind: Mapping[str, int], values: Mapping[str, ArrayLike]) -> None:
+        self.problems += read_inputs(self.model.graph, bind, values, self.context)
 
     def read_nodes(self) -> None:
         self.reader.read(self.nodes, self.context)
+        note_inputs(self.context)
 
     def read_outputs(self) -> None:
-        graph = self.context.graph
-        for name in (output.name for output in self.model.graph.output):
-            if name in self.context.constants:
-                self.problems.append(
-                    f"output {name!r} is a constant; accepted: results that depend on an input"
-                )
-            elif name in graph.inputs:
+        """Constants are outputs too, as long as something depends on an input."""
+        names = [output.name for output in self.model.graph.output]
+        if names and all(name in self.context.constants for name in names):
+            self.problems.append(
+                f"output {', '.join(names)}: nothing depends on an input; accepted: some result "
+                "that does"
+            )
+        for name in names:
+            if name in self.context.graph.inputs:
                 self.problems.append(
                     f"output {name!r} is an input of the same name; accepted: results of nodes"
                 )
+            elif name in self.context.constants:
+                self._return_constant(name)
             elif name in self.context.values:
-                id = self.context.values[name]
-                if id in graph.inputs.values():
-                    id = graph.add_op(
-                        Reshape(
-                            inputs=(id,), output=graph.fresh_id(name), shape=graph.type(id).shape
-                        )
-                    )
-                graph.outputs[name] = id
+                self._return_value(name)
+
+    def _return_constant(self, name: str) -> None:
+        if self.context.constants[name].size == 0:
+            self.problems.append(f"output {name!r} has no elements")
+            return
+        data = self.context.floats(name)
+        self.context.graph.outputs[name] = self.context.graph.add_constant(name, data, Origin(name))
+        self.context.notes.append(f"output {name} is a constant")
+
+    def _return_value(self, name: str) -> None:
+        """An input that is returned is copied."""
+        graph, id = self.context.graph, self.context.values[name]
+        if id in graph.inputs.values():
+            shape = graph.type(id).shape
+            id = graph.add_op(Reshape(inputs=(id,), output=graph.fresh_id(name), shape=shape))
+        graph.outputs[name] = id

@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from numpy.typing import ArrayLike
+
 from qcomp.frontends.onnx.importer import Model, attempt_import
 from qcomp.ir.graph import Graph, constants_of
 from qcomp.ir.ops import Conv2d, Dense, MatMul, Movement, Op
@@ -45,9 +47,13 @@ class Inspection:
     problems: tuple[str, ...]
 
 
-def inspect_onnx(model: Model, bind: Mapping[str, int] | None = None) -> Inspection:
+def inspect_onnx(
+    model: Model,
+    bind: Mapping[str, int] | None = None,
+    bind_values: Mapping[str, ArrayLike] | None = None,
+) -> Inspection:
     """Unsupported operators are listed in `problems`; only a broken model raises ModelError."""
-    attempt = attempt_import(model, bind or {})
+    attempt = attempt_import(model, bind or {}, bind_values or {})
     graph = attempt.graph
     operators = Counter(node.op_type for node in attempt.model.graph.node)
     return Inspection(

@@ -10,6 +10,7 @@ from qcomp.ir.ops.base import Op
 from qcomp.ir.ops.integer_elementwise import (
     Interpolate,
     QAdd,
+    QAddRescaled,
     QAddWide,
     QDiv,
     QMaximum,
@@ -20,7 +21,7 @@ from qcomp.ir.ops.integer_elementwise import (
     Table,
 )
 from qcomp.ir.tensor import Array
-from qcomp.quant.fixed_point import I64, mulhrs, requantize, rounding_shift
+from qcomp.quant.fixed_point import I64, mulhrs, requantize, rescaled, rounding_shift
 from qcomp.quant.interpolation import FRACTION_BITS
 from qcomp.quant.qparams import INTEGERS
 
@@ -46,6 +47,23 @@ def q_add_wide(op: QAddWide, a: Array, b: Array) -> Array:
     b_term = centered(b, op.b_zero_point) * op.b_multiplier
     scaled = rounding_shift(a_term + b_term, op.shift)
     return saturated(op.zero_point + scaled, op.qmin, op.qmax, op.bits)
+
+
+def q_add_rescaled(op: QAddRescaled, a: Array, b: Array) -> Array:
+    terms = [
+        rescaled(
+            centered(x, zero_point) << op.left_shift,
+            np.array(multiplier),
+            np.array(shift),
+            op.form,
+        )
+        for x, zero_point, multiplier, shift in (
+            (a, op.a_zero_point, op.a_multiplier, op.a_shift),
+            (b, op.b_zero_point, op.b_multiplier, op.b_shift),
+        )
+    ]
+    total = terms[0] + op.b_sign * terms[1]
+    return requantize(total, np.array(op.multiplier), np.array(op.shift), op.requantize)
 
 
 def q_mul(op: QMul, a: Array, b: Array) -> Array:
@@ -99,6 +117,7 @@ def q_prelu(op: QPRelu, x: Array, negative_multiplier: Array) -> Array:
 MEANINGS: Mapping[type[Op], Callable[..., Array]] = {
     QAdd: q_add,
     QAddWide: q_add_wide,
+    QAddRescaled: q_add_rescaled,
     QMul: q_mul,
     QDiv: q_div,
     QMinimum: q_minimum,

@@ -21,7 +21,15 @@ from qcomp.ir.ops import (
     Softmax,
 )
 from qcomp.ir.tensor import Array
-from qcomp.quant.fixed_point import I64, requantize, rounding_shift
+from qcomp.quant import gemmlowp
+from qcomp.quant.fixed_point import (
+    I64,
+    Form,
+    requantize,
+    rounding_divide_by_pot,
+    rounding_shift,
+    saturating_rounding_doubling_high_mul,
+)
 from qcomp.quant.qparams import integer_range
 
 F32 = NDArray[np.float32]
@@ -71,10 +79,20 @@ def q_reduce_extreme(op: QReduceExtreme, x: Array) -> Array:
 
 
 def q_softmax(op: QSoftmax, x: Array, exp_table: Array) -> Array:
+    if op.form is Form.TFLITE:
+        return _softmax_tflite(op, x, exp_table)
     e = _exponentials(x, exp_table, op.axis)
     total = e.sum(axis=op.axis, keepdims=True)
-    levels, least = (256, -128) if op.bits == 8 else (32768, 0)
+    levels, least = (256 << op.finer, -128) if op.bits == 8 else (32768, 0)
     return saturated((levels * e + total // 2) // total + least, *integer_range(op.bits), op.bits)
+
+
+def _softmax_tflite(op: QSoftmax, x: Array, exp_table: Array) -> Array:
+    e = _exponentials(x, exp_table, op.axis)
+    total = rounding_divide_by_pot(e, 12).sum(axis=op.axis, keepdims=True)
+    scale, over_unit = gemmlowp.reciprocal(total)
+    product = saturating_rounding_doubling_high_mul(scale, e)
+    return saturated(rounding_divide_by_pot(product, over_unit + 23) - 128, -128, 127)
 
 
 def q_log_softmax(op: QLogSoftmax, x: Array, exp_table: Array, log_table: Array) -> Array:

@@ -14,6 +14,7 @@ from qcomp.ir.ops import (
     choice,
     dynamic,
     elementwise,
+    embedding,
     integer,
     integer_elementwise,
     integer_linear,
@@ -27,6 +28,7 @@ from qcomp.ir.ops.base import *
 from qcomp.ir.ops.choice import *
 from qcomp.ir.ops.dynamic import *
 from qcomp.ir.ops.elementwise import *
+from qcomp.ir.ops.embedding import *
 from qcomp.ir.ops.integer import *
 from qcomp.ir.ops.integer_elementwise import *
 from qcomp.ir.ops.integer_linear import *
@@ -51,6 +53,7 @@ __all__ += base.__all__
 __all__ += choice.__all__
 __all__ += dynamic.__all__
 __all__ += elementwise.__all__
+__all__ += embedding.__all__
 __all__ += integer.__all__
 __all__ += integer_elementwise.__all__
 __all__ += integer_linear.__all__

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from qcomp.ir.ops.base import Operand, expect, expect_activation
-from qcomp.ir.ops.integer import IntegerOp, expect_dtype, requantized_dtype
+from qcomp.ir.ops.integer import IntegerOp, Requantized, expect_dtype, requantized_dtype
 from qcomp.ir.ops.linear import dense_shape
 from qcomp.ir.tensor import DType, TensorType
 from qcomp.quant.fixed_point import Form, Requantize
@@ -64,7 +64,7 @@ class QuantizeBy(IntegerOp):
 
 
 @dataclass(frozen=True, kw_only=True)
-class QDenseBy(IntegerOp):
+class QDenseBy(Requantized):
     """Dense layer without a bias on what QuantizeBy gave; x [..., K] i8, weight [N, K] i8.
 
     With multiplier and shift (i32 [N]) for r = 1, the requantize has for each channel

@@ -15,7 +15,7 @@ from qcomp.ir.ops.base import Domain, Op, activation_dtype, expect, expect_activ
 from qcomp.ir.tensor import DType, TensorType
 from qcomp.quant.fixed_point import Form, Requantize
 
-__all__ = ["IntegerOp"]
+__all__ = ["Formed", "IntegerOp", "Requantized"]
 
 
 def expect_dtype(t: TensorType, dtype: DType) -> None:
@@ -45,3 +45,22 @@ class IntegerOp(Op):
     """Base of the ops that stand only in integer graphs."""
 
     domain: ClassVar[Domain] = Domain.INTEGER
+
+
+class Formed(IntegerOp):
+    """Base of the ops whose results can be rounded in several ways."""
+
+    @property
+    def form(self) -> Form:
+        """The arithmetic of the result."""
+        raise NotImplementedError
+
+
+class Requantized(Formed):
+    """Base of the ops whose results a requantize gives, which is a field of theirs."""
+
+    requantize: Requantize  # no field of this class, so that it stands where each op has it
+
+    @property
+    def form(self) -> Form:
+        return self.requantize.form

@@ -6,14 +6,21 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from qcomp.ir.ops.base import Operand, broadcast_shapes, expect, expect_activation
-from qcomp.ir.ops.integer import IntegerOp, expect_dtype, requantized_dtype, result_dtype
+from qcomp.ir.ops.integer import (
+    IntegerOp,
+    Requantized,
+    expect_dtype,
+    requantized_dtype,
+    result_dtype,
+)
 from qcomp.ir.tensor import DType, TensorType
-from qcomp.quant.fixed_point import Requantize
+from qcomp.quant.fixed_point import Form, Requantize
 from qcomp.quant.interpolation import WIDEST_STEP
 
 __all__ = [
     "Interpolate",
     "QAdd",
+    "QAddRescaled",
     "QAddWide",
     "QBinary",
     "QDiv",
@@ -93,7 +100,41 @@ class QAddWide(QBinary):
 
 
 @dataclass(frozen=True, kw_only=True)
-class QMul(QBinary):
+class QAddRescaled(QBinary, Requantized):
+    """Sum of i8 that are brought to one scale, and rounded, first: TensorFlow Lite's addition.
+
+        requantize(a' + b_sign * b')   by multiplier and shift
+        a' = (a - a_zero_point) << left_shift   by a_multiplier and a_shift; b' likewise
+
+    The three factors are in the form of the requantize, TFLITE; b_sign is 1 or -1.
+    """
+
+    mnemonic: ClassVar[str] = "q_add_rescaled"
+
+    a_zero_point: int
+    b_zero_point: int
+    left_shift: int
+    a_multiplier: int
+    a_shift: int
+    b_multiplier: int
+    b_shift: int
+    b_sign: int
+    multiplier: int
+    shift: int
+    requantize: Requantize
+
+    def _dtype(self, *inputs: TensorType) -> DType:
+        for t in inputs:
+            expect_dtype(t, DType.I8)
+        form = self.requantize.form
+        expect(form is Form.TFLITE, f"form {form.value}; expected tflite")
+        expect(self.b_sign in (1, -1), f"b_sign {self.b_sign}; expected 1 or -1")
+        expect(0 <= self.left_shift <= 22, f"left_shift {self.left_shift}; expected 0 to 22")
+        return requantized_dtype(self.requantize, *inputs)
+
+
+@dataclass(frozen=True, kw_only=True)
+class QMul(QBinary, Requantized):
     """requantize((a - a_zero_point) * (b - b_zero_point)); the product fits i32."""
 
     mnemonic: ClassVar[str] = "q_mul"
@@ -190,7 +231,7 @@ class Table(IntegerOp):
 
 
 @dataclass(frozen=True, kw_only=True)
-class QRescale(IntegerOp):
+class QRescale(Requantized):
     """requantize(x - x_zero_point): every change of an i16's scale or width, and every clamp."""
 
     mnemonic: ClassVar[str] = "q_rescale"

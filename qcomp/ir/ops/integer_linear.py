@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from qcomp.ir.ops.base import Operand, expect
-from qcomp.ir.ops.integer import IntegerOp, expect_dtype, requantized_dtype
+from qcomp.ir.ops.integer import Requantized, expect_dtype, requantized_dtype
 from qcomp.ir.ops.linear import Padding, Pair, convolution_shape, dense_shape, matmul_shape
 from qcomp.ir.tensor import DType, TensorId, TensorType
 from qcomp.quant.fixed_point import Requantize
@@ -38,7 +38,7 @@ def accumulated_dtype(inputs: tuple[TensorType, ...], q: Requantize) -> DType:
 
 
 @dataclass(frozen=True, kw_only=True)
-class QWeighted(IntegerOp):
+class QWeighted(Requantized):
     """Base of the layers:
 
         requantize(sum((weight - weight_zero_point) * (x - x_zero_point)) + bias), weights i8
@@ -99,7 +99,7 @@ class QDense(QWeighted):
 
 
 @dataclass(frozen=True, kw_only=True)
-class QMatMul(IntegerOp):
+class QMatMul(Requantized):
     """requantize((a - a_zero_point) @ (b - b_zero_point)), leading axes broadcast."""
 
     mnemonic: ClassVar[str] = "q_matmul"

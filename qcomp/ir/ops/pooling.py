@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from qcomp.ir.ops.base import AxisUse, Domain, Op, Operand, expect, expect_float, window_size
-from qcomp.ir.ops.integer import IntegerOp, requantized_dtype
+from qcomp.ir.ops.integer import Requantized, requantized_dtype
 from qcomp.ir.ops.linear import Padding, Pair
 from qcomp.ir.tensor import DType, TensorType
 from qcomp.quant.fixed_point import Requantize
@@ -74,9 +74,12 @@ class AveragePool2d(Op):
 
 
 @dataclass(frozen=True, kw_only=True)
-class QAveragePool2d(IntegerOp):
+class QAveragePool2d(Requantized):
     """requantize(sum over the window of (x - x_zero_point)); multiplier [KH * KW + 1] by the count
     of positions that are averaged over (all of them with count_include_pad), one shift.
+
+    In the form QUOTIENT the multipliers are the counts themselves: a mean that keeps the scale.
+    TensorFlow Lite's is that of x itself, with both zero points 0 here.
     """
 
     mnemonic: ClassVar[str] = "q_average_pool2d"

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from qcomp.ir.ops.base import Domain, Op, Operand, expect, expect_activation, expect_float
-from qcomp.ir.ops.integer import IntegerOp, requantized_dtype, result_dtype
+from qcomp.ir.ops.integer import Formed, IntegerOp, Requantized, requantized_dtype, result_dtype
 from qcomp.ir.tensor import DType, TensorType
-from qcomp.quant.fixed_point import Requantize
+from qcomp.quant.fixed_point import Form, Requantize
+from qcomp.quant.qparams import FINEST_SOFTMAX
 
 __all__ = [
     "ArgMax",
@@ -81,7 +82,7 @@ class ArgMax(Op):
 
 
 @dataclass(frozen=True, kw_only=True)
-class QReduceSum(IntegerOp):
+class QReduceSum(Requantized):
     """requantize(sum over axes of (x - x_zero_point)): mean and sum differ in the multiplier."""
 
     mnemonic: ClassVar[str] = "q_reduce_sum"
@@ -155,9 +156,9 @@ def _expect_exponentials(x: TensorType, table: TensorType, axis: int) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class QSoftmax(IntegerOp):
-    """e[i] = exp(max - x[i]) in fixed point, S = sum(e), and with 8 bits (scale 1/256)
-    q = min(127, (256 * e[i] + S // 2) // S - 128), with 16 bits (scale 1/32768)
+class QSoftmax(Formed):
+    """e[i] = exp(max - x[i]) in fixed point, S = sum(e), and with 8 bits (scale 2^-(8 + finer))
+    q = min(127, (2^(8 + finer) * e[i] + S // 2) // S - 128), with 16 bits (scale 1/32768)
     q = min(32767, (32768 * e[i] + S // 2) // S).
 
     With d = max - x: for i8, exp_table is i32 [256] in Q16 and e = exp_table[d]; for i16, it is
@@ -165,7 +166,14 @@ class QSoftmax(IntegerOp):
 
         e = (exp_table[d & 255] * exp_table[256 + (d >> 8)] + 2^29) >> 30
 
-    The axis has at most 32767 elements, so that S < 2^31 for i8 and S < 2^45 for i16.
+    The axis has at most 32767 elements, so that S < 2^31 for i8 and S < 2^45 for i16; finer is at
+    most 5, so that 2^13 * 2^16 + S // 2 < 2^31.
+
+    That is the form QUOTIENT. TFLITE is the arithmetic of TensorFlow Lite's reference for i8:
+    exp_table has the exponentials in Q31, 0 where they are too small to count, S is their sum in
+    Q19, each term rounded, and r, k = gemmlowp.reciprocal(S) stands for 1 / S,
+
+        q = min(127, rdpot(srdhm(r, e[i]), k + 23) - 128)
     """
 
     mnemonic: ClassVar[str] = "q_softmax"
@@ -175,12 +183,22 @@ class QSoftmax(IntegerOp):
     exp_table = Operand(1)
 
     axis: int
+    finer: int = 0
     bits: int = 8
+    form: Form = Form.QUOTIENT
 
     def result_type(self, *inputs: TensorType) -> TensorType:
         x, table = inputs
         _expect_exponentials(x, table, self.axis)
-        return x.with_dtype(result_dtype(self.bits, 0))
+        finest = FINEST_SOFTMAX if self.bits == 8 and self.form is Form.QUOTIENT else 0
+        expect(0 <= self.finer <= finest, f"finer={self.finer}; expected 0 to {finest}")
+        result = x.with_dtype(result_dtype(self.bits, 0))
+        expect(
+            self.form is Form.QUOTIENT
+            or (self.form is Form.TFLITE and x.dtype is result.dtype is DType.I8),
+            f"form {self.form.value} of {x} to {result}; expected quotient, or tflite of i8 to i8",
+        )
+        return result
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 from qcomp.targets.cpu import llvm_ir as ir
+from qcomp.targets.cpu.emit.words import word
 
 Value = Any  # a value of LLVM's, or a View
 
@@ -93,7 +94,7 @@ def at(b: ir.IRBuilder, pointer: Value, offset: Value | int) -> Value:
     if isinstance(offset, int):
         if offset == 0:
             return pointer
-        offset = i64(offset)
+        offset = word(b, offset)
     return b.gep(pointer, offset, I8)
 
 
@@ -163,16 +164,16 @@ def multiple(b: ir.IRBuilder, index: Value | int, factor: int) -> Value | int:
     """index * factor, folded where the index is a Python integer."""
     if isinstance(index, int):
         return index * factor
-    return b.mul(index, i64(factor)) if factor != 1 else index
+    return b.mul(index, word(b, factor)) if factor != 1 else index
 
 
 def plus(b: ir.IRBuilder, x: Value | int, y: Value | int) -> Value | int:
     if isinstance(y, int):
         if isinstance(x, int):
             return x + y
-        return b.add(x, i64(y)) if y else x
+        return b.add(x, word(b, y)) if y else x
     if isinstance(x, int):
-        return b.add(y, i64(x)) if x else y
+        return b.add(y, word(b, x)) if x else y
     return b.add(x, y)
 
 
@@ -182,8 +183,8 @@ def divided(b: ir.IRBuilder, x: Value | int, n: int) -> tuple[Value | int, Value
         return x, 0
     if isinstance(x, int):
         return divmod(x, n)
-    quotient = b.udiv(x, i64(n))
-    return quotient, b.sub(x, b.mul(quotient, i64(n)))
+    quotient = b.udiv(x, word(b, n))
+    return quotient, b.sub(x, b.mul(quotient, word(b, n)))
 
 
 def enter_loop(
@@ -194,7 +195,8 @@ def enter_loop(
     b.branch(head)
     b.position_at_end(head)
     phis = []
-    for value, label in ((i64(0) if first is None else first, name), *((v, "") for v in carried)):
+    start = word(b, 0) if first is None else first
+    for value, label in ((start, name), *((v, "") for v in carried)):
         phi = b.phi(value.type, label)
         phi.add_incoming(value, before)
         phis.append(phi)
@@ -216,7 +218,7 @@ def repeat(
 ) -> list[Value]:
     """body(index, values) -> values, `count` (static) times; one trip emits no loop.
 
-    The index is a Python 0 for a single trip, an i64 phi otherwise.
+    The index is a Python 0 for a single trip, a phi of word_type otherwise.
     """
     if count == 0:
         return list(carried)
@@ -225,10 +227,10 @@ def repeat(
     head = b.append_basic_block(name)
     index, phis = enter_loop(b, head, carried, name)
     results = list(body(index, phis))
-    next_index = b.add(index, i64(1))
+    next_index = b.add(index, word(b, 1))
     feed_back(b, (index, *phis), (next_index, *results))
     done = b.append_basic_block(f"{name}.done")
-    b.cbranch(b.icmp_unsigned("<", next_index, i64(count)), head, done)
+    b.cbranch(b.icmp_unsigned("<", next_index, word(b, count)), head, done)
     b.position_at_end(done)
     return results
 
@@ -250,8 +252,8 @@ def overlapped(b: ir.IRBuilder, index: Value | int, step: int, extent: int) -> V
     """
     if isinstance(index, int):
         return min(index * step, extent - step)
-    start = b.mul(index, i64(step))
+    start = b.mul(index, word(b, step))
     if extent % step == 0:
         return start
-    last = i64(extent - step)
+    last = word(b, extent - step)
     return b.select(b.icmp_unsigned("<", start, last), start, last)

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from llvmlite import ir
-
 from qcomp.ir.ops import QCompare, QSelect, Relation
+from qcomp.targets.cpu import llvm_ir as ir
 from qcomp.targets.cpu.emit.builder import I16, Value, splat, vector
 
 _PREDICATES: Mapping[Relation, str] = {

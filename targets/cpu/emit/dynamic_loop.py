@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from qcomp.targets.cpu import llvm_ir as ir
-from qcomp.targets.cpu.emit.builder import Carried, Value, enter_loop, feed_back, i64, repeat
+from qcomp.targets.cpu.emit.builder import Carried, Value, enter_loop, feed_back, repeat
+from qcomp.targets.cpu.emit.words import word
 
 Trip = Callable[[Value, Sequence[Value]], Sequence[Value]]
 
@@ -17,7 +18,7 @@ def repeat_trips(
     body: Callable[[Value | int, Carried], Carried],
     name: str = "i",
 ) -> list[Value]:
-    """body(index, values) -> values, `trips` times; an i64 value is known at run time only."""
+    """body(index, values) -> values, `trips` times; a value is known at run time only."""
     if isinstance(trips, int):
         return repeat(b, trips, carried, body, name)
     head, inside, done = (b.append_basic_block(name + part) for part in ("", ".body", ".done"))
@@ -25,7 +26,7 @@ def repeat_trips(
     b.cbranch(b.icmp_unsigned("<", index, trips), inside, done)
     b.position_at_end(inside)
     results = list(body(index, phis))
-    next_index = b.add(index, i64(1))
+    next_index = b.add(index, word(b, 1))
     feed_back(b, (index, *phis), (next_index, *results))
     b.branch(head)
     b.position_at_end(done)
@@ -39,7 +40,7 @@ def trips(
     head, done = b.append_basic_block("trip"), b.append_basic_block("done")
     index, phis = enter_loop(b, head, carried, "trip", first=begin)
     results = trip(index, phis)
-    following = b.add(index, i64(1))
+    following = b.add(index, word(b, 1))
     feed_back(b, (index, *phis), (following, *results))
     b.cbranch(b.icmp_signed("<", following, end), head, done)
     b.position_at_end(done)

@@ -30,6 +30,7 @@ from qcomp.targets.cpu.emit.builder import (
 )
 from qcomp.targets.cpu.emit.pooling import PoolFold
 from qcomp.targets.cpu.emit.requantize import emit_requantize_by
+from qcomp.targets.cpu.emit.words import in_bits
 from qcomp.targets.cpu.storage import BIAS
 
 GROUP = 8  # values that one step of a reduction takes; 8 * 128 fits i16
@@ -126,7 +127,7 @@ def index_of_largest(extent: int, *, last: bool, source: ir.IntType = I8) -> Fol
 
 
 def _splat_index(b: ir.IRBuilder, index: Value, lanes: int, element: ir.IntType = I32) -> Value:
-    return broadcast(b, b.trunc(index, element), lanes)
+    return broadcast(b, in_bits(b, index, element), lanes)
 
 
 def max_pool(element: ir.IntType, *, stored: bool) -> PoolFold:

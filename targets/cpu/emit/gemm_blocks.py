@@ -11,7 +11,6 @@ from qcomp.targets.cpu.emit.builder import (
     Carried,
     Value,
     at,
-    i64,
     loop,
     multiple,
     plus,
@@ -20,6 +19,7 @@ from qcomp.targets.cpu.emit.builder import (
 from qcomp.targets.cpu.emit.epilogue import Epilogue
 from qcomp.targets.cpu.emit.narrow import BlockParameters
 from qcomp.targets.cpu.emit.span import Span
+from qcomp.targets.cpu.emit.words import word
 from qcomp.targets.cpu.kernels.constants import header_bytes
 from qcomp.targets.cpu.kernels.gemm import GemmPlan, GemmSpec
 from qcomp.targets.cpu.machine import Isa
@@ -83,7 +83,7 @@ def over_blocks(
             pixels(b, span, x, Block(-(-channels // isa.lanes), channels, y, z, panels, epilogue))
 
         if plan.by_channels:
-            every = Span(i64(0), i64(plan.pixels))
+            every = Span(word(b, 0), word(b, plan.pixels))
             span.within(b, 0, whole).loop(b, lambda n: block(n, wide, every), "block")
             if rest:
                 span.within(b, whole, 1).loop(b, lambda _: block(whole, rest, every), "rest")

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from qcomp.targets.cpu import llvm_ir as ir
 from qcomp.targets.cpu.emit.builder import (
     I32,
-    I64,
     Value,
     at,
     broadcast,
@@ -26,6 +25,7 @@ from qcomp.targets.cpu.emit.builder import (
 )
 from qcomp.targets.cpu.emit.lanes import powers
 from qcomp.targets.cpu.emit.span import Span
+from qcomp.targets.cpu.emit.words import word_type
 
 Body = Callable[[ir.IRBuilder, Sequence[Value], int], Value]
 
@@ -92,7 +92,7 @@ def emit_nest(
         for n, pointer in enumerate(at_):
             if (axis, n) in table_of:
                 slot = at(b, table_of[axis, n], multiple(b, index, 4))
-                offset = b.sext(load(b, slot, I32, 4), I64)
+                offset = b.sext(load(b, slot, I32, 4), word_type(b))
             else:
                 offset = multiple(b, index, nest.strides[n][axis])
             moved.append(at(b, pointer, offset))

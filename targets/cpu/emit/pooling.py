@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from qcomp.targets.cpu import llvm_ir as ir
 from qcomp.targets.cpu.emit.builder import (
     I32,
-    I64,
     Carried,
     Value,
     at,
@@ -34,6 +33,7 @@ from qcomp.targets.cpu.emit.builder import (
 from qcomp.targets.cpu.emit.dynamic_loop import repeat_trips
 from qcomp.targets.cpu.emit.lanes import over_chunks
 from qcomp.targets.cpu.emit.span import Span
+from qcomp.targets.cpu.emit.words import word_type
 from qcomp.targets.cpu.kernels.axis import Axis
 
 _PIXELS = 4
@@ -203,7 +203,7 @@ def _taps(b: ir.IRBuilder, axis: WindowAxis, i: Value | int, table: Value | None
     if axis.is_whole:
         return _Taps(multiple(b, i, axis.stride * axis.src), axis.kernel)
     slot = at(b, table, multiple(b, i, 8))
-    offset, count = (b.sext(load(b, at(b, slot, o), I32, 4), I64) for o in (0, 4))
+    offset, count = (b.sext(load(b, at(b, slot, o), I32, 4), word_type(b)) for o in (0, 4))
     return _Taps(offset, count)
 
 

@@ -64,9 +64,7 @@ def emit_requantize(
     elif form is Form.TFLITE:
         scaled = _tflite(b, acc, multiplier, shift)
     else:
-        raise TargetError(
-            f"the requantize form {form.value} needs floats, which targets do not emit"
-        )
+        raise TargetError(f"no kernel requantizes in the form {form.value}")
     # |scaled| <= 2^23: both forms are clamped, so the zero point can't overflow.
     return _saturated(b, b.add(scaled, to.zero_point), to)
 

@@ -26,6 +26,7 @@ from qcomp.targets.cpu.emit.builder import (
 )
 from qcomp.targets.cpu.emit.lanes import chunk, over_chunks
 from qcomp.targets.cpu.emit.span import Span
+from qcomp.targets.cpu.emit.words import word_type
 from qcomp.targets.cpu.kernels.axis import Axis
 
 ENTRY = 3  # i32 per position of a table: offset of x[i0], offset of x[i1], weight of x[i1]
@@ -69,7 +70,11 @@ def emit_resize_linear(
     def entry(table: Value, i: Value | int) -> tuple[Value, Value, Value]:
         slot = at(b, table, multiple(b, i, 4 * ENTRY))
         first, second, weight = (load(b, at(b, slot, 4 * k), I32, 4) for k in range(ENTRY))
-        return b.sext(first, I64), b.sext(second, I64), b.sext(broadcast(b, weight, width), sums)
+        return (
+            b.sext(first, word_type(b)),
+            b.sext(second, word_type(b)),
+            b.sext(broadcast(b, weight, width), sums),
+        )
 
     def between(x: Value, y: Value, weight: Value) -> Value:
         return b.add(b.shl(x, bits), b.mul(b.sub(y, x), weight))

@@ -30,6 +30,7 @@ from qcomp.targets.cpu.emit.builder import (
 from qcomp.targets.cpu.emit.folds import extreme
 from qcomp.targets.cpu.emit.lanes import scalar
 from qcomp.targets.cpu.emit.reduce import fold_line, over_axes
+from qcomp.targets.cpu.emit.words import word, word_type
 from qcomp.targets.cpu.kernels.axis import Axis
 
 LOG_MANTISSA = 32  # where the mantissas start in the table of logarithms
@@ -38,11 +39,12 @@ RECIPROCAL_BITS = 55  # 256.5 * 2^55 + 2^31 < 2^64: see _divider
 
 @dataclass(frozen=True)
 class SoftmaxSpec:
-    """`axis` is normalised at each position of `kept`."""
+    """`axis` is normalised at each position of `kept`; `finer` is that of QSoftmax."""
 
     kept: tuple[Axis, ...]
     axis: Axis
     lanes: int
+    finer: int
 
 
 @dataclass(frozen=True)
@@ -74,16 +76,16 @@ class SoftmaxRows(Protocol):
 def emit_softmax(
     b: ir.IRBuilder, spec: SoftmaxSpec, src: Value, dst: Value, exp_table: Value
 ) -> None:
-    """256 * e <= 2^24 and S < 2^31, so 256 * e + S // 2 fits 32 bits."""
+    """2^(8 + finer) * e <= 2^29 and S < 2^31, so that the sum with S // 2 fits 32 bits."""
 
     def row(x: Value, y: Value) -> None:
         top = _largest(b, spec, x)
         total = _total(b, spec, x, top, exp_table)
         half = b.lshr(total, _i32(1))
-        divided = _divider(b, spec.axis.count, total)
+        divided = _divider(b, spec, total)
 
         def element(i: Value | int) -> None:
-            scaled = b.shl(_exponential(b, spec, x, i, top, exp_table), _i32(8))
+            scaled = b.shl(_exponential(b, spec, x, i, top, exp_table), _i32(8 + spec.finer))
             quotient = b.sub(divided(b.add(scaled, half)), _i32(128))
             q = b.select(b.icmp_signed(">", quotient, _i32(127)), _i32(127), quotient)
             store(b, b.trunc(q, I8), at(b, y, multiple(b, i, spec.axis.dst)))
@@ -142,8 +144,8 @@ def _exponential(
     b: ir.IRBuilder, spec: SoftmaxSpec, x: Value, i: Value | int, top: Value, table: Value
 ) -> Value:
     """The table's entry for how far below the largest the element is, 0 to 255."""
-    below = b.zext(b.sub(top, _element(b, spec, x, i)), I64)
-    return load(b, at(b, table, b.shl(below, i64(2))), I32, 4)
+    below = b.zext(b.sub(top, _element(b, spec, x, i)), word_type(b))
+    return load(b, at(b, table, b.shl(below, word(b, 2))), I32, 4)
 
 
 def _total(b: ir.IRBuilder, spec: SoftmaxSpec, x: Value, top: Value, table: Value) -> Value:
@@ -158,21 +160,22 @@ def _total(b: ir.IRBuilder, spec: SoftmaxSpec, x: Value, top: Value, table: Valu
     return total
 
 
-def has_reciprocal(count: int) -> bool:
-    """Whether n * S < 2^RECIPROCAL_BITS for the largest n and S of `count` elements."""
-    largest = count << 16
+def has_reciprocal(spec: SoftmaxSpec) -> bool:
+    """Whether n * S < 2^RECIPROCAL_BITS for the largest n and S, with steps of 1/256."""
+    largest = spec.axis.count << 16
     product: int = (2**24 + largest // 2) * largest
-    return product < 1 << RECIPROCAL_BITS
+    return spec.finer == 0 and product < 1 << RECIPROCAL_BITS
 
 
-def _divider(b: ir.IRBuilder, count: int, total: Value) -> Callable[[Value], Value]:
-    """n -> n // S for n <= 2^24 + S / 2, by a reciprocal where that is exact for `count` elements.
+def _divider(b: ir.IRBuilder, spec: SoftmaxSpec, total: Value) -> Callable[[Value], Value]:
+    """n -> n // S for n <= 2^24 + S / 2, by a reciprocal where that is exact for all elements.
 
     M = 2^k // S + 1 exceeds 2^k / S by at most 1, so n * M / 2^k exceeds n / S by at most n / 2^k.
     The fraction of n / S is at most 1 - 1 / S, hence the floor is right where n * S < 2^k. As
-    n / S <= 256.5, n * M <= 256.5 * 2^k + n fits u64.
+    n / S <= 256.5, n * M <= 256.5 * 2^k + n fits u64. Where words have 32 bits, a division of 64
+    is a function of the C compiler's library, which the code does without.
     """
-    if not has_reciprocal(count):
+    if word_type(b).width < 64 or not has_reciprocal(spec):
         return lambda n: b.udiv(n, total)
     one = i64(1 << RECIPROCAL_BITS)
     reciprocal = b.add(b.udiv(one, b.zext(total, I64)), i64(1))

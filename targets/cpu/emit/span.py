@@ -6,12 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from qcomp.targets.cpu import llvm_ir as ir
-from qcomp.targets.cpu.emit.builder import Value, enter_loop, feed_back, i64
+from qcomp.targets.cpu.emit.builder import Value, enter_loop, feed_back
+from qcomp.targets.cpu.emit.words import word
 
 
 @dataclass(frozen=True, eq=False)
 class Span:
-    """The units [begin, end) of a kernel's work, both i64."""
+    """The units [begin, end) of a kernel's work, both of word_type."""
 
     begin: Value
     end: Value
@@ -20,7 +21,7 @@ class Span:
         """The part of [first, first + count) that the span covers, counted from `first`."""
 
         def clipped(x: Value) -> Value:
-            low, high = i64(first), i64(first + count)
+            low, high = word(b, first), word(b, first + count)
             x = b.select(b.icmp_signed("<", x, low), low, x)
             return b.sub(b.select(b.icmp_signed(">", x, high), high, x), low)
 
@@ -33,6 +34,6 @@ class Span:
         b.cbranch(b.icmp_signed("<", index, self.end), inside, done)
         b.position_at_end(inside)
         body(index)
-        feed_back(b, (index,), (b.add(index, i64(1)),))
+        feed_back(b, (index,), (b.add(index, word(b, 1)),))
         b.branch(head)
         b.position_at_end(done)

@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qcomp.targets.cpu import llvm_ir as ir
-from qcomp.targets.cpu.emit.builder import I8, I32, I64, Value, at, load, vector
+from qcomp.targets.cpu.emit.builder import I8, I32, Value, at, load, vector
 from qcomp.targets.cpu.emit.nest import Body
+from qcomp.targets.cpu.emit.words import word_type
 from qcomp.targets.cpu.storage import BIAS
 
 
@@ -50,6 +51,6 @@ def _scalars(b: ir.IRBuilder, x: Value, table: Value) -> Value:
     result = ir.undefined(vector(I8, lanes))
     for lane in range(lanes):
         index = ir.Constant(I32, lane)
-        slot = at(b, table, b.zext(b.extract_element(x, index), I64))
+        slot = at(b, table, b.zext(b.extract_element(x, index), word_type(b)))
         result = b.insert_element(result, load(b, slot, I8), index)
     return result

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from qcomp.targets.cpu import llvm_ir as ir
 from qcomp.targets.cpu.emit.builder import I32, Value
-from qcomp.targets.cpu.library.parallel import REGISTERED, REGISTERED_BYTES
+from qcomp.targets.cpu.library.parallel import REGISTERED, REGISTERED_POINTERS
 from qcomp.targets.cpu.machine import Isa
 
 STATUS_OK, STATUS_BAD_ARENA, STATUS_BAD_CPU = 0, 1, 2  # qcomp_status of the header
@@ -32,7 +32,7 @@ def variables(isas: Sequence[Isa]) -> dict[str, int]:
     What the host registered, and which instruction set the processor was found to have.
     """
     found = {CHOICE: _WORD} if asks_processor(isas) else {}
-    return {REGISTERED: REGISTERED_BYTES, **found}
+    return {REGISTERED: REGISTERED_POINTERS * isas[0].platform.pointer_bytes, **found}
 
 
 def add_dispatch(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from qcomp.ir.graph import Graph
@@ -10,7 +11,7 @@ from qcomp.targets.cpu.isa import identifier
 from qcomp.targets.cpu.library.dispatch import asks_processor
 from qcomp.targets.cpu.library.module import MAX_RANK, NAME_BYTES
 from qcomp.targets.cpu.machine import Isa
-from qcomp.targets.cpu.memory import ALIGN
+from qcomp.targets.memory import ALIGN
 
 _COMMON = f"""\
 #ifndef QCOMP_TENSOR_DEFINED
@@ -59,6 +60,41 @@ static inline void {name}_quantize_input{suffix}(const float *real, {type} *q) {
       const int32_t least = n < {qmin} ? {qmin} : n;
       q[start + i] = ({type})(least > {qmax} ? {qmax} : least);
     }}
+  }}
+}}
+"""
+
+_CONVERTED_QUANTIZE = """\
+/* {count} floats to {type}: (real - offset) / scale of channel c; neighbours are {inner} apart;
+   round half to even, saturate; NaN: {zero_point} */
+static inline void {name}_quantize_input{suffix}(const float *real, {type} *q) {{
+  static const float scale[{channels}] = {{{scales}}};
+  static const float offset[{channels}] = {{{offsets}}};
+  for (int32_t i = 0; i < {count}; i++) {{
+    const int32_t c = i / {inner} % {channels};
+    const float v = (real[i] - offset[c]) / scale[c];
+    const float low = v < {beyond} ? v : {beyond};
+    const float steps = low > -{beyond} ? low : -{beyond};
+    const int32_t r = (int32_t)steps, odd = r & 1;
+    const float rest = steps - (float)r;
+    const int32_t up = (rest > 0.5f) | ((rest == 0.5f) & odd);
+    const int32_t down = (rest < -0.5f) | ((rest == -0.5f) & odd);
+    const int32_t n = (r + up - down) * (real[i] == real[i]) + ({zero_point});
+    const int32_t least = n < {qmin} ? {qmin} : n;
+    q[i] = ({type})(least > {qmax} ? {qmax} : least);
+  }}
+}}
+"""
+
+_CONVERTED_DEQUANTIZE = """\
+/* {count} {type} to floats: (q - {zero_point} + shift) * scale of channel c; neighbours are {inner}
+   apart; shift is in steps. */
+static inline void {name}_dequantize_output{suffix}(const {type} *q, float *real) {{
+  static const float scale[{channels}] = {{{scales}}};
+  static const float shift[{channels}] = {{{shifts}}};
+  for (int32_t i = 0; i < {count}; i++) {{
+    const int32_t c = i / {inner} % {channels};
+    real[i] = ((float)(q[i] - ({zero_point})) + shift[c]) * scale[c];
   }}
 }}
 """
@@ -117,6 +153,7 @@ def header(
         f"extern const qcomp_tensor {name}_inputs[{len(inputs)}];",
         f"extern const qcomp_tensor {name}_outputs[{len(outputs)}];",
         "",
+        *_whole_numbers(graph, inputs),
         "/* Thread-safe and re-entrant: all mutable state is in `arena`, ARENA_BYTES bytes",
         "   aligned to ARENA_ALIGN and is the caller's. Returns 0, or a qcomp_status. */",
         f"int {name}_run({', '.join(arguments)}, void *arena);",
@@ -127,11 +164,13 @@ def header(
         "",
         *_choice(name, isas),
     ]
-    for i, t in enumerate(inputs):
-        lines.append(_helper(_QUANTIZE, graph, name, t, _suffix(i, inputs)))
-    for i, t in enumerate(outputs):
+    for i, (public, t) in enumerate(graph.inputs.items()):
+        templates = _QUANTIZE, _CONVERTED_QUANTIZE
+        lines.append(_helper(templates, graph, name, public, t, _suffix(i, inputs)))
+    for i, (public, t) in enumerate(graph.outputs.items()):
         if graph.type(t).dtype in _BEYOND:
-            lines.append(_helper(_DEQUANTIZE, graph, name, t, _suffix(i, outputs)))
+            templates = _DEQUANTIZE, _CONVERTED_DEQUANTIZE
+            lines.append(_helper(templates, graph, name, public, t, _suffix(i, outputs)))
     lines += ["#ifdef __cplusplus", "}", "#endif", "", "#endif", ""]
     return "\n".join(lines)
 
@@ -163,25 +202,59 @@ def _choice(name: str, isas: Sequence[Isa]) -> list[str]:
     ]
 
 
+def _whole_numbers(graph: Graph, inputs: list[TensorId]) -> list[str]:
+    """What inputs of scale 1 are, such as bytes of an image: no float is needed for them."""
+    lines = []
+    for i, t in enumerate(inputs):
+        q = graph.tensor(t).qparams
+        if q is not None and q.scale == 1.0:
+            told = f"holds whole numbers: q = number + ({q.zero_point})"
+            lines.append(f"/* input{_suffix(i, inputs)} {told}. */")
+    return lines
+
+
 def _suffix(index: int, tensors: list[TensorId]) -> str:
     return "" if len(tensors) == 1 else str(index)
 
 
-def _helper(template: str, graph: Graph, name: str, tensor: TensorId, suffix: str) -> str:
+def _helper(
+    templates: tuple[str, str],
+    graph: Graph,
+    name: str,
+    public: str,
+    tensor: TensorId,
+    suffix: str,
+) -> str:
+    """The function between floats and integers, without a conversion or with one."""
     q, type = graph.tensor(tensor).qparams, graph.type(tensor)
     assert q is not None
-    return template.format(
+    plain, converted = templates
+    fields = dict(
         name=name,
         suffix=suffix,
         count=type.size,
         type=_C_TYPES[type.dtype],
         beyond=_float_literal(_BEYOND[type.dtype]),
-        block=_BLOCK,
-        scale=_float_literal(q.scale),
         zero_point=q.zero_point,
         qmin=q.qmin,
         qmax=q.qmax,
     )
+    conversion = graph.conversions.get(public)
+    if conversion is None:
+        return plain.format(block=_BLOCK, scale=_float_literal(q.scale), **fields)
+    steps = conversion.in_steps(q)
+    return converted.format(
+        channels=len(steps.scale),
+        inner=math.prod(type.shape[steps.axis + 1 :]),
+        scales=_float_literals(steps.scale),
+        offsets=_float_literals(steps.offset),
+        shifts=_float_literals(steps.shift),
+        **fields,
+    )
+
+
+def _float_literals(values: Sequence[float]) -> str:
+    return ", ".join(map(_float_literal, values))
 
 
 def _float_literal(value: float) -> str:

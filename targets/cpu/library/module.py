@@ -9,7 +9,8 @@ from qcomp.errors import TargetError
 from qcomp.ir.graph import Graph
 from qcomp.ir.tensor import DType, Tensor
 from qcomp.targets.cpu import llvm_ir as ir
-from qcomp.targets.cpu.emit.builder import I8, I32, I64, PTR, Value, i64, load
+from qcomp.targets.cpu.emit.builder import I8, I32, PTR, Value, load
+from qcomp.targets.cpu.emit.words import word, word_type
 from qcomp.targets.cpu.library.codegen import Generate, object_code
 from qcomp.targets.cpu.library.dispatch import (
     STATUS_BAD_ARENA,
@@ -20,9 +21,9 @@ from qcomp.targets.cpu.library.dispatch import (
 from qcomp.targets.cpu.library.elf import data_object
 from qcomp.targets.cpu.library.frame import Frame
 from qcomp.targets.cpu.library.parallel import SPLITTING, Caller, Splitting, add_registration
-from qcomp.targets.cpu.machine import expect_supported
-from qcomp.targets.cpu.memory import ALIGN
+from qcomp.targets.cpu.platform import expect_supported
 from qcomp.targets.cpu.program import Program
+from qcomp.targets.memory import ALIGN
 
 NAME_BYTES = 64
 MAX_RANK = 8
@@ -56,7 +57,7 @@ def build_objects(
     add_descriptions(module, first.graph, name)
     code = generate(str(module), first.isa.triple)
     symbol = data_symbol(name)
-    data = data_object(first.isa.triple, symbol, first.data.bytes(), ALIGN)
+    data = data_object(first.isa.platform, symbol, first.data.bytes(), ALIGN)
     return {f"{name}.o": code, f"{symbol}.o": data}
 
 
@@ -74,21 +75,23 @@ def data_symbol(name: str) -> str:
 def emit_address(b: ir.IRBuilder, symbol: str) -> Value:
     """The address of hidden constants that another object defines.
 
-    By the distance from a word of this object, in 64 bits: the objects of a library that no linker
-    joins, in a process that has mapped much memory, lie further apart than 32 bits reach.
+    By the distance from a word of this object, as wide as a pointer: the objects of a library that
+    no linker joins, in a process that has mapped much memory, lie further apart than 32 bits reach.
     """
-    name = f"{symbol}_distance"
+    type, name = word_type(b), f"{symbol}_distance"
     here = b.module.globals.get(name)
     if here is None:
         there = ir.GlobalVariable(b.module, I8, symbol)
         # LLVM has the visibility in the place of the storage class.
         there.linkage, there.storage_class = "external", "hidden"
         there.global_constant = True
-        here = ir.GlobalVariable(b.module, I64, name)
-        here.initializer = ir.distance(I64, there, here)
+        here = ir.GlobalVariable(b.module, type, name)
+        here.initializer = ir.distance(type, there, here)
         here.global_constant = True
         here.linkage = "internal"
-    return b.inttoptr(b.add(b.ptrtoint(here, I64), load(b, here, I64, align=8)), PTR)
+    return b.inttoptr(
+        b.add(b.ptrtoint(here, type), load(b, here, type, b.module.pointer_bytes)), PTR
+    )
 
 
 def add_entry_point(program: Program, symbol: str, name: str, splitting: Splitting) -> ir.Function:
@@ -101,9 +104,9 @@ def add_entry_point(program: Program, symbol: str, name: str, splitting: Splitti
     b = ir.IRBuilder(run.append_basic_block("entry"))
     bad, good = run.append_basic_block("bad_arena"), run.append_basic_block("good")
     arena = run.args[-1]
-    address = b.ptrtoint(arena, I64)
-    misaligned = b.icmp_unsigned("!=", b.and_(address, i64(ALIGN - 1)), i64(0))
-    null = b.icmp_unsigned("==", address, i64(0))
+    address = b.ptrtoint(arena, word_type(b))
+    misaligned = b.icmp_unsigned("!=", b.and_(address, word(b, ALIGN - 1)), word(b, 0))
+    null = b.icmp_unsigned("==", address, word(b, 0))
     b.cbranch(b.or_(misaligned, null), bad, good)
     b.position_at_end(bad)
     b.ret(ir.Constant(I32, STATUS_BAD_ARENA))

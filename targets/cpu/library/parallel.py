@@ -12,13 +12,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from qcomp.targets.cpu import llvm_ir as ir
-from qcomp.targets.cpu.emit.builder import I32, I64, PTR, Value, at, i64, load, raw
+from qcomp.targets.cpu.emit.builder import I32, PTR, Value, at, load, raw
+from qcomp.targets.cpu.emit.words import word, word_type
 from qcomp.targets.cpu.library.frame import Frame
 from qcomp.targets.cpu.program import Call, Program
 from qcomp.targets.cpu.work import work_of
 
-POINTER_BYTES = 8
-REGISTERED, REGISTERED_BYTES = "parallel_for", 2 * POINTER_BYTES  # a variable: function and user
+REGISTERED, REGISTERED_POINTERS = "parallel_for", 2  # a variable: function and user
 TASK = ir.FunctionType(ir.VoidType(), [PTR, I32, I32])
 PARALLEL_FOR = ir.FunctionType(ir.VoidType(), [PTR, PTR, PTR, I32])
 
@@ -51,7 +51,7 @@ def add_registration(module: ir.Module, name: str) -> None:
     function.attributes.add("nounwind")
     b = ir.IRBuilder(function.append_basic_block("entry"))
     for i, value in enumerate(function.args):
-        b.store(value, _slot(b, _variable(b), i), POINTER_BYTES)
+        b.store(value, _slot(b, _variable(b), i), module.pointer_bytes)
     b.ret_void()
 
 
@@ -59,7 +59,7 @@ def _variable(b: ir.IRBuilder) -> Value:
     """Two pointers in .bss: the function, null where none is registered, and its user."""
     name = f"{b.module.name}_{REGISTERED}"
     if name not in b.module.globals:
-        type = ir.ArrayType(PTR, 2)
+        type = ir.ArrayType(PTR, REGISTERED_POINTERS)
         variable = ir.GlobalVariable(b.module, type, name)
         variable.linkage = "internal"
         variable.initializer = ir.zero(type)
@@ -68,7 +68,7 @@ def _variable(b: ir.IRBuilder) -> Value:
 
 def _slot(b: ir.IRBuilder, array: Value, index: int) -> Value:
     """The address of an element of an array of pointers."""
-    return b.gep(array, i64(index), PTR)
+    return b.gep(array, word(b, index), PTR)
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,7 +95,7 @@ class Caller:
         with b.goto_entry_block():
             self._context = b.alloca(ir.ArrayType(PTR, max(most, len(frame.pointers))))
         function, self._user = (
-            load(b, _slot(b, _variable(b), i), PTR, POINTER_BYTES) for i in (0, 1)
+            load(b, _slot(b, _variable(b), i), PTR, b.module.pointer_bytes) for i in (0, 1)
         )
         self._function = _Callee(function, PARALLEL_FOR)
         self._serial = b.icmp_unsigned("==", function, ir.zero(PTR))
@@ -145,12 +145,12 @@ class Caller:
     def _store(self, pointers: Sequence[Value]) -> None:
         b = self._b
         for i, pointer in enumerate(pointers):
-            b.store(raw(pointer), _slot(b, self._context, i), POINTER_BYTES)
+            b.store(raw(pointer), _slot(b, self._context, i), b.module.pointer_bytes)
 
 
 def emit_call(b: ir.IRBuilder, call: Call, frame: Frame) -> None:
     """The whole of a call, on this thread."""
-    span = [i64(call.first), i64(call.first + call.units)] if call.units else []
+    span = [word(b, n) for n in (call.first, call.first + call.units)] if call.units else []
     pointers = [frame.pointer(b, a) for a in call.arguments]
     b.call(b.module.get_function(call.kernel), [*span, *pointers])
 
@@ -195,7 +195,8 @@ def _begin_task(module: ir.Module, name: str) -> ir.Function:
 
 
 def _loaded(b: ir.IRBuilder, context: Value, count: int) -> list[Value]:
-    return [load(b, at(b, context, POINTER_BYTES * i), PTR, POINTER_BYTES) for i in range(count)]
+    size = b.module.pointer_bytes
+    return [load(b, at(b, context, size * i), PTR, size) for i in range(count)]
 
 
 def _task(module: ir.Module, kernel: ir.Function, units: int, step: int) -> ir.Function:
@@ -206,8 +207,8 @@ def _task(module: ir.Module, kernel: ir.Function, units: int, step: int) -> ir.F
     task = _begin_task(module, name)
     b = ir.IRBuilder(task.append_basic_block("entry"))
     context, *items = task.args
-    begin, end = (b.mul(b.sext(item, I64), i64(step)) for item in items)
-    whole = i64(units)
+    begin, end = (b.mul(b.sext(item, word_type(b)), word(b, step)) for item in items)
+    whole = word(b, units)
     end = b.select(b.icmp_signed("<", end, whole), end, whole)
     b.call(kernel, [begin, end, *_loaded(b, context, len(kernel.args) - 2)])
     b.ret_void()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from functools import lru_cache
 
 from qcomp.targets.cpu.llvm_ir.module import Block, Callee, Module, Phi, Switch
 from qcomp.targets.cpu.llvm_ir.types import (
@@ -43,6 +44,12 @@ def _expect_same(operation: str, x: Value, y: Value) -> None:
         raise TypeError(f"{operation} of {x} and {y}; accepted: operands of one type")
 
 
+@lru_cache(4096)
+def _mask(lanes: Sequence[int]) -> str:
+    """Which lanes a shuffle takes; few are different."""
+    return str(vector_of(_I32, lanes))
+
+
 class IRBuilder:
     """Writes at the end of a block."""
 
@@ -61,7 +68,9 @@ class IRBuilder:
 
     def result(self, type: Type, text: str) -> Value:
         """A line whose result has a name."""
-        ref = self.function.new_ref()
+        function = self.function
+        function.last += 1
+        ref = f"%.{function.last}"  # as new_ref; for nearly every line there is
         self._lines.append(f"{ref} = {text}")
         return Value(type, ref)
 
@@ -112,11 +121,11 @@ class IRBuilder:
     def shuffle_vector(self, x: Value, y: Value, lanes: Sequence[int]) -> Value:
         """Lanes of the elements of x, followed by those of y."""
         _expect_same("shuffle", x, y)
-        if not all(0 <= lane < 2 * x.type.count for lane in lanes):
+        if not 0 <= min(lanes) <= max(lanes) < 2 * x.type.count:
             raise IndexError(f"lanes {lanes} of two {x.type}")
-        mask = vector_of(_I32, lanes)
-        type = VectorType(x.type.element, len(lanes))
-        return self.result(type, f"shufflevector {x}, {y}, {mask}")
+        type, of = VectorType(x.type.element, len(lanes)), x.type.text
+        text = f"shufflevector {of} {x.ref}, {of} {y.ref}, {_mask(tuple(lanes))}"
+        return self.result(type, text)
 
     def extract_value(self, structure: Value, index: int) -> Value:
         return self.result(structure.type.elements[index], f"extractvalue {structure}, {index}")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from qcomp.targets.cpu.llvm_ir.types import FunctionType, PointerType, Type
+from qcomp.targets.cpu.llvm_ir.types import FunctionType, IntType, PointerType, Type
 from qcomp.targets.cpu.llvm_ir.values import Value, named
+from qcomp.targets.cpu.platform import Platform
 
 _POINTER = PointerType()
 
@@ -27,10 +28,12 @@ class Callee(Protocol):
 
 
 class Module:
-    """`globals` are variables and functions by name, in order."""
+    """For one platform; `globals` are variables and functions by name, in order."""
 
-    def __init__(self, name: str) -> None:
-        self.name, self.triple = name, ""
+    def __init__(self, name: str, platform: Platform) -> None:
+        self.name, self.triple = name, platform.triple
+        self.pointer_bytes = platform.pointer_bytes
+        self.word = IntType(8 * platform.pointer_bytes)
         self.globals: dict[str, GlobalVariable | Function] = {}
 
     def add_global(self, value: GlobalVariable | Function) -> None:
@@ -119,7 +122,7 @@ class Argument(Value):
 class Function(Value):
     """A function, which is defined in this module if it has blocks."""
 
-    __slots__ = ("_last", "_names", "args", "attributes", "blocks", "function_type", "linkage",
+    __slots__ = ("_names", "args", "attributes", "blocks", "function_type", "last", "linkage",
                  "module", "name")  # fmt: skip
 
     def __init__(self, module: Module, type: FunctionType, name: str) -> None:
@@ -129,14 +132,14 @@ class Function(Value):
         self.attributes: set[str] = set()
         self.blocks: list[Block] = []
         self._names: dict[str, int] = {}  # and the number that was added last
-        self._last = 0
+        self.last = 0
         self.args = tuple(Argument(t, self.new_ref()) for t in type.args)
         module.add_global(self)
 
     def new_ref(self) -> str:
         """An operand's name that the function does not have yet."""
-        self._last += 1
-        return f"%.{self._last}"
+        self.last += 1
+        return f"%.{self.last}"
 
     def new_name(self, name: str) -> str:
         """The same for a name that says something; a number is added where it is taken."""

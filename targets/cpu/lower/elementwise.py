@@ -5,7 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from qcomp.ir.ops import Op, QAdd, QAddWide, QBinary, QDiv, QMaximum, QMinimum, QMul, QPRelu, Table
+from qcomp.ir.exemptions import Exemptions
+from qcomp.ir.ops import (
+    Op,
+    QAdd,
+    QAddRescaled,
+    QAddWide,
+    QBinary,
+    QDiv,
+    QMaximum,
+    QMinimum,
+    QMul,
+    QPRelu,
+    Table,
+)
 from qcomp.targets.cpu.emit import elementwise as emit
 from qcomp.targets.cpu.emit.builder import I8, I32, Value
 from qcomp.targets.cpu.emit.nest import Nest
@@ -19,6 +32,9 @@ BINARY: Mapping[type[QBinary], Callable[..., Value]] = {
     QMinimum: emit.minimum,
     QMaximum: emit.maximum,
 }
+
+
+EXEMPT: Exemptions = {QAddRescaled: "no kernel rounds the operands of a sum one by one"}
 
 
 def anonymous(op: Op) -> Op:

@@ -29,21 +29,16 @@ from qcomp.targets.cpu.lower.schedule import (
 from qcomp.targets.cpu.lower.table import lowering_of, refusals
 from qcomp.targets.cpu.lower.windows import is_stored
 from qcomp.targets.cpu.machine import Isa
-from qcomp.targets.cpu.memory import (
-    SLACK,
-    Lifetime,
-    dense_layout,
-    plan_memory,
-)
+from qcomp.targets.cpu.memory import SLACK, dense_layout
 from qcomp.targets.cpu.program import Arena, Argument, Call, ConstantData, Kernels, Program
+from qcomp.targets.memory import Lifetime, plan_memory
 
 
 def lower_variants(graph: Graph, isas: Sequence[Isa], name: str) -> list[Program]:
     """Programs of one module and one data: weights that are packed alike are stored once."""
     if len(isas) == 1:
         return [lower_graph(graph, isas[0], name)]
-    module, data = ir.Module(name), ConstantData()
-    module.triple = isas[0].triple
+    module, data = ir.Module(name, isas[0].platform), ConstantData()
     prefixes = (f"{name}_{identifier(isa.name)}" for isa in isas)
     return [
         lower_graph(graph, isa, prefix, module, data)
@@ -67,8 +62,7 @@ def lower_graph(
     if problems := refusals(graph):
         raise TargetError("\n".join([f"{isa.name} can't lower:", *problems]))
     if module is None:
-        module = ir.Module(prefix)
-        module.triple = isa.triple
+        module = ir.Module(prefix, isa.platform)
     ops = graph.ops()
     ceilings, residuals = fused_ceilings(graph), fused_residuals(graph, isa)
     lookups = fused_lookups(graph, isa)

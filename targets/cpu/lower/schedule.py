@@ -9,9 +9,10 @@ from itertools import pairwise
 from qcomp.ir.ops import Op
 from qcomp.ir.tensor import TensorId
 from qcomp.targets.cpu import llvm_ir as ir
-from qcomp.targets.cpu.emit.builder import I8, Value, i64
+from qcomp.targets.cpu.emit.builder import I8, Value
 from qcomp.targets.cpu.emit.nest import Nest, copy_body, emit_nest, nest_units
 from qcomp.targets.cpu.emit.span import Span
+from qcomp.targets.cpu.emit.words import word
 from qcomp.targets.cpu.lower.chain import Band, Stage, Step, Window, plan_band
 from qcomp.targets.cpu.lower.context import Lowering, Place
 from qcomp.targets.cpu.lower.places import Border
@@ -215,7 +216,7 @@ def _keep(lowering: Lowering, base: Address, distance: int, count: int) -> None:
     nest, width = Nest((count,), ((1,), (1,)), (1, 1)), 4 * lowering.isa.lanes
 
     def emit(b: ir.IRBuilder, pointers: Sequence[Value]) -> None:
-        every = Span(i64(0), i64(nest_units(nest, width)))
+        every = Span(word(b, 0), word(b, nest_units(nest, width)))
         emit_nest(b, nest, pointers, [I8, I8], copy_body, width, every)
 
     lowering.call("keep", count, [moved(base, distance), base], emit)

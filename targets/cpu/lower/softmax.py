@@ -20,7 +20,7 @@ from qcomp.targets.cpu.lower.context import Lowering, LowerOp
 
 
 def lower_softmax(lowering: Lowering, op: QSoftmax) -> None:
-    spec = softmax_spec(lowering, op)
+    spec = softmax_spec(lowering, op, op.finer)
     rows = lowering.isa.machine.softmax
     if rows is not None and rows.takes(spec):
         _rows(lowering, op, spec, rows)
@@ -43,7 +43,7 @@ def _rows(lowering: Lowering, op: QSoftmax, spec: SoftmaxSpec, rows: SoftmaxRows
 
 
 def lower_log_softmax(lowering: Lowering, op: QLogSoftmax) -> None:
-    spec = softmax_spec(lowering, op)
+    spec = softmax_spec(lowering, op, 0)
     log = LogSpec(op.multiplier, op.shift, op.zero_point)
 
     def emit(b: ir.IRBuilder, pointers: tuple[Value, ...]) -> None:
@@ -54,11 +54,11 @@ def lower_log_softmax(lowering: Lowering, op: QLogSoftmax) -> None:
     lowering.call("log_softmax", (spec, log), arguments, emit)
 
 
-def softmax_spec(lowering: Lowering, op: QSoftmax | QLogSoftmax) -> SoftmaxSpec:
+def softmax_spec(lowering: Lowering, op: QSoftmax | QLogSoftmax, finer: int) -> SoftmaxSpec:
     x, y = lowering.place(op.x).layout, lowering.place(op.output).layout
     axes = [Axis(*step) for step in zip(x.shape, x.strides, y.strides, strict=True)]
     kept = simplified_axes(axes[: op.axis] + axes[op.axis + 1 :])
-    return SoftmaxSpec(kept, axes[op.axis], lowering.isa.lanes)
+    return SoftmaxSpec(kept, axes[op.axis], lowering.isa.lanes, finer)
 
 
 LOWERINGS: Mapping[type[Op], LowerOp] = {

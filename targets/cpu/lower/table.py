@@ -17,10 +17,12 @@ from qcomp.ir.graph import Graph
 from qcomp.ir.merged import merged
 from qcomp.ir.tensor import FLOATS
 from qcomp.ir.text import format_op
+from qcomp.quant.fixed_point import Form
 from qcomp.targets.cpu.lower import (
     choice,
     concat,
     elementwise,
+    embedding,
     linear,
     matmul,
     movement,
@@ -38,6 +40,7 @@ from qcomp.targets.cpu.lower.i16 import softmax as i16_softmax
 from qcomp.targets.cpu.lower.i16.types import is_i16
 
 LOWERINGS: Mapping[type[ops.Op], LowerOp] = merged(
+    embedding.LOWERINGS,
     choice.LOWERINGS,
     concat.LOWERINGS,
     elementwise.LOWERINGS,
@@ -52,6 +55,7 @@ LOWERINGS: Mapping[type[ops.Op], LowerOp] = merged(
 )
 
 I16_LOWERINGS: Mapping[type[ops.Op], LowerOp] = merged(
+    embedding.LOWERINGS,
     choice.LOWERINGS,
     concat.I16_LOWERINGS,
     movement.I16_LOWERINGS,
@@ -72,11 +76,34 @@ _NO_KERNELS: Exemptions = {
     ops.QuantizeBy: "no kernels know a scale that is a tensor",
     ops.QDenseBy: "no kernels know a scale that is a tensor",
 }
-EXEMPT: Exemptions = {**_NO_KERNELS, ops.Interpolate: "its operand has 16 bits"}
+EXEMPT: Exemptions = {
+    **_NO_KERNELS,
+    **elementwise.EXEMPT,
+    ops.Interpolate: "its operand has 16 bits",
+}
 
 I16_EXEMPT: Exemptions = {
     **_NO_KERNELS,
+    ops.QAddRescaled: "adds i8; of i16 QAddWide is made",
     ops.QAdd: "adds i8 in 16-bit lanes; of i16 QAddWide is made",
+}
+
+
+# The arithmetics that kernels have, of the ops that know several. Those of 16 bits are verified.
+_INTEGER_FORMS = (Form.NARROW, Form.WIDE, Form.TFLITE)
+FORMS: Mapping[type[ops.Op], tuple[Form, ...]] = {
+    ops.QAveragePool2d: _INTEGER_FORMS,
+    ops.QConv2d: _INTEGER_FORMS,
+    ops.QDense: _INTEGER_FORMS,
+    ops.QMatMul: _INTEGER_FORMS,
+    ops.QMul: _INTEGER_FORMS,
+    ops.QReduceSum: _INTEGER_FORMS,
+    ops.QRescale: (Form.WIDE,),
+    ops.QSoftmax: (Form.QUOTIENT,),
+}
+I16_FORMS: Mapping[type[ops.Op], tuple[Form, ...]] = {
+    **dict.fromkeys(FORMS, (Form.WIDE,)),
+    ops.QSoftmax: (Form.QUOTIENT,),
 }
 
 
@@ -87,6 +114,7 @@ class Table:
     bits: int
     rows: Mapping[type[ops.Op], LowerOp]
     exempt: Exemptions
+    forms: Mapping[type[ops.Op], tuple[Form, ...]]
 
     def row(self, graph: Graph, op: ops.Op) -> LowerOp:
         """The function that lowers an op; TargetError without one."""
@@ -95,21 +123,28 @@ class Table:
         return self.rows[type(op)]
 
     def refusal(self, op: ops.Op) -> str | None:
-        """The reason why an op has no row, and the ops that have one."""
+        """The reason why an op has no row, or its row not this form, and what there is."""
         if type(op) in self.rows:
-            return None
+            return self._form_refusal(op) if isinstance(op, ops.Formed) else None
         reason = exemption(self.exempt, type(op)) or "no kernel is written for it"
         names = ", ".join(sorted(cls.mnemonic for cls in self.rows))
         return f"{reason}; with {self.bits} bits it lowers: {names}"
 
+    def _form_refusal(self, op: ops.Formed) -> str | None:
+        known = self.forms[type(op)]
+        if op.form in known:
+            return None
+        names = ", ".join(form.value for form in known)
+        return f"no kernel of {op.mnemonic} has the form {op.form.value}; expected {names}"
 
-_NARROW = Table(8, LOWERINGS, EXEMPT)
-_WIDE = Table(16, I16_LOWERINGS, I16_EXEMPT)
+
+NARROW = Table(8, LOWERINGS, EXEMPT, FORMS)
+WIDE = Table(16, I16_LOWERINGS, I16_EXEMPT, I16_FORMS)
 
 
 def table_of(graph: Graph, op: ops.Op) -> Table:
     """By the types of the op's operands and result."""
-    return _WIDE if is_i16(graph, op) else _NARROW
+    return WIDE if is_i16(graph, op) else NARROW
 
 
 def lowering_of(graph: Graph, op: ops.Op) -> LowerOp:

@@ -20,7 +20,6 @@ from qcomp.targets.cpu.emit.builder import (
     Unsigned,
     Value,
     at,
-    i64,
     load,
     multiple,
     repeat,
@@ -31,6 +30,7 @@ from qcomp.targets.cpu.emit.builder import (
 from qcomp.targets.cpu.emit.dynamic_loop import trips
 from qcomp.targets.cpu.emit.epilogue import Epilogue
 from qcomp.targets.cpu.emit.narrow import BlockParameters
+from qcomp.targets.cpu.emit.words import word
 from qcomp.targets.cpu.isa import target_machine
 from qcomp.targets.cpu.kernels.constants import header, header_bytes
 from qcomp.targets.cpu.kernels.gemm import GROUP
@@ -90,8 +90,7 @@ class Peaks:
             work = emit(b, pointers[0], begin, end)
             b.ret_void()
 
-        module = ir.Module(kind)
-        module.triple = self._isa.triple
+        module = ir.Module(kind, self._isa.platform)
         kernels = Kernels(module, "peak", function_attributes(self._isa))
         name = kernels.get(kind, (), [False], kernel, ranged=True)
         module.get_function(name).linkage = "external"
@@ -140,7 +139,7 @@ def _dots(b: ir.IRBuilder, isa: Isa, memory: Value, begin: Value, end: Value) ->
         return tuple(load(b, at(b, page, place), widened) for place in places)
 
     def trip(index: Value, values: Sequence[Value]) -> Sequence[Value]:
-        page = at(b, memory, b.mul(b.and_(index, i64(1)), i64(_SUMS)))
+        page = at(b, memory, b.mul(b.and_(index, word(b, 1)), word(b, _SUMS)))
         for n in range(rounds):
             values = [dot.add(b, v, x, weights(page, n * sums + i)) for i, v in enumerate(values)]
         return values

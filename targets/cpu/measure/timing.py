@@ -22,9 +22,9 @@ from qcomp.targets.cpu.library.elf import data_object
 from qcomp.targets.cpu.library.frame import Frame
 from qcomp.targets.cpu.library.module import data_symbol, emit_address
 from qcomp.targets.cpu.library.parallel import SPLITTING, Caller, add_registration
-from qcomp.targets.cpu.memory import ALIGN
 from qcomp.targets.cpu.process.threads import sharing
 from qcomp.targets.cpu.program import Program
+from qcomp.targets.memory import ALIGN
 
 
 class TimedProgram:
@@ -38,10 +38,9 @@ class TimedProgram:
         _add_timed_entry(program, symbols[0])
         parsed = llvm.parse_assembly(str(program.module))
         parsed.verify()
-        triple = program.isa.triple
         objects = [
-            target_machine(triple).emit_object(parsed),
-            data_object(triple, data_symbol(name), program.data.bytes(), ALIGN),
+            target_machine(program.isa.triple).emit_object(parsed),
+            data_object(program.isa.platform, data_symbol(name), program.data.bytes(), ALIGN),
         ]
         jit = llvm.create_lljit_compiler()
         builder = llvm.JITLibraryBuilder()

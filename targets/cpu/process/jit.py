@@ -16,9 +16,9 @@ from qcomp.errors import TargetError
 from qcomp.targets.base import aligned
 from qcomp.targets.cpu.library.dispatch import STATUS_BAD_ARENA, STATUS_BAD_CPU, STATUS_OK
 from qcomp.targets.cpu.library.elf import defined_symbols
-from qcomp.targets.cpu.memory import ALIGN
 from qcomp.targets.cpu.process.repeat import repeated
 from qcomp.targets.cpu.process.threads import sharing
+from qcomp.targets.memory import ALIGN
 
 _RUN, _SET_PARALLEL_FOR, _SET_ISA = "_run", "_set_parallel_for", "_set_isa"
 _FUNCTIONS = (_RUN, _SET_PARALLEL_FOR, _SET_ISA)

@@ -55,7 +55,7 @@ class PermutedRows:
     def takes(self, spec: SoftmaxSpec) -> bool:
         axis = spec.axis
         steps = (axis.src, axis.dst)
-        return steps == (1, 1) and axis.count >= _WIDTH and has_reciprocal(axis.count)
+        return steps == (1, 1) and axis.count >= _WIDTH and has_reciprocal(spec)
 
     def data(self, exp_table: NDArray[np.int32]) -> NDArray[np.uint8]:
         return exponential_planes(exp_table)

@@ -59,7 +59,7 @@ def truncated(node: Node, x: TensorId) -> None:
     size = node.add(Unary(inputs=(x,), output=node.part("size"), function=Function.ABS))
     whole = node.add(Unary(inputs=(size,), output=node.part("whole"), function=Function.FLOOR))
     sign = node.add(Unary(inputs=(x,), output=node.part("sign"), function=Function.SIGN))
-    node.add(Mul(inputs=(sign, whole), output=node.out()))
+    node.context.whole_of[node.add(Mul(inputs=(sign, whole), output=node.out()))] = x
 
 
 RULES: Mapping[str, Rule] = {

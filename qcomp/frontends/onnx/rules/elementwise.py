@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from qcomp.frontends.onnx.context import Node, Rule
+from qcomp.frontends.onnx.rules.cast import INTEGERS, truncated
 from qcomp.ir.ops import (
     NO_CLAMP,
     RELU,
@@ -136,6 +137,15 @@ def binary(cls: type[Binary]) -> Rule:
     return rule
 
 
+def divide(node: Node) -> None:
+    """Of integers the quotient is truncated."""
+    if node.element_type(0) in INTEGERS:
+        op = Div(inputs=(node.x(0), node.x(1)), output=node.part("quotient"))
+        truncated(node, node.add(op))
+    else:
+        binary(Div)(node)
+
+
 def minimum(node: Node) -> None:
     bounded = _bounded(node)
     if bounded is not None:
@@ -206,7 +216,7 @@ RULES: Mapping[str, Rule] = {
     "Celu": parametric(Function.CELU, alpha=1.0),
     "Clip": clip,
     "Cos": unary(Function.COS),
-    "Div": binary(Div),
+    "Div": divide,
     "Elu": parametric(Function.ELU, alpha=1.0),
     "Erf": unary(Function.ERF),
     "Exp": unary(Function.EXP),

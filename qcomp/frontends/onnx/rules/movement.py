@@ -9,6 +9,7 @@ import numpy as np
 
 from qcomp.frontends.onnx.context import Node, Rule
 from qcomp.frontends.onnx.layout import NCHW_FROM_NHWC, NHWC_FROM_NCHW
+from qcomp.frontends.onnx.rules.embedding import embedding
 from qcomp.frontends.onnx.rules.reduction import normalized, normalized_all
 from qcomp.ir.ops import (
     BlockOrder,
@@ -119,7 +120,9 @@ def concat(node: Node) -> None:
 
 def gather(node: Node) -> None:
     """Indices of any rank: one axis of the result per axis of the indices."""
-    node.require(not node.is_constant(0), "the data is constant but the indices are not")
+    if node.is_constant(0):
+        embedding(node)
+        return
     x = node.shape()
     axis = normalized(node, node.integer("axis", 0), len(x))
     indices = node.constant(1, "the indices")

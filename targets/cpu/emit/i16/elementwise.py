@@ -39,6 +39,7 @@ from qcomp.targets.cpu.emit.i16.scale import (
     scaled_by,
 )
 from qcomp.targets.cpu.emit.requantize import Saturation
+from qcomp.targets.cpu.emit.words import word, word_type
 
 
 def centred(b: ir.IRBuilder, x: Value, zero_point: int, element: ir.IntType) -> Value:
@@ -120,8 +121,8 @@ def interpolate(b: ir.IRBuilder, x: Value, table: Value, op: Interpolate) -> Val
     both = ir.undefined(vector(I64, lanes))
     for lane in range(lanes):
         where = ir.Constant(I32, lane)
-        entry = b.zext(b.extract_element(index, where), I64)
-        slot = at(b, table, b.shl(entry, ir.Constant(I64, 2)))
+        entry = b.zext(b.extract_element(index, where), word_type(b))
+        slot = at(b, table, b.shl(entry, word(b, 2)))
         both = b.insert_element(both, load(b, slot, I64, 4), where)
     low = b.trunc(both, vector(I32, lanes))
     high = b.trunc(b.lshr(both, splat(I64, lanes, 32)), vector(I32, lanes))
@@ -138,8 +139,8 @@ def looked_up(b: ir.IRBuilder, x: Value, table: Value) -> Value:
     middle = at(b, table, 2 * 128)
     for lane in range(lanes):
         where = ir.Constant(I32, lane)
-        entry = b.sext(b.extract_element(x, where), I64)
-        slot = at(b, middle, b.shl(entry, ir.Constant(I64, 1)))
+        entry = b.sext(b.extract_element(x, where), word_type(b))
+        slot = at(b, middle, b.shl(entry, word(b, 1)))
         result = b.insert_element(result, load(b, slot, I16, 2), where)
     return result
 

@@ -26,6 +26,7 @@ from qcomp.targets.cpu.emit.folds import Fold, Position
 from qcomp.targets.cpu.emit.i16.scale import saturated, scaled, scaled_by
 from qcomp.targets.cpu.emit.pooling import PoolFold
 from qcomp.targets.cpu.emit.requantize import Saturation
+from qcomp.targets.cpu.emit.words import in_bits
 
 MOST_TAPS = 2**15  # whose sum fits i32
 
@@ -62,7 +63,7 @@ def average_pool(
     def finish(b: ir.IRBuilder, acc: Value, count: Value | int) -> Value:
         lanes = acc.type.count
         offset = multiple(b, count, x_zero_point)
-        zero = i64(offset) if isinstance(offset, int) else offset
+        zero = i64(offset) if isinstance(offset, int) else in_bits(b, offset, I64)
         centred = b.sub(b.sext(acc, vector(I64, lanes)), broadcast(b, zero, lanes))
         multiplier = load(b, at(b, multipliers, multiple(b, count, 4)), I32, 4)
         x = scaled(b, centred, broadcast(b, multiplier, lanes), splat(I32, lanes, shift))

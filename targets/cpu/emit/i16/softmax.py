@@ -45,7 +45,7 @@ def emit_softmax(
     b: ir.IRBuilder, spec: SoftmaxSpec, types: Types, src: Value, dst: Value, exp_table: Value
 ) -> None:
     """At most 2^15 * 2^30 + 2^45 / 2 is divided by at most 2^45."""
-    levels, least = (256, -128) if types.result.width == 8 else (32768, 0)
+    levels, least = (256 << spec.finer, -128) if types.result.width == 8 else (32768, 0)
 
     def row(x: Value, y: Value) -> None:
         top = _largest(b, spec, types, x)

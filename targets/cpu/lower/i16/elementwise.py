@@ -10,6 +10,7 @@ from qcomp.ir.ops import (
     Interpolate,
     Op,
     QAdd,
+    QAddRescaled,
     QAddWide,
     QBinary,
     QDiv,
@@ -42,7 +43,10 @@ BINARY: Mapping[type[QBinary], Callable[..., Value]] = {
     QMinimum: emit.minimum,
     QMaximum: emit.maximum,
 }
-EXEMPT: Exemptions = {QAdd: "has 8-bit operands only"}
+EXEMPT: Exemptions = {
+    QAdd: "has 8-bit operands only",
+    QAddRescaled: "has 8-bit operands only",
+}
 
 
 def lower_binary(lowering: Lowering, op: QBinary) -> None:

@@ -14,7 +14,10 @@ from qcomp.targets.cpu.lower.softmax import softmax_spec
 
 
 def lower_softmax(lowering: Lowering, op: QSoftmax) -> None:
-    spec, types = softmax_spec(lowering, op), Types(*element_types(lowering.graph, op.x, op.output))
+    spec, types = (
+        softmax_spec(lowering, op, op.finer),
+        Types(*element_types(lowering.graph, op.x, op.output)),
+    )
 
     def emit(b: ir.IRBuilder, pointers: tuple[Value, ...]) -> None:
         emit_softmax(b, spec, types, *pointers)
@@ -24,7 +27,10 @@ def lower_softmax(lowering: Lowering, op: QSoftmax) -> None:
 
 
 def lower_log_softmax(lowering: Lowering, op: QLogSoftmax) -> None:
-    spec, types = softmax_spec(lowering, op), Types(*element_types(lowering.graph, op.x, op.output))
+    spec, types = (
+        softmax_spec(lowering, op, 0),
+        Types(*element_types(lowering.graph, op.x, op.output)),
+    )
     log = LogSpec(op.multiplier, op.shift, op.zero_point)
 
     def emit(b: ir.IRBuilder, pointers: tuple[Value, ...]) -> None:

@@ -1,0 +1,77 @@
+"""How good a compiled network is: its accuracy, and what was found that costs some."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+
+from qcomp.accuracy.measure import measured_accuracy
+from qcomp.calibration.samples import Samples
+from qcomp.config import QuantizationConfig
+from qcomp.findings.find import Demands, of_data, of_outputs, of_ranges
+from qcomp.findings.outputs import Ratios
+from qcomp.findings.record import Finding, in_order
+from qcomp.ir.form import Form
+from qcomp.ir.graph import Graph
+from qcomp.quantizer import Quantizer
+from qcomp.recipes.judge import Judge
+from qcomp.runtime.network import CompiledNetwork
+
+
+def assess(
+    net: CompiledNetwork,
+    imported: Graph,
+    data: Samples | None,
+    quantizer: Quantizer,
+    demands: Demands,
+) -> None:
+    """Measure a network's accuracy and collect findings; FindingsError for those refused.
+
+    `data` is as it was given, for the imported graph.
+    """
+    if net.samples:
+        lacking = net.lacking
+        answers = net if lacking is None else net.specification
+        if lacking is not None:
+            net.notes += (f"the output SQNR is that of the specification: {lacking}",)
+        real = [output.name for output in net.outputs if output.is_quantized]
+        net.accuracy = measured_accuracy(imported, real, answers, net.samples)
+    net.findings = in_order(_findings(net, imported, data, quantizer, demands))
+    demands.check(net.findings, net.accuracy)
+
+
+def _findings(
+    net: CompiledNetwork,
+    imported: Graph,
+    data: Samples | None,
+    quantizer: Quantizer,
+    demands: Demands,
+) -> Iterator[Finding]:
+    if quantizer.form is Form.FLOAT and data is not None:  # others have their ranges already
+        yield from of_data(imported, data)
+    if quantizer.form is Form.FLOAT and (inner := quantizer.evidence.data) is not None:
+        graph = quantizer.equalized(net.config)
+        yield from of_ranges(graph, quantizer.statistics(net.config), inner)
+    if net.accuracy is not None:
+        yield from of_outputs(net.accuracy, lambda: _wider(net, quantizer), demands)
+
+
+def _wider(net: CompiledNetwork, quantizer: Quantizer) -> Ratios:
+    """The ratio of each part with activations of 16 bits, simulated; none where they have them."""
+    config = net.config
+    if quantizer.form is not Form.FLOAT or config.activation_bits == 16 or net.accuracy is None:
+        return {}
+    weights = {part.part: 1.0 for part in net.accuracy.parts}
+    judgement = Judge(quantizer, weights=weights).tried(
+        _with_16_bits(config), quantizer.samples(config)
+    )
+    return {part: noise.db for part, noise in judgement.parts.items()}
+
+
+def _with_16_bits(config: QuantizationConfig) -> QuantizationConfig:
+    """As `--activation-bits 16` compiles: ranges that were found for 8 bits are not kept."""
+    overrides = {
+        key: {name: value for name, value in fields.items() if name != "range"}
+        for key, fields in config.overrides.items()
+    }
+    return dataclasses.replace(config, activation_bits=16, range="mse", overrides=overrides)

@@ -1,0 +1,68 @@
+"""Gather from a constant table by computed indices."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from onnx import TensorProto
+
+from qcomp.frontends.onnx.context import Node
+from qcomp.frontends.onnx.rules.cast import INTEGERS
+from qcomp.frontends.onnx.rules.reduction import normalized
+from qcomp.ir.ops import Embedding, Transpose
+from qcomp.ir.tensor import TensorId
+from qcomp.quant.qparams import QParams, integer_range
+
+_BYTE = QParams(1.0, -128)
+_WORD = QParams(1.0, 0, *integer_range(16))
+_BYTES = (TensorProto.UINT8, TensorProto.INT8)
+_MOST_ROWS = _WORD.qmax + 1
+
+
+def embedding(node: Node) -> None:
+    """Indices count from 0; they are whole numbers of as many bits as the table has rows for."""
+    data = node.floats(0, "the table")
+    axis = normalized(node, node.integer("axis", 0), data.ndim)
+    rows = data.shape[axis]
+    node.require(rows <= _MOST_ROWS, f"a table of {rows} rows", f"up to {_MOST_ROWS}")
+    ids = node.x(1)
+    ids = node.context.whole_of.get(ids, ids)
+    _give_integers(node, ids, _BYTE if rows <= 256 else _WORD)
+    table = node.weight(0, np.moveaxis(data, axis, 0), f"rows of axis {axis}")
+    y = Embedding(inputs=(ids, table), output=node.part("rows") if axis else node.out())
+    node.add(y)
+    if axis:
+        rank = node.graph.type(ids).rank
+        behind = tuple(range(rank + axis, rank + data.ndim - 1))
+        order = (*range(rank, rank + axis), *range(rank), *behind)
+        node.add(Transpose(inputs=(y.output,), output=node.out(), permutation=order))
+
+
+def _give_integers(node: Node, ids: TensorId, needed: QParams) -> None:
+    """Indices keep the wider of what they have and need; what they are computed from may be beyond
+    the table, and has 16 bits. Inputs of bytes stay as they are.
+    """
+    kinds = _integers(node)
+    pending, seen = [(ids, needed)], {ids}
+    while pending:
+        id, wanted = pending.pop()
+        tensor = node.graph.tensor(id)
+        has = 0 if tensor.qparams is None else tensor.qparams.bits
+        if has < wanted.bits and kinds.get(id) not in _BYTES:
+            node.graph.update_tensor(replace(tensor, qparams=wanted))
+        producer = node.graph.producer(id)
+        sources = () if producer is None else producer.inputs
+        found = [t for t in sources if t in kinds and t not in seen]
+        pending += [(t, _WORD) for t in found]
+        seen |= set(found)
+
+
+def _integers(node: Node) -> dict[TensorId, int]:
+    """The element types of the values of so far that are integers."""
+    context = node.context
+    return {
+        context.values[name]: kind
+        for name, kind in context.element_types.items()
+        if kind in INTEGERS and name in context.values
+    }

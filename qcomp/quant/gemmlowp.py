@@ -1,0 +1,87 @@
+"""Fixed-point exponentials and reciprocals of gemmlowp, exact, in numpy.
+
+https://github.com/google/gemmlowp/blob/master/fixedpoint/fixedpoint.h, as TensorFlow Lite's
+reference softmax uses it. A number Qn is an i32 of n fraction bits; arrays are i64.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from qcomp.quant.fixed_point import (
+    I32,
+    I64,
+    INT32_MAX,
+    INT32_MIN,
+    multiplier_tflite,
+    rounding_divide_by_pot,
+)
+from qcomp.quant.fixed_point import (
+    saturating_rounding_doubling_high_mul as _product,
+)
+
+_DIFFERENCE_BITS = 26  # of the fraction of a difference: Q26, 5 bits before the point
+# exp(-2^k) in Q31 for k from -2 on.
+_POWERS = (1672461947, 1302514674, 790015084, 290630308, 39332535, 720401, 242)
+_EXP_MINUS_EIGHTH, _THIRD = 1895147668, 715827883  # Q31
+_48_OVER_17, _MINUS_32_OVER_17 = 1515870810, -1010580540  # Q29
+_SUM_BITS = 19  # of the fraction of a sum of exponentials
+
+
+def exp_table(scale: float) -> I32:
+    """exp(-d * scale) in Q31 for d in 0..255; 0 where d * scale is beyond 31 or so.
+
+    The i32[256] of QSoftmax in the form TFLITE; `scale` is a float32 from 2^-26 on, below 16.
+    """
+    if not scale >= 2.0**-_DIFFERENCE_BITS:
+        raise ValueError(f"a scale of {scale}; expected at least 2^-{_DIFFERENCE_BITS}")
+
+    multiplier, left = multiplier_tflite(scale * 2**_DIFFERENCE_BITS)
+    d = np.arange(256, dtype=np.int64)
+    counted = d <= math.floor(31 * 2**_DIFFERENCE_BITS / 2**left)
+    difference = -np.where(counted, d, 0) << left
+    rescaled = _product(difference, multiplier)
+    return np.where(counted, exp_of_negative(rescaled), 0).astype(np.int32)
+
+
+def exp_of_negative(x: I64) -> I64:
+    """exp(x) in Q31 of x in Q26, -32 < x <= 0: a polynomial for the rest of a quarter, times the
+    powers exp(-2^k) of the bits above.
+    """
+    quarter = 1 << (_DIFFERENCE_BITS - 2)
+    rest = (x & (quarter - 1)) - quarter
+    result = _exp_of_rest(_shifted_left(rest, 31 - _DIFFERENCE_BITS))
+    bits = rest - x
+    for k, power in enumerate(_POWERS, start=-2):
+        is_set = bits & (1 << (_DIFFERENCE_BITS + k)) != 0
+        result = np.where(is_set, _product(result, power), result)
+    return np.asarray(np.where(x == 0, INT32_MAX, result), np.int64)
+
+
+def _exp_of_rest(a: I64) -> I64:
+    """exp(a) in Q31 for -1/4 <= a < 0: Taylor's series around -1/8, to the fourth power."""
+    x = a + (1 << 28)
+    x2 = _product(x, x)
+    x3, x4 = _product(x2, x), _product(x2, x2)
+    high = _product(rounding_divide_by_pot(x4, 2) + x3, _THIRD)
+    series = x + rounding_divide_by_pot(high + x2, 1)
+    return _EXP_MINUS_EIGHTH + _product(series, _EXP_MINUS_EIGHTH)
+
+
+def reciprocal(total: I64) -> tuple[I64, I64]:
+    """(r, k): 1 / total = r * 2^-31 * 2^-k for totals in Q19, 0 < total < 2^12.
+
+    r in Q31 is 1 / (1 + x) of the mantissa 1 + x, by three steps of Newton's method.
+    """
+    bits = np.frexp(total.astype(np.float64))[1].astype(np.int64)
+    half = total << (31 - bits)  # of the mantissa, in Q31
+    x = _48_OVER_17 + _product(half, _MINUS_32_OVER_17)
+    for _ in range(3):
+        x = x + _shifted_left(_product(x, (1 << 29) - _product(half, x)), 2)
+    return _shifted_left(x, 1), bits - 1 - _SUM_BITS
+
+
+def _shifted_left(x: I64, bits: int) -> I64:
+    return np.asarray(np.clip(x << bits, INT32_MIN, INT32_MAX), np.int64)

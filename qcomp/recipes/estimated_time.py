@@ -1,0 +1,48 @@
+"""How long a network takes on a target, estimated from its float graph and bits of activations.
+
+The estimate counts multiply-accumulates and bytes of activations at the rates of the target, on one
+thread of its best instruction set. It is right to a factor of two or so, and better for comparing
+choices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from qcomp.ir.graph import Graph
+from qcomp.ir.ops import MatMul, Op, Weighted
+from qcomp.ir.tensor import DType, TensorId
+
+_RUN_NS = 1000.0  # of a call of the library
+_OP_NS = 100.0
+
+CostOf = Callable[[int, int, int], float]
+"""Nanoseconds by multiply-accumulates, bytes and bits of activations: `Target.cost`."""
+
+
+def activation_ns(graph: Graph, id: TensorId, bits: int, cost: CostOf) -> float:
+    """Of an activation: the time of its readers' products and of its bytes."""
+    readers = graph.consumers(id)
+    macs = sum(_macs(graph, op) for op in readers if op.inputs[0] == id)
+    moved = graph.type(id).size * bits // 8 * (1 + len(readers))
+    return cost(macs, moved, bits)
+
+
+def network_ns(graph: Graph, cost: CostOf) -> float:
+    """Of a run with 8 bits everywhere; of a small network, most are calls."""
+    ops = graph.ops()
+    values = [*graph.inputs.values(), *(op.output for op in ops)]
+    floats = [t for t in values if graph.type(t).dtype is DType.F32]
+    return _RUN_NS + _OP_NS * len(ops) + sum(activation_ns(graph, t, 8, cost) for t in floats)
+
+
+def _macs(graph: Graph, op: Op) -> int:
+    results = graph.type(op.output).size
+    match op:
+        case Weighted():
+            weight = graph.type(op.weight)
+            return results * weight.size // weight.shape[0]
+        case MatMul():
+            return results * graph.type(op.inputs[0]).shape[-1]
+        case _:
+            return 0

@@ -1,0 +1,95 @@
+"""16 bits for the few activations whose rounding decides, within a bound of the time.
+
+Each unit of activations (same_scale.range_units) is rounded to 8 bits by itself, in an otherwise
+float network. Noises of independent roundings add up, so what 16 bits spare is about the noise of
+the unit; what they cost is estimated (estimated_time.py). Units are taken by noise per time.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from qcomp.config import QuantizationConfig, matches
+from qcomp.ir.graph import Graph
+from qcomp.ir.tensor import TensorId
+from qcomp.passes.lib.same_scale import range_units
+from qcomp.recipes.activations import Activations, assigned
+from qcomp.recipes.estimated_time import CostOf, activation_ns, network_ns
+
+_LEFT_ALONE = 0.01  # of the sum of all noises
+
+
+@dataclass(frozen=True)
+class WideUnit:
+    """Activations that are to have 16 bits: what 8 bits cost by themselves, in dB and in time."""
+
+    members: tuple[TensorId, ...]
+    db: float
+    slowdown: float
+
+    def __str__(self) -> str:
+        more = f" and {len(self.members) - 1} more" if len(self.members) > 1 else ""
+        return (
+            f"%{self.members[0]}{more}: {self.db:.1f} dB with 8 bits by itself; 16 bits take "
+            f"{100 * self.slowdown:.1f} % more time"
+        )
+
+
+def wide_units(
+    activations: Activations,
+    config: QuantizationConfig,
+    cost: CostOf,
+    advance: Callable[[int, int], None],
+) -> list[WideUnit]:
+    """The units worth 16 bits, first those of most noise per time, within `max_slowdown`.
+
+    `advance(done, total)` is told of the progress.
+    """
+    judge = activations.judge
+    graph, current = judge.quantizer.equalized(config), assigned(judge, config)
+    units = _free_units(graph, config)
+    whole = network_ns(graph, cost)
+    found: list[tuple[float, WideUnit]] = []
+    for done, unit in enumerate(units):
+        members = tuple(t for t in unit if t in current)
+        noise = activations.noise({t: current[t] for t in members}, len(activations.samples))
+        extra = sum(
+            activation_ns(graph, t, 16, cost) - activation_ns(graph, t, 8, cost) for t in members
+        )
+        found.append((noise.total.noise, WideUnit(members, noise.db, extra / whole)))
+        advance(done + 1, len(units))
+    least = _LEFT_ALONE * sum(noise for noise, _ in found)
+    loud = [(noise / max(wide.slowdown, 1e-6), wide) for noise, wide in found if noise > least]
+    chosen, left = [], config.max_slowdown - 1.0
+    for _, wide in sorted(loud, key=lambda one: -one[0]):
+        if wide.slowdown <= left:
+            left -= wide.slowdown
+            chosen.append(wide)
+    return chosen
+
+
+def _free_units(graph: Graph, config: QuantizationConfig) -> list[list[TensorId]]:
+    """Those for which no override says how many bits."""
+    fixed = [key for key, fields in config.overrides.items() if "activation_bits" in fields]
+
+    def is_fixed(id: TensorId) -> bool:
+        op = graph.producer(id)
+        return any(matches(key, id, None if op is None else op.mnemonic) for key in fixed)
+
+    return [unit for unit in range_units(graph) if not any(map(is_fixed, unit))]
+
+
+def with_wide(
+    config: QuantizationConfig, given: QuantizationConfig, units: Sequence[WideUnit]
+) -> QuantizationConfig:
+    """`config` with 16 bits for these activations, and all of their range.
+
+    What was found for 8 bits may clip, which 16 bits need not. Ranges of `given` are the caller's.
+    """
+    overrides = {key: dict(fields) for key, fields in config.overrides.items()}
+    for t in (t for unit in units for t in unit.members):
+        mine = given.overrides.get(t, {})
+        overrides[t] = {**overrides.get(t, {}), "range": "minmax", **mine, "activation_bits": 16}
+    return dataclasses.replace(config, overrides=overrides)
