@@ -6,7 +6,7 @@ The caller's floats are quantized and dequantized in float arithmetic anyway. So
 z and ends at y, and what was before and behind stands in `Graph.conversions`: one scale and offset
 for each channel. Readings far from zero with a small spread keep their resolution so, as all ranges
 of integers include zero. Constants, batch normalisations and functions `alpha * x + beta` count,
-also behind transpositions.
+also behind transpositions. An input of integers is taken as it is.
 
 An end is left as it is where that costs nothing: where steps would hardly be finer, and a layer at
 an input takes the function into its weights as it is.
@@ -126,9 +126,11 @@ def _told(end: End) -> str:
 
 
 def _behind_input(graph: Graph, id: TensorId) -> End:
-    """The affine ops that alone read an input, one after the other."""
+    """The affine ops that alone read an input, one after the other; none of one of integers."""
     rank = graph.type(id).rank
     end, order, at = End(id, id, (), _identity(rank)), tuple(range(rank)), id
+    if graph.tensor(id).qparams is not None:
+        return end
     while (op := graph.sole_consumer(at)) is not None:
         if isinstance(op, Transpose):
             order = tuple(order[axis] for axis in op.permutation)

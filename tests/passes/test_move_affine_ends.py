@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -32,6 +33,7 @@ from qcomp.ir.verify import VerifyError, verify
 from qcomp.passes.base import run_pass
 from qcomp.passes.move_affine_ends import MoveAffineEnds
 from qcomp.quant.conversion import Conversion
+from qcomp.quant.qparams import QParams
 
 RANDOM = np.random.default_rng(5)
 MEAN, STD = np.array([295.0, 1013.0, -50.0, 2048.0]), np.array([4.0, 8.0, 12.0, 30.0])
@@ -140,6 +142,14 @@ def test_what_can_not_be_undone_stays(divisor: Array) -> None:
     net = Net(1, 4)
     z = net(Mul, "x", 1 / np.where(divisor == 0, np.inf, divisor))
     assert kinds(net.moved(net.dense(z))) == ["mul", "dense"]
+
+
+def test_an_input_of_integers_is_taken_as_it_is() -> None:
+    net = Net(1, 4)
+    tensor = net.graph.tensor("x")
+    net.graph.update_tensor(replace(tensor, qparams=QParams(1.0, -128)))
+    after = net.moved(net.dense(standardized(net, "x")))
+    assert kinds(after) == ["sub", "div", "dense"]
 
 
 def test_a_function_that_differs_along_two_axes_stays() -> None:
