@@ -198,6 +198,16 @@ def test_a_computed_condition_chooses_between_both_branches(onnx_model: Any) -> 
     assert imported.notes == ("If node 'y': both branches are computed, and one is chosen",)
 
 
+def test_computed_conditions_nest_a_few_levels_deep(onnx_model: Any) -> None:
+    """Each level doubles what is computed."""
+    nested = _graph([], ["x"])
+    for level in range(5):
+        nested = _graph([_if("c", nested, _graph([], ["x"]), f"v{level}")], [f"v{level}"])
+    nodes = [make_node("Cast", ["x"], ["c"], to=9), _if("c", nested, _graph([], ["x"]))]
+    with pytest.raises(UnsupportedOp, match="accepted: computed conditions up to 4 deep"):
+        import_onnx(onnx_model(nodes, {"x": [1]}, ["y"]))
+
+
 def test_branches_of_a_computed_condition_have_results_of_one_type(onnx_model: Any) -> None:
     nodes = [
         make_node("Cast", ["x"], ["c"], to=9),

@@ -312,6 +312,11 @@ SMALL_FILES = {
         make_node("ConstantOfShape", ["sizes"], ["c"]),
         make_node("LRN", ["c"], ["y"], size=1),
     ],
+    "a constant that is made element by element": [
+        make_node("ConstantOfShape", ["side"], ["c"]),
+        make_node("MaxPool", ["c"], ["p"], kernel_shape=[3, 3]),
+        make_node("Add", ["x", "p"], ["y"]),
+    ],
     "constants that double": [
         make_node("Concat", [f"c{i}", f"c{i}"], [f"c{i + 1}"], axis=0) for i in range(40)
     ]
@@ -330,6 +335,7 @@ def test_a_small_file_that_asks_for_much_is_refused(onnx_model: Any, name: str) 
         "one": np.int64(1),
         "many": np.int64(LONG),
         "sizes": np.int64([1 << 28, 1]),
+        "side": np.int64([1, 1, 1024, 1024]),
         "c0": np.ones(1, np.float32),
     }
     model = onnx_model(SMALL_FILES[name], {"x": [4]}, ["y"], constants, opset=18)

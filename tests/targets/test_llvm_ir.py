@@ -45,6 +45,7 @@ def write_all(b: ir.IRBuilder) -> None:
     lanes = b.insert_element(ir.undefined(FOUR), x, ir.Constant(I32, 3))
     swapped = b.shuffle_vector(lanes, ir.zero(FOUR), [7, 0])
     chosen = b.select(b.icmp_signed("<=", swapped, swapped), swapped, swapped)
+    b.select(b.icmp_unsigned(">", n, x), n, x)
     b.store(b.extract_element(chosen, ir.Constant(I32, 1)), b.alloca(I32, 16), 4)
     bits = b.bitcast(b.load(pointer, FOUR, 16), ir.VectorType(I8, 16))
     b.store(bits, b.alloca(ir.ArrayType(I8, 16)), 1)
@@ -65,6 +66,7 @@ def test_llvm_reads_every_instruction_as_it_was_meant() -> None:
         "insertelement <4 x i32> undef, i32 %",
         "<2 x i32> <i32 7, i32 0>",
         "icmp sle <2 x i32>",
+        "icmp ugt i32 %",
         "alloca i32, align 16",
         "declare { i64, i32 } @pair()",
         ", -1\n",

@@ -32,6 +32,16 @@ _NOT_FOLDABLE = {
 _RESULT_WITHIN_INPUTS = {"Compress", "NonZero", "Unique"}  # data decides their shape
 _KINDS = "iufb"
 
+# What onnx.reference computes by whole arrays; others it may compute element by element.
+_QUICK = """
+    Abs Add And Cast CastLike Ceil Clip Concat ConstantOfShape Cos DequantizeLinear Div Equal Exp
+    Expand Flatten Floor Gather Gemm Greater GreaterOrEqual Identity Less LessOrEqual Log MatMul
+    Max Min Mod Mul Neg Not Or Pad Pow QuantizeLinear Range Reciprocal ReduceMax ReduceMean
+    ReduceMin ReduceProd ReduceSum Reshape Round Sigmoid Sign Sin Slice Split Sqrt Squeeze Sub Sum
+    Tanh Tile Transpose Trilu Unsqueeze Where
+"""
+_SLOW_EFFORT = 64
+
 # Whatever onnx.reference raises on operands that do not fit, short of a defect of ours.
 _REFERENCE_ERRORS = (
     ArithmeticError,
@@ -160,4 +170,5 @@ def _check_size(node: Node, model: onnx.ModelProto, inputs: Mapping[str, Array])
         node.require(
             name in types, "the size of its constant result is not known before it is computed"
         )
-        node.context.folding.take(types[name].size)
+        effort = 1 if node.op_type in _QUICK.split() else _SLOW_EFFORT
+        node.context.folding.take(types[name].size, effort)

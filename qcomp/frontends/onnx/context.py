@@ -43,15 +43,15 @@ class Folding:
         """The model has a tensor of so many."""
         self.left += _ELEMENTS_PER_GIVEN * elements
 
-    def take(self, elements: int) -> None:
-        """Refused where a small file asks for a large constant."""
-        if elements > self.left:
+    def take(self, elements: int, effort: int) -> None:
+        """Refused where a small file asks for a large constant; each element counts as `effort`."""
+        if elements * effort > self.left:
             raise Refused(
                 f"its constant result would have {elements} elements",
-                f"up to {self.left} of the {_FREE_ELEMENTS} that any model may fold, and "
-                f"{_ELEMENTS_PER_GIVEN} for each element of its initializers",
+                f"up to {self.left // effort} here; any model may fold {_FREE_ELEMENTS} in all, "
+                f"and {_ELEMENTS_PER_GIVEN} for each element of its initializers",
             )
-        self.left -= elements
+        self.left -= elements * effort
 
 
 @dataclass
@@ -75,6 +75,7 @@ class Context:
     folding: Folding = field(default_factory=Folding)
     added: dict[tuple[str, str], TensorId] = field(default_factory=dict)
     element_types: MutableMapping[str, int] = field(default_factory=dict)  # of what is no float
+    depth: int = 0  # of the subgraph
     whole_of: dict[TensorId, TensorId] = field(default_factory=dict)  # what was truncated
 
     def inner(self, used: set[str]) -> Context:
@@ -87,6 +88,7 @@ class Context:
             lost=set(self.lost),
             element_types=ChainMap({}, self.element_types),
             added={},
+            depth=self.depth + 1,
         )
 
     def __contains__(self, name: object) -> bool:

@@ -22,7 +22,8 @@ from qcomp.frontends.onnx.structure import all_nodes, check_text
 MIN_OPSET = 7
 DEFAULT_DOMAINS = ("", "ai.onnx")
 _MAX_BYTES = (1 << 31) - 1  # of a protobuf message; larger weights are external data
-_MAX_INLINED_NODES = 100_000
+_FREE_NODES = 20_000  # to which functions may expand, or to so many for each in the file
+_NODES_PER_GIVEN = 50
 _INLINER_ERRORS = (
     DecodeError,
     EncodeError,
@@ -106,8 +107,10 @@ def _inlined(proto: onnx.ModelProto, label: str) -> onnx.ModelProto:
     if not proto.functions:
         return proto
     size = _inlined_nodes(proto, label)
-    if size > _MAX_INLINED_NODES:
-        raise ModelError(f"{label}: its functions expand to {size} nodes")
+    given = sum(1 for part in (proto.graph, *proto.functions) for _ in all_nodes(part.node))
+    most = max(_FREE_NODES, _NODES_PER_GIVEN * given)
+    if size > most:
+        raise ModelError(f"{label}: its functions expand to {size} nodes; accepted: up to {most}")
     try:
         return onnx.inliner.inline_local_functions(proto)
     except _INLINER_ERRORS as error:

@@ -19,6 +19,8 @@ from qcomp.frontends.onnx.tensors import NUMBERS, decode_tensor
 from qcomp.ir.ops import Reshape, Select
 from qcomp.ir.tensor import DType, Tensor, TensorId, TensorType
 
+_DEEPEST_CHOICE = 4  # of nested branches that are all computed; each level doubles them
+
 
 class NodeReader:
     """Values that could not be made are `Context.lost`, with their readers."""
@@ -71,6 +73,11 @@ class NodeReader:
 
     def _read_both(self, proto: onnx.NodeProto, branches: Branches, context: Context) -> None:
         graph = context.graph
+        if context.depth >= _DEEPEST_CHOICE:
+            raise Refused(
+                f"its condition depends on an input, as those of the {context.depth} If around it",
+                f"computed conditions up to {_DEEPEST_CHOICE} deep",
+            )
         condition = context.values[proto.input[0]]
         if graph.type(condition).size != 1:
             raise Refused(f"a condition of {graph.type(condition).size} elements", "one")
