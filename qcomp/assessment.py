@@ -47,9 +47,9 @@ def _findings(
     quantizer: Quantizer,
     demands: Demands,
 ) -> Iterator[Finding]:
-    if data is not None:
+    if quantizer.form is Form.FLOAT and data is not None:  # others have their ranges already
         yield from of_data(imported, data)
-    if (inner := quantizer.evidence.data) is not None and quantizer.form is Form.FLOAT:
+    if quantizer.form is Form.FLOAT and (inner := quantizer.evidence.data) is not None:
         graph = quantizer.equalized(net.config)
         yield from of_ranges(graph, quantizer.statistics(net.config), inner)
     if net.accuracy is not None:

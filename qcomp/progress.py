@@ -1,38 +1,100 @@
-"""Progress bars on standard error."""
+"""Progress on standard error: a bar on a terminal; elsewhere a line now and then."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TypeVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, TextIO, TypeVar
 
 if TYPE_CHECKING:
     from rich.progress import Progress, ProgressColumn, TaskID
 
 Item = TypeVar("Item")
 
+SECONDS = 10.0
+"""Between lines, and before the first: what takes less is not told of."""
 
-class Bar:
-    """Counts finished items of a total; a bar that is not shown takes the same calls."""
 
-    def __init__(self, progress: Progress, task: TaskID) -> None:
-        self._progress = progress
-        self._task = task
+class Bar(Protocol):
+    """Counts finished items of a total."""
 
     def advance(self) -> None:
         """Count one more item."""
-        self._progress.advance(self._task)
+        ...
 
     def reach(self, done: int, total: int | None) -> None:
         """Set the count and the total; None: the total is unknown."""
-        self._progress.update(self._task, completed=done, total=total)
+        ...
+
+
+class Silent:
+    """Shows nothing."""
+
+    def advance(self) -> None: ...
+
+    def reach(self, done: int, total: int | None) -> None: ...
+
+
+class Lines:
+    """A line on a stream that is no terminal, such as a log, every few seconds of `clock`."""
+
+    def __init__(
+        self, title: str, total: int | None, stream: TextIO, clock: Callable[[], float]
+    ) -> None:
+        self._title, self._total, self._done = title, total, 0
+        self._stream, self._clock = stream, clock
+        self._began = self._told = clock()
+
+    def advance(self) -> None:
+        self.reach(self._done + 1, self._total)
+
+    def reach(self, done: int, total: int | None) -> None:
+        self._done, self._total = done, total
+        now = self._clock()
+        if now - self._told >= SECONDS:
+            self._told = now
+            print(f"{self._title}: {self._state(now - self._began)}", file=self._stream, flush=True)
+
+    def _state(self, seconds: float) -> str:
+        if self._total is None or not self._done:
+            return f"{self._done} done in {seconds:.0f} s"
+        left = seconds * max(self._total - self._done, 0) / self._done
+        share = 100 * self._done / max(self._total, self._done)
+        return f"{share:.0f} % in {seconds:.0f} s, about {left:.0f} s left"
+
+
+@dataclass(frozen=True)
+class _Terminal:
+    """A task of rich."""
+
+    progress: Progress
+    task: TaskID
+
+    def advance(self) -> None:
+        self.progress.advance(self.task)
+
+    def reach(self, done: int, total: int | None) -> None:
+        self.progress.update(self.task, completed=done, total=total)
 
 
 @contextmanager
 def bar(
     title: str, total: int | None = None, *, shown: bool, counted: bool = True
 ) -> Iterator[Bar]:
-    """A bar, with the counts unless they mean nothing to the user."""
+    """A bar with the time left, and with the counts unless they mean nothing to the user."""
+    if not shown:
+        yield Silent()
+    elif not sys.stderr.isatty():
+        yield Lines(title, total, sys.stderr, time.monotonic)
+    else:
+        with _rich(title, counted=counted) as progress:
+            yield _Terminal(progress, progress.add_task(title, total=total))
+
+
+def _rich(title: str, *, counted: bool) -> Progress:
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -40,12 +102,12 @@ def bar(
         Progress,
         TextColumn,
         TimeElapsedColumn,
+        TimeRemainingColumn,
     )
 
     counts: tuple[ProgressColumn, ...] = (MofNCompleteColumn(),) if counted else ()
-    columns = (TextColumn(title), BarColumn(), *counts, TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), disable=not shown) as progress:
-        yield Bar(progress, progress.add_task(title, total=total))
+    times = (TimeElapsedColumn(), TextColumn("left:"), TimeRemainingColumn())
+    return Progress(TextColumn(title), BarColumn(), *counts, *times, console=Console(stderr=True))
 
 
 def tracked(items: Iterable[Item], title: str, total: int | None, *, shown: bool) -> Iterator[Item]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -26,7 +25,7 @@ def verify(
     """Compare the library with its integer specification; exit status 1 if a bit differs."""
     from qcomp.runtime.verification import verify_directory
 
-    with bar("verifying", shown=sys.stderr.isatty()) as vectors:
+    with bar("verifying", shown=True) as vectors:
         report = verify_directory(directory, samples, progress=vectors.advance)
     if as_json:
         typer.echo(json.dumps(dataclasses.asdict(report)))

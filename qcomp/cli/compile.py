@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -152,7 +151,7 @@ def compile(
         name=name,
         strict=strict,
         min_sqnr_db=min_sqnr_db,
-        progress=sys.stderr.isatty(),
+        progress=True,
     )
     directory = net.save(output, threads_pool=threads_pool)
     summary = summarize(net, directory, time.perf_counter() - began)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -72,6 +71,6 @@ def sensitivity(
         processes=processes,
         scheduler=scheduler,
         cache=cache,
-        progress=sys.stderr.isatty(),
+        progress=True,
     )
     typer.echo(json.dumps(table.json(), allow_nan=False) if as_json else str(table))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -89,7 +88,7 @@ def search(
         processes=processes,
         scheduler=scheduler,
         cache=cache,
-        progress=sys.stderr.isatty(),
+        progress=True,
     )
     if output is not None:
         try:

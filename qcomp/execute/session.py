@@ -58,9 +58,9 @@ class FloatSession:
     ) -> None:
         import onnxruntime
 
-        from qcomp.exporters.onnx.model import export_onnx
+        from qcomp.exporters.onnx.model import export_with_arrays
 
-        model = export_onnx(graph, extra_outputs=extra_outputs, open_tensors=open_tensors)
+        exported = export_with_arrays(graph, extra_outputs=extra_outputs, open_tensors=open_tensors)
         options = onnxruntime.SessionOptions()
         options.log_severity_level = _ERROR
         usable = len(os.sched_getaffinity(0))  # onnxruntime counts all of the machine
@@ -70,12 +70,15 @@ class FloatSession:
         options.add_session_config_entry("session.disable_quant_qdq", "1")
         options.add_session_config_entry("session.force_spinning_stop", "1")  # between runs
         self._graph = graph
-        self._names = [output.name for output in model.graph.output]
+        self._names = [output.name for output in exported.model.graph.output]
         if not self._names:  # onnxruntime wants at least one
             return
+        self._arrays = exported.arrays  # of which the session has no copy
+        values = [onnxruntime.OrtValue.ortvalue_from_numpy(a) for a in self._arrays.values()]
+        options.add_external_initializers(list(self._arrays), values)
         with _as_compile_error(graph):
             self._session = onnxruntime.InferenceSession(
-                model.SerializeToString(),
+                exported.model.SerializeToString(),
                 options,
                 providers=["CPUExecutionProvider"],
                 disabled_optimizers=_WRONG_OPTIMIZERS,

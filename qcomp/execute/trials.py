@@ -90,14 +90,14 @@ class _Part:
     def run(self, feed: Feed) -> tuple[Feed, Answers]:
         """What ops behind read, and outputs."""
         result = self._session.run(_inputs(self._graph, feed))
-        return self._split({**result, **feed}, self.block.outputs)
+        return self._split({**feed, **result}, self.block.outputs)
 
     def tried(self, feed: Feed, changes: Mapping[TensorId, Rounding]) -> tuple[Feed, Answers]:
         """The same with some tensors rounded otherwise."""
         roundings = {q: changes.get(t, self._default[q]) for t, q in self.sites.items()}
         outputs = {name: self.rounded.outputs[name] for name in self.block.outputs}
         result = self._open_session.run(_inputs(self._open_graph, feed), roundings)
-        return self._split({**result, **feed}, outputs)
+        return self._split({**feed, **result}, outputs)
 
     def _split(self, values: Feed, outputs: Mapping[str, TensorId]) -> tuple[Feed, Answers]:
         given = {t: values[t] for t in self.block.gives}

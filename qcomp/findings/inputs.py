@@ -15,6 +15,7 @@ _LABEL_LIKE = 2  # values of a sample, which are at most so many where they are 
 _LEAST_LABELS = 8
 _SMOOTHER = 0.7  # than as it is given; measured on photographs: below 0.5
 _CHANNELS = (3, 4)
+_LEAST_EXTENT = 8  # of an image that has neighbours to compare
 _INPUTS = "give the network's inputs as --calibration"
 
 
@@ -80,6 +81,8 @@ Axes = tuple[Array, Array]
 def _other_layout(image: Array) -> tuple[str, Axes, Axes] | None:
     """How else an image can be read: its name, and values and steps along both axes each way."""
     n, *extents = image.shape
+    if sorted(extents)[1] < _LEAST_EXTENT:
+        return None
     if extents[0] in _CHANNELS and extents[2] not in _CHANNELS:
         c, h, w = extents
         other = image.reshape(n, h, w, c).transpose(0, 3, 1, 2)

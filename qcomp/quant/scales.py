@@ -27,6 +27,7 @@ _MOST = 1024  # for short rows, whose error jumps with the scale
 _TRIED = 2**15
 _REFINEMENTS = 10
 _POWERS = 12
+_TOGETHER = 1 << 14  # weights
 
 
 def minmax_scales(rows: F64, bits: int) -> F64:
@@ -35,7 +36,17 @@ def minmax_scales(rows: F64, bits: int) -> F64:
 
 
 def mse_scales(rows: F64, bits: int, *, power_of_two: bool = False) -> F64:
-    """The scales of least squared error; f64 [R] for rows [R, K], 0 for a row of zeros."""
+    """The scales of least squared error; f64 [R] for rows [R, K], 0 for a row of zeros.
+
+    Some rows at a time, which the nearest caches hold through all candidates.
+    """
+    step = max(_TOGETHER // max(rows.shape[1], 1), 1)
+    parts = [rows[i : i + step] for i in range(0, len(rows), step)]
+    found = [_mse_scales(part, bits, power_of_two=power_of_two) for part in parts]
+    return np.concatenate(found) if found else np.zeros(0)
+
+
+def _mse_scales(rows: F64, bits: int, *, power_of_two: bool) -> F64:
     peaks = minmax_scales(rows, bits)
     if power_of_two:
         return _least_error(rows, bits, pow2_above(peaks))

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from qcomp.execute.session import FloatSession
 from qcomp.ir.graph import Graph
@@ -69,12 +68,17 @@ class QuantizedPrefix:
         kept = [id for id in way.sources if id in self._kept]
         public = {name: id for name, id in self._graph.inputs.items() if id in way.sources}
         results = []
-        runs: Iterable[Any] = self._kept[kept[0]] if kept and not public else self._samples
-        for i, sample in enumerate(runs):
+        for i, sample in enumerate(self._read(public, kept)):
             feed = {id: self._kept[id][i] for id in kept}
             feed |= {id: sample[name] for name, id in public.items()}
             results.append(session.run(feed)[way.reads])
         return results
+
+    def _read(self, public: Mapping[str, TensorId], kept: Sequence[TensorId]) -> Samples:
+        """The samples, which to read again takes time; nothing of them where none is needed."""
+        if public or not kept:
+            return self._samples
+        return [{} for _ in self._kept[kept[0]]]
 
 
 def kept_bytes(graph: Graph, layers: Sequence[Weighted]) -> int:

@@ -67,10 +67,11 @@ def test_an_image_of_the_other_layout_is_told_by_its_roughness() -> None:
         np.repeat(photographs(4)[:, :, :1], 3, axis=2),  # grey
         RANDOM.standard_normal((8, 1, 3, 16, 16)),
         RANDOM.standard_normal((8, 1, 3, 3, 3)),
+        RANDOM.standard_normal((8, 1, 3, 1, 16)),
         np.zeros((8, 1, 3, 16, 16)),
         RANDOM.standard_normal((8, 1, 40)),
     ],
-    ids=["NCHW", "NHWC", "grey", "noise", "ambiguous", "blank", "no image"],
+    ids=["NCHW", "NHWC", "grey", "noise", "ambiguous", "line", "blank", "no image"],
 )
 def test_images_as_they_should_be_are_not_told_of(values: NDArray[np.generic]) -> None:
     assert list(layout(runs(values))) == []

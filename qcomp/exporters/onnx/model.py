@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import onnx
-from onnx import helper
+from onnx import helper, numpy_helper
 
 from qcomp.errors import UnsupportedOp
 from qcomp.exporters.onnx import choice, elementwise, linear, movement, reduction
@@ -14,10 +15,11 @@ from qcomp.ir.exemptions import Exemptions, exemption
 from qcomp.ir.graph import Graph
 from qcomp.ir.merged import merged
 from qcomp.ir.ops import Domain, Op
-from qcomp.ir.tensor import TensorId, TensorType
+from qcomp.ir.tensor import Array, TensorId, TensorType
 from qcomp.ir.text import format_op
 
 OPSET = 21  # the first whose QuantizeLinear gives int16
+_LARGE = 1 << 14  # bytes
 IR_VERSION = 10  # the one that came with opset 21
 
 RULES: Mapping[type[Op], Callable[..., None]] = merged(
@@ -38,6 +40,34 @@ def export_onnx(
     The parameters of quantized tensors that are open are inputs of the model (`open_name`).
     UnsupportedOp lists the ops of integer graphs, which have no ONNX form.
     """
+    return _model(graph, *_written(graph, extra_outputs, open_tensors), numpy_helper.from_array)
+
+
+@dataclass(frozen=True, eq=False)
+class Exported:
+    """A model without its large arrays, which are external initializers of these names."""
+
+    model: onnx.ModelProto
+    arrays: Mapping[str, Array]
+
+
+def export_with_arrays(
+    graph: Graph, *, extra_outputs: Sequence[TensorId], open_tensors: Sequence[TensorId]
+) -> Exported:
+    """As `export_onnx`, for a session in this process: large constants are not copied."""
+    writer, outputs = _written(graph, extra_outputs, open_tensors)
+    large = {name: array for name, array in writer.arrays.items() if array.nbytes >= _LARGE}
+
+    def initializer(array: Array, name: str) -> onnx.TensorProto:
+        return _elsewhere(array, name) if name in large else numpy_helper.from_array(array, name)
+
+    return Exported(_model(graph, writer, outputs, initializer), large)
+
+
+def _written(
+    graph: Graph, extra_outputs: Sequence[TensorId], open_tensors: Sequence[TensorId]
+) -> tuple[Writer, dict[str, TensorId]]:
+    """The nodes, and the outputs by name."""
     ops = graph.ops()
     if missing := [op for op in ops if type(op) not in RULES]:
         raise UnsupportedOp([f"{format_op(graph, op)}\n  {_why(op)}" for op in missing])
@@ -51,7 +81,7 @@ def export_onnx(
         value = writer.read(id, Layout.OURS)
         if value != name:
             writer.emit_as(name, "Identity", [value])
-    return _model(graph, writer, outputs)
+    return writer, outputs
 
 
 def _why(op: Op) -> str:
@@ -78,7 +108,22 @@ def _value_names(graph: Graph, outputs: Mapping[str, TensorId]) -> dict[TensorId
     return names | {id: name for name, id in graph.inputs.items()}
 
 
-def _model(graph: Graph, writer: Writer, outputs: Mapping[str, TensorId]) -> onnx.ModelProto:
+def _elsewhere(array: Array, name: str) -> onnx.TensorProto:
+    """An initializer that is given to the session."""
+    tensor = onnx.TensorProto(name=name, dims=array.shape)
+    tensor.data_type = helper.np_dtype_to_tensor_dtype(array.dtype)
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    for key, value in (("location", "in memory"), ("length", str(array.nbytes))):
+        tensor.external_data.add(key=key, value=value)
+    return tensor
+
+
+def _model(
+    graph: Graph,
+    writer: Writer,
+    outputs: Mapping[str, TensorId],
+    initializer: Callable[[Array, str], onnx.TensorProto],
+) -> onnx.ModelProto:
     proto = helper.make_graph(
         writer.nodes,
         graph.name,
@@ -87,7 +132,7 @@ def _model(graph: Graph, writer: Writer, outputs: Mapping[str, TensorId]) -> onn
             *_open_parameters(graph, writer),
         ],
         [_value_info(name, graph.type(id)) for name, id in outputs.items()],
-        list(writer.initializers.values()),
+        [initializer(array, name) for name, array in writer.arrays.items()],
     )
     return helper.make_model(
         proto,

@@ -14,7 +14,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper
+from onnx import helper
 
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import ClampRange, FakeQuantConstant, IntegerConstant, QuantizedConstant
@@ -46,8 +46,9 @@ _FROM_OTHER = {Layout.OURS: (0, 2, 3, 1), Layout.FIRST: (0, 3, 1, 2)}
 
 
 class Writer:
-    """The nodes and initializers of one model; `names` holds the ONNX name of each tensor.
+    """The nodes of one model, and its initializers as arrays.
 
+    `names` holds the ONNX name of each tensor.
     `open_tensors` are quantized, and their parameters are inputs of the model.
     """
 
@@ -60,7 +61,7 @@ class Writer:
         self.graph = graph
         self.open_tensors = frozenset(open_tensors)
         self.nodes: list[onnx.NodeProto] = []
-        self.initializers: dict[str, onnx.TensorProto] = {}
+        self.arrays: dict[str, Array] = {}
         self._names = names
         self._taken = set(names.values())
         self._serial = itertools.count()
@@ -216,7 +217,7 @@ class Writer:
         return name if in_place else f"{name}:{''.join(map(str, order))}"
 
     def _initializer(self, name: str, array: Array) -> str:
-        self.initializers[name] = numpy_helper.from_array(np.array(array, order="C"), name)
+        self.arrays[name] = np.asarray(array, order="C")
         return name
 
 
