@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from qcomp.calibration.moments import measured_moments
+from qcomp.calibration.moments import moments_of
 from qcomp.ir.evaluate import evaluate
 from qcomp.ir.form import Form
 from qcomp.ir.graph import Graph
@@ -64,7 +64,9 @@ class Net:
         along = [-1 if i == axis else 1 for i in range(len(shape))]
         noise = spread * np.clip(RANDOM.normal(size=(8, *shape)), -3, 3)
         runs = [{"x": (MEAN.reshape(along) + STD.reshape(along) * n).astype("f4")} for n in noise]
-        after, _ = run_pass(self.graph, MoveAffineEnds(lambda graph: measured_moments(graph, runs)))
+        after, _ = run_pass(
+            self.graph, MoveAffineEnds(lambda graph, ids: moments_of(graph, ids, runs))
+        )
         inside = {n: through(after, n).inward(x) for n, x in runs[0].items()}
         found = through(after, "y").outward(evaluate(after, inside)["y"])
         assert_allclose(found, evaluate(self.graph, runs[0])["y"], rtol=1e-3, atol=1e-3)
@@ -170,7 +172,7 @@ def test_nothing_is_measured_where_no_end_is_affine() -> None:
     net = Net(1, 4)
     net.graph.outputs["y"] = net(Unary, net.dense("x"), function=Function.TANH)
 
-    def moments(graph: Graph) -> dict[TensorId, object]:
+    def moments(graph: Graph, ids: object) -> dict[TensorId, object]:
         raise AssertionError("asked")
 
     run_pass(net.graph, MoveAffineEnds(moments))  # type: ignore[arg-type]
