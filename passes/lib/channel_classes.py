@@ -33,7 +33,6 @@ from qcomp.ir.ops import (
     BroadcastTo,
     Clamp,
     Compare,
-    Compare,
     Concat,
     Conv2d,
     Dense,

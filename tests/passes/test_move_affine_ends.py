@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from qcomp.calibration.moments import measured_moments
+from qcomp.calibration.moments import moments_of
 from qcomp.ir.evaluate import evaluate
 from qcomp.ir.form import Form
 from qcomp.ir.graph import Graph
@@ -64,7 +64,9 @@ class Net:
         along = [-1 if i == axis else 1 for i in range(len(shape))]
         noise = spread * np.clip(RANDOM.normal(size=(8, *shape)), -3, 3)
         runs = [{"x": (MEAN.reshape(along) + STD.reshape(along) * n).astype("f4")} for n in noise]
-        after, _ = run_pass(self.graph, MoveAffineEnds(lambda graph: measured_moments(graph, runs)))
+        after, _ = run_pass(
+            self.graph, MoveAffineEnds(lambda graph, ids: moments_of(graph, ids, runs))
+        )
         inside = {n: through(after, n).inward(x) for n, x in runs[0].items()}
         found = through(after, "y").outward(evaluate(after, inside)["y"])
         assert_allclose(found, evaluate(self.graph, runs[0])["y"], rtol=1e-3, atol=1e-3)
@@ -153,6 +155,14 @@ def test_what_can_not_be_undone_stays(divisor: Array) -> None:
     assert kinds(net.moved(net.dense(z))) == ["mul", "dense"]
 
 
+def test_an_input_of_integers_is_taken_as_it_is() -> None:
+    net = Net(1, 4)
+    tensor = net.graph.tensor("x")
+    net.graph.update_tensor(replace(tensor, qparams=QParams(1.0, -128)))
+    after = net.moved(net.dense(standardized(net, "x")))
+    assert kinds(after) == ["sub", "div", "dense"]
+
+
 def test_a_function_that_differs_along_two_axes_stays() -> None:
     net = Net(1, 2, 4)
     z = net(Sub, "x", RANDOM.normal(size=(2, 4)) + 1000)
@@ -171,7 +181,7 @@ def test_nothing_is_measured_where_no_end_is_affine() -> None:
     net = Net(1, 4)
     net.graph.outputs["y"] = net(Unary, net.dense("x"), function=Function.TANH)
 
-    def moments(graph: Graph) -> dict[TensorId, object]:
+    def moments(graph: Graph, ids: object) -> dict[TensorId, object]:
         raise AssertionError("asked")
 
     run_pass(net.graph, MoveAffineEnds(moments))  # type: ignore[arg-type]
