@@ -332,8 +332,6 @@ EXEMPT: Exemptions = {
     Compare: "compares values",
     Embedding: "takes rows of a table by whole numbers",
     Select: "chooses between operands of one factor",
-    Compare: "compares values",
-    Select: "takes a condition, and branches that need not have the same factors",
     Softmax: "compares channels",
     LogSoftmax: "compares channels",
 }
