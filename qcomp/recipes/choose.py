@@ -126,6 +126,8 @@ def choose(
     quick = _with_plain_weights(start)
     if start.weight_range == "seqmse":
         config = dataclasses.replace(config, weight_range="seqmse")
+    if start.rounding != quick.rounding:
+        config = dataclasses.replace(config, rounding=start.rounding)
     judge = judge.weighing(quick, samples)
     with bar("trying ranges", shown=progress, counted=False) as trials:
         choice = search(judge, config, quick, samples, cost, trials.reach)
@@ -153,15 +155,16 @@ def _with_weights_of(start: QuantizationConfig, found: QuantizationConfig) -> Qu
         key: {**found.overrides.get(key, {}), **start.overrides.get(key, {})}
         for key in (*found.overrides, *start.overrides)
     }
+    rounding = found.rounding if start.rounding == "nearest" else start.rounding
     return dataclasses.replace(
-        found, rounding=start.rounding, weight_bits=start.weight_bits, overrides=overrides
+        found, rounding=rounding, weight_bits=start.weight_bits, overrides=overrides
     )
 
 
 def _difference(start: QuantizationConfig, found: QuantizationConfig) -> str:
     told = [
         f"{name}={getattr(found, name)}"
-        for name in TRIALS
+        for name in (*TRIALS, "rounding")
         if getattr(found, name) != getattr(start, name)
     ]
     for name, what in _OWN.items():

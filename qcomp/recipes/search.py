@@ -9,7 +9,8 @@ order, each with the best of what came before:
 3. how weights get their ranges, and whether biases are corrected;
 4. a range of its own for each activation (own_ranges.py);
 5. 16 bits for single activations, where 8 bits fall short (wide_activations.py);
-6. whether all this also helps when biases are corrected layer by layer, as they will be.
+6. whether all this also helps when biases are corrected layer by layer, as they will be;
+7. weights fitted layer by layer by GPTQ, where a part falls short.
 
 What the caller has chosen is not tried.
 """
@@ -96,6 +97,8 @@ def search(
         _widen(activations, choice, start, samples, cost, advance)
     if choice.config != start and choice.config.bias_correction == "empirical":
         first = _confirm(judge, choice, start, samples)
+    if config.rounding == AUTO:
+        _fit_weights(judge, choice, samples)
     choice.gain = _gain(first, choice.noise, len(samples))
     return choice
 
@@ -224,6 +227,18 @@ def _widen(
             return
         units = units[: len(units) // 2]
     choice.log.declined(what, "none helps within the time allowed")
+
+
+def _fit_weights(judge: Judge, choice: Choice, samples: Sequence[Feed]) -> None:
+    """GPTQ, whose rounding depends on the layers before, if a part is short and it helps."""
+    what, worst = "rounding=gptq", min(part.db for part in choice.noise.parts.values())
+    if worst >= _GOOD_DB:
+        choice.log.declined(what, f"no part is below {worst:.1f} dB")
+        return
+    nearest = judge.tried(choice.config, samples, judge.fitting)
+    fitted = dataclasses.replace(choice.config, rounding="gptq", weight_range="seqmse")
+    choice.noise = nearest
+    choice.consider(what, fitted, judge.tried(fitted, samples, judge.fitting))
 
 
 def affordable(graph: Graph, available: int) -> int:
