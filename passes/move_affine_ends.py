@@ -127,7 +127,10 @@ def _told(end: End) -> str:
 
 
 def _behind_input(graph: Graph, id: TensorId) -> End:
-    """The affine ops that alone read an input, one after the other; none of one of integers."""
+    """The affine ops that alone read an input, one after the other.
+
+    Integers that the caller gives as they are have no floats before them.
+    """
     rank = graph.type(id).rank
     end, order, at = End(id, id, (), _identity(rank)), tuple(range(rank)), id
     if graph.tensor(id).qparams is not None:

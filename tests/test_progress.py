@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -48,3 +51,18 @@ def test_quick_work_leaves_a_log_as_it_was(capsys: pytest.CaptureFixture[str], s
         one.advance()
         one.reach(3, 3)
     assert capsys.readouterr() == ("", "")
+
+
+def test_on_a_terminal_there_is_a_bar_with_the_count() -> None:
+    code = (
+        "from qcomp.progress import tracked\n"
+        "print(list(tracked(range(3), 'calibrating', 3, shown=True)))"
+    )
+    ours, theirs = os.openpty()
+    done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=theirs)
+    os.close(theirs)
+    shown = os.read(ours, 1 << 16).decode()
+    os.close(ours)
+    assert (done.returncode, done.stdout) == (0, b"[0, 1, 2]\n")
+    assert "calibrating" in shown
+    assert "3/3" in shown

@@ -83,7 +83,9 @@ def test_channel_means_are_those_of_what_convolutions_and_dense_layers_read() ->
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_every_estimator_gives_ranges_that_annotate_the_graph(estimator: str) -> None:
     graph = network()
-    found = collect(graph, samples(4)).ranges(QuantizationConfig(range=estimator))
+    found = collect(graph, samples(4)).ranges(
+        QuantizationConfig(range=estimator, activation_bits=8)
+    )
     annotated, _ = run_pass(graph, AnnotateRanges(found))
     low, high = annotated.tensor("h").range or (None, None)
     assert low == 0.0
@@ -95,7 +97,7 @@ def test_a_one_shot_generator_is_enough() -> None:
     data = samples(5)
     assert collect(network(), (x for x in data)).samples == 5
     by_list, by_generator = collect(network(), list(data)), collect(network(), iter(data))
-    config = QuantizationConfig(range="mse")
+    config = QuantizationConfig(range="mse", activation_bits=8)
     assert by_list.ranges(config) == by_generator.ranges(config)
 
 
@@ -159,11 +161,8 @@ def test_bad_data_is_an_error_of_calibration() -> None:
         collect(network(), np.zeros((1, 3, 8, 8)))
 
 
-def test_the_progress_bar_goes_to_stderr(capfd: pytest.CaptureFixture[str]) -> None:
+def test_quick_calibration_leaves_a_log_as_it_was(capfd: pytest.CaptureFixture[str]) -> None:
     sources: list[Any] = [samples(3), iter(samples(3))]
     for source in sources:
         collect(network(), source, progress=True)
-        out, err = capfd.readouterr()
-        assert out == ""
-        assert "calibrating" in err
-        assert "3/" in err
+        assert capfd.readouterr() == ("", "")

@@ -93,6 +93,15 @@ def test_standardisation_stands_before_the_input() -> None:
     assert_allclose(after.conversions["x"].offset, MEAN, rtol=1e-6)
 
 
+def test_integers_of_the_caller_have_no_floats_before_them() -> None:
+    net = Net(1, 4)
+    bytes_ = replace(net.graph.tensor("x"), qparams=QParams(1.0, -128))
+    net.graph.update_tensor(bytes_)
+    after = net.moved(net.dense(standardized(net, "x")))
+    assert kinds(after) == ["sub", "div", "dense"]
+    assert after.conversions == {}
+
+
 def test_all_affine_functions_in_a_row_are_one() -> None:
     net = Net(1, 4)
     z = net(Unary, "x", function=Function.AFFINE, alpha=0.5, beta=-3.0)

@@ -93,6 +93,7 @@ def made(**choices: object) -> Case:
         QuantizationConfig(
             weight_bits=4,
             first_last_weight_bits=4,
+            activation_bits=8,
             range="minmax",
             weight_range="minmax",
             rounding="nearest",

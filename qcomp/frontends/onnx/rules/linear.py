@@ -84,7 +84,8 @@ def _gemm_product(node: Node, a: TensorId, row: Array | None, output: TensorId) 
     transposed = node.integer("transB", 0) != 0
     if node.is_constant(1):
         b = node.floats(1, "B")
-        scaled = np.float32(alpha) * (b if transposed else b.T)
+        kernels = b if transposed else b.T
+        scaled = kernels if alpha == 1.0 else np.float32(alpha) * kernels
         weight = node.weight(1, scaled, f"gemm {alpha} {transposed}")
         if row is None:
             bias = node.new_constant("bias", np.zeros(scaled.shape[0], np.float32))
