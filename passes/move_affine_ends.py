@@ -6,7 +6,7 @@ The caller's floats are quantized and dequantized in float arithmetic anyway. So
 z and ends at y, and what was before and behind stands in `Graph.conversions`: one scale and offset
 for each channel. Readings far from zero with a small spread keep their resolution so, as all ranges
 of integers include zero. Constants, batch normalisations and functions `alpha * x + beta` count,
-also behind transpositions.
+also behind transpositions. An input of integers is taken as it is.
 
 An end is left as it is where that costs nothing: where steps would hardly be finer, and a layer at
 an input takes the function into its weights as it is.
@@ -14,7 +14,7 @@ an input takes the function into its weights as it is.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -39,7 +39,6 @@ from qcomp.ir.ops import (
 )
 from qcomp.ir.tensor import DType, Mark, TensorId
 from qcomp.passes.events import PassLog
-from qcomp.passes.lib.quantization_noise import MomentsOf
 from qcomp.quant.conversion import Conversion
 from qcomp.quant.moments import Moments
 
@@ -82,21 +81,23 @@ class Affine:
 
 @dataclass(frozen=True)
 class MoveAffineEnds:
-    """`moments` are asked only where an end may move."""
+    """`moments` are asked only where an end may move, and only of the tensors at both sides."""
 
     name: ClassVar[str] = "move-affine-ends"
     needs: ClassVar[Form] = Form.FLOAT
     gives: ClassVar[Form] = Form.FLOAT
 
-    moments: MomentsOf
+    moments: Callable[[Graph, Collection[TensorId]], Mapping[TensorId, Moments]]
 
     def run(self, graph: Graph, log: PassLog) -> None:
         shared = graph.inputs.keys() & graph.outputs.keys()
         before = {n: _behind_input(graph, t) for n, t in graph.inputs.items() if n not in shared}
         behind = {n: _before_output(graph, n) for n in graph.outputs if n not in shared}
-        if not any(end.ops for end in (*before.values(), *behind.values())):
+        ends = [end for end in (*before.values(), *behind.values()) if end.ops]
+        if not ends:
             return
-        moments = self.moments(graph.clone())
+        watched = dict.fromkeys(t for end in ends for t in (end.outer, end.inner))
+        moments = self.moments(graph.clone(), watched)
         for name, end in before.items():
             if end.ops and _is_worth_moving_in(graph, end, moments):
                 _move_input(graph, name, end)
@@ -126,9 +127,14 @@ def _told(end: End) -> str:
 
 
 def _behind_input(graph: Graph, id: TensorId) -> End:
-    """The affine ops that alone read an input, one after the other."""
+    """The affine ops that alone read an input, one after the other.
+
+    Integers that the caller gives as they are have no floats before them.
+    """
     rank = graph.type(id).rank
     end, order, at = End(id, id, (), _identity(rank)), tuple(range(rank)), id
+    if graph.tensor(id).qparams is not None:
+        return end
     while (op := graph.sole_consumer(at)) is not None:
         if isinstance(op, Transpose):
             order = tuple(order[axis] for axis in op.permutation)

@@ -15,7 +15,7 @@ def ends_outside(graph: Graph, form: Form, evidence: Evidence) -> Graph:
     if form is not Form.FLOAT:
         return graph
     try:
-        inside, _ = run_pass(graph, MoveAffineEnds(evidence.moments))
+        inside, _ = run_pass(graph, MoveAffineEnds(evidence.moments_of))
     except CalibrationError:
         return graph
     return inside

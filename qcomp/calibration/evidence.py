@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 from qcomp.calibration.batch_norm import moments_from_batch_norm, ranges_from_batch_norm
 from qcomp.calibration.collect import collect
-from qcomp.calibration.moments import SAMPLES, measured_moments
+from qcomp.calibration.moments import SAMPLES, measured_moments, moments_of
 from qcomp.calibration.samples import ConvertedSamples, Samples
 from qcomp.calibration.statistics import Statistics
 from qcomp.ir.graph import Graph
@@ -32,7 +32,8 @@ class Evidence:
         """For a graph that leaves some conversions to the floats outside."""
         if self.data is None or not graph.conversions:
             return self
-        return replace(self, data=ConvertedSamples(self.data, graph.conversions))
+        whole = None if self.whole is None else ConvertedSamples(self.whole, graph.conversions)
+        return replace(self, data=ConvertedSamples(self.data, graph.conversions), whole=whole)
 
     def statistics(self, graph: Graph) -> Statistics:
         """Ranges and distributions of every activation, over all samples."""
@@ -45,3 +46,9 @@ class Evidence:
         if self.data is None:
             return moments_from_batch_norm(graph, assumed_input_range=self.input_range)
         return measured_moments(graph, (self.whole or self.data).first(SAMPLES))
+
+    def moments_of(self, graph: Graph, ids: Collection[TensorId]) -> Mapping[TensorId, Moments]:
+        """Of some f32 activations, over the first samples."""
+        if self.data is None:
+            return moments_from_batch_norm(graph, assumed_input_range=self.input_range)
+        return moments_of(graph, ids, (self.whole or self.data).first(SAMPLES))

@@ -114,8 +114,12 @@ def with_all_results(graph: Graph) -> Graph:
 
 
 def float_outputs(graph: Graph) -> dict[str, TensorId]:
-    """The f32 outputs, by public name."""
-    return {n: id for n, id in graph.outputs.items() if graph.type(id).dtype is DType.F32}
+    """The f32 outputs that are computed, by public name."""
+    return {
+        name: id
+        for name, id in graph.outputs.items()
+        if graph.type(id).dtype is DType.F32 and not graph.is_constant(id)
+    }
 
 
 def mnemonics(graph: Graph) -> dict[TensorId, str | None]:

@@ -20,7 +20,7 @@ _NEAR = 0.5  # of a block's work: how far a cut may be moved to where less cross
 @dataclass(frozen=True)
 class Block:
     """Some ops in a row: the tensors that they read from before, and those that they give: to ops
-    behind, and as outputs of the graph, by public name.
+    behind, and as outputs of the graph, by public name. Outputs that are constants are of none.
     """
 
     ops: frozenset[TensorId]
@@ -54,7 +54,7 @@ def _block(graph: Graph, ops: Sequence[Op], behind: Sequence[Op], *, is_first: b
     outputs = {
         name: id
         for name, id in graph.outputs.items()
-        if id in made or (is_first and graph.producer(id) is None)
+        if id in made or (is_first and id in graph.inputs.values())
     }
     untouched = {id: None for id in outputs.values() if id not in made}
     gives = tuple(op.output for op in ops if op.output in later)

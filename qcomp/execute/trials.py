@@ -140,6 +140,8 @@ class _Sample:
 
     def __post_init__(self) -> None:
         values = {id: self.sample[name] for name, id in self.graph.inputs.items()}
+        constant = {n: t for n, t in self.graph.outputs.items() if self.graph.is_constant(t)}
+        self.answers |= {name: self.graph.data(id) for name, id in constant.items()}
         for part in self.parts:
             feed = {t: values[t] for t in part.block.reads}
             given, outputs = part.run(feed)

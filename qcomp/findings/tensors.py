@@ -23,6 +23,7 @@ F64 = NDArray[np.float64]
 
 HANDFUL = 8  # values
 SHARE = 1e-3  # of all values, that a handful is at most
+SHARE_OF_SAMPLES = 1 / 16  # that are as loud as no other, at most
 MADE_BY_FEW = 0.75  # of the range: a quarter of the integers, 2 of 8 bits, is left for the others
 _MADE_BY_FEW_BEHIND = 0.9
 _SHARE_BEHIND = 1e-4
@@ -64,12 +65,12 @@ class Largest:
         order = np.argsort(-magnitudes, kind="stable")[: HANDFUL + 1]
         return Largest(magnitudes[order], samples[order], self.total + values.size)
 
-    def few(self) -> tuple[int, float]:
-        """How many values make what share of the range; (0, 0.0) if no handful makes much."""
-        for count in range(1, len(self.magnitudes)):
-            share = 1.0 - self.magnitudes[count] / max(float(self.magnitudes[0]), 1e-300)
-            if share >= MADE_BY_FEW and count <= SHARE * self.total:
-                return count, float(share)
+    def few(self, most: float) -> tuple[int, float]:
+        """How many, `most` at most, make what share of the range; (0, 0.0) if none make much."""
+        for count in range(1, min(int(most) + 1, len(self.magnitudes))):
+            share = _beyond(self.magnitudes[count], self.magnitudes[0])
+            if share >= MADE_BY_FEW:
+                return count, share
         return 0, 0.0
 
 
@@ -83,22 +84,34 @@ def outliers(graph: Graph, statistics: Statistics, runs: Iterable[Run]) -> Itera
 
 
 def _of_inputs(runs: Iterable[Run]) -> Iterator[Finding]:
-    largest: dict[str, Largest] = {}
+    values: dict[str, Largest] = {}
+    peaks: dict[str, Largest] = {}
     for sample, run in enumerate(runs):
         for name, value in run.items():
             if np.issubdtype(value.dtype, np.floating):
-                known = largest.get(name, Largest.none())
-                largest[name] = known.plus(value, sample)
-    for name, known in largest.items():
-        count, share = known.few()
-        if count:
-            samples = dict.fromkeys(int(s) for s in known.samples[:count])
-            text = (
-                f"{count} of {known.total:,} values {'takes' if count == 1 else 'take'} "
-                f"{100 * share:.1f} % of the range, in calibration sample "
-                f"{', '.join(map(str, samples))}"
-            )
-            yield Finding(Kind.OUTLIERS, name, share, text, _without(known.magnitudes[count]))
+                values[name] = values.get(name, Largest.none()).plus(value, sample)
+                peak = np.abs(value).max(keepdims=True)
+                peaks[name] = peaks.get(name, Largest.none()).plus(peak, sample)
+    for name in values:
+        found = _made_by(name, "values", values[name], SHARE * values[name].total)
+        found = found or _made_by(
+            name, "samples", peaks[name], SHARE_OF_SAMPLES * peaks[name].total
+        )
+        if found:
+            yield found
+
+
+def _made_by(name: str, what: str, largest: Largest, most: float) -> Finding | None:
+    """The finding that a few of an input's values, or of its samples, make its range."""
+    count, share = largest.few(most)
+    if not count:
+        return None
+    samples = dict.fromkeys(int(s) for s in largest.samples[:count])
+    text = (
+        f"{count} of {largest.total:,} {what} {'takes' if count == 1 else 'take'} "
+        f"{100 * share:.1f} % of the range, in calibration sample {', '.join(map(str, samples))}"
+    )
+    return Finding(Kind.OUTLIERS, name, share, text, _without(largest.magnitudes[count]))
 
 
 def _behind(graph: Graph, distributions: Mapping[TensorId, Distribution]) -> Iterator[Finding]:
@@ -124,8 +137,13 @@ def _few_of(distribution: Distribution) -> tuple[int, float]:
     rest = int(np.searchsorted(before, most, side="right"))
     if rest == 0 or rest >= len(order):
         return 0, 0.0
-    share = 1.0 - magnitude[order[rest]] / max(float(magnitude[order[0]]), 1e-300)
-    return int(before[rest - 1]), float(share)
+    share = _beyond(magnitude[order[rest]], magnitude[order[0]])
+    return int(before[rest - 1]), share
+
+
+def _beyond(magnitude: float, largest: float) -> float:
+    """The share of the range that is beyond a magnitude."""
+    return 1.0 - float(magnitude) / float(largest) if largest > 0.0 else 0.0
 
 
 def _names(graph: Graph, ids: Iterable[TensorId]) -> list[str]:

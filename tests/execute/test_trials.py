@@ -145,3 +145,18 @@ def test_a_network_of_one_scalar_is_tried_too() -> None:
         {"y": Rounding.of(BYTES)}, 1
     )
     assert answer["y"] == Rounding.of(BYTES)(np.exp(np.float32(0.5)))
+
+
+def test_an_output_that_is_a_constant_is_the_same_in_every_trial() -> None:
+    graph = parse(
+        """graph @g(%x: f32[3]) {
+          %y = add(%x, %x) : f32[3]
+          return y=%y
+        }"""
+    )
+    graph.outputs["k"] = graph.add_constant("k", np.ones(2, np.float32))
+    rounded = with_quantized(graph, {"x": QParams(1.0)})
+    trials = Trials(graph, rounded, [{"x": np.float32([0.2, 1.4, 3.0])}])
+    (found,) = trials.trial({"x": Rounding.of(QParams(1.0))}, 1)
+    assert found["y"].tolist() == [0.0, 2.0, 6.0]
+    assert found["k"].tolist() == trials.untouched[0]["k"].tolist() == [1.0, 1.0]

@@ -10,6 +10,7 @@ from qcomp.calibration.collect import collect
 from qcomp.calibration.samples import samples_of
 from qcomp.findings.record import Finding
 from qcomp.findings.tensors import constant, outliers
+from qcomp.ir.graph import Graph
 from qcomp.ir.parse import parse
 
 RANDOM = np.random.default_rng(8)
@@ -20,10 +21,12 @@ GRAPH = parse(
     "  %y = add(%e, %c) {clamp=ClampRange(low=-inf, high=inf)} : f32[1,32,32]\n  return y=%y\n}"
 )
 
+COPY = parse("graph @net(%x: f32[1,32,32]) {\n  return y=%x\n}")
 
-def found(values: NDArray[np.generic]) -> list[Finding]:
-    data = samples_of(GRAPH, values.astype(np.float32))
-    return list(outliers(GRAPH, collect(GRAPH, data), data))
+
+def found(values: NDArray[np.generic], graph: Graph = COPY) -> list[Finding]:
+    data = samples_of(graph, values.astype(np.float32))
+    return list(outliers(graph, collect(graph, data), data))
 
 
 def normal() -> NDArray[np.float64]:
@@ -47,7 +50,17 @@ def test_a_handful_in_two_samples_is_told_and_more_are_no_outliers() -> None:
     assert finding.text.startswith("3 of 49,152 values take 95.0 % of the range")
     assert finding.text.endswith("sample 9, 2")
     values[9, 2, 0] = values[:, 0, 0] = 50.0
-    assert [f.where for f in found(values)] == []
+    assert found(values) == []
+
+
+def test_one_sample_of_another_scale_is_told_and_loud_and_quiet_ones_are_not() -> None:
+    values = normal()
+    values[20] *= 40.0
+    (finding,) = found(values)
+    assert finding.text.startswith("1 of 48 samples takes 97.")
+    assert finding.text.endswith("in calibration sample 20")
+    values[0:20:5] *= 40.0
+    assert found(values) == []
 
 
 @pytest.mark.parametrize("tail", ["normal", "laplace", "standard_t"])
@@ -66,7 +79,7 @@ def test_few_values_are_all_that_there_is() -> None:
 def test_a_tensor_behind_whose_range_one_value_makes_is_told_where_no_input_is() -> None:
     values = normal()
     values[5, 6, 7] = 9.0  # exp(9) is 400 times exp(3), 9 is three times 3
-    (finding,) = found(values)
+    (finding,) = found(values, GRAPH)
     assert finding.where == "e"
     assert finding.text.startswith("1 of 49,152 values take 99.")
 

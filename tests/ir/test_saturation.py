@@ -94,6 +94,6 @@ def test_a_comparison_tells_apart_what_is_near_the_other_operand() -> None:
 
 def test_a_selection_needs_of_its_operands_what_its_result_does() -> None:
     op = ops.Select(inputs=("c", "a", "b"), output="y")
-    reading = Reading(0, ((0.0, 1.0), (-50.0, 50.0), (-9.0, 1.0)), (-3.0, 2.0), tolerance=0.0)
+    reading = Reading(0, ((0.0, 1.0), (-50.0, 50.0), (-9.0, 1.0)), (-3.0, 2.0), (-3.0, 2.0), 0.0)
     needs = [seen(op, replace(reading, index=i)) for i in range(3)]
     assert needs == [(0.0, 1.0), (-3.0, 2.0), (-3.0, 1.0)]

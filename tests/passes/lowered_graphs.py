@@ -25,7 +25,7 @@ from qcomp.quant.qparams import quantize
 Array = NDArray[Any]
 Feed = Mapping[str, Array]
 
-PLAIN = QuantizationConfig(weight_range="minmax")
+PLAIN = QuantizationConfig(weight_range="minmax", activation_bits=8)
 
 
 def sample(

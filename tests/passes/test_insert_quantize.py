@@ -42,7 +42,8 @@ def network(text: str = NETWORK, seed: int = 0) -> Graph:
 
 
 def quantize(**options: Any) -> InsertQuantize:
-    return InsertQuantize(QuantizationConfig(**{"weight_range": "minmax", **options}))
+    decided = {"weight_range": "minmax", "activation_bits": 8, **options}
+    return InsertQuantize(QuantizationConfig(**decided))
 
 
 def quantized(text: str, **options: Any) -> tuple[Graph, PassLog]:

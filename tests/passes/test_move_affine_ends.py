@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from qcomp.calibration.moments import measured_moments
+from qcomp.calibration.moments import moments_of
 from qcomp.ir.evaluate import evaluate
 from qcomp.ir.form import Form
 from qcomp.ir.graph import Graph
@@ -32,6 +33,7 @@ from qcomp.ir.verify import VerifyError, verify
 from qcomp.passes.base import run_pass
 from qcomp.passes.move_affine_ends import MoveAffineEnds
 from qcomp.quant.conversion import Conversion
+from qcomp.quant.qparams import QParams
 
 RANDOM = np.random.default_rng(5)
 MEAN, STD = np.array([295.0, 1013.0, -50.0, 2048.0]), np.array([4.0, 8.0, 12.0, 30.0])
@@ -62,7 +64,9 @@ class Net:
         along = [-1 if i == axis else 1 for i in range(len(shape))]
         noise = spread * np.clip(RANDOM.normal(size=(8, *shape)), -3, 3)
         runs = [{"x": (MEAN.reshape(along) + STD.reshape(along) * n).astype("f4")} for n in noise]
-        after, _ = run_pass(self.graph, MoveAffineEnds(lambda graph: measured_moments(graph, runs)))
+        after, _ = run_pass(
+            self.graph, MoveAffineEnds(lambda graph, ids: moments_of(graph, ids, runs))
+        )
         inside = {n: through(after, n).inward(x) for n, x in runs[0].items()}
         found = through(after, "y").outward(evaluate(after, inside)["y"])
         assert_allclose(found, evaluate(self.graph, runs[0])["y"], rtol=1e-3, atol=1e-3)
@@ -87,6 +91,15 @@ def test_standardisation_stands_before_the_input() -> None:
     assert kinds(after) == ["dense"]
     assert_allclose(after.conversions["x"].scale, STD, rtol=1e-6)
     assert_allclose(after.conversions["x"].offset, MEAN, rtol=1e-6)
+
+
+def test_integers_of_the_caller_have_no_floats_before_them() -> None:
+    net = Net(1, 4)
+    bytes_ = replace(net.graph.tensor("x"), qparams=QParams(1.0, -128))
+    net.graph.update_tensor(bytes_)
+    after = net.moved(net.dense(standardized(net, "x")))
+    assert kinds(after) == ["sub", "div", "dense"]
+    assert after.conversions == {}
 
 
 def test_all_affine_functions_in_a_row_are_one() -> None:
@@ -142,6 +155,14 @@ def test_what_can_not_be_undone_stays(divisor: Array) -> None:
     assert kinds(net.moved(net.dense(z))) == ["mul", "dense"]
 
 
+def test_an_input_of_integers_is_taken_as_it_is() -> None:
+    net = Net(1, 4)
+    tensor = net.graph.tensor("x")
+    net.graph.update_tensor(replace(tensor, qparams=QParams(1.0, -128)))
+    after = net.moved(net.dense(standardized(net, "x")))
+    assert kinds(after) == ["sub", "div", "dense"]
+
+
 def test_a_function_that_differs_along_two_axes_stays() -> None:
     net = Net(1, 2, 4)
     z = net(Sub, "x", RANDOM.normal(size=(2, 4)) + 1000)
@@ -160,7 +181,7 @@ def test_nothing_is_measured_where_no_end_is_affine() -> None:
     net = Net(1, 4)
     net.graph.outputs["y"] = net(Unary, net.dense("x"), function=Function.TANH)
 
-    def moments(graph: Graph) -> dict[TensorId, object]:
+    def moments(graph: Graph, ids: object) -> dict[TensorId, object]:
         raise AssertionError("asked")
 
     run_pass(net.graph, MoveAffineEnds(moments))  # type: ignore[arg-type]

@@ -24,7 +24,7 @@ RANGES = {
 }
 
 
-NARROW = NarrowSaturatedRanges(QuantizationConfig())
+NARROW = NarrowSaturatedRanges(QuantizationConfig(activation_bits=8))
 
 
 def graph_with(*functions: Function, x: tuple[float, float] = (-70.0, 6.0)) -> Graph:
@@ -140,7 +140,9 @@ def test_a_second_run_changes_the_range_by_no_more_than_the_grid() -> None:
 def test_with_16_bits_on_both_sides_half_a_step_is_less() -> None:
     low = {}
     for widths in ((), ("in",), ("y0",), ("in", "y0")):
-        config = QuantizationConfig(overrides={id: {"activation_bits": 16} for id in widths})
+        config = QuantizationConfig(
+            activation_bits=8, overrides={id: {"activation_bits": 16} for id in widths}
+        )
         after, _ = run_pass(graph_with(Function.SILU), NarrowSaturatedRanges(config))
         found = after.tensor("in").range
         assert found is not None

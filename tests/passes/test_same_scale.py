@@ -18,7 +18,9 @@ from qcomp.quant.qparams import SOFTMAX, SOFTMAX_16, QParams, softmax_qparams
 
 
 def assigned(text: str, *, symmetric: bool = False) -> Assignment:
-    return assign_qparams(parse(text), QuantizationConfig(symmetric_activations=symmetric))
+    return assign_qparams(
+        parse(text), QuantizationConfig(activation_bits=8, symmetric_activations=symmetric)
+    )
 
 
 def covering(low: float, high: float) -> QParams:
@@ -152,7 +154,7 @@ def test_constants_and_integers_have_no_part_in_it() -> None:
 def test_a_tensor_without_range_is_named() -> None:
     graph: Graph = parse("graph @g(%x: f32[4]) {\n  return x=%x\n}")
     with pytest.raises(PassError, match="%x has no range; annotate ranges first"):
-        assign_qparams(graph, QuantizationConfig())
+        assign_qparams(graph, QuantizationConfig(activation_bits=8))
 
 
 @pytest.mark.parametrize("kind", list(Reduction))
@@ -169,7 +171,9 @@ def wide(text: str, *ids: str) -> Assignment:
 
 
 def wide_config(*ids: str) -> QuantizationConfig:
-    return QuantizationConfig(overrides={id: {"activation_bits": 16} for id in ids})
+    return QuantizationConfig(
+        activation_bits=8, overrides={id: {"activation_bits": 16} for id in ids}
+    )
 
 
 def covering_16(low: float, high: float) -> QParams:
@@ -193,7 +197,7 @@ def test_a_group_is_as_wide_as_the_widest_of_its_members(id: str) -> None:
 
 
 def test_16_bits_are_symmetric_and_a_tensor_may_be_symmetric_alone() -> None:
-    config = QuantizationConfig(overrides={"z": {"symmetric_activations": True}})
+    config = QuantizationConfig(activation_bits=8, overrides={"z": {"symmetric_activations": True}})
     own = assign_qparams(parse(GROUP), config).own
     assert own["x"] == covering(-1.0, 3.0)
     assert own["z"] == QParams.from_range(0.0, 1.0, symmetric=True)

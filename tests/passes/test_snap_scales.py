@@ -34,7 +34,8 @@ def quantized(**options: Any) -> Graph:
         id: random.normal(size=a.shape).astype(np.float32) for id, a in constants_of(parse(NETWORK))
     }
     return run_pass(
-        parse(NETWORK, arrays), InsertQuantize(QuantizationConfig(weight_range="minmax", **options))
+        parse(NETWORK, arrays),
+        InsertQuantize(QuantizationConfig(weight_range="minmax", activation_bits=8, **options)),
     )[0]
 
 

@@ -19,7 +19,9 @@ from qcomp.ir.ops import (
     Dense,
     Function,
     Gather,
+    Reshape,
     Slice,
+    Transpose,
     Unary,
     Weighted,
 )
@@ -146,6 +148,42 @@ def test_a_depthwise_layer_and_the_one_before_are_split() -> None:
     net.cut(net.layer(Conv2d, net.conv(), (8, 3, 3, 1), groups=8), *HALVES)
     after, _ = net.split()
     assert (sorted(layers(after)), slices(after)) == ([4, 4, 4, 4], 0)
+
+
+def test_queries_keys_and_values_of_one_dense_layer_are_layers_of_their_own() -> None:
+    """[1, 5, 3 * 2 * 4] to [3, 1, 2, 5, 4], of which each third is gathered."""
+    net = Net((1, 5, 4))
+    graph = net.graph
+    y = net.layer(Dense, "x", (24, 4))
+    y = graph.add_op(Reshape(inputs=(y,), output="heads", shape=(1, 5, 3, 2, 4)))
+    y = graph.add_op(Transpose(inputs=(y,), output="first", permutation=(2, 0, 3, 1, 4)))
+    for i in range(3):
+        index = graph.add_constant("i", np.array([i]))
+        third = graph.add_op(Gather(inputs=(y, index), output=f"third{i}", axis=0))
+        shape = Reshape(inputs=(third,), output=f"out{i}", shape=(1, 2, 5, 4))
+        graph.outputs[f"out{i}"] = graph.add_op(shape)
+    after, _ = net.split()
+    assert (layers(after), slices(after)) == ([8, 8, 8], 0)
+
+
+def test_a_reshape_that_cuts_channels_apart_keeps_a_layer_whole() -> None:
+    net = Net((1, 5, 4))
+    y = net.layer(Dense, "x", (8, 4))
+    y = net.graph.add_op(Reshape(inputs=(y,), output="flat", shape=(1, 40)))
+    net.cut(y, (0, 20), (20, 40))
+    assert layers(net.split()[0]) == [8]
+
+
+def test_a_slice_that_turns_another_axis_around_stays() -> None:
+    net = Net()
+    y = net.conv()
+    net.cut(y, (4, 8))
+    turned = Slice(
+        inputs=(y,), output="turned", starts=(0, 2, 0, 0), sizes=(1, 3, 3, 4), steps=(1, -1, 1, 1)
+    )
+    net.graph.outputs["turned"] = net.graph.add_op(turned)
+    after, _ = net.split()
+    assert (sorted(layers(after)), slices(after)) == ([4, 4], 1)
 
 
 def test_groups_are_not_cut_apart() -> None:

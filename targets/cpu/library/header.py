@@ -205,9 +205,9 @@ def _choice(name: str, isas: Sequence[Isa]) -> list[str]:
 def _whole_numbers(graph: Graph, inputs: list[TensorId]) -> list[str]:
     """What inputs of scale 1 are, such as bytes of an image: no float is needed for them."""
     lines = []
-    for i, t in enumerate(inputs):
+    for i, (public, t) in enumerate(graph.inputs.items()):
         q = graph.tensor(t).qparams
-        if q is not None and q.scale == 1.0:
+        if q is not None and q.scale == 1.0 and public not in graph.conversions:
             told = f"holds whole numbers: q = number + ({q.zero_point})"
             lines.append(f"/* input{_suffix(i, inputs)} {told}. */")
     return lines
