@@ -47,12 +47,13 @@ from qcomp.ir.tensor import DType, Mark, TensorId
 from qcomp.ir.text import format_op
 from qcomp.passes.events import PassLog
 from qcomp.passes.lib.edge_layers import edge_layers
+from qcomp.passes.lib.known_grids import GridChoices, known_grid
 from qcomp.passes.lib.qdq import output_names, read_rounded, round_trip
 from qcomp.passes.lib.same_scale import Assignment, assign_qparams
 from qcomp.quant.grid import Grid
 from qcomp.quant.qparams import QParams
 from qcomp.quant.scales import minmax_scales
-from qcomp.quant.weights import BIAS_BITS, certified, unit_gain, weight_grid
+from qcomp.quant.weights import BIAS_BITS, certified, unit_gain
 
 
 @dataclass(frozen=True)
@@ -103,13 +104,15 @@ def _quantize_weight(
     weight, bias = graph.data(op.weight), graph.data(op.bias)
     x, y_scale = assignment.own[op.x], assignment.own[op.output].scale
     least_squares = choices.weight_range == "mse"
-    found = weight_grid(
+    found = known_grid(
         weight,
-        bits,
-        per_channel=choices.per_channel,
-        least_squares=least_squares,
-        group_size=choices.group_size,
-        power_of_two=choices.power_of_two_scales,
+        GridChoices(
+            bits,
+            choices.per_channel,
+            least_squares,
+            choices.group_size,
+            choices.power_of_two_scales,
+        ),
     )
     rounded = op.weight
     if least_squares and not choices.power_of_two_scales:

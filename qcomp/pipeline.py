@@ -32,6 +32,7 @@ from qcomp.passes.insert_quantize import InsertQuantize
 from qcomp.passes.lib.quantization_noise import MomentsOf, Precision
 from qcomp.passes.narrow_saturated_ranges import NarrowSaturatedRanges
 from qcomp.passes.recompose_activations import RecomposeActivations
+from qcomp.passes.recompose_powers import RecomposePowers
 from qcomp.passes.snap_scales import SnapScales
 from qcomp.passes.split_sliced_layers import SplitSlicedLayers
 from qcomp.reconstruction.correct_bias import CorrectBiasEmpirically
@@ -98,6 +99,7 @@ def _normalizing(config: QuantizationConfig, given: Given) -> list[Pass]:
     return [
         FoldConstants(),
         CanonicalizeLayout(),
+        RecomposePowers(),
         RecomposeActivations(),
         FoldBatchNorm(),
         FuseActivation(),

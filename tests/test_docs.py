@@ -21,7 +21,7 @@ from qcomp.calibration.statistics import BATCH_NORM, Statistics
 from qcomp.cli import main
 from qcomp.cli.app import app
 from qcomp.config import RANGES
-from qcomp.ir.evaluate import dynamic, integer_elementwise, movement, pooling, reduction
+from qcomp.ir.evaluate import dynamic, integer_elementwise, movement, pooling, power, reduction
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import (
     OPS,
@@ -35,6 +35,7 @@ from qcomp.ir.ops import (
     QAveragePool2d,
     QDenseBy,
     QDiv,
+    QLogPower,
     QLogSoftmax,
     QMul,
     QPRelu,
@@ -373,6 +374,23 @@ def test_interpolation(shown: dict[str, Any], x: int, k: int, seed: int) -> None
     op = Interpolate(inputs=("x", "t"), output="y", step_bits=k, bits=16, **limits)
     meaning = integer_elementwise.interpolate(op, a16(x), table.astype(np.int32))
     assert shown["interpolate"](x, table.tolist(), k, *limits.values()) == meaning[0]
+
+
+@given(
+    I16, I16, st.floats(1e-3, 1.0), st.integers(0, 2**40), st.integers(1, 2**40), st.integers(0, 45)
+)
+def test_log_power(
+    shown: dict[str, Any], x: int, y: int, y_scale: float, added: int, least: int, down: int
+) -> None:
+    table = tables.log_table_16(2**16 / y_scale, 0)
+    offset = -round(20 * 2**16 / y_scale)
+    op = QLogPower(
+        inputs=("a", "b", "t"), output="y", x_zero_point=0, down=down, added=added, least=least,
+        offset=offset, zero_point=-3,
+    )  # fmt: skip
+    meaning = power.q_log_power(op, a16(x), a16(y), table)
+    got = shown["q_log_power"](x, y, table.tolist(), 0, down, added, least, offset, -3)
+    assert got == meaning[0]
 
 
 @given(st.lists(I16, min_size=1, max_size=20), st.floats(1e-6, 1e-2), st.sampled_from([8, 16]))

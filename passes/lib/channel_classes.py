@@ -41,6 +41,7 @@ from qcomp.ir.ops import (
     Embedding,
     Function,
     Gather,
+    LogPower,
     LogSoftmax,
     MatMul,
     Maximum,
@@ -332,6 +333,7 @@ EXEMPT: Exemptions = {
     Compare: "compares values",
     Embedding: "takes rows of a table by whole numbers",
     Select: "chooses between operands of one factor",
+    LogPower: "adds the squares of two operands",
     Softmax: "compares channels",
     LogSoftmax: "compares channels",
 }

@@ -47,6 +47,7 @@ from qcomp.ir.ops import (
     Domain,
     Embedding,
     Gather,
+    LogPower,
     LogSoftmax,
     MatMul,
     Maximum,
@@ -325,4 +326,5 @@ EXEMPT: Exemptions = {
     Domain.INTEGER: "is made after ranges are known",
     Domain.BORDER: "is made after ranges are known",
     ArgMax: "its result is no f32 activation",
+    LogPower: "needs calibration data: beliefs of squares say nothing of the smallest",
 }

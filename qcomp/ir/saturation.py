@@ -37,6 +37,7 @@ from qcomp.ir.ops import (
     Domain,
     Embedding,
     Gather,
+    LogPower,
     LogSoftmax,
     MatMul,
     Maximum,
@@ -249,6 +250,7 @@ EXEMPT: Exemptions = {
     MatMul: "is linear in each operand",
     PRelu: "is linear on both sides of zero",
     Embedding: "tells whole numbers apart",
+    LogPower: "its logarithm tells small values apart as large ones",
     LogSoftmax: "goes on linearly however small a value is",
     Resize2d: "a mean of neighbours takes all of each value",
 }

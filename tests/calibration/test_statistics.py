@@ -46,6 +46,7 @@ def test_overrides_choose_the_estimator_the_bits_and_the_interval_of_a_tensor() 
     found = collect(network(), DATA)
     config = QuantizationConfig(
         range="mse",
+        activation_bits=8,
         overrides={
             "dense": {"range": "minmax"},
             "x": {"activation_bits": 16},
@@ -86,7 +87,7 @@ def test_batch_norm_statistics_serve_beside_data_with_the_inputs_as_measured() -
     extremes = found.range("x", "minmax")
     assert found.range("x", "batchnorm") == pytest.approx(extremes)
     alone = ranges_from_batch_norm(graph, {"x": extremes})
-    assert found.ranges(QuantizationConfig(range="batchnorm")) == alone.implied
+    assert found.ranges(QuantizationConfig(range="batchnorm", activation_bits=8)) == alone.implied
 
 
 def test_the_logits_are_what_a_softmax_reads_or_outputs_of_two_axes() -> None:

@@ -86,5 +86,7 @@ EXAMPLES = {
     "q_softmax": Example(
         (I_IMAGE, "i32[256]"), {"axis": 3, "finer": 0, "bits": 8, "form": Form.TFLITE}
     ),
+    "log_power": Example((IMAGE, IMAGE)),
+    "q_log_power": Example((I16_IMAGE, I16_IMAGE, "i64[305]"), {"bits": 8, "down": 3}),
     "q_log_softmax": Example((I16_IMAGE, "i32[512]", "i64[305]"), {"axis": 0, **I16_RESULT}),
 }

@@ -72,6 +72,8 @@ CASES = [
         for op in (o.Add, o.Sub, o.Mul, o.Minimum, o.Maximum)
         for other in [(4,), ()]
     ),
+    Case(o.LogPower, {"added": 0.0, "least": 1e-3}, (IMAGE, IMAGE)),
+    Case(o.LogPower, {"added": 0.25, "least": 0.25}, (IMAGE, IMAGE)),
     Case(o.Div, {}, (IMAGE, IMAGE), positive=True),
     Case(o.Div, {}, (IMAGE,), ((4,),), positive=True),
     *(Case(o.Unary, {"function": f}) for f in Function),

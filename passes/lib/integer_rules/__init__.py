@@ -18,6 +18,7 @@ from qcomp.passes.lib.integer_rules import (
     embedding,
     linear,
     movement,
+    power,
     reduction,
     unary,
 )
@@ -29,6 +30,7 @@ __all__ = ["EXEMPT", "NO_SUMS", "RULES", "SUMS", "Site", "rescale"]
 
 RULES: Mapping[type[ops.Op], IntegerRule] = merged(
     binary.RULES,
+    power.RULES,
     choice.RULES,
     embedding.RULES,
     linear.RULES,
@@ -45,7 +47,7 @@ EXEMPT: Exemptions = {
 }
 
 SUMS: Mapping[type[ops.Op], BoundSums] = merged(
-    binary.SUMS, linear.SUMS, reduction.SUMS, unary.SUMS
+    binary.SUMS, linear.SUMS, power.SUMS, reduction.SUMS, unary.SUMS
 )
 
 _DOMAINS: Exemptions = {

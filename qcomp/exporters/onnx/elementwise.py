@@ -21,6 +21,7 @@ from qcomp.ir.ops import (
     FakeQuantConstant,
     Function,
     IntegerConstant,
+    LogPower,
     Maximum,
     Minimum,
     Mul,
@@ -53,6 +54,14 @@ def binary(w: Writer, op: Binary) -> None:
 def prelu(w: Writer, op: PRelu) -> None:
     layout = w.common_layout(op.inputs)
     w.define(op.id, layout, w.emit("PRelu", [w.read(t, layout) for t in op.inputs]))
+
+
+def log_power(w: Writer, op: LogPower) -> None:
+    layout = w.common_layout(op.inputs)
+    a, b = (w.read(t, layout) for t in op.inputs)
+    power = w.emit("Add", [w.emit("Mul", [a, a]), w.emit("Mul", [b, b])])
+    power = w.emit("Max", [w.emit("Add", [power, w.scalar(op.added)]), w.scalar(op.least)])
+    w.define(op.id, layout, w.emit("Log", [power]))
 
 
 def clamp(w: Writer, op: Clamp) -> None:
@@ -178,6 +187,7 @@ RULES: Mapping[type[Op], Callable[..., None]] = {
     Clamp: clamp,
     Unary: unary,
     PRelu: prelu,
+    LogPower: log_power,
     Add: binary,
     Sub: binary,
     Mul: binary,

@@ -22,6 +22,7 @@ from qcomp.ir.evaluate import (
     integer_linear,
     movement,
     pooling,
+    power,
     reduction,
 )
 from qcomp.ir.evaluate import float as floats
@@ -44,6 +45,7 @@ MEANINGS: Mapping[type[Op], Callable[..., Array]] = merged(
     integer_linear.MEANINGS,
     movement.MEANINGS,
     pooling.MEANINGS,
+    power.MEANINGS,
     reduction.MEANINGS,
 )
 

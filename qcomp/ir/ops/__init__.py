@@ -21,6 +21,7 @@ from qcomp.ir.ops import (
     linear,
     movement,
     pooling,
+    power,
     quantization,
     reduction,
 )
@@ -35,6 +36,7 @@ from qcomp.ir.ops.integer_linear import *
 from qcomp.ir.ops.linear import *
 from qcomp.ir.ops.movement import *
 from qcomp.ir.ops.pooling import *
+from qcomp.ir.ops.power import *
 from qcomp.ir.ops.quantization import *
 from qcomp.ir.ops.reduction import *
 
@@ -60,5 +62,6 @@ __all__ += integer_linear.__all__
 __all__ += linear.__all__
 __all__ += movement.__all__
 __all__ += pooling.__all__
+__all__ += power.__all__
 __all__ += quantization.__all__
 __all__ += reduction.__all__

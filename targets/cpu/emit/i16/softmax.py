@@ -78,7 +78,7 @@ def emit_log_softmax(
         top = _largest(b, spec, types, x)
         total = _total(b, spec, _exponentials(b, spec, types, x, top, exp_table))
         half = (1 << log.shift) >> 1
-        offset = b.sub(i64(half), _logarithm(b, total, log_table))
+        offset = b.sub(i64(half), logarithm(b, total, log_table))
 
         def element(i: Value | int) -> None:
             below = b.sub(_element(b, spec, types, x, i), top)
@@ -128,7 +128,7 @@ def _total(
     return total
 
 
-def _logarithm(b: ir.IRBuilder, total: Value, table: Value) -> Value:
+def logarithm(b: ir.IRBuilder, total: Value, table: Value) -> Value:
     """log(total) in the units and over the Q of the table; 1 <= total < 2^46."""
     zeros = b.ctlz(total, ir.Constant(ir.IntType(1), 1))
     n = b.sub(i64(63), zeros)
