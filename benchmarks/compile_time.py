@@ -32,7 +32,7 @@ STAGES = {
     "objects": "qcomp.targets.cpu.target.build_objects",
     "LLVM reads": "llvmlite.binding.parse_assembly",
     "LLVM generates": "llvmlite.binding.TargetMachine.emit_object",
-    "SQNR": "qcomp.compiler.measured_accuracy",
+    "SQNR": "qcomp.assessment.measured_accuracy",
     "vectors": "qcomp.runtime.store.make_vectors",
     "linking": "qcomp.targets.cpu.runtime.shared_library",
 }

@@ -26,7 +26,9 @@ TEXT = """graph @toy(%x: i8[1,4] qparams=(0.5, 0, -128, 127)) {
 FILE = b"\0\0\0\0" + MARK + TEXT.encode()
 
 
-def import_toy(model: Any, *, bind: Mapping[str, int] | None) -> ImportedModel:
+def import_toy(
+    model: Any, *, bind: Mapping[str, int] | None, bind_values: Mapping[str, Any] | None
+) -> ImportedModel:
     """The text of an integer graph behind the mark."""
     content = model if isinstance(model, bytes) else Path(model).read_bytes()
     return ImportedModel(parse(content[8:].decode()), Form.INTEGER, ("a toy",))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from qcomp.calibration.batch_norm import moments_from_batch_norm
+from qcomp.calibration.moments import measured_moments
 from qcomp.frontends.onnx import import_onnx
 from qcomp.ir.evaluate import evaluate
 from qcomp.ir.form import Form
@@ -71,7 +71,11 @@ def test_mobilenet_v2_equalizes_to_the_same_function(zoo: Path) -> None:
     before, after, manager = folded(zoo / "models" / "mobilenetv2_tf.onnx")
     clamps = [op for op in after.ops() if isinstance(op, Conv2d) and op.clamp == RELU6]
     assert len(clamps) == 35
-    manager.run(after, [EqualizeCrossLayer(moments_from_batch_norm, Precision())])
+    random = np.random.default_rng(0)
+    image = {n: random.normal(size=after.type(t).shape) for n, t in after.inputs.items()}
+    samples = [{n: x.astype(np.float32) for n, x in image.items()}]
+    equalizer = EqualizeCrossLayer(lambda g: measured_moments(g, samples), Precision())
+    manager.run(after, [equalizer])
     assert_same_function(before, after, rtol=1e-4)
     assert "dead channels become constants" in manager.records[-1].log.text
 

@@ -195,7 +195,8 @@ def test_copies_are_exact(op: type[Op]) -> None:
 
 
 def test_every_rule_has_a_case() -> None:
-    assert {c.op for c in CASES} == set(RULES)
+    elsewhere = {o.Embedding}  # its operand holds whole numbers: tests/targets/test_cpu_embedding.py
+    assert {c.op for c in CASES} | elsewhere == set(RULES)
 
 
 def test_the_result_is_in_integer_form() -> None:
