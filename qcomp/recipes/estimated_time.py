@@ -28,12 +28,17 @@ def activation_ns(graph: Graph, id: TensorId, bits: int, cost: CostOf) -> float:
     return cost(macs, moved, bits)
 
 
+def op_ns(graph: Graph, op: Op, bits: int, cost: CostOf) -> float:
+    """Of an op whose kernel works on values of so many bits; one with any of 16 works on 16."""
+    values = {op.output, *graph.activations(op)}
+    moved = sum(graph.type(t).size for t in values if graph.type(t).dtype is DType.F32)
+    return cost(_macs(graph, op), moved * bits // 8, bits)
+
+
 def network_ns(graph: Graph, cost: CostOf) -> float:
     """Of a run with 8 bits everywhere; of a small network, most are calls."""
     ops = graph.ops()
-    values = [*graph.inputs.values(), *(op.output for op in ops)]
-    floats = [t for t in values if graph.type(t).dtype is DType.F32]
-    return _RUN_NS + _OP_NS * len(ops) + sum(activation_ns(graph, t, 8, cost) for t in floats)
+    return _RUN_NS + _OP_NS * len(ops) + sum(op_ns(graph, op, 8, cost) for op in ops)
 
 
 def _macs(graph: Graph, op: Op) -> int:

@@ -98,7 +98,7 @@ def search(
     if choice.config != start and choice.config.bias_correction == "empirical":
         first = _confirm(judge, choice, start, samples)
     if config.rounding == AUTO:
-        _fit_weights(judge, choice, samples)
+        _fit_weights(judge, choice, samples, judge.fitting[: len(few)])
     choice.gain = _gain(first, choice.noise, len(samples))
     return choice
 
@@ -229,16 +229,18 @@ def _widen(
     choice.log.declined(what, "none helps within the time allowed")
 
 
-def _fit_weights(judge: Judge, choice: Choice, samples: Sequence[Feed]) -> None:
+def _fit_weights(
+    judge: Judge, choice: Choice, samples: Sequence[Feed], fitting: Sequence[Feed]
+) -> None:
     """GPTQ, whose rounding depends on the layers before, if a part is short and it helps."""
     what, worst = "rounding=gptq", min(part.db for part in choice.noise.parts.values())
     if worst >= _GOOD_DB:
         choice.log.declined(what, f"no part is below {worst:.1f} dB")
         return
-    nearest = judge.tried(choice.config, samples, judge.fitting)
+    nearest = judge.tried(choice.config, samples, fitting)
     fitted = dataclasses.replace(choice.config, rounding="gptq", weight_range="seqmse")
     choice.noise = nearest
-    choice.consider(what, fitted, judge.tried(fitted, samples, judge.fitting))
+    choice.consider(what, fitted, judge.tried(fitted, samples, fitting))
 
 
 def affordable(graph: Graph, available: int) -> int:

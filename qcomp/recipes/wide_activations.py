@@ -16,7 +16,7 @@ from qcomp.ir.graph import Graph
 from qcomp.ir.tensor import TensorId
 from qcomp.passes.lib.same_scale import range_units
 from qcomp.recipes.activations import Activations, assigned
-from qcomp.recipes.estimated_time import CostOf, activation_ns, network_ns
+from qcomp.recipes.estimated_time import CostOf, network_ns, op_ns
 
 _LEFT_ALONE = 0.01  # of the sum of all noises
 
@@ -49,25 +49,43 @@ def wide_units(
     """
     judge = activations.judge
     graph, current = judge.quantizer.equalized(config), assigned(judge, config)
-    units = _free_units(graph, config)
-    whole = network_ns(graph, cost)
-    found: list[tuple[float, WideUnit]] = []
-    for done, unit in enumerate(units):
-        members = tuple(t for t in unit if t in current)
+    units = [tuple(t for t in unit if t in current) for unit in _free_units(graph, config)]
+    found: list[_Loud] = []
+    for done, members in enumerate(units):
         noise = activations.noise({t: current[t] for t in members}, len(activations.samples))
-        extra = sum(
-            activation_ns(graph, t, 16, cost) - activation_ns(graph, t, 8, cost) for t in members
-        )
-        found.append((noise.total.noise, WideUnit(members, noise.db, extra / whole)))
+        found.append(_Loud(members, _touched(graph, members), noise.total.noise, noise.db))
         advance(done + 1, len(units))
-    least = _LEFT_ALONE * sum(noise for noise, _ in found)
-    loud = [(noise / max(wide.slowdown, 1e-6), wide) for noise, wide in found if noise > least]
-    chosen, left = [], config.max_slowdown - 1.0
-    for _, wide in sorted(loud, key=lambda one: -one[0]):
-        if wide.slowdown <= left:
-            left -= wide.slowdown
-            chosen.append(wide)
+    least = _LEFT_ALONE * sum(unit.noise for unit in found)
+    extra = {op.id: op_ns(graph, op, 16, cost) - op_ns(graph, op, 8, cost) for op in graph.ops()}
+    allowed = (config.max_slowdown - 1.0) * (whole := network_ns(graph, cost))
+    chosen: list[WideUnit] = []
+    left = [unit for unit in found if unit.noise > least]
+    wide: set[TensorId] = set()
+    while left:
+        costs = [sum(extra[id] for id in unit.ops - wide) for unit in left]
+        best = max(range(len(left)), key=lambda i: left[i].noise / max(costs[i], 1.0))
+        unit = left.pop(best)
+        if costs[best] <= allowed:
+            allowed -= costs[best]
+            wide |= unit.ops
+            chosen.append(WideUnit(unit.members, unit.db, costs[best] / whole))
     return chosen
+
+
+@dataclass(frozen=True)
+class _Loud:
+    """A unit with the ops that have 16 bits if it has, and its noise with 8."""
+
+    members: tuple[TensorId, ...]
+    ops: frozenset[TensorId]
+    noise: float
+    db: float
+
+
+def _touched(graph: Graph, members: Sequence[TensorId]) -> frozenset[TensorId]:
+    """The ops that read or write one of these."""
+    ops = [op.id for t in members for op in graph.consumers(t)]
+    return frozenset((*ops, *(t for t in members if graph.producer(t) is not None)))
 
 
 def _free_units(graph: Graph, config: QuantizationConfig) -> list[list[TensorId]]:

@@ -102,10 +102,12 @@ def with_permutes(machine: Machine) -> Machine:
 
 
 def with_tiles(machine: Machine, tiles: Tiles) -> Machine:
-    """And matrices of bytes in tile registers."""
+    """And matrices of bytes in tile registers, which makes words slower beside them."""
     real = tiles is Tiles.AMX
+    rates = machine.rates
     return replace(
         machine,
+        rates=replace(rates, macs_16=rates.macs_16 / 2),
         gemms=(*machine.gemms, TileGemms(tiles)),
         needs_permission=real,
         tile_peak=tile_products if real else None,
