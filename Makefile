@@ -34,7 +34,8 @@ NATIVE_SETS = from qcomp.targets.cpu.process.host import this_host; print(*[isa.
 
 test-native: $(STAMP)
 	sets=$$($(BIN)/python -c '$(NATIVE_SETS)') && echo "$$sets" | xargs -P 2 -t -I '{}' \
-	  env QCOMP_NATIVE='{}' $(PYTEST) -m native $(NATIVE_TESTS)
+	  env QCOMP_NATIVE='{}' $(PYTEST) -m native --basetemp='$(VENV)/native-{}' \
+  $(NATIVE_TESTS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
