@@ -28,14 +28,14 @@ test-slow: $(STAMP)
 	$(PYTEST) $(IN_TWO) --slow
 
 # The files that have tests of what `native` is; once for each instruction set of this machine, two at
-# a time.
+# a time, in directories of their own: pytest removes old ones while another makes its own.
 NATIVE_TESTS = $(shell grep -rl 'mark\.native' tests)
 NATIVE_SETS = from qcomp.targets.cpu.process.host import this_host; print(*[isa.name for isa in this_host().runs()], sep="\n")
 
 test-native: $(STAMP)
 	sets=$$($(BIN)/python -c '$(NATIVE_SETS)') && echo "$$sets" | xargs -P 2 -t -I '{}' \
 	  env QCOMP_NATIVE='{}' $(PYTEST) -m native --basetemp='$(VENV)/native-{}' \
-  $(NATIVE_TESTS)
+	  $(NATIVE_TESTS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
