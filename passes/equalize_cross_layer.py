@@ -94,9 +94,7 @@ class EqualizeCrossLayer:
             if not isinstance(op, Weighted):
                 continue
             pair = linear_pair(graph, op)
-            if not isinstance(pair, str) and (
-                silenced := silence_dead_channels(graph, pair, self.dead)
-            ):
+            if pair is not None and (silenced := silence_dead_channels(graph, pair, self.dead)):
                 log.did(
                     f"{op.id}: {silenced} dead channels become constants in {pair.second}",
                     op=op.id,

@@ -25,6 +25,7 @@ from qcomp.ir.evaluate import MEANINGS
 from qcomp.ir.exemptions import Exemptions
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import (
+    UP_TO_ONE,
     Add,
     ArgMax,
     AveragePool2d,
@@ -69,8 +70,6 @@ from qcomp.ir.ops.base import Domain
 from qcomp.ir.tensor import DType, TensorId
 
 Indices = NDArray[np.int64]
-
-_BOUNDED = frozenset((Function.SIGMOID, Function.HARD_SIGMOID, Function.TANH, Function.SOFTSIGN))
 
 
 @dataclass(frozen=True, eq=False)
@@ -237,7 +236,7 @@ def _is_bounded(graph: Graph, id: TensorId) -> bool:
     op = graph.producer(id)
     while op is not None and isinstance(op, Reshape | Transpose | BroadcastTo | Resize2d):
         op = graph.producer(op.x)
-    return isinstance(op, Softmax) or (isinstance(op, Unary) and op.function in _BOUNDED)
+    return isinstance(op, Softmax) or (isinstance(op, Unary) and op.function in UP_TO_ONE)
 
 
 def _div(ties: _Ties, op: Op) -> None:

@@ -40,47 +40,37 @@ class LinearPair:
     """`second` reads `first` through the ops whose results are `between`, in order.
 
     `repeats` is how often the channels of `first` lie one after the other in the input of
-    `second`: more than 1 behind a flatten of pixels. `relu6` are the ops of the chain, `first`
-    included, that clamp to (0, 6), which is homogeneous only without the 6.
+    `second`: more than 1 behind a flatten of pixels.
     """
 
     first: TensorId
     between: tuple[TensorId, ...]
     second: TensorId
     repeats: int
-    relu6: tuple[TensorId, ...]
 
 
-def linear_pair(graph: Graph, first: Weighted) -> LinearPair | str:
-    """The pair that begins with `first`, or the reason there is none."""
+def linear_pair(graph: Graph, first: Weighted) -> LinearPair | None:
+    """The pair that begins with `first`, if there is one."""
     between: list[TensorId] = []
     repeats = 1
     op: Op = first
     while True:
         if isinstance(op, Weighted | Clamp) and not _is_homogeneous(op.clamp):
-            return f"%{op.id} clamps to ({op.clamp.low}, {op.clamp.high})"
-        if graph.is_output(op.output):
-            return f"%{op.output} is an output of the graph"
+            return None
         following = graph.sole_consumer(op.output)
-        if following is None:
-            return f"%{op.output} is read by {len(graph.consumers(op.output))} ops"
+        if following is None or graph.is_output(op.output):
+            return None
         if isinstance(following, Weighted):
-            chain = (first.id, *between)
-            relu6 = tuple(t for t in chain if _clamp(graph.op(t)) == RELU6)
-            return LinearPair(first.id, tuple(between), following.id, repeats, relu6)
+            return LinearPair(first.id, tuple(between), following.id, repeats)
         if (grown := _repeats(graph, following, repeats)) is None:
-            return f"%{following.id} ({following.mnemonic}) is not positive-homogeneous per channel"
+            return None
         repeats = grown
         between.append(following.id)
         op = following
 
 
-def _clamp(op: Op) -> ClampRange | None:
-    return op.clamp if isinstance(op, Weighted | Clamp) else None
-
-
 def _is_homogeneous(clamp: ClampRange) -> bool:
-    """Each end is 0 or infinite. ReLU6 is let through, for the caller to decide."""
+    """Each end is 0 or infinite. ReLU6 is let through: it takes zeros to zeros, too."""
     ends = (clamp.low, clamp.high)
     return clamp == RELU6 or all(end in (0.0, float("inf"), float("-inf")) for end in ends)
 

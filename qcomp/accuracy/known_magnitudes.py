@@ -10,10 +10,8 @@ import numpy as np
 
 from qcomp.ir.evaluate import apply
 from qcomp.ir.graph import Graph
-from qcomp.ir.ops import Function, LogSoftmax, Op, Softmax, Unary
+from qcomp.ir.ops import UP_TO_ONE, LogSoftmax, Op, Softmax, Unary
 from qcomp.ir.tensor import Array, TensorId
-
-_UP_TO_ONE = (Function.SIGMOID, Function.HARD_SIGMOID, Function.TANH, Function.SOFTSIGN)
 
 
 def known_magnitude(graph: Graph, output: TensorId) -> Array:
@@ -41,7 +39,7 @@ def _copying(graph: Graph, output: TensorId) -> list[Op]:
 def _made(graph: Graph, id: TensorId) -> Array:
     """By the op that makes a tensor from others."""
     op = graph.producer(id)
-    is_function = isinstance(op, Unary) and op.function in _UP_TO_ONE
+    is_function = isinstance(op, Unary) and op.function in UP_TO_ONE
     is_softmax = isinstance(op, Softmax) and not isinstance(op, LogSoftmax)
     shape = graph.type(id).shape
     return np.full(shape, 1.0 if is_function or is_softmax else 0.0, np.float32)

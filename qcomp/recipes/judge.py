@@ -109,6 +109,11 @@ class Judgement:
         """The part that falls short most."""
         return max(self.parts, key=lambda part: self.parts[part].noise * self.weights[part])
 
+    @property
+    def least_db(self) -> float:
+        """The ratio of the part that has the least, whatever it could be."""
+        return min(part.db for part in self.parts.values())
+
     def is_better(self, other: Judgement, least: float) -> bool:
         """Whether it is better by more than `least` dB, and not at the cost of one part."""
         return self.db > other.db + least and self._is_fair(other)

@@ -67,6 +67,13 @@ class Choice:
         else:
             self.log.declined(what, told, before_db=before, after_db=after)
 
+    def is_good_without(self, what: str) -> bool:
+        """Whether every part is good enough; then the log says that something is not tried."""
+        least = self.noise.least_db
+        if least >= _GOOD_DB:
+            self.log.declined(what, f"no part is below {least:.1f} dB")
+        return least >= _GOOD_DB
+
 
 def search(
     judge: Judge,
@@ -207,9 +214,7 @@ def _widen(
 ) -> None:
     """16 bits for the activations that decide, halved in number until the outputs gain."""
     what, judge = "16 bits for single activations", activations.judge
-    worst = min(part.db for part in choice.noise.parts.values())
-    if worst >= _GOOD_DB:
-        choice.log.declined(what, f"no part is below {worst:.1f} dB")
+    if choice.is_good_without(what):
         return
     everywhere = judge.tried(dataclasses.replace(choice.config, activation_bits=16), samples)
     if not everywhere.is_better(choice.noise, _SHORT_DB):
@@ -233,9 +238,8 @@ def _fit_weights(
     judge: Judge, choice: Choice, samples: Sequence[Feed], fitting: Sequence[Feed]
 ) -> None:
     """GPTQ, whose rounding depends on the layers before, if a part is short and it helps."""
-    what, worst = "rounding=gptq", min(part.db for part in choice.noise.parts.values())
-    if worst >= _GOOD_DB:
-        choice.log.declined(what, f"no part is below {worst:.1f} dB")
+    what = "rounding=gptq"
+    if choice.is_good_without(what):
         return
     nearest = judge.tried(choice.config, samples, fitting)
     fitted = dataclasses.replace(choice.config, rounding="gptq", weight_range="seqmse")

@@ -57,7 +57,8 @@ def wide_units(
         advance(done + 1, len(units))
     least = _LEFT_ALONE * sum(unit.noise for unit in found)
     extra = {op.id: op_ns(graph, op, 16, cost) - op_ns(graph, op, 8, cost) for op in graph.ops()}
-    allowed = (config.max_slowdown - 1.0) * (whole := network_ns(graph, cost))
+    whole = network_ns(graph, cost)
+    allowed = (config.max_slowdown - 1.0) * whole
     chosen: list[WideUnit] = []
     left = [unit for unit in found if unit.noise > least]
     wide: set[TensorId] = set()

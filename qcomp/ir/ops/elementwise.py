@@ -19,6 +19,7 @@ from qcomp.ir.ops.base import (
 from qcomp.ir.tensor import TensorType
 
 __all__ = [
+    "UP_TO_ONE",
     "Add",
     "Binary",
     "Clamp",
@@ -80,6 +81,10 @@ class Function(enum.Enum):
     ROUND = "round"  # half to even
     SIGN = "sign"
     AFFINE = "affine"  # alpha * x + beta
+
+
+UP_TO_ONE = frozenset((Function.SIGMOID, Function.HARD_SIGMOID, Function.TANH, Function.SOFTSIGN))
+"""Functions whose values come near 1 in magnitude, and never pass it."""
 
 
 @dataclass(frozen=True, kw_only=True)
