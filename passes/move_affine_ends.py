@@ -24,21 +24,18 @@ from numpy.typing import NDArray
 from qcomp.ir.form import Form
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import (
-    Add,
     BatchNorm,
     Binary,
     Conv2d,
-    Div,
     Function,
-    Mul,
     Op,
-    Sub,
     Transpose,
     Unary,
     Weighted,
 )
 from qcomp.ir.tensor import DType, Mark, TensorId
 from qcomp.passes.events import PassLog
+from qcomp.passes.lib.channel_affine import of_batch_norm, with_constant
 from qcomp.quant.conversion import Conversion
 from qcomp.quant.moments import Moments
 
@@ -179,9 +176,8 @@ def _affine_of(graph: Graph, op: Op, x: TensorId) -> Affine | None:
         return None
     match op:
         case BatchNorm():
-            gamma, beta, mean, var = (graph.data(t).astype(np.float64) for t in op.inputs[1:])
-            scale = gamma / np.sqrt(var + op.eps)
-            return _padded(type.rank, scale, beta - scale * mean)
+            norm = of_batch_norm(graph, op)
+            return _padded(type.rank, norm.scale, norm.shift)
         case Unary(function=Function.AFFINE):
             return _padded(type.rank, np.array(op.alpha), np.array(op.beta))
         case Binary() if op.clamp.is_none:
@@ -194,19 +190,8 @@ def _of_binary(graph: Graph, op: Binary, x: TensorId) -> Affine | None:
     other = op.b if op.a == x else op.a
     if not graph.is_constant(other):
         return None
-    k = graph.data(other).astype(np.float64)
-    one, zero, rank = np.ones(()), np.zeros(()), graph.type(x).rank
-    match op:
-        case Add():
-            return _padded(rank, one, k)
-        case Sub():
-            return _padded(rank, one, -k) if op.a == x else _padded(rank, -one, k)
-        case Mul():
-            return _padded(rank, k, zero)
-        case Div() if op.a == x:
-            with np.errstate(divide="ignore"):
-                return _padded(rank, 1.0 / k, zero)
-    return None
+    found = with_constant(op, other, graph.data(other).astype(np.float64))
+    return None if found is None else _padded(graph.type(x).rank, *found)
 
 
 def _padded(rank: int, scale: F64, shift: F64) -> Affine:

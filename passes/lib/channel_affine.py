@@ -63,7 +63,7 @@ def channel_affine(graph: Graph, op: Op) -> ChannelAffine | None:
     """The op as one affine function per channel, or None. The numbers may be non-finite."""
     match op:
         case BatchNorm():
-            return _batch_norm(graph, op)
+            return of_batch_norm(graph, op)
         case Add() | Sub() | Mul() | Div():
             return _binary(graph, op)
         case Unary(function=Function.AFFINE):
@@ -72,7 +72,8 @@ def channel_affine(graph: Graph, op: Op) -> ChannelAffine | None:
     return None
 
 
-def _batch_norm(graph: Graph, op: BatchNorm) -> ChannelAffine:
+def of_batch_norm(graph: Graph, op: BatchNorm) -> ChannelAffine:
+    """Of its last axis. The numbers may be non-finite."""
     gamma, beta, mean, var = (graph.data(t).astype(np.float64) for t in op.inputs[1:])
     with np.errstate(divide="ignore", invalid="ignore"):
         scale = gamma / np.sqrt(var + op.eps)
@@ -91,20 +92,24 @@ def _binary(graph: Graph, op: Binary) -> ChannelAffine | None:
     if shape[:-1] != (1,) * len(shape[:-1]) or shape[-1:] not in ((), (1,), (channels,)):
         return None
     values = np.broadcast_to(graph.data(k).astype(np.float64).reshape(-1), channels)
-    ones, zeros = np.ones(channels), np.zeros(channels)
+    found = with_constant(op, k, values)
+    return None if found is None else ChannelAffine(x, *found, op.clamp)
+
+
+def with_constant(op: Binary, k: TensorId, values: F64) -> tuple[F64, F64] | None:
+    """Scale and shift of an op with the constant operand k; None for other than these."""
+    ones, zeros = np.ones_like(values), np.zeros_like(values)
     match op:
         case Add():
-            scale, shift = ones, values
+            return ones, values
         case Sub():
-            scale, shift = (-ones, values) if k == op.a else (ones, -values)
+            return (-ones, values) if k == op.a else (ones, -values)
         case Mul():
-            scale, shift = values, zeros
+            return values, zeros
         case Div() if k == op.b:
             with np.errstate(divide="ignore"):
-                scale, shift = ones / values, zeros
-        case _:
-            return None
-    return ChannelAffine(x, scale, shift, op.clamp)
+                return ones / values, zeros
+    return None
 
 
 def _channels(graph: Graph, op: Op) -> int:

@@ -46,7 +46,14 @@ def _saturated(
     """A clamp and a change of scale."""
     if x.bits == 8:
         return _tabulated(site, id, x_id, x, lambda real: np.clip(real, clamp.low, clamp.high))
-    multiplier, shift = binary_constants.sum_constants(x.scale, site.qparams.scale)
+    return _rescaled(site, x_id, x, x.scale, clamp)
+
+
+def _rescaled(
+    site: Site, x_id: TensorId, x: QParams, scale: float, clamp: ops.ClampRange
+) -> ops.Op:
+    """x, its steps taken for `scale`, in those of the result."""
+    multiplier, shift = binary_constants.sum_constants(scale, site.qparams.scale)
     return ops.QRescale(
         inputs=(x_id,),
         output=site.output,
@@ -79,15 +86,7 @@ def unary(site: Site, op: ops.Unary) -> ops.Op:
 
 def _sign(site: Site, x_id: TensorId, x: QParams) -> ops.Op:
     """Of an i16: one step from zero is beyond -1 and 1, where the result saturates."""
-    multiplier, shift = binary_constants.sum_constants(2.0, site.qparams.scale)
-    return ops.QRescale(
-        inputs=(x_id,),
-        output=site.output,
-        x_zero_point=x.zero_point,
-        multiplier=multiplier,
-        shift=shift,
-        requantize=site.requantize(Form.WIDE, ops.ClampRange(-1.0, 1.0)),
-    )
+    return _rescaled(site, x_id, x, 2.0, ops.ClampRange(-1.0, 1.0))
 
 
 def _tabulated(
