@@ -7,20 +7,21 @@ if they are too many (emit/gemm_parts.py).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
 from qcomp.targets.cpu import llvm_ir as ir
+from qcomp.targets.cpu.emit.branch import either
 from qcomp.targets.cpu.emit.builder import Value, at, divided, multiple, overlapped
 from qcomp.targets.cpu.emit.gemm_blocks import Block, EmitPixels, over_blocks
 from qcomp.targets.cpu.emit.gemm_parts import Parts, Visit, part_of
 from qcomp.targets.cpu.emit.register_tile import RegisterTile
 from qcomp.targets.cpu.emit.span import Span
 from qcomp.targets.cpu.emit.stack import stack
-from qcomp.targets.cpu.emit.unpacked import over_unpacked, unpacked
+from qcomp.targets.cpu.emit.unpacked import unpack, unpacked
 from qcomp.targets.cpu.emit.words import word
 from qcomp.targets.cpu.kernels.codes import unpacking
 from qcomp.targets.cpu.kernels.gemm import GemmPlan, GemmSpec, Packing, Touched, tile_starts
@@ -31,6 +32,9 @@ _FEW_TILES = 16  # tiles of pixels, over which the time to fetch the weights is 
 _LEAST_PIXELS = 4  # of a tile, else it is loads that limit
 _WORTH_UNPACKING = 4  # tiles of pixels: what unpacking to the stack costs is spread over these
 _MOVED = 2.0  # instructions of a vector that goes through memory: a load and a store
+
+
+EmitSums = Callable[[Sequence[Value], Sequence[Value]], Sequence[Value]]
 
 
 @dataclass(frozen=True)
@@ -146,48 +150,77 @@ class VectorGemm:
 
     def emit(self, b: ir.IRBuilder, pointers: Sequence[Value], begin: Value, end: Value) -> None:
         """Units [begin, end); pointers of `over_blocks`."""
-        pixels = self._unpacking_first(b) if self.parts else self._pixels
+        pixels = self._emitter(b)
         over_blocks(b, self.spec, self.plan, self.isa, pointers, Span(begin, end), pixels)
         b.ret_void()
 
-    def _unpacking_first(self, b: ir.IRBuilder) -> EmitPixels:
-        """Where a span has enough tiles for it; threads and bands may ask for a few only."""
-        first = self._in_parts(b) if self.parts > 1 else self._at_once(b)
+    def _emitter(self, b: ir.IRBuilder) -> EmitPixels:
+        if self.parts > 1:
+            return self._in_parts(b)
+        return self._at_once(b) if self.parts else self._as_loaded
 
-        def either(b: ir.IRBuilder, span: Span, src: Value, block: Block) -> None:
-            tiles = b.sub(span.end, span.begin)
-            enough = b.icmp_signed(">=", tiles, word(b, _WORTH_UNPACKING))
-            with b.if_else(enough) as (many, few):
-                with many:
-                    first(b, span, src, block)
-                with few:
-                    self._pixels(b, span, src, block)
-
-        return either
+    def _as_loaded(self, b: ir.IRBuilder, span: Span, src: Value, block: Block) -> None:
+        tile = self._register_tile
+        self._tiles(b, span, src, block, lambda pixels, start: tile.sums(b, pixels, block, start))
 
     def _at_once(self, b: ir.IRBuilder) -> EmitPixels:
-        memory = stack(b, self._weight_bytes)
-        reading = replace(self, spec=unpacked(self.spec))
-        return over_unpacked(self.spec, memory, self.isa.machine.vectors.bytes, reading._pixels)
+        """The branch is inside of the tiles, whose epilogues are long."""
+        memory, width = stack(b, self._weight_bytes), self.isa.machine.vectors.bytes
+        tile, wide = self._register_tile, replace(self._register_tile, spec=unpacked(self.spec))
+
+        def pixels(b: ir.IRBuilder, span: Span, src: Value, block: Block) -> None:
+            enough = self._enough(b, span)
+            there = replace(block, weights=memory)
+            with b.if_then(enough):
+                unpack(b, self.spec, self.spec.panel_bytes, block.weights, memory, block, width)
+
+            def sums(pixels: Sequence[Value], start: Sequence[Value]) -> Sequence[Value]:
+                return either(
+                    b,
+                    enough,
+                    lambda: wide.sums(b, pixels, there, start),
+                    lambda: tile.sums(b, pixels, block, start),
+                )
+
+            self._tiles(b, span, src, block, sums)
+
+        return pixels
 
     def _in_parts(self, b: ir.IRBuilder) -> EmitPixels:
         sums = stack(b, self.waiting * self._sum_bytes)
         weights = stack(b, self._weight_bytes)
         tile = replace(self._register_tile, spec=unpacked(self._part))
-        return Parts(self.spec, tile, self._over_tiles, self.waiting, weights, sums).pixels
+        parts = Parts(self.spec, tile, self._over_tiles, self.waiting, weights, sums)
+
+        def pixels(b: ir.IRBuilder, span: Span, src: Value, block: Block) -> None:
+            with b.if_else(self._enough(b, span)) as (many, few):
+                with many:
+                    parts.pixels(b, span, src, block)
+                with few:
+                    self._as_loaded(b, span, src, block)
+
+        return pixels
+
+    def _enough(self, b: ir.IRBuilder, span: Span) -> Value:
+        """i1: whether a span has tiles to unpack weights for; threads and bands may ask for few.
+
+        A block of channels has all tiles.
+        """
+        if self.by_channels:
+            return ir.Constant(ir.IntType(1), 1)
+        return b.icmp_signed(">=", b.sub(span.end, span.begin), word(b, _WORTH_UNPACKING))
 
     @cached_property
     def _register_tile(self) -> RegisterTile:
         return RegisterTile(self.spec, self.tile, self.isa, self._ahead)
 
-    def _pixels(self, b: ir.IRBuilder, span: Span, src: Value, block: Block) -> None:
-        """The tiles of pixels of a span, one after the other."""
+    def _tiles(self, b: ir.IRBuilder, span: Span, src: Value, block: Block, sums: EmitSums) -> None:
+        """The tiles of a span, whose sums are sums(pixels, start)."""
         tile = self._register_tile
 
         def visit(_: Value, x: Value, y: Value, others: Sequence[Value]) -> None:
             pixels, results = tile.pixels(b, x), tile.results(b, y)
-            sums = tile.sums(b, pixels, block, tile.biases(b, block))
-            tile.store(b, sums, results, others, block)
+            tile.store(b, sums(pixels, tile.biases(b, block)), results, others, block)
 
         self._over_tiles(b, span, src, block, visit)
 
