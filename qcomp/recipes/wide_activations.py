@@ -19,7 +19,7 @@ from qcomp.recipes.activations import Activations, assigned
 from qcomp.recipes.estimated_time import CostOf, network_ns, op_ns
 from qcomp.recipes.judge import Judge
 
-_LEFT_ALONE = 0.01  # of the sum of all noises
+_LEFT_ALONE = 0.02  # of the sum of all noises: what the quietest units make together
 
 
 @dataclass(frozen=True)
@@ -56,12 +56,11 @@ def wide_units(
         noise = activations.ranking({t: current[t] for t in members})
         found.append(_Loud(members, _touched(graph, members), noise.total.noise, noise.db))
         advance(done + 1, len(units))
-    least = _LEFT_ALONE * sum(unit.noise for unit in found)
     extra = {op.id: op_ns(graph, op, 16, cost) - op_ns(graph, op, 8, cost) for op in graph.ops()}
     whole = network_ns(graph, cost)
     allowed = (config.max_slowdown - 1.0) * whole
     chosen: list[WideUnit] = []
-    left = [unit for unit in found if unit.noise > least]
+    left = _loudest(found)
     wide: set[TensorId] = set()
     while left:
         costs = [sum(extra[id] for id in unit.ops - wide) for unit in left]
@@ -82,6 +81,15 @@ class _Loud:
     ops: frozenset[TensorId]
     noise: float
     db: float
+
+
+def _loudest(units: Sequence[_Loud]) -> list[_Loud]:
+    """All but the quietest."""
+    least = _LEFT_ALONE * sum(unit.noise for unit in units)
+    quietest, left = 0.0, sorted(units, key=lambda unit: unit.noise)
+    while left and quietest + left[0].noise <= least:
+        quietest += left.pop(0).noise
+    return left
 
 
 def _touched(graph: Graph, members: Sequence[TensorId]) -> frozenset[TensorId]:

@@ -29,6 +29,7 @@ _GEMM = GemmCosts(
     epilogue=7.5,
     tile=24.0,
     far_weights=1 << 18,
+    scratch=0,  # not measured
 )
 _DEPTHWISE = DepthwiseCosts(
     NEON,

@@ -35,6 +35,7 @@ def widening_gemm_costs(vectors: Vectors) -> GemmCosts:
         epilogue=4.0,
         tile=24.0,
         far_weights=1 << 18,
+        scratch=0,  # stacks may be small
     )
 
 
