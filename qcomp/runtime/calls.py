@@ -120,7 +120,7 @@ def _filling(info: TensorInfo, integers: Array) -> Fill:
 
 def _reading(info: TensorInfo, integers: Array) -> Fill:
     """A function that writes the buffer's numbers into an array, as `info.dequantized` has them."""
-    if info.conversion is not None or not info.is_quantized:
+    if info.conversion is not None or info.tail is not None or not info.is_quantized:
 
         def read_by_definition(result: Array) -> None:
             result[...] = info.dequantized(integers)
