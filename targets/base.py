@@ -96,6 +96,12 @@ class Entry(Protocol):
         """One run; TargetError where the code reports that it can't."""
         ...
 
+    def bound(
+        self, inputs: Arrays, outputs: Arrays, arena: NDArray[np.uint8]
+    ) -> Callable[[], None]:
+        """Such a run on these arrays, as often as it is called."""
+        ...
+
     def repeated(self, arrays: Arrays) -> Callable[[int], None]:
         """A function of a count that runs that often on inputs, outputs and the arena."""
         ...

@@ -61,6 +61,11 @@ class Evaluated:
         for name, output in zip(self.graph.outputs, outputs, strict=True):
             output[...] = values[name]
 
+    def bound(
+        self, inputs: Arrays, outputs: Arrays, arena: NDArray[np.uint8]
+    ) -> Callable[[], None]:
+        raise NotImplementedError
+
     def repeated(self, arrays: Arrays) -> Callable[[int], None]:
         raise NotImplementedError
 
