@@ -72,9 +72,12 @@ def data() -> NDArray[np.float32]:
     return x
 
 
+ROOMY = QuantizationConfig(max_slowdown=1.5)
+
+
 @pytest.fixture(scope="module")
 def auto(model: onnx.ModelProto, data: Any) -> qcomp.CompiledNetwork:
-    return qcomp.compile(model, calibration=data, name="net")
+    return qcomp.compile(model, calibration=data, config=ROOMY, name="net")
 
 
 def recipe_log(net: qcomp.CompiledNetwork) -> str:
@@ -136,7 +139,7 @@ def test_data_that_comes_once_gives_the_same(
     def once() -> Iterator[Any]:
         yield from data
 
-    net = qcomp.compile(model, calibration=once(), name="net")
+    net = qcomp.compile(model, calibration=once(), config=ROOMY, name="net")
     assert net.config == auto.config
     assert str(net.graph) == str(auto.graph)
 
@@ -160,7 +163,7 @@ def test_what_the_caller_chose_is_not_tried(model: onnx.ModelProto, data: Any) -
 
 
 def test_a_range_that_the_caller_gave_stays(model: onnx.ModelProto, data: Any) -> None:
-    config = QuantizationConfig(overrides={"x": {"range": (-50.0, 50.0)}})
+    config = dataclasses.replace(ROOMY, overrides={"x": {"range": (-50.0, 50.0)}})
     net = qcomp.compile(model, calibration=data, config=config, name="net")
     assert net.config.overrides["x"] == {"range": (-50.0, 50.0), "activation_bits": 16}
     assert net.inputs[0].scale == pytest.approx(100 / 65535, rel=1e-4)
@@ -238,8 +241,8 @@ def test_without_gates_to_open_nothing_is_equalized_to_see_that() -> None:
     judge = Judge(Quantizer(parse(PLAIN), Form.FLOAT, Evidence(None, (-1.0, 1.0))))
     start = settled(QuantizationConfig(), calibrated=True)
     with pytest.raises(CalibrationError):  # there is nothing to equalize by
-        _is_known(judge, start, dataclasses.replace(start, equalize=True))
-    assert _is_known(judge, start, dataclasses.replace(start, equalize="gates"))
+        _is_known(judge, start, replace(start, equalize=True))
+    assert _is_known(judge, start, replace(start, equalize="gates"))
 
 
 def test_better_means_better_on_both_halves() -> None:

@@ -127,7 +127,7 @@ class Toy:
             memory=Memory(arena=100, align=self.align, live=7, weights=0),
         )
 
-    def cost(self, macs: int, activation_bytes: int, bits: int) -> float:
+    def cost(self, macs: int, results: int, activation_bytes: int, bits: int) -> float:
         raise NotImplementedError
 
     def weight_bytes(self, shape: tuple[int, ...], groups: int, bits: int) -> int:
