@@ -93,6 +93,7 @@ class Machine:
     pairs: Callable[[ir.IRBuilder, Value, Value], Value]  # sums_of_pairs, of whole vectors
     narrow: Callable[[BlockParameters], NarrowEpilogue] | None  # None: the portable form
     fusions: frozenset[Fusion]  # of the narrow epilogue
+    unclamped: bool  # whether layers with the limits of i8 have kernels that do not clamp
     elementwise: Callable[[Op], Body | None]  # on stored bytes, a vector of them at a time
     tables: ByteTables
     softmax: SoftmaxRows | None

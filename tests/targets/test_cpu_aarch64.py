@@ -41,7 +41,10 @@ from qcomp.ir.ops import (
 )
 from qcomp.quant.fixed_point import Form, Requantize
 from qcomp.quant.tables import exp_table, exp_table_16, log_softmax_constants, log_table
+from qcomp.targets.cpu.emit.gemm_vectors import VectorGemm
 from qcomp.targets.cpu.isa import AARCH64, AARCH64_DOTPROD, target_machine
+from qcomp.targets.cpu.kernels.axis import Axis
+from qcomp.targets.cpu.kernels.gemm import GemmSpec
 from qcomp.targets.cpu.library.archive import archive
 from qcomp.targets.cpu.library.dispatch import STATUS_BAD_CPU, STATUS_OK
 from qcomp.targets.cpu.library.module import build_objects
@@ -223,6 +226,7 @@ def narrow_cases(kit: Any) -> dict[str, tuple[Any, list[Any]]]:
         "first layer": ((1, 9, 11, 3), (21, 3, 3, 3), first),
         "pointwise of 24": ((1, 7, 9, 24), (40, 1, 1, 24), {}),
         "pointwise to 24": ((1, 8, 7, 96), (24, 1, 1, 96), {}),
+        "half panels": ((1, 7, 7, 36), (44, 1, 1, 36), {}),
         "groups": ((1, 6, 9, 16), (20, 3, 3, 4), {"groups": 4}),
         "depthwise of 8": ((1, 9, 8, 8), (8, 3, 3, 1), {"groups": 8}),
         "depthwise of 40": ((1, 9, 8, 40), (40, 5, 5, 1), {"groups": 40, "stride": (2, 2)}),
@@ -347,6 +351,30 @@ def test_the_inner_loop_of_a_product_is_dot_products_and_does_not_spill(
     dots, inner = max(counted, key=lambda found: found[0])
     assert dots >= 0.75 * len(inner)
     assert not [i for i in inner if "[sp" in i]
+
+
+def test_short_rows_are_whole_tiles_of_half_a_panel() -> None:
+    """A row of 7 pixels times 8 channels: 7 times 16 do not fit the registers."""
+    (family,) = AARCH64_DOTPROD.machine.gemms
+    spec = GemmSpec(
+        groups=Axis(1, 0, 0), batch=Axis(1, 0, 0), rows=Axis(7, 512, 640), columns=Axis(7, 64, 80),
+        segments=(), length=64, channels=40, form=Form.NARROW, packing=family.packing,
+    )  # fmt: skip
+    kernel = family.kernel(spec, AARCH64_DOTPROD)
+    assert isinstance(kernel, VectorGemm)
+    assert (kernel.tile.columns, kernel.tile.blocks) == (7, (2, 2, 2, 2, 2))
+
+
+def test_limits_of_i8_take_no_instructions(kit: Any) -> None:
+    """sqxtn has them already; others are a maximum and a minimum."""
+    op, constants = linear(kit, QDense, Form.NARROW, kit.i8(16, 19) | 1)
+    free, _ = kit.one_op(op, kit.i8(2, 19), *constants)
+    q = Requantize(Form.NARROW, -3, -100, 100)
+    limited, _ = kit.one_op(
+        partial(QDense, x_zero_point=0, requantize=q), kit.i8(2, 19), *constants
+    )
+    texts = [str(lower_graph(g, AARCH64_DOTPROD, "net").module) for g in (free, limited)]
+    assert ["icmp sgt <16 x i8>" in text for text in texts] == [False, True]
 
 
 def _renamed(tensor: Any, id: str) -> Any:

@@ -9,12 +9,20 @@ occur, as multipliers are not -2^15. Lanes keep their order all the way.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from qcomp.targets.cpu import llvm_ir as ir
-from qcomp.targets.cpu.arm.intrinsics import saturating_add, sqrdmulh, sqxtn_bytes, sqxtn_words
+from qcomp.targets.cpu.arm.intrinsics import (
+    saturating_add,
+    sqrdmulh,
+    sqxtn_bytes,
+    sqxtn_words,
+    sshl,
+)
 from qcomp.targets.cpu.emit.builder import (
     I8,
     I16,
+    I32,
     Value,
     at,
     broadcast,
@@ -23,6 +31,7 @@ from qcomp.targets.cpu.emit.builder import (
     raw,
     shuffle,
     smaller,
+    splat,
     store_bytes,
     vector,
 )
@@ -43,6 +52,22 @@ class NeonEpilogue:
         self._block = block
         self._values: dict[tuple[str, tuple[int, ...]], Value] = {}
         self._addition: AddConstants | None = None
+
+    def keep(self, b: ir.IRBuilder, vectors: int) -> bool:
+        """There are registers for them, and tiles of few products take as long to load them."""
+        for v in range(vectors):
+            self._shift(b, v)
+        for v in range(0, vectors - 1, 2):
+            self._multipliers(b, (v, v + 1))
+        self._zero_point(b)
+        return True
+
+    def start(self, b: ir.IRBuilder, vectors: int, pixels: int) -> list[Value]:
+        """Loaded for each pixel: pipes that load are idle, those that copy registers multiply."""
+        sums = []
+        for _ in range(pixels):
+            sums += replace(self._block, tables=b.opaque(self._block.tables)).start(b, vectors, 1)
+        return sums
 
     def store(
         self,
@@ -78,15 +103,17 @@ class NeonEpilogue:
         """`others` are what a residual addition adds to the first and to the last two, as i16."""
         halves = []
         for i in (0, 2):
-            x, y = (b.ashr(four[i + j], self._shift(b, vs[i + j])) for j in (0, 1))
+            x, y = (sshl(b, four[i + j], self._shift(b, vs[i + j])) for j in (0, 1))
             scaled = sqrdmulh(b, sqxtn_words(b, x, y), self._multipliers(b, vs[i : i + 2]))
             if others:
                 scaled = self._sum(b, scaled, others[i // 2])
-            halves.append(saturating_add(b, scaled, self._constant(b, 0, I16, _HALF)))
-        q = larger(b, sqxtn_bytes(b, *halves), self._constant(b, 1, I8, 2 * _HALF))
+            halves.append(saturating_add(b, scaled, self._zero_point(b)))
+        q = sqxtn_bytes(b, *halves)
+        if self._block.clamped:
+            q = larger(b, q, self._limit(b, 1))
         if self._block.ceiling:
             q = smaller(b, q, self._ceilings(b, vs))
-        return smaller(b, q, self._constant(b, 2, I8, 2 * _HALF))
+        return smaller(b, q, self._limit(b, 2)) if self._block.clamped else q
 
     def _sum(self, b: ir.IRBuilder, scaled: Value, other: Value) -> Value:
         if self._addition is None:
@@ -95,7 +122,13 @@ class NeonEpilogue:
         return add_residual(b, scaled, other, self._addition, sqrdmulh)
 
     def _shift(self, b: ir.IRBuilder, v: int) -> Value:
-        return self._once(("shift", (v,)), lambda: self._block.shift(b, v))
+        """Negative: to the right."""
+
+        def make() -> Value:
+            shift = self._block.shift(b, v)
+            return b.sub(splat(I32, _LANES, 0), shift)
+
+        return self._once(("shift", (v,)), make)
 
     def _multipliers(self, b: ir.IRBuilder, vs: tuple[int, ...]) -> Value:
         """They are below 2^15."""
@@ -113,10 +146,14 @@ class NeonEpilogue:
 
         return self._once(("ceiling", vs), make)
 
-    def _constant(self, b: ir.IRBuilder, n: int, type: ir.IntType, lanes: int) -> Value:
-        """zero_point (0), qmin (1) or qmax (2) in every lane."""
+    def _zero_point(self, b: ir.IRBuilder) -> Value:
+        slot = self._block.header
+        return self._once(("zero point", ()), lambda: broadcast(b, load(b, slot, I16), _HALF))
+
+    def _limit(self, b: ir.IRBuilder, n: int) -> Value:
+        """qmin (1) or qmax (2) in every lane."""
         slot = at(b, self._block.header, 4 * n)
-        return self._once(("limit", (n,)), lambda: broadcast(b, load(b, slot, type), lanes))
+        return self._once(("limit", (n,)), lambda: broadcast(b, load(b, slot, I8), 2 * _HALF))
 
     def _once(self, key: tuple[str, tuple[int, ...]], make: Callable[[], Value]) -> Value:
         if key not in self._values:

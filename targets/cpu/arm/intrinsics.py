@@ -19,6 +19,11 @@ def sqrdmulh(b: ir.IRBuilder, x: Value, y: Value) -> Value:
     return _call(b, "sqrdmulh.v8i16", x.type, x, y)
 
 
+def sshl(b: ir.IRBuilder, x: Value, left: Value) -> Value:
+    """i32 lanes shifted to the left, or, by a negative number, to the right."""
+    return _call(b, "sshl.v4i32", x.type, x, left)
+
+
 def sqxtn_words(b: ir.IRBuilder, x: Value, y: Value) -> Value:
     """Four i32 each to eight i16, with signed saturation."""
     return _joined(b, *(_call(b, "sqxtn.v4i16", vector(I16, 4), v) for v in (x, y)))

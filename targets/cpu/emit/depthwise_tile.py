@@ -92,6 +92,7 @@ class DepthwiseTile:
             lanes=self.isa.lanes,
             ceiling=spec.ceiling,
             lookup=spec.lookup,
+            clamped=spec.clamped,
         )
         return Epilogue(self.isa, spec.form, block)
 

@@ -30,6 +30,13 @@ class Epilogue:
     def bias(self, b: ir.IRBuilder, v: int) -> Value:
         return self.block.bias(b, v)
 
+    def start(self, b: ir.IRBuilder, vectors: int, pixels: int) -> list[Value]:
+        """As NarrowEpilogue."""
+        narrow = self._kept or self._narrow()
+        if narrow is not None:
+            return narrow.start(b, vectors, pixels)
+        return self.block.start(b, vectors, pixels)
+
     def store(
         self,
         b: ir.IRBuilder,
@@ -39,7 +46,7 @@ class Epilogue:
         others: Sequence[Value] = (),
     ) -> None:
         """As NarrowEpilogue; each call is a place of its own, which loads its constants."""
-        narrow = self._narrow()
+        narrow = self._kept or self._narrow()
         if narrow is not None:
             narrow.store(b, sums, to, channels, others)
             return
@@ -50,6 +57,12 @@ class Epilogue:
             count = min(lanes, channels - v * lanes)
             for pixel, pointer in zip(sums, to, strict=True):
                 store_bytes(b, requantized(pixel[v]), at(b, pointer, v * lanes), count)
+
+    def keep(self, b: ir.IRBuilder, vectors: int) -> None:
+        """Load here, on machines that hold them in registers, the constants of the only store."""
+        narrow = self._narrow()
+        if narrow is not None and narrow.keep(b, vectors):
+            self._kept = narrow
 
     def store_interleaved(
         self, b: ir.IRBuilder, four: Sequence[Value], to: Sequence[Value], channels: int

@@ -11,6 +11,7 @@ from qcomp.targets.cpu.emit.builder import (
     Carried,
     Value,
     at,
+    divided,
     loop,
     multiple,
     plus,
@@ -69,7 +70,7 @@ def over_blocks(
         def block(n: Value | int, channels: int, span: Span) -> None:
             first_table = at(b, tables, multiple(b, n, 4 * wide))
             y, *z = (at(b, p, multiple(b, n, wide)) for p in results)
-            panels = at(b, w, multiple(b, n, wide // spec.packing.panel * spec.panel_bytes))
+            panels = at(b, w, _first_weights(b, spec, n, wide))
             parameters = BlockParameters(
                 header=params,
                 tables=first_table,
@@ -78,6 +79,7 @@ def over_blocks(
                 lanes=isa.lanes,
                 ceiling=spec.ceiling,
                 lookup=spec.lookup,
+                clamped=spec.clamped,
             )
             epilogue = Epilogue(isa, spec.form, parameters)
             pixels(b, span, x, Block(-(-channels // isa.lanes), channels, y, z, panels, epilogue))
@@ -93,6 +95,17 @@ def over_blocks(
                 block(whole, rest, span)
 
     loop(b, spec.groups.count, group, "group")
+
+
+def _first_weights(b: ir.IRBuilder, spec: GemmSpec, n: Value | int, wide: int) -> Value | int:
+    """Where the weights of block `n` begin: blocks are whole panels, or panels whole blocks."""
+    panel = spec.packing.panel
+    if wide >= panel:
+        return multiple(b, n, wide // panel * spec.panel_bytes)
+    which, part = divided(b, n, panel // wide)
+    return plus(
+        b, multiple(b, which, spec.panel_bytes), multiple(b, part, wide * spec.packing.group)
+    )
 
 
 def over_segments(

@@ -104,6 +104,7 @@ class VectorGemm:
 
     def _pixels(self, b: ir.IRBuilder, span: Span, src: Value, block: Block) -> None:
         """The tiles of pixels of a span, one after the other."""
+        block.epilogue.keep(b, block.vectors)
         spec, tile = self.spec, self.tile
         columns = -(-spec.columns.count // tile.columns)
         rows = -(-spec.rows.count // tile.rows)
@@ -130,8 +131,8 @@ class VectorGemm:
         grid = [(r, c) for r in range(tile.rows) for c in range(tile.columns)]
         pixels = [at(b, src, r * spec.rows.src + c * spec.columns.src) for r, c in grid]
         results = [at(b, dst, r * spec.rows.dst + c * spec.columns.dst) for r, c in grid]
-        start = [block.epilogue.bias(b, v) for v in range(block.vectors)]
-        sums = self._sums(b, pixels, block, start * len(grid))
+        start = block.epilogue.start(b, block.vectors, len(grid))
+        sums = self._sums(b, pixels, block, start)
         by_pixel = [sums[i : i + block.vectors] for i in range(0, len(sums), block.vectors)]
         added = [
             at(b, p, r * spec.rows.other + c * spec.columns.other) for p in others for r, c in grid
@@ -222,10 +223,9 @@ class VectorGemm:
 
     @property
     def _block_bytes(self) -> int:
-        """Weights of a whole block of channels."""
-        return (
-            self.plan.blocks[0] * self.isa.lanes // self.spec.packing.panel * self.spec.panel_bytes
-        )
+        """Weights of a whole block of channels, of whole panels."""
+        panel = self.spec.packing.panel
+        return max(self.plan.blocks[0] * self.isa.lanes, panel) // panel * self.spec.panel_bytes
 
     @property
     def _fetches_ahead(self) -> bool:

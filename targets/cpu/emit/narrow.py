@@ -32,9 +32,14 @@ class BlockParameters:
     lanes: int
     ceiling: bool
     lookup: bool
+    clamped: bool
 
     def bias(self, b: ir.IRBuilder, v: int) -> Value:
         return self._entries(b, 0, v)
+
+    def start(self, b: ir.IRBuilder, vectors: int, pixels: int) -> list[Value]:
+        """The bias of each vector, loaded once, for each pixel."""
+        return [self.bias(b, v) for v in range(vectors)] * pixels
 
     def multiplier(self, b: ir.IRBuilder, v: int) -> Value:
         return self._entries(b, 1, v)
@@ -52,6 +57,12 @@ class BlockParameters:
 
 class NarrowEpilogue(Protocol):
     """The epilogue at one place of the code, where each constant is loaded once."""
+
+    def keep(self, b: ir.IRBuilder, vectors: int) -> bool:
+        """Load constants here, for the block's only store; False: each store loads its own."""
+
+    def start(self, b: ir.IRBuilder, vectors: int, pixels: int) -> list[Value]:
+        """The sums [pixel][vector] before any product: the biases."""
 
     def store(
         self,

@@ -65,6 +65,7 @@ def portable(vectors: Vectors, layout: DepthwiseCosts, clock: str) -> Machine:
         pairs=sums_of_pairs,
         narrow=None,
         fusions=frozenset(),
+        unclamped=False,
         elementwise=no_kernel,
         tables=ScalarTables(),
         softmax=None,

@@ -51,8 +51,9 @@ class DepthwiseSpec:
     channels: int
     form: Form
     layout: Blocks
-    ceiling: bool = False  # as in GemmSpec
+    ceiling: bool = False  # as in GemmSpec, and so are the next
     lookup: bool = False
+    clamped: bool = True
 
     @property
     def tables(self) -> int:

@@ -79,6 +79,7 @@ class GemmCosts:
     epilogue: float  # instructions per vector of sums, of which three start in a cycle
     tile: float  # instructions per tile: addresses, constants, loop ends
     far_weights: int  # bytes of weights that other layers drive out of the second level of caches
+    half_panels: bool = False  # whether a block may be half a panel
 
     def unpacking(self, instructions: float) -> GemmCosts:
         """Where a vector of weights takes so many more, in the pipes that add up."""
@@ -98,14 +99,16 @@ def cheapest_tiling(
 ) -> tuple[float, Tiling]:
     """Cycles and tiles of rows x columns pixels; `steps` groups of k are added up for each.
 
-    Weights lie in panels of `panel` channels. Activations may take `shuffles` for each pixel and
-    group; the channels are one vector then.
+    Weights lie in panels of `panel` channels, with which blocks start. Activations may take
+    `shuffles` for each pixel and group; the channels are one vector then.
     """
     lanes = costs.vectors.lanes
     vectors = -(-channels // lanes)
     best: tuple[float, Tiling] | None = None
-    panel //= lanes  # blocks start where panels do
+    panel //= lanes
     widths = {vectors, *range(panel, vectors, panel)}
+    if costs.half_panels and vectors > panel // 2:
+        widths.add(panel // 2)
     for wide in sorted(w for w in widths if w <= max(panel, costs.most_vectors)):
         blocks = vector_blocks(vectors, wide)
         for tile_rows, tile_columns in _pixel_tiles(

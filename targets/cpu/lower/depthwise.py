@@ -9,7 +9,7 @@ from qcomp.targets.cpu.emit.depthwise import Depthwise
 from qcomp.targets.cpu.kernels.depthwise_layout import DepthwiseSpec, pack_depthwise, pack_tables
 from qcomp.targets.cpu.kernels.depthwise_tiling import oriented, plan_taps
 from qcomp.targets.cpu.lower.context import Lowering
-from qcomp.targets.cpu.lower.layer import epilogue_tables, layer_header
+from qcomp.targets.cpu.lower.layer import clamps, epilogue_tables, layer_header
 from qcomp.targets.cpu.lower.reach import depthwise_reach
 from qcomp.targets.cpu.lower.windows import Window
 
@@ -28,6 +28,7 @@ def lower_depthwise(lowering: Lowering, op: QConv2d, window: Window) -> None:
         layout=machine.blocks,
         ceiling=op.id in lowering.ceilings,
         lookup=op.id in lowering.lookups,
+        clamped=clamps(lowering, op),
     )
     spec = oriented(upright, machine.depthwise.layout)
     taps = window.weight.reshape(channels, height, width)

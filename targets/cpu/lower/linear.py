@@ -23,7 +23,7 @@ from qcomp.targets.cpu.kernels.gemm import (
 from qcomp.targets.cpu.lower.context import Lowering, LowerOp
 from qcomp.targets.cpu.lower.depthwise import lower_depthwise
 from qcomp.targets.cpu.lower.grouping import groupings
-from qcomp.targets.cpu.lower.layer import epilogue_tables, layer_header, other_strides
+from qcomp.targets.cpu.lower.layer import clamps, epilogue_tables, layer_header, other_strides
 from qcomp.targets.cpu.lower.reach import gemm_reach
 from qcomp.targets.cpu.lower.residual import is_depthwise
 from qcomp.targets.cpu.lower.weight_bits import Coding, coding
@@ -75,6 +75,7 @@ def _products(
             ceiling=op.id in lowering.ceilings,
             residual=op.id in lowering.residuals,
             lookup=op.id in lowering.lookups,
+            clamped=clamps(lowering, op),
             mixed=grouping.mixed,
         )
         if kh == 1:
@@ -111,6 +112,7 @@ def lower_dense(lowering: Lowering, op: QDense) -> None:
             ceiling=op.id in lowering.ceilings,
             residual=residual is not None,
             lookup=op.id in lowering.lookups,
+            clamped=clamps(lowering, op),
         )
         yield _Product(spec, weight[None, :, None, :])
 

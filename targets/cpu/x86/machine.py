@@ -128,6 +128,7 @@ def _machine(
         pairs=x86.pmaddwd,
         narrow=PackedEpilogue,
         fusions=frozenset({Fusion.RESIDUAL}),
+        unclamped=False,
         elementwise=packed_body,
         tables=ShuffledTables(vectors),
         softmax=None,
