@@ -35,8 +35,7 @@ AVX512_VBMI = Isa(
 AMX_INT8 = Isa(
     "amx-int8", _LINUX_X86, _AMX, x86.with_tiles(x86.with_permutes(x86.vnni(x86.ZMM)), Tiles.AMX)
 )
-# Depthwise rows by the costs of x86: by its own, layers are up to 4 % slower on a Neoverse N1.
-AARCH64 = Isa("aarch64", _LINUX_ARM, "+neon", portable(arm.NEON, x86.LAYOUT, arm.CLOCK))
+AARCH64 = Isa("aarch64", _LINUX_ARM, "+neon", arm.neon())
 AARCH64_DOTPROD = Isa("aarch64-dotprod", _LINUX_ARM, "+neon,+dotprod", arm.dotprod())
 
 # From the least to the most able: those of a library of several, and all of a family.

@@ -22,6 +22,7 @@ from qcomp.targets.cpu.emit.nest import Body
 from qcomp.targets.cpu.emit.shuffled import Shuffles
 from qcomp.targets.cpu.emit.softmax import SoftmaxRows
 from qcomp.targets.cpu.emit.table import ByteTables
+from qcomp.targets.cpu.emit.tile_products import TileProducts
 from qcomp.targets.cpu.kernels.depthwise_layout import Blocks
 from qcomp.targets.cpu.kernels.depthwise_tiling import DepthwisePlanning
 from qcomp.targets.cpu.kernels.gemm import GemmSpec, Packing, Touched
@@ -90,6 +91,7 @@ class Machine:
     vectors: Vectors
     storage: Storage
     dot: DotProduct
+    products: TileProducts  # of matrix kernels in vector registers
     pairs: Callable[[ir.IRBuilder, Value, Value], Value]  # sums_of_pairs, of whole vectors
     narrow: Callable[[BlockParameters], NarrowEpilogue] | None  # None: the portable form
     fusions: frozenset[Fusion]  # of the narrow epilogue

@@ -185,6 +185,9 @@ def cases(kit: Any) -> dict[str, tuple[Any, list[Any]]]:
     for bits, weight in ((4, kit.i8(33, 3, 3, 19) >> 5), (2, kit.i8(33, 3, 3, 19) >> 6 | 1)):
         op, constants = linear(kit, QConv2d, Form.NARROW, weight, padding=(1, 1, 1, 1))
         result[f"conv of {bits} bits"] = op, [x, *constants]
+    least = np.full((9, 1, 1, 37), -128, np.int8)
+    op, constants = linear(kit, QConv2d, Form.NARROW, least)
+    result["the most negative products"] = op, [np.full((1, 3, 5, 37), -128, np.int8), *constants]
     op, constants = linear(kit, QDense, Form.WIDE, np.sign(kit.i8(33, 20) | 1))
     result["dense of 1 bit"] = op, [kit.i8(2, 20), *constants]
     op, constants = linear(kit, QConv2d, Form.NARROW, kit.i8(19, 3, 3, 1) | 1, groups=19)
@@ -311,14 +314,14 @@ def test_every_kind_of_kernel_in_one_program(
         assert_array_equal(got[name], expected, err_msg=name)
 
 
+@each_set
 @pytest.mark.parametrize("kernel", [1, 3])
 def test_residual_additions_join_the_narrow_epilogue(
-    kit: Any, kernel: int, arm_gcc: str, tmp_path: Path
+    kit: Any, kernel: int, isa: Isa, arm_gcc: str, tmp_path: Path
 ) -> None:
     graph, inputs = block(kit, 7, 20, kernel, bordered=True, relu=True)
-    assert fused_residuals(graph, AARCH64_DOTPROD)
-    assert not fused_residuals(graph, AARCH64)
-    got = run_in_emulator(graph, inputs, [AARCH64_DOTPROD], arm_gcc, tmp_path)
+    assert fused_residuals(graph, isa)
+    got = run_in_emulator(graph, inputs, [isa], arm_gcc, tmp_path)
     for name, expected in evaluate(graph, inputs).items():
         assert_array_equal(got[name], expected, err_msg=name)
 
@@ -339,17 +342,24 @@ def loops(isa: Isa, graph: Graph) -> list[list[str]]:
     return found
 
 
+# What multiplies and adds, and its share of the innermost loop; the rest are loads and copies.
+PRODUCTS = {
+    AARCH64: (("smull", "smlal", "sadalp"), 0.7),
+    AARCH64_DOTPROD: (("sdot",), 0.75),
+}
+
+
+@each_set
 @pytest.mark.parametrize(("inputs", "outputs"), [(384, 96), (96, 24), (144, 8)])
 def test_the_inner_loop_of_a_product_is_dot_products_and_does_not_spill(
-    kit: Any, inputs: int, outputs: int
+    kit: Any, inputs: int, outputs: int, isa: Isa
 ) -> None:
     op, constants = linear(kit, QConv2d, Form.NARROW, kit.i8(outputs, 1, 1, inputs) | 1)
     graph, _ = kit.one_op(op, kit.i8(1, 14, 14, inputs), *constants)
-    counted = [
-        (sum(i.startswith("sdot") for i in loop), loop) for loop in loops(AARCH64_DOTPROD, graph)
-    ]
+    names, share = PRODUCTS[isa]
+    counted = [(sum(i.startswith(names) for i in loop), loop) for loop in loops(isa, graph)]
     dots, inner = max(counted, key=lambda found: found[0])
-    assert dots >= 0.75 * len(inner)
+    assert dots >= share * len(inner)
     assert not [i for i in inner if "[sp" in i]
 
 

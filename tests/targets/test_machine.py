@@ -19,6 +19,7 @@ from qcomp.targets.cpu import llvm_ir as ir
 from qcomp.targets.cpu.emit.builder import I8, I32, Value, load, raw, shuffle, vector
 from qcomp.targets.cpu.emit.dot import Operand, for_every_channel
 from qcomp.targets.cpu.emit.gemm_vectors import VectorGemms
+from qcomp.targets.cpu.emit.tile_products import EachStep
 from qcomp.targets.cpu.generic.machine import portable, widening_gemm_costs
 from qcomp.targets.cpu.isa import AARCH64, AARCH64_DOTPROD, AVX2, X86_LADDER
 from qcomp.targets.cpu.kernels.gemm import Packing
@@ -75,6 +76,7 @@ def toy() -> Isa:
         plain,
         storage=Storage.BIASED,
         dot=ToyDot(SMALL),
+        products=EachStep(ToyDot(SMALL)),
         gemms=(VectorGemms(Packing(panel=8, group=4), widening_gemm_costs(SMALL)),),
     )
     return Isa("toy", native().platform, "", machine)

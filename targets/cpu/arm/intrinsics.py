@@ -3,12 +3,27 @@
 from __future__ import annotations
 
 from qcomp.targets.cpu import llvm_ir as ir
-from qcomp.targets.cpu.emit.builder import I8, I16, Value, shuffle, vector
+from qcomp.targets.cpu.emit.builder import I8, I16, I32, Value, shuffle, vector
 
 
 def sdot(b: ir.IRBuilder, acc: Value, x: Value, y: Value) -> Value:
     """acc + the sum of four neighbouring products of i8, in i32 lanes; needs dotprod."""
     return _call(b, "sdot.v4i32.v16i8", acc.type, acc, x, y)
+
+
+def smull(b: ir.IRBuilder, x: Value, y: Value) -> Value:
+    """Products of eight i8 in i16; LLVM makes one that is added to another smlal."""
+    return _call(b, "smull.v8i16", vector(I16, 8), x, y)
+
+
+def saddlp(b: ir.IRBuilder, x: Value) -> Value:
+    """Sums of neighbouring i16 in i32; LLVM makes sadalp of one that is added."""
+    return _function(b, "llvm.aarch64.neon.saddlp.v4i32.v8i16", vector(I32, 4), x)
+
+
+def addp(b: ir.IRBuilder, x: Value, y: Value) -> Value:
+    """Sums of neighbouring i32 of x, then of y."""
+    return _call(b, "addp.v4i32", x.type, x, y)
 
 
 def sqrdmulh(b: ir.IRBuilder, x: Value, y: Value) -> Value:

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from qcomp.targets.cpu.arm.dot import Sdot
+from qcomp.targets.cpu.arm.dot import NEON, Sdot, SmullPairs
 from qcomp.targets.cpu.arm.epilogue import NeonEpilogue
 from qcomp.targets.cpu.arm.features import emit_supports
 from qcomp.targets.cpu.emit.gemm_vectors import VectorGemms
+from qcomp.targets.cpu.emit.tile_products import EachStep
 from qcomp.targets.cpu.generic.machine import portable
 from qcomp.targets.cpu.kernels.depthwise_tiling import DepthwiseCosts, DepthwisePlanning
 from qcomp.targets.cpu.kernels.gemm import BY_FOURS
 from qcomp.targets.cpu.kernels.tiling import GemmCosts, Pipes, TileRegisters
 from qcomp.targets.cpu.machine import Fusion, Machine, Rates
-from qcomp.targets.cpu.vectors import Vectors
 
-NEON = Vectors(128, 32)
 CLOCK = "llvm.readsteadycounter"  # the virtual counter
 
 # Two vector pipes and two loads a cycle, four instructions, of which a load of 16 bytes counts as
@@ -24,7 +23,15 @@ CLOCK = "llvm.readsteadycounter"  # the virtual counter
 _GEMM = GemmCosts(
     NEON,
     most_vectors=8,
-    registers=TileRegisters(pixel=1, narrower=0, weights=4, spare=4, shuffled=2),
+    registers=TileRegisters(
+        sums=1,
+        pixels=1,
+        pixel=1,
+        narrower=0,
+        weights=4,
+        spare=4,
+        shuffled=2,
+    ),
     pipes=(
         Pipes(2, sums=1, shuffled=1),
         Pipes(8, pixels=1, vectors=4),
@@ -33,8 +40,30 @@ _GEMM = GemmCosts(
     latency=1.0,  # of the accumulator
     epilogue=7.5,
     tile=12.0,
+    unrolled=256,
     far_weights=1 << 18,
     half_panels=True,
+)
+# One pipe that multiplies and another that adds and copies: Cortex-A72, by its guide and LLVM's
+# model of Cortex-A57. Of a step, two products, one sum, and an activation in every lane.
+_PAIRS_GEMM = replace(
+    _GEMM,
+    registers=TileRegisters(
+        sums=2,
+        pixels=1,
+        pixel=3,
+        narrower=0,
+        weights=2,
+        spare=4,
+        shuffled=2,
+    ),
+    pipes=(
+        Pipes(1, sums=2),
+        Pipes(2, sums=3, pixels=1, shuffled=1),
+        Pipes(6, sums=6, pixels=3, vectors=3),
+    ),
+    epilogue=9.0,
+    unrolled=100,
 )
 _DEPTHWISE = DepthwiseCosts(
     NEON,
@@ -52,14 +81,24 @@ _DEPTHWISE = DepthwiseCosts(
 )
 
 
-def dotprod() -> Machine:
-    """sdot, and narrow epilogues with residual additions; the rest is generic."""
+def neon() -> Machine:
+    """Of every AArch64 processor: products by pairs of steps, narrow epilogues with additions."""
     return replace(
         portable(NEON, _DEPTHWISE, CLOCK),
-        dot=Sdot(NEON),
+        products=SmullPairs(),
         narrow=NeonEpilogue,
         fusions=frozenset({Fusion.RESIDUAL}),
         unclamped=True,
+        gemms=(VectorGemms(BY_FOURS, _PAIRS_GEMM),),
+    )
+
+
+def dotprod() -> Machine:
+    """And sdot."""
+    return replace(
+        neon(),
+        dot=Sdot(NEON),
+        products=EachStep(Sdot(NEON)),
         gemms=(VectorGemms(BY_FOURS, _GEMM),),
         depthwise=DepthwisePlanning(_DEPTHWISE, _DEPTHWISE),
         rates=Rates(macs=24.0, macs_16=6.0),

@@ -1,6 +1,6 @@
 """GEMMs in vector registers: a tile is some pixels times some vectors of channels.
 
-Four neighbouring k are added at once (`DotProduct`).
+What is added at once, neighbouring k of one or two pixels, `TileProducts` says.
 """
 
 from __future__ import annotations
@@ -23,17 +23,18 @@ from qcomp.targets.cpu.emit.builder import (
     plus,
     prefetch,
     raw,
+    splat,
 )
 from qcomp.targets.cpu.emit.codes import coded
-from qcomp.targets.cpu.emit.dot import DotProduct, Operand
+from qcomp.targets.cpu.emit.dot import Operand
 from qcomp.targets.cpu.emit.gemm_blocks import Block, over_blocks, over_segments, repeated
 from qcomp.targets.cpu.emit.span import Span
+from qcomp.targets.cpu.emit.tile_products import TileProducts
 from qcomp.targets.cpu.kernels.codes import unpacking
 from qcomp.targets.cpu.kernels.gemm import GemmPlan, GemmSpec, Packing, Touched, tile_starts
 from qcomp.targets.cpu.kernels.tiling import GemmCosts, Tiling, cheapest_tiling
 from qcomp.targets.cpu.machine import Isa
 
-_UNROLLED = 256  # dot products of a tile that need no loop
 _FEW_TILES = 16  # tiles of pixels, over which the time to fetch the weights is spread
 _LEAST_PIXELS = 4  # of a tile, else it is loads that limit
 _TOGETHER = 32  # dot products of one trip of the innermost loop
@@ -68,8 +69,8 @@ class VectorGemm:
     costs: GemmCosts
 
     @property
-    def dot(self) -> DotProduct:
-        return self.isa.machine.dot
+    def products(self) -> TileProducts:
+        return self.isa.machine.products
 
     @property
     def tile(self) -> Tiling:
@@ -131,40 +132,78 @@ class VectorGemm:
         grid = [(r, c) for r in range(tile.rows) for c in range(tile.columns)]
         pixels = [at(b, src, r * spec.rows.src + c * spec.columns.src) for r, c in grid]
         results = [at(b, dst, r * spec.rows.dst + c * spec.columns.dst) for r, c in grid]
-        start = block.epilogue.start(b, block.vectors, len(grid))
-        sums = self._sums(b, pixels, block, start)
-        by_pixel = [sums[i : i + block.vectors] for i in range(0, len(sums), block.vectors)]
+        by_pixel = self._totals(b, pixels, block)
         added = [
             at(b, p, r * spec.rows.other + c * spec.columns.other) for p in others for r, c in grid
         ]
         block.epilogue.store(b, by_pixel, results, block.channels, added)
 
+    def _totals(
+        self, b: ir.IRBuilder, pixels: Sequence[Value], block: Block
+    ) -> list[Sequence[Value]]:
+        """totals[pixel][vector], with the biases."""
+        products, vectors, count = self.products, block.vectors, len(pixels)
+
+        def biases() -> list[Sequence[Value]]:
+            start = block.epilogue.start(b, vectors, count)
+            return [start[i : i + vectors] for i in range(0, len(start), vectors)]
+
+        size = products.pixels
+        padded = [*pixels, *[pixels[-1]] * (-count % size)]
+        groups = [padded[i : i + size] for i in range(0, len(padded), size)]
+        if products.biased:
+            start = [bias for pixel in biases() for bias in pixel]
+        else:
+            start = [splat(I32, self.isa.lanes, 0)] * (len(groups) * vectors * products.parts)
+        sums = self._sums(b, groups, block, start)
+        totals: list[list[Value]] = [[] for _ in padded]
+        for n, part in enumerate(range(0, len(sums), products.parts)):
+            first = n // vectors * size
+            apart = products.totals(b, sums[part : part + products.parts])
+            for pixel, total in enumerate(apart, first):
+                totals[pixel].append(total)
+        if products.biased:
+            return [*totals]
+        return [
+            [b.add(total, bias) for total, bias in zip(pixel, of_pixel, strict=True)]
+            for pixel, of_pixel in zip(totals, biases(), strict=False)
+        ]
+
     def _sums(
         self,
         b: ir.IRBuilder,
-        pixels: Sequence[Value],
+        pixels: Sequence[Sequence[Value]],
         block: Block,
         start: Sequence[Value],
     ) -> list[Value]:
-        """sums[pixel * vectors + vector] over all segments; weights advance linearly."""
+        """sums[(pixels * vectors + vector) * parts + part] over all segments.
+
+        Weights advance linearly.
+        """
         spec = self.spec
         group, in_row = spec.packing.group, spec.row_steps
-        loaded = self.dot.together if spec.mixed[0] == 1 else 1
+        loaded = self.products.together if spec.mixed[0] == 1 else 1
+        at_once = 2 if self.products.pairs and spec.pairs else 1
         together = max(loaded, in_row)  # powers of two, both
         whole, rest = divmod(spec.steps, together)
-        unrolled = spec.all_steps * len(start) <= _UNROLLED
+        unrolled = spec.all_steps * len(start) <= self.costs.unrolled
 
         def segment(x: Value | int, w: Value | int, sums: Sequence[Value]) -> Sequence[Value]:
             def trip(n: Value | int, sums: Sequence[Value], count: int) -> Sequence[Value]:
                 for first in range(0, count, loaded):
                     offset = plus(b, x, plus(b, multiple(b, n, together * group), first * group))
-                    places = [at(b, p, offset) for p in pixels]
-                    activations = self._activations(b, places, min(loaded, count - first))
-                    for k, one in enumerate(activations, first):
-                        row, step = divmod(k, in_row)
-                        rows = multiple(b, n, together // in_row * spec.row_bytes)
-                        place = plus(b, w, plus(b, rows, row * spec.row_bytes))
-                        sums = self._step(b, one, at(b, block.weights, place), step, sums)
+                    places = [[at(b, p, offset) for p in some] for some in pixels]
+                    here = min(loaded, count - first)
+                    activations = self._activations(b, places, here)
+                    for k in range(0, here, at_once):
+                        rows = []
+                        for row, step in (
+                            divmod(first + j, in_row) for j in range(k, min(k + at_once, here))
+                        ):
+                            trips = multiple(b, n, together // in_row * spec.row_bytes)
+                            place = plus(b, w, plus(b, trips, row * spec.row_bytes))
+                            rows.append((at(b, block.weights, place), step))
+                        sums = self._steps(b, activations[k : k + at_once], rows, sums)
                 return sums
 
             if whole:
@@ -177,48 +216,61 @@ class VectorGemm:
             sums = list(over_segments(b, spec, sums, segment, unrolled=unrolled))
         for n in range(spec.joined_steps):
             row, k = divmod(n, in_row)
-            activations = [partial(self._ends, b, p, n) for p in pixels]
+            ends = [partial(self._ends, b, p, n) for p in pixels]
             place = at(b, block.weights, spec.inside_bytes + row * spec.row_bytes)
-            sums = self._step(b, activations, place, k, sums)
+            sums = self._steps(b, [ends], [(place, k)], sums)
         return sums
 
     def _activations(
-        self, b: ir.IRBuilder, pixels: Sequence[Value], count: int
+        self, b: ir.IRBuilder, pixels: Sequence[Sequence[Value]], count: int
     ) -> list[list[Callable[[], Operand]]]:
-        """Of `count` groups of k: for each of these, of each pixel; loaded when they are used."""
+        """Of `count` steps: for each of these, of each pixel; loaded when they are used."""
         if count == 1:
             return [[partial(self._inside, b, pixel) for pixel in pixels]]
-        loaded = [self.dot.same(b, raw(pixel), count) for pixel in pixels]
+        loaded = [self.products.same(b, [raw(p) for p in some], count) for some in pixels]
         return [[partial(_known, of_one[k]) for of_one in loaded] for k in range(count)]
 
-    def _step(
+    def _steps(
         self,
         b: ir.IRBuilder,
-        pixels: Sequence[Callable[[], Operand]],
-        row: Value,
-        step: int,
+        pixels: Sequence[Sequence[Callable[[], Operand]]],
+        rows: Sequence[tuple[Value, int]],
         sums: Sequence[Value],
     ) -> list[Value]:
-        """One step of a row, for each pixel and vector; the smaller side stays in registers."""
-        dot, count = self.dot, len(sums) // len(pixels)
-        weights = coded(row, self.spec.weight_bits, step)
-        vectors = [at(b, weights, self._vector(v)) for v in range(count)]
-        if self._fetches_ahead and step == 0:
+        """One or two steps, for each pixel and vector; the smaller side stays in registers.
+
+        pixels[step][pixel], and where the steps lie: a row, and which of the steps in it.
+        """
+        products, parts = self.products, self.products.parts
+        count = len(sums) // parts // len(pixels[0])
+        vectors = []
+        for row, step in rows:
+            weights = coded(row, self.spec.weight_bits, step)
+            vectors.append([at(b, weights, self._vector(v)) for v in range(count)])
+        if self._fetches_ahead and rows[0][1] == 0:
             for v in range(0, count, self.spec.packing.panel // self.isa.lanes):
-                prefetch(b, at(b, vectors[v], self._block_bytes))
+                prefetch(b, at(b, vectors[0][v], self._block_bytes))
         result = list(sums)
-        if count <= len(pixels):
-            held = [dot.weights(b, p) for p in vectors]
-            for m, pixel in enumerate(pixels):
-                x = pixel()
+
+        def add(m: int, v: int, x: Sequence[Operand], w: Sequence[Operand]) -> None:
+            first = (m * count + v) * parts
+            result[first : first + parts] = products.add(b, sums[first : first + parts], x, w)
+
+        def loaded(v: int) -> list[Operand]:
+            return [products.weights(b, step[v]) for step in vectors]
+
+        if count <= len(pixels[0]):
+            held = [loaded(v) for v in range(count)]
+            for m, steps in enumerate(zip(*pixels, strict=True)):
+                x = [operand() for operand in steps]
                 for v, w in enumerate(held):
-                    result[m * count + v] = dot.add(b, sums[m * count + v], x, w)
+                    add(m, v, x, w)
         else:
-            xs = [pixel() for pixel in pixels]
-            for v, p in enumerate(vectors):
-                w = dot.weights(b, p)
+            xs = [[operand() for operand in steps] for steps in zip(*pixels, strict=True)]
+            for v in range(count):
+                w = loaded(v)
                 for m, x in enumerate(xs):
-                    result[m * count + v] = dot.add(b, sums[m * count + v], x, w)
+                    add(m, v, x, w)
         return result
 
     @property
@@ -237,27 +289,32 @@ class VectorGemm:
             and self.spec.panels * self.spec.panel_bytes >= self.costs.far_weights
         )
 
-    def _inside(self, b: ir.IRBuilder, pixel: Value) -> Operand:
-        """Four bytes of a segment; each channel has those of its own group, if they are mixed."""
+    def _inside(self, b: ir.IRBuilder, pixels: Sequence[Value]) -> Operand:
+        """A step of a segment; each channel has those of its own group, if they are mixed."""
         count, stride = self.spec.mixed
         if count == 1:
-            return self.dot.same(b, pixel, 1)[0]
+            return self.products.same(b, pixels, 1)[0]
         own = self.spec.channels // count
         starts = [min(c // own, count - 1) * stride for c in range(self.isa.lanes)]
-        return self.dot.mixed(b, pixel, starts)
+        return self.products.mixed(b, pixels, starts)
 
-    def _ends(self, b: ir.IRBuilder, pixel: Value, n: int) -> Operand:
+    def _ends(self, b: ir.IRBuilder, pixels: Sequence[Value], n: int) -> Operand:
         """The ends of some segments, side by side."""
+        return self.products.every(b, [self._joined(b, pixel, n) for pixel in pixels])
+
+    def _joined(self, b: ir.IRBuilder, pixel: Value, n: int) -> Value:
+        """Of one pixel, a step as one integer."""
         spec = self.spec
         first = n * spec.ends
-        four: Value = ir.Constant(I32, 0)
+        type = ir.IntType(8 * spec.packing.group)
+        step: Value = ir.Constant(type, 0)
         for i, segment in enumerate(range(first, min(first + spec.ends, spec.segment_count))):
             place = at(
                 b, raw(pixel), spec.segment_offset(segment) + spec.steps * spec.packing.group
             )
-            end = b.zext(load(b, place, ir.IntType(8 * spec.end)), I32)
-            four = b.or_(four, b.shl(end, ir.Constant(I32, 8 * spec.end * i)))
-        return self.dot.every(b, four)
+            end = b.zext(load(b, place, ir.IntType(8 * spec.end)), type)
+            step = b.or_(step, b.shl(end, ir.Constant(type, 8 * spec.end * i)))
+        return step
 
     def _vector(self, v: int) -> int:
         """Where the weights of a block's vector lie, within one step."""

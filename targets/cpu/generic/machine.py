@@ -12,6 +12,7 @@ from qcomp.targets.cpu.emit.gemm_vectors import VectorGemms
 from qcomp.targets.cpu.emit.nest import Body
 from qcomp.targets.cpu.emit.shuffled import Shuffles
 from qcomp.targets.cpu.emit.table import ScalarTables
+from qcomp.targets.cpu.emit.tile_products import EachStep
 from qcomp.targets.cpu.kernels.depthwise_layout import BY_64
 from qcomp.targets.cpu.kernels.depthwise_tiling import DepthwiseCosts, DepthwisePlanning
 from qcomp.targets.cpu.kernels.gemm import BY_FOURS
@@ -29,11 +30,20 @@ def widening_gemm_costs(vectors: Vectors) -> GemmCosts:
     return GemmCosts(
         vectors,
         most_vectors=vectors.count // 4,
-        registers=TileRegisters(pixel=0, narrower=2, weights=0, spare=3, shuffled=3),
+        registers=TileRegisters(
+            sums=1,
+            pixels=1,
+            pixel=0,
+            narrower=2,
+            weights=0,
+            spare=3,
+            shuffled=3,
+        ),
         pipes=(Pipes(4, sums=4, pixels=2, vectors=3, shuffled=2),),
         latency=4.5,
         epilogue=4.0,
         tile=24.0,
+        unrolled=256,
         far_weights=1 << 18,
     )
 
@@ -58,10 +68,12 @@ def widening_depthwise_costs(vectors: Vectors) -> DepthwiseCosts:
 
 def portable(vectors: Vectors, layout: DepthwiseCosts, clock: str) -> Machine:
     """Depthwise weights lie as is best for the core of `layout`."""
+    dot = WideningDot(vectors, signed=True, pairs=sums_of_pairs)
     return Machine(
         vectors=vectors,
         storage=Storage.VALUES,
-        dot=WideningDot(vectors, signed=True, pairs=sums_of_pairs),
+        dot=dot,
+        products=EachStep(dot),
         pairs=sums_of_pairs,
         narrow=None,
         fusions=frozenset(),

@@ -49,13 +49,16 @@ class Pipes:
 
 @dataclass(frozen=True)
 class TileRegisters:
-    """What a tile needs beside its sums, in registers.
+    """What a tile needs, in registers.
 
+    `sums` are those of the sums of a pixel and a vector of channels, in tiles of whole `pixels`.
     `pixel` for each pixel; `narrower` for each operand of the side that has fewer; one for each
     vector of weights up to `weights`; `spare` for the rest. A tile of shuffled activations, of one
     vector of channels, needs `shuffled` for each pixel, and four.
     """
 
+    sums: int
+    pixels: int
     pixel: int
     narrower: int
     weights: int
@@ -64,7 +67,8 @@ class TileRegisters:
 
     def of(self, pixels: int, wide: int) -> int:
         beside = self.pixel * pixels + self.narrower * min(pixels, wide) + min(wide, self.weights)
-        return pixels * wide + beside + self.spare
+        whole = -(-pixels // self.pixels) * self.pixels
+        return whole * wide * self.sums + beside + self.spare
 
 
 @dataclass(frozen=True)
@@ -78,6 +82,7 @@ class GemmCosts:
     latency: float  # cycles of a dot product that waits for the one before
     epilogue: float  # instructions per vector of sums, of which three start in a cycle
     tile: float  # instructions per tile: addresses, constants, loop ends
+    unrolled: int  # sums of a tile, times steps, that need no loop
     far_weights: int  # bytes of weights that other layers drive out of the second level of caches
     half_panels: bool = False  # whether a block may be half a panel
 

@@ -12,6 +12,7 @@ from qcomp.ir.ops import Op, QConv2d, QDense, QWeighted
 from qcomp.ir.tensor import Array
 from qcomp.targets.cpu.emit.reduce import simplified_axes
 from qcomp.targets.cpu.kernels.axis import Axis
+from qcomp.targets.cpu.kernels.codes import gain
 from qcomp.targets.cpu.kernels.gemm import (
     GemmSpec,
     Packing,
@@ -28,6 +29,7 @@ from qcomp.targets.cpu.lower.reach import gemm_reach
 from qcomp.targets.cpu.lower.residual import is_depthwise
 from qcomp.targets.cpu.lower.weight_bits import Coding, coding
 from qcomp.targets.cpu.lower.windows import Window, windows
+from qcomp.targets.cpu.machine import Isa
 from qcomp.targets.cpu.program import Address
 
 
@@ -38,9 +40,11 @@ class _Product:
     spec: GemmSpec
     weights: Array
 
-    def coded(self, coding: Coding) -> _Product:
+    def coded(self, coding: Coding, isa: Isa) -> _Product:
         codes = coding.codes(self.weights)
-        return replace(self, spec=coding.of(self.spec, codes), weights=codes)
+        spec = coding.of(self.spec, codes)
+        pairs = isa.machine.products.pairs and int(codes.min()) << gain(spec.weight_bits) > -128
+        return replace(self, spec=replace(spec, pairs=pairs), weights=codes)
 
 
 def lower_conv2d(lowering: Lowering, op: QConv2d) -> None:
@@ -134,7 +138,7 @@ def _gemm(
     planned = (
         (family.kernel(product.spec, isa), product)
         for family in isa.machine.gemms
-        for product in (way.coded(stored) for way in ways(family.packing))
+        for product in (way.coded(stored, isa) for way in ways(family.packing))
     )
     possible = ((kernel, product) for kernel, product in planned if kernel is not None)
     kernel, product = min(possible, key=lambda way: way[0].cost)

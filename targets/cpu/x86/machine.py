@@ -11,6 +11,7 @@ from dataclasses import replace
 from qcomp.targets.cpu.emit.dot import DotProduct
 from qcomp.targets.cpu.emit.gemm_vectors import VectorGemms
 from qcomp.targets.cpu.emit.shuffled import Shuffles
+from qcomp.targets.cpu.emit.tile_products import EachStep
 from qcomp.targets.cpu.generic.machine import widening_depthwise_costs, widening_gemm_costs
 from qcomp.targets.cpu.kernels.depthwise_layout import BY_64
 from qcomp.targets.cpu.kernels.depthwise_tiling import DepthwiseCosts, DepthwisePlanning
@@ -38,11 +39,20 @@ def _vnni_gemm_costs(vectors: Vectors) -> GemmCosts:
     return GemmCosts(
         vectors,
         most_vectors=vectors.count // 2 - 2,
-        registers=TileRegisters(pixel=0, narrower=0, weights=4, spare=1, shuffled=2),
+        registers=TileRegisters(
+            sums=1,
+            pixels=1,
+            pixel=0,
+            narrower=0,
+            weights=4,
+            spare=1,
+            shuffled=2,
+        ),
         pipes=(Pipes(2, sums=1, shuffled=1), Pipes(2, pixels=1, vectors=1)),
         latency=4.5,
         epilogue=4.0,
         tile=24.0,
+        unrolled=256,
         far_weights=1 << 18,
     )
 
@@ -125,6 +135,7 @@ def _machine(
         vectors=vectors,
         storage=Storage.BIASED,
         dot=dot,
+        products=EachStep(dot),
         pairs=x86.pmaddwd,
         narrow=PackedEpilogue,
         fusions=frozenset({Fusion.RESIDUAL}),
