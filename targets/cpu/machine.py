@@ -103,6 +103,7 @@ class Machine:
     gemms: tuple[GemmFamily, ...]
     blocks: Blocks  # of depthwise layers
     depthwise: DepthwisePlanning
+    taps: bool  # whether they multiply tap by tap in 16 bits, and not by `dot`
     rates: Rates
     clock: str  # LLVM's intrinsic for a counter of (nearly) constant rate
     # i1: whether the processor that runs this code has the features; None: each of its kind has.

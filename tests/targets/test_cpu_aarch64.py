@@ -288,12 +288,12 @@ def cases_of_16_bits(kit: Any) -> dict[str, tuple[Any, list[Any]]]:
     }
 
 
-@each_set
-def test_every_kind_of_kernel_in_one_program(
-    kit: Any, isa: Isa, arm_gcc: str, tmp_path: Path
+def expect_exact(
+    kit: Any, cases: dict[str, tuple[Any, list[Any]]], isa: Isa, compiler: str, directory: Path
 ) -> None:
+    """All cases as one program have the specification's bits."""
     graph, inputs = Graph("arm"), {}
-    for name, (make, operands) in cases(kit).items():
+    for name, (make, operands) in cases.items():
         prefix = name.replace(" ", "_")
         one, values = kit.one_op(make, *operands)
         copied = {id: f"{prefix}.{id}" for id in (t.id for t in one.tensors())}
@@ -309,9 +309,52 @@ def test_every_kind_of_kernel_in_one_program(
         _add(graph, op, copied)
         graph.update_tensor(_renamed(one.tensor(op.output), copied[op.output]))
         graph.outputs[prefix] = copied[op.output]
-    got = run_in_emulator(graph, inputs, [isa], arm_gcc, tmp_path)
+    got = run_in_emulator(graph, inputs, [isa], compiler, directory)
     for name, expected in evaluate(graph, inputs).items():
         assert_array_equal(got[name], expected, err_msg=name)
+
+
+@each_set
+def test_every_kind_of_kernel_in_one_program(
+    kit: Any, isa: Isa, arm_gcc: str, tmp_path: Path
+) -> None:
+    expect_exact(kit, cases(kit), isa, arm_gcc, tmp_path)
+
+
+DEPTHWISE: dict[str, tuple[tuple[int, ...], tuple[int, int], dict[str, Any]]] = {
+    "3 channels": ((1, 6, 7, 3), (3, 3), {}),
+    "8 channels": ((1, 9, 8, 8), (3, 3), {"padding": (1, 1, 1, 1)}),
+    "12 channels": ((2, 5, 9, 12), (3, 3), {"stride": (2, 2), "padding": (0, 0, 1, 1)}),
+    "16 channels": ((1, 7, 7, 16), (3, 3), {"dilation": (2, 3), "padding": (2, 2, 3, 3)}),
+    "24 channels": ((1, 7, 7, 24), (5, 5), {"padding": (2, 2, 2, 2)}),
+    "40 channels": ((1, 9, 8, 40), (5, 3), {"stride": (2, 1)}),
+    "67 channels": ((1, 3, 5, 67), (3, 3), {}),
+    "one column": ((1, 12, 1, 20), (5, 1), {}),
+    "one row": ((1, 1, 11, 20), (1, 4), {"stride": (1, 3)}),
+    "pool of an image": ((1, 7, 7, 21), (7, 7), {}),
+    "long kernel": ((1, 2, 45, 19), (2, 41), {}),
+}
+
+
+def depthwise_cases(kit: Any) -> dict[str, tuple[Any, list[Any]]]:
+    result: dict[str, tuple[Any, list[Any]]] = {}
+    for n, (name, (x, kernel, window)) in enumerate(DEPTHWISE.items()):
+        channels = x[3]
+        for least in (-127, -128):
+            weight = np.maximum(kit.i8(channels, *kernel, 1, seed=n), -127)
+            weight[-1] = least
+            form = [Form.NARROW, Form.NARROW, Form.WIDE, Form.TFLITE][n % 4]
+            op, constants = linear(kit, QConv2d, form, weight, groups=channels, **window)
+            values = kit.i8(*x, seed=n)
+            values[..., -1] = -128
+            result[f"{name} from {-least}"] = op, [values, *constants]
+    return result
+
+
+@each_set
+def test_depthwise_layers_of_every_shape(kit: Any, isa: Isa, arm_gcc: str, tmp_path: Path) -> None:
+    """With the largest products: of -128 by -127, of which two fit 16 bits, and by -128."""
+    expect_exact(kit, depthwise_cases(kit), isa, arm_gcc, tmp_path)
 
 
 @each_set

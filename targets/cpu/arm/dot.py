@@ -64,9 +64,10 @@ class Sdot:
 class SmullPairs:
     """Products of i8 in i16, of two steps where they fit, which sadalp adds up in i32.
 
-    Two steps' activations are loaded at a time: of four, LLVM spills. The sums of four channels are two registers, of channels 0 and 1 and of 2 and 3, in which a
-    channel has two lanes: k 0 and 1 of each step, and 2 and 3. No sum of two products is more than
-    2 * 128 * 127 in size where no weight is -128. The biases are added in the end.
+    Two steps' activations are loaded at a time: of four, LLVM spills. The sums of four channels are
+    two registers, of channels 0 and 1 and of 2 and 3, in which a channel has two lanes: k 0 and 1
+    of each step, and 2 and 3. No sum of two products is more than 2 * 128 * 127 in size where no
+    weight is -128. The biases are added in the end.
     """
 
     row: int = _ROW

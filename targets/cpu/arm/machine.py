@@ -90,6 +90,7 @@ def neon() -> Machine:
         fusions=frozenset({Fusion.RESIDUAL}),
         unclamped=True,
         gemms=(VectorGemms(BY_FOURS, _PAIRS_GEMM),),
+        taps=True,
     )
 
 
@@ -101,6 +102,7 @@ def dotprod() -> Machine:
         products=EachStep(Sdot(NEON)),
         gemms=(VectorGemms(BY_FOURS, _GEMM),),
         depthwise=DepthwisePlanning(_DEPTHWISE, _DEPTHWISE),
+        taps=False,
         rates=Rates(macs=24.0, macs_16=6.0),
         supports=emit_supports,
     )

@@ -39,6 +39,11 @@ class Depthwise:
         return plan_taps(self.spec, self.isa.machine.depthwise.layout)
 
     @property
+    def rows(self) -> int:
+        """Of a tile."""
+        return self.taps.rows
+
+    @property
     def runs(self) -> tuple[Run, ...]:
         return runs_of(self.spec, self.isa.machine.vectors)
 

@@ -85,6 +85,7 @@ def portable(vectors: Vectors, layout: DepthwiseCosts, clock: str) -> Machine:
         gemms=(VectorGemms(BY_FOURS, widening_gemm_costs(vectors)),),
         blocks=BY_64,
         depthwise=DepthwisePlanning(layout, widening_depthwise_costs(vectors)),
+        taps=False,
         rates=Rates(macs=6.0, macs_16=6.0),
         clock=clock,
         supports=None,

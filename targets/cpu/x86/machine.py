@@ -147,6 +147,7 @@ def _machine(
         gemms=(VectorGemms(BY_FOURS, gemm),),
         blocks=BY_64,
         depthwise=DepthwisePlanning(LAYOUT, depthwise),
+        taps=False,
         rates=rates,
         clock=CLOCK,
         supports=emit_supports,
