@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from qcomp.targets.cpu import llvm_ir as ir
 from qcomp.targets.cpu.emit.builder import I8, I16, I32, Value, shuffle, vector
 
@@ -52,6 +54,16 @@ def sqxtn_bytes(b: ir.IRBuilder, x: Value, y: Value) -> Value:
 def saturating_add(b: ir.IRBuilder, x: Value, y: Value) -> Value:
     """sqadd in i16 lanes."""
     return _function(b, "llvm.sadd.sat.v8i16", x.type, x, y)
+
+
+def tbl(b: ir.IRBuilder, four: Sequence[Value], x: Value) -> Value:
+    """Sixteen bytes of 64 in four registers; 0 for an index from 64 on."""
+    return _call(b, "tbl4.v16i8", x.type, *four, x)
+
+
+def tbx(b: ir.IRBuilder, before: Value, four: Sequence[Value], x: Value) -> Value:
+    """As tbl; what was there before for an index from 64 on."""
+    return _call(b, "tbx4.v16i8", x.type, before, *four, x)
 
 
 def _joined(b: ir.IRBuilder, x: Value, y: Value) -> Value:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from qcomp.targets.cpu.arm.dot import NEON, Sdot, SmullPairs
 from qcomp.targets.cpu.arm.epilogue import NeonEpilogue
 from qcomp.targets.cpu.arm.features import emit_supports
+from qcomp.targets.cpu.arm.table import TblTables
 from qcomp.targets.cpu.emit.gemm_vectors import VectorGemms
 from qcomp.targets.cpu.emit.tile_products import EachStep
 from qcomp.targets.cpu.generic.machine import portable
@@ -89,6 +90,7 @@ def neon() -> Machine:
         narrow=NeonEpilogue,
         fusions=frozenset({Fusion.RESIDUAL}),
         unclamped=True,
+        tables=TblTables(),
         gemms=(VectorGemms(BY_FOURS, _PAIRS_GEMM),),
         taps=True,
     )

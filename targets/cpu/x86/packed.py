@@ -17,18 +17,16 @@ from qcomp.targets.cpu.emit.builder import (
     I32,
     Value,
     larger_unsigned,
-    shuffle,
     smaller_unsigned,
     splat,
     vector,
 )
-from qcomp.targets.cpu.emit.lanes import zipped
+from qcomp.targets.cpu.emit.lanes import first_lanes, in_lanes, zipped
 from qcomp.targets.cpu.emit.nest import Body
 from qcomp.targets.cpu.emit.requantize import SMALL_SHIFT, emit_wide_by
 from qcomp.targets.cpu.storage import BIAS
 from qcomp.targets.cpu.x86 import intrinsics as x86
 
-_LANE = 16  # bytes within which unpacks and packs work
 _I16_MAX = 2**15 - 1
 
 
@@ -61,19 +59,6 @@ def clamped(b: ir.IRBuilder, x: Value, qmin: int, qmax: int) -> Value:
     if qmax < BIAS - 1:
         x = smaller_unsigned(b, x, splat(I8, lanes, qmax + BIAS))
     return x
-
-
-def in_lanes(b: ir.IRBuilder, x: Value, least: int = _LANE) -> Value:
-    """Whole 128-bit lanes: `least` bytes or more, what is added is undefined."""
-    count = x.type.count
-    if count >= least:
-        return x
-    nothing = ir.undefined(x.type)
-    return shuffle(b, x, nothing, [min(i, count) for i in range(least)])
-
-
-def first_lanes(b: ir.IRBuilder, x: Value, count: int) -> Value:
-    return x if x.type.count == count else shuffle(b, x, x, range(count))
 
 
 def widened(b: ir.IRBuilder, x: Value) -> tuple[Value, Value]:
