@@ -43,6 +43,7 @@ _GEMM = GemmCosts(
     tile=12.0,
     unrolled=256,
     far_weights=1 << 18,
+    scratch=0,  # not measured
     half_panels=True,
 )
 # One pipe that multiplies and another that adds and copies: Cortex-A72, by its guide and LLVM's

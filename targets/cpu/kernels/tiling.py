@@ -38,7 +38,7 @@ class Pipes:
 
     per_cycle: int
     sums: int = 0
-    pixels: int = 0
+    pixels: float = 0
     vectors: float = 0
     shuffled: int = 0
 
@@ -84,6 +84,7 @@ class GemmCosts:
     tile: float  # instructions per tile: addresses, constants, loop ends
     unrolled: int  # sums of a tile, times steps, that need no loop
     far_weights: int  # bytes of weights that other layers drive out of the second level of caches
+    scratch: int  # bytes of the stack that a block's weights may be unpacked to
     half_panels: bool = False  # whether a block may be half a panel
 
     def unpacking(self, instructions: float) -> GemmCosts:
