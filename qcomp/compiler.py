@@ -71,7 +71,7 @@ def compile(
     imported = import_model(model, bind=bind, bind_values=bind_values)
     symbol = c_name(default_name(model) if name is None else name)
     evidence = evidence_for(imported.graph, calibration, config, progress=progress)
-    inside = ends_outside(imported.graph, imported.form, evidence)
+    inside = ends_outside(imported.graph, imported.form, evidence, float_tail=config.float_tail)
     inner = evidence.inside(inside)
     quantizer = Quantizer(
         inside,

@@ -88,6 +88,7 @@ class QuantizationConfig:
         weight_range="seqmse" with rounding="nearest".
     rounding_iterations: steps of AdaRound for each layer.
     snap_scales: move weight scales by up to 0.1 % so that requantize multipliers are exact.
+    float_tail: leave the sigmoid or softmax by which an output ends to the floats outside.
     overrides: other values of some fields for some tensors and layers. A key is the id of a layer
         or tensor, the mnemonic of an operator ("conv2d") or a regular expression that matches a
         whole id; of several that match, the last one wins, field by field.
@@ -111,6 +112,7 @@ class QuantizationConfig:
     rounding: str = AUTO
     rounding_iterations: int = 1000
     snap_scales: bool = True
+    float_tail: bool = False
     overrides: Overrides = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -3,19 +3,39 @@
 from __future__ import annotations
 
 from qcomp.calibration.evidence import Evidence
-from qcomp.errors import CalibrationError
+from qcomp.errors import CalibrationError, CompileError
 from qcomp.ir.form import Form
 from qcomp.ir.graph import Graph
 from qcomp.passes.base import run_pass
+from qcomp.passes.leave_float_tail import LeaveFloatTail
 from qcomp.passes.move_affine_ends import MoveAffineEnds
 
 
-def ends_outside(graph: Graph, form: Form, evidence: Evidence) -> Graph:
-    """The graph inside of its affine ends; as it is where nothing is known of its ranges."""
+def ends_outside(graph: Graph, form: Form, evidence: Evidence, *, float_tail: bool) -> Graph:
+    """The graph inside of its affine ends; as it is where nothing is known of its ranges.
+
+    CompileError for a `float_tail` where no output ends in one.
+    """
+    if float_tail:
+        graph = _without_tails(graph, form)
     if form is not Form.FLOAT:
         return graph
     try:
         inside, _ = run_pass(graph, MoveAffineEnds(evidence.moments_of))
     except CalibrationError:
         return graph
+    return inside
+
+
+def _without_tails(graph: Graph, form: Form) -> Graph:
+    if form is not Form.FLOAT:
+        raise CompileError(
+            f"float_tail: the model comes in form {form.value}; expected a float model"
+        )
+    inside, log = run_pass(graph, LeaveFloatTail())
+    if not inside.tails:
+        reasons = "; ".join(str(event) for event in log.events)
+        raise CompileError(
+            f"float_tail: {reasons}; expected an output that a sigmoid or a softmax makes"
+        )
     return inside

@@ -148,9 +148,13 @@ def _lowering(config: QuantizationConfig, given: Given) -> list[Pass]:
 
 
 _EQUALIZING = ("equalize", "absorb_bias", "per_channel", "weight_bits", "activation_bits")
-_CHOOSING = ("recipe", "max_slowdown")  # say how to choose, not what
+_NOT_QUANTIZING = (
+    "recipe",  # how to choose, not what
+    "max_slowdown",
+    "float_tail",  # before the stages
+)
 _QUANTIZING = tuple(
-    f.name for f in dataclasses.fields(QuantizationConfig) if f.name not in _CHOOSING
+    f.name for f in dataclasses.fields(QuantizationConfig) if f.name not in _NOT_QUANTIZING
 )
 
 NORMALIZE = Stage(

@@ -48,6 +48,7 @@ from qcomp.ir.ops import (
 )
 from qcomp.ir.parse import parse
 from qcomp.ir.tensor import Mark
+from qcomp.passes.leave_float_tail import LeaveFloatTail
 from qcomp.passes.move_affine_ends import MoveAffineEnds
 from qcomp.pipeline import STAGES, Given
 from qcomp.quant import gemmlowp, tables
@@ -93,7 +94,7 @@ def test_the_passes_are_listed_in_their_order() -> None:
     every = qcomp.QuantizationConfig(equalize=True, absorb_bias=True, rounding="adaround")
     config = settled(every, calibrated=True)
     nothing, graph = Statistics(mnemonics={}, channel_means={}), Graph("g")
-    run: list[str] = [MoveAffineEnds.name]  # before the stages
+    run: list[str] = [LeaveFloatTail.name, MoveAffineEnds.name]  # before the stages
     for stage in STAGES:
         for fitting in (FittingData(graph, (), SampledMeans({})), None):
             given = Given(graph, lambda graph: {}, lambda: nothing, fitting)

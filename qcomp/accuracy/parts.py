@@ -1,7 +1,8 @@
-"""The parts of outputs: channels that have a range of their own.
+"""The parts of outputs: channels that another function makes, or that have a range of their own.
 
 One figure for boxes in pixels and scores beside them tells of the boxes only. An output is divided
-along its channel axis or its last axis, whichever sets the ranges further apart.
+along its channel axis or its last axis: the one along which a sigmoid or the like makes some of the
+channels, else the one that sets the ranges further apart.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from qcomp.accuracy.known_magnitudes import known_magnitude
+from qcomp.accuracy.makers import makers
 from qcomp.calibration.statistics import float_outputs
 from qcomp.ir.graph import Graph
 from qcomp.ir.tensor import Array
@@ -55,19 +56,31 @@ def parts_of(graph: Graph, answers: Sequence[Answers]) -> tuple[Part, ...]:
     found: list[Part] = []
     for name, id in float_outputs(graph).items():
         values = [answer[name] for answer in answers]
-        found += _parts(name, values, known_magnitude(graph, id))
+        found += _parts(name, values, makers(graph, id))
     return tuple(found)
 
 
-def _parts(name: str, values: Sequence[Array], known: Array) -> list[Part]:
-    rank = known.ndim
-    halves = {axis: _halves(values, known, axis) for axis in _axes(rank)}
-    apart = {axis: distance(*both) for axis, both in halves.items()}
+def _parts(name: str, values: Sequence[Array], made: Array) -> list[Part]:
+    rank = made.ndim
+    halves = {axis: _halves(values, made > 0, axis) for axis in _axes(rank)}
+    alike = {axis: _made_alike(made, axis) for axis in halves}
+    apart = {axis: (len(alike[axis]) > 1, distance(*both)) for axis, both in halves.items()}
     axis = max(apart, key=lambda a: apart[a], default=None)
-    if axis is None or apart[axis] == 1.0:
+    if axis is None or apart[axis] == (False, 1.0):
         return [Part(name, rank)]
-    groups = grouped(*halves[axis])
-    return [Part(name, rank, axis, _runs(group)) for group in groups]
+    one, other = halves[axis]
+    return [
+        Part(name, rank, axis, _runs(channels[group]))
+        for channels in alike[axis]
+        for group in grouped(one[channels], other[channels])
+    ]
+
+
+def _made_alike(made: Array, axis: int) -> list[NDArray[np.int64]]:
+    """Channels along an axis, grouped by the functions that make their values."""
+    rows = np.sort(_rows(made, axis), axis=1)
+    _, group = np.unique(rows, axis=0, return_inverse=True)
+    return [np.flatnonzero(group == g) for g in dict.fromkeys(group.tolist())]
 
 
 def _axes(rank: int) -> tuple[int, ...]:
@@ -75,17 +88,17 @@ def _axes(rank: int) -> tuple[int, ...]:
     return tuple(dict.fromkeys((1, rank - 1))) if rank > 1 else tuple(range(rank))
 
 
-def _halves(values: Sequence[Array], known: Array, axis: int) -> tuple[F64, F64]:
+def _halves(values: Sequence[Array], known: NDArray[np.bool_], axis: int) -> tuple[F64, F64]:
     """The largest magnitude of each channel, in every other sample and in those between.
 
-    Of a single sample it is every other value of each channel.
+    Of a single sample it is every other value of each channel. Where `known`, values reach 1.
     """
     if len(values) > 1:
         halves = [[_rows(v, axis) for v in values[first::2]] for first in (0, 1)]
     else:
         rows = [_rows(v, axis) for v in values]
         halves = [[r[:, first::2] for r in rows] for first in (0, 1)]
-    least = np.abs(_rows(known, axis)).max(axis=1, initial=0.0)
+    least = _rows(known, axis).any(axis=1).astype(float)
     one, other = (
         np.maximum.reduce([np.abs(r).max(axis=1, initial=0.0) for r in half] or [least])
         for half in halves

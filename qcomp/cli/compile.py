@@ -97,6 +97,13 @@ def compile(
             help="The interval of the inputs, where there is no calibration data.",
         ),
     ] = DEFAULTS.input_range,
+    float_tail: Annotated[
+        bool,
+        typer.Option(
+            "--float-tail",
+            help="Leave the sigmoid or softmax by which an output ends to the header's floats.",
+        ),
+    ] = False,
     dump: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Write text, log and difference of every pass."),
@@ -136,6 +143,7 @@ def compile(
         range=range,
         rounding=rounding,
         input_range=input_range,
+        float_tail=float_tail,
     )
     began = time.perf_counter()
     net = qcomp.compile(
@@ -219,4 +227,5 @@ def _tensor_line(kind: str, info: TensorInfo) -> str:
         f"  {kind:<8} {info.name}: {info.dtype} {shape}, "
         f"scale {info.scale:.8g}, zero point {info.zero_point}"
         f"{'' if info.conversion is None else ', after a conversion that the header has'}"
+        f"{'' if info.tail is None else f', {info.tail.function.value} in floats behind it'}"
     )

@@ -19,6 +19,7 @@ from qcomp.ir.digraph import copied, needed_for, topological_order
 from qcomp.ir.ops.base import Op
 from qcomp.ir.tensor import FLOATS, Array, Mark, Origin, Tensor, TensorId, TensorType, constant
 from qcomp.quant.conversion import Conversion
+from qcomp.quant.tail import Tail
 
 _NOT_IN_IDS = re.compile(r"[^A-Za-z0-9_./\-]")
 
@@ -37,13 +38,14 @@ class Graph:
     """`inputs` and `outputs` map public names to tensors; a rewrite never renames them.
 
     `conversions` are what is done to some of them outside, in floats, by public name: the graph's
-    values are those inside.
+    values are those inside. `tails` are functions that come after that at outputs.
     """
 
     name: str
     inputs: dict[str, TensorId] = field(default_factory=dict)
     outputs: dict[str, TensorId] = field(default_factory=dict)
     conversions: dict[str, Conversion] = field(default_factory=dict)
+    tails: dict[str, Tail] = field(default_factory=dict)
     _nx: Any = field(default_factory=lambda: nx.DiGraph(), repr=False)
     _serial: int = 0
     _order: list[str] | None = field(default=None, repr=False, compare=False)  # until edges change
@@ -210,6 +212,7 @@ class Graph:
             dict(self.inputs),
             dict(self.outputs),
             dict(self.conversions),
+            dict(self.tails),
             copied(self._nx),
             self._serial,
             self._order,
@@ -219,7 +222,7 @@ class Graph:
         """Become what a clone saved: how a pass takes back a trial."""
         copy = saved.clone()
         self.inputs, self.outputs = copy.inputs, copy.outputs
-        self.conversions = copy.conversions
+        self.conversions, self.tails = copy.conversions, copy.tails
         self._nx, self._serial, self._order = copy._nx, copy._serial, copy._order
 
     def _add_node(self, node: str, **payload: object) -> None:

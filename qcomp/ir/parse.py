@@ -33,6 +33,7 @@ from qcomp.ir.tensor import (
 from qcomp.ir.text import RECORDS
 from qcomp.quant.conversion import Conversion
 from qcomp.quant.qparams import QParams
+from qcomp.quant.tail import Tail, TailFunction
 
 Arrays = Mapping[str, Array]
 
@@ -60,6 +61,7 @@ _CONVERT = re.compile(
     rf"convert (?P<name>{_NAME}) axis=(?P<axis>\d+) "
     rf"scale=(?P<scale>{_ARRAY}) offset=(?P<offset>{_ARRAY})$"
 )
+_TAIL = re.compile(rf"tail (?P<name>{_NAME}) (?P<function>\w+) axis=(?P<axis>\d+)$")
 _OP = re.compile(
     r"%(?P<id>\S+) = (?P<mnemonic>\w+)\((?P<operands>[^()]*)\)"
     rf"(?: \{{(?P<fields>.*)\}})? : (?P<type>{_TENSOR})$"
@@ -110,6 +112,8 @@ def _parse_line(graph: Graph, line: str, arrays: Arrays | None) -> None:
         graph.add_tensor(dataclasses.replace(tensor, data=loaded.data))
     elif m := _CONVERT.match(line):
         graph.conversions[_parse_name(m["name"])] = _parse_conversion(m, arrays)
+    elif m := _TAIL.match(line):
+        graph.tails[_parse_name(m["name"])] = Tail(TailFunction(m["function"]), int(m["axis"]))
     elif m := _OP.match(line):
         _parse_op(graph, m, arrays)
     else:

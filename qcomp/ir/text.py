@@ -45,6 +45,10 @@ def format_graph(graph: Graph) -> str:
         f"scale={_format_array(np.array(c.scale))} offset={_format_array(np.array(c.offset))}"
         for name, c in graph.conversions.items()
     ]
+    lines += [
+        f"{_INDENT}tail {_format_name(name)} {t.function.value} axis={t.axis}"
+        for name, t in graph.tails.items()
+    ]
     printed = set(graph.inputs.values())
     for op in graph.ops():
         for t in dict.fromkeys(op.inputs):

@@ -43,6 +43,11 @@ def verify(graph: Graph, form: Form) -> None:
         )
 
 
+def _has_axis(graph: Graph, id: TensorId | None, axis: int) -> bool:
+    """A scalar counts as one number along axis 0."""
+    return id is not None and (id not in graph or axis < max(graph.type(id).rank, 1))
+
+
 def _structure(graph: Graph) -> list[str]:
     view = graph.view()
     try:
@@ -58,6 +63,11 @@ def _structure(graph: Graph) -> list[str]:
         f"{name} is converted; expected the name of an input or of an output"
         for name in graph.conversions
         if (name in graph.inputs) == (name in graph.outputs)
+    ]
+    problems += [
+        f"{name} has a tail along axis {tail.axis}; expected an output with that axis"
+        for name, tail in graph.tails.items()
+        if not _has_axis(graph, graph.outputs.get(name), tail.axis)
     ]
     if not graph.outputs:
         problems.append("no outputs")

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from qcomp.ir.graph import Graph
 from qcomp.quant.conversion import Conversion, dequantize_real, quantize_real
 from qcomp.quant.qparams import INTEGERS, QParams, dequantize, quantize
+from qcomp.quant.tail import Tail
 
 Array = NDArray[Any]
 Arrays = Array | Sequence[Array] | Mapping[str, Array]
@@ -22,7 +23,7 @@ class TensorInfo:
     """An input or output of the integer code, in the model's own layout.
 
     Its integers are in steps of `scale`; `conversion` is what stands between these values and the
-    caller's, if anything does.
+    caller's, if anything does, and `tail` the function that comes last.
     """
 
     name: str
@@ -32,6 +33,7 @@ class TensorInfo:
     zero_point: int
     bytes: int
     conversion: Conversion | None
+    tail: Tail | None = None
 
     @property
     def is_quantized(self) -> bool:
@@ -59,8 +61,10 @@ class TensorInfo:
         if not self.is_quantized:
             return integers
         if self.conversion is None:
-            return dequantize(integers, self.qparams)
-        return dequantize_real(integers, self.qparams, self.conversion)
+            real = dequantize(integers, self.qparams)
+        else:
+            real = dequantize_real(integers, self.qparams, self.conversion)
+        return real if self.tail is None else self.tail(real)
 
 
 def describe_tensors(graph: Graph, tensors: Mapping[str, str]) -> tuple[TensorInfo, ...]:
@@ -78,6 +82,7 @@ def describe_tensors(graph: Graph, tensors: Mapping[str, str]) -> tuple[TensorIn
                 zero_point,
                 type.bytes,
                 graph.conversions.get(name),
+                graph.tails.get(name),
             )
         )
     return tuple(infos)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 
-from qcomp.accuracy.known_magnitudes import known_magnitude
+from qcomp.accuracy.makers import makers
 from qcomp.accuracy.parts import Part, parts_of
 from qcomp.ir.graph import Graph
 from qcomp.ir.parse import parse
@@ -63,14 +63,21 @@ def test_scores_of_a_class_that_no_sample_shows_are_with_the_others() -> None:
     assert told(graph_of("1,4", softmax, "p"), *values) == ["y"]
 
 
-def test_what_an_op_reaches_is_known_behind_ops_that_move_it() -> None:
+def test_boxes_are_apart_from_scores_of_the_same_range() -> None:
     body = SIGMOID + (
-        "  %c = concat(%x, %s) {axis=1} : f32[1,8]\n"
-        "  %r = reshape(%c) {shape=(1, 2, 4)} : f32[1,2,4]\n"
+        "  %p = softmax(%x) {axis=1} : f32[1,4]\n"
+        "  %c = concat(%x, %s, %p, %s) {axis=1} : f32[1,16]\n"
+        "  %r = reshape(%c) {shape=(1, 2, 8)} : f32[1,2,8]\n"
+        "  %t = transpose(%r) {permutation=(0, 2, 1)} : f32[1,8,2]\n"
     )
-    graph = graph_of("1,4", body, "r")
-    assert known_magnitude(graph, "r").tolist() == [[[0.0] * 4, [1.0] * 4]]
-    assert known_magnitude(graph, "x").tolist() == [[0.0] * 4]
+    graph = graph_of("1,4", body, "c")
+    assert makers(graph, "c").tolist() == [[0.0] * 4 + [1.0] * 4 + [2.0] * 4 + [1.0] * 4]
+    assert makers(graph, "x").tolist() == [[0.0] * 4]
+    values = RANDOM.uniform(-1, 1, (8, 1, 16))
+    assert told(graph, *values) == ["y[:, 0:4]", "y[:, 4:8 12:16]", "y[:, 8:12]"]
+    mixed = graph_of("1,4", body, "t")  # each row has values of both of its halves
+    rows = values.reshape(8, 1, 2, 8).transpose(0, 1, 3, 2)
+    assert told(mixed, *rows) == ["y[:, 0:4, :]", "y[:, 4:8, :]"]
 
 
 def test_a_part_takes_its_channels_and_is_printed_as_an_index() -> None:

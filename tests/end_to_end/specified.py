@@ -29,7 +29,7 @@ def quantized(model: onnx.ModelProto, calibration: Runs, **choices: Any) -> Grap
     imported = import_model(model)
     config = settled(QuantizationConfig(recipe="fast", **choices), calibrated=True)
     evidence = Evidence(samples_of(imported.graph, calibration), (-1.0, 1.0))
-    graph = ends_outside(imported.graph, imported.form, evidence)
+    graph = ends_outside(imported.graph, imported.form, evidence, float_tail=config.float_tail)
     return Quantizer(graph, imported.form, evidence.inside(graph)).integer(config)
 
 

@@ -18,6 +18,7 @@ from qcomp.ir.graph import Graph
 from qcomp.ir.tensor import DType, Tensor, TensorType
 from qcomp.quant.conversion import Conversion, dequantize_real, quantize_real
 from qcomp.quant.qparams import INTEGERS, QParams, dequantize, integer_range, quantize
+from qcomp.quant.tail import Tail, TailFunction
 from qcomp.targets.cpu.isa import AVX2, SSE41
 from qcomp.targets.cpu.library.header import header
 
@@ -80,7 +81,18 @@ def converted(q: QParams) -> Graph:
     return graph
 
 
+def tailed(q: QParams) -> Graph:
+    """Outputs behind functions."""
+    graph = converted(q)
+    graph.tails = {
+        "y0": Tail(TailFunction.LOG_SOFTMAX, 1),
+        "y1": Tail(TailFunction.SIGMOID),
+    }
+    return graph
+
+
 CASES = {
+    "tailed": tailed(QPARAMS[1]),
     "converted": converted(QPARAMS[1]),
     "one": network(QPARAMS[:1], [QPARAMS[1]]),
     "several": network(QPARAMS, [*QPARAMS, None]),

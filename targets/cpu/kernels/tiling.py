@@ -36,9 +36,9 @@ class Pipes:
     shuffled activation.
     """
 
-    per_cycle: int
+    per_cycle: float
     sums: int = 0
-    pixels: int = 0
+    pixels: float = 0
     vectors: float = 0
     shuffled: int = 0
 
@@ -67,8 +67,11 @@ class TileRegisters:
 
     def of(self, pixels: int, wide: int) -> int:
         beside = self.pixel * pixels + self.narrower * min(pixels, wide) + min(wide, self.weights)
-        whole = -(-pixels // self.pixels) * self.pixels
-        return whole * wide * self.sums + beside + self.spare
+        return self.whole(pixels) * wide * self.sums + beside + self.spare
+
+    def whole(self, pixels: int) -> int:
+        """Of a tile that computes `pixels` at least."""
+        return -(-pixels // self.pixels) * self.pixels
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,7 @@ class GemmCosts:
     tile: float  # instructions per tile: addresses, constants, loop ends
     unrolled: int  # sums of a tile, times steps, that need no loop
     far_weights: int  # bytes of weights that other layers drive out of the second level of caches
+    scratch: int  # bytes of the stack that a block's weights may be unpacked to
     half_panels: bool = False  # whether a block may be half a panel
 
     def unpacking(self, instructions: float) -> GemmCosts:
@@ -158,6 +162,6 @@ def _pixel_tiles(rows: int, columns: int, most: int) -> list[tuple[int, int]]:
 
 
 def _tile_cost(pixels: int, vectors: int, steps: int, costs: GemmCosts, shuffles: float) -> float:
-    shuffled = pixels * shuffles
-    step = max(*(p.cycles(pixels, vectors, shuffled) for p in costs.pipes), costs.latency)
+    shuffled, whole = pixels * shuffles, costs.registers.whole(pixels)
+    step = max(*(p.cycles(whole, vectors, shuffled) for p in costs.pipes), costs.latency)
     return steps * step + (pixels * vectors * costs.epilogue + costs.tile) / 3

@@ -1,14 +1,17 @@
-"""The C header of a model: C99, C++ safe, self-contained, the only place with floats."""
+"""The C header of a model: C99, C++ safe, self-contained, the only place with floats.
+
+With a tail (qcomp/quant/tail.py) it needs math.h, and a program that uses it links libm.
+"""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from qcomp.ir.graph import Graph
-from qcomp.ir.tensor import DType, TensorId
+from qcomp.ir.tensor import TensorId
 from qcomp.targets.cpu.isa import identifier
 from qcomp.targets.cpu.library.dispatch import asks_processor
+from qcomp.targets.cpu.library.float_helpers import C_TYPES, float_helpers, suffix_of
 from qcomp.targets.cpu.library.module import MAX_RANK, NAME_BYTES
 from qcomp.targets.cpu.machine import Isa
 from qcomp.targets.memory import ALIGN
@@ -39,77 +42,6 @@ typedef void (*qcomp_parallel_for)(void *user, qcomp_task task, void *context, i
 #endif
 """
 
-# Two loops over blocks: in one loop, compilers turn the bounds into branches and don't vectorize.
-_QUANTIZE = """\
-/* {count} floats to {type}: divide by the scale, round half to even, saturate; NaN: {zero_point} */
-static inline void {name}_quantize_input{suffix}(const float *real, {type} *q) {{
-  float steps[{block}];
-  for (int32_t start = 0; start < {count}; start += {block}) {{
-    const int32_t count = {count} - start < {block} ? {count} - start : {block};
-    for (int32_t i = 0; i < count; i++) {{
-      const float v = real[start + i] / {scale};
-      const float low = v < {beyond} ? v : {beyond};
-      steps[i] = low > -{beyond} ? low : -{beyond};
-    }}
-    for (int32_t i = 0; i < count; i++) {{
-      const int32_t r = (int32_t)steps[i], odd = r & 1;
-      const float rest = steps[i] - (float)r;
-      const int32_t up = (rest > 0.5f) | ((rest == 0.5f) & odd);
-      const int32_t down = (rest < -0.5f) | ((rest == -0.5f) & odd);
-      const int32_t n = (r + up - down) * (real[start + i] == real[start + i]) + ({zero_point});
-      const int32_t least = n < {qmin} ? {qmin} : n;
-      q[start + i] = ({type})(least > {qmax} ? {qmax} : least);
-    }}
-  }}
-}}
-"""
-
-_CONVERTED_QUANTIZE = """\
-/* {count} floats to {type}: (real - offset) / scale of channel c; neighbours are {inner} apart;
-   round half to even, saturate; NaN: {zero_point} */
-static inline void {name}_quantize_input{suffix}(const float *real, {type} *q) {{
-  static const float scale[{channels}] = {{{scales}}};
-  static const float offset[{channels}] = {{{offsets}}};
-  for (int32_t i = 0; i < {count}; i++) {{
-    const int32_t c = i / {inner} % {channels};
-    const float v = (real[i] - offset[c]) / scale[c];
-    const float low = v < {beyond} ? v : {beyond};
-    const float steps = low > -{beyond} ? low : -{beyond};
-    const int32_t r = (int32_t)steps, odd = r & 1;
-    const float rest = steps - (float)r;
-    const int32_t up = (rest > 0.5f) | ((rest == 0.5f) & odd);
-    const int32_t down = (rest < -0.5f) | ((rest == -0.5f) & odd);
-    const int32_t n = (r + up - down) * (real[i] == real[i]) + ({zero_point});
-    const int32_t least = n < {qmin} ? {qmin} : n;
-    q[i] = ({type})(least > {qmax} ? {qmax} : least);
-  }}
-}}
-"""
-
-_CONVERTED_DEQUANTIZE = """\
-/* {count} {type} to floats: (q - {zero_point} + shift) * scale of channel c; neighbours are {inner}
-   apart; shift is in steps. */
-static inline void {name}_dequantize_output{suffix}(const {type} *q, float *real) {{
-  static const float scale[{channels}] = {{{scales}}};
-  static const float shift[{channels}] = {{{shifts}}};
-  for (int32_t i = 0; i < {count}; i++) {{
-    const int32_t c = i / {inner} % {channels};
-    real[i] = ((float)(q[i] - ({zero_point})) + shift[c]) * scale[c];
-  }}
-}}
-"""
-
-_DEQUANTIZE = """\
-/* {count} {type} to floats. */
-static inline void {name}_dequantize_output{suffix}(const {type} *q, float *real) {{
-  for (int32_t i = 0; i < {count}; i++) real[i] = (float)(q[i] - ({zero_point})) * {scale};
-}}
-"""
-
-_BLOCK = 64
-_C_TYPES = {DType.I8: "int8_t", DType.I16: "int16_t", DType.I32: "int32_t"}
-_BEYOND = {DType.I8: 512.0, DType.I16: 131072.0}  # steps from which everything saturates
-
 
 def header(
     graph: Graph, name: str, arena_bytes: int, weights_bytes: int, isas: Sequence[Isa]
@@ -123,6 +55,7 @@ def header(
         f"#ifndef {upper}_H",
         f"#define {upper}_H",
         "",
+        *(["#include <math.h>"] if graph.tails else []),
         "#include <stdint.h>",
         "",
         "#ifdef __cplusplus",
@@ -141,11 +74,11 @@ def header(
             lines.append(f"#define {upper}_{kind}{i}_SIZE {type.size} /* {list(type.shape)} */")
             lines.append(f"#define {upper}_{kind}{i}_BYTES {type.bytes}")
     arguments = [
-        f"const {_C_TYPES[graph.type(t).dtype]} *input{_suffix(i, inputs)}"
+        f"const {C_TYPES[graph.type(t).dtype]} *input{suffix_of(i, inputs)}"
         for i, t in enumerate(inputs)
     ]
     arguments += [
-        f"{_C_TYPES[graph.type(t).dtype]} *output{_suffix(i, outputs)}"
+        f"{C_TYPES[graph.type(t).dtype]} *output{suffix_of(i, outputs)}"
         for i, t in enumerate(outputs)
     ]
     lines += [
@@ -164,13 +97,7 @@ def header(
         "",
         *_choice(name, isas),
     ]
-    for i, (public, t) in enumerate(graph.inputs.items()):
-        templates = _QUANTIZE, _CONVERTED_QUANTIZE
-        lines.append(_helper(templates, graph, name, public, t, _suffix(i, inputs)))
-    for i, (public, t) in enumerate(graph.outputs.items()):
-        if graph.type(t).dtype in _BEYOND:
-            templates = _DEQUANTIZE, _CONVERTED_DEQUANTIZE
-            lines.append(_helper(templates, graph, name, public, t, _suffix(i, outputs)))
+    lines += float_helpers(graph, name)
     lines += ["#ifdef __cplusplus", "}", "#endif", "", "#endif", ""]
     return "\n".join(lines)
 
@@ -209,55 +136,5 @@ def _whole_numbers(graph: Graph, inputs: list[TensorId]) -> list[str]:
         q = graph.tensor(t).qparams
         if q is not None and q.scale == 1.0 and public not in graph.conversions:
             told = f"holds whole numbers: q = number + ({q.zero_point})"
-            lines.append(f"/* input{_suffix(i, inputs)} {told}. */")
+            lines.append(f"/* input{suffix_of(i, inputs)} {told}. */")
     return lines
-
-
-def _suffix(index: int, tensors: list[TensorId]) -> str:
-    return "" if len(tensors) == 1 else str(index)
-
-
-def _helper(
-    templates: tuple[str, str],
-    graph: Graph,
-    name: str,
-    public: str,
-    tensor: TensorId,
-    suffix: str,
-) -> str:
-    """The function between floats and integers, without a conversion or with one."""
-    q, type = graph.tensor(tensor).qparams, graph.type(tensor)
-    assert q is not None
-    plain, converted = templates
-    fields = dict(
-        name=name,
-        suffix=suffix,
-        count=type.size,
-        type=_C_TYPES[type.dtype],
-        beyond=_float_literal(_BEYOND[type.dtype]),
-        zero_point=q.zero_point,
-        qmin=q.qmin,
-        qmax=q.qmax,
-    )
-    conversion = graph.conversions.get(public)
-    if conversion is None:
-        return plain.format(block=_BLOCK, scale=_float_literal(q.scale), **fields)
-    steps = conversion.in_steps(q)
-    return converted.format(
-        channels=len(steps.scale),
-        inner=math.prod(type.shape[steps.axis + 1 :]),
-        scales=_float_literals(steps.scale),
-        offsets=_float_literals(steps.offset),
-        shifts=_float_literals(steps.shift),
-        **fields,
-    )
-
-
-def _float_literals(values: Sequence[float]) -> str:
-    return ", ".join(map(_float_literal, values))
-
-
-def _float_literal(value: float) -> str:
-    """Nine significant digits name every float32 exactly."""
-    text = f"{value:.9g}"
-    return f"{text}f" if any(c in text for c in ".e") else f"{text}.0f"

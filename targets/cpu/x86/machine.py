@@ -13,6 +13,7 @@ from qcomp.targets.cpu.emit.gemm_vectors import VectorGemms
 from qcomp.targets.cpu.emit.shuffled import Shuffles
 from qcomp.targets.cpu.emit.tile_products import EachStep
 from qcomp.targets.cpu.generic.machine import widening_depthwise_costs, widening_gemm_costs
+from qcomp.targets.cpu.kernels.codes import SCRATCH
 from qcomp.targets.cpu.kernels.depthwise_layout import BY_64
 from qcomp.targets.cpu.kernels.depthwise_tiling import DepthwiseCosts, DepthwisePlanning
 from qcomp.targets.cpu.kernels.gemm import BY_FOURS
@@ -54,6 +55,7 @@ def _vnni_gemm_costs(vectors: Vectors) -> GemmCosts:
         tile=24.0,
         unrolled=256,
         far_weights=1 << 18,
+        scratch=SCRATCH,
     )
 
 
@@ -83,7 +85,7 @@ def madd(vectors: Vectors) -> Machine:
     return _machine(
         vectors,
         Madd(vectors),
-        widening_gemm_costs(vectors),
+        replace(widening_gemm_costs(vectors), scratch=SCRATCH),
         widening_depthwise_costs(vectors),
         Rates(macs=12.0, macs_16=12.0),
     )
