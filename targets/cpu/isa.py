@@ -37,12 +37,14 @@ AMX_INT8 = Isa(
 )
 AARCH64 = Isa("aarch64", _LINUX_ARM, "+neon", arm.neon())
 AARCH64_DOTPROD = Isa("aarch64-dotprod", _LINUX_ARM, "+neon,+dotprod", arm.dotprod())
+AARCH64_I8MM = Isa("aarch64-i8mm", _LINUX_ARM, "+neon,+dotprod,+i8mm", arm.i8mm())
 
 # From the least to the most able: those of a library of several, and all of a family.
 X86_LADDER = (SSE41, AVX2, AVX_VNNI, AVX512_VNNI, AMX_INT8)
+ARM_LADDER = (AARCH64, AARCH64_DOTPROD)  # whose matrix weights lie alike: smmla wants its own
 FAMILIES: Mapping[str, tuple[Isa, ...]] = {
     "x86_64": (X86_64, SSE41, AVX2, AVX_VNNI, AVX512_VNNI, AVX512_VBMI, AMX_INT8),
-    "aarch64": (AARCH64, AARCH64_DOTPROD),
+    "aarch64": (AARCH64, AARCH64_DOTPROD, AARCH64_I8MM),
 }
 
 

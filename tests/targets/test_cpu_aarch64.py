@@ -42,7 +42,7 @@ from qcomp.ir.ops import (
 from qcomp.quant.fixed_point import Form, Requantize
 from qcomp.quant.tables import exp_table, exp_table_16, log_softmax_constants, log_table
 from qcomp.targets.cpu.emit.gemm_vectors import VectorGemm
-from qcomp.targets.cpu.isa import AARCH64, AARCH64_DOTPROD, target_machine
+from qcomp.targets.cpu.isa import AARCH64, AARCH64_DOTPROD, AARCH64_I8MM, ARM_LADDER, target_machine
 from qcomp.targets.cpu.kernels.axis import Axis
 from qcomp.targets.cpu.kernels.gemm import GemmSpec
 from qcomp.targets.cpu.library.archive import archive
@@ -54,7 +54,11 @@ from qcomp.targets.cpu.machine import Isa
 from tests.targets.test_cpu_residual import block
 
 # The processors to emulate: the least that each set runs on, and one with everything.
-PROCESSORS = {AARCH64: ("cortex-a72", "max"), AARCH64_DOTPROD: ("neoverse-n1", "max")}
+PROCESSORS = {
+    AARCH64: ("cortex-a72", "max"),
+    AARCH64_DOTPROD: ("neoverse-n1", "max"),
+    AARCH64_I8MM: ("max",),
+}
 each_set = pytest.mark.parametrize("isa", PROCESSORS, ids=lambda isa: isa.name)
 
 MAIN = """
@@ -124,16 +128,21 @@ def run_in_emulator(
     return results
 
 
-def test_a_processor_without_dot_products_is_refused(
-    kit: Any, arm_gcc: str, tmp_path: Path
+@pytest.mark.parametrize(
+    ("isa", "without", "with_them"),
+    [(AARCH64_DOTPROD, "cortex-a72", "neoverse-n1"), (AARCH64_I8MM, "neoverse-n1", "max")],
+    ids=["dotprod", "i8mm"],
+)
+def test_a_processor_without_the_instructions_is_refused(
+    kit: Any, isa: Isa, without: str, with_them: str, arm_gcc: str, tmp_path: Path
 ) -> None:
     """By the status of NAME_run, not by a signal: the library asks before it runs any of them."""
     op, constants = linear(kit, QDense, Form.NARROW, kit.i8(10, 19) | 1)
     graph, inputs = kit.one_op(op, kit.i8(2, 19), *constants)
-    run_in_emulator(graph, inputs, [AARCH64_DOTPROD], arm_gcc, tmp_path)
+    run_in_emulator(graph, inputs, [isa], arm_gcc, tmp_path)
     feed = b"".join(inputs[name].tobytes() for name in graph.inputs)
-    assert _run(tmp_path / "net", feed, "cortex-a72").returncode == STATUS_BAD_CPU
-    assert _run(tmp_path / "net", feed, "neoverse-n1").returncode == STATUS_OK
+    assert _run(tmp_path / "net", feed, without).returncode == STATUS_BAD_CPU
+    assert _run(tmp_path / "net", feed, with_them).returncode == STATUS_OK
 
 
 def test_one_library_of_both_sets_chooses_by_the_processor(
@@ -141,9 +150,34 @@ def test_one_library_of_both_sets_chooses_by_the_processor(
 ) -> None:
     op, constants = linear(kit, QDense, Form.NARROW, kit.i8(10, 19) | 1)
     graph, inputs = kit.one_op(op, kit.i8(2, 19), *constants)
-    got = run_in_emulator(graph, inputs, [AARCH64, AARCH64_DOTPROD], arm_gcc, tmp_path)
+    got = run_in_emulator(graph, inputs, ARM_LADDER, arm_gcc, tmp_path)
     for name, expected in evaluate(graph, inputs).items():
         assert_array_equal(got[name], expected)
+
+
+CHOICES = """
+#include <stdio.h>
+int net_set_isa(int isa);
+int main(void) {
+  for (int isa = -1; isa < 4; isa++) printf("%d ", net_set_isa(isa));
+}
+"""
+
+
+def test_sets_that_the_processor_lacks_can_not_be_asked_for(
+    kit: Any, arm_gcc: str, tmp_path: Path
+) -> None:
+    op, constants = linear(kit, QDense, Form.NARROW, kit.i8(10, 19) | 1)
+    graph, _ = kit.one_op(op, kit.i8(2, 19), *constants)
+    objects = build_objects(lower_variants(graph, ARM_LADDER, "net"), "net")
+    (tmp_path / "net.a").write_bytes(archive(objects))
+    (tmp_path / "main.c").write_text(CHOICES, encoding="utf-8")
+    link = [arm_gcc, "-static", "main.c", "net.a", "-o", "net"]
+    subprocess.run(link, cwd=tmp_path, check=True)
+    plain, dots = b"2 0 0 2 2 ", b"2 0 0 0 2 "
+    answers = {"cortex-a53": plain, "cortex-a72": plain, "neoverse-n1": dots, "max": dots}
+    for processor, answer in answers.items():
+        assert emulated(tmp_path / "net", b"", processor) == answer
 
 
 def emulated(program: Path, feed: bytes, processor: str) -> bytes:
@@ -389,6 +423,7 @@ def loops(isa: Isa, graph: Graph) -> list[list[str]]:
 PRODUCTS = {
     AARCH64: (("smull", "smlal", "sadalp"), 0.7),
     AARCH64_DOTPROD: (("sdot",), 0.75),
+    AARCH64_I8MM: (("smmla",), 0.45),  # a load of weights serves two pixels and two channels
 }
 
 
@@ -403,7 +438,7 @@ def test_the_inner_loop_of_a_product_is_dot_products_and_does_not_spill(
     counted = [(sum(i.startswith(names) for i in loop), loop) for loop in loops(isa, graph)]
     dots, inner = max(counted, key=lambda found: found[0])
     assert dots >= share * len(inner)
-    assert not [i for i in inner if "[sp" in i]
+    assert not [i for i in inner if i.startswith("st") and "[sp" in i]
 
 
 def test_short_rows_are_whole_tiles_of_half_a_panel() -> None:

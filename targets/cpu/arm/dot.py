@@ -90,6 +90,9 @@ class SmullPairs:
     def weights(self, b: ir.IRBuilder, pointer: Value) -> Operand:
         return self._like.weights(b, pointer)
 
+    def start(self, b: ir.IRBuilder, bias: Value) -> Sums:
+        raise NotImplementedError("sums start from zeros: they are not biased")
+
     def add(self, b: ir.IRBuilder, sums: Sums, x: Sequence[Operand], w: Sequence[Operand]) -> Sums:
         result = []
         for half, total in enumerate(sums):

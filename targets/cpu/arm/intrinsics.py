@@ -13,6 +13,11 @@ def sdot(b: ir.IRBuilder, acc: Value, x: Value, y: Value) -> Value:
     return _call(b, "sdot.v4i32.v16i8", acc.type, acc, x, y)
 
 
+def smmla(b: ir.IRBuilder, acc: Value, x: Value, y: Value) -> Value:
+    """acc + products of two rows of x by two rows of y, eight i8 each, [x][y]; needs i8mm."""
+    return _call(b, "smmla.v4i32.v16i8", acc.type, acc, x, y)
+
+
 def smull(b: ir.IRBuilder, x: Value, y: Value) -> Value:
     """Products of eight i8 in i16; LLVM makes one that is added to another smlal."""
     return _call(b, "smull.v8i16", vector(I16, 8), x, y)

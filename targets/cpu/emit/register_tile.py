@@ -72,7 +72,9 @@ class RegisterTile:
     def start(self, b: ir.IRBuilder, block: Block) -> list[Value]:
         """What sums start from: the biases, if they do not come in the end."""
         if self.products.biased:
-            return block.epilogue.start(b, block.vectors, self.tile.pixels)
+            groups = -(-self.tile.pixels // self.products.pixels)
+            biases = block.epilogue.start(b, block.vectors, groups)
+            return [part for bias in biases for part in self.products.start(b, bias)]
         return [splat(I32, self.isa.lanes, 0)] * self.registers(block.vectors)
 
     def store(

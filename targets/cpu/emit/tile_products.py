@@ -43,7 +43,7 @@ class TileProducts(Protocol):
 
     @property
     def biased(self) -> bool:
-        """Whether sums start as the biases; else these are added to the totals."""
+        """Whether sums start from the biases; else these are added to the totals."""
 
     def same(self, b: ir.IRBuilder, pointers: Sequence[Value], steps: int) -> list[Operand]:
         """The stored activations of up to `together` steps of each pixel, for every channel.
@@ -59,6 +59,9 @@ class TileProducts(Protocol):
 
     def weights(self, b: ir.IRBuilder, pointer: Value) -> Operand:
         """The weights of one vector of channels."""
+
+    def start(self, b: ir.IRBuilder, bias: Value) -> Sums:
+        """What sums that are `biased` start from: the biases of a vector, for each pixel."""
 
     def add(self, b: ir.IRBuilder, sums: Sums, x: Sequence[Operand], w: Sequence[Operand]) -> Sums:
         """sums + x * w, of one step or, where `pairs` are allowed, two."""
@@ -99,6 +102,9 @@ class EachStep:
 
     def weights(self, b: ir.IRBuilder, pointer: Value) -> Operand:
         return self.dot.weights(b, pointer)
+
+    def start(self, b: ir.IRBuilder, bias: Value) -> Sums:
+        return [bias]
 
     def add(self, b: ir.IRBuilder, sums: Sums, x: Sequence[Operand], w: Sequence[Operand]) -> Sums:
         ((total,), (operand,), (weights,)) = sums, x, w

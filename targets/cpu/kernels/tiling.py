@@ -36,7 +36,7 @@ class Pipes:
     shuffled activation.
     """
 
-    per_cycle: int
+    per_cycle: float
     sums: int = 0
     pixels: float = 0
     vectors: float = 0
@@ -67,8 +67,11 @@ class TileRegisters:
 
     def of(self, pixels: int, wide: int) -> int:
         beside = self.pixel * pixels + self.narrower * min(pixels, wide) + min(wide, self.weights)
-        whole = -(-pixels // self.pixels) * self.pixels
-        return whole * wide * self.sums + beside + self.spare
+        return self.whole(pixels) * wide * self.sums + beside + self.spare
+
+    def whole(self, pixels: int) -> int:
+        """Of a tile that computes `pixels` at least."""
+        return -(-pixels // self.pixels) * self.pixels
 
 
 @dataclass(frozen=True)
@@ -159,6 +162,6 @@ def _pixel_tiles(rows: int, columns: int, most: int) -> list[tuple[int, int]]:
 
 
 def _tile_cost(pixels: int, vectors: int, steps: int, costs: GemmCosts, shuffles: float) -> float:
-    shuffled = pixels * shuffles
-    step = max(*(p.cycles(pixels, vectors, shuffled) for p in costs.pipes), costs.latency)
+    shuffled, whole = pixels * shuffles, costs.registers.whole(pixels)
+    step = max(*(p.cycles(whole, vectors, shuffled) for p in costs.pipes), costs.latency)
     return steps * step + (pixels * vectors * costs.epilogue + costs.tile) / 3
