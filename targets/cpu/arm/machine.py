@@ -68,8 +68,9 @@ _PAIRS_GEMM = replace(
     epilogue=9.0,
     unrolled=100,
 )
-# Two pipes that multiply matrices and rearrange, three loads a cycle: Cortex-A710, by its guide and
-# LLVM's model of Neoverse N2. A step is eight k; activations are zipped, two pixels of two steps.
+# Four pipes that multiply matrices and rearrange, three loads a cycle: Cortex-X1, by its guide and
+# LLVM's model of Neoverse V1; A710 has as many loads for two such pipes, and waits for none. A step
+# is eight k; activations are zipped, two pixels of two steps.
 _MATRIX_GEMM = replace(
     _GEMM,
     registers=TileRegisters(
@@ -82,11 +83,14 @@ _MATRIX_GEMM = replace(
         shuffled=2,
     ),
     pipes=(
-        Pipes(2, sums=1, pixels=0.5),
-        Pipes(1.5, pixels=0.5, vectors=2),
-        Pipes(5, sums=1, pixels=1, vectors=2),
+        Pipes(4, sums=1, pixels=0.5),
+        Pipes(3, pixels=0.5, vectors=2),
+        Pipes(8, sums=1, pixels=1, vectors=2),
     ),
-    epilogue=9.0,
+    epilogue=4.5,
+    tile=6.0,
+    unrolled=128,
+    overlapped=True,
 )
 _DEPTHWISE = DepthwiseCosts(
     NEON,

@@ -89,6 +89,7 @@ class GemmCosts:
     far_weights: int  # bytes of weights that other layers drive out of the second level of caches
     scratch: int  # bytes of the stack that a block's weights may be unpacked to
     half_panels: bool = False  # whether a block may be half a panel
+    overlapped: bool = False  # whether an epilogue waits for the first of the pipes only
 
     def unpacking(self, instructions: float) -> GemmCosts:
         """Where a vector of weights takes so many more, in the pipes that add up."""
@@ -163,5 +164,9 @@ def _pixel_tiles(rows: int, columns: int, most: int) -> list[tuple[int, int]]:
 
 def _tile_cost(pixels: int, vectors: int, steps: int, costs: GemmCosts, shuffles: float) -> float:
     shuffled, whole = pixels * shuffles, costs.registers.whole(pixels)
-    step = max(*(p.cycles(whole, vectors, shuffled) for p in costs.pipes), costs.latency)
-    return steps * step + (pixels * vectors * costs.epilogue + costs.tile) / 3
+    first, *others = (p.cycles(whole, vectors, shuffled) for p in costs.pipes)
+    other = steps * max([*others, costs.latency])
+    epilogue = (pixels * vectors * costs.epilogue + costs.tile) / 3
+    if costs.overlapped:
+        return max(steps * first + epilogue, other)
+    return max(steps * first, other) + epilogue
