@@ -17,7 +17,7 @@ from qcomp.ir.ops import Op
 from qcomp.targets.cpu import llvm_ir as ir
 from qcomp.targets.cpu.emit.builder import Value
 from qcomp.targets.cpu.emit.dot import DotProduct
-from qcomp.targets.cpu.emit.narrow import BlockParameters, NarrowEpilogue
+from qcomp.targets.cpu.emit.narrow import MakeNarrow
 from qcomp.targets.cpu.emit.nest import Body
 from qcomp.targets.cpu.emit.shuffled import Shuffles
 from qcomp.targets.cpu.emit.softmax import SoftmaxRows
@@ -93,7 +93,7 @@ class Machine:
     dot: DotProduct
     products: TileProducts  # of matrix kernels in vector registers
     pairs: Callable[[ir.IRBuilder, Value, Value], Value]  # sums_of_pairs, of whole vectors
-    narrow: Callable[[BlockParameters], NarrowEpilogue] | None  # None: the portable form
+    narrow: MakeNarrow | None  # None: the portable form
     fusions: frozenset[Fusion]  # of the narrow epilogue
     unclamped: bool  # whether layers with the limits of i8 have kernels that do not clamp
     elementwise: Callable[[Op], Body | None]  # on stored bytes, a vector of them at a time

@@ -51,6 +51,7 @@ from qcomp.targets.cpu.library.module import build_objects
 from qcomp.targets.cpu.lower.graph import lower_graph, lower_variants
 from qcomp.targets.cpu.lower.residual import fused_residuals
 from qcomp.targets.cpu.machine import Isa
+from tests.targets.test_cpu_ceiling import network as bounded
 from tests.targets.test_cpu_residual import block
 
 # The processors to emulate: the least that each set runs on, and one with everything.
@@ -401,6 +402,40 @@ def test_residual_additions_join_the_narrow_epilogue(
     got = run_in_emulator(graph, inputs, [isa], arm_gcc, tmp_path)
     for name, expected in evaluate(graph, inputs).items():
         assert_array_equal(got[name], expected, err_msg=name)
+
+
+@each_set
+@pytest.mark.parametrize("kind", ["conv", "depthwise", "dense"])
+def test_a_ceiling_of_each_channel_stays_with_its_channel(
+    kit: Any, kind: str, isa: Isa, arm_gcc: str, tmp_path: Path
+) -> None:
+    graph = bounded(kind, kit.i8(21))
+    inputs = {"x": kit.i8(*graph.type("x").shape)}
+    got = run_in_emulator(graph, inputs, [isa], arm_gcc, tmp_path)
+    assert_array_equal(got["z"], evaluate(graph, inputs)["z"])
+
+
+SHAPES = [(1, 4), (1, 23), (3, 12), (5, 8), (7, 36), (9, 17)]  # pixels, channels
+
+
+@each_set
+def test_matrices_of_few_rows_and_channels(
+    kit: Any, isa: Isa, arm_gcc: str, tmp_path: Path
+) -> None:
+    """Parts of tiles, of pairs of pixels and of vectors; each channel scales its own way."""
+    found: dict[str, tuple[Any, list[Any]]] = {}
+    for n, (pixels, channels) in enumerate(SHAPES):
+        q = Requantize(Form.NARROW, 5 - n)
+        tables = [
+            np.arange(channels, dtype=np.int32) * 97 - 800,
+            np.arange(channels, dtype=np.int32) * 211 + 9000,
+            np.arange(channels, dtype=np.int32) % 5 + 3,
+        ]
+        op = partial(QDense, x_zero_point=0, requantize=q)
+        weight = np.maximum(kit.i8(channels, 27 + n, seed=n), -127)
+        constants = [kit.fixed(a) for a in (weight, *tables)]
+        found[f"{pixels} by {channels}"] = op, [kit.i8(pixels, 27 + n, seed=n), *constants]
+    expect_exact(kit, found, isa, arm_gcc, tmp_path)
 
 
 def loops(isa: Isa, graph: Graph) -> list[list[str]]:

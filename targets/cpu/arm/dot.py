@@ -13,6 +13,7 @@ from qcomp.targets.cpu import llvm_ir as ir
 from qcomp.targets.cpu.arm.intrinsics import addp, saddlp, sdot, smull
 from qcomp.targets.cpu.emit.builder import I8, I32, Value, load, raw, shuffle, vector
 from qcomp.targets.cpu.emit.dot import Operand, for_every_channel, positions
+from qcomp.targets.cpu.emit.narrow import MakeNarrow
 from qcomp.targets.cpu.emit.tile_products import EachStep, Sums
 from qcomp.targets.cpu.kernels.gemm import GROUP
 from qcomp.targets.cpu.vectors import Vectors
@@ -76,6 +77,7 @@ class SmullPairs:
     parts: int = 2
     pairs: bool = True
     biased: bool = False
+    narrow: MakeNarrow | None = None
     _like = EachStep(Sdot(NEON))  # how operands lie
 
     def same(self, b: ir.IRBuilder, pointers: Sequence[Value], steps: int) -> list[Operand]:

@@ -39,7 +39,7 @@ from qcomp.targets.cpu.emit.narrow import BlockParameters, store_by_fours
 from qcomp.targets.cpu.emit.residual import AddConstants, add_residual
 from qcomp.targets.cpu.kernels.constants import ADDITION_BYTES
 
-_HALF = 8  # lanes of i16
+HALF = 8  # lanes of i16
 _LANES = 4
 
 Place = tuple[int, int]  # pixel, vector of channels
@@ -80,7 +80,7 @@ class NeonEpilogue:
         def narrowed(four: Sequence[Value], places: Sequence[Place]) -> Value:
             vs = tuple(v for _, v in places)
             added = [_other(b, others, places[i : i + 2]) for i in (0, 2) if others]
-            return self._narrowed(b, four, vs, added)
+            return self.narrowed(b, four, vs, added)
 
         store_by_fours(b, sums, to, channels, _LANES, narrowed)
 
@@ -88,12 +88,12 @@ class NeonEpilogue:
         self, b: ir.IRBuilder, four: Sequence[Value], to: Sequence[Value], channels: int
     ) -> None:
         """Vectors of 128 bits have one lane to interleave: the order is that of the channels."""
-        q = self._narrowed(b, four, (0, 1, 2, 3), ())
+        q = self.narrowed(b, four, (0, 1, 2, 3), ())
         width = 4 * _LANES // len(to)
         for pixel, pointer in enumerate(to):
             store_bytes(b, q, pointer, channels, pixel * width)
 
-    def _narrowed(
+    def narrowed(
         self,
         b: ir.IRBuilder,
         four: Sequence[Value],
@@ -118,7 +118,7 @@ class NeonEpilogue:
     def _sum(self, b: ir.IRBuilder, scaled: Value, other: Value) -> Value:
         if self._addition is None:
             pointer = at(b, self._block.header, ADDITION_BYTES)
-            self._addition = AddConstants.loaded(b, pointer, _HALF)
+            self._addition = AddConstants.loaded(b, pointer, HALF)
         return add_residual(b, scaled, other, self._addition, sqrdmulh)
 
     def _shift(self, b: ir.IRBuilder, v: int) -> Value:
@@ -135,7 +135,7 @@ class NeonEpilogue:
 
         def make() -> Value:
             x, y = (self._block.multiplier(b, v) for v in vs)
-            return b.trunc(shuffle(b, x, y, range(_HALF)), vector(I16, _HALF))
+            return b.trunc(shuffle(b, x, y, range(HALF)), vector(I16, HALF))
 
         return self._once(("multiplier", vs), make)
 
@@ -148,12 +148,12 @@ class NeonEpilogue:
 
     def _zero_point(self, b: ir.IRBuilder) -> Value:
         slot = self._block.header
-        return self._once(("zero point", ()), lambda: broadcast(b, load(b, slot, I16), _HALF))
+        return self._once(("zero point", ()), lambda: broadcast(b, load(b, slot, I16), HALF))
 
     def _limit(self, b: ir.IRBuilder, n: int) -> Value:
         """qmin (1) or qmax (2) in every lane."""
         slot = at(b, self._block.header, 4 * n)
-        return self._once(("limit", (n,)), lambda: broadcast(b, load(b, slot, I8), 2 * _HALF))
+        return self._once(("limit", (n,)), lambda: broadcast(b, load(b, slot, I8), 2 * HALF))
 
     def _once(self, key: tuple[str, tuple[int, ...]], make: Callable[[], Value]) -> Value:
         if key not in self._values:
@@ -166,8 +166,8 @@ def _other(b: ir.IRBuilder, others: Sequence[Value], two: Sequence[Place]) -> Va
     first, second = (at(b, raw(others[p]), v * _LANES) for p, v in two)
     (p, v), after = two
     if after == (p, v + 1):
-        both = load(b, first, vector(I8, _HALF))
+        both = load(b, first, vector(I8, HALF))
     else:
         x, y = (load(b, place, vector(I8, _LANES)) for place in (first, second))
-        both = shuffle(b, x, y, range(_HALF))
-    return b.sext(both, vector(I16, _HALF))
+        both = shuffle(b, x, y, range(HALF))
+    return b.sext(both, vector(I16, HALF))

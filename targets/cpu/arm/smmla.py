@@ -11,8 +11,10 @@ from dataclasses import dataclass
 
 from qcomp.targets.cpu import llvm_ir as ir
 from qcomp.targets.cpu.arm.intrinsics import smmla
+from qcomp.targets.cpu.arm.paired import PairedEpilogue
 from qcomp.targets.cpu.emit.builder import I8, I32, I64, Value, at, load, raw, shuffle, vector
 from qcomp.targets.cpu.emit.dot import Operand
+from qcomp.targets.cpu.emit.narrow import MakeNarrow
 from qcomp.targets.cpu.emit.tile_products import Sums
 from qcomp.targets.cpu.kernels.gemm import Packing
 
@@ -31,6 +33,7 @@ class Smmla:
     parts: int = 2
     pairs: bool = False
     biased: bool = True
+    narrow: MakeNarrow | None = PairedEpilogue
 
     def same(self, b: ir.IRBuilder, pointers: Sequence[Value], steps: int) -> list[Operand]:
         if steps == 1:

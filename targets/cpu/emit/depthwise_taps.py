@@ -150,8 +150,9 @@ class DepthwiseTaps:
             ceiling=spec.ceiling,
             lookup=spec.lookup,
             clamped=spec.clamped,
+            repeated=1,
         )
-        return Epilogue(self.isa, spec.form, block)
+        return Epilogue(self.isa, spec.form, block, self.isa.machine.narrow)
 
     def _columns(
         self, b: ir.IRBuilder, src: Value, dst: Value, weights: Value, epilogue: Epilogue

@@ -93,8 +93,9 @@ class DepthwiseTile:
             ceiling=spec.ceiling,
             lookup=spec.lookup,
             clamped=spec.clamped,
+            repeated=1,
         )
-        return Epilogue(self.isa, spec.form, block)
+        return Epilogue(self.isa, spec.form, block, self.isa.machine.narrow)
 
     @property
     def _vector_bytes(self) -> int:

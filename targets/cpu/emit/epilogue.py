@@ -13,7 +13,7 @@ from qcomp.quant.fixed_point import Form
 from qcomp.targets.cpu import llvm_ir as ir
 from qcomp.targets.cpu.emit.builder import Value, at, store_bytes
 from qcomp.targets.cpu.emit.interleave import back_in_order
-from qcomp.targets.cpu.emit.narrow import BlockParameters, NarrowEpilogue
+from qcomp.targets.cpu.emit.narrow import BlockParameters, MakeNarrow, NarrowEpilogue
 from qcomp.targets.cpu.emit.requantize import Saturation, emit_requantize
 from qcomp.targets.cpu.machine import Isa
 
@@ -25,6 +25,7 @@ class Epilogue:
     isa: Isa
     form: Form
     block: BlockParameters
+    narrow: MakeNarrow | None  # of the narrow form; None: the portable one
     _kept: NarrowEpilogue | None = None
 
     def bias(self, b: ir.IRBuilder, v: int) -> Value:
@@ -79,8 +80,9 @@ class Epilogue:
             store_bytes(b, q, pointer, channels, pixel * width)
 
     def _narrow(self) -> NarrowEpilogue | None:
-        make = self.isa.machine.narrow
-        return make(self.block) if make is not None and self.form is Form.NARROW else None
+        if self.narrow is None or self.form is not Form.NARROW:
+            return None
+        return self.narrow(self.block)
 
     def _requantizer(self, b: ir.IRBuilder, v: int) -> Callable[[Value], Value]:
         """Sums of channel vector `v` to i8, by any form; the constants are loaded here."""

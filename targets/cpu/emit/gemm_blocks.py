@@ -18,7 +18,7 @@ from qcomp.targets.cpu.emit.builder import (
     repeat,
 )
 from qcomp.targets.cpu.emit.epilogue import Epilogue
-from qcomp.targets.cpu.emit.narrow import BlockParameters
+from qcomp.targets.cpu.emit.narrow import BlockParameters, MakeNarrow
 from qcomp.targets.cpu.emit.span import Span
 from qcomp.targets.cpu.emit.words import word
 from qcomp.targets.cpu.kernels.constants import header_bytes
@@ -49,6 +49,7 @@ def over_blocks(
     pointers: Sequence[Value],
     span: Span,
     pixels: EmitPixels,
+    narrow: MakeNarrow | None,
 ) -> None:
     """pixels(builder, span of pixels, source, block) for the blocks of channels of all groups.
 
@@ -80,8 +81,9 @@ def over_blocks(
                 ceiling=spec.ceiling,
                 lookup=spec.lookup,
                 clamped=spec.clamped,
+                repeated=1,
             )
-            epilogue = Epilogue(isa, spec.form, parameters)
+            epilogue = Epilogue(isa, spec.form, parameters, narrow)
             pixels(b, span, x, Block(-(-channels // isa.lanes), channels, y, z, panels, epilogue))
 
         if plan.by_channels:

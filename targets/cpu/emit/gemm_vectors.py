@@ -152,7 +152,10 @@ class VectorGemm:
     def emit(self, b: ir.IRBuilder, pointers: Sequence[Value], begin: Value, end: Value) -> None:
         """Units [begin, end); pointers of `over_blocks`."""
         pixels = self._emitter(b)
-        over_blocks(b, self.spec, self.plan, self.isa, pointers, Span(begin, end), pixels)
+        over_blocks(
+            b, self.spec, self.plan, self.isa, pointers, Span(begin, end), pixels,
+            self._register_tile.narrow,
+        )  # fmt: skip
         b.ret_void()
 
     def _emitter(self, b: ir.IRBuilder) -> EmitPixels:

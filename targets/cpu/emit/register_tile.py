@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from qcomp.quant.fixed_point import Form
 from qcomp.targets.cpu import llvm_ir as ir
 from qcomp.targets.cpu.emit.builder import (
     I32,
@@ -24,6 +25,7 @@ from qcomp.targets.cpu.emit.builder import (
 from qcomp.targets.cpu.emit.codes import coded
 from qcomp.targets.cpu.emit.dot import Operand
 from qcomp.targets.cpu.emit.gemm_blocks import Block, over_segments, repeated
+from qcomp.targets.cpu.emit.narrow import MakeNarrow
 from qcomp.targets.cpu.emit.tile_products import TileProducts
 from qcomp.targets.cpu.kernels.gemm import GemmSpec
 from qcomp.targets.cpu.kernels.tiling import Tiling
@@ -51,6 +53,16 @@ class RegisterTile:
         return self.isa.machine.products
 
     @property
+    def narrow(self) -> MakeNarrow | None:
+        """The narrow epilogue of what `store` hands to it."""
+        return self.products.narrow or self.isa.machine.narrow
+
+    @property
+    def _as_they_are(self) -> bool:
+        """Whether the epilogue takes sums, and not totals."""
+        return self.products.narrow is not None and self.spec.form is Form.NARROW
+
+    @property
     def _grid(self) -> list[tuple[int, int]]:
         return [(r, c) for r in range(self.tile.rows) for c in range(self.tile.columns)]
 
@@ -71,6 +83,8 @@ class RegisterTile:
 
     def start(self, b: ir.IRBuilder, block: Block) -> list[Value]:
         """What sums start from: the biases, if they do not come in the end."""
+        if self._as_they_are:
+            return block.epilogue.start(b, block.vectors, self.tile.pixels)
         if self.products.biased:
             groups = -(-self.tile.pixels // self.products.pixels)
             biases = block.epilogue.start(b, block.vectors, groups)
@@ -86,7 +100,11 @@ class RegisterTile:
         block: Block,
     ) -> None:
         """From sums to stored results; `others` are what is added to the first of these."""
-        by_pixel = self._totals(b, sums, block)
+        if self._as_they_are:
+            each = block.vectors * self.products.parts
+            by_pixel = [sums[i : i + each] for i in range(0, len(sums), each)]
+        else:
+            by_pixel = self._totals(b, sums, block)
         step = self.spec.rows.other, self.spec.columns.other
         added = [at(b, p, r * step[0] + c * step[1]) for p in others for r, c in self._grid]
         block.epilogue.store(b, by_pixel, results, block.channels, added)

@@ -14,6 +14,7 @@ from typing import Protocol
 from qcomp.targets.cpu import llvm_ir as ir
 from qcomp.targets.cpu.emit.builder import Value
 from qcomp.targets.cpu.emit.dot import DotProduct, Operand
+from qcomp.targets.cpu.emit.narrow import MakeNarrow
 
 Sums = Sequence[Value]  # of `pixels` pixels and one vector of channels: `parts` registers
 
@@ -44,6 +45,10 @@ class TileProducts(Protocol):
     @property
     def biased(self) -> bool:
         """Whether sums start from the biases; else these are added to the totals."""
+
+    @property
+    def narrow(self) -> MakeNarrow | None:
+        """The narrow epilogue of sums as they are; None: the machine's, of totals."""
 
     def same(self, b: ir.IRBuilder, pointers: Sequence[Value], steps: int) -> list[Operand]:
         """The stored activations of up to `together` steps of each pixel, for every channel.
@@ -79,6 +84,7 @@ class EachStep:
     parts: int = 1
     pairs: bool = False
     biased: bool = True
+    narrow: MakeNarrow | None = None
 
     @property
     def row(self) -> int:

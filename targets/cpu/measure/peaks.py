@@ -166,9 +166,9 @@ def _epilogue(
     def trip(_: Value, values: Sequence[Value]) -> Sequence[Value]:
         block = BlockParameters(
             memory, tables, table_bytes, 4 * lanes, lanes,
-            ceiling=False, lookup=False, clamped=not isa.machine.unclamped,
+            ceiling=False, lookup=False, clamped=not isa.machine.unclamped, repeated=1,
         )  # fmt: skip
-        epilogue = Epilogue(isa, form, block)
+        epilogue = Epilogue(isa, form, block, isa.machine.narrow)
         places = [
             [_SUMS + 4 * lanes * (vectors * p + v) for v in range(vectors)] for p in range(pixels)
         ]
