@@ -12,6 +12,7 @@ from qcomp.targets.cpu.arm.table import TblTables
 from qcomp.targets.cpu.emit.gemm_vectors import VectorGemms
 from qcomp.targets.cpu.emit.tile_products import EachStep
 from qcomp.targets.cpu.generic.machine import portable
+from qcomp.targets.cpu.kernels.depthwise_layout import Blocks
 from qcomp.targets.cpu.kernels.depthwise_tiling import DepthwiseCosts, DepthwisePlanning
 from qcomp.targets.cpu.kernels.gemm import BY_FOURS
 from qcomp.targets.cpu.kernels.tiling import GemmCosts, Pipes, TileRegisters
@@ -83,7 +84,7 @@ _MATRIX_GEMM = replace(
     ),
     pipes=(
         Pipes(2, sums=1, pixels=0.5),
-        Pipes(1.5, pixels=0.5, vectors=2),
+        Pipes(3, pixels=0.5, vectors=2),
         Pipes(5, sums=1, pixels=1, vectors=2),
     ),
     epilogue=9.0,
@@ -98,10 +99,15 @@ _DEPTHWISE = DepthwiseCosts(
     per_cycle=3,
     dots_per_cycle=2,
     loads_per_cycle=2,
+    kept=3,
     spill=0.5,
     instruction_bytes=4,
     bytes_per_cycle=8,
 )
+
+
+# Vectors lie side by side, so that ldp loads two of weights.
+_BLOCKS = Blocks(16, ((16, 1.0), (8, 0.7)), 0.06)
 
 
 def neon() -> Machine:
@@ -113,6 +119,7 @@ def neon() -> Machine:
         fusions=frozenset({Fusion.RESIDUAL}),
         unclamped=True,
         tables=TblTables(),
+        blocks=_BLOCKS,
         gemms=(VectorGemms(BY_FOURS, _PAIRS_GEMM),),
         taps=True,
     )

@@ -61,6 +61,7 @@ def widening_depthwise_costs(vectors: Vectors) -> DepthwiseCosts:
         per_cycle=4,
         dots_per_cycle=float("inf"),
         loads_per_cycle=float("inf"),
+        kept=0,
         spill=0.2,
         instruction_bytes=6,
         bytes_per_cycle=8,
