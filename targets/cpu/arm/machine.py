@@ -43,6 +43,7 @@ _GEMM = GemmCosts(
     latency=1.0,  # of the accumulator
     epilogue=7.5,
     tile=12.0,
+    pixel=3.0,
     unrolled=256,
     far_weights=1 << 18,
     scratch=0,  # not measured
@@ -52,6 +53,7 @@ _GEMM = GemmCosts(
 # model of Cortex-A57. Of a step, two products, one sum, and an activation in every lane.
 _PAIRS_GEMM = replace(
     _GEMM,
+    most_vectors=4,
     registers=TileRegisters(
         sums=2,
         pixels=1,
@@ -67,6 +69,7 @@ _PAIRS_GEMM = replace(
         Pipes(6, sums=6, pixels=3, vectors=3),
     ),
     epilogue=9.0,
+    pixel=0.0,
     unrolled=100,
 )
 # Two pipes that multiply matrices and rearrange, three loads a cycle: Cortex-A710, by its guide and
@@ -99,8 +102,8 @@ _DEPTHWISE = DepthwiseCosts(
     per_cycle=3,
     dots_per_cycle=2,
     loads_per_cycle=2,
-    kept=3,
-    spill=0.5,
+    kept=5,
+    spill=0.25,
     instruction_bytes=4,
     bytes_per_cycle=8,
 )

@@ -85,6 +85,7 @@ class GemmCosts:
     latency: float  # cycles of a dot product that waits for the one before
     epilogue: float  # instructions per vector of sums, of which three start in a cycle
     tile: float  # instructions per tile: addresses, constants, loop ends
+    pixel: float  # and for each of its pixels: addresses, stores
     unrolled: int  # sums of a tile, times steps, that need no loop
     far_weights: int  # bytes of weights that other layers drive out of the second level of caches
     scratch: int  # bytes of the stack that a block's weights may be unpacked to
@@ -164,4 +165,5 @@ def _pixel_tiles(rows: int, columns: int, most: int) -> list[tuple[int, int]]:
 def _tile_cost(pixels: int, vectors: int, steps: int, costs: GemmCosts, shuffles: float) -> float:
     shuffled, whole = pixels * shuffles, costs.registers.whole(pixels)
     step = max(*(p.cycles(whole, vectors, shuffled) for p in costs.pipes), costs.latency)
-    return steps * step + (pixels * vectors * costs.epilogue + costs.tile) / 3
+    beside = pixels * (vectors * costs.epilogue + costs.pixel) + costs.tile
+    return steps * step + beside / 3

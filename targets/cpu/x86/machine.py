@@ -53,6 +53,7 @@ def _vnni_gemm_costs(vectors: Vectors) -> GemmCosts:
         latency=4.5,
         epilogue=4.0,
         tile=24.0,
+        pixel=0.0,
         unrolled=256,
         far_weights=1 << 18,
         scratch=SCRATCH,
