@@ -12,6 +12,7 @@ from qcomp.targets.cpu.arm.table import TblTables
 from qcomp.targets.cpu.emit.gemm_vectors import VectorGemms
 from qcomp.targets.cpu.emit.tile_products import EachStep
 from qcomp.targets.cpu.generic.machine import portable
+from qcomp.targets.cpu.kernels.depthwise_layout import Blocks
 from qcomp.targets.cpu.kernels.depthwise_tiling import DepthwiseCosts, DepthwisePlanning
 from qcomp.targets.cpu.kernels.gemm import BY_FOURS
 from qcomp.targets.cpu.kernels.tiling import GemmCosts, Pipes, TileRegisters
@@ -42,6 +43,7 @@ _GEMM = GemmCosts(
     latency=1.0,  # of the accumulator
     epilogue=7.5,
     tile=12.0,
+    pixel=3.0,
     unrolled=256,
     far_weights=1 << 18,
     scratch=0,  # not measured
@@ -51,6 +53,7 @@ _GEMM = GemmCosts(
 # model of Cortex-A57. Of a step, two products, one sum, and an activation in every lane.
 _PAIRS_GEMM = replace(
     _GEMM,
+    most_vectors=4,
     registers=TileRegisters(
         sums=2,
         pixels=1,
@@ -66,6 +69,7 @@ _PAIRS_GEMM = replace(
         Pipes(6, sums=6, pixels=3, vectors=3),
     ),
     epilogue=9.0,
+    pixel=0.0,
     unrolled=100,
 )
 # Four pipes that multiply matrices and rearrange, three loads a cycle: Cortex-X1, by its guide and
@@ -89,6 +93,7 @@ _MATRIX_GEMM = replace(
     ),
     epilogue=4.5,
     tile=6.0,
+    pixel=1.5,
     unrolled=128,
     overlapped=True,
 )
@@ -102,10 +107,15 @@ _DEPTHWISE = DepthwiseCosts(
     per_cycle=3,
     dots_per_cycle=2,
     loads_per_cycle=2,
-    spill=0.5,
+    kept=5,
+    spill=0.25,
     instruction_bytes=4,
     bytes_per_cycle=8,
 )
+
+
+# Vectors lie side by side, so that ldp loads two of weights.
+_BLOCKS = Blocks(16, ((16, 1.0), (8, 0.7)), 0.06)
 
 
 def neon() -> Machine:
@@ -117,6 +127,7 @@ def neon() -> Machine:
         fusions=frozenset({Fusion.RESIDUAL}),
         unclamped=True,
         tables=TblTables(),
+        blocks=_BLOCKS,
         gemms=(VectorGemms(BY_FOURS, _PAIRS_GEMM),),
         taps=True,
     )

@@ -43,6 +43,7 @@ def widening_gemm_costs(vectors: Vectors) -> GemmCosts:
         latency=4.5,
         epilogue=4.0,
         tile=24.0,
+        pixel=0.0,
         unrolled=256,
         far_weights=1 << 18,
         scratch=0,  # stacks may be small
@@ -61,6 +62,7 @@ def widening_depthwise_costs(vectors: Vectors) -> DepthwiseCosts:
         per_cycle=4,
         dots_per_cycle=float("inf"),
         loads_per_cycle=float("inf"),
+        kept=0,
         spill=0.2,
         instruction_bytes=6,
         bytes_per_cycle=8,

@@ -85,6 +85,7 @@ class GemmCosts:
     latency: float  # cycles of a dot product that waits for the one before
     epilogue: float  # instructions per vector of sums, of which three start in a cycle
     tile: float  # instructions per tile: addresses, constants, loop ends
+    pixel: float  # and for each of its pixels: addresses, stores
     unrolled: int  # sums of a tile, times steps, that need no loop
     far_weights: int  # bytes of weights that other layers drive out of the second level of caches
     scratch: int  # bytes of the stack that a block's weights may be unpacked to
@@ -166,7 +167,7 @@ def _tile_cost(pixels: int, vectors: int, steps: int, costs: GemmCosts, shuffles
     shuffled, whole = pixels * shuffles, costs.registers.whole(pixels)
     first, *others = (p.cycles(whole, vectors, shuffled) for p in costs.pipes)
     other = steps * max([*others, costs.latency])
-    epilogue = (pixels * vectors * costs.epilogue + costs.tile) / 3
+    beside = (pixels * (vectors * costs.epilogue + costs.pixel) + costs.tile) / 3
     if costs.overlapped:
-        return max(steps * first + epilogue, other)
-    return max(steps * first, other) + epilogue
+        return max(steps * first + beside, other)
+    return max(steps * first, other) + beside
