@@ -99,7 +99,7 @@ class Machine:
     narrow: MakeNarrow | None  # None: the portable form
     fusions: frozenset[Fusion]  # of the narrow epilogue
     unclamped: bool  # whether layers with the limits of i8 have kernels that do not clamp
-    elementwise: Callable[[Op], Body | None]  # on stored bytes, a vector of them at a time
+    elementwise: Callable[[Op], Body | None]  # on bytes as they are stored, a vector at a time
     tables: ByteTables
     softmax: SoftmaxRows | None
     shuffles: Shuffles

@@ -46,6 +46,11 @@ def sshl(b: ir.IRBuilder, x: Value, left: Value) -> Value:
     return _call(b, "sshl.v4i32", x.type, x, left)
 
 
+def srshl(b: ir.IRBuilder, x: Value, left: Value) -> Value:
+    """As sshl, rounded half up."""
+    return _call(b, "srshl.v4i32", x.type, x, left)
+
+
 def sqxtn_words(b: ir.IRBuilder, x: Value, y: Value) -> Value:
     """Four i32 each to eight i16, with signed saturation."""
     return _joined(b, *(_call(b, "sqxtn.v4i16", vector(I16, 4), v) for v in (x, y)))

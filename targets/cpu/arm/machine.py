@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from qcomp.targets.cpu.arm.dot import NEON, Sdot, SmullPairs
+from qcomp.targets.cpu.arm.elementwise import neon_body
 from qcomp.targets.cpu.arm.epilogue import NeonEpilogue
 from qcomp.targets.cpu.arm.features import emit_supports
 from qcomp.targets.cpu.arm.smmla import BY_EIGHTS, Smmla
@@ -126,6 +127,7 @@ def neon() -> Machine:
         narrow=NeonEpilogue,
         fusions=frozenset({Fusion.RESIDUAL}),
         unclamped=True,
+        elementwise=neon_body,
         tables=TblTables(),
         blocks=_BLOCKS,
         gemms=(VectorGemms(BY_FOURS, _PAIRS_GEMM),),
