@@ -485,23 +485,35 @@ def loops(isa: Isa, graph: Graph) -> list[list[str]]:
 # What multiplies and adds, and its share of the innermost loop; the rest are loads and copies.
 PRODUCTS = {
     AARCH64: (("smull", "smlal", "sadalp"), 0.7),
-    AARCH64_DOTPROD: (("sdot",), 0.75),
-    AARCH64_I8MM: (("smmla",), 0.4),  # a load of weights serves two pixels and two channels
+    AARCH64_DOTPROD: (("sdot",), 0.8),
+    AARCH64_I8MM: (("smmla",), 0.53),  # a vector of weights has two channels, and serves two pixels
 }
 
 
-@each_set
-@pytest.mark.parametrize(("inputs", "outputs"), [(384, 96), (96, 24), (144, 8)])
-def test_the_inner_loop_of_a_product_is_dot_products_and_does_not_spill(
-    kit: Any, inputs: int, outputs: int, isa: Isa
-) -> None:
+def of_products(kit: Any, inputs: int, outputs: int, isa: Isa) -> tuple[float, list[str]]:
+    """The innermost loop of a pointwise layer, and which part of it are products."""
     op, constants = linear(kit, QConv2d, Form.NARROW, kit.i8(outputs, 1, 1, inputs) | 1)
     graph, _ = kit.one_op(op, kit.i8(1, 14, 14, inputs), *constants)
-    names, share = PRODUCTS[isa]
+    names, _ = PRODUCTS[isa]
     counted = [(sum(i.startswith(names) for i in loop), loop) for loop in loops(isa, graph)]
-    dots, inner = max(counted, key=lambda found: found[0])
-    assert dots >= share * len(inner)
-    assert not [i for i in inner if i.startswith("st") and "[sp" in i]
+    products, inner = max(counted, key=lambda found: found[0])
+    return products / len(inner), inner
+
+
+@each_set
+@pytest.mark.parametrize(("inputs", "outputs"), [(384, 96), (288, 24), (144, 8)])
+def test_an_inner_loop_is_mostly_products(kit: Any, inputs: int, outputs: int, isa: Isa) -> None:
+    share, _ = of_products(kit, inputs, outputs, isa)
+    assert share >= PRODUCTS[isa][1]
+
+
+@each_set
+@pytest.mark.parametrize(("inputs", "outputs"), [(384, 96), (96, 24), (288, 24), (144, 8)])
+def test_no_sums_are_spilled_in_an_inner_loop(
+    kit: Any, inputs: int, outputs: int, isa: Isa
+) -> None:
+    _, inner = of_products(kit, inputs, outputs, isa)
+    assert not [i for i in inner if "[sp" in i]
 
 
 def test_short_rows_are_whole_tiles_of_half_a_panel() -> None:

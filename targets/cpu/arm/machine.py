@@ -46,6 +46,7 @@ _GEMM = GemmCosts(
     tile=12.0,
     pixel=3.0,
     unrolled=256,
+    trip=128,
     far_weights=1 << 18,
     scratch=0,  # not measured
     half_panels=True,
@@ -72,6 +73,7 @@ _PAIRS_GEMM = replace(
     epilogue=9.0,
     pixel=0.0,
     unrolled=100,
+    trip=32,
 )
 # Four pipes that multiply matrices and rearrange, three loads a cycle: Cortex-X1, by its guide and
 # LLVM's model of Neoverse V1; A710 has as many loads for two such pipes, and waits for none. A step
@@ -96,6 +98,7 @@ _MATRIX_GEMM = replace(
     tile=6.0,
     pixel=1.5,
     unrolled=128,
+    trip=32,
     overlapped=True,
 )
 _DEPTHWISE = DepthwiseCosts(

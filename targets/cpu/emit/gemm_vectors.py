@@ -216,7 +216,10 @@ class VectorGemm:
 
     @cached_property
     def _register_tile(self) -> RegisterTile:
-        return RegisterTile(self.spec, self.tile, self.isa, self.costs.unrolled, self._ahead)
+        costs = self.costs
+        return RegisterTile(
+            self.spec, self.tile, self.isa, costs.unrolled, costs.trip, self._ahead
+        )  # fmt: skip
 
     def _tiles(self, b: ir.IRBuilder, span: Span, src: Value, block: Block, sums: EmitSums) -> None:
         """The tiles of a span, whose sums are sums(pixels, start)."""

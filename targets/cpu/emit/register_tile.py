@@ -31,21 +31,20 @@ from qcomp.targets.cpu.kernels.gemm import GemmSpec
 from qcomp.targets.cpu.kernels.tiling import Tiling
 from qcomp.targets.cpu.machine import Isa
 
-_TOGETHER = 32  # dot products of one trip of the innermost loop
-
 
 @dataclass(frozen=True)
 class RegisterTile:
     """Emits the tiles of one shape class, one at a time.
 
-    Up to `unrolled` sums times steps need no loop. The weights `ahead` bytes after those that are
-    used are asked for; 0 asks for none.
+    Up to `unrolled` sums times steps need no loop, else a trip has about `trip` of them. The
+    weights `ahead` bytes after those that are used are asked for; 0 asks for none.
     """
 
     spec: GemmSpec
     tile: Tiling
     isa: Isa
     unrolled: int
+    trip: int
     ahead: int
 
     @property
@@ -170,7 +169,7 @@ class RegisterTile:
                 return sums
 
             if whole:
-                unroll = whole if unrolled else max(1, _TOGETHER // (len(start) * together))
+                unroll = whole if unrolled else max(1, self.trip // (len(start) * together))
                 sums = repeated(b, whole, sums, partial(trip, count=together), unroll)
             return trip(whole, sums, rest) if rest else sums
 

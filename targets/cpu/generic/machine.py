@@ -45,6 +45,7 @@ def widening_gemm_costs(vectors: Vectors) -> GemmCosts:
         tile=24.0,
         pixel=0.0,
         unrolled=256,
+        trip=32,
         far_weights=1 << 18,
         scratch=0,  # stacks may be small
     )

@@ -87,6 +87,7 @@ class GemmCosts:
     tile: float  # instructions per tile: addresses, constants, loop ends
     pixel: float  # and for each of its pixels: addresses, stores
     unrolled: int  # sums of a tile, times steps, that need no loop
+    trip: int  # and those of one trip of a loop, about
     far_weights: int  # bytes of weights that other layers drive out of the second level of caches
     scratch: int  # bytes of the stack that a block's weights may be unpacked to
     half_panels: bool = False  # whether a block may be half a panel

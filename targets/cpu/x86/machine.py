@@ -55,6 +55,7 @@ def _vnni_gemm_costs(vectors: Vectors) -> GemmCosts:
         tile=24.0,
         pixel=0.0,
         unrolled=256,
+        trip=32,
         far_weights=1 << 18,
         scratch=SCRATCH,
     )
