@@ -43,6 +43,7 @@ from qcomp.ir.ops import (
 )
 from qcomp.quant.fixed_point import Form, Requantize
 from qcomp.quant.tables import exp_table, exp_table_16, log_softmax_constants, log_table
+from qcomp.targets.cpu import llvm_ir as ir
 from qcomp.targets.cpu.emit.gemm_vectors import VectorGemm
 from qcomp.targets.cpu.isa import AARCH64, AARCH64_DOTPROD, AARCH64_I8MM, ARM_LADDER, target_machine
 from qcomp.targets.cpu.kernels.axis import Axis
@@ -50,9 +51,11 @@ from qcomp.targets.cpu.kernels.gemm import GemmSpec
 from qcomp.targets.cpu.library.archive import archive
 from qcomp.targets.cpu.library.dispatch import STATUS_BAD_CPU, STATUS_OK
 from qcomp.targets.cpu.library.module import build_objects
-from qcomp.targets.cpu.lower.graph import lower_graph, lower_variants
+from qcomp.targets.cpu.lower.graph import function_attributes, lower_graph, lower_variants
 from qcomp.targets.cpu.lower.residual import fused_residuals
 from qcomp.targets.cpu.machine import Isa
+from qcomp.targets.cpu.measure.peaks import emit_dots
+from qcomp.targets.cpu.program import Kernels
 from tests.targets.test_cpu_residual import block
 
 # The processors to emulate: the least that each set runs on, and one with everything.
@@ -431,10 +434,10 @@ def test_residual_additions_join_the_narrow_epilogue(
         assert_array_equal(got[name], expected, err_msg=name)
 
 
-def loops(isa: Isa, graph: Graph) -> list[list[str]]:
+def loops(isa: Isa, module: ir.Module) -> list[list[str]]:
     """The instructions of each loop without another in it, from its label to its branch."""
-    module = llvm.parse_assembly(str(lower_graph(graph, isa, "net").module))
-    lines = target_machine(isa.triple).emit_assembly(module).splitlines()
+    parsed = llvm.parse_assembly(str(module))
+    lines = target_machine(isa.triple).emit_assembly(parsed).splitlines()
     labels, found = {}, []
     for n, line in enumerate(lines):
         words = line.split()
@@ -463,10 +466,27 @@ def test_the_inner_loop_of_a_product_is_dot_products_and_does_not_spill(
     op, constants = linear(kit, QConv2d, Form.NARROW, kit.i8(outputs, 1, 1, inputs) | 1)
     graph, _ = kit.one_op(op, kit.i8(1, 14, 14, inputs), *constants)
     names, share = PRODUCTS[isa]
-    counted = [(sum(i.startswith(names) for i in loop), loop) for loop in loops(isa, graph)]
+    module = lower_graph(graph, isa, "net").module
+    counted = [(sum(i.startswith(names) for i in loop), loop) for loop in loops(isa, module)]
     dots, inner = max(counted, key=lambda found: found[0])
     assert dots >= share * len(inner)
     assert not [i for i in inner if i.startswith("st") and "[sp" in i]
+
+
+@each_set
+def test_peaks_are_measured_by_what_kernels_multiply_with(isa: Isa) -> None:
+    module = ir.Module("peak", isa.platform)
+
+    def emit(b: ir.IRBuilder, pointers: Sequence[Any], begin: Any, end: Any) -> None:
+        emit_dots(b, isa, pointers[0], begin, end)
+        b.ret_void()
+
+    kernels = Kernels(module, "peak", function_attributes(isa))
+    name = kernels.get("dots", (), [False], emit, ranged=True)
+    module.get_function(name).linkage = "external"
+    names, _ = PRODUCTS[isa]
+    (loop,) = loops(isa, module)
+    assert sum(i.startswith(names) for i in loop) >= 0.8 * len(loop)
 
 
 def test_short_rows_are_whole_tiles_of_half_a_panel() -> None:
