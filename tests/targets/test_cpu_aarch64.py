@@ -43,6 +43,7 @@ from qcomp.ir.ops import (
 )
 from qcomp.quant.fixed_point import Form, Requantize
 from qcomp.quant.tables import exp_table, exp_table_16, log_softmax_constants, log_table
+from qcomp.targets.cpu import llvm_ir as ir
 from qcomp.targets.cpu.emit.gemm_vectors import VectorGemm
 from qcomp.targets.cpu.isa import AARCH64, AARCH64_DOTPROD, AARCH64_I8MM, ARM_LADDER, target_machine
 from qcomp.targets.cpu.kernels.axis import Axis
@@ -50,9 +51,11 @@ from qcomp.targets.cpu.kernels.gemm import GemmSpec
 from qcomp.targets.cpu.library.archive import archive
 from qcomp.targets.cpu.library.dispatch import STATUS_BAD_CPU, STATUS_OK
 from qcomp.targets.cpu.library.module import build_objects
-from qcomp.targets.cpu.lower.graph import lower_graph, lower_variants
+from qcomp.targets.cpu.lower.graph import function_attributes, lower_graph, lower_variants
 from qcomp.targets.cpu.lower.residual import fused_residuals
 from qcomp.targets.cpu.machine import Isa
+from qcomp.targets.cpu.measure.peaks import emit_dots
+from qcomp.targets.cpu.program import Kernels
 from tests.targets.test_cpu_ceiling import network as bounded
 from tests.targets.test_cpu_residual import block
 
@@ -466,10 +469,10 @@ def test_matrices_of_few_rows_and_channels(
     expect_exact(kit, found, isa, arm_gcc, tmp_path)
 
 
-def loops(isa: Isa, graph: Graph) -> list[list[str]]:
+def loops(isa: Isa, module: ir.Module) -> list[list[str]]:
     """The instructions of each loop without another in it, from its label to its branch."""
-    module = llvm.parse_assembly(str(lower_graph(graph, isa, "net").module))
-    lines = target_machine(isa.triple).emit_assembly(module).splitlines()
+    parsed = llvm.parse_assembly(str(module))
+    lines = target_machine(isa.triple).emit_assembly(parsed).splitlines()
     labels, found = {}, []
     for n, line in enumerate(lines):
         words = line.split()
@@ -495,7 +498,8 @@ def of_products(kit: Any, inputs: int, outputs: int, isa: Isa) -> tuple[float, l
     op, constants = linear(kit, QConv2d, Form.NARROW, kit.i8(outputs, 1, 1, inputs) | 1)
     graph, _ = kit.one_op(op, kit.i8(1, 14, 14, inputs), *constants)
     names, _ = PRODUCTS[isa]
-    counted = [(sum(i.startswith(names) for i in loop), loop) for loop in loops(isa, graph)]
+    module = lower_graph(graph, isa, "net").module
+    counted = [(sum(i.startswith(names) for i in loop), loop) for loop in loops(isa, module)]
     products, inner = max(counted, key=lambda found: found[0])
     return products / len(inner), inner
 
@@ -514,6 +518,22 @@ def test_no_sums_are_spilled_in_an_inner_loop(
 ) -> None:
     _, inner = of_products(kit, inputs, outputs, isa)
     assert not [i for i in inner if "[sp" in i]
+
+
+@each_set
+def test_peaks_are_measured_by_what_kernels_multiply_with(isa: Isa) -> None:
+    module = ir.Module("peak", isa.platform)
+
+    def emit(b: ir.IRBuilder, pointers: Sequence[Any], begin: Any, end: Any) -> None:
+        emit_dots(b, isa, pointers[0], begin, end)
+        b.ret_void()
+
+    kernels = Kernels(module, "peak", function_attributes(isa))
+    name = kernels.get("dots", (), [False], emit, ranged=True)
+    module.get_function(name).linkage = "external"
+    names, _ = PRODUCTS[isa]
+    (loop,) = loops(isa, module)
+    assert sum(i.startswith(names) for i in loop) >= 0.8 * len(loop)
 
 
 def test_short_rows_are_whole_tiles_of_half_a_panel() -> None:
