@@ -139,7 +139,7 @@ def dotprod() -> Machine:
         gemms=(VectorGemms(BY_FOURS, _GEMM),),
         depthwise=DepthwisePlanning(_DEPTHWISE, _DEPTHWISE),
         taps=False,
-        rates=Rates(macs=24.0, macs_16=6.0),
+        rates=Rates(macs=24.0, macs_16=6.0, results_16=0.2),
         supports=emit_supports,
     )
 
@@ -150,5 +150,5 @@ def i8mm() -> Machine:
         dotprod(),
         products=Smmla(),
         gemms=(VectorGemms(BY_EIGHTS, _MATRIX_GEMM),),
-        rates=Rates(macs=48.0, macs_16=6.0),
+        rates=Rates(macs=48.0, macs_16=6.0, results_16=0.2),
     )

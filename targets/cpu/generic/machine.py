@@ -89,7 +89,7 @@ def portable(vectors: Vectors, layout: DepthwiseCosts, clock: str) -> Machine:
         blocks=BY_64,
         depthwise=DepthwisePlanning(layout, widening_depthwise_costs(vectors)),
         taps=False,
-        rates=Rates(macs=6.0, macs_16=6.0),
+        rates=Rates(macs=6.0, macs_16=6.0, results_16=0.2),
         clock=clock,
         supports=None,
         needs_permission=False,

@@ -89,7 +89,7 @@ def madd(vectors: Vectors) -> Machine:
         Madd(vectors),
         replace(widening_gemm_costs(vectors), scratch=SCRATCH),
         widening_depthwise_costs(vectors),
-        Rates(macs=12.0, macs_16=12.0),
+        Rates(macs=12.0, macs_16=8.0, results_16=0.24),
     )
 
 
@@ -100,7 +100,7 @@ def vnni(vectors: Vectors) -> Machine:
         Vnni(vectors),
         _vnni_gemm_costs(vectors),
         _vnni_depthwise_costs(vectors),
-        Rates(macs=24.0, macs_16=12.0),
+        Rates(macs=24.0, macs_16=6.0, results_16=0.16),
     )
 
 
@@ -116,12 +116,10 @@ def with_permutes(machine: Machine) -> Machine:
 
 
 def with_tiles(machine: Machine, tiles: Tiles) -> Machine:
-    """And matrices of bytes in tile registers, which makes words slower beside them."""
+    """And matrices of bytes in tile registers."""
     real = tiles is Tiles.AMX
-    rates = machine.rates
     return replace(
         machine,
-        rates=replace(rates, macs_16=rates.macs_16 / 2),
         gemms=(*machine.gemms, TileGemms(tiles)),
         needs_permission=real,
         tile_peak=tile_products if real else None,
