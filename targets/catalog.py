@@ -30,11 +30,16 @@ def _native() -> Target:
     return CpuTarget("native", (native(),))
 
 
-def _x86_64() -> Target:
-    from qcomp.targets.cpu import isa
-    from qcomp.targets.cpu.target import CpuTarget
+def _several(name: str, constant: str) -> Listed:
+    """A library for some instruction sets, a constant of qcomp.targets.cpu.isa."""
 
-    return CpuTarget("x86-64", isa.X86_LADDER)
+    def build() -> Target:
+        from qcomp.targets.cpu import isa
+        from qcomp.targets.cpu.target import CpuTarget
+
+        return CpuTarget(name, getattr(isa, constant))
+
+    return Listed(build, _cpu)
 
 
 def _one(name: str, constant: str) -> Listed:
@@ -51,15 +56,17 @@ def _one(name: str, constant: str) -> Listed:
 
 TARGETS: Mapping[str, Listed] = {
     "native": Listed(_native, _cpu),
-    "x86-64": Listed(_x86_64, _cpu),
+    "x86-64": _several("x86-64", "X86_LADDER"),
     "sse4.1": _one("sse4.1", "SSE41"),
     "avx2": _one("avx2", "AVX2"),
     "avx-vnni": _one("avx-vnni", "AVX_VNNI"),
     "avx512-vnni": _one("avx512-vnni", "AVX512_VNNI"),
     "avx512-vbmi": _one("avx512-vbmi", "AVX512_VBMI"),
     "amx-int8": _one("amx-int8", "AMX_INT8"),
+    "arm64": _several("arm64", "ARM_LADDER"),
     "aarch64": _one("aarch64", "AARCH64"),
     "aarch64-dotprod": _one("aarch64-dotprod", "AARCH64_DOTPROD"),
+    "aarch64-i8mm": _one("aarch64-i8mm", "AARCH64_I8MM"),
 }
 
 

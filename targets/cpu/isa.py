@@ -35,15 +35,16 @@ AVX512_VBMI = Isa(
 AMX_INT8 = Isa(
     "amx-int8", _LINUX_X86, _AMX, x86.with_tiles(x86.with_permutes(x86.vnni(x86.ZMM)), Tiles.AMX)
 )
-# Depthwise rows by the costs of x86: by its own, layers are up to 4 % slower on a Neoverse N1.
-AARCH64 = Isa("aarch64", _LINUX_ARM, "+neon", portable(arm.NEON, x86.LAYOUT, arm.CLOCK))
+AARCH64 = Isa("aarch64", _LINUX_ARM, "+neon", arm.neon())
 AARCH64_DOTPROD = Isa("aarch64-dotprod", _LINUX_ARM, "+neon,+dotprod", arm.dotprod())
+AARCH64_I8MM = Isa("aarch64-i8mm", _LINUX_ARM, "+neon,+dotprod,+i8mm", arm.i8mm())
 
 # From the least to the most able: those of a library of several, and all of a family.
 X86_LADDER = (SSE41, AVX2, AVX_VNNI, AVX512_VNNI, AMX_INT8)
+ARM_LADDER = (AARCH64, AARCH64_DOTPROD)  # whose matrix weights lie alike: smmla wants its own
 FAMILIES: Mapping[str, tuple[Isa, ...]] = {
     "x86_64": (X86_64, SSE41, AVX2, AVX_VNNI, AVX512_VNNI, AVX512_VBMI, AMX_INT8),
-    "aarch64": (AARCH64, AARCH64_DOTPROD),
+    "aarch64": (AARCH64, AARCH64_DOTPROD, AARCH64_I8MM),
 }
 
 

@@ -17,11 +17,12 @@ from qcomp.ir.ops import Op
 from qcomp.targets.cpu import llvm_ir as ir
 from qcomp.targets.cpu.emit.builder import Value
 from qcomp.targets.cpu.emit.dot import DotProduct
-from qcomp.targets.cpu.emit.narrow import BlockParameters, NarrowEpilogue
+from qcomp.targets.cpu.emit.narrow import MakeNarrow
 from qcomp.targets.cpu.emit.nest import Body
 from qcomp.targets.cpu.emit.shuffled import Shuffles
 from qcomp.targets.cpu.emit.softmax import SoftmaxRows
 from qcomp.targets.cpu.emit.table import ByteTables
+from qcomp.targets.cpu.emit.tile_products import TileProducts
 from qcomp.targets.cpu.kernels.depthwise_layout import Blocks
 from qcomp.targets.cpu.kernels.depthwise_tiling import DepthwisePlanning
 from qcomp.targets.cpu.kernels.gemm import GemmSpec, Packing, Touched
@@ -93,16 +94,19 @@ class Machine:
     vectors: Vectors
     storage: Storage
     dot: DotProduct
+    products: TileProducts  # of matrix kernels in vector registers
     pairs: Callable[[ir.IRBuilder, Value, Value], Value]  # sums_of_pairs, of whole vectors
-    narrow: Callable[[BlockParameters], NarrowEpilogue] | None  # None: the portable form
+    narrow: MakeNarrow | None  # None: the portable form
     fusions: frozenset[Fusion]  # of the narrow epilogue
-    elementwise: Callable[[Op], Body | None]  # on stored bytes, a vector of them at a time
+    unclamped: bool  # whether layers with the limits of i8 have kernels that do not clamp
+    elementwise: Callable[[Op], Body | None]  # on bytes as they are stored, a vector at a time
     tables: ByteTables
     softmax: SoftmaxRows | None
     shuffles: Shuffles
     gemms: tuple[GemmFamily, ...]
     blocks: Blocks  # of depthwise layers
     depthwise: DepthwisePlanning
+    taps: bool  # whether they multiply tap by tap in 16 bits, and not by `dot`
     rates: Rates
     clock: str  # LLVM's intrinsic for a counter of (nearly) constant rate
     # i1: whether the processor that runs this code has the features; None: each of its kind has.

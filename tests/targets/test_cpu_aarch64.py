@@ -30,6 +30,8 @@ from qcomp.ir.ops import (
     QDense,
     QLogSoftmax,
     QMatMul,
+    QMaximum,
+    QMinimum,
     QMul,
     QReduceSum,
     QRescale,
@@ -41,17 +43,28 @@ from qcomp.ir.ops import (
 )
 from qcomp.quant.fixed_point import Form, Requantize
 from qcomp.quant.tables import exp_table, exp_table_16, log_softmax_constants, log_table
-from qcomp.targets.cpu.isa import AARCH64, AARCH64_DOTPROD, target_machine
+from qcomp.targets.cpu import llvm_ir as ir
+from qcomp.targets.cpu.emit.gemm_vectors import VectorGemm
+from qcomp.targets.cpu.isa import AARCH64, AARCH64_DOTPROD, AARCH64_I8MM, ARM_LADDER, target_machine
+from qcomp.targets.cpu.kernels.axis import Axis
+from qcomp.targets.cpu.kernels.gemm import GemmSpec
 from qcomp.targets.cpu.library.archive import archive
 from qcomp.targets.cpu.library.dispatch import STATUS_BAD_CPU, STATUS_OK
 from qcomp.targets.cpu.library.module import build_objects
-from qcomp.targets.cpu.lower.graph import lower_graph, lower_variants
+from qcomp.targets.cpu.lower.graph import function_attributes, lower_graph, lower_variants
 from qcomp.targets.cpu.lower.residual import fused_residuals
 from qcomp.targets.cpu.machine import Isa
+from qcomp.targets.cpu.measure.peaks import emit_dots
+from qcomp.targets.cpu.program import Kernels
+from tests.targets.test_cpu_ceiling import network as bounded
 from tests.targets.test_cpu_residual import block
 
 # The processors to emulate: the least that each set runs on, and one with everything.
-PROCESSORS = {AARCH64: ("cortex-a72", "max"), AARCH64_DOTPROD: ("neoverse-n1", "max")}
+PROCESSORS = {
+    AARCH64: ("cortex-a72", "max"),
+    AARCH64_DOTPROD: ("neoverse-n1", "max"),
+    AARCH64_I8MM: ("max",),
+}
 each_set = pytest.mark.parametrize("isa", PROCESSORS, ids=lambda isa: isa.name)
 
 MAIN = """
@@ -121,16 +134,21 @@ def run_in_emulator(
     return results
 
 
-def test_a_processor_without_dot_products_is_refused(
-    kit: Any, arm_gcc: str, tmp_path: Path
+@pytest.mark.parametrize(
+    ("isa", "without", "with_them"),
+    [(AARCH64_DOTPROD, "cortex-a72", "neoverse-n1"), (AARCH64_I8MM, "neoverse-n1", "max")],
+    ids=["dotprod", "i8mm"],
+)
+def test_a_processor_without_the_instructions_is_refused(
+    kit: Any, isa: Isa, without: str, with_them: str, arm_gcc: str, tmp_path: Path
 ) -> None:
     """By the status of NAME_run, not by a signal: the library asks before it runs any of them."""
     op, constants = linear(kit, QDense, Form.NARROW, kit.i8(10, 19) | 1)
     graph, inputs = kit.one_op(op, kit.i8(2, 19), *constants)
-    run_in_emulator(graph, inputs, [AARCH64_DOTPROD], arm_gcc, tmp_path)
+    run_in_emulator(graph, inputs, [isa], arm_gcc, tmp_path)
     feed = b"".join(inputs[name].tobytes() for name in graph.inputs)
-    assert _run(tmp_path / "net", feed, "cortex-a72").returncode == STATUS_BAD_CPU
-    assert _run(tmp_path / "net", feed, "neoverse-n1").returncode == STATUS_OK
+    assert _run(tmp_path / "net", feed, without).returncode == STATUS_BAD_CPU
+    assert _run(tmp_path / "net", feed, with_them).returncode == STATUS_OK
 
 
 def test_one_library_of_both_sets_chooses_by_the_processor(
@@ -138,9 +156,34 @@ def test_one_library_of_both_sets_chooses_by_the_processor(
 ) -> None:
     op, constants = linear(kit, QDense, Form.NARROW, kit.i8(10, 19) | 1)
     graph, inputs = kit.one_op(op, kit.i8(2, 19), *constants)
-    got = run_in_emulator(graph, inputs, [AARCH64, AARCH64_DOTPROD], arm_gcc, tmp_path)
+    got = run_in_emulator(graph, inputs, ARM_LADDER, arm_gcc, tmp_path)
     for name, expected in evaluate(graph, inputs).items():
         assert_array_equal(got[name], expected)
+
+
+CHOICES = """
+#include <stdio.h>
+int net_set_isa(int isa);
+int main(void) {
+  for (int isa = -1; isa < 4; isa++) printf("%d ", net_set_isa(isa));
+}
+"""
+
+
+def test_sets_that_the_processor_lacks_can_not_be_asked_for(
+    kit: Any, arm_gcc: str, tmp_path: Path
+) -> None:
+    op, constants = linear(kit, QDense, Form.NARROW, kit.i8(10, 19) | 1)
+    graph, _ = kit.one_op(op, kit.i8(2, 19), *constants)
+    objects = build_objects(lower_variants(graph, ARM_LADDER, "net"), "net")
+    (tmp_path / "net.a").write_bytes(archive(objects))
+    (tmp_path / "main.c").write_text(CHOICES, encoding="utf-8")
+    link = [arm_gcc, "-static", "main.c", "net.a", "-o", "net"]
+    subprocess.run(link, cwd=tmp_path, check=True)
+    plain, dots = b"2 0 0 2 2 ", b"2 0 0 0 2 "
+    answers = {"cortex-a53": plain, "cortex-a72": plain, "neoverse-n1": dots, "max": dots}
+    for processor, answer in answers.items():
+        assert emulated(tmp_path / "net", b"", processor) == answer
 
 
 def emulated(program: Path, feed: bytes, processor: str) -> bytes:
@@ -182,6 +225,9 @@ def cases(kit: Any) -> dict[str, tuple[Any, list[Any]]]:
     for bits, weight in ((4, kit.i8(33, 3, 3, 19) >> 5), (2, kit.i8(33, 3, 3, 19) >> 6 | 1)):
         op, constants = linear(kit, QConv2d, Form.NARROW, weight, padding=(1, 1, 1, 1))
         result[f"conv of {bits} bits"] = op, [x, *constants]
+    least = np.full((9, 1, 1, 37), -128, np.int8)
+    op, constants = linear(kit, QConv2d, Form.NARROW, least)
+    result["the most negative products"] = op, [np.full((1, 3, 5, 37), -128, np.int8), *constants]
     op, constants = linear(kit, QDense, Form.WIDE, np.sign(kit.i8(33, 20) | 1))
     result["dense of 1 bit"] = op, [kit.i8(2, 20), *constants]
     op, constants = linear(kit, QConv2d, Form.NARROW, kit.i8(19, 3, 3, 1) | 1, groups=19)
@@ -216,6 +262,32 @@ def cases(kit: Any) -> dict[str, tuple[Any, list[Any]]]:
     )
 
 
+def elementwise_cases(kit: Any) -> dict[str, tuple[Any, list[Any]]]:
+    """Of every length up to two vectors, with the largest terms, sums and products."""
+    pair = {"a_zero_point": -128, "b_zero_point": 127}
+    result: dict[str, tuple[Any, list[Any]]] = {}
+    for n in (1, 7, 16, 23, 33):
+        x, y = kit.i8(n, seed=n), kit.i8(n, seed=n + 1)
+        x[:1], y[:1] = 127, -128
+        adds = [(16000, 8000, 0, 0), (-9000, 20000, 3, 100), (32767, 32767, 7, -5), (1, -1, 15, 9)]
+        for k, (a, b, fraction, zero_point) in enumerate(adds):
+            scales = {"a_multiplier": a, "b_multiplier": b, "fraction_bits": fraction}
+            add = partial(QAdd, **pair, **scales, zero_point=zero_point, qmin=-120, qmax=127)
+            result[f"add {k} of {n}"] = add, [x, y]
+        for shift, multiplier, zero_point in ((0, 3, 0), (2, 32767, -7), (15, 20000, 64)):
+            q = Requantize(Form.NARROW, zero_point, -128, 99)
+            mul = partial(QMul, **pair, multiplier=multiplier, shift=shift, requantize=q)
+            result[f"mul {shift} of {n}"] = mul, [x, y]
+        result[f"minimum {n}"] = partial(QMinimum, qmin=-100, qmax=90), [x, y]
+        result[f"maximum {n}"] = partial(QMaximum, qmin=-128, qmax=127), [x, y]
+    return result
+
+
+@each_set
+def test_elementwise_ops_of_every_length(kit: Any, isa: Isa, arm_gcc: str, tmp_path: Path) -> None:
+    expect_exact(kit, elementwise_cases(kit), isa, arm_gcc, tmp_path)
+
+
 def narrow_cases(kit: Any) -> dict[str, tuple[Any, list[Any]]]:
     """Layers around the sizes of vectors, tiles and groups, with sums far beyond 16 bits."""
     first = {"stride": (2, 2), "padding": (0, 0, 1, 1)}
@@ -223,6 +295,7 @@ def narrow_cases(kit: Any) -> dict[str, tuple[Any, list[Any]]]:
         "first layer": ((1, 9, 11, 3), (21, 3, 3, 3), first),
         "pointwise of 24": ((1, 7, 9, 24), (40, 1, 1, 24), {}),
         "pointwise to 24": ((1, 8, 7, 96), (24, 1, 1, 96), {}),
+        "half panels": ((1, 7, 7, 36), (44, 1, 1, 36), {}),
         "groups": ((1, 6, 9, 16), (20, 3, 3, 4), {"groups": 4}),
         "depthwise of 8": ((1, 9, 8, 8), (8, 3, 3, 1), {"groups": 8}),
         "depthwise of 40": ((1, 9, 8, 40), (40, 5, 5, 1), {"groups": 40, "stride": (2, 2)}),
@@ -281,12 +354,12 @@ def cases_of_16_bits(kit: Any) -> dict[str, tuple[Any, list[Any]]]:
     }
 
 
-@each_set
-def test_every_kind_of_kernel_in_one_program(
-    kit: Any, isa: Isa, arm_gcc: str, tmp_path: Path
+def expect_exact(
+    kit: Any, cases: dict[str, tuple[Any, list[Any]]], isa: Isa, compiler: str, directory: Path
 ) -> None:
+    """All cases as one program have the specification's bits."""
     graph, inputs = Graph("arm"), {}
-    for name, (make, operands) in cases(kit).items():
+    for name, (make, operands) in cases.items():
         prefix = name.replace(" ", "_")
         one, values = kit.one_op(make, *operands)
         copied = {id: f"{prefix}.{id}" for id in (t.id for t in one.tensors())}
@@ -302,27 +375,104 @@ def test_every_kind_of_kernel_in_one_program(
         _add(graph, op, copied)
         graph.update_tensor(_renamed(one.tensor(op.output), copied[op.output]))
         graph.outputs[prefix] = copied[op.output]
+    got = run_in_emulator(graph, inputs, [isa], compiler, directory)
+    for name, expected in evaluate(graph, inputs).items():
+        assert_array_equal(got[name], expected, err_msg=name)
+
+
+@each_set
+def test_every_kind_of_kernel_in_one_program(
+    kit: Any, isa: Isa, arm_gcc: str, tmp_path: Path
+) -> None:
+    expect_exact(kit, cases(kit), isa, arm_gcc, tmp_path)
+
+
+DEPTHWISE: dict[str, tuple[tuple[int, ...], tuple[int, int], dict[str, Any]]] = {
+    "3 channels": ((1, 6, 7, 3), (3, 3), {}),
+    "8 channels": ((1, 9, 8, 8), (3, 3), {"padding": (1, 1, 1, 1)}),
+    "12 channels": ((2, 5, 9, 12), (3, 3), {"stride": (2, 2), "padding": (0, 0, 1, 1)}),
+    "16 channels": ((1, 7, 7, 16), (3, 3), {"dilation": (2, 3), "padding": (2, 2, 3, 3)}),
+    "24 channels": ((1, 7, 7, 24), (5, 5), {"padding": (2, 2, 2, 2)}),
+    "40 channels": ((1, 9, 8, 40), (5, 3), {"stride": (2, 1)}),
+    "67 channels": ((1, 3, 5, 67), (3, 3), {}),
+    "one column": ((1, 12, 1, 20), (5, 1), {}),
+    "one row": ((1, 1, 11, 20), (1, 4), {"stride": (1, 3)}),
+    "pool of an image": ((1, 7, 7, 21), (7, 7), {}),
+    "long kernel": ((1, 2, 45, 19), (2, 41), {}),
+}
+
+
+def depthwise_cases(kit: Any) -> dict[str, tuple[Any, list[Any]]]:
+    result: dict[str, tuple[Any, list[Any]]] = {}
+    for n, (name, (x, kernel, window)) in enumerate(DEPTHWISE.items()):
+        channels = x[3]
+        for least in (-127, -128):
+            weight = np.maximum(kit.i8(channels, *kernel, 1, seed=n), -127)
+            weight[-1] = least
+            form = [Form.NARROW, Form.NARROW, Form.WIDE, Form.TFLITE][n % 4]
+            op, constants = linear(kit, QConv2d, form, weight, groups=channels, **window)
+            values = kit.i8(*x, seed=n)
+            values[..., -1] = -128
+            result[f"{name} from {-least}"] = op, [values, *constants]
+    return result
+
+
+@each_set
+def test_depthwise_layers_of_every_shape(kit: Any, isa: Isa, arm_gcc: str, tmp_path: Path) -> None:
+    """With the largest products: of -128 by -127, of which two fit 16 bits, and by -128."""
+    expect_exact(kit, depthwise_cases(kit), isa, arm_gcc, tmp_path)
+
+
+@each_set
+@pytest.mark.parametrize("kernel", [1, 3])
+def test_residual_additions_join_the_narrow_epilogue(
+    kit: Any, kernel: int, isa: Isa, arm_gcc: str, tmp_path: Path
+) -> None:
+    graph, inputs = block(kit, 7, 20, kernel, bordered=True, relu=True)
+    assert fused_residuals(graph, isa)
     got = run_in_emulator(graph, inputs, [isa], arm_gcc, tmp_path)
     for name, expected in evaluate(graph, inputs).items():
         assert_array_equal(got[name], expected, err_msg=name)
 
 
-@pytest.mark.parametrize("kernel", [1, 3])
-def test_residual_additions_join_the_narrow_epilogue(
-    kit: Any, kernel: int, arm_gcc: str, tmp_path: Path
+@each_set
+@pytest.mark.parametrize("kind", ["conv", "depthwise", "dense"])
+def test_a_ceiling_of_each_channel_stays_with_its_channel(
+    kit: Any, kind: str, isa: Isa, arm_gcc: str, tmp_path: Path
 ) -> None:
-    graph, inputs = block(kit, 7, 20, kernel, bordered=True, relu=True)
-    assert fused_residuals(graph, AARCH64_DOTPROD)
-    assert not fused_residuals(graph, AARCH64)
-    got = run_in_emulator(graph, inputs, [AARCH64_DOTPROD], arm_gcc, tmp_path)
-    for name, expected in evaluate(graph, inputs).items():
-        assert_array_equal(got[name], expected, err_msg=name)
+    graph = bounded(kind, kit.i8(21))
+    inputs = {"x": kit.i8(*graph.type("x").shape)}
+    got = run_in_emulator(graph, inputs, [isa], arm_gcc, tmp_path)
+    assert_array_equal(got["z"], evaluate(graph, inputs)["z"])
 
 
-def loops(isa: Isa, graph: Graph) -> list[list[str]]:
+SHAPES = [(1, 4), (1, 23), (3, 12), (5, 8), (7, 36), (9, 17)]  # pixels, channels
+
+
+@each_set
+def test_matrices_of_few_rows_and_channels(
+    kit: Any, isa: Isa, arm_gcc: str, tmp_path: Path
+) -> None:
+    """Parts of tiles, of pairs of pixels and of vectors; each channel scales its own way."""
+    found: dict[str, tuple[Any, list[Any]]] = {}
+    for n, (pixels, channels) in enumerate(SHAPES):
+        q = Requantize(Form.NARROW, 5 - n)
+        tables = [
+            np.arange(channels, dtype=np.int32) * 97 - 800,
+            np.arange(channels, dtype=np.int32) * 211 + 9000,
+            np.arange(channels, dtype=np.int32) % 5 + 3,
+        ]
+        op = partial(QDense, x_zero_point=0, requantize=q)
+        weight = np.maximum(kit.i8(channels, 27 + n, seed=n), -127)
+        constants = [kit.fixed(a) for a in (weight, *tables)]
+        found[f"{pixels} by {channels}"] = op, [kit.i8(pixels, 27 + n, seed=n), *constants]
+    expect_exact(kit, found, isa, arm_gcc, tmp_path)
+
+
+def loops(isa: Isa, module: ir.Module) -> list[list[str]]:
     """The instructions of each loop without another in it, from its label to its branch."""
-    module = llvm.parse_assembly(str(lower_graph(graph, isa, "net").module))
-    lines = target_machine(isa.triple).emit_assembly(module).splitlines()
+    parsed = llvm.parse_assembly(str(module))
+    lines = target_machine(isa.triple).emit_assembly(parsed).splitlines()
     labels, found = {}, []
     for n, line in enumerate(lines):
         words = line.split()
@@ -335,18 +485,79 @@ def loops(isa: Isa, graph: Graph) -> list[list[str]]:
     return found
 
 
-@pytest.mark.parametrize(("inputs", "outputs"), [(384, 96), (96, 24), (144, 8)])
-def test_the_inner_loop_of_a_product_is_dot_products_and_does_not_spill(
-    kit: Any, inputs: int, outputs: int
-) -> None:
+# What multiplies and adds, and its share of the innermost loop; the rest are loads and copies.
+PRODUCTS = {
+    AARCH64: (("smull", "smlal", "sadalp"), 0.7),
+    AARCH64_DOTPROD: (("sdot",), 0.8),
+    AARCH64_I8MM: (("smmla",), 0.53),  # a vector of weights has two channels, and serves two pixels
+}
+
+
+def of_products(kit: Any, inputs: int, outputs: int, isa: Isa) -> tuple[float, list[str]]:
+    """The innermost loop of a pointwise layer, and which part of it are products."""
     op, constants = linear(kit, QConv2d, Form.NARROW, kit.i8(outputs, 1, 1, inputs) | 1)
     graph, _ = kit.one_op(op, kit.i8(1, 14, 14, inputs), *constants)
-    counted = [
-        (sum(i.startswith("sdot") for i in loop), loop) for loop in loops(AARCH64_DOTPROD, graph)
-    ]
-    dots, inner = max(counted, key=lambda found: found[0])
-    assert dots >= 0.75 * len(inner)
+    names, _ = PRODUCTS[isa]
+    module = lower_graph(graph, isa, "net").module
+    counted = [(sum(i.startswith(names) for i in loop), loop) for loop in loops(isa, module)]
+    products, inner = max(counted, key=lambda found: found[0])
+    return products / len(inner), inner
+
+
+@each_set
+@pytest.mark.parametrize(("inputs", "outputs"), [(384, 96), (288, 24), (144, 8)])
+def test_an_inner_loop_is_mostly_products(kit: Any, inputs: int, outputs: int, isa: Isa) -> None:
+    share, _ = of_products(kit, inputs, outputs, isa)
+    assert share >= PRODUCTS[isa][1]
+
+
+@each_set
+@pytest.mark.parametrize(("inputs", "outputs"), [(384, 96), (96, 24), (288, 24), (144, 8)])
+def test_no_sums_are_spilled_in_an_inner_loop(
+    kit: Any, inputs: int, outputs: int, isa: Isa
+) -> None:
+    _, inner = of_products(kit, inputs, outputs, isa)
     assert not [i for i in inner if "[sp" in i]
+
+
+@each_set
+def test_peaks_are_measured_by_what_kernels_multiply_with(isa: Isa) -> None:
+    module = ir.Module("peak", isa.platform)
+
+    def emit(b: ir.IRBuilder, pointers: Sequence[Any], begin: Any, end: Any) -> None:
+        emit_dots(b, isa, pointers[0], begin, end)
+        b.ret_void()
+
+    kernels = Kernels(module, "peak", function_attributes(isa))
+    name = kernels.get("dots", (), [False], emit, ranged=True)
+    module.get_function(name).linkage = "external"
+    names, _ = PRODUCTS[isa]
+    (loop,) = loops(isa, module)
+    assert sum(i.startswith(names) for i in loop) >= 0.8 * len(loop)
+
+
+def test_short_rows_are_whole_tiles_of_half_a_panel() -> None:
+    """A row of 7 pixels times 8 channels: 7 times 16 do not fit the registers."""
+    (family,) = AARCH64_DOTPROD.machine.gemms
+    spec = GemmSpec(
+        groups=Axis(1, 0, 0), batch=Axis(1, 0, 0), rows=Axis(7, 512, 640), columns=Axis(7, 64, 80),
+        segments=(), length=64, channels=40, form=Form.NARROW, packing=family.packing,
+    )  # fmt: skip
+    kernel = family.kernel(spec, AARCH64_DOTPROD)
+    assert isinstance(kernel, VectorGemm)
+    assert (kernel.tile.columns, kernel.tile.blocks) == (7, (2, 2, 2, 2, 2))
+
+
+def test_limits_of_i8_take_no_instructions(kit: Any) -> None:
+    """sqxtn has them already; others are a maximum and a minimum."""
+    op, constants = linear(kit, QDense, Form.NARROW, kit.i8(16, 19) | 1)
+    free, _ = kit.one_op(op, kit.i8(2, 19), *constants)
+    q = Requantize(Form.NARROW, -3, -100, 100)
+    limited, _ = kit.one_op(
+        partial(QDense, x_zero_point=0, requantize=q), kit.i8(2, 19), *constants
+    )
+    texts = [str(lower_graph(g, AARCH64_DOTPROD, "net").module) for g in (free, limited)]
+    assert ["icmp sgt <16 x i8>" in text for text in texts] == [False, True]
 
 
 def _renamed(tensor: Any, id: str) -> Any:

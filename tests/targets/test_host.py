@@ -11,7 +11,9 @@ from qcomp.targets.catalog import TARGETS, target
 from qcomp.targets.cpu.isa import (
     AARCH64,
     AARCH64_DOTPROD,
+    AARCH64_I8MM,
     AMX_INT8,
+    ARM_LADDER,
     AVX2,
     AVX512_VBMI,
     AVX512_VNNI,
@@ -73,6 +75,8 @@ def test_what_is_lacking_has_a_name() -> None:
 def test_native_on_arm_has_dot_products_where_the_processor_does() -> None:
     able = Host("Linux", "aarch64", {"dotprod": True}, never)
     assert native_of(able, "") is AARCH64_DOTPROD
+    matrices = Host("Linux", "aarch64", {"dotprod": True, "i8mm": True}, never)
+    assert native_of(matrices, "") is AARCH64_I8MM
     assert native_of(ARM, "") is AARCH64
     assert ARM.lacks(AARCH64_DOTPROD.required) == ("dotprod",)
     assert Fusion.RESIDUAL in AARCH64_DOTPROD.machine.fusions
@@ -115,7 +119,8 @@ def test_the_environment_names_what_native_is(isa: Isa, monkeypatch: pytest.Monk
 def test_every_set_is_a_target_and_the_ladder_is_part_of_the_family() -> None:
     baseline = {X86_64.name}  # its name is that of the library of several
     names = {isa.name for family in FAMILIES.values() for isa in family}
-    assert names - baseline == TARGETS.keys() - {"native", "x86-64"}
+    assert names - baseline == TARGETS.keys() - {"native", "x86-64", "arm64"}
     assert set(X86_LADDER) < set(FAMILIES["x86_64"])
+    assert set(ARM_LADDER) < set(FAMILIES["aarch64"])
     for name in names - baseline:
         assert target(name).name == name

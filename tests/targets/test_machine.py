@@ -19,8 +19,16 @@ from qcomp.targets.cpu import llvm_ir as ir
 from qcomp.targets.cpu.emit.builder import I8, I32, Value, load, raw, shuffle, vector
 from qcomp.targets.cpu.emit.dot import Operand, for_every_channel
 from qcomp.targets.cpu.emit.gemm_vectors import VectorGemms
+from qcomp.targets.cpu.emit.tile_products import EachStep
 from qcomp.targets.cpu.generic.machine import portable, widening_gemm_costs
-from qcomp.targets.cpu.isa import AARCH64, AARCH64_DOTPROD, AVX2, X86_LADDER
+from qcomp.targets.cpu.isa import (
+    AARCH64,
+    AARCH64_DOTPROD,
+    AARCH64_I8MM,
+    ARM_LADDER,
+    AVX2,
+    X86_LADDER,
+)
 from qcomp.targets.cpu.kernels.gemm import Packing
 from qcomp.targets.cpu.machine import Isa
 from qcomp.targets.cpu.process.host import native
@@ -75,6 +83,7 @@ def toy() -> Isa:
         plain,
         storage=Storage.BIASED,
         dot=ToyDot(SMALL),
+        products=EachStep(ToyDot(SMALL)),
         gemms=(VectorGemms(Packing(panel=8, group=4), widening_gemm_costs(SMALL)),),
     )
     return Isa("toy", native().platform, "", machine)
@@ -131,6 +140,8 @@ def test_variants_of_one_library_agree_how_their_weights_lie() -> None:
     assert len({machine.depthwise.layout for machine in machines}) == 1
     assert len({family.packing for machine in machines for family in machine.gemms}) == 1
     assert len({machine.blocks for machine in machines}) == 1
+    arm = [isa.machine for isa in ARM_LADDER]
+    assert len({family.packing for machine in arm for family in machine.gemms}) == 1
 
 
 def test_a_machine_is_planned_for_by_its_own_costs() -> None:
@@ -140,5 +151,5 @@ def test_a_machine_is_planned_for_by_its_own_costs() -> None:
 
 def test_instruction_sets_are_values() -> None:
     """Workers in other processes get copies."""
-    for isa in (*X86_LADDER, AARCH64, AARCH64_DOTPROD):
+    for isa in (*X86_LADDER, AARCH64, AARCH64_DOTPROD, AARCH64_I8MM):
         assert pickle.loads(pickle.dumps(isa)) == isa

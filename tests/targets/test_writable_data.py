@@ -11,7 +11,7 @@ from typing import NamedTuple
 import pytest
 
 from qcomp.targets.catalog import TARGETS, target
-from qcomp.targets.cpu.isa import AARCH64, FAMILIES, X86_64, X86_LADDER
+from qcomp.targets.cpu.isa import AARCH64, ARM_LADDER, FAMILIES, X86_64, X86_LADDER
 from qcomp.targets.cpu.library.dispatch import CHOICE, variables
 from qcomp.targets.cpu.machine import Isa
 from qcomp.targets.cpu.target import CpuTarget
@@ -58,7 +58,7 @@ def writable(content: bytes) -> Iterator[tuple[str, int]]:
 
 
 LIBRARIES = {isa.name: (isa,) for family in FAMILIES.values() for isa in family}
-LIBRARIES["several"] = X86_LADDER
+LIBRARIES["several"], LIBRARIES["several of ARM"] = X86_LADDER, ARM_LADDER
 
 
 @pytest.mark.parametrize("isas", LIBRARIES.values(), ids=LIBRARIES.keys())

@@ -26,13 +26,20 @@ class Field:
     least: int
 
 
-FIELDS: Mapping[str, Field] = {"dotprod": Field("ID_AA64ISAR0_EL1", 44, 1)}
+FIELDS: Mapping[str, Field] = {
+    "dotprod": Field("ID_AA64ISAR0_EL1", 44, 1),
+    "i8mm": Field("ID_AA64ISAR1_EL1", 52, 1),
+}
 
 _READ = {
     "ID_AA64ISAR0_EL1": bytes.fromhex(
         "000638d5"  # mrs x0, ID_AA64ISAR0_EL1
         "c0035fd6"  # ret
-    )
+    ),
+    "ID_AA64ISAR1_EL1": bytes.fromhex(
+        "200638d5"  # mrs x0, ID_AA64ISAR1_EL1
+        "c0035fd6"  # ret
+    ),
 }
 
 

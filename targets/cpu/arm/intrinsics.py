@@ -2,13 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from qcomp.targets.cpu import llvm_ir as ir
-from qcomp.targets.cpu.emit.builder import I8, I16, Value, shuffle, vector
+from qcomp.targets.cpu.emit.builder import I8, I16, I32, Value, shuffle, vector
 
 
 def sdot(b: ir.IRBuilder, acc: Value, x: Value, y: Value) -> Value:
     """acc + the sum of four neighbouring products of i8, in i32 lanes; needs dotprod."""
     return _call(b, "sdot.v4i32.v16i8", acc.type, acc, x, y)
+
+
+def smmla(b: ir.IRBuilder, acc: Value, x: Value, y: Value) -> Value:
+    """acc + products of two rows of x by two rows of y, eight i8 each, [x][y]; needs i8mm."""
+    return _call(b, "smmla.v4i32.v16i8", acc.type, acc, x, y)
+
+
+def smull(b: ir.IRBuilder, x: Value, y: Value) -> Value:
+    """Products of eight i8 in i16; LLVM makes one that is added to another smlal."""
+    return _call(b, "smull.v8i16", vector(I16, 8), x, y)
+
+
+def saddlp(b: ir.IRBuilder, x: Value) -> Value:
+    """Sums of neighbouring i16 in i32; LLVM makes sadalp of one that is added."""
+    return _function(b, "llvm.aarch64.neon.saddlp.v4i32.v8i16", vector(I32, 4), x)
+
+
+def addp(b: ir.IRBuilder, x: Value, y: Value) -> Value:
+    """Sums of neighbouring i32 of x, then of y."""
+    return _call(b, "addp.v4i32", x.type, x, y)
 
 
 def sqrdmulh(b: ir.IRBuilder, x: Value, y: Value) -> Value:
@@ -17,6 +39,16 @@ def sqrdmulh(b: ir.IRBuilder, x: Value, y: Value) -> Value:
     They differ where both are -2^15 only, which saturates here.
     """
     return _call(b, "sqrdmulh.v8i16", x.type, x, y)
+
+
+def sshl(b: ir.IRBuilder, x: Value, left: Value) -> Value:
+    """i32 lanes shifted to the left, or, by a negative number, to the right."""
+    return _call(b, "sshl.v4i32", x.type, x, left)
+
+
+def srshl(b: ir.IRBuilder, x: Value, left: Value) -> Value:
+    """As sshl, rounded half up."""
+    return _call(b, "srshl.v4i32", x.type, x, left)
 
 
 def sqxtn_words(b: ir.IRBuilder, x: Value, y: Value) -> Value:
@@ -32,6 +64,16 @@ def sqxtn_bytes(b: ir.IRBuilder, x: Value, y: Value) -> Value:
 def saturating_add(b: ir.IRBuilder, x: Value, y: Value) -> Value:
     """sqadd in i16 lanes."""
     return _function(b, "llvm.sadd.sat.v8i16", x.type, x, y)
+
+
+def tbl(b: ir.IRBuilder, four: Sequence[Value], x: Value) -> Value:
+    """Sixteen bytes of 64 in four registers; 0 for an index from 64 on."""
+    return _call(b, "tbl4.v16i8", x.type, *four, x)
+
+
+def tbx(b: ir.IRBuilder, before: Value, four: Sequence[Value], x: Value) -> Value:
+    """As tbl; what was there before for an index from 64 on."""
+    return _call(b, "tbx4.v16i8", x.type, before, *four, x)
 
 
 def _joined(b: ir.IRBuilder, x: Value, y: Value) -> Value:

@@ -1,35 +1,105 @@
-"""The machines of AArch64 with the dot products of ARMv8.2 (dotprod)."""
+"""The machines of AArch64: plain, with sdot (dotprod of ARMv8.2), with smmla (i8mm of ARMv8.6)."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from qcomp.targets.cpu.arm.dot import Sdot
+from qcomp.targets.cpu.arm.dot import NEON, Sdot, SmullPairs
+from qcomp.targets.cpu.arm.elementwise import neon_body
 from qcomp.targets.cpu.arm.epilogue import NeonEpilogue
 from qcomp.targets.cpu.arm.features import emit_supports
+from qcomp.targets.cpu.arm.smmla import BY_EIGHTS, Smmla
+from qcomp.targets.cpu.arm.table import TblTables
 from qcomp.targets.cpu.emit.gemm_vectors import VectorGemms
+from qcomp.targets.cpu.emit.tile_products import EachStep
 from qcomp.targets.cpu.generic.machine import portable
+from qcomp.targets.cpu.kernels.depthwise_layout import Blocks
 from qcomp.targets.cpu.kernels.depthwise_tiling import DepthwiseCosts, DepthwisePlanning
 from qcomp.targets.cpu.kernels.gemm import BY_FOURS
 from qcomp.targets.cpu.kernels.tiling import GemmCosts, Pipes, TileRegisters
 from qcomp.targets.cpu.machine import Fusion, Machine, Rates
-from qcomp.targets.cpu.vectors import Vectors
 
-NEON = Vectors(128, 32)
 CLOCK = "llvm.readsteadycounter"  # the virtual counter
 
-# Two vector pipes and two loads a cycle, four instructions: Cortex-A76, A78, A710, by their guides
-# and LLVM's model of Neoverse N1. An activation of 16 bytes serves four groups of k.
+# Two vector pipes and two loads a cycle, four instructions, of which a load of 16 bytes counts as
+# two: Cortex-A76, A78, A710, by their guides and LLVM's model of Neoverse N1. An activation of 16
+# bytes serves four groups of k. LLVM needs a register more than the tile, else it spills sums.
 _GEMM = GemmCosts(
     NEON,
     most_vectors=8,
-    registers=TileRegisters(pixel=1, narrower=0, weights=0, spare=2, shuffled=2),
-    pipes=(Pipes(2, sums=1, shuffled=1), Pipes(8, pixels=1, vectors=4)),
+    registers=TileRegisters(
+        sums=1,
+        pixels=1,
+        pixel=1,
+        narrower=0,
+        weights=4,
+        spare=4,
+        shuffled=2,
+    ),
+    pipes=(
+        Pipes(2, sums=1, shuffled=1),
+        Pipes(8, pixels=1, vectors=4),
+        Pipes(16, sums=4, pixels=2, vectors=8),
+    ),
     latency=1.0,  # of the accumulator
     epilogue=7.5,
-    tile=24.0,
+    tile=12.0,
+    pixel=3.0,
+    unrolled=256,
+    trip=128,
     far_weights=1 << 18,
     scratch=0,  # not measured
+    half_panels=True,
+)
+# One pipe that multiplies and another that adds and copies: Cortex-A72, by its guide and LLVM's
+# model of Cortex-A57. Of a step, two products, one sum, and an activation in every lane.
+_PAIRS_GEMM = replace(
+    _GEMM,
+    most_vectors=4,
+    registers=TileRegisters(
+        sums=2,
+        pixels=1,
+        pixel=3,
+        narrower=0,
+        weights=2,
+        spare=4,
+        shuffled=2,
+    ),
+    pipes=(
+        Pipes(1, sums=2),
+        Pipes(2, sums=3, pixels=1, shuffled=1),
+        Pipes(6, sums=6, pixels=3, vectors=3),
+    ),
+    epilogue=9.0,
+    pixel=0.0,
+    unrolled=100,
+    trip=32,
+)
+# Four pipes that multiply matrices and rearrange, three loads a cycle: Cortex-X1, by its guide and
+# LLVM's model of Neoverse V1; A710 has as many loads for two such pipes, and waits for none. A step
+# is eight k; activations are zipped, two pixels of two steps.
+_MATRIX_GEMM = replace(
+    _GEMM,
+    registers=TileRegisters(
+        sums=1,
+        pixels=2,
+        pixel=1,
+        narrower=0,
+        weights=4,
+        spare=4,
+        shuffled=2,
+    ),
+    pipes=(
+        Pipes(4, sums=1, pixels=0.5),
+        Pipes(3, pixels=0.5, vectors=2),
+        Pipes(8, sums=1, pixels=1, vectors=2),
+    ),
+    epilogue=4.5,
+    tile=6.0,
+    pixel=1.5,
+    unrolled=128,
+    trip=32,
+    overlapped=True,
 )
 _DEPTHWISE = DepthwiseCosts(
     NEON,
@@ -41,21 +111,52 @@ _DEPTHWISE = DepthwiseCosts(
     per_cycle=3,
     dots_per_cycle=2,
     loads_per_cycle=2,
-    spill=0.5,
+    kept=5,
+    spill=0.25,
     instruction_bytes=4,
     bytes_per_cycle=8,
 )
 
 
-def dotprod() -> Machine:
-    """sdot, and narrow epilogues with residual additions; the rest is generic."""
+# Vectors lie side by side, so that ldp loads two of weights.
+_BLOCKS = Blocks(16, ((16, 1.0), (8, 0.7)), 0.06)
+
+
+def neon() -> Machine:
+    """Of every AArch64 processor: products by pairs of steps, narrow epilogues with additions."""
     return replace(
         portable(NEON, _DEPTHWISE, CLOCK),
-        dot=Sdot(NEON),
+        products=SmullPairs(),
         narrow=NeonEpilogue,
         fusions=frozenset({Fusion.RESIDUAL}),
+        unclamped=True,
+        elementwise=neon_body,
+        tables=TblTables(),
+        blocks=_BLOCKS,
+        gemms=(VectorGemms(BY_FOURS, _PAIRS_GEMM),),
+        taps=True,
+    )
+
+
+def dotprod() -> Machine:
+    """And sdot."""
+    return replace(
+        neon(),
+        dot=Sdot(NEON),
+        products=EachStep(Sdot(NEON)),
         gemms=(VectorGemms(BY_FOURS, _GEMM),),
         depthwise=DepthwisePlanning(_DEPTHWISE, _DEPTHWISE),
+        taps=False,
         rates=Rates(macs=24.0, macs_16=6.0, results_16=0.2),
         supports=emit_supports,
+    )
+
+
+def i8mm() -> Machine:
+    """And smmla, for matrices; depthwise layers stay with sdot."""
+    return replace(
+        dotprod(),
+        products=Smmla(),
+        gemms=(VectorGemms(BY_EIGHTS, _MATRIX_GEMM),),
+        rates=Rates(macs=48.0, macs_16=6.0, results_16=0.2),
     )

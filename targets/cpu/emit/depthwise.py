@@ -39,6 +39,11 @@ class Depthwise:
         return plan_taps(self.spec, self.isa.machine.depthwise.layout)
 
     @property
+    def rows(self) -> int:
+        """Of a tile."""
+        return self.taps.rows
+
+    @property
     def runs(self) -> tuple[Run, ...]:
         return runs_of(self.spec, self.isa.machine.vectors)
 
@@ -123,6 +128,7 @@ class Depthwise:
         extent = min(tile.columns * parts, count)
         starts = [min(part * tile.columns, count - tile.columns) for part in range(parts)]
         emitter = DepthwiseTile(spec, self.isa, self.taps, channels)
+        epilogue = emitter.kept_epilogue(b)
 
         def one(n: Value | int) -> None:
             x = overlapped(b, n, extent, count)
@@ -131,7 +137,7 @@ class Depthwise:
                 for p, step in ((src, spec.columns.src), (dst, spec.columns.dst))
             )
             if tile.unrolled:
-                emitter.emit(b, from_, to, tile.columns)
+                emitter.emit(b, from_, to, tile.columns, epilogue)
             else:
                 emitter.emit_looped(b, from_, to)
 

@@ -54,10 +54,14 @@ class DepthwiseTile:
     channels: Channels
 
     def emit(
-        self, b: ir.IRBuilder, src: Sequence[Value], dst: Sequence[Value], columns: int
+        self,
+        b: ir.IRBuilder,
+        src: Sequence[Value],
+        dst: Sequence[Value],
+        columns: int,
+        epilogue: Epilogue,
     ) -> None:
         """Results are stored as soon as their last source column is added."""
-        epilogue = self._epilogue()
         sums: dict[int, Sums] = {}
         for offset, served in source_columns(self.spec, columns).items():
             for column, k in served:
@@ -77,11 +81,17 @@ class DepthwiseTile:
             self._add(b, src, multiple(b, k, self.spec.steps[1]), [(0, k)], sums)
             return sums[0]
 
-        start = self._start(b, self._epilogue())
+        start = self._start(b, self.epilogue())
         done = repeat(b, self.spec.kernel[1], start, step, "kx")
-        self._store(b, self._epilogue(), done, dst)
+        self._store(b, self.epilogue(), done, dst)
 
-    def _epilogue(self) -> Epilogue:
+    def kept_epilogue(self, b: ir.IRBuilder) -> Epilogue:
+        """For all tiles of one place of the code, with what a machine keeps for these."""
+        epilogue = self.epilogue()
+        epilogue.keep(b, _VECTORS)
+        return epilogue
+
+    def epilogue(self) -> Epilogue:
         """For one place of the code: constants are loaded once."""
         spec, channels = self.spec, self.channels
         block = BlockParameters(
@@ -92,8 +102,10 @@ class DepthwiseTile:
             lanes=self.isa.lanes,
             ceiling=spec.ceiling,
             lookup=spec.lookup,
+            clamped=spec.clamped,
+            repeated=1,
         )
-        return Epilogue(self.isa, spec.form, block)
+        return Epilogue(self.isa, spec.form, block, self.isa.machine.narrow)
 
     @property
     def _vector_bytes(self) -> int:
@@ -101,7 +113,7 @@ class DepthwiseTile:
         return self.spec.layout.block // _VECTORS * 4
 
     def _start(self, b: ir.IRBuilder, epilogue: Epilogue) -> Sums:
-        return [epilogue.bias(b, v) for _ in range(self.taps.rows) for v in range(_VECTORS)]
+        return [v for _ in range(self.taps.rows) for v in epilogue.start(b, _VECTORS, 1)]
 
     def _add(
         self,

@@ -18,6 +18,8 @@ from qcomp.targets.cpu.emit.builder import (
 )
 from qcomp.targets.cpu.emit.requantize import emit_requantize_by, emit_saturate
 
+_I16_MAX = 2**15 - 1
+
 
 def centred(b: ir.IRBuilder, x: Value, zero_point: int, element: ir.Type = I32) -> Value:
     """x - zero_point, in [-255, 255]."""
@@ -39,6 +41,24 @@ def add(b: ir.IRBuilder, op: QAdd, a: Value, c: Value) -> Value:
         term(a, op.a_zero_point, op.a_multiplier), term(c, op.b_zero_point, op.b_multiplier)
     )
     return _shifted(b, total, op.fraction_bits, op.zero_point, op.qmin, op.qmax)
+
+
+def _largest(zero_point: int) -> int:
+    """|x - zero_point| of an i8."""
+    return max(zero_point + 128, 127 - zero_point)
+
+
+def add_fits_words(op: QAdd) -> bool:
+    """Both terms, their sum and the rounding stay within i16."""
+    terms = (
+        ((_largest(zero_point) << 7) * abs(multiplier) + 2**14) >> 15
+        for zero_point, multiplier in (
+            (op.a_zero_point, op.a_multiplier),
+            (op.b_zero_point, op.b_multiplier),
+        )
+    )
+    small = max(abs(op.a_multiplier), abs(op.b_multiplier)) <= _I16_MAX
+    return small and sum(terms) + (1 << op.fraction_bits >> 1) <= _I16_MAX
 
 
 def _shifted(b: ir.IRBuilder, x: Value, shift: int, zero_point: int, qmin: int, qmax: int) -> Value:

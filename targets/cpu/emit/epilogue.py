@@ -13,7 +13,7 @@ from qcomp.quant.fixed_point import Form
 from qcomp.targets.cpu import llvm_ir as ir
 from qcomp.targets.cpu.emit.builder import Value, at, store_bytes
 from qcomp.targets.cpu.emit.interleave import back_in_order
-from qcomp.targets.cpu.emit.narrow import BlockParameters, NarrowEpilogue
+from qcomp.targets.cpu.emit.narrow import BlockParameters, MakeNarrow, NarrowEpilogue
 from qcomp.targets.cpu.emit.requantize import Saturation, emit_requantize
 from qcomp.targets.cpu.machine import Isa
 
@@ -25,10 +25,18 @@ class Epilogue:
     isa: Isa
     form: Form
     block: BlockParameters
+    narrow: MakeNarrow | None  # of the narrow form; None: the portable one
     _kept: NarrowEpilogue | None = None
 
     def bias(self, b: ir.IRBuilder, v: int) -> Value:
         return self.block.bias(b, v)
+
+    def start(self, b: ir.IRBuilder, vectors: int, pixels: int) -> list[Value]:
+        """As NarrowEpilogue."""
+        narrow = self._kept or self._narrow()
+        if narrow is not None:
+            return narrow.start(b, vectors, pixels)
+        return self.block.start(b, vectors, pixels)
 
     def store(
         self,
@@ -39,7 +47,7 @@ class Epilogue:
         others: Sequence[Value] = (),
     ) -> None:
         """As NarrowEpilogue; each call is a place of its own, which loads its constants."""
-        narrow = self._narrow()
+        narrow = self._kept or self._narrow()
         if narrow is not None:
             narrow.store(b, sums, to, channels, others)
             return
@@ -50,6 +58,12 @@ class Epilogue:
             count = min(lanes, channels - v * lanes)
             for pixel, pointer in zip(sums, to, strict=True):
                 store_bytes(b, requantized(pixel[v]), at(b, pointer, v * lanes), count)
+
+    def keep(self, b: ir.IRBuilder, vectors: int) -> None:
+        """Load here, on machines that hold them in registers, the constants of the only store."""
+        narrow = self._narrow()
+        if narrow is not None and narrow.keep(b, vectors):
+            self._kept = narrow
 
     def store_interleaved(
         self, b: ir.IRBuilder, four: Sequence[Value], to: Sequence[Value], channels: int
@@ -66,8 +80,9 @@ class Epilogue:
             store_bytes(b, q, pointer, channels, pixel * width)
 
     def _narrow(self) -> NarrowEpilogue | None:
-        make = self.isa.machine.narrow
-        return make(self.block) if make is not None and self.form is Form.NARROW else None
+        if self.narrow is None or self.form is not Form.NARROW:
+            return None
+        return self.narrow(self.block)
 
     def _requantizer(self, b: ir.IRBuilder, v: int) -> Callable[[Value], Value]:
         """Sums of channel vector `v` to i8, by any form; the constants are loaded here."""

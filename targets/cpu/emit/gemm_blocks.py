@@ -11,13 +11,14 @@ from qcomp.targets.cpu.emit.builder import (
     Carried,
     Value,
     at,
+    divided,
     loop,
     multiple,
     plus,
     repeat,
 )
 from qcomp.targets.cpu.emit.epilogue import Epilogue
-from qcomp.targets.cpu.emit.narrow import BlockParameters
+from qcomp.targets.cpu.emit.narrow import BlockParameters, MakeNarrow
 from qcomp.targets.cpu.emit.span import Span
 from qcomp.targets.cpu.emit.words import word
 from qcomp.targets.cpu.kernels.constants import header_bytes
@@ -48,6 +49,7 @@ def over_blocks(
     pointers: Sequence[Value],
     span: Span,
     pixels: EmitPixels,
+    narrow: MakeNarrow | None,
 ) -> None:
     """pixels(builder, span of pixels, source, block) for the blocks of channels of all groups.
 
@@ -69,7 +71,7 @@ def over_blocks(
         def block(n: Value | int, channels: int, span: Span) -> None:
             first_table = at(b, tables, multiple(b, n, 4 * wide))
             y, *z = (at(b, p, multiple(b, n, wide)) for p in results)
-            panels = at(b, w, multiple(b, n, wide // spec.packing.panel * spec.panel_bytes))
+            panels = at(b, w, _first_weights(b, spec, n, wide))
             parameters = BlockParameters(
                 header=params,
                 tables=first_table,
@@ -78,8 +80,10 @@ def over_blocks(
                 lanes=isa.lanes,
                 ceiling=spec.ceiling,
                 lookup=spec.lookup,
+                clamped=spec.clamped,
+                repeated=1,
             )
-            epilogue = Epilogue(isa, spec.form, parameters)
+            epilogue = Epilogue(isa, spec.form, parameters, narrow)
             pixels(b, span, x, Block(-(-channels // isa.lanes), channels, y, z, panels, epilogue))
 
         if plan.by_channels:
@@ -93,6 +97,17 @@ def over_blocks(
                 block(whole, rest, span)
 
     loop(b, spec.groups.count, group, "group")
+
+
+def _first_weights(b: ir.IRBuilder, spec: GemmSpec, n: Value | int, wide: int) -> Value | int:
+    """Where the weights of block `n` begin: blocks are whole panels, or panels whole blocks."""
+    panel = spec.packing.panel
+    if wide >= panel:
+        return multiple(b, n, wide // panel * spec.panel_bytes)
+    which, part = divided(b, n, panel // wide)
+    return plus(
+        b, multiple(b, which, spec.panel_bytes), multiple(b, part, wide * spec.packing.group)
+    )
 
 
 def over_segments(

@@ -60,7 +60,7 @@ class Parts:
         tile, part = self.tile, part_of(self.spec)
 
         def begin(unit: Value, _x: Value, _y: Value, _others: Sequence[Value]) -> None:
-            self._keep(b, b.sub(unit, span.begin), tile.biases(b, block))
+            self._keep(b, b.sub(unit, span.begin), tile.start(b, block))
 
         def one(n: Value | int) -> None:
             packed = at(b, block.weights, multiple(b, n, part.inside_bytes))
@@ -89,7 +89,7 @@ class Parts:
 
     @property
     def _tile_bytes(self) -> int:
-        return self.tile.tile.pixels * self.tile.tile.blocks[0] * self._width
+        return self.tile.registers(self.tile.tile.blocks[0]) * self._width
 
     def _keep(self, b: ir.IRBuilder, index: Value, sums: Sequence[Value]) -> None:
         place = at(b, self.sums, multiple(b, index, self._tile_bytes))
@@ -98,5 +98,5 @@ class Parts:
 
     def _kept(self, b: ir.IRBuilder, index: Value, block: Block) -> list[Value]:
         place = at(b, self.sums, multiple(b, index, self._tile_bytes))
-        type, count = vector(I32, self.tile.isa.lanes), self.tile.tile.pixels * block.vectors
+        type, count = vector(I32, self.tile.isa.lanes), self.tile.registers(block.vectors)
         return [load(b, at(b, place, n * self._width), type, self._width) for n in range(count)]

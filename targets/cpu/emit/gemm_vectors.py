@@ -115,7 +115,8 @@ class VectorGemm:
     @property
     def _sum_bytes(self) -> int:
         """Of a register tile of a whole block."""
-        return self.tile.pixels * self.plan.blocks[0] * self.isa.machine.vectors.bytes
+        count = self._register_tile.registers(self.plan.blocks[0])
+        return count * self.isa.machine.vectors.bytes
 
     @property
     def waiting(self) -> int:
@@ -151,7 +152,10 @@ class VectorGemm:
     def emit(self, b: ir.IRBuilder, pointers: Sequence[Value], begin: Value, end: Value) -> None:
         """Units [begin, end); pointers of `over_blocks`."""
         pixels = self._emitter(b)
-        over_blocks(b, self.spec, self.plan, self.isa, pointers, Span(begin, end), pixels)
+        over_blocks(
+            b, self.spec, self.plan, self.isa, pointers, Span(begin, end), pixels,
+            self._register_tile.narrow,
+        )  # fmt: skip
         b.ret_void()
 
     def _emitter(self, b: ir.IRBuilder) -> EmitPixels:
@@ -212,15 +216,19 @@ class VectorGemm:
 
     @cached_property
     def _register_tile(self) -> RegisterTile:
-        return RegisterTile(self.spec, self.tile, self.isa, self._ahead)
+        costs = self.costs
+        return RegisterTile(
+            self.spec, self.tile, self.isa, costs.unrolled, costs.trip, self._ahead
+        )  # fmt: skip
 
     def _tiles(self, b: ir.IRBuilder, span: Span, src: Value, block: Block, sums: EmitSums) -> None:
         """The tiles of a span, whose sums are sums(pixels, start)."""
         tile = self._register_tile
+        block.epilogue.keep(b, block.vectors)
 
         def visit(_: Value, x: Value, y: Value, others: Sequence[Value]) -> None:
             pixels, results = tile.pixels(b, x), tile.results(b, y)
-            tile.store(b, sums(pixels, tile.biases(b, block)), results, others, block)
+            tile.store(b, sums(pixels, tile.start(b, block)), results, others, block)
 
         self._over_tiles(b, span, src, block, visit)
 
@@ -254,5 +262,5 @@ class VectorGemm:
         far = self.spec.panels * self.spec.panel_bytes >= self.costs.far_weights
         if self.parts or not few or not far or len(self.plan.blocks) == 1:
             return 0
-        wide = self.plan.blocks[0] * self.isa.lanes
-        return wide // self.spec.packing.panel * self.spec.panel_bytes
+        wide, panel = self.plan.blocks[0] * self.isa.lanes, self.spec.packing.panel
+        return max(wide, panel) // panel * self.spec.panel_bytes

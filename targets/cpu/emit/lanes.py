@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from qcomp.targets.cpu import llvm_ir as ir
 from qcomp.targets.cpu.emit.builder import I32, Value, loop, overlapped, shuffle
 
+LANE = 16  # bytes within which instructions on shorter vectors work
+
 Merge = Callable[[ir.IRBuilder, Value, Value], Value]
 
 
@@ -49,6 +51,19 @@ def zipped(b: ir.IRBuilder, x: Value, y: Value, *, high: bool) -> Value:
         for source in (0, count)
     ]
     return shuffle(b, x, y, indices)
+
+
+def in_lanes(b: ir.IRBuilder, x: Value, least: int = LANE) -> Value:
+    """Whole 128-bit lanes: `least` bytes or more, what is added is undefined."""
+    count = x.type.count
+    if count >= least:
+        return x
+    nothing = ir.undefined(x.type)
+    return shuffle(b, x, nothing, [min(i, count) for i in range(least)])
+
+
+def first_lanes(b: ir.IRBuilder, x: Value, count: int) -> Value:
+    return x if x.type.count == count else shuffle(b, x, x, range(count))
 
 
 def folded(b: ir.IRBuilder, x: Value, merge: Merge) -> Value:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from qcomp.targets.cpu import llvm_ir as ir
-from qcomp.targets.cpu.emit.builder import I32, Value, at, load, store_bytes, vector
+from qcomp.targets.cpu.emit.builder import I32, Value, at, load, shuffle, store_bytes, vector
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,7 +22,7 @@ class BlockParameters:
     `header` points to the layer's constants, `tables` to the block's first entry in the first of
     the tables bias, multiplier, shift (and ceiling), which are `table_bytes` apart. The entries of
     a vector of sums (`lanes` of them) follow those of the one before, `vector_bytes` after their
-    begin.
+    begin; `repeated` times, one copy after the other, in vectors that are sums of so many pixels.
     """
 
     header: Value
@@ -32,9 +32,15 @@ class BlockParameters:
     lanes: int
     ceiling: bool
     lookup: bool
+    clamped: bool
+    repeated: int
 
     def bias(self, b: ir.IRBuilder, v: int) -> Value:
         return self._entries(b, 0, v)
+
+    def start(self, b: ir.IRBuilder, vectors: int, pixels: int) -> list[Value]:
+        """The bias of each vector, loaded once, for each pixel."""
+        return [self.bias(b, v) for v in range(vectors)] * pixels
 
     def multiplier(self, b: ir.IRBuilder, v: int) -> Value:
         return self._entries(b, 1, v)
@@ -46,12 +52,22 @@ class BlockParameters:
         return self._entries(b, 3, v)
 
     def _entries(self, b: ir.IRBuilder, table: int, v: int) -> Value:
+        count = self.lanes // self.repeated
         offset = table * self.table_bytes + v * self.vector_bytes
-        return load(b, at(b, self.tables, offset), vector(I32, self.lanes))
+        entries = load(b, at(b, self.tables, offset), vector(I32, count))
+        if self.repeated == 1:
+            return entries
+        return shuffle(b, entries, entries, [*range(count)] * self.repeated)
 
 
 class NarrowEpilogue(Protocol):
     """The epilogue at one place of the code, where each constant is loaded once."""
+
+    def keep(self, b: ir.IRBuilder, vectors: int) -> bool:
+        """Load constants here, for the block's only store; False: each store loads its own."""
+
+    def start(self, b: ir.IRBuilder, vectors: int, pixels: int) -> list[Value]:
+        """The sums [pixel][vector] before any product: the biases."""
 
     def store(
         self,
@@ -72,6 +88,7 @@ class NarrowEpilogue(Protocol):
         """Sums in the order of `interleaved`: `channels` of each of the pixels that share them."""
 
 
+MakeNarrow = Callable[[BlockParameters], NarrowEpilogue]
 Narrow = Callable[[Sequence[Value], Sequence[tuple[int, int]]], Value]
 
 

@@ -39,10 +39,15 @@ class ScalarTables:
     stored: bool = False
 
     def data(self, table: NDArray[np.int8]) -> NDArray[np.uint8]:
-        return np.roll(table, BIAS).view(np.uint8)
+        return by_unsigned(table)
 
     def body(self, b: ir.IRBuilder, table: Value) -> Body:
         return lambda b, values, lanes: _scalars(b, values[0], table)
+
+
+def by_unsigned(table: NDArray[np.int8]) -> NDArray[np.uint8]:
+    """The entries in the order of the bytes that select them, taken as unsigned."""
+    return np.roll(table, BIAS).view(np.uint8)
 
 
 def _scalars(b: ir.IRBuilder, x: Value, table: Value) -> Value:

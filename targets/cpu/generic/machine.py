@@ -12,6 +12,7 @@ from qcomp.targets.cpu.emit.gemm_vectors import VectorGemms
 from qcomp.targets.cpu.emit.nest import Body
 from qcomp.targets.cpu.emit.shuffled import Shuffles
 from qcomp.targets.cpu.emit.table import ScalarTables
+from qcomp.targets.cpu.emit.tile_products import EachStep
 from qcomp.targets.cpu.kernels.depthwise_layout import BY_64
 from qcomp.targets.cpu.kernels.depthwise_tiling import DepthwiseCosts, DepthwisePlanning
 from qcomp.targets.cpu.kernels.gemm import BY_FOURS
@@ -29,11 +30,22 @@ def widening_gemm_costs(vectors: Vectors) -> GemmCosts:
     return GemmCosts(
         vectors,
         most_vectors=vectors.count // 4,
-        registers=TileRegisters(pixel=0, narrower=2, weights=0, spare=3, shuffled=3),
+        registers=TileRegisters(
+            sums=1,
+            pixels=1,
+            pixel=0,
+            narrower=2,
+            weights=0,
+            spare=3,
+            shuffled=3,
+        ),
         pipes=(Pipes(4, sums=4, pixels=2, vectors=3, shuffled=2),),
         latency=4.5,
         epilogue=4.0,
         tile=24.0,
+        pixel=0.0,
+        unrolled=256,
+        trip=32,
         far_weights=1 << 18,
         scratch=0,  # stacks may be small
     )
@@ -51,6 +63,7 @@ def widening_depthwise_costs(vectors: Vectors) -> DepthwiseCosts:
         per_cycle=4,
         dots_per_cycle=float("inf"),
         loads_per_cycle=float("inf"),
+        kept=0,
         spill=0.2,
         instruction_bytes=6,
         bytes_per_cycle=8,
@@ -59,13 +72,16 @@ def widening_depthwise_costs(vectors: Vectors) -> DepthwiseCosts:
 
 def portable(vectors: Vectors, layout: DepthwiseCosts, clock: str) -> Machine:
     """Depthwise weights lie as is best for the core of `layout`."""
+    dot = WideningDot(vectors, signed=True, pairs=sums_of_pairs)
     return Machine(
         vectors=vectors,
         storage=Storage.VALUES,
-        dot=WideningDot(vectors, signed=True, pairs=sums_of_pairs),
+        dot=dot,
+        products=EachStep(dot),
         pairs=sums_of_pairs,
         narrow=None,
         fusions=frozenset(),
+        unclamped=False,
         elementwise=no_kernel,
         tables=ScalarTables(),
         softmax=None,
@@ -73,6 +89,7 @@ def portable(vectors: Vectors, layout: DepthwiseCosts, clock: str) -> Machine:
         gemms=(VectorGemms(BY_FOURS, widening_gemm_costs(vectors)),),
         blocks=BY_64,
         depthwise=DepthwisePlanning(layout, widening_depthwise_costs(vectors)),
+        taps=False,
         rates=Rates(macs=6.0, macs_16=6.0, results_16=0.2),
         clock=clock,
         supports=None,

@@ -51,8 +51,10 @@ class DepthwiseSpec:
     channels: int
     form: Form
     layout: Blocks
-    ceiling: bool = False  # as in GemmSpec
+    ceiling: bool = False  # as in GemmSpec, and so are the next
     lookup: bool = False
+    clamped: bool = True
+    pairs: bool = False
 
     @property
     def tables(self) -> int:

@@ -38,6 +38,7 @@ class DepthwiseCosts:
     per_cycle: float  # of all instructions
     dots_per_cycle: float  # of dot products and shuffles together
     loads_per_cycle: float
+    kept: int  # registers that hold constants of the epilogue over all tiles
     spill: float  # cycles per source column and vector beyond the registers
     instruction_bytes: int
     bytes_per_cycle: int  # of code and weights, from the outer caches
@@ -159,7 +160,7 @@ def _tile_cost(
     held = taps.rows * shared_by + variants * min(columns - 1, width) + 2
     if columns > shared_by:
         held += 1  # constants of the epilogue stay
-    spilled = max(0, _VECTORS * held - costs.vectors.count)
+    spilled = max(0, _VECTORS * held + costs.kept - costs.vectors.count)
     shuffles = interleaved * _UNPACKS + rows_read * (parts - 1)
     constants = _VECTORS * results + costs.constants
     loads = constants + rows_read * parts + (dots if spilled else _VECTORS * variants * width)

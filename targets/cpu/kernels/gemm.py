@@ -65,6 +65,8 @@ class GemmSpec:
     ceiling: bool = False  # a fourth table of parameters: min(result, ceiling) per channel
     residual: bool = False  # a fifth pointer: an operand that is added to the result
     lookup: bool = False  # behind the header: a table that the result goes through
+    clamped: bool = True  # False: the limits are those of i8
+    pairs: bool = False  # no weight is multiplied as -128: sums of two products fit 16 bits
     joined: bool = False  # the ends of segments that are no whole step make steps together
     weight_bits: int = 8  # 8, or 4, 2 or 1 as kernels/codes.py has them
     # Where `count` groups of a convolution share one panel: each channel reads the activations of

@@ -36,9 +36,9 @@ class Pipes:
     shuffled activation.
     """
 
-    per_cycle: int
+    per_cycle: float
     sums: int = 0
-    pixels: int = 0
+    pixels: float = 0
     vectors: float = 0
     shuffled: int = 0
 
@@ -49,13 +49,16 @@ class Pipes:
 
 @dataclass(frozen=True)
 class TileRegisters:
-    """What a tile needs beside its sums, in registers.
+    """What a tile needs, in registers.
 
+    `sums` are those of the sums of a pixel and a vector of channels, in tiles of whole `pixels`.
     `pixel` for each pixel; `narrower` for each operand of the side that has fewer; one for each
     vector of weights up to `weights`; `spare` for the rest. A tile of shuffled activations, of one
     vector of channels, needs `shuffled` for each pixel, and four.
     """
 
+    sums: int
+    pixels: int
     pixel: int
     narrower: int
     weights: int
@@ -64,7 +67,11 @@ class TileRegisters:
 
     def of(self, pixels: int, wide: int) -> int:
         beside = self.pixel * pixels + self.narrower * min(pixels, wide) + min(wide, self.weights)
-        return pixels * wide + beside + self.spare
+        return self.whole(pixels) * wide * self.sums + beside + self.spare
+
+    def whole(self, pixels: int) -> int:
+        """Of a tile that computes `pixels` at least."""
+        return -(-pixels // self.pixels) * self.pixels
 
 
 @dataclass(frozen=True)
@@ -78,8 +85,13 @@ class GemmCosts:
     latency: float  # cycles of a dot product that waits for the one before
     epilogue: float  # instructions per vector of sums, of which three start in a cycle
     tile: float  # instructions per tile: addresses, constants, loop ends
+    pixel: float  # and for each of its pixels: addresses, stores
+    unrolled: int  # sums of a tile, times steps, that need no loop
+    trip: int  # and those of one trip of a loop, about
     far_weights: int  # bytes of weights that other layers drive out of the second level of caches
     scratch: int  # bytes of the stack that a block's weights may be unpacked to
+    half_panels: bool = False  # whether a block may be half a panel
+    overlapped: bool = False  # whether an epilogue waits for the first of the pipes only
 
     def unpacking(self, instructions: float) -> GemmCosts:
         """Where a vector of weights takes so many more, in the pipes that add up."""
@@ -99,14 +111,16 @@ def cheapest_tiling(
 ) -> tuple[float, Tiling]:
     """Cycles and tiles of rows x columns pixels; `steps` groups of k are added up for each.
 
-    Weights lie in panels of `panel` channels. Activations may take `shuffles` for each pixel and
-    group; the channels are one vector then.
+    Weights lie in panels of `panel` channels, with which blocks start. Activations may take
+    `shuffles` for each pixel and group; the channels are one vector then.
     """
     lanes = costs.vectors.lanes
     vectors = -(-channels // lanes)
     best: tuple[float, Tiling] | None = None
-    panel //= lanes  # blocks start where panels do
+    panel //= lanes
     widths = {vectors, *range(panel, vectors, panel)}
+    if costs.half_panels and vectors > panel // 2:
+        widths.add(panel // 2)
     for wide in sorted(w for w in widths if w <= max(panel, costs.most_vectors)):
         blocks = vector_blocks(vectors, wide)
         for tile_rows, tile_columns in _pixel_tiles(
@@ -151,6 +165,10 @@ def _pixel_tiles(rows: int, columns: int, most: int) -> list[tuple[int, int]]:
 
 
 def _tile_cost(pixels: int, vectors: int, steps: int, costs: GemmCosts, shuffles: float) -> float:
-    shuffled = pixels * shuffles
-    step = max(*(p.cycles(pixels, vectors, shuffled) for p in costs.pipes), costs.latency)
-    return steps * step + (pixels * vectors * costs.epilogue + costs.tile) / 3
+    shuffled, whole = pixels * shuffles, costs.registers.whole(pixels)
+    first, *others = (p.cycles(whole, vectors, shuffled) for p in costs.pipes)
+    other = steps * max([*others, costs.latency])
+    beside = (pixels * (vectors * costs.epilogue + costs.pixel) + costs.tile) / 3
+    if costs.overlapped:
+        return max(steps * first + beside, other)
+    return max(steps * first, other) + beside

@@ -155,6 +155,10 @@ class IRBuilder:
         text = f"getelementptr inbounds {element.text}, {pointer}, {index}"
         return self.result(_POINTER, text)
 
+    def opaque(self, pointer: Value) -> Value:
+        """The same pointer, of which LLVM doesn't know it: what was loaded by it is loaded anew."""
+        return self.result(_POINTER, f'call ptr asm "", "=r,0"({pointer})')
+
     # Control
 
     def call(self, function: Callee, arguments: Sequence[Value]) -> Value:

@@ -6,10 +6,11 @@ import numpy as np
 
 from qcomp.ir.ops import QConv2d
 from qcomp.targets.cpu.emit.depthwise import Depthwise
+from qcomp.targets.cpu.emit.depthwise_taps import DepthwiseTaps, pack_tap_tables, pack_taps
 from qcomp.targets.cpu.kernels.depthwise_layout import DepthwiseSpec, pack_depthwise, pack_tables
-from qcomp.targets.cpu.kernels.depthwise_tiling import oriented, plan_taps
+from qcomp.targets.cpu.kernels.depthwise_tiling import oriented
 from qcomp.targets.cpu.lower.context import Lowering
-from qcomp.targets.cpu.lower.layer import epilogue_tables, layer_header
+from qcomp.targets.cpu.lower.layer import clamps, epilogue_tables, layer_header
 from qcomp.targets.cpu.lower.reach import depthwise_reach
 from qcomp.targets.cpu.lower.windows import Window
 
@@ -28,20 +29,28 @@ def lower_depthwise(lowering: Lowering, op: QConv2d, window: Window) -> None:
         layout=machine.blocks,
         ceiling=op.id in lowering.ceilings,
         lookup=op.id in lowering.lookups,
+        clamped=clamps(lowering, op),
+        pairs=machine.taps and int(window.weight.min()) > -128,
     )
-    spec = oriented(upright, machine.depthwise.layout)
     taps = window.weight.reshape(channels, height, width)
-    if spec != upright:
-        taps = taps.swapaxes(1, 2)
-    tables = pack_tables(epilogue_tables(lowering, op, window.weight), spec.layout)
+    tables = epilogue_tables(lowering, op, window.weight)
+    kernel: Depthwise | DepthwiseTaps
+    if machine.taps:
+        spec = upright.transposed() if upright.columns.count == 1 else upright
+        taps = taps if spec == upright else taps.swapaxes(1, 2)
+        kernel = DepthwiseTaps(spec, lowering.isa)
+        weights, parameters = pack_taps(taps), pack_tap_tables(tables)
+    else:
+        spec = oriented(upright, machine.depthwise.layout)
+        taps = taps if spec == upright else taps.swapaxes(1, 2)
+        kernel = Depthwise(spec, lowering.isa)
+        weights = pack_depthwise(taps, kernel.taps, spec.layout)
+        parameters = pack_tables(tables, spec.layout)
     arguments = (
         window.source,
         window.result,
-        lowering.constant(
-            pack_depthwise(taps, plan_taps(spec, machine.depthwise.layout), spec.layout)
-        ),
-        lowering.constant(np.concatenate([layer_header(lowering, op), tables])),
+        lowering.constant(weights),
+        lowering.constant(np.concatenate([layer_header(lowering, op), parameters])),
     )
-    kernel = Depthwise(spec, lowering.isa)
     reach = depthwise_reach(kernel)
     lowering.ranged("depthwise", spec, arguments, kernel.emit, kernel.units, reach)

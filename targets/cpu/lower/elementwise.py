@@ -23,6 +23,7 @@ from qcomp.targets.cpu.emit import elementwise as emit
 from qcomp.targets.cpu.emit.builder import I8, I32, Value
 from qcomp.targets.cpu.emit.nest import Nest
 from qcomp.targets.cpu.lower.context import Lowering, LowerOp, Prepared, broadcast_strides
+from qcomp.targets.cpu.storage import Storage
 
 BINARY: Mapping[type[QBinary], Callable[..., Value]] = {
     QAdd: emit.add,
@@ -61,7 +62,7 @@ def lower_binary(lowering: Lowering, op: QBinary) -> None:
         packed or (lambda b, values, lanes: portable(b, op, *values)),
         anonymous(op),
         width=isa.vector_bits // 8 if packed else None,
-        stored=packed is not None,
+        stored=packed is not None and isa.machine.storage is Storage.BIASED,
     )
 
 

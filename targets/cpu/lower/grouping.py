@@ -39,7 +39,7 @@ def groupings(weight: Array, groups: int, isa: Isa) -> Iterator[Grouping]:
             yield Grouping(side_by_side, step)
             continue
         yield Grouping(_block_diagonal(weight, count, together), step)
-        if (together - 1) * depth + min(depth, GROUP) <= isa.machine.dot.row:
+        if (together - 1) * depth + min(depth, GROUP) <= isa.machine.products.row:
             yield Grouping(side_by_side, step, (together, depth))
 
 

@@ -47,6 +47,13 @@ def layer_header(lowering: Lowering, op: QWeighted) -> NDArray[np.int32]:
     )
 
 
+def clamps(lowering: Lowering, op: QWeighted) -> bool:
+    """Whether the kernel has to limit results beyond what i8 does."""
+    residual = lowering.residuals.get(op.id)
+    last = residual.addition if residual else op.requantize
+    return not lowering.isa.machine.unclamped or (last.qmin, last.qmax) != (-128, 127)
+
+
 def other_strides(lowering: Lowering, op: QDense) -> tuple[int, ...]:
     """How the operand of a fused residual addition steps along the axes of the result."""
     residual = lowering.residuals.get(op.id)

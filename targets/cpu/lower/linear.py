@@ -12,6 +12,7 @@ from qcomp.ir.ops import Op, QConv2d, QDense, QWeighted
 from qcomp.ir.tensor import Array
 from qcomp.targets.cpu.emit.reduce import simplified_axes
 from qcomp.targets.cpu.kernels.axis import Axis
+from qcomp.targets.cpu.kernels.codes import gain
 from qcomp.targets.cpu.kernels.gemm import (
     GemmSpec,
     Packing,
@@ -23,11 +24,12 @@ from qcomp.targets.cpu.kernels.gemm import (
 from qcomp.targets.cpu.lower.context import Lowering, LowerOp
 from qcomp.targets.cpu.lower.depthwise import lower_depthwise
 from qcomp.targets.cpu.lower.grouping import groupings
-from qcomp.targets.cpu.lower.layer import epilogue_tables, layer_header, other_strides
+from qcomp.targets.cpu.lower.layer import clamps, epilogue_tables, layer_header, other_strides
 from qcomp.targets.cpu.lower.reach import gemm_reach
 from qcomp.targets.cpu.lower.residual import is_depthwise
 from qcomp.targets.cpu.lower.weight_bits import Coding, coding
 from qcomp.targets.cpu.lower.windows import Window, windows
+from qcomp.targets.cpu.machine import Isa
 from qcomp.targets.cpu.program import Address
 
 
@@ -38,9 +40,11 @@ class _Product:
     spec: GemmSpec
     weights: Array
 
-    def coded(self, coding: Coding) -> _Product:
+    def coded(self, coding: Coding, isa: Isa) -> _Product:
         codes = coding.codes(self.weights)
-        return replace(self, spec=coding.of(self.spec, codes), weights=codes)
+        spec = coding.of(self.spec, codes)
+        pairs = isa.machine.products.pairs and int(codes.min()) << gain(spec.weight_bits) > -128
+        return replace(self, spec=replace(spec, pairs=pairs), weights=codes)
 
 
 def lower_conv2d(lowering: Lowering, op: QConv2d) -> None:
@@ -75,6 +79,7 @@ def _products(
             ceiling=op.id in lowering.ceilings,
             residual=op.id in lowering.residuals,
             lookup=op.id in lowering.lookups,
+            clamped=clamps(lowering, op),
             mixed=grouping.mixed,
         )
         if kh == 1:
@@ -111,6 +116,7 @@ def lower_dense(lowering: Lowering, op: QDense) -> None:
             ceiling=op.id in lowering.ceilings,
             residual=residual is not None,
             lookup=op.id in lowering.lookups,
+            clamped=clamps(lowering, op),
         )
         yield _Product(spec, weight[None, :, None, :])
 
@@ -132,7 +138,7 @@ def _gemm(
     planned = (
         (family.kernel(product.spec, isa), product)
         for family in isa.machine.gemms
-        for product in (way.coded(stored) for way in ways(family.packing))
+        for product in (way.coded(stored, isa) for way in ways(family.packing))
     )
     possible = ((kernel, product) for kernel, product in planned if kernel is not None)
     kernel, product = min(possible, key=lambda way: way[0].cost)

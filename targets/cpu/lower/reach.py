@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from qcomp.targets.cpu.emit.depthwise import Depthwise
+from qcomp.targets.cpu.emit.depthwise_taps import DepthwiseTaps
 from qcomp.targets.cpu.kernels.gemm import Pixels, tile_starts
 from qcomp.targets.cpu.machine import GemmKernel
 from qcomp.targets.cpu.program import Extent, Reach
@@ -28,11 +29,11 @@ def gemm_reach(kernel: GemmKernel) -> Reach | None:
     )
 
 
-def depthwise_reach(kernel: Depthwise) -> Reach | None:
+def depthwise_reach(kernel: Depthwise | DepthwiseTaps) -> Reach | None:
     """None where a unit is a piece of the channels."""
     if kernel.by_channels:
         return None
-    spec, rows = kernel.spec, kernel.taps.rows
+    spec, rows = kernel.spec, kernel.rows
     down = tile_starts(spec.rows.count, rows)
     image, y = np.unravel_index(np.arange(kernel.strips), (spec.batch.count, len(down)))
     first = image, down[y], np.zeros_like(y)

@@ -27,9 +27,11 @@ from qcomp.targets.cpu.emit.builder import (
     store,
     vector,
 )
+from qcomp.targets.cpu.emit.dot import DotProduct
 from qcomp.targets.cpu.emit.dynamic_loop import trips
 from qcomp.targets.cpu.emit.epilogue import Epilogue
 from qcomp.targets.cpu.emit.narrow import BlockParameters
+from qcomp.targets.cpu.emit.tile_products import EachStep, TileProducts
 from qcomp.targets.cpu.emit.words import word
 from qcomp.targets.cpu.isa import target_machine
 from qcomp.targets.cpu.kernels.constants import header, header_bytes
@@ -58,7 +60,7 @@ class Peaks:
     @property
     def macs_per_ns(self) -> float:
         """Multiply-accumulates of the vector dot product."""
-        return self._best("dots", None, lambda b, *span: _dots(b, self._isa, *span))
+        return self._best("dots", None, lambda b, *span: emit_dots(b, self._isa, *span))
 
     @property
     def tile_macs_per_ns(self) -> float:
@@ -120,13 +122,22 @@ def _seconds(run: Callable[[int], None], trips: int) -> float:
     return time.perf_counter() - began
 
 
-def _dots(b: ir.IRBuilder, isa: Isa, memory: Value, begin: Value, end: Value) -> float:
-    """As many sums as the registers hold, so that no dot product waits for another.
+def emit_dots(b: ir.IRBuilder, isa: Isa, memory: Value, begin: Value, end: Value) -> float:
+    """As many sums as the registers hold, so that no dot product waits for another."""
+    products = isa.machine.products
+    if isinstance(products, EachStep):
+        return _single_dots(b, isa, products.dot, memory, begin, end)
+    return _tile_dots(b, isa, products, memory, begin, end)
+
+
+def _single_dots(
+    b: ir.IRBuilder, isa: Isa, dot: DotProduct, memory: Value, begin: Value, end: Value
+) -> float:
+    """Of one register of sums.
 
     Where weights are widened, products do not depend on the sum: they have their weights (already
     widened) from the first cache, lest they be taken out of the loop.
     """
-    dot = isa.machine.dot
     sums, rounds = isa.registers - 6, 4
     x, w = dot.same(b, memory, 1)[0], dot.weights(b, memory)
     widened = vector(I16, 2 * isa.lanes)
@@ -149,6 +160,31 @@ def _dots(b: ir.IRBuilder, isa: Isa, memory: Value, begin: Value, end: Value) ->
     return float(rounds * sums * GROUP * isa.lanes)
 
 
+def _tile_dots(
+    b: ir.IRBuilder, isa: Isa, products: TileProducts, memory: Value, begin: Value, end: Value
+) -> float:
+    """Weights come from the first cache, lest products that no sum enters leave the loop."""
+    tiles, rounds, steps = (isa.registers - 8) // products.parts, 4, 2 if products.pairs else 1
+    x = [products.same(b, [memory] * products.pixels, 1)[0]] * steps
+
+    def trip(index: Value, values: Sequence[Value]) -> Sequence[Value]:
+        page = at(b, memory, b.mul(b.and_(index, word(b, 1)), word(b, _SUMS)))
+        result = list(values)
+        for n in range(rounds):
+            places = [at(b, page, 64 * (n * steps + k)) for k in range(steps)]
+            w = [products.weights(b, place) for place in places]
+            for first in range(0, len(result), products.parts):
+                part = slice(first, first + products.parts)
+                result[part] = products.add(b, result[part], x, w)
+        return result
+
+    start = [splat(I32, isa.lanes, 0)] * (tiles * products.parts)
+    for v in trips(b, begin, end, start, trip):
+        store(b, v, memory)
+    group = isa.machine.gemms[0].packing.group
+    return float(rounds * tiles * steps * group * products.pixels * isa.lanes)
+
+
 def _epilogue(
     b: ir.IRBuilder, isa: Isa, form: Form, memory: Value, begin: Value, end: Value
 ) -> float:
@@ -165,9 +201,10 @@ def _epilogue(
 
     def trip(_: Value, values: Sequence[Value]) -> Sequence[Value]:
         block = BlockParameters(
-            memory, tables, table_bytes, 4 * lanes, lanes, ceiling=False, lookup=False
-        )
-        epilogue = Epilogue(isa, form, block)
+            memory, tables, table_bytes, 4 * lanes, lanes,
+            ceiling=False, lookup=False, clamped=not isa.machine.unclamped, repeated=1,
+        )  # fmt: skip
+        epilogue = Epilogue(isa, form, block, isa.machine.narrow)
         places = [
             [_SUMS + 4 * lanes * (vectors * p + v) for v in range(vectors)] for p in range(pixels)
         ]

@@ -150,7 +150,10 @@ class TileGemm:
         if self.spec.weight_bits < 8:
             memory = stack(b, unpacked_bytes(self.spec, self.shape.wide))
             pixels = over_unpacked(self.spec, memory, self.isa.vector_bits // 8, pixels)
-        over_blocks(b, self.spec, self.plan, self.isa, pointers, Span(begin, end), pixels)
+        over_blocks(
+            b, self.spec, self.plan, self.isa, pointers, Span(begin, end), pixels,
+            self.isa.machine.narrow,
+        )  # fmt: skip
         unit.tiles.release(b)
         b.ret_void()
 

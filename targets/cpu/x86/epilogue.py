@@ -18,6 +18,13 @@ class PackedEpilogue:
         self._lanes = block.lanes
         self._packing = Packing(block)
 
+    def keep(self, b: ir.IRBuilder, vectors: int) -> bool:
+        """Instructions take operands from memory."""
+        return False
+
+    def start(self, b: ir.IRBuilder, vectors: int, pixels: int) -> list[Value]:
+        return self._packing.block.start(b, vectors, pixels)
+
     def store(
         self,
         b: ir.IRBuilder,

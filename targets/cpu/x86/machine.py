@@ -11,6 +11,7 @@ from dataclasses import replace
 from qcomp.targets.cpu.emit.dot import DotProduct
 from qcomp.targets.cpu.emit.gemm_vectors import VectorGemms
 from qcomp.targets.cpu.emit.shuffled import Shuffles
+from qcomp.targets.cpu.emit.tile_products import EachStep
 from qcomp.targets.cpu.generic.machine import widening_depthwise_costs, widening_gemm_costs
 from qcomp.targets.cpu.kernels.codes import SCRATCH
 from qcomp.targets.cpu.kernels.depthwise_layout import BY_64
@@ -39,11 +40,22 @@ def _vnni_gemm_costs(vectors: Vectors) -> GemmCosts:
     return GemmCosts(
         vectors,
         most_vectors=vectors.count // 2 - 2,
-        registers=TileRegisters(pixel=0, narrower=0, weights=4, spare=1, shuffled=2),
+        registers=TileRegisters(
+            sums=1,
+            pixels=1,
+            pixel=0,
+            narrower=0,
+            weights=4,
+            spare=1,
+            shuffled=2,
+        ),
         pipes=(Pipes(2, sums=1, shuffled=1), Pipes(2, pixels=1, vectors=1)),
         latency=4.5,
         epilogue=4.0,
         tile=24.0,
+        pixel=0.0,
+        unrolled=256,
+        trip=32,
         far_weights=1 << 18,
         scratch=SCRATCH,
     )
@@ -61,6 +73,7 @@ def _vnni_depthwise_costs(vectors: Vectors) -> DepthwiseCosts:
         per_cycle=4,
         dots_per_cycle=3,
         loads_per_cycle=2,
+        kept=0,
         spill=0.2,
         instruction_bytes=6,
         bytes_per_cycle=8,
@@ -125,9 +138,11 @@ def _machine(
         vectors=vectors,
         storage=Storage.BIASED,
         dot=dot,
+        products=EachStep(dot),
         pairs=x86.pmaddwd,
         narrow=PackedEpilogue,
         fusions=frozenset({Fusion.RESIDUAL}),
+        unclamped=False,
         elementwise=packed_body,
         tables=ShuffledTables(vectors),
         softmax=None,
@@ -135,6 +150,7 @@ def _machine(
         gemms=(VectorGemms(BY_FOURS, gemm),),
         blocks=BY_64,
         depthwise=DepthwisePlanning(LAYOUT, depthwise),
+        taps=False,
         rates=rates,
         clock=CLOCK,
         supports=emit_supports,

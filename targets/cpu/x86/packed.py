@@ -17,25 +17,22 @@ from qcomp.targets.cpu.emit.builder import (
     I32,
     Value,
     larger_unsigned,
-    shuffle,
     smaller_unsigned,
     splat,
     vector,
 )
-from qcomp.targets.cpu.emit.lanes import zipped
+from qcomp.targets.cpu.emit.elementwise import add_fits_words
+from qcomp.targets.cpu.emit.lanes import first_lanes, in_lanes, zipped
 from qcomp.targets.cpu.emit.nest import Body
 from qcomp.targets.cpu.emit.requantize import SMALL_SHIFT, emit_wide_by
 from qcomp.targets.cpu.storage import BIAS
 from qcomp.targets.cpu.x86 import intrinsics as x86
 
-_LANE = 16  # bytes within which unpacks and packs work
-_I16_MAX = 2**15 - 1
-
 
 def packed_body(op: Op) -> Body | None:
     """The body of an op, or None where its constants need more than 16 bits."""
     match op:
-        case QAdd() if _fits(op):
+        case QAdd() if add_fits_words(op):
             return _in_halves(lambda b, a, c: _sum(b, op, a, c), op.qmin, op.qmax)
         case QMul(requantize=q) if q.form is Form.NARROW and op.shift <= 15:
             return _in_halves(lambda b, a, c: _product(b, op, a, c), q.qmin, q.qmax)
@@ -61,19 +58,6 @@ def clamped(b: ir.IRBuilder, x: Value, qmin: int, qmax: int) -> Value:
     if qmax < BIAS - 1:
         x = smaller_unsigned(b, x, splat(I8, lanes, qmax + BIAS))
     return x
-
-
-def in_lanes(b: ir.IRBuilder, x: Value, least: int = _LANE) -> Value:
-    """Whole 128-bit lanes: `least` bytes or more, what is added is undefined."""
-    count = x.type.count
-    if count >= least:
-        return x
-    nothing = ir.undefined(x.type)
-    return shuffle(b, x, nothing, [min(i, count) for i in range(least)])
-
-
-def first_lanes(b: ir.IRBuilder, x: Value, count: int) -> Value:
-    return x if x.type.count == count else shuffle(b, x, x, range(count))
 
 
 def widened(b: ir.IRBuilder, x: Value) -> tuple[Value, Value]:
@@ -102,24 +86,6 @@ def _centred(b: ir.IRBuilder, x: Value, zero_point: int) -> Value:
     """Stored bytes in i16 lanes to x - zero_point."""
     stored = zero_point + BIAS
     return b.sub(x, splat(I16, x.type.count, stored)) if stored else x
-
-
-def _largest(zero_point: int) -> int:
-    """|x - zero_point| of an i8."""
-    return max(zero_point + BIAS, BIAS - 1 - zero_point)
-
-
-def _fits(op: QAdd) -> bool:
-    """Both terms, their sum and the rounding stay within i16."""
-    terms = (
-        ((_largest(zero_point) << 7) * abs(multiplier) + 2**14) >> 15
-        for zero_point, multiplier in (
-            (op.a_zero_point, op.a_multiplier),
-            (op.b_zero_point, op.b_multiplier),
-        )
-    )
-    small = max(abs(op.a_multiplier), abs(op.b_multiplier)) <= _I16_MAX
-    return small and sum(terms) + (1 << op.fraction_bits >> 1) <= _I16_MAX
 
 
 def _sum(b: ir.IRBuilder, op: QAdd, a: Value, c: Value) -> Value:

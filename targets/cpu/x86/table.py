@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from qcomp.targets.cpu import llvm_ir as ir
 from qcomp.targets.cpu.emit.builder import I8, Value, at, load, shuffle, splat, vector
+from qcomp.targets.cpu.emit.lanes import first_lanes, in_lanes
 from qcomp.targets.cpu.emit.nest import Body
 from qcomp.targets.cpu.storage import BIAS
 from qcomp.targets.cpu.vectors import Vectors
 from qcomp.targets.cpu.x86 import intrinsics as x86
-from qcomp.targets.cpu.x86.packed import first_lanes, in_lanes
 
 _ROW = 16  # entries that one pshufb looks up
 _HALF = 8  # rows of which a byte without bit 7 selects one

@@ -1,0 +1,53 @@
+"""Model cycles of ARM cores: what is counted is what ran, on the processors that can run it."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from arm_cycles import COMPILER, CORES, LLVM, Library, cycles, priced, traced
+from compile_time import noise
+
+import qcomp
+
+ROOT = Path(__file__).resolve().parents[2]
+DIGITS = ROOT / "examples/digits.onnx"
+TOOLS = ("qemu-aarch64", COMPILER, "cc", f"llvm-mca-{LLVM}", f"llvm-objdump-{LLVM}")
+
+
+@pytest.fixture
+def tools() -> None:
+    missing = [tool for tool in TOOLS if shutil.which(tool) is None]
+    if missing:
+        pytest.skip(f"needs {', '.join(missing)}")
+
+
+def compiled(target: str, folder: Path) -> Library:
+    data = noise(str(DIGITS), 2)
+    qcomp.compile(str(DIGITS), target, calibration=data, recipe="fast", name="digits").save(folder)
+    return Library.of(folder)
+
+
+def test_dot_products_take_fewer_cycles_and_no_core_runs_what_it_lacks(
+    tools: None, tmp_path: Path
+) -> None:
+    plain, dots = (compiled(t, tmp_path / t) for t in ("aarch64", "aarch64-dotprod"))
+    of_plain, of_dots = (cycles(library, CORES["A76"]) for library in (plain, dots))
+    assert any("gemm" in name for name in of_plain)
+    assert 0 < sum(of_dots.values()) < sum(of_plain.values())
+    assert cycles(dots, CORES["A72"]) == {}
+
+
+def test_windows_are_what_the_functions_executed(tools: None, tmp_path: Path) -> None:
+    functions = traced(compiled("aarch64-dotprod", tmp_path), "max")
+    for function in functions:
+        assert 0 < len(function.window) <= function.sampled
+    (largest,) = sorted(functions, key=lambda f: -f.instructions)[:1]
+    assert any(text.startswith("sdot") for text in largest.window)
+
+
+def test_a_chain_of_products_takes_the_latency_of_each(tools: None) -> None:
+    chain = ("smull v0.8h, v0.8b, v0.8b",) * 100
+    apart = tuple(f"smull v{1 + n % 8}.8h, v0.8b, v0.8b" for n in range(100))
+    assert priced(chain, CORES["A76"]) > 3 * priced(apart, CORES["A76"]) / 2
