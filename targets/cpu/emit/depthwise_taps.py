@@ -150,6 +150,7 @@ class DepthwiseTaps:
             ceiling=spec.ceiling,
             lookup=spec.lookup,
             clamped=spec.clamped,
+            rectified=spec.rectified,
         )
         return Epilogue(self.isa, spec.form, block)
 

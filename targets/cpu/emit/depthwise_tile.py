@@ -103,6 +103,7 @@ class DepthwiseTile:
             ceiling=spec.ceiling,
             lookup=spec.lookup,
             clamped=spec.clamped,
+            rectified=spec.rectified,
         )
         return Epilogue(self.isa, spec.form, block)
 

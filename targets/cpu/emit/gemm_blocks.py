@@ -80,6 +80,7 @@ def over_blocks(
                 ceiling=spec.ceiling,
                 lookup=spec.lookup,
                 clamped=spec.clamped,
+                rectified=spec.rectified,
             )
             epilogue = Epilogue(isa, spec.form, parameters)
             pixels(b, span, x, Block(-(-channels // isa.lanes), channels, y, z, panels, epilogue))

@@ -33,6 +33,7 @@ class BlockParameters:
     ceiling: bool
     lookup: bool
     clamped: bool
+    rectified: bool
 
     def bias(self, b: ir.IRBuilder, v: int) -> Value:
         return self._entries(b, 0, v)

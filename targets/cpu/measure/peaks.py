@@ -202,7 +202,7 @@ def _epilogue(
     def trip(_: Value, values: Sequence[Value]) -> Sequence[Value]:
         block = BlockParameters(
             memory, tables, table_bytes, 4 * lanes, lanes,
-            ceiling=False, lookup=False, clamped=not isa.machine.unclamped,
+            ceiling=False, lookup=False, clamped=not isa.machine.unclamped, rectified=False,
         )  # fmt: skip
         epilogue = Epilogue(isa, form, block)
         places = [
