@@ -58,7 +58,7 @@ def bias_of_mean(
             sums.append(np.matmul(narrow, x.swapaxes(1, 2)))
     if activation.is_identity:
         return np.asarray(wanted - _product(weight, means.mean))
-    start = exact[1] + _product(exact[0] - weight, means.mean)
+    start = exact[1] + _product_of_difference(exact[0], weight, means.mean)
     return _solved(np.concatenate(sums, axis=2), start, wanted, activation)
 
 
@@ -132,6 +132,13 @@ class _Bent:
 def _product(weight: F64, x: F64) -> F64:
     """Of weights [G, O / G, K] and inputs [G, K]."""
     return np.asarray(np.einsum("gok,gk->go", weight, x))
+
+
+def _product_of_difference(a: F64, b: F64, x: F64) -> F64:
+    """Of weights a - b, a few channels at a time."""
+    step = max(_TOGETHER // a.shape[2], 1)
+    parts = [slice(first, first + step) for first in range(0, a.shape[1], step)]
+    return np.concatenate([_product(a[:, at] - b[:, at], x) for at in parts], axis=1)
 
 
 def _mean(y: F32) -> F64:
