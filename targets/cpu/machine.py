@@ -98,7 +98,7 @@ class Machine:
     pairs: Callable[[ir.IRBuilder, Value, Value], Value]  # sums_of_pairs, of whole vectors
     narrow: MakeNarrow | None  # None: the portable form
     fusions: frozenset[Fusion]  # of the narrow epilogue
-    unclamped: bool  # whether layers with the limits of i8 have kernels that do not clamp
+    unclamped: bool  # whether there are kernels for the limits of i8 and for its least zero point
     elementwise: Callable[[Op], Body | None]  # on bytes as they are stored, a vector at a time
     tables: ByteTables
     softmax: SoftmaxRows | None

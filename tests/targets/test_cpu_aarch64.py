@@ -302,7 +302,7 @@ def narrow_cases(kit: Any) -> dict[str, tuple[Any, list[Any]]]:
     }
     result: dict[str, tuple[Any, list[Any]]] = {}
     for n, (name, (x, weight, window)) in enumerate(layers.items()):
-        q = Requantize(Form.NARROW, 9 * n, -110 + n, 127 - 5 * n)
+        q = Requantize(Form.NARROW, 9 * n if n % 3 else -128, -110 + n, 127 - 5 * n)
         multiplier, shift = [(32767, 0), (20000, 5), (1, 1)][n % 3]
         tables = [np.full(weight[0], v, np.int32) for v in (-77, multiplier, shift)]
         op = partial(QConv2d, x_zero_point=0, requantize=q, **window)

@@ -1,6 +1,7 @@
 """The narrow epilogue of NEON: four vectors of i32 sums to sixteen i8.
 
 Arithmetic shift, sqxtn, sqrdmulh, a residual addition, sqadd of the zero point, sqxtn, the clamp;
+where the zero point is -128, as behind a ReLU, sqxtun and a flip of the sign for sqadd and sqxtn;
 meaning: qcomp.quant.fixed_point.requantize (NARROW). sqxtn saturates to 16 bits as the narrow form
 does, and sqrdmulh is its mulhrs: the one product that it saturates, of -2^15 by -2^15, does not
 occur, as multipliers are not -2^15. Lanes keep their order all the way.
@@ -17,6 +18,7 @@ from qcomp.targets.cpu.arm.intrinsics import (
     sqrdmulh,
     sqxtn_bytes,
     sqxtn_words,
+    sqxtun_bytes,
     sshl,
 )
 from qcomp.targets.cpu.emit.builder import (
@@ -26,6 +28,7 @@ from qcomp.targets.cpu.emit.builder import (
     Value,
     at,
     broadcast,
+    flipped,
     larger,
     load,
     raw,
@@ -59,7 +62,8 @@ class NeonEpilogue:
             self._shift(b, v)
         for v in range(0, vectors - 1, 2):
             self._multipliers(b, (v, v + 1))
-        self._zero_point(b)
+        if not self._block.rectified:
+            self._zero_point(b)
         return True
 
     def start(self, b: ir.IRBuilder, vectors: int, pixels: int) -> list[Value]:
@@ -107,8 +111,11 @@ class NeonEpilogue:
             scaled = sqrdmulh(b, sqxtn_words(b, x, y), self._multipliers(b, vs[i : i + 2]))
             if others:
                 scaled = self._sum(b, scaled, others[i // 2])
-            halves.append(saturating_add(b, scaled, self._zero_point(b)))
-        q = sqxtn_bytes(b, *halves)
+            halves.append(scaled)
+        if self._block.rectified:
+            q = flipped(b, sqxtun_bytes(b, *halves))
+        else:
+            q = sqxtn_bytes(b, *(saturating_add(b, half, self._zero_point(b)) for half in halves))
         if self._block.clamped:
             q = larger(b, q, self._limit(b, 1))
         if self._block.ceiling:

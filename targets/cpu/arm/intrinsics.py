@@ -61,6 +61,11 @@ def sqxtn_bytes(b: ir.IRBuilder, x: Value, y: Value) -> Value:
     return _joined(b, *(_call(b, "sqxtn.v8i8", vector(I8, 8), v) for v in (x, y)))
 
 
+def sqxtun_bytes(b: ir.IRBuilder, x: Value, y: Value) -> Value:
+    """Eight i16 each to sixteen u8, with saturation."""
+    return _joined(b, *(_call(b, "sqxtun.v8i8", vector(I8, 8), v) for v in (x, y)))
+
+
 def saturating_add(b: ir.IRBuilder, x: Value, y: Value) -> Value:
     """sqadd in i16 lanes."""
     return _function(b, "llvm.sadd.sat.v8i16", x.type, x, y)

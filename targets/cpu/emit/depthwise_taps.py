@@ -151,6 +151,7 @@ class DepthwiseTaps:
             lookup=spec.lookup,
             clamped=spec.clamped,
             repeated=1,
+            rectified=spec.rectified,
         )
         return Epilogue(self.isa, spec.form, block, self.isa.machine.narrow)
 

@@ -104,6 +104,7 @@ class DepthwiseTile:
             lookup=spec.lookup,
             clamped=spec.clamped,
             repeated=1,
+            rectified=spec.rectified,
         )
         return Epilogue(self.isa, spec.form, block, self.isa.machine.narrow)
 

@@ -82,6 +82,7 @@ def over_blocks(
                 lookup=spec.lookup,
                 clamped=spec.clamped,
                 repeated=1,
+                rectified=spec.rectified,
             )
             epilogue = Epilogue(isa, spec.form, parameters, narrow)
             pixels(b, span, x, Block(-(-channels // isa.lanes), channels, y, z, panels, epilogue))

@@ -34,6 +34,7 @@ class BlockParameters:
     lookup: bool
     clamped: bool
     repeated: int
+    rectified: bool
 
     def bias(self, b: ir.IRBuilder, v: int) -> Value:
         return self._entries(b, 0, v)

@@ -54,6 +54,7 @@ class DepthwiseSpec:
     ceiling: bool = False  # as in GemmSpec, and so are the next
     lookup: bool = False
     clamped: bool = True
+    rectified: bool = False
     pairs: bool = False
 
     @property

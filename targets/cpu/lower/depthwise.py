@@ -10,7 +10,7 @@ from qcomp.targets.cpu.emit.depthwise_taps import DepthwiseTaps, pack_tap_tables
 from qcomp.targets.cpu.kernels.depthwise_layout import DepthwiseSpec, pack_depthwise, pack_tables
 from qcomp.targets.cpu.kernels.depthwise_tiling import oriented
 from qcomp.targets.cpu.lower.context import Lowering
-from qcomp.targets.cpu.lower.layer import clamps, epilogue_tables, layer_header
+from qcomp.targets.cpu.lower.layer import clamps, epilogue_tables, layer_header, rectifies
 from qcomp.targets.cpu.lower.reach import depthwise_reach
 from qcomp.targets.cpu.lower.windows import Window
 
@@ -30,6 +30,7 @@ def lower_depthwise(lowering: Lowering, op: QConv2d, window: Window) -> None:
         ceiling=op.id in lowering.ceilings,
         lookup=op.id in lowering.lookups,
         clamped=clamps(lowering, op),
+        rectified=rectifies(lowering, op),
         pairs=machine.taps and int(window.weight.min()) > -128,
     )
     taps = window.weight.reshape(channels, height, width)

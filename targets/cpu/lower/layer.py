@@ -54,6 +54,13 @@ def clamps(lowering: Lowering, op: QWeighted) -> bool:
     return not lowering.isa.machine.unclamped or (last.qmin, last.qmax) != (-128, 127)
 
 
+def rectifies(lowering: Lowering, op: QWeighted) -> bool:
+    """Whether the kernel may take results for unsigned bytes, less 128."""
+    residual = lowering.residuals.get(op.id)
+    last = residual.addition if residual else op.requantize
+    return lowering.isa.machine.unclamped and last.zero_point == -128
+
+
 def other_strides(lowering: Lowering, op: QDense) -> tuple[int, ...]:
     """How the operand of a fused residual addition steps along the axes of the result."""
     residual = lowering.residuals.get(op.id)

@@ -24,7 +24,13 @@ from qcomp.targets.cpu.kernels.gemm import (
 from qcomp.targets.cpu.lower.context import Lowering, LowerOp
 from qcomp.targets.cpu.lower.depthwise import lower_depthwise
 from qcomp.targets.cpu.lower.grouping import groupings
-from qcomp.targets.cpu.lower.layer import clamps, epilogue_tables, layer_header, other_strides
+from qcomp.targets.cpu.lower.layer import (
+    clamps,
+    epilogue_tables,
+    layer_header,
+    other_strides,
+    rectifies,
+)
 from qcomp.targets.cpu.lower.reach import gemm_reach
 from qcomp.targets.cpu.lower.residual import is_depthwise
 from qcomp.targets.cpu.lower.weight_bits import Coding, coding
@@ -80,6 +86,7 @@ def _products(
             residual=op.id in lowering.residuals,
             lookup=op.id in lowering.lookups,
             clamped=clamps(lowering, op),
+            rectified=rectifies(lowering, op),
             mixed=grouping.mixed,
         )
         if kh == 1:
@@ -117,6 +124,7 @@ def lower_dense(lowering: Lowering, op: QDense) -> None:
             residual=residual is not None,
             lookup=op.id in lowering.lookups,
             clamped=clamps(lowering, op),
+            rectified=rectifies(lowering, op),
         )
         yield _Product(spec, weight[None, :, None, :])
 

@@ -202,7 +202,8 @@ def _epilogue(
     def trip(_: Value, values: Sequence[Value]) -> Sequence[Value]:
         block = BlockParameters(
             memory, tables, table_bytes, 4 * lanes, lanes,
-            ceiling=False, lookup=False, clamped=not isa.machine.unclamped, repeated=1,
+            ceiling=False, lookup=False, clamped=not isa.machine.unclamped, rectified=False,
+            repeated=1,
         )  # fmt: skip
         epilogue = Epilogue(isa, form, block, isa.machine.narrow)
         places = [
