@@ -11,7 +11,12 @@ from qcomp.ir.graph import Graph
 from qcomp.targets.base import Artifact, Linked, Requirements
 from qcomp.targets.cpu.isa import AVX512_VBMI, FAMILIES
 from qcomp.targets.cpu.library.archive import members
-from qcomp.targets.cpu.library.link import shared_library, static_library
+from qcomp.targets.cpu.library.link import (
+    format_of_files,
+    shared_library,
+    static_library,
+    static_name,
+)
 from qcomp.targets.cpu.machine import Isa
 from qcomp.targets.cpu.measure.profile import CpuProfile
 from qcomp.targets.cpu.process.host import Host, this_host
@@ -62,8 +67,8 @@ class CpuRuntime:
             raise TargetError(f"{artifact.name} can't run on this machine: {lacking}")
 
     def link(self, artifact: Artifact, directory: Path) -> Linked:
-        """libNAME.a always, libNAME.so where a linker exists."""
-        static = directory / f"lib{artifact.name}.a"
+        """The static library always, the shared one where a linker exists."""
+        static = directory / static_name(format_of_files(artifact), artifact.name)
         static.write_bytes(static_library(artifact))
         shared = shared_library(artifact, directory, self.host())
         return Linked(static.name, None if shared is None else shared.name)

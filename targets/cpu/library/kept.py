@@ -29,7 +29,7 @@ class KeptObjects:
     most_bytes: int = MOST_BYTES
 
     def __call__(self, text: str, triple: str) -> bytes:
-        key = hashlib.sha256("\n".join((generator(), triple, text)).encode()).digest()
+        key = hashlib.sha256("\n".join((generator(triple), triple, text)).encode()).digest()
         path = self.directory / f"{key.hex()}.o"
         code = self._read(path, key)
         if code is None:

@@ -1,0 +1,47 @@
+"""The libraries for other systems than Linux, and for small machines: sets and their platforms.
+
+The code is that of the sets of qcomp.targets.cpu.isa, but for objects, calls and stacks, which LLVM
+makes by the triple.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from qcomp.targets.cpu.isa import AARCH64, AARCH64_DOTPROD, AVX2, AVX512_VNNI, AVX_VNNI, SSE41
+from qcomp.targets.cpu.machine import Isa
+from qcomp.targets.cpu.platform import ObjectFormat, Platform
+
+X64_CPU, ARM64_CPU = 0x0100_0007, 0x0100_000C  # CPU_TYPE_X86_64, CPU_TYPE_ARM64
+X64_COFF, ARM64_COFF = 0x8664, 0xAA64  # IMAGE_FILE_MACHINE_AMD64, _ARM64
+AARCH64_ELF = 183
+
+X64_WINDOWS = Platform("x86_64-pc-windows-msvc", 8, ObjectFormat.COFF, X64_COFF, 0)
+ARM64_WINDOWS = Platform("aarch64-pc-windows-msvc", 8, ObjectFormat.COFF, ARM64_COFF, 0)
+X64_MACOS = Platform("x86_64-apple-macosx11.0.0", 8, ObjectFormat.MACH_O, X64_CPU, 0)
+ARM64_MACOS = Platform("arm64-apple-macosx11.0.0", 8, ObjectFormat.MACH_O, ARM64_CPU, 0)
+ARM64_IOS = Platform("arm64-apple-ios13.0.0", 8, ObjectFormat.MACH_O, ARM64_CPU, 0)
+ARM64_ANDROID = Platform("aarch64-linux-android24", 8, ObjectFormat.ELF, AARCH64_ELF, 0)
+
+
+def on(platform: Platform, *isas: Isa) -> tuple[Isa, ...]:
+    """Sets whose processors are asked there as on Linux, or need not be."""
+    return tuple(replace(isa, platform=platform) for isa in isas)
+
+
+def given(platform: Platform, isa: Isa) -> tuple[Isa, ...]:
+    """A set that every processor of the system has, so that none is asked."""
+    return (replace(isa, platform=platform, machine=replace(isa.machine, supports=None)),)
+
+
+# By target. Tiles of AMX need the permission of Linux; no Mac has AVX-VNNI, and macOS hides AVX-512
+# from programs that have not used it. Apple's systems do not let programs read ARM's registers.
+LIBRARIES: Mapping[str, tuple[Isa, ...]] = {
+    "x86-64-windows": on(X64_WINDOWS, SSE41, AVX2, AVX_VNNI, AVX512_VNNI),
+    "x86-64-macos": on(X64_MACOS, SSE41, AVX2),
+    "arm64-macos": given(ARM64_MACOS, AARCH64_DOTPROD),
+    "arm64-ios": given(ARM64_IOS, AARCH64_DOTPROD),
+    "arm64-android": on(ARM64_ANDROID, AARCH64),
+    "arm64-windows": on(ARM64_WINDOWS, AARCH64),
+}
