@@ -64,6 +64,8 @@ class KeptObjects:
     def _is_ours(self) -> bool:
         """Whether nobody else can write here; OSError where there is no directory."""
         found = self.directory.stat()
+        if not hasattr(os, "geteuid"):  # Windows: what a user's own folders are is the system's
+            return True
         others = stat.S_IWGRP | stat.S_IWOTH
         return found.st_uid == os.geteuid() and not found.st_mode & others
 
