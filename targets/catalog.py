@@ -76,6 +76,9 @@ TARGETS: Mapping[str, Listed] = {
     "arm64-ios": _elsewhere("arm64-ios"),
     "arm64-macos": _elsewhere("arm64-macos"),
     "arm64-windows": _elsewhere("arm64-windows"),
+    "armv7": _elsewhere("armv7"),
+    "riscv64": _elsewhere("riscv64"),
+    "wasm32": _elsewhere("wasm32"),
     "x86-64-macos": _elsewhere("x86-64-macos"),
     "x86-64-windows": _elsewhere("x86-64-windows"),
 }

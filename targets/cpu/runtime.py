@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from qcomp.errors import TargetError
 from qcomp.ir.graph import Graph
-from qcomp.targets.base import Artifact, Linked, Requirements
+from qcomp.targets.base import Artifact, Emulated, Linked, Requirements
 from qcomp.targets.cpu.isa import AVX512_VBMI, FAMILIES
 from qcomp.targets.cpu.library.archive import members
 from qcomp.targets.cpu.library.link import (
@@ -19,6 +20,7 @@ from qcomp.targets.cpu.library.link import (
 )
 from qcomp.targets.cpu.machine import Isa
 from qcomp.targets.cpu.measure.profile import CpuProfile
+from qcomp.targets.cpu.process.emulator import emulated, tools_for
 from qcomp.targets.cpu.process.host import Host, this_host
 from qcomp.targets.cpu.process.jit import EntryPoint, load_library, load_objects
 from qcomp.targets.cpu.process.threads import pool_sources
@@ -65,6 +67,19 @@ class CpuRuntime:
     def _check(self, artifact: Artifact) -> None:
         if (lacking := self.lacking(artifact.requires)) is not None:
             raise TargetError(f"{artifact.name} can't run on this machine: {lacking}")
+
+    def emulator(self, artifact: Artifact) -> Callable[[str], Emulated]:
+        """For other kinds of machines: one that lacks features is not emulated."""
+        triple, lacking = artifact.requires.triple, self.lacking(artifact.requires)
+        if self.host().is_of(triple):
+            raise TargetError(f"{artifact.name} can't run on this machine: {lacking}")
+        try:
+            tools = tools_for(triple)
+        except TargetError as error:
+            raise TargetError(
+                f"{artifact.name} can't run on this machine: {lacking}, nor emulated: {error}"
+            ) from error
+        return partial(emulated, tools, artifact)
 
     def link(self, artifact: Artifact, directory: Path) -> Linked:
         """The static library always, the shared one where a linker exists."""

@@ -281,10 +281,8 @@ def cases_of_16_bits(kit: Any) -> dict[str, tuple[Any, list[Any]]]:
     }
 
 
-@each_set
-def test_every_kind_of_kernel_in_one_program(
-    kit: Any, isa: Isa, arm_gcc: str, tmp_path: Path
-) -> None:
+def every_kind(kit: Any) -> tuple[Graph, dict[str, Any]]:
+    """A graph of all cases side by side, and the values of its inputs."""
     graph, inputs = Graph("arm"), {}
     for name, (make, operands) in cases(kit).items():
         prefix = name.replace(" ", "_")
@@ -302,6 +300,14 @@ def test_every_kind_of_kernel_in_one_program(
         _add(graph, op, copied)
         graph.update_tensor(_renamed(one.tensor(op.output), copied[op.output]))
         graph.outputs[prefix] = copied[op.output]
+    return graph, inputs
+
+
+@each_set
+def test_every_kind_of_kernel_in_one_program(
+    kit: Any, isa: Isa, arm_gcc: str, tmp_path: Path
+) -> None:
+    graph, inputs = every_kind(kit)
     got = run_in_emulator(graph, inputs, [isa], arm_gcc, tmp_path)
     for name, expected in evaluate(graph, inputs).items():
         assert_array_equal(got[name], expected, err_msg=name)

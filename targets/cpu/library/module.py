@@ -18,6 +18,7 @@ from qcomp.targets.cpu.library.dispatch import (
     add_dispatch,
     asks_processor,
 )
+from qcomp.targets.cpu.library.division import add_division
 from qcomp.targets.cpu.library.frame import Frame
 from qcomp.targets.cpu.library.objects import data_object
 from qcomp.targets.cpu.library.parallel import SPLITTING, Caller, Splitting, add_registration
@@ -49,6 +50,7 @@ def build_objects(
     expect_supported(first.isa.platform)
     add_registration(module, name)
     follow_windows(module)
+    add_division(module)
     isas = [program.isa for program in programs]
     if asks_processor(isas):
         variants = [_add_variant(program, name, splitting) for program in programs]

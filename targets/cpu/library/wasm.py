@@ -47,15 +47,19 @@ class _Reader:
 
 
 def defined_symbols(content: bytes) -> Iterator[str]:
-    reader = _Reader(content, _HEADER_BYTES, len(content))
+    """IndexError where the section that has them is missing."""
+    reader, found = _Reader(content, _HEADER_BYTES, len(content)), False
     while reader.place < reader.end:
         kind, section = reader.number(), reader.part()
         if kind == _CUSTOM and section.text() == "linking":
+            found = True
             section.number()  # the version
             while section.place < section.end:
                 kind, part = section.number(), section.part()
                 if kind == _SYMBOL_TABLE:
                     yield from _symbols(part)
+    if not found:
+        raise IndexError(len(content))
 
 
 def _symbols(table: _Reader) -> Iterator[str]:
