@@ -46,10 +46,11 @@ format: $(STAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# One environment for all targets; installed again when pyproject.toml changes.
+# One environment for all targets; installed again when pyproject.toml changes. Python compiles what
+# is imported, when it is; pip would compile all of every package, which takes longer.
 $(STAMP): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test,lint]'
+	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check -e '.[test,lint]'
 	touch $@
 
 clean:

@@ -44,6 +44,7 @@ _BOUNDED_FUNCTIONS: Mapping[Function, ClampRange] = {
     Function.SIGN: _SIGNED_UNIT,
     Function.SIN: _SIGNED_UNIT,
     Function.COS: _SIGNED_UNIT,
+    Function.ATAN: ClampRange(-math.pi / 2.0, math.pi / 2.0),
     Function.EXP: RELU,
     Function.ABS: RELU,
     Function.SQRT: RELU,

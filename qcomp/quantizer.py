@@ -10,7 +10,7 @@ configurations which differ later share what comes before.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -67,6 +67,8 @@ class Quantizer:
     cache: a directory that keeps layers whose rounding was learned.
     observers: see the import and each pass on the way to what `integer` gives; passes of trials
         that are not taken remain unseen.
+    whole: has all of the data that the evidence is a part of, and gives its equalized graphs, so
+        that channels are scaled for all of it, once.
 
     Graphs that it gives are shared: change a clone.
     """
@@ -79,6 +81,7 @@ class Quantizer:
         *,
         cache: Path | None = None,
         observers: Sequence[Observer] = (),
+        whole: Quantizer | None = None,
     ) -> None:
         self.form = form
         self.evidence = evidence
@@ -88,6 +91,7 @@ class Quantizer:
         self._observers = (*observers, self._records)
         self._start = Reached(PassManager(self._observers).begin(imported, form), evidence)
         self._pinned: Reached | None = None
+        self._whole = whole
         self._kept: dict[str, list[Reached]] = {stage.name: [] for stage in STAGES}
 
     def keep_equalized(self, config: QuantizationConfig) -> None:
@@ -98,14 +102,16 @@ class Quantizer:
         self._pinned = self._equalized(config)
 
     def on(self, evidence: Evidence) -> Quantizer:
-        """The same model with other data, for trials: nothing of it is seen or kept."""
-        return Quantizer(self.normalized, self.form, evidence)
+        """The same model on a part of the data, for trials: nothing of it is seen or kept."""
+        return Quantizer(self.normalized, self.form, evidence, whole=self)
 
     @cached_property
     def normalized(self) -> Graph:
         """The float graph that all configurations share; a model in QDQ form as it is."""
         if NORMALIZE not in self._stages:
             return self._start.graph
+        if self._whole is not None:
+            return self._whole.normalized
         tape = Tape()
         tape.play(self._observers)
         anything = QuantizationConfig()  # the stage reads no field
@@ -201,6 +207,8 @@ class Quantizer:
         """What a stage makes of what was reached; it is itself where there is nothing to do."""
         if stage is EQUALIZE and self._pinned is not None:
             return self._pinned
+        if stage in (NORMALIZE, EQUALIZE) and self._whole is not None:
+            return self._borrowed(stage, self._whole._reach(stage, config, None))
         fitted_to = fitted_to if stage.fits else before.fitted_to
         values = (*before.values, *(getattr(config, name) for name in stage.reads))
         kept = self._kept[stage.name]
@@ -215,6 +223,15 @@ class Quantizer:
         graph = manager.run(before.graph.clone(), passes)
         reached = Reached(graph, self.evidence, manager.records, tape, values, fitted_to)
         self._kept[stage.name] = [*kept, reached][-_MOST_KEPT:]
+        return reached
+
+    def _borrowed(self, stage: Stage, theirs: Reached) -> Reached:
+        """What the whole reached, with statistics of the part."""
+        for reached in self._kept[stage.name]:
+            if reached.graph is theirs.graph:
+                return reached
+        reached = replace(theirs, evidence=self.evidence)
+        self._kept[stage.name] = [*self._kept[stage.name], reached][-_MOST_KEPT:]
         return reached
 
     def _given(self, before: Reached, fitted_to: Samples | None) -> Given:

@@ -104,6 +104,12 @@ class Entry(Protocol):
         """One run; TargetError where the code reports that it can't."""
         ...
 
+    def bound(
+        self, inputs: Arrays, outputs: Arrays, arena: NDArray[np.uint8]
+    ) -> Callable[[], None]:
+        """Such a run on these arrays, as often as it is called."""
+        ...
+
     def repeated(self, arrays: Arrays) -> Callable[[int], None]:
         """A function of a count that runs that often on inputs, outputs and the arena."""
         ...
@@ -223,8 +229,11 @@ class Target(Protocol):
         """`name` is a C identifier: the prefix of every symbol. TargetError where it can't."""
         ...
 
-    def cost(self, macs: int, activation_bytes: int, bits: int) -> float:
-        """Nanoseconds on one thread, roughly, of products of activations of so many bits."""
+    def cost(self, macs: int, results: int, activation_bytes: int, bits: int) -> float:
+        """Nanoseconds on one thread, roughly, of an op on activations of so many bits.
+
+        results: numbers that it computes or moves one by one.
+        """
         ...
 
     def weight_bytes(self, shape: tuple[int, ...], groups: int, bits: int) -> int:

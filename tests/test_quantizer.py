@@ -83,6 +83,17 @@ def test_a_field_that_a_stage_reads_has_a_graph_of_its_own() -> None:
     assert route.equalized(tensors) is not route.equalized(replace(tensors, weight_bits=4))
 
 
+def test_trials_on_a_part_of_the_data_have_the_graph_of_the_whole_and_ranges_of_the_part() -> None:
+    whole = quantizer(network(), Form.FLOAT)
+    part = whole.on(Evidence(samples_of(network(), RUNS[:2]), (-1.0, 1.0)))
+    scaled = replace(FAST, equalize=True)
+    for config in (FAST, scaled):
+        assert part.equalized(config) is whole.equalized(config)
+    assert part.equalized(scaled) is not part.equalized(FAST)
+    assert part.statistics(scaled) is part.statistics(scaled)
+    assert (part.statistics(scaled).samples, whole.statistics(scaled).samples) == (2, len(RUNS))
+
+
 def test_what_is_fitted_to_data_is_no_trial_s_result() -> None:
     route = quantizer(network(), Form.FLOAT)
     few = [{"x": RUNS[0]}]

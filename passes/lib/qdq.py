@@ -68,6 +68,8 @@ class Stored:
     @property
     def centered(self) -> NDArray[np.int64]:
         """integers - zero_point."""
+        if not self.zero_point.any():
+            return self.integers
         shape = (-1, *(1,) * (self.integers.ndim - 1))
         return np.asarray(self.integers - self.zero_point.reshape(shape))
 

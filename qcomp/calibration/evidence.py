@@ -17,23 +17,17 @@ from qcomp.quant.moments import Moments
 
 @dataclass(frozen=True)
 class Evidence:
-    """Calibration data; without any (None) the inputs are assumed to lie in `input_range`.
-
-    `whole` is what `data` is a part of, if it is one: moments are of that, so that a part scales
-    channels as the whole does.
-    """
+    """Calibration data; without any (None) the inputs are assumed to lie in `input_range`."""
 
     data: Samples | None
     input_range: tuple[float, float]
     progress: bool = False
-    whole: Samples | None = None
 
     def inside(self, graph: Graph) -> Evidence:
         """For a graph that leaves some conversions to the floats outside."""
         if self.data is None or not graph.conversions:
             return self
-        whole = None if self.whole is None else ConvertedSamples(self.whole, graph.conversions)
-        return replace(self, data=ConvertedSamples(self.data, graph.conversions), whole=whole)
+        return replace(self, data=ConvertedSamples(self.data, graph.conversions))
 
     def statistics(self, graph: Graph) -> Statistics:
         """Ranges and distributions of every activation, over all samples."""
@@ -45,10 +39,10 @@ class Evidence:
         """Per-channel moments of every f32 activation, over the first samples."""
         if self.data is None:
             return moments_from_batch_norm(graph, assumed_input_range=self.input_range)
-        return measured_moments(graph, (self.whole or self.data).first(SAMPLES))
+        return measured_moments(graph, self.data.first(SAMPLES))
 
     def moments_of(self, graph: Graph, ids: Collection[TensorId]) -> Mapping[TensorId, Moments]:
         """Of some f32 activations, over the first samples."""
         if self.data is None:
             return moments_from_batch_norm(graph, assumed_input_range=self.input_range)
-        return moments_of(graph, ids, (self.whole or self.data).first(SAMPLES))
+        return moments_of(graph, ids, self.data.first(SAMPLES))

@@ -25,14 +25,20 @@ ROWS = 8192  # of all runs; those of one image are alike, so that a mean takes m
 
 @dataclass(frozen=True)
 class Positions:
-    """Which positions of a tensor [..., C] are taken: `count` of each sample."""
+    """Which positions of a tensor [..., C] are taken: `count` of each sample, drawn once."""
 
     tensor: TensorId
     extents: tuple[int, ...]
     count: int
+    _drawn: dict[int, NDArray[np.int64]] = field(default_factory=dict, compare=False, repr=False)
 
     def of(self, sample: int) -> NDArray[np.int64]:
         """Flat positions in the result of one sample, ascending."""
+        if sample not in self._drawn:
+            self._drawn[sample] = self._draw(sample)
+        return self._drawn[sample]
+
+    def _draw(self, sample: int) -> NDArray[np.int64]:
         total = int(np.prod(self.extents))
         if self.count >= total:
             return np.arange(total)

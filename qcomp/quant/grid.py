@@ -24,12 +24,16 @@ def largest(bits: int) -> int:
     return max((1 << (bits - 1)) - 1, 1)
 
 
-def nearest(x: F64, bits: int) -> F64:
-    """The nearest q to x, which is in steps: half to even; of 1 bit, the sign (0 goes to +1)."""
+def nearest(x: F64, bits: int, out: F64 | None = None) -> F64:
+    """The nearest q to x, which is in steps: half to even; of 1 bit, the sign (0 goes to +1).
+
+    `out` may be x itself.
+    """
     if bits == 1:
         return np.where(x < 0, -1.0, 1.0)
     limit = largest(bits)
-    return np.asarray(np.clip(np.rint(x), -limit, limit))
+    rounded = np.rint(x, out=out)
+    return np.asarray(np.clip(rounded, -limit, limit, out=out))
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,7 @@ class Grid:
 
     def nearest(self, x: NDArray[np.floating]) -> I64:
         """The q whose values are nearest to x."""
-        return nearest(x.astype(np.float64) / self.steps(x.ndim), self.bits).astype(np.int64)
+        return self._nearest(x).astype(np.int64)
 
     def integers(self, x: NDArray[np.floating]) -> I64:
         """The integers that a kernel stores for x: multiplier * q."""
@@ -60,8 +64,18 @@ class Grid:
         return q if self.multiplier is None else q * self.multiplier
 
     def values(self, x: NDArray[np.floating]) -> F64:
-        """x rounded to the grid."""
-        return np.asarray(self.integers(x) * self._scale(x.ndim))
+        """x rounded to the grid; in place, as large layers take much memory."""
+        q = self._nearest(x)
+        if self.multiplier is not None:
+            q *= self.multiplier
+        q += 0.0  # no zero is negative
+        q *= self._scale(x.ndim)
+        return q
+
+    def _nearest(self, x: NDArray[np.floating]) -> F64:
+        steps = np.array(x, np.float64)
+        steps /= self.steps(x.ndim)
+        return nearest(steps, self.bits, out=steps)
 
     def _scale(self, rank: int) -> F64:
         shape = [1] * rank

@@ -40,7 +40,7 @@ def unpack(data: NDArray[np.uint8], bits: int, shape: tuple[int, ...]) -> NDArra
 
 def fewest_bits(q: NDArray[np.integer]) -> int:
     """The width of the smallest grid that has all these integers, of 1, 2, 3, 4 and 8 bits."""
-    peak = int(np.abs(q.astype(np.int64)).max(initial=0))
+    peak = max(int(q.max(initial=0)), -int(q.min(initial=0)))
     if (q != 0).all() and peak <= 1:
         return 1
     return next((bits for bits in (2, 3, 4) if peak <= largest(bits)), 8)
@@ -48,6 +48,6 @@ def fewest_bits(q: NDArray[np.integer]) -> int:
 
 def powers_of_two(q: NDArray[np.integer], most: int) -> NDArray[np.int64]:
     """Of each channel of [O, ...], the largest n up to `most` whose 2^n divides all integers."""
-    together = np.bitwise_or.reduce(q.reshape(len(q), -1).astype(np.int64), axis=1)
+    together = np.bitwise_or.reduce(q.reshape(len(q), -1), axis=1).astype(np.int64)
     lowest = np.where(together == 0, 1, together & -together)
     return np.minimum(np.log2(lowest).astype(np.int64), most)

@@ -124,5 +124,8 @@ def quantize(x: Float, q: QParams) -> NDArray[np.integer]:
 
 
 def dequantize(x: NDArray[np.integer], q: QParams) -> NDArray[np.float32]:
-    """i8 or i16 to f32; the product is rounded once, in float32."""
-    return (x.astype(np.int32) - q.zero_point).astype(np.float32) * np.float32(q.scale)
+    """i8 or i16 to f32, whose difference is exact; the product is rounded once, in float32."""
+    real = x.astype(np.float32)
+    real -= np.float32(q.zero_point)
+    real *= np.float32(q.scale)
+    return real

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from qcomp.config import QuantizationConfig
 from qcomp.execute.trials import Trials
@@ -18,14 +18,22 @@ Range = str | tuple[float, float]
 Ranges = Mapping[TensorId, Range]
 Assigned = Mapping[TensorId, QParams]
 
+_RANKED_ON = 2  # is a half of the samples
+
 
 @dataclass(frozen=True, eq=False)
 class Activations:
-    """Those of the float graph that is quantized, with trials of them on some samples."""
+    """Those of the float graph that is quantized, with trials of them on some samples.
+
+    Equal trials are made once.
+    """
 
     judge: Judge
     samples: Sequence[Feed]
     trials: Trials
+    _known: dict[tuple[frozenset[tuple[TensorId, QParams]], int], Judgement] = field(
+        default_factory=dict, repr=False
+    )
 
     @staticmethod
     def of(judge: Judge, config: QuantizationConfig, samples: Sequence[Feed]) -> Activations:
@@ -35,8 +43,15 @@ class Activations:
 
     def noise(self, qparams: Assigned, count: int) -> Judgement:
         """With only these rounded, on the first samples."""
-        answers = self.trials.trial({t: Rounding.of(q) for t, q in qparams.items()}, count)
-        return self.judge.judged(answers, self.samples[:count])
+        key = frozenset(qparams.items()), count
+        if key not in self._known:
+            answers = self.trials.trial({t: Rounding.of(q) for t, q in qparams.items()}, count)
+            self._known[key] = self.judge.judged(answers, self.samples[:count])
+        return self._known[key]
+
+    def ranking(self, qparams: Assigned) -> Judgement:
+        """The same on as many of them as rank activations."""
+        return self.noise(qparams, -(-len(self.samples) // _RANKED_ON))
 
 
 def assigned(judge: Judge, config: QuantizationConfig) -> Assigned:

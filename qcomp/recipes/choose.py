@@ -104,8 +104,7 @@ def _chosen(
         log.declined("trials", reason)
         return Chosen(start, (f"recipe {config.recipe}: nothing is tried: {reason}",))
     samples = divided(data)
-    evidence = Evidence(samples.ranges, quantizer.evidence.input_range, whole=data)
-    trials = quantizer.on(evidence)
+    trials = quantizer.on(Evidence(samples.ranges, quantizer.evidence.input_range))
     judge = Judge(trials, samples.fitting)
     chosen = choose(judge, config, samples.judged, cost, log, progress=progress)
     known = [q.statistics(chosen.config) for q in (trials, quantizer)]

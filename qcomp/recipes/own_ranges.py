@@ -29,7 +29,6 @@ _LEFT_ALONE = 0.03  # of the sum of all noises
 _WORTHWHILE_DB = 0.1
 _PATIENCE = 5  # units in a row without a gain
 _MISSES = 2  # clips in a row without a gain
-_RANKED_ON = 2  # is a half of the samples
 
 
 @dataclass(frozen=True)
@@ -55,10 +54,10 @@ def own_ranges(
     `advance(done, total)` is told of the progress.
     """
     units, count = _Units.of(activations, config), len(activations.samples)
-    few = -(-count // _RANKED_ON)
     noises = []
     for i, unit in enumerate(units.units):
-        noises.append(units.noise(unit, units.current, few).total.noise)
+        noise = activations.ranking({t: units.current[t] for t in unit})
+        noises.append(noise.total.noise)
         advance(i + 1, 2 * len(units.units))
     left, without = sum(noises), 0
     least = _LEFT_ALONE * left

@@ -26,11 +26,12 @@ from qcomp.config import AUTO, QuantizationConfig
 from qcomp.execute.blocks import work_of
 from qcomp.ir.graph import Graph, computes_the_same
 from qcomp.passes.events import PassLog
+from qcomp.passes.lib.gates import gates
 from qcomp.recipes.activations import Activations, assigned, with_ranges
 from qcomp.recipes.estimated_time import CostOf
 from qcomp.recipes.judge import Feed, Judge, Judgement
 from qcomp.recipes.own_ranges import OwnRange, own_ranges
-from qcomp.recipes.wide_activations import wide_units, with_wide
+from qcomp.recipes.wide_activations import free_units, wide_units, with_wide
 
 ESTIMATORS = ("mse", "minmax", "percentile", "kl", "aciq")
 TRIALS: Mapping[str, tuple[Any, ...]] = {
@@ -121,12 +122,17 @@ def _try(
     for name in names:
         for answer in TRIALS[name] if getattr(config, name) == AUTO else ():
             other = dataclasses.replace(choice.config, **{name: answer})
-            if not _is_same(judge, choice.config, other):
+            if not _is_known(judge, choice.config, other):
                 choice.consider(f"{name}={answer}", other, judge.tried(other, samples))
 
 
-def _is_same(judge: Judge, a: QuantizationConfig, b: QuantizationConfig) -> bool:
-    """Whether two configurations differ in nothing, or in equalization that finds nothing to do."""
+def _is_known(judge: Judge, a: QuantizationConfig, b: QuantizationConfig) -> bool:
+    """Whether two configurations differ in nothing, or in equalization that finds nothing to do.
+
+    Without gates to open, that which would open them is what was tried before it.
+    """
+    if b.equalize == "gates" and not gates(judge.quantizer.normalized):
+        return True
     if a == b or dataclasses.replace(a, equalize=b.equalize) != b:
         return a == b
     return computes_the_same(judge.quantizer.equalized(a), judge.quantizer.equalized(b))
@@ -216,14 +222,16 @@ def _widen(
     what, judge = "16 bits for single activations", activations.judge
     if choice.is_good_without(what):
         return
-    everywhere = judge.tried(dataclasses.replace(choice.config, activation_bits=16), samples)
+    everywhere = judge.tried(
+        with_wide(choice.config, start, free_units(judge, choice.config)), samples
+    )
     if not everywhere.is_better(choice.noise, _SHORT_DB):
         told = f"{choice.noise.db:.2f} dB, {everywhere.db:.2f} with 16 bits everywhere"
         choice.log.declined(what, told)
         return
     units = wide_units(activations, choice.config, cost, advance)
     while units:
-        other = with_wide(choice.config, start, units)
+        other = with_wide(choice.config, start, [unit.members for unit in units])
         noise = judge.tried(other, samples)
         if noise.is_better(choice.noise, _SHORT_DB):
             for unit in units:

@@ -8,7 +8,7 @@ the unit; what they cost is estimated (estimated_time.py). Units are taken by no
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from qcomp.config import QuantizationConfig, matches
@@ -17,8 +17,9 @@ from qcomp.ir.tensor import TensorId
 from qcomp.passes.lib.same_scale import range_units
 from qcomp.recipes.activations import Activations, assigned
 from qcomp.recipes.estimated_time import CostOf, network_ns, op_ns
+from qcomp.recipes.judge import Judge
 
-_LEFT_ALONE = 0.01  # of the sum of all noises
+_LEFT_ALONE = 0.02  # of the sum of all noises: what the quietest units make together
 
 
 @dataclass(frozen=True)
@@ -49,18 +50,17 @@ def wide_units(
     """
     judge = activations.judge
     graph, current = judge.quantizer.equalized(config), assigned(judge, config)
-    units = [tuple(t for t in unit if t in current) for unit in _free_units(graph, config)]
+    units = free_units(judge, config)
     found: list[_Loud] = []
     for done, members in enumerate(units):
-        noise = activations.noise({t: current[t] for t in members}, len(activations.samples))
+        noise = activations.ranking({t: current[t] for t in members})
         found.append(_Loud(members, _touched(graph, members), noise.total.noise, noise.db))
         advance(done + 1, len(units))
-    least = _LEFT_ALONE * sum(unit.noise for unit in found)
     extra = {op.id: op_ns(graph, op, 16, cost) - op_ns(graph, op, 8, cost) for op in graph.ops()}
     whole = network_ns(graph, cost)
     allowed = (config.max_slowdown - 1.0) * whole
     chosen: list[WideUnit] = []
-    left = [unit for unit in found if unit.noise > least]
+    left = _loudest(found)
     wide: set[TensorId] = set()
     while left:
         costs = [sum(extra[id] for id in unit.ops - wide) for unit in left]
@@ -83,32 +83,43 @@ class _Loud:
     db: float
 
 
+def _loudest(units: Sequence[_Loud]) -> list[_Loud]:
+    """All but the quietest."""
+    least = _LEFT_ALONE * sum(unit.noise for unit in units)
+    quietest, left = 0.0, sorted(units, key=lambda unit: unit.noise)
+    while left and quietest + left[0].noise <= least:
+        quietest += left.pop(0).noise
+    return left
+
+
 def _touched(graph: Graph, members: Sequence[TensorId]) -> frozenset[TensorId]:
     """The ops that read or write one of these."""
     ops = [op.id for t in members for op in graph.consumers(t)]
     return frozenset((*ops, *(t for t in members if graph.producer(t) is not None)))
 
 
-def _free_units(graph: Graph, config: QuantizationConfig) -> list[list[TensorId]]:
+def free_units(judge: Judge, config: QuantizationConfig) -> list[tuple[TensorId, ...]]:
     """Those for which no override says how many bits."""
+    graph, current = judge.quantizer.equalized(config), assigned(judge, config)
     fixed = [key for key, fields in config.overrides.items() if "activation_bits" in fields]
 
     def is_fixed(id: TensorId) -> bool:
         op = graph.producer(id)
         return any(matches(key, id, None if op is None else op.mnemonic) for key in fixed)
 
-    return [unit for unit in range_units(graph) if not any(map(is_fixed, unit))]
+    free = [unit for unit in range_units(graph) if not any(map(is_fixed, unit))]
+    return [tuple(t for t in unit if t in current) for unit in free]
 
 
 def with_wide(
-    config: QuantizationConfig, given: QuantizationConfig, units: Sequence[WideUnit]
+    config: QuantizationConfig, given: QuantizationConfig, units: Iterable[Sequence[TensorId]]
 ) -> QuantizationConfig:
     """`config` with 16 bits for these activations, and all of their range.
 
     What was found for 8 bits may clip, which 16 bits need not. Ranges of `given` are the caller's.
     """
     overrides = {key: dict(fields) for key, fields in config.overrides.items()}
-    for t in (t for unit in units for t in unit.members):
+    for t in (t for unit in units for t in unit):
         mine = given.overrides.get(t, {})
         overrides[t] = {**overrides.get(t, {}), "range": "minmax", **mine, "activation_bits": 16}
     return dataclasses.replace(config, overrides=overrides)

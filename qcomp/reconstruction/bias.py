@@ -12,7 +12,7 @@ layer without an activation one step of it is exact, and needs the mean of the i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,7 +28,6 @@ F64 = NDArray[np.float64]
 _STEPS = 8
 _CLOSE = 1e-5  # of a channel's largest sum: less than any integer of the bias is worth
 _FEW = 0.02  # of the rows: fewer say too little of the slope
-_BLOCK = 1 << 24  # bytes of rows
 _TOGETHER = 1 << 18  # values: what the nearest caches hold
 
 
@@ -47,19 +46,19 @@ def bias_of_rows(rows: Rows, weight: F64, activation: Activation) -> F64:
 def bias_of_mean(
     rows: Iterable[F32], weight: F64, exact: tuple[F64, F64], wanted: F64, activation: Activation
 ) -> F64:
-    """The same from some rows [G, R, K] at a time and the mean wanted behind the activation.
+    """The same from blocks of rows [G, R, K] and the mean wanted behind the activation.
 
     `exact` are the weight and the bias of the float network. A channel that the activation holds at
     an end takes back what rounded weights make of the mean input.
     """
     narrow, means, sums = weight.astype(np.float32), _Mean(), []
-    for x in _blocks(rows):
+    for x in rows:
         means.update(x)
         if not activation.is_identity:
             sums.append(np.matmul(narrow, x.swapaxes(1, 2)))
     if activation.is_identity:
         return np.asarray(wanted - _product(weight, means.mean))
-    start = exact[1] + _product(exact[0] - weight, means.mean)
+    start = exact[1] + _product_of_difference(exact[0], weight, means.mean)
     return _solved(np.concatenate(sums, axis=2), start, wanted, activation)
 
 
@@ -77,18 +76,6 @@ class _Mean:
     @property
     def mean(self) -> F64:
         return np.asarray(self.sums, np.float64) / self.count
-
-
-def _blocks(rows: Iterable[F32]) -> Iterator[F32]:
-    """Rows of several samples together, as many as make a product worth its call."""
-    waiting: list[F32] = []
-    for x in rows:
-        waiting.append(x)
-        if sum(block.nbytes for block in waiting) >= _BLOCK:
-            yield np.concatenate(waiting, axis=1)
-            waiting = []
-    if waiting:
-        yield np.concatenate(waiting, axis=1)
 
 
 def _solved(sums: F32, start: F64, wanted: F64, activation: Activation) -> F64:
@@ -145,6 +132,13 @@ class _Bent:
 def _product(weight: F64, x: F64) -> F64:
     """Of weights [G, O / G, K] and inputs [G, K]."""
     return np.asarray(np.einsum("gok,gk->go", weight, x))
+
+
+def _product_of_difference(a: F64, b: F64, x: F64) -> F64:
+    """Of weights a - b, a few channels at a time."""
+    step = max(_TOGETHER // a.shape[2], 1)
+    parts = [slice(first, first + step) for first in range(0, a.shape[1], step)]
+    return np.concatenate([_product(a[:, at] - b[:, at], x) for at in parts], axis=1)
 
 
 def _mean(y: F32) -> F64:

@@ -21,7 +21,7 @@ from qcomp.passes.lib.qdq import result_qparams
 from qcomp.reconstruction.activation import activation_of, seen_result
 from qcomp.reconstruction.bias import bias_of_mean
 from qcomp.reconstruction.layer import QuantizedLayer, suitable_layers
-from qcomp.reconstruction.rows import Read, windows
+from qcomp.reconstruction.rows import Read, window_blocks
 from qcomp.reconstruction.walk import FittingData, Walk
 
 
@@ -49,5 +49,5 @@ class CorrectBiasEmpirically:
         activation, weight = activation_of(view.graph, view.layer), view.rounded
         read, place = list(inputs), sampled.places[seen]
         wanted = sampled.mean(seen, len(read)).reshape(view.layer.groups, -1)
-        rows = (windows(view.layer, view.kernel, x, place.of(i)) for i, x in enumerate(read))
+        rows = window_blocks(view.layer, view.kernel, place, read)
         return view.write_bias(bias_of_mean(rows, weight, view.unrounded, wanted, activation))

@@ -76,4 +76,4 @@ def _nearest(problem: Problem) -> Callable[[Levels], F64]:
 
 def _compensated(aim: Moments) -> Callable[[Levels], F64]:
     best = aim.solution()
-    return lambda levels: descend(aim, levels, gptq(best, aim.inputs, levels))
+    return lambda levels: descend(aim, levels, gptq(best, aim, levels))

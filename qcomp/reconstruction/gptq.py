@@ -11,7 +11,8 @@ Columns come in the order of falling H[k, k], so that inputs with much power are
 are many others left; the updates of columns further on are made a block at a time.
 
 `descend` then moves one weight at a time to where the error is least, given all others, for a few
-rounds: a level that was right when its turn came may not be in the end.
+rounds: a level that was right when its turn came may not be in the end. Here too what a column does
+to those of other blocks is one product of matrices.
 """
 
 from __future__ import annotations
@@ -24,47 +25,51 @@ from qcomp.reconstruction.moments import Moments
 
 F64 = NDArray[np.float64]
 
-BLOCK = 128
+BLOCK = 32
 
 
-def gptq(weight: F64, inputs: F64, levels: Levels) -> F64:
-    """The level of each weight [G, O / G, K], for a positive definite H [G, K, K]."""
-    order = np.argsort(-np.diagonal(inputs, axis1=1, axis2=2), axis=1, kind="stable")
-    columns = order[:, None, :]
-    h = np.take_along_axis(np.take_along_axis(inputs, order[:, :, None], 1), columns, 2)
-    factor = np.linalg.cholesky(np.linalg.inv(h)).swapaxes(1, 2)
-    w = np.take_along_axis(weight, columns, 2)
-    steps = np.take_along_axis(np.broadcast_to(levels.step, weight.shape), columns, 2)
-    ordered = Levels(steps, levels.bits)
+def gptq(weight: F64, moments: Moments, levels: Levels) -> F64:
+    """The level of each weight [G, O / G, K], for a positive definite H."""
+    order, factor = moments.order[:, :, None], moments.factor
+    w = np.take_along_axis(_columns(weight), order, 1)
+    ordered = levels.ordered(moments.order)
     chosen = np.empty_like(w)
-    for start in range(0, w.shape[2], BLOCK):
-        end = min(start + BLOCK, w.shape[2])
-        errors = np.empty_like(w[:, :, start:end])
+    for start in range(0, w.shape[1], BLOCK):
+        end = min(start + BLOCK, w.shape[1])
+        errors = np.empty_like(w[:, start:end])
         for k in range(start, end):
             own = ordered.at(k)
-            chosen[:, :, k : k + 1] = own.nearest(w[:, :, k : k + 1])
-            error = w[:, :, k : k + 1] - own.value(chosen[:, :, k : k + 1])
-            error /= factor[:, k, k][:, None, None]
-            w[:, :, k + 1 : end] -= error * factor[:, None, k, k + 1 : end]
-            errors[:, :, k - start] = error[:, :, 0]
-        w[:, :, end:] -= np.matmul(errors, factor[:, start:end, end:])
+            chosen[:, k] = own.nearest(w[:, k])
+            error = w[:, k] - own.value(chosen[:, k])
+            error /= factor[:, k, k, None]
+            w[:, k + 1 : end] -= factor[:, k, k + 1 : end, None] * error[:, None]
+            errors[:, k - start] = error
+        w[:, end:] -= np.matmul(factor[:, start:end, end:].swapaxes(1, 2), errors)
     result = np.empty_like(chosen)
-    np.put_along_axis(result, columns, chosen, 2)
-    return result
+    np.put_along_axis(result, order, chosen, 1)
+    return _columns(result)
 
 
 def descend(moments: Moments, levels: Levels, chosen: F64, rounds: int = 2) -> F64:
     """Better levels, by one coordinate of the quadratic form at a time."""
-    chosen = chosen.copy()
-    weight = levels.value(chosen)
     h, power = moments.inputs, np.diagonal(moments.inputs, axis1=1, axis2=2)
-    slope = np.matmul(weight, h) - moments.products
-    for _ in range(rounds):
-        for k in range(weight.shape[2]):
-            own, here = levels.at(k), slice(k, k + 1)
-            best = weight[:, :, here] - slope[:, :, here] / power[:, k][:, None, None]
-            chosen[:, :, here] = own.nearest(best)
-            moved = own.value(chosen[:, :, here]) - weight[:, :, here]
-            weight[:, :, here] += moved
-            slope += moved * h[:, None, k, :]
-    return chosen
+    chosen, weight = _columns(chosen), _columns(levels.value(chosen))
+    slope = np.matmul(h, weight) - moments.products.swapaxes(1, 2)
+    for start in [*range(0, weight.shape[1], BLOCK)] * rounds:
+        end = min(start + BLOCK, weight.shape[1])
+        before = weight[:, start:end].copy()
+        for k in range(start, end):
+            own = levels.at(k)
+            chosen[:, k] = own.nearest(weight[:, k] - slope[:, k] / power[:, k, None])
+            value = own.value(chosen[:, k])
+            slope[:, start:end] += h[:, start:end, k, None] * (value - weight[:, k])[:, None]
+            weight[:, k] = value
+        moved = weight[:, start:end] - before
+        slope[:, :start] += np.matmul(h[:, :start, start:end], moved)
+        slope[:, end:] += np.matmul(h[:, end:, start:end], moved)
+    return _columns(chosen)
+
+
+def _columns(x: F64) -> F64:
+    """[G, A, B] to [G, B, A], a copy: columns are taken one at a time."""
+    return x.swapaxes(1, 2).copy()

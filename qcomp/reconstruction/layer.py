@@ -170,6 +170,6 @@ class QuantizedLayer:
     ) -> tuple[F64, F64]:
         groups = self.layer.groups
         return (
-            weight.astype(np.float64).reshape(groups, self.kernel[0] // groups, -1),
-            bias.astype(np.float64).reshape(groups, -1),
+            np.asarray(weight, np.float64).reshape(groups, self.kernel[0] // groups, -1),
+            np.asarray(bias, np.float64).reshape(groups, -1),
         )

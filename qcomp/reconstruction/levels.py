@@ -54,8 +54,14 @@ class Levels:
         return np.asarray(self.step * (level * self._stride - largest(self.bits)))
 
     def at(self, k: int) -> Levels:
-        """Those of column k alone."""
-        return self if self.step.shape[2] == 1 else replace(self, step=self.step[:, :, k : k + 1])
+        """Those of column k alone, for weights [G, O / G]."""
+        return replace(self, step=self.step[:, :, k if self.step.shape[2] > 1 else 0])
+
+    def ordered(self, order: NDArray[np.intp]) -> Levels:
+        """Those of the columns in another order [G, K]."""
+        if self.step.shape[2] == 1:
+            return self
+        return replace(self, step=np.take_along_axis(self.step, order[:, None, :], 2))
 
     def scaled(self, factor: F64) -> Levels:
         """With other steps; `factor` [G, O / G]."""

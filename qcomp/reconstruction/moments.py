@@ -8,6 +8,7 @@ that does not depend on the number of rows.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +44,19 @@ class Moments:
         power = np.trace(self.inputs, axis1=1, axis2=2)[:, None, None] / size
         pull = DAMPING * np.where(power > 0, power, 1.0)
         return Moments(self.inputs + pull * np.eye(size), self.products + pull * weight)
+
+    @cached_property
+    def order(self) -> NDArray[np.intp]:
+        """The inputs by falling power [G, K]."""
+        power = np.diagonal(self.inputs, axis1=1, axis2=2)
+        return np.argsort(-power, axis=1, kind="stable")
+
+    @cached_property
+    def factor(self) -> F64:
+        """The upper Cholesky factor of the inverse of H, whose inputs are in that order."""
+        rows, columns = self.order[:, :, None], self.order[:, None, :]
+        h = np.take_along_axis(np.take_along_axis(self.inputs, rows, 1), columns, 2)
+        return np.ascontiguousarray(np.linalg.cholesky(np.linalg.inv(h)).swapaxes(1, 2))
 
     def solution(self) -> F64:
         """The weights [G, O / G, K] with the least error; H must be positive definite."""

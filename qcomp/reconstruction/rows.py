@@ -8,7 +8,7 @@ each run, as many from each sample, so memory does not depend on the size of the
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -25,6 +25,8 @@ from qcomp.quant.qparams import QParams, dequantize
 from qcomp.reconstruction.prefix import Samples
 
 F32 = NDArray[np.float32]
+
+_BLOCK = 1 << 24  # bytes of rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,17 +45,27 @@ class Rows:
     target: F32
 
 
-def windows(layer: Weighted, kernel: tuple[int, ...], read: Read, at: NDArray[np.int64]) -> F32:
-    """The rows [G, P, K] of one sample's operand at flat result positions [P].
+def window_blocks(
+    layer: Weighted, kernel: tuple[int, ...], place: Positions, inputs: Iterable[Read]
+) -> Iterator[F32]:
+    """The rows [G, R, K] of a layer's operand, of as many samples as make a product worth its call.
 
     `kernel` is the weight's shape. Padding is zeros.
     """
-    return dequantize(_windows(layer, kernel, read, at), read.qparams)
+    waiting: list[NDArray[np.integer]] = []
+    for i, read in enumerate(inputs):
+        waiting.append(_windows(layer, kernel, read, place.of(i)))
+        if 4 * sum(rows.size for rows in waiting) >= _BLOCK:
+            yield dequantize(np.concatenate(waiting, axis=1), read.qparams)
+            waiting = []
+    if waiting:
+        yield dequantize(np.concatenate(waiting, axis=1), read.qparams)
 
 
 def _windows(
     layer: Weighted, kernel: tuple[int, ...], read: Read, at: NDArray[np.int64]
 ) -> NDArray[np.integer]:
+    """The rows [G, P, K] of one sample at flat result positions [P]."""
     x = read.integers
     if not isinstance(layer, Conv2d):
         return x.reshape(-1, x.shape[-1])[at][None]
@@ -65,7 +77,8 @@ def _windows(
     n, oy, ox = np.unravel_index(at, (x.shape[0], rows, columns))
     y = oy[:, None, None] * sh + np.arange(kh)[:, None] * dh
     x_ = ox[:, None, None] * sw + np.arange(kw) * dw
-    taken = wide[n[:, None, None], y, x_]  # [P, KH, KW, C]
+    place = (n[:, None, None] * wide.shape[1] + y) * wide.shape[2] + x_
+    taken = wide.reshape(-1, wide.shape[3]).take(place, axis=0)  # [P, KH, KW, C]
     by_group = taken.reshape(len(at), kh * kw, layer.groups, depth).transpose(2, 0, 1, 3)
     return np.ascontiguousarray(by_group.reshape(layer.groups, len(at), kh * kw * depth))
 
@@ -109,9 +122,7 @@ def layer_rows(
     results: F32,
 ) -> Rows:
     """The rows of a layer from its operand in each sample and its float results [R, O]."""
-    x = np.concatenate(
-        [windows(layer, kernel, value, place.of(i)) for i, value in enumerate(inputs)], axis=1
-    )
+    x = np.concatenate(list(window_blocks(layer, kernel, place, inputs)), axis=1)
     groups = layer.groups
     by_group = results.reshape(len(results), groups, -1).transpose(1, 0, 2)
     return Rows(x, np.ascontiguousarray(by_group))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,11 @@ class TensorInfo:
     def is_quantized(self) -> bool:
         """Whether it stands for real numbers: int8 or int16, not the int32 of an index."""
         return np.dtype(self.dtype) in INTEGERS.values()
+
+    @cached_property
+    def real(self) -> str:
+        """The type of its values in the caller's units."""
+        return "float32" if self.is_quantized else self.dtype
 
     @property
     def limits(self) -> tuple[int, int]:
@@ -86,3 +92,108 @@ def describe_tensors(graph: Graph, tensors: Mapping[str, str]) -> tuple[TensorIn
             )
         )
     return tuple(infos)
+
+
+@dataclass(frozen=True)
+class Interface:
+    """Inputs and outputs together: what arrays are taken for them, and how many runs they hold.
+
+    The first axis of every input may hold any multiple of the model's batch.
+    """
+
+    inputs: tuple[TensorInfo, ...]
+    outputs: tuple[TensorInfo, ...]
+
+    @staticmethod
+    def of(graph: Graph) -> Interface:
+        return Interface(
+            describe_tensors(graph, graph.inputs), describe_tensors(graph, graph.outputs)
+        )
+
+    @cached_property
+    def _shapes(self) -> list[tuple[int, ...]]:
+        return [info.shape for info in self.inputs]
+
+    @cached_property
+    def _one_run(self) -> list[tuple[tuple[int, ...], TensorInfo]]:
+        return [(info.shape, info) for info in self.outputs]
+
+    def arrays(self, x: Arrays) -> list[Array]:
+        """In the model's order; ValueError for others than the inputs."""
+        if isinstance(x, np.ndarray) and len(self.inputs) == 1:
+            return [x]
+        if isinstance(x, Mapping):
+            names = [i.name for i in self.inputs]
+            if set(x) != set(names):
+                raise ValueError(f"expected the inputs {names}, got {list(x)}")
+            return [np.asarray(x[n]) for n in names]
+        arrays = [x] if hasattr(x, "__array__") or np.isscalar(x) else list(x)
+        if len(arrays) != len(self.inputs):
+            names = [i.name for i in self.inputs]
+            raise ValueError(f"expected {len(names)} inputs {names}, got {len(arrays)}")
+        return [np.asarray(a) for a in arrays]
+
+    def expect_numbers(self, arrays: Sequence[Array]) -> None:
+        """ValueError for what can't be rounded to integers."""
+        for array, info in zip(arrays, self.inputs, strict=True):
+            if array.dtype.kind not in "fiu":
+                raise ValueError(f"input {info.name}: expected numbers, got {array.dtype}")
+
+    def quantized(self, arrays: Sequence[Array]) -> list[Array]:
+        """Numbers in the caller's units as integers of the inputs."""
+        both = zip(arrays, self.inputs, strict=True)
+        with np.errstate(over="ignore"):
+            return [info.quantized(array.astype(np.float32)) for array, info in both]
+
+    def dequantized(self, integers: Sequence[Array]) -> list[Array]:
+        """Integers of the outputs in the caller's units."""
+        both = zip(integers, self.outputs, strict=True)
+        return [info.dequantized(array) for array, info in both]
+
+    def expect_integers(self, arrays: Sequence[Array]) -> None:
+        """ValueError for other types than the inputs'."""
+        for array, info in zip(arrays, self.inputs, strict=True):
+            if array.dtype != info.dtype:
+                raise ValueError(f"input {info.name}: expected {info.dtype}, got {array.dtype}")
+
+    def runs(self, arrays: Sequence[Array]) -> int:
+        """How many runs the arrays hold; ValueError where shapes do not fit."""
+        if self.inputs and [array.shape for array in arrays] == self._shapes:
+            return 1
+        counts = {_runs(a, info) for a, info in zip(arrays, self.inputs, strict=True)}
+        if len(counts) != 1:
+            raise ValueError(f"inputs hold different numbers of samples: {sorted(counts)} runs")
+        return counts.pop()
+
+    def parts(self, arrays: Sequence[Array], runs: int) -> Iterator[list[Array]]:
+        """The inputs of each run."""
+        sizes = [info.shape[0] if info.shape else None for info in self.inputs]
+        both = list(zip(arrays, sizes, strict=True))
+        for i in range(runs):
+            yield [a if n is None else a[i * n : (i + 1) * n] for a, n in both]
+
+    def results(self, runs: int) -> list[tuple[tuple[int, ...], TensorInfo]]:
+        """The shapes of all runs' outputs: one behind the other where these count samples too."""
+        if runs == 1:
+            return self._one_run
+        batch = self.inputs[0].shape[:1] if self.inputs else ()
+        return [(_joined(info.shape, batch, runs), info) for info in self.outputs]
+
+    def like(self, x: Arrays, arrays: Sequence[Array], infos: Sequence[TensorInfo]) -> Any:
+        """A dict where `x` is one; else an array, or a tuple of several."""
+        if not isinstance(x, np.ndarray) and isinstance(x, Mapping):
+            return {info.name: array for info, array in zip(infos, arrays, strict=True)}
+        return arrays[0] if len(arrays) == 1 else tuple(arrays)
+
+
+def _runs(array: Array, info: TensorInfo) -> int:
+    wanted = f"input {info.name}: expected [{', '.join(map(str, info.shape))}]"
+    if array.ndim != len(info.shape) or array.shape[1:] != info.shape[1:]:
+        raise ValueError(f"{wanted} with any multiple of samples, got {list(array.shape)}")
+    if info.shape and (array.shape[0] == 0 or array.shape[0] % info.shape[0]):
+        raise ValueError(f"{wanted}, {array.shape[0]} samples are no multiple of {info.shape[0]}")
+    return array.shape[0] // info.shape[0] if info.shape else 1
+
+
+def _joined(shape: tuple[int, ...], batch: tuple[int, ...], runs: int) -> tuple[int, ...]:
+    return (runs * shape[0], *shape[1:]) if batch and shape[:1] == batch else (runs, *shape)

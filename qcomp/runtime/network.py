@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from qcomp.findings.record import Finding
 from qcomp.ir.evaluate import evaluate
 from qcomp.ir.graph import Graph
 from qcomp.passes.base import PassRecord
-from qcomp.runtime.interface import Array, Arrays, TensorInfo, describe_tensors
+from qcomp.runtime.calls import Calls
+from qcomp.runtime.interface import Array, Arrays, Interface, TensorInfo
 from qcomp.targets.base import Artifact, Entry, Profile, Runtime
 
 
@@ -64,11 +66,15 @@ class CompiledNetwork:
 
     @property
     def inputs(self) -> tuple[TensorInfo, ...]:
-        return describe_tensors(self.graph, self.graph.inputs)
+        return self._interface.inputs
 
     @property
     def outputs(self) -> tuple[TensorInfo, ...]:
-        return describe_tensors(self.graph, self.graph.outputs)
+        return self._interface.outputs
+
+    @cached_property
+    def _interface(self) -> Interface:
+        return Interface.of(self.graph)
 
     @property
     def sqnr_db_output(self) -> float | None:
@@ -82,49 +88,52 @@ class CompiledNetwork:
 
     def __call__(self, x: Arrays, *, threads: int = 1) -> Any:
         """Float in, float out, through the generated code."""
-        return self._dequantized(self.run_integer(self.quantized(x), threads=threads), x)
+        arrays = self._interface.arrays(x)
+        self._interface.expect_numbers(arrays)
+        runs = self._interface.runs(arrays)
+        return self._interface.like(x, self._calls.floats(arrays, runs, threads), self.outputs)
 
     def run_integer(self, x: Arrays, *, threads: int = 1) -> Any:
         """Integers of the inputs' types in, integers out, through the generated code.
 
         The same bits for any number of threads; more than one needs a C compiler, else TargetError.
         """
-        entry = self.entry()
-        arena = self.artifact.memory.allocated()
-        shapes = [(o.shape, np.dtype(o.dtype)) for o in self.outputs]
-
-        def run(inputs: Sequence[Array]) -> list[Array]:
-            outputs = [np.empty(shape, dtype) for shape, dtype in shapes]
-            entry([np.ascontiguousarray(a) for a in inputs], outputs, arena)
-            return outputs
-
-        with entry.sharing.among(threads):
-            return self._in_batches(x, run)
+        arrays = self._interface.arrays(x)
+        self._interface.expect_integers(arrays)
+        runs = self._interface.runs(arrays)
+        return self._interface.like(x, self._calls.integers(arrays, runs, threads), self.outputs)
 
     def specification(self, x: Arrays) -> Any:
         """Float in, float out, through the numpy meaning of the integer graph."""
-        return self._dequantized(self.specification_integer(self.quantized(x)), x)
+        q = self.specification_integer(list(self._quantized(x)))
+        real = self._interface.dequantized([q] if len(self.outputs) == 1 else q)
+        return self._interface.like(x, real, self.outputs)
 
     def specification_integer(self, x: Arrays) -> Any:
         """`run_integer` through the numpy meaning of the integer graph."""
-        names = list(self.graph.inputs)
-
-        def run(inputs: Sequence[Array]) -> list[Array]:
-            return list(evaluate(self.graph, dict(zip(names, inputs, strict=True))).values())
-
-        return self._in_batches(x, run)
+        arrays = self._interface.arrays(x)
+        self._interface.expect_integers(arrays)
+        runs = self._interface.runs(arrays)
+        results = [np.empty(s, o.dtype) for s, o in self._interface.results(runs)]
+        for i, part in enumerate(self._interface.parts(arrays, runs)):
+            values = evaluate(self.graph, dict(zip(self.graph.inputs, part, strict=True)))
+            for result, value in zip(results, values.values(), strict=True):
+                result.reshape(runs, *value.shape)[i] = value
+        return self._interface.like(x, results, self.outputs)
 
     def quantized(self, x: Arrays) -> Arrays:
         """Floats to the integers of the inputs, in the form that they came in."""
-        arrays = self._arrays(x)
-        result = []
-        for array, info in zip(arrays, self.inputs, strict=True):
-            if array.dtype.kind not in "fiu":
-                raise ValueError(f"input {info.name}: expected numbers, got {array.dtype}")
-            with np.errstate(over="ignore"):
-                result.append(info.quantized(array.astype(np.float32)))
-        answer: Arrays = self._like(x, result, [i.name for i in self.inputs])
+        answer: Arrays = self._interface.like(x, self._quantized(x), self.inputs)
         return answer
+
+    def _quantized(self, x: Arrays) -> list[Array]:
+        arrays = self._interface.arrays(x)
+        self._interface.expect_numbers(arrays)
+        return self._interface.quantized(arrays)
+
+    @cached_property
+    def _calls(self) -> Calls:
+        return Calls(self.entry(), self.artifact.memory, self._interface)
 
     def entry(self) -> Entry:
         """The generated code in this process; TargetError names what this machine lacks for it."""
@@ -164,76 +173,3 @@ class CompiledNetwork:
 
         self.directory = save(self, Path(directory), threads_pool=threads_pool)
         return self.directory
-
-    def _dequantized(self, q: Any, x: Arrays) -> Any:
-        arrays = (
-            list(q.values()) if isinstance(q, dict) else list(q) if isinstance(q, tuple) else [q]
-        )
-        real = [info.dequantized(array) for array, info in zip(arrays, self.outputs, strict=True)]
-        return self._like(x, real, [o.name for o in self.outputs])
-
-    def _in_batches(self, x: Arrays, run: Callable[[Sequence[Array]], list[Array]]) -> Any:
-        arrays = self._arrays(x)
-        for array, info in zip(arrays, self.inputs, strict=True):
-            if array.dtype != info.dtype:
-                raise ValueError(f"input {info.name}: expected {info.dtype}, got {array.dtype}")
-        count = self._batches(arrays)
-        parts = [
-            run([a[i * n : (i + 1) * n] if s else a for a, n, s in self._steps(arrays)])
-            for i in range(count)
-        ]
-        joined = []
-        for k, info in enumerate(self.outputs):
-            results = [p[k] for p in parts]
-            stackable = info.shape[:1] == (self._batch(),)
-            joined.append(
-                results[0]
-                if count == 1
-                else np.concatenate(results)
-                if stackable
-                else np.stack(results)
-            )
-        return self._like(x, joined, [o.name for o in self.outputs])
-
-    def _batch(self) -> int:
-        shape = self.inputs[0].shape if self.inputs else ()
-        return shape[0] if shape else 0
-
-    def _steps(self, arrays: Sequence[Array]) -> list[tuple[Array, int, bool]]:
-        return [
-            (a, info.shape[0] if info.shape else 1, bool(info.shape))
-            for a, info in zip(arrays, self.inputs, strict=True)
-        ]
-
-    def _batches(self, arrays: Sequence[Array]) -> int:
-        """How many runs the arrays hold; ValueError where shapes do not fit."""
-        counts = set()
-        for array, info in zip(arrays, self.inputs, strict=True):
-            wanted = f"input {info.name}: expected [{', '.join(map(str, info.shape))}]"
-            if array.ndim != len(info.shape) or array.shape[1:] != info.shape[1:]:
-                raise ValueError(f"{wanted} with any multiple of samples, got {list(array.shape)}")
-            if info.shape and (array.shape[0] == 0 or array.shape[0] % info.shape[0]):
-                raise ValueError(
-                    f"{wanted}, {array.shape[0]} samples are no multiple of {info.shape[0]}"
-                )
-            counts.add(array.shape[0] // info.shape[0] if info.shape else 1)
-        if len(counts) != 1:
-            raise ValueError(f"inputs hold different numbers of samples: {sorted(counts)} runs")
-        return counts.pop()
-
-    def _arrays(self, x: Arrays) -> list[Array]:
-        names = [i.name for i in self.inputs]
-        if isinstance(x, Mapping):
-            if set(x) != set(names):
-                raise ValueError(f"expected the inputs {names}, got {list(x)}")
-            return [np.asarray(x[n]) for n in names]
-        arrays = [x] if hasattr(x, "__array__") or np.isscalar(x) else list(x)
-        if len(arrays) != len(names):
-            raise ValueError(f"expected {len(names)} inputs {names}, got {len(arrays)}")
-        return [np.asarray(a) for a in arrays]
-
-    @staticmethod
-    def _like(x: Arrays, arrays: Sequence[Array], names: Sequence[str]) -> Any:
-        if isinstance(x, Mapping):
-            return dict(zip(names, arrays, strict=True))
-        return arrays[0] if len(arrays) == 1 else tuple(arrays)

@@ -73,14 +73,17 @@ class GemmFamily(Protocol):
 
 @dataclass(frozen=True)
 class Rates:
-    """Products per nanosecond and i32 lane that kernels reach on machines of today.
+    """What kernels reach on machines of today, per nanosecond and i32 lane.
 
-    They decide what is worth being shared by threads, and rank choices of bits: a factor of two
-    does not matter.
+    They decide what is worth being shared by threads, and rank choices of bits.
+
+    macs: products; macs_16: with activations of 16 bits.
+    results_16: of these, scaled in 64 bits. Those of 8 bits take the time of their bytes.
     """
 
     macs: float
-    macs_16: float  # with activations of 16 bits
+    macs_16: float
+    results_16: float
 
 
 @dataclass(frozen=True)

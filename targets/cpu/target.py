@@ -91,9 +91,9 @@ class CpuTarget:
         """What has a row in the table of lowerings."""
         return refusal(graph, op)
 
-    def cost(self, macs: int, activation_bytes: int, bits: int) -> float:
+    def cost(self, macs: int, results: int, activation_bytes: int, bits: int) -> float:
         """On the most able set."""
-        return Work(macs, 0, activation_bytes).estimated_ns(self.isas[-1], bits)
+        return Work(macs, 0, activation_bytes, results).estimated_ns(self.isas[-1], bits)
 
     def weight_bytes(self, shape: tuple[int, ...], groups: int, bits: int) -> int:
         """As the first kernels of the most able set want them."""

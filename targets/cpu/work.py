@@ -19,18 +19,23 @@ _BYTES = 4.0  # per nanosecond and lane, as machine.Rates
 class Work:
     """Of one op: `weight_bytes` are constants, `activation_bytes` operands and the result.
 
-    Weights of few bits count as their codes.
+    Weights of few bits count as their codes. `results` are those of its epilogue, or values that it
+    moves one by one.
     """
 
     macs: int
     weight_bytes: int
     activation_bytes: int
+    results: int = 0
 
     def estimated_ns(self, isa: Isa, bits: int = 8) -> float:
         """Nanoseconds on one thread, roughly, with activations of so many bits."""
         rates = isa.machine.rates
-        macs_per_ns = rates.macs if bits <= 8 else rates.macs_16
-        per_lane = self.macs / macs_per_ns + self.activation_bytes / _BYTES
+        per_lane = self.activation_bytes / _BYTES
+        if bits <= 8:
+            per_lane += self.macs / rates.macs
+        else:
+            per_lane += self.macs / rates.macs_16 + self.results / rates.results_16
         return per_lane / isa.lanes
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -61,6 +62,11 @@ class MixedEntry:
         for id, array in zip(results, outputs, strict=True):
             if values[id] is not array:  # a second name of an output
                 array[...] = values[id]
+
+    def bound(
+        self, inputs: Arrays, outputs: Arrays, arena: NDArray[np.uint8]
+    ) -> Callable[[], None]:
+        return partial(self, inputs, outputs, arena)
 
     def _buffer(self, id: TensorId, bytes_: NDArray[np.uint8]) -> Array:
         """The tensor at the beginning of these bytes."""

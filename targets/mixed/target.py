@@ -71,9 +71,9 @@ class MixedTarget:
             ),
         )
 
-    def cost(self, macs: int, activation_bytes: int, bits: int) -> float:
+    def cost(self, macs: int, results: int, activation_bytes: int, bits: int) -> float:
         """On the last target."""
-        return self.targets[-1].cost(macs, activation_bytes, bits)
+        return self.targets[-1].cost(macs, results, activation_bytes, bits)
 
     def weight_bytes(self, shape: tuple[int, ...], groups: int, bits: int) -> int:
         """In the last target's files."""

@@ -59,7 +59,27 @@ def test_integers_run_as_they_are(dense: Network) -> None:
     assert_array_equal(raw, dense.specification_integer(q))
     info = dense.outputs[0]
     real = (raw.astype(np.float32) - info.zero_point) * np.float32(info.scale)
-    assert_array_equal(real, dense._dequantized(raw, q))
+    assert_array_equal(real, info.dequantized(raw))
+
+
+@pytest.mark.parametrize("kind", [np.float64, np.float32, np.float16])
+def test_a_call_rounds_as_the_specification_does(dense: Network, kind: type) -> None:
+    info = dense.inputs[0]
+    ends = (np.array(info.limits, float) - info.zero_point + [[-0.5], [0.5]]) * info.scale
+    special = [np.nan, np.inf, -np.inf, np.finfo(kind).max, 0.5 * info.scale, -1.5 * info.scale]
+    values = np.array([*ends.ravel(), *special, 0.0, 1.0], kind).reshape(-1, 4)
+    for x in values:
+        assert_array_equal(dense(x[None]), dense.specification(x[None]))
+    assert_array_equal(dense(values), np.concatenate([dense(x[None]) for x in values]))
+
+
+def test_results_stay_when_the_buffers_of_a_call_are_used_again(dense: Network) -> None:
+    x = np.array([[1, 2, 3, 4]], np.float32)
+    first, q = dense(x), dense.run_integer(dense.quantized(x))
+    kept = first.copy(), q.copy()
+    assert (dense(-x) != first).any()
+    assert_array_equal(first, kept[0])
+    assert_array_equal(q, kept[1])
 
 
 @pytest.mark.parametrize("kind", [np.float64, np.float16, np.int32, np.uint8])

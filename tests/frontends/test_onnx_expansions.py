@@ -40,6 +40,8 @@ NORMS = {
     "layer": (17, [2, 3, 4], "LayerNormalization", ["s", "b"], {}),
     "layer without bias": (17, [2, 3, 4], "LayerNormalization", ["s"], {"axis": 1}),
     "group": (21, [2, 4, 3, 5], "GroupNormalization", ["s", "b"], {"num_groups": 2}),
+    "mean and variance": (13, [2, 3, 4, 5], "MeanVarianceNormalization", [], {}),
+    "of rows": (13, [3, 4], "MeanVarianceNormalization", [], {"axes": [-1]}),
     "root mean square": (23, [2, 3, 4], "RMSNormalization", ["s"], {}),
 }
 
@@ -53,6 +55,30 @@ def test_normalisations_are_written_out(onnx_model: Any, name: str) -> None:
     ops = agrees(model, x)
     assert ops.count("div") == 1
     assert set(ops) <= {"reduce", "sub", "mul", "unary", "div", "add", "reshape"}
+
+
+REDUCTIONS = ("L1", "L2", "LogSum", "LogSumExp", "SumSquare")
+
+
+@pytest.mark.parametrize("kind", REDUCTIONS)
+@pytest.mark.parametrize(
+    ("axes", "attributes"),
+    [([-1], {"keepdims": 0}), ([0, 2], {}), (None, {}), (None, {"noop_with_empty_axes": 1})],
+)
+def test_reductions_of_functions_are_written_out(
+    onnx_model: Any, kind: str, axes: list[int] | None, attributes: dict[str, int]
+) -> None:
+    inputs, constants = ["x"], {}
+    if axes is not None:
+        inputs, constants = ["x", "axes"], {"axes": np.int64(axes)}
+    node = make_node(f"Reduce{kind}", inputs, ["y"], **attributes)
+    model = onnx_model([node], {"x": [2, 3, 4]}, ["y"], constants, 18)
+    agrees(model, RANDOM.uniform(0.1, 3.0, (2, 3, 4)).astype("f"))
+
+
+def test_powers_of_large_numbers_do_not_overflow(onnx_model: Any) -> None:
+    model = onnx_model([make_node("ReduceLogSumExp", ["x"], ["y"])], {"x": [2, 3]}, ["y"], {}, 17)
+    agrees(model, RANDOM.uniform(80.0, 100.0, (2, 3)).astype("f"))
 
 
 @pytest.mark.parametrize(

@@ -16,16 +16,27 @@ from onnx import helper, numpy_helper
 
 import qcomp
 from qcomp.calibration.evidence import Evidence
+from qcomp.calibration.samples import samples_of
 from qcomp.config import AUTO, QuantizationConfig
+from qcomp.errors import CalibrationError
 from qcomp.ir.form import Form
 from qcomp.ir.parse import parse
 from qcomp.quant.noise import Noise
 from qcomp.quant.qparams import QParams, dequantize, quantize
 from qcomp.quantizer import Quantizer
+from qcomp.recipes.activations import Activations
 from qcomp.recipes.judge import Judge, Judgement, with_quantized
-from qcomp.recipes.search import TRIALS
+from qcomp.recipes.named import settled
+from qcomp.recipes.search import TRIALS, _is_known
 
 Files = dict[str, bytes]
+
+PLAIN = """
+graph @net(%x: f32[2]) {
+  %a = unary(%x) {function=abs, alpha=0.0, beta=0.0} : f32[2]
+  return y=%a
+}
+"""
 
 
 @pytest.fixture(scope="module")
@@ -61,9 +72,12 @@ def data() -> NDArray[np.float32]:
     return x
 
 
+ROOMY = QuantizationConfig(max_slowdown=1.5)
+
+
 @pytest.fixture(scope="module")
 def auto(model: onnx.ModelProto, data: Any) -> qcomp.CompiledNetwork:
-    return qcomp.compile(model, calibration=data, name="net")
+    return qcomp.compile(model, calibration=data, config=ROOMY, name="net")
 
 
 def recipe_log(net: qcomp.CompiledNetwork) -> str:
@@ -125,7 +139,7 @@ def test_data_that_comes_once_gives_the_same(
     def once() -> Iterator[Any]:
         yield from data
 
-    net = qcomp.compile(model, calibration=once(), name="net")
+    net = qcomp.compile(model, calibration=once(), config=ROOMY, name="net")
     assert net.config == auto.config
     assert str(net.graph) == str(auto.graph)
 
@@ -149,7 +163,7 @@ def test_what_the_caller_chose_is_not_tried(model: onnx.ModelProto, data: Any) -
 
 
 def test_a_range_that_the_caller_gave_stays(model: onnx.ModelProto, data: Any) -> None:
-    config = QuantizationConfig(overrides={"x": {"range": (-50.0, 50.0)}})
+    config = dataclasses.replace(ROOMY, overrides={"x": {"range": (-50.0, 50.0)}})
     net = qcomp.compile(model, calibration=data, config=config, name="net")
     assert net.config.overrides["x"] == {"range": (-50.0, 50.0), "activation_bits": 16}
     assert net.inputs[0].scale == pytest.approx(100 / 65535, rel=1e-4)
@@ -201,16 +215,34 @@ def test_an_output_that_is_no_float_leaves_nothing_to_compare(data: Any) -> None
 
 
 def test_only_the_chosen_tensor_is_rounded() -> None:
-    graph = parse(
-        "graph @net(%x: f32[2]) {\n"
-        "  %a = unary(%x) {function=abs, alpha=0.0, beta=0.0} : f32[2]\n  return y=%a\n}"
-    )
+    graph = parse(PLAIN)
     q = QParams(0.25, 3)
     judge = Judge(Quantizer(graph, Form.FLOAT, Evidence(None, (-1.0, 1.0))))
     x = np.array([0.3, -1.7], np.float32)
     (run,) = judge.noise(with_quantized(graph, {"a": q}), [{"x": x}]).runs
     wanted = np.abs(x) - dequantize(quantize(np.abs(x), q), q)
     assert run.noise == pytest.approx(float(np.sum(wanted**2)))
+
+
+def test_equal_trials_of_activations_are_made_once() -> None:
+    graph = parse(PLAIN)
+    samples = [{"x": np.array([0.3, -0.4 * i], np.float32)} for i in range(3)]
+    evidence = Evidence(samples_of(graph, [s["x"] for s in samples]), (-1.0, 1.0))
+    judge, config = Judge(Quantizer(graph, Form.FLOAT, evidence)), QuantizationConfig(range="mse")
+    activations = Activations.of(judge, settled(config, calibrated=True), samples)
+    coarse, fine = {"a": QParams(0.25)}, {"a": QParams(0.01)}
+    first = activations.ranking(coarse)
+    assert activations.noise(dict(coarse), 2) is first
+    assert activations.noise(coarse, 3) is not first
+    assert activations.noise(fine, 2).total.noise < first.total.noise
+
+
+def test_without_gates_to_open_nothing_is_equalized_to_see_that() -> None:
+    judge = Judge(Quantizer(parse(PLAIN), Form.FLOAT, Evidence(None, (-1.0, 1.0))))
+    start = settled(QuantizationConfig(), calibrated=True)
+    with pytest.raises(CalibrationError):  # there is nothing to equalize by
+        _is_known(judge, start, replace(start, equalize=True))
+    assert _is_known(judge, start, replace(start, equalize="gates"))
 
 
 def test_better_means_better_on_both_halves() -> None:

@@ -55,7 +55,7 @@ def test_gptq_is_what_its_definition_gives(
     monkeypatch.setattr(module, "BLOCK", block)
     weight, moments, levels = layer(*shape, bits, seed=bits)
     before = weight.copy()
-    got = gptq(weight, moments.inputs, levels)
+    got = gptq(weight, moments, levels)
     assert_array_equal(got, by_definition(weight, moments.inputs, levels))
     assert_array_equal(weight, before)
 
@@ -63,7 +63,7 @@ def test_gptq_is_what_its_definition_gives(
 def test_gptq_and_descent_change_the_results_less_than_rounding_to_nearest() -> None:
     weight, moments, levels = layer(2, 16, 24, 3, seed=0)
     nearest = levels.nearest(weight)
-    compensated = gptq(weight, moments.inputs, levels)
+    compensated = gptq(weight, moments, levels)
     better = descend(moments, levels, compensated)
     errors = [moments.errors(levels.value(c)).sum() for c in (nearest, compensated, better)]
     assert errors[0] > errors[1] > errors[2]

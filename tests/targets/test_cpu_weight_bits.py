@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -19,7 +20,7 @@ from qcomp.targets.cpu.kernels.axis import Axis
 from qcomp.targets.cpu.kernels.codes import gain, in_rows, multiplied
 from qcomp.targets.cpu.kernels.gemm import BY_FOURS, GemmSpec, pack_weights, with_joined_ends
 from qcomp.targets.cpu.lower.graph import lower_graph
-from qcomp.targets.cpu.lower.weight_bits import coding
+from qcomp.targets.cpu.lower.weight_bits import coding, fewest_code_bits
 from tests.targets.test_cpu_amx import code_for_amx, emulated, x86_only
 from tests.targets.test_cpu_ceiling import network as bounded
 from tests.targets.test_cpu_linear import epilogue
@@ -227,3 +228,13 @@ def test_fewer_bits_are_fewer_bytes(kit: Any, bits: int, most: float) -> None:
         return lower_graph(graph, kit.isas[0], "net").data.size
 
     assert stored(few((256, 512), bits)) <= most * stored(np.maximum(kit.i8(256, 512), -127))
+
+
+@pytest.mark.parametrize(("limit", "bits"), [(127, 8), (7, 4)])
+def test_counting_bits_takes_little_more_memory_than_the_weights(limit: int, bits: int) -> None:
+    weight = np.random.default_rng(1).integers(-limit, limit, (256, 4096), np.int8, endpoint=True)
+    tracemalloc.start()
+    assert fewest_code_bits(weight) == bits
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 3 * weight.nbytes

@@ -61,6 +61,11 @@ class Evaluated:
         for name, output in zip(self.graph.outputs, outputs, strict=True):
             output[...] = values[name]
 
+    def bound(
+        self, inputs: Arrays, outputs: Arrays, arena: NDArray[np.uint8]
+    ) -> Callable[[], None]:
+        raise NotImplementedError
+
     def repeated(self, arrays: Arrays) -> Callable[[int], None]:
         raise NotImplementedError
 
@@ -122,7 +127,7 @@ class Toy:
             memory=Memory(arena=100, align=self.align, live=7, weights=0),
         )
 
-    def cost(self, macs: int, activation_bytes: int, bits: int) -> float:
+    def cost(self, macs: int, results: int, activation_bytes: int, bits: int) -> float:
         raise NotImplementedError
 
     def weight_bytes(self, shape: tuple[int, ...], groups: int, bits: int) -> int:

@@ -98,6 +98,6 @@ def test_a_target_says_which_ops_it_takes(kit: Kit) -> None:
 def test_time_grows_with_products_bytes_and_bits() -> None:
     for name in ("sse4.1", "avx-vnni", "amx-int8", "aarch64"):
         cost = target(name).cost
-        assert cost(1000, 1000, 8) < cost(2000, 1000, 8) < cost(2000, 2000, 8)
-        assert cost(1000, 1000, 8) <= cost(1000, 1000, 16)
-    assert target("avx-vnni").cost(10**6, 0, 16) == 2 * target("avx-vnni").cost(10**6, 0, 8)
+        assert cost(1000, 9, 1000, 8) < cost(2000, 9, 1000, 8) < cost(2000, 9, 2000, 8)
+        assert cost(1000, 9, 1000, 8) < cost(1000, 9, 1000, 16) < cost(1000, 90, 1000, 16)
+    assert target("avx-vnni").cost(10**6, 0, 0, 16) == 4 * target("avx-vnni").cost(10**6, 0, 0, 8)

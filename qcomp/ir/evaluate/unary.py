@@ -43,6 +43,10 @@ def gelu_tanh(x: F64) -> F64:
     return np.asarray(0.5 * x * (1.0 + np.tanh(np.sqrt(2.0 / np.pi) * (x + 0.044715 * x**3))))
 
 
+def shrink(x: F64, alpha: float, beta: float) -> F64:
+    return np.where(x > alpha, x - beta, np.where(x < -alpha, x + beta, 0.0))
+
+
 FUNCTIONS: Mapping[Function, RealFunction] = {
     Function.LEAKY_RELU: lambda x, alpha, beta: np.where(x >= 0, x, alpha * x),
     Function.ELU: lambda x, alpha, beta: elu(x, alpha),
@@ -68,6 +72,12 @@ FUNCTIONS: Mapping[Function, RealFunction] = {
     Function.POW: lambda x, alpha, beta: np.power(x, alpha),
     Function.SIN: lambda x, alpha, beta: np.sin(x),
     Function.COS: lambda x, alpha, beta: np.cos(x),
+    Function.ATAN: lambda x, alpha, beta: np.arctan(x),
+    Function.SINH: lambda x, alpha, beta: np.sinh(x),
+    Function.COSH: lambda x, alpha, beta: np.cosh(x),
+    Function.ASINH: lambda x, alpha, beta: np.arcsinh(x),
+    Function.SHRINK: lambda x, alpha, beta: shrink(x, alpha, beta),
+    Function.THRESHOLDED_RELU: lambda x, alpha, beta: np.where(x > alpha, x, 0.0),
     Function.FLOOR: lambda x, alpha, beta: np.floor(x),
     Function.CEIL: lambda x, alpha, beta: np.ceil(x),
     Function.ROUND: lambda x, alpha, beta: np.rint(x),

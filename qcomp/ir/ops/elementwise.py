@@ -76,6 +76,12 @@ class Function(enum.Enum):
     POW = "pow"  # x ** alpha
     SIN = "sin"
     COS = "cos"
+    ATAN = "atan"
+    SINH = "sinh"
+    COSH = "cosh"
+    ASINH = "asinh"
+    SHRINK = "shrink"  # x - beta if x > alpha, x + beta if x < -alpha, else 0
+    THRESHOLDED_RELU = "thresholded_relu"  # x if x > alpha else 0
     FLOOR = "floor"
     CEIL = "ceil"
     ROUND = "round"  # half to even

@@ -29,6 +29,7 @@ _GEMM = GemmCosts(
     epilogue=7.5,
     tile=24.0,
     far_weights=1 << 18,
+    scratch=0,  # not measured
 )
 _DEPTHWISE = DepthwiseCosts(
     NEON,
@@ -55,6 +56,6 @@ def dotprod() -> Machine:
         fusions=frozenset({Fusion.RESIDUAL}),
         gemms=(VectorGemms(BY_FOURS, _GEMM),),
         depthwise=DepthwisePlanning(_DEPTHWISE, _DEPTHWISE),
-        rates=Rates(macs=24.0, macs_16=6.0),
+        rates=Rates(macs=24.0, macs_16=6.0, results_16=0.2),
         supports=emit_supports,
     )

@@ -1,42 +1,40 @@
 """GEMMs in vector registers: a tile is some pixels times some vectors of channels.
 
-Four neighbouring k are added at once (`DotProduct`).
+Weights of few bits are unpacked as they are loaded. Where a call has some tiles of pixels, those of
+a block of channels are unpacked to the stack once for all of these (emit/unpacked.py), or for some
+if they are too many (emit/gemm_parts.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
 from qcomp.targets.cpu import llvm_ir as ir
-from qcomp.targets.cpu.emit.builder import (
-    I32,
-    Value,
-    at,
-    divided,
-    load,
-    multiple,
-    overlapped,
-    plus,
-    prefetch,
-    raw,
-)
-from qcomp.targets.cpu.emit.codes import coded
-from qcomp.targets.cpu.emit.dot import DotProduct, Operand
-from qcomp.targets.cpu.emit.gemm_blocks import Block, over_blocks, over_segments, repeated
+from qcomp.targets.cpu.emit.branch import either
+from qcomp.targets.cpu.emit.builder import Value, at, divided, multiple, overlapped
+from qcomp.targets.cpu.emit.gemm_blocks import Block, EmitPixels, over_blocks
+from qcomp.targets.cpu.emit.gemm_parts import Parts, Visit, part_of
+from qcomp.targets.cpu.emit.register_tile import RegisterTile
 from qcomp.targets.cpu.emit.span import Span
+from qcomp.targets.cpu.emit.stack import stack
+from qcomp.targets.cpu.emit.unpacked import unpack, unpacked
+from qcomp.targets.cpu.emit.words import word
 from qcomp.targets.cpu.kernels.codes import unpacking
 from qcomp.targets.cpu.kernels.gemm import GemmPlan, GemmSpec, Packing, Touched, tile_starts
 from qcomp.targets.cpu.kernels.tiling import GemmCosts, Tiling, cheapest_tiling
 from qcomp.targets.cpu.machine import Isa
 
-_UNROLLED = 256  # dot products of a tile that need no loop
 _FEW_TILES = 16  # tiles of pixels, over which the time to fetch the weights is spread
 _LEAST_PIXELS = 4  # of a tile, else it is loads that limit
-_TOGETHER = 32  # dot products of one trip of the innermost loop
+_WORTH_UNPACKING = 4  # tiles of pixels: what unpacking to the stack costs is spread over these
+_MOVED = 2.0  # instructions of a vector that goes through memory: a load and a store
+
+
+EmitSums = Callable[[Sequence[Value], Sequence[Value]], Sequence[Value]]
 
 
 @dataclass(frozen=True)
@@ -48,9 +46,26 @@ class VectorGemms:
 
     def kernel(self, spec: GemmSpec, isa: Isa) -> VectorGemm:
         """The one with the cheapest tiles; threads share its pixels, or channels if more."""
+        return min(self.ways(spec, isa), key=lambda way: way.cost)
+
+    def ways(self, spec: GemmSpec, isa: Isa) -> Iterator[VectorGemm]:
+        """Weights of few bits are unpacked as they are loaded, or to the stack if they fit."""
+        yield self._planned(spec, isa, self.costs.unpacking(unpacking(spec.weight_bits)))
+        if spec.weight_bits == 8:
+            return
+        outermost = 1 if spec.joined or not spec.segments else spec.segments[0][0]
+        for parts in sorted({1, outermost}):
+            step = -(-spec.all_steps // parts) * self.packing.group * isa.lanes
+            most = min(self.costs.most_vectors, self.costs.scratch // step)
+            narrow = replace(self.costs, most_vectors=most)
+            way = replace(self._planned(spec, isa, narrow), parts=parts)
+            if way.waiting >= _WORTH_UNPACKING:
+                yield way
+
+    def _planned(self, spec: GemmSpec, isa: Isa, costs: GemmCosts) -> VectorGemm:
         each, tile = cheapest_tiling(
             spec.rows.count, spec.columns.count, spec.channels, spec.all_steps,
-            self.packing.panel, self.costs.unpacking(unpacking(spec.weight_bits)), spec.shuffles,
+            self.packing.panel, costs, spec.shuffles,
         )  # fmt: skip
         cost = each * spec.groups.count * spec.batch.count
         rows, columns = -(-spec.rows.count // tile.rows), -(-spec.columns.count // tile.columns)
@@ -66,10 +81,7 @@ class VectorGemm:
     plan: GemmPlan[Tiling]
     isa: Isa
     costs: GemmCosts
-
-    @property
-    def dot(self) -> DotProduct:
-        return self.isa.machine.dot
+    parts: int = 0  # of a block's weights, each unpacked for all pixels; 0: as they are loaded
 
     @property
     def tile(self) -> Tiling:
@@ -77,7 +89,46 @@ class VectorGemm:
 
     @property
     def cost(self) -> float:
-        return self.plan.cost
+        return self.plan.cost + self._unpacking
+
+    @property
+    def _unpacking(self) -> float:
+        """Cycles to unpack all weights to the stack, and for the sums that wait there."""
+        if not self.parts:
+            return 0.0
+        often = -(-self.plan.pixels // self.waiting)
+        each = often * self.spec.all_steps * (unpacking(self.spec.weight_bits) + _MOVED)
+        if self.parts > 1:
+            each += (self.parts + 1) * self.plan.pixels * self.tile.pixels * _MOVED
+        return self.spec.groups.count * sum(self.plan.blocks) * each / 3
+
+    @property
+    def _part(self) -> GemmSpec:
+        return part_of(self.spec) if self.parts > 1 else self.spec
+
+    @property
+    def _weight_bytes(self) -> int:
+        """Of a whole block's part, unpacked."""
+        panels = -(-self.plan.blocks[0] * self.isa.lanes // self.spec.packing.panel)
+        return panels * unpacked(self._part).panel_bytes
+
+    @property
+    def _sum_bytes(self) -> int:
+        """Of a register tile of a whole block."""
+        return self.tile.pixels * self.plan.blocks[0] * self.isa.machine.vectors.bytes
+
+    @property
+    def waiting(self) -> int:
+        """Tiles of pixels that weights, once unpacked, may serve."""
+        free = self.costs.scratch - self._weight_bytes
+        fit = free // self._sum_bytes if self.parts > 1 else self.plan.pixels
+        return min(self.plan.pixels, fit) if free >= 0 else 0
+
+    @property
+    def scratch_bytes(self) -> int:
+        """Of the stack."""
+        sums = self.waiting * self._sum_bytes if self.parts > 1 else 0
+        return self._weight_bytes + sums if self.parts else 0
 
     @property
     def by_channels(self) -> bool:
@@ -99,11 +150,84 @@ class VectorGemm:
 
     def emit(self, b: ir.IRBuilder, pointers: Sequence[Value], begin: Value, end: Value) -> None:
         """Units [begin, end); pointers of `over_blocks`."""
-        over_blocks(b, self.spec, self.plan, self.isa, pointers, Span(begin, end), self._pixels)
+        pixels = self._emitter(b)
+        over_blocks(b, self.spec, self.plan, self.isa, pointers, Span(begin, end), pixels)
         b.ret_void()
 
-    def _pixels(self, b: ir.IRBuilder, span: Span, src: Value, block: Block) -> None:
-        """The tiles of pixels of a span, one after the other."""
+    def _emitter(self, b: ir.IRBuilder) -> EmitPixels:
+        if self.parts > 1:
+            return self._in_parts(b)
+        return self._at_once(b) if self.parts else self._as_loaded
+
+    def _as_loaded(self, b: ir.IRBuilder, span: Span, src: Value, block: Block) -> None:
+        tile = self._register_tile
+        self._tiles(b, span, src, block, lambda pixels, start: tile.sums(b, pixels, block, start))
+
+    def _at_once(self, b: ir.IRBuilder) -> EmitPixels:
+        """The branch is inside of the tiles, whose epilogues are long."""
+        memory, width = stack(b, self._weight_bytes), self.isa.machine.vectors.bytes
+        tile, wide = self._register_tile, replace(self._register_tile, spec=unpacked(self.spec))
+
+        def pixels(b: ir.IRBuilder, span: Span, src: Value, block: Block) -> None:
+            enough = self._enough(b, span)
+            there = replace(block, weights=memory)
+            with b.if_then(enough):
+                unpack(b, self.spec, self.spec.panel_bytes, block.weights, memory, block, width)
+
+            def sums(pixels: Sequence[Value], start: Sequence[Value]) -> Sequence[Value]:
+                return either(
+                    b,
+                    enough,
+                    lambda: wide.sums(b, pixels, there, start),
+                    lambda: tile.sums(b, pixels, block, start),
+                )
+
+            self._tiles(b, span, src, block, sums)
+
+        return pixels
+
+    def _in_parts(self, b: ir.IRBuilder) -> EmitPixels:
+        sums = stack(b, self.waiting * self._sum_bytes)
+        weights = stack(b, self._weight_bytes)
+        tile = replace(self._register_tile, spec=unpacked(self._part))
+        parts = Parts(self.spec, tile, self._over_tiles, self.waiting, weights, sums)
+
+        def pixels(b: ir.IRBuilder, span: Span, src: Value, block: Block) -> None:
+            with b.if_else(self._enough(b, span)) as (many, few):
+                with many:
+                    parts.pixels(b, span, src, block)
+                with few:
+                    self._as_loaded(b, span, src, block)
+
+        return pixels
+
+    def _enough(self, b: ir.IRBuilder, span: Span) -> Value:
+        """i1: whether a span has tiles to unpack weights for; threads and bands may ask for few.
+
+        A block of channels has all tiles.
+        """
+        if self.by_channels:
+            return ir.Constant(ir.IntType(1), 1)
+        return b.icmp_signed(">=", b.sub(span.end, span.begin), word(b, _WORTH_UNPACKING))
+
+    @cached_property
+    def _register_tile(self) -> RegisterTile:
+        return RegisterTile(self.spec, self.tile, self.isa, self._ahead)
+
+    def _tiles(self, b: ir.IRBuilder, span: Span, src: Value, block: Block, sums: EmitSums) -> None:
+        """The tiles of a span, whose sums are sums(pixels, start)."""
+        tile = self._register_tile
+
+        def visit(_: Value, x: Value, y: Value, others: Sequence[Value]) -> None:
+            pixels, results = tile.pixels(b, x), tile.results(b, y)
+            tile.store(b, sums(pixels, tile.biases(b, block)), results, others, block)
+
+        self._over_tiles(b, span, src, block, visit)
+
+    def _over_tiles(
+        self, b: ir.IRBuilder, span: Span, src: Value, block: Block, visit: Visit
+    ) -> None:
+        """visit(unit, the places of its first pixel: source, result, operands of residuals)."""
         spec, tile = self.spec, self.tile
         columns = -(-spec.columns.count // tile.columns)
         rows = -(-spec.rows.count // tile.rows)
@@ -119,152 +243,16 @@ class VectorGemm:
                 from_ = at(b, from_, multiple(b, index, axis.src))
                 to = at(b, to, multiple(b, index, axis.dst))
                 others = [at(b, p, multiple(b, index, axis.other)) for p in others]
-            self._tile(b, from_, to, others, block)
+            visit(unit, from_, to, others)
 
         span.loop(b, one, "tile")
 
-    def _tile(
-        self, b: ir.IRBuilder, src: Value, dst: Value, others: Sequence[Value], block: Block
-    ) -> None:
-        spec, tile = self.spec, self.tile
-        grid = [(r, c) for r in range(tile.rows) for c in range(tile.columns)]
-        pixels = [at(b, src, r * spec.rows.src + c * spec.columns.src) for r, c in grid]
-        results = [at(b, dst, r * spec.rows.dst + c * spec.columns.dst) for r, c in grid]
-        start = [block.epilogue.bias(b, v) for v in range(block.vectors)]
-        sums = self._sums(b, pixels, block, start * len(grid))
-        by_pixel = [sums[i : i + block.vectors] for i in range(0, len(sums), block.vectors)]
-        added = [
-            at(b, p, r * spec.rows.other + c * spec.columns.other) for p in others for r, c in grid
-        ]
-        block.epilogue.store(b, by_pixel, results, block.channels, added)
-
-    def _sums(
-        self,
-        b: ir.IRBuilder,
-        pixels: Sequence[Value],
-        block: Block,
-        start: Sequence[Value],
-    ) -> list[Value]:
-        """sums[pixel * vectors + vector] over all segments; weights advance linearly."""
-        spec = self.spec
-        group, in_row = spec.packing.group, spec.row_steps
-        loaded = self.dot.together if spec.mixed[0] == 1 else 1
-        together = max(loaded, in_row)  # powers of two, both
-        whole, rest = divmod(spec.steps, together)
-        unrolled = spec.all_steps * len(start) <= _UNROLLED
-
-        def segment(x: Value | int, w: Value | int, sums: Sequence[Value]) -> Sequence[Value]:
-            def trip(n: Value | int, sums: Sequence[Value], count: int) -> Sequence[Value]:
-                for first in range(0, count, loaded):
-                    offset = plus(b, x, plus(b, multiple(b, n, together * group), first * group))
-                    places = [at(b, p, offset) for p in pixels]
-                    activations = self._activations(b, places, min(loaded, count - first))
-                    for k, one in enumerate(activations, first):
-                        row, step = divmod(k, in_row)
-                        rows = multiple(b, n, together // in_row * spec.row_bytes)
-                        place = plus(b, w, plus(b, rows, row * spec.row_bytes))
-                        sums = self._step(b, one, at(b, block.weights, place), step, sums)
-                return sums
-
-            if whole:
-                unroll = whole if unrolled else max(1, _TOGETHER // (len(start) * together))
-                sums = repeated(b, whole, sums, partial(trip, count=together), unroll)
-            return trip(whole, sums, rest) if rest else sums
-
-        sums = list(start)
-        if spec.steps:
-            sums = list(over_segments(b, spec, sums, segment, unrolled=unrolled))
-        for n in range(spec.joined_steps):
-            row, k = divmod(n, in_row)
-            activations = [partial(self._ends, b, p, n) for p in pixels]
-            place = at(b, block.weights, spec.inside_bytes + row * spec.row_bytes)
-            sums = self._step(b, activations, place, k, sums)
-        return sums
-
-    def _activations(
-        self, b: ir.IRBuilder, pixels: Sequence[Value], count: int
-    ) -> list[list[Callable[[], Operand]]]:
-        """Of `count` groups of k: for each of these, of each pixel; loaded when they are used."""
-        if count == 1:
-            return [[partial(self._inside, b, pixel) for pixel in pixels]]
-        loaded = [self.dot.same(b, raw(pixel), count) for pixel in pixels]
-        return [[partial(_known, of_one[k]) for of_one in loaded] for k in range(count)]
-
-    def _step(
-        self,
-        b: ir.IRBuilder,
-        pixels: Sequence[Callable[[], Operand]],
-        row: Value,
-        step: int,
-        sums: Sequence[Value],
-    ) -> list[Value]:
-        """One step of a row, for each pixel and vector; the smaller side stays in registers."""
-        dot, count = self.dot, len(sums) // len(pixels)
-        weights = coded(row, self.spec.weight_bits, step)
-        vectors = [at(b, weights, self._vector(v)) for v in range(count)]
-        if self._fetches_ahead and step == 0:
-            for v in range(0, count, self.spec.packing.panel // self.isa.lanes):
-                prefetch(b, at(b, vectors[v], self._block_bytes))
-        result = list(sums)
-        if count <= len(pixels):
-            held = [dot.weights(b, p) for p in vectors]
-            for m, pixel in enumerate(pixels):
-                x = pixel()
-                for v, w in enumerate(held):
-                    result[m * count + v] = dot.add(b, sums[m * count + v], x, w)
-        else:
-            xs = [pixel() for pixel in pixels]
-            for v, p in enumerate(vectors):
-                w = dot.weights(b, p)
-                for m, x in enumerate(xs):
-                    result[m * count + v] = dot.add(b, sums[m * count + v], x, w)
-        return result
-
     @property
-    def _block_bytes(self) -> int:
-        """Weights of a whole block of channels."""
-        return (
-            self.plan.blocks[0] * self.isa.lanes // self.spec.packing.panel * self.spec.panel_bytes
-        )
-
-    @property
-    def _fetches_ahead(self) -> bool:
-        """Whether the weights of the next block are asked for while those of a block are used."""
-        if self.plan.pixels > _FEW_TILES or self.tile.pixels < _LEAST_PIXELS:
-            return False
-        return (
-            len(self.plan.blocks) > 1
-            and self.spec.panels * self.spec.panel_bytes >= self.costs.far_weights
-        )
-
-    def _inside(self, b: ir.IRBuilder, pixel: Value) -> Operand:
-        """Four bytes of a segment; each channel has those of its own group, if they are mixed."""
-        count, stride = self.spec.mixed
-        if count == 1:
-            return self.dot.same(b, pixel, 1)[0]
-        own = self.spec.channels // count
-        starts = [min(c // own, count - 1) * stride for c in range(self.isa.lanes)]
-        return self.dot.mixed(b, pixel, starts)
-
-    def _ends(self, b: ir.IRBuilder, pixel: Value, n: int) -> Operand:
-        """The ends of some segments, side by side."""
-        spec = self.spec
-        first = n * spec.ends
-        four: Value = ir.Constant(I32, 0)
-        for i, segment in enumerate(range(first, min(first + spec.ends, spec.segment_count))):
-            place = at(
-                b, raw(pixel), spec.segment_offset(segment) + spec.steps * spec.packing.group
-            )
-            end = b.zext(load(b, place, ir.IntType(8 * spec.end)), I32)
-            four = b.or_(four, b.shl(end, ir.Constant(I32, 8 * spec.end * i)))
-        return self.dot.every(b, four)
-
-    def _vector(self, v: int) -> int:
-        """Where the weights of a block's vector lie, within one step."""
-        packing = self.spec.packing
-        panel, channel = divmod(v * self.isa.lanes, packing.panel)
-        return panel * self.spec.panel_bytes + channel * packing.group
-
-
-def _known(operand: Operand) -> Operand:
-    return operand
+    def _ahead(self) -> int:
+        """How far ahead of their use weights are asked for: those of the next block of channels."""
+        few = self.plan.pixels <= _FEW_TILES and self.tile.pixels >= _LEAST_PIXELS
+        far = self.spec.panels * self.spec.panel_bytes >= self.costs.far_weights
+        if self.parts or not few or not far or len(self.plan.blocks) == 1:
+            return 0
+        wide = self.plan.blocks[0] * self.isa.lanes
+        return wide // self.spec.packing.panel * self.spec.panel_bytes

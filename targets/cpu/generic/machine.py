@@ -35,6 +35,7 @@ def widening_gemm_costs(vectors: Vectors) -> GemmCosts:
         epilogue=4.0,
         tile=24.0,
         far_weights=1 << 18,
+        scratch=0,  # stacks may be small
     )
 
 
@@ -72,7 +73,7 @@ def portable(vectors: Vectors, layout: DepthwiseCosts, clock: str) -> Machine:
         gemms=(VectorGemms(BY_FOURS, widening_gemm_costs(vectors)),),
         blocks=BY_64,
         depthwise=DepthwisePlanning(layout, widening_depthwise_costs(vectors)),
-        rates=Rates(macs=6.0, macs_16=6.0),
+        rates=Rates(macs=6.0, macs_16=6.0, results_16=0.2),
         clock=clock,
         supports=None,
         needs_permission=False,

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 SIGN_STEP = 0x40  # what a weight of 1 bit is with its sign: -64 or 64
+SCRATCH = 64 << 10  # bytes of the stack that the unpacked weights of a block may take
 
 
 def gain(bits: int) -> int:

@@ -79,6 +79,7 @@ class GemmCosts:
     epilogue: float  # instructions per vector of sums, of which three start in a cycle
     tile: float  # instructions per tile: addresses, constants, loop ends
     far_weights: int  # bytes of weights that other layers drive out of the second level of caches
+    scratch: int  # bytes of the stack that a block's weights may be unpacked to
 
     def unpacking(self, instructions: float) -> GemmCosts:
         """Where a vector of weights takes so many more, in the pipes that add up."""

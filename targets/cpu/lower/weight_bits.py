@@ -40,8 +40,8 @@ class Coding:
 
     def codes(self, weights: Array) -> Array:
         """Of weights [groups, N, ...], whose channels are the layer's in order."""
-        powers = self.powers.reshape(*weights.shape[:2], *(1,) * (weights.ndim - 2))
-        return np.asarray(weights >> powers).astype(np.int8)
+        powers = self.powers.astype(np.int8).reshape(*weights.shape[:2], *(1,) * (weights.ndim - 2))
+        return np.asarray(weights >> powers).astype(np.int8, copy=False)
 
     def tables(self, tables: Tables) -> Tables:
         """Bias, multiplier, shift (and ceiling) for the kernel's sums."""
@@ -70,9 +70,9 @@ def fewest_code_bits(weight: Array) -> int:
 
 def _coding(weight: Array, bits: int) -> Coding | None:
     """None where the integers need more bits."""
-    flat = weight.reshape(len(weight), -1).astype(np.int64)
+    flat = weight.reshape(len(weight), -1)
     powers = powers_of_two(flat, gain(bits))
-    if fewest_bits(flat >> powers[:, None]) > bits:
+    if fewest_bits(flat >> powers[:, None].astype(np.int8)) > bits:
         return None
     return Coding(bits, powers, np.where(flat.any(axis=1), gain(bits) - powers, 0))
 

@@ -57,9 +57,24 @@ class EntryPoint:
         arena: NDArray[np.uint8],
     ) -> None:
         """Arrays must be contiguous, of the model's shapes and types; the arena 64-byte aligned."""
-        status = self._run(*(a.ctypes.data for a in (*inputs, *outputs, arena)))
-        if status != STATUS_OK:
-            raise TargetError(f"the generated code returned {_STATUSES.get(status, status)}")
+        self.bound(inputs, outputs, arena)()
+
+    def bound(
+        self,
+        inputs: Sequence[NDArray[Any]],
+        outputs: Sequence[NDArray[Any]],
+        arena: NDArray[np.uint8],
+    ) -> Callable[[], None]:
+        """The same on these arrays, as often as it is called."""
+        arrays, run = (*inputs, *outputs, arena), self._run
+        addresses = [a.ctypes.data for a in arrays]
+
+        def call(_owners: object = (self, arrays)) -> None:
+            status = run(*addresses)
+            if status != STATUS_OK:
+                raise TargetError(f"the generated code returned {_STATUSES.get(status, status)}")
+
+        return call
 
     def repeated(self, arrays: Sequence[NDArray[Any]]) -> Callable[[int], None]:
         """A function of a count that runs that often on inputs, outputs and the arena."""

@@ -10,8 +10,8 @@ import shutil
 import subprocess
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
@@ -34,31 +34,49 @@ class Sharing:
     def __init__(self, set_parallel_for: int) -> None:
         self._set = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)(set_parallel_for)
         self._changed = threading.Condition()
-        self._threads = 1
+        self._threads: int | None = 1  # None: what another has registered
         self._runs = 0
 
     def register(self, function: int | None, user: int | None) -> None:
         """NAME_set_parallel_for, by addresses; not while a run is in progress."""
         self._set(function, user)
+        self._threads = None
 
-    @contextmanager
-    def among(self, threads: int) -> Iterator[None]:
+    def among(self, threads: int) -> Share:
         """Runs inside use `threads` threads; waits for runs that use another number."""
         if threads < 1:
             raise ValueError(f"{threads} threads; expected at least 1")
-        function, user = _pool(threads) if threads > 1 else (None, None)
+        return Share(self, threads)
+
+    def begin(self, threads: int) -> None:
         with self._changed:
-            self._changed.wait_for(lambda: self._runs == 0 or self._threads == threads)
-            if self._runs == 0:
-                self.register(function, user)
-                self._threads = threads
+            if self._threads != threads:
+                function, user = _pool(threads) if threads > 1 else (None, None)
+                self._changed.wait_for(lambda: self._runs == 0 or self._threads == threads)
+                if self._threads != threads:
+                    self.register(function, user)
+                    self._threads = threads
             self._runs += 1
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._runs -= 1
+
+    def end(self) -> None:
+        with self._changed:
+            self._runs -= 1
+            if self._runs == 0:
                 self._changed.notify_all()
+
+
+@dataclass(frozen=True)
+class Share:
+    """The time of some runs; a generator would take longer than a small network."""
+
+    sharing: Sharing
+    threads: int
+
+    def __enter__(self) -> None:
+        self.sharing.begin(self.threads)
+
+    def __exit__(self, *error: object) -> None:
+        self.sharing.end()
 
 
 @functools.cache

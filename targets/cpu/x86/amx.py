@@ -30,6 +30,8 @@ from qcomp.targets.cpu.emit.builder import (
 )
 from qcomp.targets.cpu.emit.gemm_blocks import Block, EmitPixels, over_blocks, over_segments
 from qcomp.targets.cpu.emit.span import Span
+from qcomp.targets.cpu.emit.stack import stack
+from qcomp.targets.cpu.emit.unpacked import over_unpacked, unpacked
 from qcomp.targets.cpu.kernels.gemm import BY_FOURS, GemmPlan, GemmSpec, Packing, Touched
 from qcomp.targets.cpu.kernels.tiling import vector_blocks
 from qcomp.targets.cpu.machine import Isa
@@ -41,8 +43,7 @@ from qcomp.targets.cpu.x86.tile_cost import (
     touched,
     unpacked_bytes,
 )
-from qcomp.targets.cpu.x86.tiles import ROW_BYTES, Tile, Tiles, TileUnit, configured, stack
-from qcomp.targets.cpu.x86.unpacked import over_unpacked, unpacked
+from qcomp.targets.cpu.x86.tiles import ROW_BYTES, Tile, Tiles, TileUnit, configured
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from qcomp.targets.cpu.emit.dot import DotProduct
 from qcomp.targets.cpu.emit.gemm_vectors import VectorGemms
 from qcomp.targets.cpu.emit.shuffled import Shuffles
 from qcomp.targets.cpu.generic.machine import widening_depthwise_costs, widening_gemm_costs
+from qcomp.targets.cpu.kernels.codes import SCRATCH
 from qcomp.targets.cpu.kernels.depthwise_layout import BY_64
 from qcomp.targets.cpu.kernels.depthwise_tiling import DepthwiseCosts, DepthwisePlanning
 from qcomp.targets.cpu.kernels.gemm import BY_FOURS
@@ -44,6 +45,7 @@ def _vnni_gemm_costs(vectors: Vectors) -> GemmCosts:
         epilogue=4.0,
         tile=24.0,
         far_weights=1 << 18,
+        scratch=SCRATCH,
     )
 
 
@@ -73,9 +75,9 @@ def madd(vectors: Vectors) -> Machine:
     return _machine(
         vectors,
         Madd(vectors),
-        widening_gemm_costs(vectors),
+        replace(widening_gemm_costs(vectors), scratch=SCRATCH),
         widening_depthwise_costs(vectors),
-        Rates(macs=12.0, macs_16=12.0),
+        Rates(macs=12.0, macs_16=8.0, results_16=0.24),
     )
 
 
@@ -86,7 +88,7 @@ def vnni(vectors: Vectors) -> Machine:
         Vnni(vectors),
         _vnni_gemm_costs(vectors),
         _vnni_depthwise_costs(vectors),
-        Rates(macs=24.0, macs_16=12.0),
+        Rates(macs=24.0, macs_16=6.0, results_16=0.16),
     )
 
 
@@ -102,12 +104,10 @@ def with_permutes(machine: Machine) -> Machine:
 
 
 def with_tiles(machine: Machine, tiles: Tiles) -> Machine:
-    """And matrices of bytes in tile registers, which makes words slower beside them."""
+    """And matrices of bytes in tile registers."""
     real = tiles is Tiles.AMX
-    rates = machine.rates
     return replace(
         machine,
-        rates=replace(rates, macs_16=rates.macs_16 / 2),
         gemms=(*machine.gemms, TileGemms(tiles)),
         needs_permission=real,
         tile_peak=tile_products if real else None,

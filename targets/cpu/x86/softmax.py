@@ -37,9 +37,9 @@ from qcomp.targets.cpu.emit.builder import (
 from qcomp.targets.cpu.emit.lanes import folded, scalar
 from qcomp.targets.cpu.emit.reduce import over_axes
 from qcomp.targets.cpu.emit.softmax import RECIPROCAL_BITS, SoftmaxSpec, has_reciprocal
+from qcomp.targets.cpu.emit.stack import stack
 from qcomp.targets.cpu.x86 import intrinsics as x86
 from qcomp.targets.cpu.x86.table import permuted, quarters
-from qcomp.targets.cpu.x86.tiles import stack
 
 _WIDTH = 64
 _PLANES = 3  # bytes of an exponential, at most 2^16

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from qcomp.targets.cpu.kernels.codes import SCRATCH
 from qcomp.targets.cpu.kernels.gemm import GemmSpec, Indices, Touched, tile_starts
 from qcomp.targets.cpu.x86.tiles import REGISTERS, ROWS
 
@@ -28,7 +29,6 @@ _SCATTERED = 1.5  # more of them where each pixel's place is computed
 _BLOCK = 40.0  # cycles of a block: until the first dot, after the last one, addresses
 _CALL = 250.0  # cycles to configure and release the tiles
 _UNPACKED = 1.5  # to unpack a row of weights of few bits, once
-_SCRATCH = 64 << 10  # bytes of the stack that unpacked weights may take
 _VECTORS = 16  # of sums that are requantized at once
 _FEWEST = 16  # pixels: with less, nothing has been measured, and rows of the tiles stay empty
 
@@ -142,7 +142,7 @@ def tile_shapes(spec: GemmSpec) -> Iterator[TileShape]:
 
 def _fits(spec: GemmSpec, wide: int) -> bool:
     """Whether the stack holds what is unpacked to it."""
-    return spec.weight_bits == 8 or unpacked_bytes(spec, wide) <= _SCRATCH
+    return spec.weight_bits == 8 or unpacked_bytes(spec, wide) <= SCRATCH
 
 
 def _lines(spec: GemmSpec) -> Iterator[tuple[bool, int, int]]:

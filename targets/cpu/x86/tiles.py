@@ -37,6 +37,7 @@ from qcomp.targets.cpu.emit.builder import (
     vector,
 )
 from qcomp.targets.cpu.emit.dynamic_loop import trips
+from qcomp.targets.cpu.emit.stack import stack
 
 REGISTERS = 8
 ROWS = 16
@@ -93,11 +94,6 @@ def configured(b: ir.IRBuilder, unit: Tiles, tiles: Sequence[Tile]) -> TileUnit:
     amx = _Amx()
     amx.configure(b, tiles)
     return amx
-
-
-def stack(b: ir.IRBuilder, size: int) -> Value:
-    """Bytes of the stack, of a cache line's alignment; call it in the entry block."""
-    return b.alloca(ir.ArrayType(I8, size), ROW_BYTES)
 
 
 def tile_products(b: ir.IRBuilder, memory: Value, begin: Value, end: Value) -> float:

@@ -40,16 +40,20 @@ def unary(function: Function) -> Rule:
 
 
 def parametric(
-    function: Function, alpha: float, beta: float = 0.0, beta_name: str = "beta"
+    function: Function,
+    alpha: float,
+    beta: float = 0.0,
+    alpha_name: str = "alpha",
+    beta_name: str = "beta",
 ) -> Rule:
-    """A function of attributes alpha and beta, whose ONNX defaults are given."""
+    """A function of two attributes, whose ONNX defaults are given."""
 
     def rule(node: Node) -> None:
         op = Unary(
             inputs=(node.x(),),
             output=node.out(),
             function=function,
-            alpha=node.number("alpha", alpha),
+            alpha=node.number(alpha_name, alpha),
             beta=node.number(beta_name, beta),
         )
         node.require(
@@ -212,10 +216,13 @@ def _chain(node: Node, cls: type[Binary], last: Callable[[], TensorId]) -> Tenso
 RULES: Mapping[str, Rule] = {
     "Abs": unary(Function.ABS),
     "Add": binary(Add),
+    "Asinh": unary(Function.ASINH),
+    "Atan": unary(Function.ATAN),
     "Ceil": unary(Function.CEIL),
     "Celu": parametric(Function.CELU, alpha=1.0),
     "Clip": clip,
     "Cos": unary(Function.COS),
+    "Cosh": unary(Function.COSH),
     "Div": divide,
     "Elu": parametric(Function.ELU, alpha=1.0),
     "Erf": unary(Function.ERF),
@@ -244,13 +251,16 @@ RULES: Mapping[str, Rule] = {
         beta_name="gamma",
     ),
     "Sigmoid": unary(Function.SIGMOID),
+    "Shrink": parametric(Function.SHRINK, alpha=0.5, alpha_name="lambd", beta_name="bias"),
     "Sign": unary(Function.SIGN),
     "Sin": unary(Function.SIN),
+    "Sinh": unary(Function.SINH),
     "Softplus": unary(Function.SOFTPLUS),
     "Softsign": unary(Function.SOFTSIGN),
     "Sqrt": unary(Function.SQRT),
     "Sub": binary(Sub),
     "Sum": total,
     "Swish": parametric(Function.SILU, alpha=1.0),
+    "ThresholdedRelu": parametric(Function.THRESHOLDED_RELU, alpha=1.0),
     "Tanh": unary(Function.TANH),
 }

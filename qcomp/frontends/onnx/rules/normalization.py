@@ -9,12 +9,13 @@ import math
 from collections.abc import Mapping
 
 from qcomp.frontends.onnx.context import Node, Rule
-from qcomp.frontends.onnx.rules.reduction import normalized
+from qcomp.frontends.onnx.rules.reduction import normalized, normalized_all
 from qcomp.ir.ops import Add, Div, Function, Mul, Reduce, Reduction, Reshape, Sub, Unary
 from qcomp.ir.tensor import TensorId
 
 Axes = tuple[int, ...]
 _EPSILON = 1e-5
+_LEAST = 1e-9
 
 
 def layer_norm(node: Node) -> None:
@@ -58,6 +59,12 @@ def group_norm(node: Node) -> None:
     _scaled(node, y, _per_channel(node, 1, shape[1]), _per_channel(node, 2, shape[1]))
 
 
+def mean_variance_norm(node: Node) -> None:
+    """Without parameters; what is added under the root is the specification's own 1e-9."""
+    axes = normalized_all(node, node.integers("axes", (0, 2, 3)), len(node.shape()))
+    node.alias(_over_root(node, _centered(node, node.x(), axes), axes, _LEAST))
+
+
 def _trailing(node: Node) -> Axes:
     """The axes from `axis` on."""
     rank = len(node.shape())
@@ -69,18 +76,20 @@ def _centered(node: Node, x: TensorId, axes: Axes) -> TensorId:
     return node.add(Sub(inputs=(x, mean), output=node.part("deviation")))
 
 
-def _over_root(node: Node, x: TensorId, axes: Axes) -> TensorId:
-    root = _root(node, x, axes)
+def _over_root(node: Node, x: TensorId, axes: Axes, epsilon: float = _EPSILON) -> TensorId:
+    root = _root(node, x, axes, epsilon)
     return node.add(Div(inputs=(x, root), output=node.part("normalized")))
 
 
-def _root(node: Node, x: TensorId, axes: Axes) -> TensorId:
+def _root(node: Node, x: TensorId, axes: Axes, epsilon: float = _EPSILON) -> TensorId:
     """sqrt(mean(x^2) + epsilon)."""
     square = node.add(Mul(inputs=(x, x), output=node.part("square")))
     power = _mean(node, square, axes, "power")
-    epsilon = node.number("epsilon", _EPSILON)
     lifted = Unary(
-        inputs=(power,), output=node.part("lifted"), function=Function.AFFINE, beta=epsilon
+        inputs=(power,),
+        output=node.part("lifted"),
+        function=Function.AFFINE,
+        beta=node.number("epsilon", epsilon),
     )
     root = Unary(inputs=(node.add(lifted),), output=node.part("root"), function=Function.SQRT)
     return node.add(root)
@@ -112,5 +121,6 @@ RULES: Mapping[str, Rule] = {
     "GroupNormalization": group_norm,
     "InstanceNormalization": instance_norm,
     "LayerNormalization": layer_norm,
+    "MeanVarianceNormalization": mean_variance_norm,
     "RMSNormalization": rms_norm,
 }

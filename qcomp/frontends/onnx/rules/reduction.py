@@ -1,4 +1,7 @@
-"""Reduce*, Softmax, LogSoftmax and ArgMax."""
+"""Reduce*, Softmax, LogSoftmax and ArgMax.
+
+Sums of functions, and functions of sums, are written out.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,20 @@ import math
 from collections.abc import Mapping
 
 from qcomp.frontends.onnx.context import Node, Rule
-from qcomp.ir.ops import ArgMax, LogSoftmax, Reduce, Reduction, Reshape, Softmax
+from qcomp.ir.ops import (
+    Add,
+    ArgMax,
+    Function,
+    LogSoftmax,
+    Mul,
+    Reduce,
+    Reduction,
+    Reshape,
+    Softmax,
+    Sub,
+    Unary,
+)
+from qcomp.ir.tensor import TensorId
 
 
 def normalized(node: Node, axis: int, rank: int) -> int:
@@ -23,18 +39,77 @@ def normalized_all(node: Node, axes: tuple[int, ...], rank: int) -> tuple[int, .
 
 def reduce(kind: Reduction) -> Rule:
     def rule(node: Node) -> None:
-        rank = len(node.shape())
-        given = node.integer_list(1, "axes") if node.has(1) else node.integers("axes", ())
-        if not given and node.integer("noop_with_empty_axes", 0):
+        axes = _axes(node)
+        if axes:
+            _reduced(node, node.x(), kind, axes, node.out())
+        else:
             node.alias(node.x())
-            return
-        axes = tuple(sorted(normalized_all(node, given, rank))) or tuple(range(rank))
-        keepdims = node.integer("keepdims", 1) != 0
-        node.add(
-            Reduce(inputs=(node.x(),), output=node.out(), kind=kind, axes=axes, keepdims=keepdims)
-        )
 
     return rule
+
+
+def l1_norm(node: Node) -> None:
+    size = Unary(inputs=(node.x(),), output=node.part("size"), function=Function.ABS)
+    _sum(node, node.add(size), node.out())
+
+
+def sum_of_squares(node: Node) -> None:
+    _sum(node, _square(node), node.out())
+
+
+def l2_norm(node: Node) -> None:
+    power = _sum(node, _square(node), node.part("power"))
+    node.add(Unary(inputs=(power,), output=node.out(), function=Function.SQRT))
+
+
+def log_of_sum(node: Node) -> None:
+    total = _sum(node, node.x(), node.part("sum"))
+    node.add(Unary(inputs=(total,), output=node.out(), function=Function.LOG))
+
+
+def log_of_sum_of_powers(node: Node) -> None:
+    """max + log(sum(exp(x - max))): no power passes 1."""
+    x, axes = node.x(), _axes(node)
+    if not axes:
+        node.alias(x)
+        return
+    most = Reduce(
+        inputs=(x,), output=node.part("max"), kind=Reduction.MAX, axes=axes, keepdims=True
+    )
+    below = node.add(Sub(inputs=(x, node.add(most)), output=node.part("below")))
+    power = node.add(Unary(inputs=(below,), output=node.part("power"), function=Function.EXP))
+    total = _reduced(node, power, Reduction.SUM, axes, node.part("sum"))
+    log = node.add(Unary(inputs=(total,), output=node.part("log"), function=Function.LOG))
+    peak = _reduced(node, x, Reduction.MAX, axes, node.part("peak"))
+    node.add(Add(inputs=(log, peak), output=node.out()))
+
+
+def _square(node: Node) -> TensorId:
+    return node.add(Mul(inputs=(node.x(), node.x()), output=node.part("square")))
+
+
+def _sum(node: Node, x: TensorId, output: TensorId) -> TensorId:
+    """Along the node's axes; without any, the sum of one number."""
+    axes = _axes(node)
+    if axes:
+        return _reduced(node, x, Reduction.SUM, axes, output)
+    return node.add(Reshape(inputs=(x,), output=output, shape=node.shape()))
+
+
+def _axes(node: Node) -> tuple[int, ...]:
+    """The axes of a reduction; none where it does nothing."""
+    rank = len(node.shape())
+    given = node.integer_list(1, "axes") if node.has(1) else node.integers("axes", ())
+    if not given and node.integer("noop_with_empty_axes", 0):
+        return ()
+    return tuple(sorted(normalized_all(node, given, rank))) or tuple(range(rank))
+
+
+def _reduced(
+    node: Node, x: TensorId, kind: Reduction, axes: tuple[int, ...], output: TensorId
+) -> TensorId:
+    keepdims = node.integer("keepdims", 1) != 0
+    return node.add(Reduce(inputs=(x,), output=output, kind=kind, axes=axes, keepdims=keepdims))
 
 
 def softmax(cls: type[Softmax]) -> Rule:
@@ -72,9 +147,14 @@ def argmax(node: Node) -> None:
 RULES: Mapping[str, Rule] = {
     "ArgMax": argmax,
     "LogSoftmax": softmax(LogSoftmax),
+    "ReduceL1": l1_norm,
+    "ReduceL2": l2_norm,
+    "ReduceLogSum": log_of_sum,
+    "ReduceLogSumExp": log_of_sum_of_powers,
     "ReduceMax": reduce(Reduction.MAX),
     "ReduceMean": reduce(Reduction.MEAN),
     "ReduceMin": reduce(Reduction.MIN),
     "ReduceSum": reduce(Reduction.SUM),
+    "ReduceSumSquare": sum_of_squares,
     "Softmax": softmax(Softmax),
 }

@@ -1,4 +1,4 @@
-"""Weights of few bits as bytes that tiles are loaded from, a block of channels at a time."""
+"""Weights of few bits as bytes on the stack, unpacked once for all pixels of a block."""
 
 from __future__ import annotations
 
@@ -25,25 +25,36 @@ def over_unpacked(
     """`pixels` with the weights of the block in `memory`, whole panels."""
 
     def of_block(b: ir.IRBuilder, span: Span, src: Value, block: Block) -> None:
-        panels = -(-block.channels // spec.packing.panel)
-        width = unpacked(spec).panel_bytes
-
-        def panel(n: Value | int) -> None:
-            packed = at(b, block.weights, multiple(b, n, spec.panel_bytes))
-            _unpack_panel(b, spec, packed, at(b, memory, multiple(b, n, width)), vector_bytes)
-
-        loop(b, panels, panel, "panel")
+        unpack(b, spec, spec.panel_bytes, block.weights, memory, block, vector_bytes)
         pixels(b, span, src, replace(block, weights=memory))
 
     return of_block
 
 
+def unpack(
+    b: ir.IRBuilder,
+    spec: GemmSpec,
+    apart: int,
+    packed: Value,
+    memory: Value,
+    block: Block,
+    vector_bytes: int,
+) -> None:
+    """The panels of a block, which lie `apart` bytes from each other, to one after the other."""
+    width = unpacked(spec).panel_bytes
+
+    def panel(n: Value | int) -> None:
+        place = at(b, packed, multiple(b, n, apart))
+        _unpack_panel(b, spec, place, at(b, memory, multiple(b, n, width)), vector_bytes)
+
+    loop(b, -(-block.channels // spec.packing.panel), panel, "panel")
+
+
 def _unpack_panel(
     b: ir.IRBuilder, spec: GemmSpec, packed: Value, to: Value, vector_bytes: int
 ) -> None:
-    """One segment after the other, whole rows and the steps that are left."""
+    """One segment after the other and the joined steps, whole rows and the steps that are left."""
     together, row_bytes = spec.row_steps, spec.row_bytes
-    whole, rest = divmod(spec.steps, together)
     type = vector(I8, vector_bytes)
 
     def steps(row: Value, place: Value, count: int) -> None:
@@ -52,9 +63,8 @@ def _unpack_panel(
                 values = load(b, at(b, coded(row, spec.weight_bits, k), v), type)
                 store(b, values, at(b, place, k * row_bytes + v))
 
-    def segment(n: Value | int) -> None:
-        source = at(b, packed, multiple(b, n, spec.segment_bytes))
-        place = at(b, to, multiple(b, n, spec.steps * row_bytes))
+    def run(source: Value, place: Value, count: int) -> None:
+        whole, rest = divmod(count, together)
 
         def row(k: Value | int, _: object) -> tuple[()]:
             step = multiple(b, k, together * row_bytes)
@@ -66,4 +76,11 @@ def _unpack_panel(
         end = whole * row_bytes
         steps(at(b, source, end), at(b, place, together * end), rest)
 
-    loop(b, spec.segment_count, segment, "segment")
+    def segment(n: Value | int) -> None:
+        source = at(b, packed, multiple(b, n, spec.segment_bytes))
+        run(source, at(b, to, multiple(b, n, spec.steps * row_bytes)), spec.steps)
+
+    if spec.steps:
+        loop(b, spec.segment_count, segment, "segment")
+    joined = at(b, to, unpacked(spec).inside_bytes)
+    run(at(b, packed, spec.inside_bytes), joined, spec.joined_steps)
