@@ -241,8 +241,8 @@ def test_without_gates_to_open_nothing_is_equalized_to_see_that() -> None:
     judge = Judge(Quantizer(parse(PLAIN), Form.FLOAT, Evidence(None, (-1.0, 1.0))))
     start = settled(QuantizationConfig(), calibrated=True)
     with pytest.raises(CalibrationError):  # there is nothing to equalize by
-        _is_known(judge, start, replace(start, equalize=True))
-    assert _is_known(judge, start, replace(start, equalize="gates"))
+        _is_known(judge, start, dataclasses.replace(start, equalize=True))
+    assert _is_known(judge, start, dataclasses.replace(start, equalize="gates"))
 
 
 def test_better_means_better_on_both_halves() -> None:

@@ -104,12 +104,15 @@ class Kit:
         return graph, inputs
 
     def _reader(self, graph: Graph, image: TensorId, n: int, zero_point: int) -> None:
-        """A 2x2 convolution to one channel whose padding is different on each side."""
+        """Sums of each pixel's channels, 16 equal ones, with padding that differs on each side.
+
+        Of a 1x1 convolution to whole panels of channels the code is small.
+        """
         channels = graph.type(image).shape[3]
-        weight = np.ones((1, 2, 2, channels), np.int8)
+        weight = np.ones((16, 1, 1, channels), np.int8)
         is_i8 = graph.type(image).dtype is DType.I8
         scaling = (300, 2) if is_i8 else (2**30, 42)
-        parameters = [np.array([v], np.int32) for v in (5, *scaling)]
+        parameters = [np.full(16, v, np.int32) for v in (5, *scaling)]
         constants = [graph.add_constant("k", a) for a in (weight, *parameters)]
         reader = QConv2d(
             inputs=(image, *constants),
