@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import stat
 import tempfile
@@ -13,6 +12,11 @@ from pathlib import Path
 from typing import IO
 
 from qcomp.errors import OutputError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 
 def user_cache(part: str) -> Path | None:
@@ -97,12 +101,22 @@ def _renamed(stage: Path, directory: Path) -> bool:
 
 
 def _move_files(stage: Path, directory: Path, last: str) -> None:
+    with _locked(directory):
+        for file in sorted(stage.iterdir(), key=lambda f: (f.name.endswith(last), f)):
+            file.replace(directory / file.name)
+
+
+@contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    """While other writers wait, where the system has locks of directories."""
+    if fcntl is None:
+        yield
+        return
     lock = os.open(directory, os.O_RDONLY)
     try:
         with suppress(OSError):  # a file system without locks
             fcntl.flock(lock, fcntl.LOCK_EX)
-        for file in sorted(stage.iterdir(), key=lambda f: (f.name.endswith(last), f)):
-            file.replace(directory / file.name)
+        yield
     finally:
         os.close(lock)
 

@@ -74,6 +74,14 @@ class Linked:
     shared: str | None
 
 
+@dataclass(frozen=True)
+class Emulated:
+    """What a program printed, and what it was built and run with."""
+
+    output: str
+    tools: str
+
+
 class Sharing(Protocol):
     """How the runs of one loaded library share their work."""
 
@@ -174,6 +182,13 @@ class Runtime(Protocol):
 
     def profile(self, artifact: Artifact, graph: Graph) -> Profile:
         """The code by layers; TargetError as for `load`."""
+        ...
+
+    def emulator(self, artifact: Artifact) -> Callable[[str], Emulated]:
+        """Builds a C program with the artifact for its machine and runs it on an emulator of that.
+
+        TargetError says what is missing, before, or what failed.
+        """
         ...
 
     def link(self, artifact: Artifact, directory: Path) -> Linked:

@@ -54,6 +54,18 @@ def _one(name: str, constant: str) -> Listed:
     return Listed(build, _cpu)
 
 
+def _elsewhere(name: str) -> Listed:
+    """A library for another system than Linux, or a small machine."""
+
+    def build() -> Target:
+        from qcomp.targets.cpu.systems import LIBRARIES
+        from qcomp.targets.cpu.target import CpuTarget
+
+        return CpuTarget(name, LIBRARIES[name])
+
+    return Listed(build, _cpu)
+
+
 TARGETS: Mapping[str, Listed] = {
     "native": Listed(_native, _cpu),
     "x86-64": _several("x86-64", "X86_LADDER"),
@@ -67,6 +79,15 @@ TARGETS: Mapping[str, Listed] = {
     "aarch64": _one("aarch64", "AARCH64"),
     "aarch64-dotprod": _one("aarch64-dotprod", "AARCH64_DOTPROD"),
     "aarch64-i8mm": _one("aarch64-i8mm", "AARCH64_I8MM"),
+    "arm64-android": _elsewhere("arm64-android"),
+    "arm64-ios": _elsewhere("arm64-ios"),
+    "arm64-macos": _elsewhere("arm64-macos"),
+    "arm64-windows": _elsewhere("arm64-windows"),
+    "armv7": _elsewhere("armv7"),
+    "riscv64": _elsewhere("riscv64"),
+    "wasm32": _elsewhere("wasm32"),
+    "x86-64-macos": _elsewhere("x86-64-macos"),
+    "x86-64-windows": _elsewhere("x86-64-windows"),
 }
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from qcomp.cli.options import Directory, Json
+from qcomp.cli.options import Directory, Json, path_of_text
+from qcomp.files import write_file
 from qcomp.progress import bar
 
 if TYPE_CHECKING:
@@ -20,18 +22,33 @@ DIFFERENT = 1
 def verify(
     directory: Directory,
     samples: Annotated[int, typer.Option(min=0, help="Random vectors to run.")] = 32,
+    emit_c: Annotated[
+        Path | None,
+        typer.Option(
+            "--emit-c",
+            metavar="FILE",
+            parser=path_of_text,
+            help="Run nothing: write a C program that does, on the library's machine.",
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Compare the library with its integer specification; exit status 1 if a bit differs."""
-    from qcomp.runtime.verification import verify_directory
+    from qcomp.runtime.verification import check_program_of, verify_directory
 
+    if emit_c is not None:
+        with bar("answering", shown=True) as vectors:
+            text = check_program_of(directory, samples, progress=vectors.advance)
+        write_file(emit_c, text.encode())
+        return
     with bar("verifying", shown=True) as vectors:
         report = verify_directory(directory, samples, progress=vectors.advance)
     if as_json:
         typer.echo(json.dumps(dataclasses.asdict(report)))
     else:
         typer.echo(
-            f"{report.samples} vectors on {', '.join(report.isas)}, "
+            f"{report.samples} vectors on {', '.join(report.isas)}"
+            f"{'' if report.tools is None else f' by {report.tools}'}, "
             f"{report.compared_values} values compared: "
             f"{report.differing_bits} differing bits"
         )

@@ -173,9 +173,10 @@ def summarize(net: CompiledNetwork, directory: Path, seconds: float) -> dict[str
     """The object that `--json` prints."""
     from qcomp.accuracy.record import plain
     from qcomp.findings import record
+    from qcomp.runtime.store import manifest_of
 
-    shared = directory / f"lib{net.name}.so"
-    library = shared if shared.is_file() else directory / f"lib{net.name}.a"
+    _, manifest = manifest_of(directory)
+    library = directory / (manifest["library"] or manifest["static_library"])
     return {
         "target": net.target,
         "isa": list(net.isa),
@@ -199,6 +200,7 @@ def _one_or_all(infos: Sequence[TensorInfo]) -> Any:
 def report(net: CompiledNetwork, summary: dict[str, Any], directory: Path) -> str:
     """The report for people."""
     from qcomp.findings.record import told
+    from qcomp.runtime.store import manifest_of
 
     lines = [
         f"{net.name} for {net.target} ({', '.join(net.isa)}) in {directory}",
@@ -212,9 +214,10 @@ def report(net: CompiledNetwork, summary: dict[str, Any], directory: Path) -> st
         lines += [f"  sqnr     {part}" for part in net.accuracy.parts]
         lines.append(f"           against float, on {net.accuracy.samples} calibration samples")
     lines += [f"  note: {note}" for note in net.notes]
-    if not (directory / f"lib{net.name}.so").is_file():
+    if manifest_of(directory)[1]["library"] is None:
         lines.append(
-            f"  note: no shared library: found no linker for {net.artifact.requires.triple}"
+            f"  note: no shared library: found no linker for {net.artifact.requires.triple}; "
+            "qcomp[cross] has one"
         )
     lines += [f"  finding: {finding}" for finding in told(net.findings)]
     lines.append(f"  {summary['seconds']:.1f} s")

@@ -12,7 +12,8 @@ import typer
 # Those of qcomp.targets.catalog, which is not imported for help; tests/test_claims.py compares.
 TARGET_NAMES = (
     "native, x86-64, sse4.1, avx2, avx-vnni, avx512-vnni, avx512-vbmi, amx-int8, arm64, aarch64, "
-    "aarch64-dotprod or aarch64-i8mm"
+    "aarch64-dotprod, aarch64-i8mm, arm64-android, arm64-ios, arm64-macos, arm64-windows, armv7, "
+    "riscv64, wasm32, x86-64-macos or x86-64-windows"
 )
 
 Bindings = Annotated[

@@ -5,7 +5,6 @@ ONNX and ONNX Runtime are imported by the first session: compiled networks run w
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
@@ -13,6 +12,7 @@ from qcomp.errors import CompileError
 from qcomp.ir.evaluate import checked_inputs
 from qcomp.ir.graph import Graph
 from qcomp.ir.tensor import Array, TensorId
+from qcomp.processors import usable_processors
 from qcomp.quant.rounding import Rounding
 
 NONE: Mapping[TensorId, Rounding] = {}
@@ -63,7 +63,7 @@ class FloatSession:
         exported = export_with_arrays(graph, extra_outputs=extra_outputs, open_tensors=open_tensors)
         options = onnxruntime.SessionOptions()
         options.log_severity_level = _ERROR
-        usable = len(os.sched_getaffinity(0))  # onnxruntime counts all of the machine
+        usable = usable_processors()  # onnxruntime counts all of the machine
         options.intra_op_num_threads = usable if threads is None else threads
         # There are many sessions, whose threads would take the processor from the one that runs.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")

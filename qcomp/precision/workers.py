@@ -5,13 +5,13 @@ The functions are pure and each runs on one thread, so the numbers are the same 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol, TypeVar
 
 from qcomp.errors import CompileError
 from qcomp.precision.problem import Problem
+from qcomp.processors import usable_processors
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -60,7 +60,7 @@ def _start(problem: Problem, processes: int | None, scheduler: str | None) -> Wo
         if processes is not None:
             raise CompileError("processes and a scheduler are both given; expected one of them")
         return _cluster(problem, scheduler)
-    count = len(os.sched_getaffinity(0)) if processes is None else processes
+    count = usable_processors() if processes is None else processes
     if count == 1:
         return ThisProcess(problem)
     from qcomp.precision.processes import Processes

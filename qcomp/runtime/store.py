@@ -4,6 +4,8 @@
     NAME.vectors.npz  NAME.graph.txt  NAME.constants.npz
     qcomp_pool.h  qcomp_pool.c  (on request)
 
+Other systems than Linux have names of their own for libraries, which the runtime chooses.
+
 Files are written aside and moved into place when all of them exist.
 """
 
@@ -37,21 +39,31 @@ from qcomp.targets.catalog import runtime
 VERSION = 1
 MANIFEST = ".manifest.json"
 RECIPE = ".recipe.yaml"
+_LIBRARIES = {".a", ".so", ".dylib", ".dll", ".lib", ".wasm"}
 
 
 def save(net: CompiledNetwork, directory: Path, *, threads_pool: bool = False) -> Path:
     """Write all files into `directory`; OutputError leaves it as it was."""
+    earlier = _libraries(directory / f"{net.name}{MANIFEST}")
     with staged(directory, last=MANIFEST) as aside:
         for name, content in (net.runtime.thread_pool() if threads_pool else {}).items():
             (aside / name).write_bytes(content)
-        linked = _write_files(net, aside)
-    if linked.shared is None:  # that of an earlier build does not belong to the new archive
-        (directory / f"lib{net.name}.so").unlink(missing_ok=True)
+        _write_files(net, aside)
+    for name in earlier - _libraries(directory / f"{net.name}{MANIFEST}"):
+        (directory / name).unlink(missing_ok=True)
     return directory
 
 
-def _write_files(net: CompiledNetwork, folder: Path) -> Linked:
-    """Everything; which libraries there are."""
+def _libraries(manifest: Path) -> set[str]:
+    """The libraries that a build of the network wrote, which a later one may lack."""
+    try:
+        files = json.loads(manifest.read_text(encoding="utf-8"))["sha256"]
+        return {f for f in files if Path(f).name == f and Path(f).suffix in _LIBRARIES}
+    except (OSError, ValueError, LookupError, TypeError):
+        return set()
+
+
+def _write_files(net: CompiledNetwork, folder: Path) -> None:
     name, linked = net.name, net.runtime.link(net.artifact, folder)
     for source, text in net.artifact.sources.items():
         (folder / source).write_text(text, encoding="utf-8")
@@ -68,7 +80,6 @@ def _write_files(net: CompiledNetwork, folder: Path) -> Linked:
     manifest["sha256"] = {f.name: _sha256(f) for f in sorted(folder.iterdir())}
     text = json.dumps(manifest, indent=2, allow_nan=False) + "\n"
     (folder / f"{name}{MANIFEST}").write_text(text, encoding="utf-8")
-    return linked
 
 
 def _strings(constants: dict[str, Any]) -> NDArray[np.uint8]:

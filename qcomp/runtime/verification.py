@@ -6,7 +6,8 @@ every value is an extreme of its type or the zero point, and random ones.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qcomp.errors import ModelError
+from qcomp.errors import ModelError, TargetError
+from qcomp.runtime.check_program import Vector, check_program
 from qcomp.runtime.interface import TensorInfo
 from qcomp.runtime.network import CompiledNetwork
 from qcomp.runtime.store import load
@@ -48,11 +50,12 @@ class VerificationReport:
     """Counts over all vectors; the library is right when no bit differs."""
 
     samples: int
-    isas: tuple[str, ...]  # of the library, those that this machine runs
+    isas: tuple[str, ...]  # of the library, those that ran
     compared_values: int
     differing_values: int
     differing_bits: int
     first_difference: str | None
+    tools: str | None = None  # that built and ran a program for another machine; None: this one
 
     @property
     def exact(self) -> bool:
@@ -84,12 +87,15 @@ def verify_directory(
 ) -> VerificationReport:
     """Run the library of `directory` against its specification, on `samples` random vectors too.
 
-    Each instruction set of the library that this machine has computes every vector.
+    Each instruction set of the library that this machine has computes every vector. A library for
+    another kind of machine runs on an emulator; TargetError where there is none.
     """
     net = load(directory)
+    if net.lacking is not None:
+        return verify_emulated(net, all_cases(net, directory, samples), progress)
     isas = net.runnable_isas()
     total, count, first = Difference(), 0, None
-    for case in [*stored_cases(net, directory), *edge_cases(net), *random_cases(net, samples)]:
+    for case in all_cases(net, directory, samples):
         expected: Arrays = net.specification_integer(case.inputs)
         for isa in isas:
             net.use_isa(isa)
@@ -114,6 +120,62 @@ def _compare(net: CompiledNetwork, case: Case, expected: Arrays) -> Difference:
         if answer is not None:
             total = sum((difference(ours[n], a) for n, a in answer.items()), total)
     return total
+
+
+_RAN = re.compile(
+    r"^(.+): (\d+) vectors, (\d+) values, (\d+) differing values, (\d+) differing bits, ",
+    re.MULTILINE,
+)
+
+
+def verify_emulated(
+    net: CompiledNetwork, cases: Sequence[Case], progress: Progress | None = None
+) -> VerificationReport:
+    """The same by a C program that an emulator of the library's machine runs."""
+    run = net.runtime.emulator(net.artifact)
+    program, total = _program(net, cases, progress)
+    ran = run(program)
+    found = [(isa, *map(int, numbers)) for isa, *numbers in _RAN.findall(ran.output)]
+    if not found:
+        raise TargetError(f"{net.name} does not run by {ran.tools}: {ran.output.strip()}")
+    for _, _, values, differing, bits in found:
+        total = total + Difference(values, differing, bits)
+    first = re.search(r"^first difference: (.*)$", ran.output, re.MULTILINE)
+    return VerificationReport(
+        len(cases),
+        tuple(isa for isa, *_ in found),
+        total.values,
+        total.differing_values,
+        total.differing_bits,
+        None if first is None else first[1],
+        ran.tools,
+    )
+
+
+def check_program_of(directory: Path, samples: int, progress: Progress | None = None) -> str:
+    """A C program that checks the library of `directory` where it is built and run."""
+    net = load(directory)
+    return _program(net, all_cases(net, directory, samples), progress)[0]
+
+
+def _program(
+    net: CompiledNetwork, cases: Sequence[Case], progress: Progress | None
+) -> tuple[str, Difference]:
+    """With the stored answers where there are any; how far these are from the specification's."""
+    vectors, total = [], Difference()
+    for case in cases:
+        expected: Arrays = net.specification_integer(case.inputs)
+        if case.stored is not None:
+            total = sum((difference(case.stored[n], a) for n, a in expected.items()), total)
+        answers = expected if case.stored is None else case.stored
+        vectors.append(Vector(case.kind, case.inputs, answers))
+        if progress is not None:
+            progress()
+    return check_program(net, vectors), total
+
+
+def all_cases(net: CompiledNetwork, directory: Path, samples: int) -> list[Case]:
+    return [*stored_cases(net, directory), *edge_cases(net), *random_cases(net, samples)]
 
 
 def stored_cases(net: CompiledNetwork, directory: Path) -> list[Case]:

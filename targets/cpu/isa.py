@@ -53,7 +53,23 @@ def identifier(name: str) -> str:
     return name.replace("-", "_").replace(".", "_")
 
 
-CODE_OPTIONS = {"cpu": "", "features": "", "opt": 3, "reloc": "pic", "codemodel": "default"}
+_CODE_OPTIONS: Mapping[str, str | int] = {
+    "cpu": "",
+    "features": "",
+    "opt": 3,
+    "reloc": "pic",
+    "codemodel": "default",
+}
+# Where what LLVM takes for the family is less than what programs of its systems take for granted.
+_OPTIONS_OF: Mapping[str, Mapping[str, str]] = {
+    "riscv64": {"features": "+m,+a,+f,+d,+c", "abiname": "lp64d"},
+    "wasm32": {"reloc": "static"},
+}
+
+
+def code_options(triple: str) -> dict[str, str | int]:
+    """What LLVM's code generator is told besides the triple."""
+    return {**_CODE_OPTIONS, **_OPTIONS_OF.get(triple.split("-")[0], {})}
 
 
 def target_machine(triple: str) -> llvm.TargetMachine:
@@ -63,5 +79,4 @@ def target_machine(triple: str) -> llvm.TargetMachine:
     """
     llvm.initialize_all_targets()
     llvm.initialize_all_asmprinters()
-    target = llvm.Target.from_triple(triple)
-    return target.create_target_machine(**CODE_OPTIONS)
+    return llvm.Target.from_triple(triple).create_target_machine(**code_options(triple))

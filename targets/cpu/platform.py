@@ -12,6 +12,7 @@ class ObjectFormat(enum.Enum):
     ELF = "ELF"
     MACH_O = "Mach-O"
     COFF = "COFF"
+    WASM = "WebAssembly"
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class Platform:
     """LLVM's triple and what follows from it; little-endian.
 
     `machine` and `flags` are numbers in the header of an object: in ELF e_machine, and e_flags,
-    which linkers compare.
+    which linkers compare; elsewhere the type of processor, 0 where the format has none.
     """
 
     triple: str
@@ -30,9 +31,8 @@ class Platform:
 
 
 def expect_supported(platform: Platform) -> None:
-    """Pointers have 4 or 8 bytes, and the data is written as ELF; else TargetError."""
-    if platform.pointer_bytes not in (4, 8) or platform.format is not ObjectFormat.ELF:
+    """Pointers have 4 or 8 bytes, else TargetError."""
+    if platform.pointer_bytes not in (4, 8):
         raise TargetError(
-            f"{platform.triple} has pointers of {platform.pointer_bytes} bytes and "
-            f"{platform.format.value} objects; accepted: 4 or 8 bytes and ELF"
+            f"{platform.triple} has pointers of {platform.pointer_bytes} bytes; accepted: 4 or 8"
         )

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from qcomp.errors import TargetError
 from qcomp.ir.graph import Graph
-from qcomp.targets.base import Artifact, Linked, Requirements
+from qcomp.targets.base import Artifact, Emulated, Linked, Requirements
 from qcomp.targets.cpu.isa import AVX512_VBMI, FAMILIES
 from qcomp.targets.cpu.library.archive import members
-from qcomp.targets.cpu.library.link import shared_library, static_library
+from qcomp.targets.cpu.library.link import (
+    format_of_files,
+    shared_library,
+    static_library,
+    static_name,
+)
 from qcomp.targets.cpu.machine import Isa
 from qcomp.targets.cpu.measure.profile import CpuProfile
+from qcomp.targets.cpu.process.emulator import emulated, tools_for
 from qcomp.targets.cpu.process.host import Host, this_host
 from qcomp.targets.cpu.process.jit import EntryPoint, load_library, load_objects
 from qcomp.targets.cpu.process.threads import pool_sources
@@ -61,9 +68,22 @@ class CpuRuntime:
         if (lacking := self.lacking(artifact.requires)) is not None:
             raise TargetError(f"{artifact.name} can't run on this machine: {lacking}")
 
+    def emulator(self, artifact: Artifact) -> Callable[[str], Emulated]:
+        """For other kinds of machines: one that lacks features is not emulated."""
+        triple, lacking = artifact.requires.triple, self.lacking(artifact.requires)
+        if self.host().is_of(triple):
+            raise TargetError(f"{artifact.name} can't run on this machine: {lacking}")
+        try:
+            tools = tools_for(triple)
+        except TargetError as error:
+            raise TargetError(
+                f"{artifact.name} can't run on this machine: {lacking}, nor emulated: {error}"
+            ) from error
+        return partial(emulated, tools, artifact)
+
     def link(self, artifact: Artifact, directory: Path) -> Linked:
-        """libNAME.a always, libNAME.so where a linker exists."""
-        static = directory / f"lib{artifact.name}.a"
+        """The static library always, the shared one where a linker exists."""
+        static = directory / static_name(format_of_files(artifact), artifact.name)
         static.write_bytes(static_library(artifact))
         shared = shared_library(artifact, directory, self.host())
         return Linked(static.name, None if shared is None else shared.name)

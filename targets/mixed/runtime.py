@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from qcomp.errors import TargetError
 from qcomp.ir.graph import Graph
-from qcomp.targets.base import Artifact, Entry, Linked, Profile, Requirements, Runtime
+from qcomp.targets.base import Artifact, Emulated, Entry, Linked, Profile, Requirements, Runtime
 from qcomp.targets.mixed.entry import MixedEntry
 from qcomp.targets.mixed.plan import parsed, plan_file, plan_of
 
@@ -37,6 +37,9 @@ class MixedRuntime:
     def profile(self, artifact: Artifact, graph: Graph) -> Profile:
         targets = ", ".join(self.runtimes)
         raise TargetError(f"{artifact.name} is of {targets}; times by layers are of one target")
+
+    def emulator(self, artifact: Artifact) -> Callable[[str], Emulated]:
+        raise TargetError(f"{artifact.name} is of {', '.join(self.runtimes)}; C can't call it")
 
     def link(self, artifact: Artifact, directory: Path) -> Linked:
         """The libraries of each part, and a file that has the plan and their names."""

@@ -194,6 +194,7 @@ def test_without_a_linker_compile_says_so(
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setattr("qcomp.targets.cpu.library.link.zig", lambda *words: None)
     outcome = qcomp_command("compile", model, "-o", tmp_path / "out")
     assert outcome.status == 0, outcome.err
     assert "no shared library: found no linker" in outcome.out

@@ -28,8 +28,8 @@ from qcomp.targets.cpu.generic.machine import portable
 from qcomp.targets.cpu.isa import AARCH64
 from qcomp.targets.cpu.library.codegen import Generate
 from qcomp.targets.cpu.library.dispatch import variables
-from qcomp.targets.cpu.library.elf import defined_symbols
 from qcomp.targets.cpu.library.module import add_entry_point, build_objects
+from qcomp.targets.cpu.library.objects import defined_symbols
 from qcomp.targets.cpu.library.parallel import SPLITTING, add_registration
 from qcomp.targets.cpu.lower.graph import lower_graph
 from qcomp.targets.cpu.machine import Isa
@@ -208,15 +208,8 @@ def test_code_of_32_bits_gives_the_same_bits(
     assert_array_equal(np.frombuffer(got, np.uint8), np.frombuffer(expected, np.uint8))
 
 
-@pytest.mark.parametrize(
-    ("platform", "said"),
-    [
-        (replace(ARMV7.platform, pointer_bytes=2), "pointers of 2 bytes and ELF"),
-        (replace(AARCH64.platform, format=ObjectFormat.MACH_O), "8 bytes and Mach-O"),
-        (replace(I686.platform, format=ObjectFormat.COFF), "4 bytes and COFF"),
-    ],
-)
-def test_other_platforms_are_refused_by_name(kit: Kit, platform: Platform, said: str) -> None:
+def test_pointers_of_another_width_are_refused(kit: Kit) -> None:
     graph, _ = pooled(kit)
-    with pytest.raises(TargetError, match=f"{said}.* accepted: 4 or 8 bytes and ELF"):
+    platform = replace(ARMV7.platform, pointer_bytes=2)
+    with pytest.raises(TargetError, match="pointers of 2 bytes; accepted: 4 or 8"):
         CpuTarget("other", (replace(AARCH64, platform=platform),)).emit(graph, "net")

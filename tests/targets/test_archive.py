@@ -10,7 +10,7 @@ import pytest
 
 from qcomp.targets.cpu.isa import X86_64
 from qcomp.targets.cpu.library.archive import archive, members
-from qcomp.targets.cpu.library.elf import data_object
+from qcomp.targets.cpu.library.objects import data_object
 from qcomp.targets.cpu.process.host import native
 
 X86 = X86_64.platform

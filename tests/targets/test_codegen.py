@@ -54,13 +54,15 @@ def test_another_text_or_machine_or_generator_is_another_object(
     kept = kept_in(tmp_path)
     objects = {kept(TEXT, TRIPLE), kept(TEXT, AARCH64.triple), kept(OTHER, TRIPLE)}
     assert len(objects) == len(files(kept)) == 3
-    monkeypatch.setattr("qcomp.targets.cpu.library.kept.generator", lambda: "LLVM of tomorrow")
+    monkeypatch.setattr(
+        "qcomp.targets.cpu.library.kept.generator", lambda triple: "LLVM of tomorrow"
+    )
     assert kept(TEXT, TRIPLE) in objects
     assert len(files(kept)) == 4
 
 
 def test_the_generator_is_its_versions_and_options() -> None:
-    said = generator()
+    said = generator(TRIPLE)
     assert ".".join(map(str, llvm.llvm_version_info)) in said
     assert "'opt': 3" in said
 

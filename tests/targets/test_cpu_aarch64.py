@@ -56,6 +56,7 @@ from qcomp.targets.cpu.lower.residual import fused_residuals
 from qcomp.targets.cpu.machine import Isa
 from qcomp.targets.cpu.measure.peaks import emit_dots
 from qcomp.targets.cpu.program import Kernels
+from qcomp.targets.cpu.systems import LIBRARIES
 from tests.targets.test_cpu_ceiling import network as bounded
 from tests.targets.test_cpu_residual import block
 
@@ -93,10 +94,21 @@ def arm_gcc() -> str:
 def run_in_emulator(
     graph: Graph, inputs: dict[str, Any], isas: Sequence[Isa], compiler: str, directory: Path
 ) -> dict[str, Any]:
-    """Link the library with a main that feeds it from stdin; the outputs come on stdout.
+    """Of a program that gets the inputs; the same on all processors of the least able set."""
+    built(graph, isas, compiler, directory)
+    feed = b"".join(inputs[name].tobytes() for name in graph.inputs)
+    answers = {emulated(directory / "net", feed, processor) for processor in PROCESSORS[isas[0]]}
+    (answer,) = answers
+    results, offset = {}, 0
+    for name, id in graph.outputs.items():
+        type = graph.type(id)
+        part = np.frombuffer(answer, type.dtype.numpy, type.size, offset)
+        results[name], offset = part.reshape(type.shape), offset + type.bytes
+    return results
 
-    They are the same on all processors of the least able set.
-    """
+
+def built(graph: Graph, isas: Sequence[Isa], compiler: str, directory: Path) -> None:
+    """Link the library with a main that feeds it from stdin; the outputs come on stdout."""
     programs = lower_variants(graph, isas, "net")
     objects = build_objects(programs, "net", generate=kept_objects())
     (directory / "net.a").write_bytes(archive(objects))
@@ -123,15 +135,6 @@ def run_in_emulator(
     assert undefined.stdout.split() == [b"net_data"]
     link = [compiler, "-static", "-Wall", "-Werror", "main.c", "net.a", "-o", "net"]
     subprocess.run(link, cwd=directory, check=True)
-    feed = b"".join(inputs[name].tobytes() for name in graph.inputs)
-    answers = {emulated(directory / "net", feed, processor) for processor in PROCESSORS[isas[0]]}
-    (answer,) = answers
-    results, offset = {}, 0
-    for name, id in graph.outputs.items():
-        type = graph.type(id)
-        part = np.frombuffer(answer, type.dtype.numpy, type.size, offset)
-        results[name], offset = part.reshape(type.shape), offset + type.bytes
-    return results
 
 
 @pytest.mark.parametrize(
@@ -186,14 +189,44 @@ def test_sets_that_the_processor_lacks_can_not_be_asked_for(
         assert emulated(tmp_path / "net", b"", processor) == answer
 
 
+ANDROID = LIBRARIES["arm64-android"]
+
+
+@pytest.mark.parametrize(
+    ("processor", "release", "able"),
+    [
+        ("neoverse-n1", "4.11.0", True),
+        ("neoverse-n1", "4.19.110-perf", True),
+        ("neoverse-n1", "5.4.0", True),
+        ("neoverse-n1", "10.1.0", True),
+        ("neoverse-n1", "4.10.17", False),
+        ("neoverse-n1", "4.9.186-perf", False),
+        ("neoverse-n1", "3.18.71", False),
+        ("cortex-a72", "5.4.0", False),
+    ],
+)
+def test_android_asks_for_dot_products_where_the_kernel_tells(
+    kit: Any, processor: str, release: str, able: bool, arm_gcc: str, tmp_path: Path
+) -> None:
+    """The set alone runs where it may be used, and is refused by its status elsewhere."""
+    op, constants = linear(kit, QDense, Form.NARROW, kit.i8(10, 19) | 1)
+    graph, inputs = kit.one_op(op, kit.i8(2, 19), *constants)
+    built(graph, ANDROID[1:], arm_gcc, tmp_path)
+    feed = b"".join(inputs[name].tobytes() for name in graph.inputs)
+    done = _run(tmp_path / "net", feed, processor, "-r", release)
+    assert done.returncode == (STATUS_OK if able else STATUS_BAD_CPU)
+
+
 def emulated(program: Path, feed: bytes, processor: str) -> bytes:
     done = _run(program, feed, processor)
     assert done.returncode == STATUS_OK
     return done.stdout
 
 
-def _run(program: Path, feed: bytes, processor: str) -> subprocess.CompletedProcess[bytes]:
-    command = ["qemu-aarch64", "-cpu", processor, program]
+def _run(
+    program: Path, feed: bytes, processor: str, *options: str
+) -> subprocess.CompletedProcess[bytes]:
+    command = ["qemu-aarch64", "-cpu", processor, *options, program]
     return subprocess.run(command, input=feed, stdout=subprocess.PIPE)
 
 
@@ -354,10 +387,8 @@ def cases_of_16_bits(kit: Any) -> dict[str, tuple[Any, list[Any]]]:
     }
 
 
-def expect_exact(
-    kit: Any, cases: dict[str, tuple[Any, list[Any]]], isa: Isa, compiler: str, directory: Path
-) -> None:
-    """All cases as one program have the specification's bits."""
+def side_by_side(kit: Any, cases: dict[str, tuple[Any, list[Any]]]) -> tuple[Graph, dict[str, Any]]:
+    """A graph of all cases, and the values of its inputs."""
     graph, inputs = Graph("arm"), {}
     for name, (make, operands) in cases.items():
         prefix = name.replace(" ", "_")
@@ -375,6 +406,19 @@ def expect_exact(
         _add(graph, op, copied)
         graph.update_tensor(_renamed(one.tensor(op.output), copied[op.output]))
         graph.outputs[prefix] = copied[op.output]
+    return graph, inputs
+
+
+def every_kind(kit: Any) -> tuple[Graph, dict[str, Any]]:
+    """Of every kind of kernel."""
+    return side_by_side(kit, cases(kit))
+
+
+def expect_exact(
+    kit: Any, cases: dict[str, tuple[Any, list[Any]]], isa: Isa, compiler: str, directory: Path
+) -> None:
+    """All cases as one program have the specification's bits."""
+    graph, inputs = side_by_side(kit, cases)
     got = run_in_emulator(graph, inputs, [isa], compiler, directory)
     for name, expected in evaluate(graph, inputs).items():
         assert_array_equal(got[name], expected, err_msg=name)

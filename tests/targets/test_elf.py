@@ -19,8 +19,8 @@ from qcomp.targets.cpu import llvm_ir as ir
 from qcomp.targets.cpu.emit.builder import I64
 from qcomp.targets.cpu.isa import AARCH64, X86_64
 from qcomp.targets.cpu.library import elf
-from qcomp.targets.cpu.library.elf import data_object, defined_symbols
 from qcomp.targets.cpu.library.module import emit_address
+from qcomp.targets.cpu.library.objects import data_object, defined_symbols
 from qcomp.targets.cpu.library.parallel import add_registration
 from qcomp.targets.cpu.platform import ObjectFormat, Platform
 from qcomp.targets.cpu.process.host import native
@@ -118,15 +118,17 @@ def test_symbols_are_those_that_others_may_refer_to(platform: Platform) -> None:
 
 
 def test_what_is_no_object_is_a_value_error() -> None:
-    with pytest.raises(ValueError, match="not a little-endian ELF object"):
+    with pytest.raises(ValueError, match="not an object of ELF"):
         defined_symbols(bytes(100))
+    with pytest.raises(ValueError, match="not a little-endian ELF object"):
+        defined_symbols(b"\x7fELF" + bytes(100))
 
 
 @each_platform
 def test_a_cut_object_is_a_value_error(platform: Platform) -> None:
     made = data_object(platform, "net_data", bytes(100), 64)
     for size in range(len(made)):
-        with pytest.raises(ValueError, match="an object that is cut"):
+        with pytest.raises(ValueError, match="an object"):
             defined_symbols(made[:size])
 
 

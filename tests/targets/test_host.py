@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -26,6 +27,7 @@ from qcomp.targets.cpu.isa import (
 )
 from qcomp.targets.cpu.machine import Fusion
 from qcomp.targets.cpu.process.host import NATIVE, TILES_REFUSED, Host, native, native_of, this_host
+from qcomp.targets.cpu.systems import LIBRARIES
 from qcomp.targets.cpu.x86.cpuid import CPUID
 
 
@@ -89,6 +91,13 @@ def test_each_family_runs_its_own_sets() -> None:
     assert not ARM.is_of(X86_64.triple)
 
 
+def test_code_for_another_system_is_not_run() -> None:
+    windows, android = (LIBRARIES[n][0].triple for n in ("arm64-windows", "arm64-android"))
+    assert not ARM.is_of(windows)
+    assert ARM.is_of(android)
+    assert not replace(ARM, system="Windows").is_of(windows)
+
+
 @pytest.mark.parametrize("isa", FAMILIES["x86_64"], ids=lambda isa: isa.name)
 def test_native_can_be_any_set_of_the_machine(isa: Isa) -> None:
     assert native_of(x86(), isa.name) is isa
@@ -119,7 +128,7 @@ def test_the_environment_names_what_native_is(isa: Isa, monkeypatch: pytest.Monk
 def test_every_set_is_a_target_and_the_ladder_is_part_of_the_family() -> None:
     baseline = {X86_64.name}  # its name is that of the library of several
     names = {isa.name for family in FAMILIES.values() for isa in family}
-    assert names - baseline == TARGETS.keys() - {"native", "x86-64", "arm64"}
+    assert names - baseline == TARGETS.keys() - {"native", "x86-64", "arm64"} - LIBRARIES.keys()
     assert set(X86_LADDER) < set(FAMILIES["x86_64"])
     assert set(ARM_LADDER) < set(FAMILIES["aarch64"])
     for name in names - baseline:

@@ -12,6 +12,7 @@ from numpy.testing import assert_array_equal
 
 import qcomp
 from qcomp.targets.cpu.library.link import linker
+from qcomp.targets.cpu.platform import ObjectFormat
 from qcomp.targets.cpu.process.host import this_host
 
 
@@ -23,13 +24,14 @@ def net(digits: Path) -> qcomp.CompiledNetwork:
 def no_tools(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     monkeypatch.delenv("CC", raising=False)
     monkeypatch.setenv("PATH", str(folder))
+    monkeypatch.setattr("qcomp.targets.cpu.library.link.zig", lambda *words: None)
 
 
 def test_the_compiler_may_be_chosen_with_flags(
     net: qcomp.CompiledNetwork, cc: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("CC", f"{shlex.quote(cc)} -O1 -g0")
-    assert linker(net.artifact.requires.triple, this_host()) == [
+    assert linker(net.artifact.requires.triple, ObjectFormat.ELF, this_host()) == [
         cc,
         "-O1",
         "-g0",
@@ -44,16 +46,15 @@ def test_a_compiler_that_is_not_there_is_passed_over(
     net: qcomp.CompiledNetwork, cc: str, cc_variable: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CC", cc_variable)
-    assert linker(net.artifact.requires.triple, this_host()) is not None
+    assert linker(net.artifact.requires.triple, ObjectFormat.ELF, this_host()) is not None
 
 
 def test_without_a_linker_there_is_no_shared_library_but_all_else_works(
-    net: qcomp.CompiledNetwork, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    net: qcomp.CompiledNetwork, cc: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    folder = net.save(tmp_path / "out")
+    assert (folder / "libdigits.so").is_file()
     no_tools(monkeypatch, tmp_path)
-    folder = tmp_path / "out"
-    folder.mkdir()
-    (folder / "libdigits.so").write_text("of an earlier build")
     net.save(folder)
     assert json.loads((folder / "digits.manifest.json").read_text())["library"] is None
     assert not (folder / "libdigits.so").exists()

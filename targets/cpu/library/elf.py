@@ -19,8 +19,10 @@ from qcomp.targets.cpu.platform import Platform
 # 32 bits.
 LARGEST_DATA = 1 << 30
 
+MAGIC = b"\x7fELF"
+
 _IDENT = struct.Struct("<4s3B9x")
-_MAGIC, _LITTLE_ENDIAN = b"\x7fELF", 1
+_LITTLE_ENDIAN = 1
 
 _RELOCATABLE, _VERSION = 1, 1
 _PROGBITS, _SYMTAB, _STRTAB = 1, 2, 3
@@ -94,15 +96,17 @@ class _Section:
     entry: int = 0
 
 
+def expect_reachable(symbol: str, size: int) -> None:
+    """TargetError where data is too large."""
+    if size > LARGEST_DATA:
+        raise TargetError(f"{symbol} has {size} bytes of constants; accepted: up to {LARGEST_DATA}")
+
+
 def data_object(platform: Platform, symbol: str, content: bytes, align: int) -> bytes:
     """An object whose .rodata is `content`, under a global but hidden symbol.
 
     Hidden: objects linked with it find it, and it is no symbol of the library made of them.
     """
-    if len(content) > LARGEST_DATA:
-        raise TargetError(
-            f"{symbol} has {len(content)} bytes of constants; accepted: up to {LARGEST_DATA}"
-        )
     kind = _BY_POINTER[platform.pointer_bytes]
     names = b"\0" + symbol.encode() + b"\0"
     first_global = 1
@@ -142,24 +146,17 @@ def _file(platform: Platform, kind: _Class, sections: list[_Section]) -> bytes:
         parts += [bytes(padding), s.content]
         size += len(s.content)
     padding = -size % kind.word
-    parts[0] = _IDENT.pack(_MAGIC, kind.number, _LITTLE_ENDIAN, _VERSION) + kind.header.pack(
+    parts[0] = _IDENT.pack(MAGIC, kind.number, _LITTLE_ENDIAN, _VERSION) + kind.header.pack(
         _RELOCATABLE, platform.machine, _VERSION, 0, 0, size + padding, platform.flags,
         kind.header_bytes, 0, 0, kind.section.size, len(headers), len(headers) - 1,
     )  # fmt: skip
     return b"".join([*parts, bytes(padding), *headers])
 
 
-def defined_symbols(content: bytes) -> list[str]:
-    """The names of an object that other objects may refer to; ValueError where it is no object."""
-    try:
-        return list(_defined(content))
-    except (struct.error, IndexError) as error:
-        raise ValueError("an object that is cut") from error
-
-
-def _defined(content: bytes) -> Iterator[str]:
+def defined_symbols(content: bytes) -> Iterator[str]:
+    """The names of an object that other objects may refer to."""
     magic, number, *rest = _IDENT.unpack_from(content)
-    if magic != _MAGIC or number not in _CLASSES or rest != [_LITTLE_ENDIAN, _VERSION]:
+    if magic != MAGIC or number not in _CLASSES or rest != [_LITTLE_ENDIAN, _VERSION]:
         raise ValueError("not a little-endian ELF object")
     kind = _CLASSES[number]
     *_, headers_at, _, _, _, _, _, count, _ = kind.header.unpack_from(content, _IDENT.size)

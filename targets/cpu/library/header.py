@@ -14,6 +14,7 @@ from qcomp.targets.cpu.library.dispatch import asks_processor
 from qcomp.targets.cpu.library.float_helpers import C_TYPES, float_helpers, suffix_of
 from qcomp.targets.cpu.library.module import MAX_RANK, NAME_BYTES
 from qcomp.targets.cpu.machine import Isa
+from qcomp.targets.cpu.platform import ObjectFormat
 from qcomp.targets.memory import ALIGN
 
 _COMMON = f"""\
@@ -81,10 +82,13 @@ def header(
         f"{C_TYPES[graph.type(t).dtype]} *output{suffix_of(i, outputs)}"
         for i, t in enumerate(outputs)
     ]
+    imported = _imported(name, isas)
+    extern = f"extern {upper}_DATA const" if imported else "extern const"
     lines += [
         "",
-        f"extern const qcomp_tensor {name}_inputs[{len(inputs)}];",
-        f"extern const qcomp_tensor {name}_outputs[{len(outputs)}];",
+        *imported,
+        f"{extern} qcomp_tensor {name}_inputs[{len(inputs)}];",
+        f"{extern} qcomp_tensor {name}_outputs[{len(outputs)}];",
         "",
         *_whole_numbers(graph, inputs),
         "/* Thread-safe and re-entrant: all mutable state is in `arena`, ARENA_BYTES bytes",
@@ -100,6 +104,18 @@ def header(
     lines += float_helpers(graph, name)
     lines += ["#ifdef __cplusplus", "}", "#endif", "", "#endif", ""]
     return "\n".join(lines)
+
+
+def _imported(name: str, isas: Sequence[Isa]) -> list[str]:
+    """Windows wants to know of arrays, not of functions, that they are in a DLL."""
+    if isas[0].platform.format is not ObjectFormat.COFF:
+        return []
+    return [
+        f"/* With {name}.dll, not {name}.lib: __declspec(dllimport), defined before. */",
+        f"#ifndef {name.upper()}_DATA",
+        f"#define {name.upper()}_DATA",
+        "#endif",
+    ]
 
 
 def _state(name: str, isas: Sequence[Isa]) -> str:

@@ -29,7 +29,7 @@ class KeptObjects:
     most_bytes: int = MOST_BYTES
 
     def __call__(self, text: str, triple: str) -> bytes:
-        key = hashlib.sha256("\n".join((generator(), triple, text)).encode()).digest()
+        key = hashlib.sha256("\n".join((generator(triple), triple, text)).encode()).digest()
         path = self.directory / f"{key.hex()}.o"
         code = self._read(path, key)
         if code is None:
@@ -64,6 +64,8 @@ class KeptObjects:
     def _is_ours(self) -> bool:
         """Whether nobody else can write here; OSError where there is no directory."""
         found = self.directory.stat()
+        if not hasattr(os, "geteuid"):  # Windows: what a user's own folders are is the system's
+            return True
         others = stat.S_IWGRP | stat.S_IWOTH
         return found.st_uid == os.geteuid() and not found.st_mode & others
 

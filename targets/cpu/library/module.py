@@ -18,10 +18,12 @@ from qcomp.targets.cpu.library.dispatch import (
     add_dispatch,
     asks_processor,
 )
-from qcomp.targets.cpu.library.elf import data_object
+from qcomp.targets.cpu.library.division import add_division
 from qcomp.targets.cpu.library.frame import Frame
+from qcomp.targets.cpu.library.objects import data_object
 from qcomp.targets.cpu.library.parallel import SPLITTING, Caller, Splitting, add_registration
-from qcomp.targets.cpu.platform import expect_supported
+from qcomp.targets.cpu.library.windows import follow_windows
+from qcomp.targets.cpu.platform import ObjectFormat, expect_supported
 from qcomp.targets.cpu.program import Program
 from qcomp.targets.memory import ALIGN
 
@@ -38,16 +40,17 @@ def build_objects(
     splitting: Splitting = SPLITTING,
     generate: Generate = object_code,
 ) -> dict[str, bytes]:
-    """Relocatable ELF files by name: NAME_run, NAME_inputs, NAME_outputs, NAME_set_parallel_for;
+    """Relocatable files by name: NAME_run, NAME_inputs, NAME_outputs, NAME_set_parallel_for;
     and hidden, NAME_data.
 
     Several programs, of one module, are the variants of a library, from the least to the most able
-    instruction set; see dispatch.py. The data does not pass through LLVM, which takes seconds to
-    read it.
+    instruction set; see dispatch.py.
     """
     first, module = programs[0], programs[0].module
     expect_supported(first.isa.platform)
     add_registration(module, name)
+    follow_windows(module)
+    add_division(module)
     isas = [program.isa for program in programs]
     if asks_processor(isas):
         variants = [_add_variant(program, name, splitting) for program in programs]
@@ -75,16 +78,16 @@ def data_symbol(name: str) -> str:
 def emit_address(b: ir.IRBuilder, symbol: str) -> Value:
     """The address of hidden constants that another object defines.
 
-    By the distance from a word of this object, as wide as a pointer: the objects of a library that
-    no linker joins, in a process that has mapped much memory, lie further apart than 32 bits reach.
+    In ELF by the distance from a word of this object, as wide as a pointer: the objects of a
+    library that no linker joins, in a process that has mapped much memory, lie further apart than
+    32 bits reach. Objects of other formats are always joined.
     """
+    if b.module.format is not ObjectFormat.ELF:
+        return _constants(b.module, symbol)
     type, name = word_type(b), f"{symbol}_distance"
     here = b.module.globals.get(name)
     if here is None:
-        there = ir.GlobalVariable(b.module, I8, symbol)
-        # LLVM has the visibility in the place of the storage class.
-        there.linkage, there.storage_class = "external", "hidden"
-        there.global_constant = True
+        there = _constants(b.module, symbol)
         here = ir.GlobalVariable(b.module, type, name)
         here.initializer = ir.distance(type, there, here)
         here.global_constant = True
@@ -92,6 +95,18 @@ def emit_address(b: ir.IRBuilder, symbol: str) -> Value:
     return b.inttoptr(
         b.add(b.ptrtoint(here, type), load(b, here, type, b.module.pointer_bytes)), PTR
     )
+
+
+def _constants(module: ir.Module, symbol: str) -> ir.GlobalVariable:
+    """Declared on first use."""
+    known = module.globals.get(symbol)
+    if isinstance(known, ir.GlobalVariable):
+        return known
+    made = ir.GlobalVariable(module, I8, symbol)
+    # LLVM has the visibility in the place of the storage class. COFF has none.
+    made.linkage, made.global_constant = "external", True
+    made.storage_class = "" if module.format is ObjectFormat.COFF else "hidden"
+    return made
 
 
 def add_entry_point(program: Program, symbol: str, name: str, splitting: Splitting) -> ir.Function:

@@ -28,13 +28,17 @@ class Callee(Protocol):
 
 
 class Module:
-    """For one platform; `globals` are variables and functions by name, in order."""
+    """For one platform; `globals` are variables and functions by name, in order.
+
+    `attributes` are those of every function that it defines.
+    """
 
     def __init__(self, name: str, platform: Platform) -> None:
-        self.name, self.triple = name, platform.triple
+        self.name, self.triple, self.format = name, platform.triple, platform.format
         self.pointer_bytes = platform.pointer_bytes
         self.word = IntType(8 * platform.pointer_bytes)
         self.globals: dict[str, GlobalVariable | Function] = {}
+        self.attributes: tuple[str, ...] = ()
 
     def add_global(self, value: GlobalVariable | Function) -> None:
         if value.name in self.globals:
@@ -159,7 +163,8 @@ class Function(Value):
         words = ("define" if self.blocks else "declare", self.linkage)
         result, attributes = self.function_type.return_type.text, sorted(self.attributes)
         arguments = ", ".join(argument.declaration() for argument in self.args)
-        head = (*words, result, f"{self.ref}({arguments})", *attributes)
+        common = self.module.attributes if self.blocks else ()
+        head = (*words, result, f"{self.ref}({arguments})", *common, *attributes)
         lines = [" ".join(word for word in head if word)]
         if self.blocks:
             lines += ["{", *(block.text() for block in self.blocks), "}"]

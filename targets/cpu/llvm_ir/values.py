@@ -54,7 +54,7 @@ def vector_of(element: Type, values: Sequence[int]) -> Value:
 
 def bytes_of(content: bytes) -> Value:
     """An array of these bytes."""
-    text = "".join(f"\\{byte:02x}" for byte in content)
+    text = "\\" + content.hex("\\") if content else ""
     return Value(ArrayType(IntType(8), len(content)), f'c"{text}"')
 
 

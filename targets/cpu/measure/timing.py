@@ -18,9 +18,9 @@ from qcomp.ir.tensor import TensorId
 from qcomp.targets.cpu import llvm_ir as ir
 from qcomp.targets.cpu.emit.builder import I64, PTR, Value, i64
 from qcomp.targets.cpu.isa import target_machine
-from qcomp.targets.cpu.library.elf import data_object
 from qcomp.targets.cpu.library.frame import Frame
 from qcomp.targets.cpu.library.module import data_symbol, emit_address
+from qcomp.targets.cpu.library.objects import data_object
 from qcomp.targets.cpu.library.parallel import SPLITTING, Caller, add_registration
 from qcomp.targets.cpu.process.threads import sharing
 from qcomp.targets.cpu.program import Program

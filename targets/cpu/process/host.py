@@ -40,7 +40,8 @@ class Host:
 
     def is_of(self, triple: str) -> bool:
         """Whether code for the triple is code for this kind of machine."""
-        return triple.split("-")[0] == self.family
+        machine, *systems = triple.split("-")
+        return machine == self.family and "linux" in systems
 
     def lacks(self, features: Iterable[str]) -> tuple[str, ...]:
         """The features that it does not have; asks for tiles only where it has the rest."""

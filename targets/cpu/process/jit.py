@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from qcomp.errors import TargetError
 from qcomp.targets.base import aligned
 from qcomp.targets.cpu.library.dispatch import STATUS_BAD_ARENA, STATUS_BAD_CPU, STATUS_OK
-from qcomp.targets.cpu.library.elf import defined_symbols
+from qcomp.targets.cpu.library.objects import defined_symbols
 from qcomp.targets.cpu.process.repeat import repeated
 from qcomp.targets.cpu.process.threads import sharing
 from qcomp.targets.memory import ALIGN

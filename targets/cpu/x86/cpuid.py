@@ -1,7 +1,7 @@
 """What the processor and the kernel offer, asked by generated code: cpuid, xgetbv, arch_prctl.
 
-For x86-64 Linux. The instructions are bytes, `prologue data` of functions, since LLVM can take
-inline assembly only for the family of the machine that it runs on.
+For x86-64; only the permission for tiles is Linux's. The instructions are bytes, `prologue data` of
+functions, since LLVM can take inline assembly only for the family of the machine that it runs on.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from qcomp.targets.cpu import llvm_ir as ir
 from qcomp.targets.cpu.emit.builder import I32, I64, Value, i64
 from qcomp.targets.cpu.emit.machine_code import machine_code
 from qcomp.targets.cpu.machine import Isa
+from qcomp.targets.cpu.platform import ObjectFormat
 from qcomp.targets.cpu.x86.permission import (
     ARCH_REQ_XCOMP_PERM,
     SYS_ARCH_PRCTL,
@@ -142,14 +143,21 @@ def _only_if(b: ir.IRBuilder, condition: Value, question: Callable[[], Value]) -
 
 
 # cpuid(leaf, subleaf) -> {eax | ebx << 32, ecx | edx << 32}
-_CPUID = bytes.fromhex(
-    "53"  # push %rbx
-    "89f8 89f1"  # mov %edi, %eax; mov %esi, %ecx
-    "0fa2"  # cpuid: clears the upper halves too
-    "48c1e320 4809d8"  # shl $32, %rbx; or %rbx, %rax
-    "48c1e220 4809ca"  # shl $32, %rdx; or %rcx, %rdx
-    "5b c3"  # pop %rbx; ret
-)
+_MOVES = {
+    "System V": "89f8 89f1",  # mov %edi, %eax; mov %esi, %ecx
+    "Windows": "89c8 89d1",  # mov %ecx, %eax; mov %edx, %ecx
+}
+_CPUID = {
+    abi: bytes.fromhex(
+        "53"  # push %rbx
+        f"{moves}"
+        "0fa2"  # cpuid: clears the upper halves too
+        "48c1e320 4809d8"  # shl $32, %rbx; or %rbx, %rax
+        "48c1e220 4809ca"  # shl $32, %rdx; or %rcx, %rdx
+        "5b c3"  # pop %rbx; ret
+    )
+    for abi, moves in _MOVES.items()
+}
 # xgetbv() -> XCR0
 _XGETBV = bytes.fromhex(
     "31c9 0f01d0"  # xor %ecx, %ecx; xgetbv
@@ -167,7 +175,8 @@ def _cpuid(b: ir.IRBuilder, leaf: int, subleaf: int) -> Value:
     """{eax | ebx << 32, ecx | edx << 32}."""
     type = ir.StructType(I64, I64)
     arguments = [ir.Constant(I32, leaf), ir.Constant(I32, subleaf)]
-    return machine_code(b, "cpuid", _CPUID, type, arguments)
+    abi = "Windows" if b.module.format is ObjectFormat.COFF else "System V"
+    return machine_code(b, "cpuid", _CPUID[abi], type, arguments)
 
 
 def _xcr0(b: ir.IRBuilder) -> Value:
