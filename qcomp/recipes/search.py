@@ -43,6 +43,7 @@ TRIALS: Mapping[str, tuple[Any, ...]] = {
 _LEAST_SAMPLES = 4
 _WORTHWHILE_DB = 0.05  # less is chance
 _SHORT_DB = 1.0  # by which 16 bits are better where 8 bits fall short
+_WORTH_TIME_DB = 0.3  # more than chance, as it costs time
 _GOOD_DB = 30.0  # of each part: leaves nothing to wish for at 8 bits
 _BUDGET = 5e11  # multiplications of all trials, with what moving the activations costs
 _TRIED = 50  # clips of all the activations that count, each about one run of the network
@@ -233,7 +234,7 @@ def _widen(
     while units:
         other = with_wide(choice.config, start, [unit.members for unit in units])
         noise = judge.tried(other, samples)
-        if noise.is_better(choice.noise, _SHORT_DB):
+        if noise.is_better(choice.noise, _WORTH_TIME_DB):
             for unit in units:
                 choice.log.note(f"16 bits: {unit}", tensor=unit.members[0], alone_db=unit.db)
             choice.consider(f"16 bits for {len(units)} units of activations", other, noise)

@@ -90,7 +90,7 @@ def madd(vectors: Vectors) -> Machine:
         Madd(vectors),
         replace(widening_gemm_costs(vectors), scratch=SCRATCH),
         widening_depthwise_costs(vectors),
-        Rates(macs=12.0, macs_16=8.0, results_16=0.24),
+        Rates(macs=12.0, macs_16=10.5, results_16=0.31),
     )
 
 
@@ -101,7 +101,7 @@ def vnni(vectors: Vectors) -> Machine:
         Vnni(vectors),
         _vnni_gemm_costs(vectors),
         _vnni_depthwise_costs(vectors),
-        Rates(macs=24.0, macs_16=6.0, results_16=0.16),
+        Rates(macs=24.0, macs_16=9.6, results_16=0.34),
     )
 
 
