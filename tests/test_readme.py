@@ -82,7 +82,7 @@ def test_every_command_is_run_somewhere() -> None:
             target = command.removeprefix("make ")
             assert re.search(rf"^{target}:", makefile, re.MULTILINE), command
             if target in ("demo", "test", "lint"):
-                assert re.search(rf"^{command}$", steps, re.MULTILINE), command
+                assert re.search(rf"^make .*\b{target}\b", steps, re.MULTILINE), command
         elif SETS_UP.match(command):  # by each make target, before it does anything else
             assert "$(PYTHON) -m venv $(VENV)" in makefile
             assert re.search(r"pip install .*-e '\.\[", makefile)
