@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from qcomp.targets.cpu.android import emit_supports_on_android
 from qcomp.targets.cpu.generic.machine import portable, widening_depthwise_costs
 from qcomp.targets.cpu.isa import AARCH64, AARCH64_DOTPROD, AVX2, AVX512_VNNI, AVX_VNNI, SSE41
 from qcomp.targets.cpu.machine import Isa
@@ -41,11 +40,6 @@ def on(platform: Platform, *isas: Isa) -> tuple[Isa, ...]:
     return tuple(replace(isa, platform=platform) for isa in isas)
 
 
-def on_android(isa: Isa) -> Isa:
-    """A set that old kernels don't tell of."""
-    return replace(isa, machine=replace(isa.machine, supports=emit_supports_on_android))
-
-
 def given(platform: Platform, isa: Isa) -> tuple[Isa, ...]:
     """A set that every processor of the system has, so that none is asked."""
     return (replace(isa, platform=platform, machine=replace(isa.machine, supports=None)),)
@@ -65,7 +59,7 @@ LIBRARIES: Mapping[str, tuple[Isa, ...]] = {
     "x86-64-macos": on(X64_MACOS, SSE41, AVX2),
     "arm64-macos": given(ARM64_MACOS, AARCH64_DOTPROD),
     "arm64-ios": given(ARM64_IOS, AARCH64_DOTPROD),
-    "arm64-android": on(ARM64_ANDROID, AARCH64, on_android(AARCH64_DOTPROD)),
+    "arm64-android": on(ARM64_ANDROID, AARCH64, AARCH64_DOTPROD),
     "arm64-windows": on(ARM64_WINDOWS, AARCH64),
     "armv7": generic("armv7", ARMV7_LINUX, "+neon", 16),
     "riscv64": generic("riscv64", RISCV64_LINUX, "", 8),

@@ -189,9 +189,6 @@ def test_sets_that_the_processor_lacks_can_not_be_asked_for(
         assert emulated(tmp_path / "net", b"", processor) == answer
 
 
-ANDROID = LIBRARIES["arm64-android"]
-
-
 @pytest.mark.parametrize(
     ("processor", "release", "able"),
     [
@@ -205,13 +202,16 @@ ANDROID = LIBRARIES["arm64-android"]
         ("cortex-a72", "5.4.0", False),
     ],
 )
-def test_android_asks_for_dot_products_where_the_kernel_tells(
-    kit: Any, processor: str, release: str, able: bool, arm_gcc: str, tmp_path: Path
+@pytest.mark.parametrize(
+    "isa", [AARCH64_DOTPROD, LIBRARIES["arm64-android"][-1]], ids=["linux", "android"]
+)
+def test_dot_products_are_asked_for_where_the_kernel_tells(
+    kit: Any, isa: Isa, processor: str, release: str, able: bool, arm_gcc: str, tmp_path: Path
 ) -> None:
     """The set alone runs where it may be used, and is refused by its status elsewhere."""
     op, constants = linear(kit, QDense, Form.NARROW, kit.i8(10, 19) | 1)
     graph, inputs = kit.one_op(op, kit.i8(2, 19), *constants)
-    built(graph, ANDROID[1:], arm_gcc, tmp_path)
+    built(graph, [isa], arm_gcc, tmp_path)
     feed = b"".join(inputs[name].tobytes() for name in graph.inputs)
     done = _run(tmp_path / "net", feed, processor, "-r", release)
     assert done.returncode == (STATUS_OK if able else STATUS_BAD_CPU)

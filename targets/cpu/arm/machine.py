@@ -7,7 +7,7 @@ from dataclasses import replace
 from qcomp.targets.cpu.arm.dot import NEON, Sdot, SmullPairs
 from qcomp.targets.cpu.arm.elementwise import neon_body
 from qcomp.targets.cpu.arm.epilogue import NeonEpilogue
-from qcomp.targets.cpu.arm.features import emit_supports
+from qcomp.targets.cpu.arm.linux import emit_supports_on_linux
 from qcomp.targets.cpu.arm.smmla import BY_EIGHTS, Smmla
 from qcomp.targets.cpu.arm.table import TblTables
 from qcomp.targets.cpu.emit.gemm_vectors import VectorGemms
@@ -148,7 +148,7 @@ def dotprod() -> Machine:
         depthwise=DepthwisePlanning(_DEPTHWISE, _DEPTHWISE),
         taps=False,
         rates=Rates(macs=24.0, macs_16=6.0, results_16=0.2),
-        supports=emit_supports,
+        supports=emit_supports_on_linux,
     )
 
 

@@ -1,13 +1,13 @@
-"""What Android's processors have, asked without a fault, whatever kernel a phone has.
+"""What a processor has, asked without a fault whatever Linux it runs.
 
-Programs read identification registers since Linux 4.11; before, that ends them. Phones keep the
-kernel that they were sold with, so its release is asked first, by uname.
+Programs read identification registers since Linux 4.11; before, that ends them. Phones and boards
+keep the kernel that they were sold with, so its release is asked first, by uname.
 """
 
 from __future__ import annotations
 
 from qcomp.targets.cpu import llvm_ir as ir
-from qcomp.targets.cpu.arm.features import emit_supports
+from qcomp.targets.cpu.arm.features import BASELINE, emit_supports
 from qcomp.targets.cpu.emit.builder import I8, I64, Value, at, load
 from qcomp.targets.cpu.emit.machine_code import machine_code
 from qcomp.targets.cpu.machine import Isa
@@ -21,8 +21,10 @@ _UNAME = bytes.fromhex(
 )
 
 
-def emit_supports_on_android(b: ir.IRBuilder, isa: Isa) -> Value:
+def emit_supports_on_linux(b: ir.IRBuilder, isa: Isa) -> Value:
     """i1: whether the processor has every feature of an instruction set, as far as it tells."""
+    if not set(isa.required) - set(BASELINE):
+        return emit_supports(b, isa)
     before, told = b.block, _from_4_11(b)
     with b.if_then(told):
         answer = emit_supports(b, isa)
