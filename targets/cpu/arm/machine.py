@@ -56,15 +56,7 @@ _GEMM = GemmCosts(
 _PAIRS_GEMM = replace(
     _GEMM,
     most_vectors=4,
-    registers=TileRegisters(
-        sums=2,
-        pixels=1,
-        pixel=3,
-        narrower=0,
-        weights=2,
-        spare=4,
-        shuffled=2,
-    ),
+    registers=replace(_GEMM.registers, sums=2, pixel=3, weights=2),
     pipes=(
         Pipes(1, sums=2),
         Pipes(2, sums=3, pixels=1, shuffled=1),
@@ -80,15 +72,7 @@ _PAIRS_GEMM = replace(
 # is eight k; activations are zipped, two pixels of two steps.
 _MATRIX_GEMM = replace(
     _GEMM,
-    registers=TileRegisters(
-        sums=1,
-        pixels=2,
-        pixel=1,
-        narrower=0,
-        weights=4,
-        spare=4,
-        shuffled=2,
-    ),
+    registers=replace(_GEMM.registers, pixels=2),
     pipes=(
         Pipes(4, sums=1, pixels=0.5),
         Pipes(3, pixels=0.5, vectors=2),
