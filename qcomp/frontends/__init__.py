@@ -42,7 +42,16 @@ def _onnx() -> Importer:
     return import_onnx
 
 
-FORMATS: Mapping[str, Format] = {"ONNX": Format(b"", 0, _onnx)}
+def _tflite() -> Importer:
+    from qcomp.frontends.tflite import import_tflite
+
+    return import_tflite
+
+
+FORMATS: Mapping[str, Format] = {
+    "ONNX": Format(b"", 0, _onnx),
+    "TFLite": Format(b"TFL3", 4, _tflite),
+}
 
 
 def import_model(

@@ -15,7 +15,8 @@ import onnx.numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from qcomp.errors import ModelError
-from qcomp.frontends.onnx.context import MAX_RESULT_ELEMENTS, Node, Refused
+from qcomp.frontends.limits import MAX_RESULT_ELEMENTS, Refused
+from qcomp.frontends.onnx.context import Node
 from qcomp.frontends.onnx.infer import InferredType, inferred_types, node_types, one_node_model
 from qcomp.frontends.onnx.structure import describe
 from qcomp.frontends.onnx.tensors import decode_tensor

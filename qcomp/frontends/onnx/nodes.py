@@ -7,9 +7,10 @@ from pathlib import Path
 
 import onnx
 
+from qcomp.frontends.limits import Refused
 from qcomp.frontends.onnx.branches import Branches, branches_of
 from qcomp.frontends.onnx.constants import fold
-from qcomp.frontends.onnx.context import Context, Node, Refused
+from qcomp.frontends.onnx.context import Context, Node
 from qcomp.frontends.onnx.decode import decode_node, result_types
 from qcomp.frontends.onnx.infer import InferredType, node_types
 from qcomp.frontends.onnx.load import DEFAULT_DOMAINS
