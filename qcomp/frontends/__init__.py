@@ -17,7 +17,8 @@ from qcomp.files import open_regular
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-    from qcomp.frontends.model import ImportedModel, Importer
+    from qcomp.frontends.inspect import Inspection
+    from qcomp.frontends.model import ImportedModel, Importer, Inspector
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class Format:
     mark: bytes
     place: int
     importer: Callable[[], Importer]
+    inspector: Callable[[], Inspector]
 
     @property
     def end(self) -> int:
@@ -42,15 +44,27 @@ def _onnx() -> Importer:
     return import_onnx
 
 
+def _inspect_onnx() -> Inspector:
+    from qcomp.frontends.onnx import inspect_onnx
+
+    return inspect_onnx
+
+
 def _tflite() -> Importer:
     from qcomp.frontends.tflite import import_tflite
 
     return import_tflite
 
 
+def _inspect_tflite() -> Inspector:
+    from qcomp.frontends.tflite import inspect_tflite
+
+    return inspect_tflite
+
+
 FORMATS: Mapping[str, Format] = {
-    "ONNX": Format(b"", 0, _onnx),
-    "TFLite": Format(b"TFL3", 4, _tflite),
+    "ONNX": Format(b"", 0, _onnx, _inspect_onnx),
+    "TFLite": Format(b"TFL3", 4, _tflite, _inspect_tflite),
 }
 
 
@@ -62,6 +76,16 @@ def import_model(
 ) -> ImportedModel:
     """The graph of a model file, its bytes, or a ModelProto."""
     return format_of(model).importer()(model, bind=bind, bind_values=bind_values)
+
+
+def inspect_model(
+    model: Any,
+    *,
+    bind: Mapping[str, int] | None = None,
+    bind_values: Mapping[str, ArrayLike] | None = None,
+) -> Inspection:
+    """What a model is made of, and every problem that an import would have with it."""
+    return format_of(model).inspector()(model, bind=bind, bind_values=bind_values)
 
 
 def format_of(model: Any) -> Format:

@@ -123,6 +123,8 @@ def _deeper(
 ) -> tuple[Array, Array]:
     """The coordinates [N, level + 1] and the places of values behind one more axis."""
     if axis["format"] != _SPARSE_CSR:
+        if axis["dense_size"] != extent:
+            raise _wrong(tensor, f"a sparsity of {axis['dense_size']} along an axis of {extent}")
         if len(positions) * extent > math.prod(tensor.shape):
             raise _wrong(tensor, "a sparsity with more elements than its shape")
         own = np.tile(np.arange(extent), len(positions))

@@ -60,8 +60,9 @@ def gelu(node: Node) -> None:
 
 
 def prelu(node: Node) -> None:
-    node.require(node.is_constant(1), "slopes must be a constant", "a buffer of the file")
-    node.finish(PRelu(inputs=(node.x(), node.weight(1)), output=node.out()))
+    """Slopes are floats: those of integers are products of two scales."""
+    slopes = node.graph.add_constant(node.tensor(1).name, node.floats(1, "the slopes"))
+    node.finish(PRelu(inputs=(node.x(), slopes), output=node.out()))
 
 
 def power(node: Node) -> None:
