@@ -15,6 +15,7 @@ from qcomp.frontends.limits import MAX_RANK, MAX_RESULT_ELEMENTS, Folding, Refus
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import Op
 from qcomp.ir.tensor import Array, Mark, Origin, TensorId, TensorType
+from qcomp.quant.qparams import QParams
 
 _MOST_INTEGERS = 1024  # of axes, pads, shapes and parts
 NOT_AT_ALL = np.float32(-1e30)
@@ -45,6 +46,7 @@ class Context:
     added: dict[tuple[str, str], TensorId] = field(default_factory=dict)
     element_types: MutableMapping[str, int] = field(default_factory=dict)  # of what is no float
     depth: int = 0  # of the subgraph
+    quantized: dict[tuple[TensorId, QParams], TensorId] = field(default_factory=dict)
     whole_of: dict[TensorId, TensorId] = field(default_factory=dict)  # what was truncated
 
     def inner(self, used: set[str]) -> Context:
