@@ -62,8 +62,21 @@ def _inspect_tflite() -> Inspector:
     return inspect_tflite
 
 
+def _archive() -> Importer:
+    from qcomp.frontends.torch_modules import refuse_archive
+
+    return refuse_archive
+
+
+def _inspect_archive() -> Inspector:
+    from qcomp.frontends.torch_modules import refuse_inspection
+
+    return refuse_inspection
+
+
 FORMATS: Mapping[str, Format] = {
     "ONNX": Format(b"", 0, _onnx, _inspect_onnx),
+    "an archive of torch": Format(b"PK\x03\x04", 0, _archive, _inspect_archive),
     "TFLite": Format(b"TFL3", 4, _tflite, _inspect_tflite),
 }
 
