@@ -19,6 +19,8 @@ from qcomp.reconstruction.scales import best_scales
 F64 = NDArray[np.float64]
 
 LARGEST_GAIN = 1.25
+_MANY_BITS = 8
+"""Of so many, rounding to nearest ranks scales as the layer's own rounding does, in less time."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,9 @@ def fit(
     rounding = _nearest(problem) if method.rounding == "nearest" else _compensated(aim)
     factor = np.ones(problem.weight.shape[:2])
     if method.search:
-        factor = best_scales(aim, levels, rounding, adjusted)
+        few = levels.bits < _MANY_BITS
+        tried = rounding if few else _nearest(problem)
+        factor = best_scales(aim, levels, tried, adjusted)
     chosen = rounding(levels.scaled(factor))
     if method.rounding == "adaround":
         schedule = Schedule(method.iterations)

@@ -2,8 +2,8 @@
 
 As AIMET's sequential MSE: of some candidates between a part of the peak and a little more than it,
 each output channel takes the scale whose rounded weights change the layer's results least, on the
-inputs that the quantized layers before give it. Candidates are rounded in the way that the layer
-will be, so that what is chosen suits GPTQ as it suits rounding to nearest.
+inputs that the quantized layers before give it. Candidates are rounded as the caller says: of few
+bits in the way that the layer will be, so that what is chosen suits GPTQ (4 bits: .2 to .35 dB).
 """
 
 from __future__ import annotations
