@@ -94,6 +94,10 @@ class Counts:
     strays: int = 0
 
 
+# What ran, by its name, for the end of the run of the tests.
+COUNTED = pytest.StashKey[dict[str, Counts]]()
+
+
 @dataclass
 class Host:
     """One emulated processor."""

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import pytest
-from emulated import Counts, Emulated
+from emulated import COUNTED, Emulated
 from kept import kept_objects
 from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
@@ -44,7 +44,6 @@ Case = TypeVar("Case")
 
 # The name of a target with one instruction set, of another machine, which all tests are to run on.
 EMULATED = os.environ.get("QCOMP_EMULATED", "")
-COUNTS = pytest.StashKey[Counts]()
 
 
 def host_isas() -> list[Isa]:
@@ -273,15 +272,9 @@ def kit(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
         return
     folder = tmp_path_factory.mktemp("emulated")
     emulated = Emulated.of(EMULATED, isa_of(EMULATED).triple, folder)
-    request.config.stash[COUNTS] = emulated.counts
+    request.config.stash.setdefault(COUNTED, {})[f"operators, {EMULATED}"] = emulated.counts
     yield Kit(variety, kept_objects(), emulated)
     emulated.close()
-
-
-def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    """What ran in an emulator."""
-    if COUNTS in config.stash:
-        terminalreporter.write_line(f"{EMULATED}: {config.stash[COUNTS]}")
 
 
 @pytest.fixture(params=host_isas(), ids=lambda isa: isa.name)
