@@ -47,6 +47,8 @@ from qcomp.targets.cpu import llvm_ir as ir
 from qcomp.targets.cpu.emit.gemm_vectors import VectorGemm
 from qcomp.targets.cpu.isa import AARCH64, AARCH64_DOTPROD, AARCH64_I8MM, ARM_LADDER, target_machine
 from qcomp.targets.cpu.kernels.axis import Axis
+from qcomp.targets.cpu.kernels.depthwise_layout import DepthwiseSpec
+from qcomp.targets.cpu.kernels.depthwise_tiling import plan_taps, runs_of, tile_of
 from qcomp.targets.cpu.kernels.gemm import GemmSpec
 from qcomp.targets.cpu.library.archive import archive
 from qcomp.targets.cpu.library.dispatch import STATUS_BAD_CPU, STATUS_OK
@@ -439,6 +441,8 @@ DEPTHWISE: dict[str, tuple[tuple[int, ...], tuple[int, int], dict[str, Any]]] = 
     "24 channels": ((1, 7, 7, 24), (5, 5), {"padding": (2, 2, 2, 2)}),
     "40 channels": ((1, 9, 8, 40), (5, 3), {"stride": (2, 1)}),
     "67 channels": ((1, 3, 5, 67), (3, 3), {}),
+    "shared columns": ((1, 9, 24, 32), (3, 2), {}),
+    "shared columns in turns": ((1, 6, 10, 32), (3, 3), {}),
     "one column": ((1, 12, 1, 20), (5, 1), {}),
     "one row": ((1, 1, 11, 20), (1, 4), {"stride": (1, 3)}),
     "pool of an image": ((1, 7, 7, 21), (7, 7), {}),
@@ -590,6 +594,32 @@ def test_short_rows_are_whole_tiles_of_half_a_panel() -> None:
     kernel = family.kernel(spec, AARCH64_DOTPROD)
     assert isinstance(kernel, VectorGemm)
     assert (kernel.tile.columns, kernel.tile.blocks) == (7, (2, 2, 2, 2, 2))
+
+
+@pytest.mark.parametrize(
+    ("size", "kernel", "stride", "expected"),
+    [
+        (14, 3, 1, (1, 2, 3)),
+        (29, 3, 2, (2, 1, 1)),
+        (14, 5, 1, (2, 0, 1)),  # more columns than registers hold
+        (3, 3, 1, (1, 0, 1)),  # one result: nothing to share
+    ],
+)
+def test_neighbouring_depthwise_tiles_share_columns_where_registers_hold_them(
+    size: int, kernel: int, stride: int, expected: tuple[int, int, int]
+) -> None:
+    """Columns of a tile, those of the source that the one before had, tiles in a trip."""
+    machine, results = AARCH64_DOTPROD.machine, (size - kernel) // stride + 1
+    pixel, row = 32, 32 * size
+    spec = DepthwiseSpec(
+        batch=Axis(1, 0, 0), rows=Axis(results, stride * row, 32 * results),
+        columns=Axis(results, stride * pixel, pixel), kernel=(kernel, kernel),
+        steps=(row, pixel), channels=32, form=Form.NARROW, layout=machine.blocks,
+    )  # fmt: skip
+    costs = machine.depthwise.tiles
+    (run,) = runs_of(spec, machine.vectors)
+    tile = tile_of(spec, plan_taps(spec, machine.depthwise.layout), costs, run)
+    assert (tile.columns, len(tile.carried), tile.turns) == expected
 
 
 def test_limits_of_i8_take_no_instructions(kit: Any) -> None:

@@ -96,6 +96,7 @@ _DEPTHWISE = DepthwiseCosts(
     dots_per_cycle=2,
     loads_per_cycle=2,
     kept=5,
+    carried=8,
     spill=0.25,
     instruction_bytes=4,
     bytes_per_cycle=8,
