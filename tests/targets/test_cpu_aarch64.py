@@ -219,6 +219,39 @@ def test_dot_products_are_asked_for_where_the_kernel_tells(
     assert done.returncode == (STATUS_OK if able else STATUS_BAD_CPU)
 
 
+WINDOWS = """
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+int net_set_isa(int isa);
+int main(int argc, char **argv) {
+  uint8_t *page = mmap((void *)0x7ffe0000, 4096, PROT_READ | PROT_WRITE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+  if (page == MAP_FAILED) return 9;
+  page[0x274 + 43] = atoi(argv[1]);
+  for (int isa = -1; isa < 4; isa++) printf("%d ", net_set_isa(isa));
+}
+"""
+
+
+@pytest.mark.parametrize(("there", "answer"), [(0, b"2 0 0 2 2 "), (1, b"2 0 0 0 2 ")])
+def test_windows_is_asked_by_the_page_that_it_shares_with_programs(
+    kit: Any, there: int, answer: bytes, arm_gcc: str, tmp_path: Path
+) -> None:
+    """The code for Windows as an object for Linux, in a program that has such a page."""
+    isas = [replace(isa, platform=AARCH64.platform) for isa in LIBRARIES["arm64-windows"]]
+    op, constants = linear(kit, QDense, Form.NARROW, kit.i8(10, 19) | 1)
+    graph, _ = kit.one_op(op, kit.i8(2, 19), *constants)
+    objects = build_objects(lower_variants(graph, isas, "net"), "net")
+    (tmp_path / "net.a").write_bytes(archive(objects))
+    (tmp_path / "main.c").write_text(WINDOWS, encoding="utf-8")
+    link = [arm_gcc, "-static", "main.c", "net.a", "-o", "net"]
+    subprocess.run(link, cwd=tmp_path, check=True)
+    run = ["qemu-aarch64", "-cpu", "max", tmp_path / "net", str(there)]
+    assert subprocess.run(run, capture_output=True, check=True).stdout == answer
+
+
 def emulated(program: Path, feed: bytes, processor: str) -> bytes:
     done = _run(program, feed, processor)
     assert done.returncode == STATUS_OK
