@@ -31,14 +31,24 @@ EVERYTHING = Splitting(least_ns=0.0, item_ns=0.0)  # small networks are not wort
 
 Inputs = Mapping[str, NDArray[Any]]
 
-# Those of the zoo that are ONNX.
+# Of floats and, in files of TensorFlow Lite, of integers with their own arithmetic.
 ZOO = (
     "mnist",
     "resnet20_cifar10",
+    "resnet8_cifar10",
+    "resnet8_cifar10_int8",
+    "kws",
+    "kws_int8",
+    "vww",
+    "vww_int8",
+    "autoencoder",
+    "autoencoder_int8",
     "mobilenetv1_025_bn",
     "squeezenet1_1",
     "fastestdet",
     "mobilenetv2_tf",
+    "mobilenetv2_tf_tflite",
+    "mobilenetv2_tf_ptq",
     "yolox_nano",
 )
 
