@@ -11,7 +11,7 @@ unexport PYTHONDONTWRITEBYTECODE
 PYTEST := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -q
 IN_TWO := -n 2 --dist worksteal
 
-.PHONY: demo test test-changed test-slow test-native lint format clean
+.PHONY: demo test test-changed test-slow test-native test-emulated lint format clean
 
 demo: $(STAMP)
 	$(BIN)/python examples/demo.py
@@ -36,6 +36,16 @@ test-native: $(STAMP)
 	sets=$$($(BIN)/python -c '$(NATIVE_SETS)') && echo "$$sets" | xargs -P 2 -t -I '{}' \
 	  env QCOMP_NATIVE='{}' $(PYTEST) -m native --basetemp='$(VENV)/native-{}' \
 	  $(NATIVE_TESTS)
+
+# On machines that are emulated, of which no bit may differ and none of whose programs may fault: whole
+# networks, then the tests of operators, one instruction set after the other. Hours, and needs the
+# emulators and cross compilers of Debian; what is missing is skipped.
+EMULATED := aarch64 aarch64-dotprod aarch64-i8mm armv7 riscv64 wasm32
+OPERATORS = $(filter-out %_aarch64.py %_amx.py, $(wildcard tests/targets/test_cpu_*.py))
+
+test-emulated: $(STAMP)
+	$(PYTEST) --slow tests/end_to_end/test_emulated_networks.py
+	for set in $(EMULATED); do QCOMP_EMULATED=$$set $(PYTEST) $(OPERATORS) || exit; done
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -9,8 +9,10 @@ import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
+from emulated import COUNTED
 from folder_times import FolderTimes
 from hypothesis import HealthCheck, settings
 from made_once import made_once, shared_root
@@ -48,6 +50,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if slow:
         config.hook.pytest_deselected(items=slow)
         items[:] = [item for item in items if item not in slow]
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """What ran in emulators."""
+    for name, counts in config.stash.get(COUNTED, {}).items():
+        terminalreporter.write_line(f"{name}: {counts}")
 
 
 def set_examples_of_sweeps(items: Sequence[pytest.Item], share: float) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from qcomp.targets.cpu.arm.windows import emit_supports_on_windows
 from qcomp.targets.cpu.generic.machine import portable, widening_depthwise_costs
 from qcomp.targets.cpu.isa import AARCH64, AARCH64_DOTPROD, AVX2, AVX512_VNNI, AVX_VNNI, SSE41
 from qcomp.targets.cpu.machine import Isa
@@ -40,6 +41,20 @@ def on(platform: Platform, *isas: Isa) -> tuple[Isa, ...]:
     return tuple(replace(isa, platform=platform) for isa in isas)
 
 
+def on_windows(platform: Platform, *isas: Isa) -> tuple[Isa, ...]:
+    """Sets of ARM, whose processors Windows is asked about."""
+    return tuple(
+        replace(
+            isa,
+            platform=platform,
+            machine=replace(
+                isa.machine, supports=isa.machine.supports and emit_supports_on_windows
+            ),
+        )
+        for isa in isas
+    )
+
+
 def given(platform: Platform, isa: Isa) -> tuple[Isa, ...]:
     """A set that every processor of the system has, so that none is asked."""
     return (replace(isa, platform=platform, machine=replace(isa.machine, supports=None)),)
@@ -60,7 +75,7 @@ LIBRARIES: Mapping[str, tuple[Isa, ...]] = {
     "arm64-macos": given(ARM64_MACOS, AARCH64_DOTPROD),
     "arm64-ios": given(ARM64_IOS, AARCH64_DOTPROD),
     "arm64-android": on(ARM64_ANDROID, AARCH64, AARCH64_DOTPROD),
-    "arm64-windows": on(ARM64_WINDOWS, AARCH64),
+    "arm64-windows": on_windows(ARM64_WINDOWS, AARCH64, AARCH64_DOTPROD),
     "armv7": generic("armv7", ARMV7_LINUX, "+neon", 16),
     "riscv64": generic("riscv64", RISCV64_LINUX, "", 8),
     "wasm32": generic("wasm32", WASM32, "+simd128", 16),

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import shutil
-import subprocess
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +17,6 @@ from onnx import TensorProto, helper, numpy_helper
 
 import qcomp
 from qcomp.targets.catalog import target
-from qcomp.targets.cpu.library.link import static_library
 from qcomp.targets.cpu.process.jit import load_objects
 
 Shape = tuple[int, ...]
@@ -329,58 +325,3 @@ def test_generated_code_is_exact_and_near_many_float_networks(seed: int) -> None
 @given(data=st.data())
 def test_generated_code_equals_the_specification(data: st.DataObject) -> None:
     check(drawn(data))
-
-
-MAIN = """
-#include <stdio.h>
-#include "random.h"
-static unsigned char memory[RANDOM_ARENA_BYTES + RANDOM_ARENA_ALIGN];
-int main(void) {{
-  unsigned char *arena = memory;
-  while ((uintptr_t)arena % RANDOM_ARENA_ALIGN) arena++;
-  {declarations}
-  while ({reads}) {{
-    if (random_run({arguments}, arena)) return 1;
-    {writes}
-  }}
-  return 0;
-}}
-"""
-
-
-def main_program(net: qcomp.CompiledNetwork) -> str:
-    """Reads inputs from standard input until it ends and writes the outputs of each run."""
-    sides = [(f"i{k}", f"INPUT{k}", "int8_t") for k in range(len(net.inputs))]
-    results = [(f"o{k}", f"OUTPUT{k}", f"{o.dtype}_t") for k, o in enumerate(net.outputs)]
-    return MAIN.format(
-        declarations=" ".join(f"static {t} {n}[RANDOM_{m}_SIZE];" for n, m, t in sides + results),
-        reads=" && ".join(f"fread({n}, sizeof {n}, 1, stdin) == 1" for n, _, _ in sides),
-        arguments=", ".join(n for n, _, _ in sides + results),
-        writes=" ".join(f"fwrite({n}, sizeof {n}, 1, stdout);" for n, _, _ in results),
-    )
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", range(60))
-def test_code_for_aarch64_is_exact_in_an_emulator(seed: int, tmp_path: Path) -> None:
-    compiler, emulator = shutil.which("aarch64-linux-gnu-gcc"), shutil.which("qemu-aarch64")
-    if compiler is None or emulator is None:
-        pytest.skip("needs aarch64-linux-gnu-gcc and qemu-aarch64")
-    grower = seeded(seed)
-    model = grower.grow()
-    sample = {n: grower.random.normal(size=s).astype("f4") for n, s in grower.inputs.items()}
-    net = qcomp.compile(model, "aarch64", calibration=[sample], name="random")
-    (tmp_path / "main.c").write_text(main_program(net))
-    (tmp_path / "random.h").write_text(net.artifact.sources["random.h"])
-    (tmp_path / "librandom.a").write_bytes(static_library(net.artifact))
-    flags = ["-std=c99", "-Wall", "-Wextra", "-Werror", "-static"]
-    command = [compiler, *flags, "main.c", "librandom.a", "-o", "main"]
-    subprocess.run(command, cwd=tmp_path, check=True)
-    feed, expected = b"", b""
-    for values in (np.arange(-128, 128), np.array([-128, 127])):
-        inputs = {i.name: grower.random.choice(values.astype("i1"), i.shape) for i in net.inputs}
-        feed += b"".join(a.tobytes() for a in inputs.values())
-        expected += b"".join(a.tobytes() for a in net.specification_integer(inputs).values())
-    done = subprocess.run([emulator, tmp_path / "main"], input=feed, capture_output=True)
-    assert done.returncode == 0, done
-    assert done.stdout == expected, net.graph

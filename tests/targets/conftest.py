@@ -5,13 +5,15 @@ from __future__ import annotations
 import ctypes
 import itertools
 import mmap
+import os
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import pytest
+from emulated import COUNTED, Emulated
 from kept import kept_objects
 from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
@@ -22,24 +24,45 @@ from qcomp.ir.ops import Op, QConv2d, QSoftmax
 from qcomp.ir.tensor import DType, TensorId, TensorType
 from qcomp.quant.fixed_point import Form, Requantize
 from qcomp.quant.qparams import QParams, softmax_qparams
+from qcomp.targets.base import Artifact, Memory, Requirements
+from qcomp.targets.catalog import target
 from qcomp.targets.cpu.library.codegen import Generate
 from qcomp.targets.cpu.library.module import build_objects
+from qcomp.targets.cpu.library.parallel import Splitting
 from qcomp.targets.cpu.lower.graph import lower_graph
 from qcomp.targets.cpu.lower.schedule import CHAINING, Chaining
 from qcomp.targets.cpu.machine import Isa
 from qcomp.targets.cpu.process.host import native, this_host
 from qcomp.targets.cpu.process.jit import load_objects
-from qcomp.targets.cpu.target import without_collections
+from qcomp.targets.cpu.target import CpuTarget, without_collections
+from qcomp.targets.memory import ALIGN
 
 Array = NDArray[Any]
 MakeOp = Callable[..., Op]
 Case = TypeVar("Case")
 
 
+# The name of a target with one instruction set, of another machine, which all tests are to run on.
+EMULATED = os.environ.get("QCOMP_EMULATED", "")
+
+
 def host_isas() -> list[Isa]:
-    """Those that this machine runs, from the portable baseline on; `native` is the last."""
+    """Those that this machine runs, from the portable baseline on; `native` is the last.
+
+    Or the one that is emulated.
+    """
+    if EMULATED:
+        return [isa_of(EMULATED)]
     last = native()
     return [*(isa for isa in this_host().runs() if isa != last), last]
+
+
+def isa_of(name: str) -> Isa:
+    """The only set of a target."""
+    cpu = target(name)
+    assert isinstance(cpu, CpuTarget)
+    (isa,) = cpu.isas
+    return isa
 
 
 class Guarded:
@@ -72,6 +95,7 @@ class Kit:
 
     variety: int
     generate: Generate
+    emulated: Emulated | None = None
     fixed = Fixed
     isas: ClassVar[Sequence[Isa]] = tuple(host_isas())
 
@@ -149,6 +173,15 @@ class Kit:
 
         return run
 
+    def _artifact(self, graph: Graph, isa: Isa, chaining: Chaining) -> Artifact:
+        """Of which everything that can be shared by threads is."""
+        with without_collections():
+            program = lower_graph(graph, isa, "net", chaining=chaining)
+            everything = Splitting(least_ns=0.0, item_ns=0.0)
+            files = build_objects([program], "net", everything, self.generate)
+        memory = Memory(program.memory.arena_bytes, ALIGN, program.live_bytes, program.data.size)
+        return Artifact("net", isa.name, files, {}, Requirements(isa.triple, {}, ()), memory)
+
     def check_graph(
         self,
         graph: Graph,
@@ -162,6 +195,10 @@ class Kit:
         """
         expected = evaluate(graph, inputs)
         for isa in isas or self._chosen(str(graph), self.variety):
+            if self.emulated is not None and not this_host().is_of(isa.triple):
+                artifact = self._artifact(graph, isa, chaining)
+                self.emulated.check(artifact, [inputs[n] for n in graph.inputs], expected)
+                continue
             run = self.compiled(graph, isa, chaining)
             for at_end in (True, False):
                 for name, value in run(inputs, at_end).items():
@@ -227,9 +264,17 @@ def _is_image(graph: Graph, tensor: TensorId) -> bool:
 
 
 @pytest.fixture(scope="session")
-def kit(request: pytest.FixtureRequest) -> Kit:
+def kit(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kit]:
     """One instruction set for each graph, as the graphs are many; two with --slow."""
-    return Kit(2 if request.config.getoption("--slow") else 1, kept_objects())
+    variety = 2 if request.config.getoption("--slow") else 1
+    if not EMULATED:
+        yield Kit(variety, kept_objects())
+        return
+    folder = tmp_path_factory.mktemp("emulated")
+    emulated = Emulated.of(EMULATED, isa_of(EMULATED).triple, folder)
+    request.config.stash.setdefault(COUNTED, {})[f"operators, {EMULATED}"] = emulated.counts
+    yield Kit(variety, kept_objects(), emulated)
+    emulated.close()
 
 
 @pytest.fixture(params=host_isas(), ids=lambda isa: isa.name)

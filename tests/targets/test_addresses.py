@@ -21,7 +21,16 @@ from numpy.typing import NDArray
 from qcomp.errors import TargetError
 from qcomp.ir.evaluate import evaluate
 from qcomp.ir.graph import Graph
-from qcomp.ir.ops import ArgMax, MaxPool2d, QAveragePool2d, QConv2d, QDense, QSoftmax, Table
+from qcomp.ir.ops import (
+    ArgMax,
+    MaxPool2d,
+    QAveragePool2d,
+    QConv2d,
+    QDense,
+    QEmbedding,
+    QSoftmax,
+    Table,
+)
 from qcomp.quant.fixed_point import Form, Requantize
 from qcomp.quant.tables import exp_table
 from qcomp.targets.cpu.generic.machine import portable
@@ -103,9 +112,15 @@ def largest(kit: Kit) -> tuple[Graph, Mapping[str, Any]]:
     return kit.one_op(partial(ArgMax, axis=1), kit.i16(3, 70))
 
 
+def rows_of_a_table(kit: Kit) -> tuple[Graph, Mapping[str, Any]]:
+    """By indices, some of which are beyond the table."""
+    x = np.arange(-128, 128, 16).astype(np.int16)
+    return kit.one_op(partial(QEmbedding, first=-60), x, kit.fixed(kit.i8(50, 19)))
+
+
 Make = Callable[[Kit], tuple[Graph, Mapping[str, Any]]]
 GRAPHS: tuple[Make, ...] = (
-    depthwise, dense, pooled, averaged, largest, looked_up, softmax, residual,
+    depthwise, dense, pooled, averaged, largest, looked_up, softmax, residual, rows_of_a_table,
 )  # fmt: skip
 
 

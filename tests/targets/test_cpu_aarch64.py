@@ -47,6 +47,8 @@ from qcomp.targets.cpu import llvm_ir as ir
 from qcomp.targets.cpu.emit.gemm_vectors import VectorGemm
 from qcomp.targets.cpu.isa import AARCH64, AARCH64_DOTPROD, AARCH64_I8MM, ARM_LADDER, target_machine
 from qcomp.targets.cpu.kernels.axis import Axis
+from qcomp.targets.cpu.kernels.depthwise_layout import DepthwiseSpec
+from qcomp.targets.cpu.kernels.depthwise_tiling import plan_taps, runs_of, tile_of
 from qcomp.targets.cpu.kernels.gemm import GemmSpec
 from qcomp.targets.cpu.library.archive import archive
 from qcomp.targets.cpu.library.dispatch import STATUS_BAD_CPU, STATUS_OK
@@ -215,6 +217,39 @@ def test_dot_products_are_asked_for_where_the_kernel_tells(
     feed = b"".join(inputs[name].tobytes() for name in graph.inputs)
     done = _run(tmp_path / "net", feed, processor, "-r", release)
     assert done.returncode == (STATUS_OK if able else STATUS_BAD_CPU)
+
+
+WINDOWS = """
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+int net_set_isa(int isa);
+int main(int argc, char **argv) {
+  uint8_t *page = mmap((void *)0x7ffe0000, 4096, PROT_READ | PROT_WRITE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+  if (page == MAP_FAILED) return 9;
+  page[0x274 + 43] = atoi(argv[1]);
+  for (int isa = -1; isa < 4; isa++) printf("%d ", net_set_isa(isa));
+}
+"""
+
+
+@pytest.mark.parametrize(("there", "answer"), [(0, b"2 0 0 2 2 "), (1, b"2 0 0 0 2 ")])
+def test_windows_is_asked_by_the_page_that_it_shares_with_programs(
+    kit: Any, there: int, answer: bytes, arm_gcc: str, tmp_path: Path
+) -> None:
+    """The code for Windows as an object for Linux, in a program that has such a page."""
+    isas = [replace(isa, platform=AARCH64.platform) for isa in LIBRARIES["arm64-windows"]]
+    op, constants = linear(kit, QDense, Form.NARROW, kit.i8(10, 19) | 1)
+    graph, _ = kit.one_op(op, kit.i8(2, 19), *constants)
+    objects = build_objects(lower_variants(graph, isas, "net"), "net")
+    (tmp_path / "net.a").write_bytes(archive(objects))
+    (tmp_path / "main.c").write_text(WINDOWS, encoding="utf-8")
+    link = [arm_gcc, "-static", "main.c", "net.a", "-o", "net"]
+    subprocess.run(link, cwd=tmp_path, check=True)
+    run = ["qemu-aarch64", "-cpu", "max", tmp_path / "net", str(there)]
+    assert subprocess.run(run, capture_output=True, check=True).stdout == answer
 
 
 def emulated(program: Path, feed: bytes, processor: str) -> bytes:
@@ -439,6 +474,8 @@ DEPTHWISE: dict[str, tuple[tuple[int, ...], tuple[int, int], dict[str, Any]]] = 
     "24 channels": ((1, 7, 7, 24), (5, 5), {"padding": (2, 2, 2, 2)}),
     "40 channels": ((1, 9, 8, 40), (5, 3), {"stride": (2, 1)}),
     "67 channels": ((1, 3, 5, 67), (3, 3), {}),
+    "shared columns": ((1, 9, 24, 32), (3, 2), {}),
+    "shared columns in turns": ((1, 6, 10, 32), (3, 3), {}),
     "one column": ((1, 12, 1, 20), (5, 1), {}),
     "one row": ((1, 1, 11, 20), (1, 4), {"stride": (1, 3)}),
     "pool of an image": ((1, 7, 7, 21), (7, 7), {}),
@@ -533,7 +570,9 @@ def loops(isa: Isa, module: ir.Module) -> list[list[str]]:
 PRODUCTS = {
     AARCH64: (("smull", "smlal", "sadalp"), 0.7),
     AARCH64_DOTPROD: (("sdot",), 0.8),
-    AARCH64_I8MM: (("smmla",), 0.53),  # a vector of weights has two channels, and serves two pixels
+    # A register of weights has two channels: of four pixels by sixteen channels, 16 k, 32 products
+    # come with 12 loads and 4 zips of pixels, so two of three instructions are the most.
+    AARCH64_I8MM: (("smmla",), 0.53),
 }
 
 
@@ -549,7 +588,9 @@ def of_products(kit: Any, inputs: int, outputs: int, isa: Isa) -> tuple[float, l
 
 
 @each_set
-@pytest.mark.parametrize(("inputs", "outputs"), [(384, 96), (288, 24), (144, 8)])
+@pytest.mark.parametrize(
+    ("inputs", "outputs"), [(384, 96), (288, 24), (144, 8), (96, 576), (960, 320)]
+)
 def test_an_inner_loop_is_mostly_products(kit: Any, inputs: int, outputs: int, isa: Isa) -> None:
     share, _ = of_products(kit, inputs, outputs, isa)
     assert share >= PRODUCTS[isa][1]
@@ -590,6 +631,32 @@ def test_short_rows_are_whole_tiles_of_half_a_panel() -> None:
     kernel = family.kernel(spec, AARCH64_DOTPROD)
     assert isinstance(kernel, VectorGemm)
     assert (kernel.tile.columns, kernel.tile.blocks) == (7, (2, 2, 2, 2, 2))
+
+
+@pytest.mark.parametrize(
+    ("size", "kernel", "stride", "expected"),
+    [
+        (14, 3, 1, (1, 2, 3)),
+        (29, 3, 2, (2, 1, 1)),
+        (14, 5, 1, (2, 0, 1)),  # more columns than registers hold
+        (3, 3, 1, (1, 0, 1)),  # one result: nothing to share
+    ],
+)
+def test_neighbouring_depthwise_tiles_share_columns_where_registers_hold_them(
+    size: int, kernel: int, stride: int, expected: tuple[int, int, int]
+) -> None:
+    """Columns of a tile, those of the source that the one before had, tiles in a trip."""
+    machine, results = AARCH64_DOTPROD.machine, (size - kernel) // stride + 1
+    pixel, row = 32, 32 * size
+    spec = DepthwiseSpec(
+        batch=Axis(1, 0, 0), rows=Axis(results, stride * row, 32 * results),
+        columns=Axis(results, stride * pixel, pixel), kernel=(kernel, kernel),
+        steps=(row, pixel), channels=32, form=Form.NARROW, layout=machine.blocks,
+    )  # fmt: skip
+    costs = machine.depthwise.tiles
+    (run,) = runs_of(spec, machine.vectors)
+    tile = tile_of(spec, plan_taps(spec, machine.depthwise.layout), costs, run)
+    assert (tile.columns, len(tile.carried), tile.turns) == expected
 
 
 def test_limits_of_i8_take_no_instructions(kit: Any) -> None:

@@ -101,6 +101,8 @@ def shared_at_random(graph: Graph, isa: Isa, inputs: Sequence[Any]) -> dict[str,
 @pytest.mark.parametrize("n", [0, 1, 6])
 def test_any_range_of_tiles_gives_the_same_bits(kit: Any, isa: Isa, n: int) -> None:
     """Few tiles are computed from weights as they lie."""
+    if kit.emulated is not None:
+        pytest.skip("the host that shares is a function of this process")
     graph, inputs = convolution(kit, n, 4)
     for scratch in (SCRATCH, 10 << 10):
         outputs = shared_at_random(graph, unpacking(isa, scratch), list(inputs.values()))

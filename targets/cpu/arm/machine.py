@@ -72,10 +72,10 @@ _PAIRS_GEMM = replace(
 # is eight k; activations are zipped, two pixels of two steps.
 _MATRIX_GEMM = replace(
     _GEMM,
-    registers=replace(_GEMM.registers, pixels=2),
+    registers=replace(_GEMM.registers, pixels=2, weights=2, spare=2),
     pipes=(
         Pipes(4, sums=1, pixels=0.5),
-        Pipes(3, pixels=0.5, vectors=2),
+        Pipes(2.4, pixels=0.5, vectors=2),
         Pipes(8, sums=1, pixels=1, vectors=2),
     ),
     epilogue=4.5,
@@ -96,6 +96,7 @@ _DEPTHWISE = DepthwiseCosts(
     dots_per_cycle=2,
     loads_per_cycle=2,
     kept=5,
+    carried=8,
     spill=0.25,
     instruction_bytes=4,
     bytes_per_cycle=8,

@@ -11,6 +11,7 @@ from functools import partial
 
 from qcomp.targets.cpu import llvm_ir as ir
 from qcomp.targets.cpu.emit.builder import (
+    Carried,
     Value,
     at,
     divided,
@@ -18,12 +19,15 @@ from qcomp.targets.cpu.emit.builder import (
     multiple,
     overlapped,
     plus,
+    repeat,
 )
-from qcomp.targets.cpu.emit.depthwise_tile import Channels, DepthwiseTile
+from qcomp.targets.cpu.emit.depthwise_tile import Channels, Column, DepthwiseTile
+from qcomp.targets.cpu.emit.epilogue import Epilogue
 from qcomp.targets.cpu.emit.span import Span
+from qcomp.targets.cpu.emit.turns import in_turns
 from qcomp.targets.cpu.kernels.constants import header_bytes
 from qcomp.targets.cpu.kernels.depthwise_layout import DepthwiseSpec, Taps, block_bytes
-from qcomp.targets.cpu.kernels.depthwise_tiling import Run, plan_taps, runs_of, tile_of
+from qcomp.targets.cpu.kernels.depthwise_tiling import Run, Tile, plan_taps, runs_of, tile_of
 from qcomp.targets.cpu.machine import Isa
 
 
@@ -137,8 +141,50 @@ class Depthwise:
                 for p, step in ((src, spec.columns.src), (dst, spec.columns.dst))
             )
             if tile.unrolled:
-                emitter.emit(b, from_, to, tile.columns, epilogue)
+                emitter.emit(b, from_, to, tile.columns, epilogue, {})
             else:
                 emitter.emit_looped(b, from_, to)
 
-        loop(b, -(-count // extent), one, "tile")
+        if tile.carried:
+            self._carried(b, src, dst, tile, emitter, epilogue)
+        else:
+            loop(b, -(-count // extent), one, "tile")
+
+    def _carried(
+        self,
+        b: ir.IRBuilder,
+        src: Value,
+        dst: Value,
+        tile: Tile,
+        emitter: DepthwiseTile,
+        epilogue: Epilogue,
+    ) -> None:
+        """Tiles one after the other, each with source columns of the one before."""
+        axis, groups = self.spec.columns, len(self.taps.groups)
+        whole, rest = divmod(axis.count, tile.columns)
+        step = tile.columns * axis.src
+
+        def flat(columns: Sequence[Column]) -> list[Value]:
+            return [value for column in columns for group in column for value in group]
+
+        def one(n: Value | int, values: Carried, columns: int = tile.columns) -> list[Value]:
+            steps = ((src, axis.src), (dst, axis.dst))
+            from_, to = (at(b, p, multiple(b, n, tile.columns * each)) for p, each in steps)
+            found = emitter.emit(b, [from_], [to], columns, epilogue, by_offset(values))
+            return flat([found[offset + step] for offset in tile.carried if offset + step in found])
+
+        def by_offset(values: Carried) -> dict[int, Column]:
+            each = len(values) // len(tile.carried)
+            size = each // groups
+            return {
+                offset: [values[i + g * size : i + (g + 1) * size] for g in range(groups)]
+                for i, offset in zip(range(0, len(values), each), tile.carried, strict=True)
+            }
+
+        first = flat([emitter.column(b, [src], offset) for offset in tile.carried])
+        if tile.turns > 1 and not rest:
+            in_turns(b, whole, first, one, tile.turns, "tile")
+            return
+        last = repeat(b, whole, first, one, "tile")
+        if rest:
+            one(whole, last, rest)

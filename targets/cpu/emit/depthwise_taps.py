@@ -1,7 +1,8 @@
 """Depthwise convolution tap by tap, for machines that multiply bytes to 16 bits and add those.
 
 The products of two taps fit 16 bits where no weight is -128, and are added to the sums together.
-Channels are cut in vectors of 16 or 8, the last moved back; a tile is a few columns of one row.
+Channels are cut in vectors of 16 or 8, the last moved back; a tile is a few columns of one row,
+the last one those that are left.
 
 Meaning: qcomp.ir.evaluate.integer_linear (QConv2d with one input channel per group).
 """
@@ -159,21 +160,24 @@ class DepthwiseTaps:
         self, b: ir.IRBuilder, src: Value, dst: Value, weights: Value, epilogue: Epilogue
     ) -> None:
         """All tiles of a row."""
-        spec, count = self.spec, self.spec.columns.count
+        spec, vectors = self.spec, self.width // self.isa.lanes
+        whole, rest = divmod(spec.columns.count, self.columns)
 
-        def tile(n: Value | int) -> None:
-            x = overlapped(b, n, self.columns, count)
+        def tile(n: Value | int, columns: int = self.columns) -> None:
+            x = multiple(b, n, self.columns)
             from_, to = (
                 at(b, p, multiple(b, x, step))
                 for p, step in ((src, spec.columns.src), (dst, spec.columns.dst))
             )
-            start = [epilogue.bias(b, v) for v in range(self.width // self.isa.lanes)]
-            sums = self._sums(b, from_, weights, start * self.columns)
-            by_pixel = [sums[i : i + len(start)] for i in range(0, len(sums), len(start))]
-            results = [at(b, to, c * spec.columns.dst) for c in range(self.columns)]
+            start = [epilogue.bias(b, v) for v in range(vectors)]
+            sums = self._sums(b, from_, weights, start * columns)
+            by_pixel = [sums[i : i + vectors] for i in range(0, len(sums), vectors)]
+            results = [at(b, to, c * spec.columns.dst) for c in range(columns)]
             epilogue.store(b, by_pixel, results, min(self.width, spec.channels))
 
-        loop(b, -(-count // self.columns), tile, "tile")
+        loop(b, whole, tile, "tile")
+        if rest:
+            tile(whole, rest)
 
     def _sums(self, b: ir.IRBuilder, src: Value, weights: Value, start: Carried) -> Carried:
         """sums[column * vectors + vector], in straight code or by loops over the kernel."""
@@ -220,7 +224,7 @@ class DepthwiseTaps:
 
         result = list(sums)
         for first in range(0, len(taps), at_once):
-            for column in range(self.columns):
+            for column in range(len(sums) // (self.width // lanes)):
                 total = None
                 for tap, weight in taps[first : first + at_once]:
                     x, w = (b.sext(v, wide) for v in (pixel(tap, column), weight))

@@ -6,8 +6,9 @@ have it under their kernel. Sums in the order of the interleaving become bytes i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from qcomp.targets.cpu import llvm_ir as ir
 from qcomp.targets.cpu.emit.builder import (
@@ -31,6 +32,7 @@ from qcomp.targets.cpu.machine import Isa
 
 _VECTORS = LANE // GROUP  # of sums, for each vector of bytes
 
+Column = Sequence[Sequence[Value]]  # of one source column: [group of rows][vector]
 Sums = list[Value]  # of one result column: [row * _VECTORS + vector]
 
 
@@ -60,25 +62,34 @@ class DepthwiseTile:
         dst: Sequence[Value],
         columns: int,
         epilogue: Epilogue,
-    ) -> None:
-        """Results are stored as soon as their last source column is added."""
+        known: Mapping[int, Column],
+    ) -> dict[int, Column]:
+        """Results are stored as soon as their last source column is added.
+
+        `known` are source columns by their offsets; returns all that the tile has.
+        """
         sums: dict[int, Sums] = {}
+        found: dict[int, Column] = {}
         for offset, served in source_columns(self.spec, columns).items():
             for column, k in served:
                 if k == 0:
                     sums[column] = self._start(b, epilogue)
-            self._add(b, src, offset, served, sums)
+            there = known.get(offset)
+            source = partial(self._group, b, src, offset) if there is None else there.__getitem__
+            found[offset] = self._add(b, source, served, sums)
             for column, k in served:
                 if k == self.spec.kernel[1] - 1:
                     to = [at(b, p, column * self.spec.columns.dst) for p in dst]
                     self._store(b, epilogue, sums.pop(column), to)
+        return found
 
     def emit_looped(self, b: ir.IRBuilder, src: Sequence[Value], dst: Sequence[Value]) -> None:
         """One column, by a loop over the columns of the kernel."""
 
         def step(k: Value | int, before: Sequence[Value]) -> Sums:
             sums = {0: list(before)}
-            self._add(b, src, multiple(b, k, self.spec.steps[1]), [(0, k)], sums)
+            source = partial(self._group, b, src, multiple(b, k, self.spec.steps[1]))
+            self._add(b, source, [(0, k)], sums)
             return sums[0]
 
         start = self._start(b, self.epilogue())
@@ -116,25 +127,36 @@ class DepthwiseTile:
     def _start(self, b: ir.IRBuilder, epilogue: Epilogue) -> Sums:
         return [v for _ in range(self.taps.rows) for v in epilogue.start(b, _VECTORS, 1)]
 
+    def column(self, b: ir.IRBuilder, src: Sequence[Value], offset: int) -> Column:
+        """A source column."""
+        return [self._group(b, src, offset, group) for group in range(len(self.taps.groups))]
+
+    def _group(
+        self, b: ir.IRBuilder, src: Sequence[Value], offset: Value | int, group: int
+    ) -> Sequence[Value]:
+        rows = self.taps.groups[group]
+        return interleaved(b, [self._pixels(b, src, plus(b, offset, row)) for row in rows])
+
     def _add(
         self,
         b: ir.IRBuilder,
-        src: Sequence[Value],
-        offset: Value | int,
+        source: Callable[[int], Sequence[Value]],
         served: Sequence[tuple[int, Value | int]],
         sums: dict[int, Sums],
-    ) -> None:
-        """One source column to the sums of all (result column, kx) that it serves."""
+    ) -> Column:
+        """The groups of a source column to the sums of all (result column, kx) that it serves."""
         dot = self.isa.machine.dot
-        for g, group in enumerate(self.taps.groups):
-            rows = [self._pixels(b, src, plus(b, offset, row)) for row in group]
+        found = []
+        for g in range(len(self.taps.groups)):
             pairs = [(n, row) for n, (of, row) in enumerate(self.taps.pairs) if of == g]
-            for v, quarter in enumerate(interleaved(b, rows)):
+            found.append(source(g))
+            for v, quarter in enumerate(found[g]):
                 x = dot.apart(b, quarter)
                 for column, k in served:
                     for n, row in pairs:
                         index, w = row * _VECTORS + v, dot.weights(b, self._weights(b, n, k, v))
                         sums[column][index] = dot.add(b, sums[column][index], x, w)
+        return found
 
     def _pixels(self, b: ir.IRBuilder, src: Sequence[Value], offset: Value | int) -> Value:
         """The stored bytes of one pixel of each part."""

@@ -12,6 +12,7 @@ from qcomp.targets.cpu import llvm_ir as ir
 from qcomp.targets.cpu.emit.builder import I64, Value, at, i64, load, loop, multiple, store, vector
 from qcomp.targets.cpu.emit.lanes import powers
 from qcomp.targets.cpu.emit.span import Span
+from qcomp.targets.cpu.emit.words import in_bits, word_type
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,8 @@ class Rows:
         place = b.sub(b.sext(index, I64), i64(self.first))
         place = b.select(b.icmp_signed("<", place, i64(0)), i64(0), place)
         last = i64(self.rows - 1)
-        return b.select(b.icmp_signed(">", place, last), last, place)
+        place = b.select(b.icmp_signed(">", place, last), last, place)
+        return place if word_type(b) == I64 else in_bits(b, place, word_type(b))
 
     def _copy(self, b: ir.IRBuilder, source: Value, target: Value) -> None:
         type, blocks = ir.IntType(8 * self.element_bytes), self.row // self.width

@@ -64,6 +64,7 @@ def widening_depthwise_costs(vectors: Vectors) -> DepthwiseCosts:
         dots_per_cycle=float("inf"),
         loads_per_cycle=float("inf"),
         kept=0,
+        carried=0,
         spill=0.2,
         instruction_bytes=6,
         bytes_per_cycle=8,

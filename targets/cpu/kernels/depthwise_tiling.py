@@ -39,6 +39,7 @@ class DepthwiseCosts:
     dots_per_cycle: float  # of dot products and shuffles together
     loads_per_cycle: float
     kept: int  # registers that hold constants of the epilogue over all tiles
+    carried: int  # registers that interleaved columns of the source stay in for the next tile
     spill: float  # cycles per source column and vector beyond the registers
     instruction_bytes: int
     bytes_per_cycle: int  # of code and weights, from the outer caches
@@ -114,10 +115,16 @@ def plan_taps(spec: DepthwiseSpec, costs: DepthwiseCosts) -> Taps:
 
 @dataclass(frozen=True)
 class Tile:
-    """`columns` of each part of a vector; the kernel's columns are code, or a loop."""
+    """`columns` of each part of a vector; the kernel's columns are code, or a loop.
+
+    The source columns at the offsets `carried` are those that the tile before has too. If the code
+    of `turns` tiles is one trip of a loop, none of them moves from one register to another.
+    """
 
     columns: int
     unrolled: bool
+    carried: tuple[int, ...]
+    turns: int
 
 
 def tile_of(spec: DepthwiseSpec, taps: Taps, costs: DepthwiseCosts, run: Run) -> Tile:
@@ -130,7 +137,27 @@ def tile_of(spec: DepthwiseSpec, taps: Taps, costs: DepthwiseCosts, run: Run) ->
         if columns == 1 or size <= _MOST_INSTRUCTIONS
     ]
     good = [each <= min(cycles) * _GOOD for each in cycles]
-    return Tile(1 + good.index(True), unrolled=sizes[0] <= _MOST_INSTRUCTIONS)
+    columns = 1 + good.index(True)
+    unrolled = sizes[0] <= _MOST_INSTRUCTIONS
+    kept = carried_columns(spec, taps, costs, run.parts, columns) if unrolled else ()
+    sources = len(source_columns(spec, columns))
+    moves = len(kept) > 1 and sources == len(kept) + 1  # by one place
+    return Tile(columns, unrolled, kept, turns=sources if moves else 1)
+
+
+def carried_columns(
+    spec: DepthwiseSpec, taps: Taps, costs: DepthwiseCosts, parts: int, columns: int
+) -> tuple[int, ...]:
+    """Offsets of the source columns that a tile and the one before share, if registers hold them.
+
+    Tiles of one part only: others take what lies between.
+    """
+    if parts > 1 or spec.columns.count < 2 * columns:
+        return ()
+    sources, step = source_columns(spec, columns), columns * spec.columns.src
+    shared = tuple(offset for offset in sources if offset + step in sources)
+    registers = _VECTORS * len(taps.groups) * len(shared)
+    return shared if registers <= costs.carried else ()
 
 
 @functools.cache
@@ -152,12 +179,15 @@ def _tile_cost(
     """Cycles and instructions."""
     width, variants = spec.kernel[1], len(taps.pairs)
     sources = source_columns(spec, columns)
-    interleaved = len(sources) * len(taps.groups)
-    rows_read = len(sources) * sum(map(len, taps.groups))
+    carried = len(carried_columns(spec, taps, costs, parts, columns))
+    new = len(sources) - carried
+    interleaved = new * len(taps.groups)
+    rows_read = new * sum(map(len, taps.groups))
     dots = _VECTORS * variants * width * columns
     results = taps.rows * columns
     shared_by = max(map(len, sources.values()))  # results of a row that are open at once
     held = taps.rows * shared_by + variants * min(columns - 1, width) + 2
+    held += carried
     if columns > shared_by:
         held += 1  # constants of the epilogue stay
     spilled = max(0, _VECTORS * held + costs.kept - costs.vectors.count)

@@ -74,6 +74,7 @@ def _vnni_depthwise_costs(vectors: Vectors) -> DepthwiseCosts:
         dots_per_cycle=3,
         loads_per_cycle=2,
         kept=0,
+        carried=0,
         spill=0.2,
         instruction_bytes=6,
         bytes_per_cycle=8,
