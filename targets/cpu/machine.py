@@ -9,14 +9,16 @@ records; `Isa` names one, with what LLVM has to know.
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from qcomp.ir.ops import Op
+from qcomp.ir.tensor import Array
 from qcomp.targets.cpu import llvm_ir as ir
 from qcomp.targets.cpu.emit.builder import Value
 from qcomp.targets.cpu.emit.dot import DotProduct
+from qcomp.targets.cpu.emit.i16.spec import LayerConstants, ProductSpec, TapSpec
 from qcomp.targets.cpu.emit.narrow import MakeNarrow
 from qcomp.targets.cpu.emit.nest import Body
 from qcomp.targets.cpu.emit.shuffled import Shuffles
@@ -72,6 +74,23 @@ class GemmFamily(Protocol):
         """The cheapest for a layer, None where the family is not for it."""
 
 
+class Kernel16(Protocol):
+    """The code of a layer with weights and 16 bits at either side."""
+
+    @property
+    def key(self) -> Hashable:
+        """All that the code depends on."""
+
+    @property
+    def units(self) -> int: ...
+
+    def constants(self, layer: LayerConstants) -> Sequence[Array]:
+        """Weights, bias, multiplier and shift as the code reads them."""
+
+    def emit(self, b: ir.IRBuilder, pointers: Sequence[Value], begin: Value, end: Value) -> None:
+        """Pointers: source, result, the constants, limits (as Saturation). Ends the function."""
+
+
 @dataclass(frozen=True)
 class Rates:
     """What kernels reach on machines of today, per nanosecond and i32 lane.
@@ -107,6 +126,8 @@ class Machine:
     blocks: Blocks  # of depthwise layers
     depthwise: DepthwisePlanning
     taps: bool  # whether they multiply tap by tap in 16 bits, and not by `dot`
+    products_16: Callable[[ProductSpec, LayerConstants, Isa], Kernel16]
+    taps_16: Callable[[TapSpec, LayerConstants, Isa], Kernel16]  # of depthwise layers
     rates: Rates
     clock: str  # LLVM's intrinsic for a counter of (nearly) constant rate
     # i1: whether the processor that runs this code has the features; None: each of its kind has.

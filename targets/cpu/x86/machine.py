@@ -12,7 +12,12 @@ from qcomp.targets.cpu.emit.dot import DotProduct
 from qcomp.targets.cpu.emit.gemm_vectors import VectorGemms
 from qcomp.targets.cpu.emit.shuffled import Shuffles
 from qcomp.targets.cpu.emit.tile_products import EachStep
-from qcomp.targets.cpu.generic.machine import widening_depthwise_costs, widening_gemm_costs
+from qcomp.targets.cpu.generic.machine import (
+    products_16,
+    taps_16,
+    widening_depthwise_costs,
+    widening_gemm_costs,
+)
 from qcomp.targets.cpu.kernels.codes import SCRATCH
 from qcomp.targets.cpu.kernels.depthwise_layout import BY_64
 from qcomp.targets.cpu.kernels.depthwise_tiling import DepthwiseCosts, DepthwisePlanning
@@ -151,6 +156,8 @@ def _machine(
         blocks=BY_64,
         depthwise=DepthwisePlanning(LAYOUT, depthwise),
         taps=False,
+        products_16=products_16,
+        taps_16=taps_16,
         rates=rates,
         clock=CLOCK,
         supports=emit_supports,

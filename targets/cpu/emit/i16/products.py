@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from qcomp.ir.tensor import Array
 from qcomp.targets.cpu import llvm_ir as ir
 from qcomp.targets.cpu.emit.builder import (
     I8,
@@ -34,8 +35,9 @@ from qcomp.targets.cpu.emit.builder import (
     vector,
 )
 from qcomp.targets.cpu.emit.dot import sums_of_pairs
-from qcomp.targets.cpu.emit.i16.blocking import PAIR, Blocking, ProductSpec
+from qcomp.targets.cpu.emit.i16.blocking import Blocking
 from qcomp.targets.cpu.emit.i16.scale import saturated, scaled
+from qcomp.targets.cpu.emit.i16.spec import PAIR, LayerConstants, ProductSpec
 from qcomp.targets.cpu.emit.requantize import Saturation
 from qcomp.targets.cpu.emit.span import Span
 
@@ -53,6 +55,18 @@ class Products:
     @property
     def spec(self) -> ProductSpec:
         return self.blocking.spec
+
+    @property
+    def key(self) -> ProductSpec:
+        return self.spec
+
+    @property
+    def units(self) -> int:
+        return self.blocking.units
+
+    def constants(self, layer: LayerConstants) -> list[Array]:
+        tables = (layer.bias, layer.multiplier, layer.shift)
+        return [self.blocking.packed(layer.weight), *map(self.blocking.by_block, tables)]
 
     def emit(self, b: ir.IRBuilder, pointers: Sequence[Value], begin: Value, end: Value) -> None:
         """Pointers: source, result, weights, bias, multiplier, shift, limits (as Saturation)."""
