@@ -145,6 +145,7 @@ class Isa:
     platform: Platform
     features: str
     machine: Machine
+    tuning: str = ""  # what LLVM is to prefer, written as features; no processor must have it
 
     @property
     def triple(self) -> str:

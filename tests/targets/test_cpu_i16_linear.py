@@ -29,8 +29,9 @@ def epilogue(kind: tuple[int, int, bool], channels: int, depth: int) -> tuple[Re
     if wide:
         bias += random.choice([-(2**36), 0, 2**36], channels)
     bits = int(np.log2(60 * np.sqrt(depth))) + 1 + source - result
-    multiplier = random.integers(2**20, 2**21, channels).astype(np.int32)
-    shift = np.maximum(21 + bits + random.integers(-1, 2, channels), 1).astype(np.int32)
+    digits = 21 if wide else 31
+    multiplier = random.integers(2 ** (digits - 1), 2**digits, channels).astype(np.int32)
+    shift = np.maximum(digits + bits + random.integers(-1, 2, channels), 1).astype(np.int32)
     least = -(1 << (result - 1))
     zero_point = 7 if result == 8 else 0
     q = Requantize(Form.WIDE, zero_point, least + 5, -least - 3, bits=result)

@@ -105,7 +105,8 @@ def function_attributes(isa: Isa) -> tuple[str, ...]:
     """What the functions of an instruction set carry; the module knows the baseline only."""
     attributes: tuple[str, ...] = (f'"prefer-vector-width"="{isa.vector_bits}"',)
     if isa.features:
-        attributes += (f'"target-features"="{isa.features}"',)
+        features = ",".join(f for f in (isa.features, isa.tuning) if f)
+        attributes += (f'"target-features"="{features}"',)
     if isa.vector_bits > 256:
         attributes += (f'"min-legal-vector-width"="{isa.vector_bits}"',)
     return attributes

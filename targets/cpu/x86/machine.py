@@ -12,12 +12,7 @@ from qcomp.targets.cpu.emit.dot import DotProduct
 from qcomp.targets.cpu.emit.gemm_vectors import VectorGemms
 from qcomp.targets.cpu.emit.shuffled import Shuffles
 from qcomp.targets.cpu.emit.tile_products import EachStep
-from qcomp.targets.cpu.generic.machine import (
-    products_16,
-    taps_16,
-    widening_depthwise_costs,
-    widening_gemm_costs,
-)
+from qcomp.targets.cpu.generic.machine import widening_depthwise_costs, widening_gemm_costs
 from qcomp.targets.cpu.kernels.codes import SCRATCH
 from qcomp.targets.cpu.kernels.depthwise_layout import BY_64
 from qcomp.targets.cpu.kernels.depthwise_tiling import DepthwiseCosts, DepthwisePlanning
@@ -31,6 +26,7 @@ from qcomp.targets.cpu.x86.amx import TileGemms
 from qcomp.targets.cpu.x86.cpuid import emit_supports
 from qcomp.targets.cpu.x86.dot import Madd, Vnni
 from qcomp.targets.cpu.x86.epilogue import PackedEpilogue
+from qcomp.targets.cpu.x86.i16.kernels import products_16, taps_16
 from qcomp.targets.cpu.x86.packed import packed_body
 from qcomp.targets.cpu.x86.softmax import PermutedRows
 from qcomp.targets.cpu.x86.table import PermutedTables, ShuffledTables

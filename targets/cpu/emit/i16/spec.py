@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from qcomp.ir.tensor import Array
+from qcomp.quant.fixed_point import Requantize
 from qcomp.targets.cpu import llvm_ir as ir
 from qcomp.targets.cpu.kernels.axis import Axis
 
@@ -16,13 +17,15 @@ class LayerConstants:
     """Weights [groups, channels, segments, length], depthwise ones [channels, kh, kw].
 
     The tables are by channel: bias (i32 or i64, without the zero point of the source), multiplier
-    and shift of the form WIDE.
+    and shift of the form WIDE. `offset` is what memory adds to the values of the source.
     """
 
     weight: Array
     bias: Array
     multiplier: Array
     shift: Array
+    requantize: Requantize
+    offset: int
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from qcomp.targets.cpu.lower.residual import is_depthwise
 from qcomp.targets.cpu.lower.windows import Window, windows
 from qcomp.targets.cpu.machine import Kernel16
 from qcomp.targets.cpu.program import Address
+from qcomp.targets.cpu.storage import BIAS
 
 
 def lower_conv2d(lowering: Lowering, op: QConv2d) -> None:
@@ -84,7 +85,7 @@ def _product(
 ) -> None:
     groups = spec.groups.count
     by_group = weight.reshape(groups, spec.channels, spec.segment_count, spec.length)
-    layer = LayerConstants(by_group, *_tables(lowering, op, weight))
+    layer = _constants(lowering, op, by_group, weight, source)
     kernel = lowering.isa.machine.products_16(spec, layer, lowering.isa)
     _call(lowering, op, "products", kernel, layer, (source, result))
 
@@ -104,7 +105,7 @@ def _depthwise(lowering: Lowering, op: QConv2d, window: Window) -> None:
         result=y,
     )
     weight = window.weight.reshape(channels, height, width)
-    layer = LayerConstants(weight, *_tables(lowering, op, window.weight))
+    layer = _constants(lowering, op, weight, window.weight, window.source)
     kernel = lowering.isa.machine.taps_16(spec, layer, lowering.isa)
     _call(lowering, op, "taps", kernel, layer, (window.source, window.result))
 
@@ -120,6 +121,15 @@ def _call(
     """The addresses are of source and result."""
     constants = map(lowering.constant, (*kernel.constants(layer), _limits(op)))
     lowering.ranged(kind, kernel.key, [*addresses, *constants], kernel.emit, kernel.units)
+
+
+def _constants(
+    lowering: Lowering, op: QWeighted, packed: Array, weight: Array, source: Address
+) -> LayerConstants:
+    """`packed` is the weight as kernels take it."""
+    offset = BIAS if source.unsigned else 0
+    bias, multiplier, shift = _tables(lowering, op, weight)
+    return LayerConstants(packed, bias, multiplier, shift, op.requantize, offset)
 
 
 def _tables(lowering: Lowering, op: QWeighted, weight: Array) -> list[Array]:
