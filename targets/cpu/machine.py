@@ -18,6 +18,7 @@ from qcomp.ir.tensor import Array
 from qcomp.targets.cpu import llvm_ir as ir
 from qcomp.targets.cpu.emit.builder import Value
 from qcomp.targets.cpu.emit.dot import DotProduct
+from qcomp.targets.cpu.emit.i16.entries import Neighbours
 from qcomp.targets.cpu.emit.i16.spec import LayerConstants, ProductSpec, TapSpec
 from qcomp.targets.cpu.emit.narrow import MakeNarrow
 from qcomp.targets.cpu.emit.nest import Body
@@ -128,6 +129,7 @@ class Machine:
     taps: bool  # whether they multiply tap by tap in 16 bits, and not by `dot`
     products_16: Callable[[ProductSpec, LayerConstants, Isa], Kernel16]
     taps_16: Callable[[TapSpec, LayerConstants, Isa], Kernel16]  # of depthwise layers
+    neighbours: Neighbours  # of tables that are interpolated
     rates: Rates
     clock: str  # LLVM's intrinsic for a counter of (nearly) constant rate
     # i1: whether the processor that runs this code has the features; None: each of its kind has.

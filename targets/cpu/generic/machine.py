@@ -11,6 +11,7 @@ from qcomp.targets.cpu.emit.dot import WideningDot, sums_of_pairs
 from qcomp.targets.cpu.emit.gemm_vectors import VectorGemms
 from qcomp.targets.cpu.emit.i16.blocking import Blocking
 from qcomp.targets.cpu.emit.i16.depthwise import DepthwiseProducts
+from qcomp.targets.cpu.emit.i16.entries import loaded_neighbours
 from qcomp.targets.cpu.emit.i16.products import Products
 from qcomp.targets.cpu.emit.i16.spec import LayerConstants, ProductSpec, TapSpec
 from qcomp.targets.cpu.emit.nest import Body
@@ -96,6 +97,7 @@ def portable(vectors: Vectors, layout: DepthwiseCosts, clock: str) -> Machine:
         taps=False,
         products_16=products_16,
         taps_16=taps_16,
+        neighbours=loaded_neighbours,
         rates=Rates(macs=6.0, macs_16=6.0, results_16=0.2),
         clock=clock,
         supports=None,

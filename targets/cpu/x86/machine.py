@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from qcomp.targets.cpu.emit.dot import DotProduct
 from qcomp.targets.cpu.emit.gemm_vectors import VectorGemms
+from qcomp.targets.cpu.emit.i16.entries import loaded_neighbours
 from qcomp.targets.cpu.emit.shuffled import Shuffles
 from qcomp.targets.cpu.emit.tile_products import EachStep
 from qcomp.targets.cpu.generic.machine import widening_depthwise_costs, widening_gemm_costs
@@ -26,6 +27,7 @@ from qcomp.targets.cpu.x86.amx import TileGemms
 from qcomp.targets.cpu.x86.cpuid import emit_supports
 from qcomp.targets.cpu.x86.dot import Madd, Vnni
 from qcomp.targets.cpu.x86.epilogue import PackedEpilogue
+from qcomp.targets.cpu.x86.i16.gather import gathered_neighbours
 from qcomp.targets.cpu.x86.i16.kernels import products_16, taps_16
 from qcomp.targets.cpu.x86.packed import packed_body
 from qcomp.targets.cpu.x86.softmax import PermutedRows
@@ -154,6 +156,7 @@ def _machine(
         taps=False,
         products_16=products_16,
         taps_16=taps_16,
+        neighbours=gathered_neighbours if vectors.bits == 512 else loaded_neighbours,
         rates=rates,
         clock=CLOCK,
         supports=emit_supports,
