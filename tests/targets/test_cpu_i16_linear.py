@@ -108,6 +108,17 @@ def test_rows_around_the_register_tile(kit: Any, width: int) -> None:
         check_conv(kit, kind, (1, 3, width, 20), 20, (3, 3), padding=(1, 1, 1, 1), groups=20)
 
 
+@pytest.mark.parametrize("channels", [1, 4, 8, 16])
+def test_depthwise_pixels_of_few_channels(kit: Any, isa: Any, channels: int) -> None:
+    """Several fill a vector, where steps of one lie side by side."""
+    for kind in kit.some(KINDS, channels):
+        for width, stride in ((9, 1), (16, 1), (33, 1), (33, 2)):
+            check_conv(
+                kit, kind, (1, 4, width, channels), channels, (3, 3), groups=channels,
+                padding=(1, 1, 1, 1), stride=(1, stride), isas=[isa],
+            )  # fmt: skip
+
+
 @pytest.mark.parametrize("x_value", [-(2**15), 2**15 - 1])
 @pytest.mark.parametrize("w_value", [-127, 127])
 def test_sums_of_extremes_are_exact(kit: Any, isa: Any, x_value: int, w_value: int) -> None:

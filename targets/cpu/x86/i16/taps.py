@@ -1,7 +1,8 @@
 """Depthwise convolutions with 16 bits at either side, by pairs of taps one below the other, on x86.
 
 Two rows of activations are unpacked into pairs, which every result that sees them multiplies by
-its two weights. The order of channels that unpacks make is the one that packs undo.
+its two weights. The order of channels that unpacks make is the one that packs undo. Neighbouring
+pixels of few channels, whose results are neighbours too, fill a vector together.
 
 Meaning: qcomp.ir.evaluate.integer_linear (QConv2d).
 """
@@ -60,22 +61,38 @@ class PairedTaps:
 
     @property
     def _block(self) -> int:
-        """Channels of a block: of a vector of i16, no longer than the channels want."""
+        """Lanes of a vector of i16, no longer than the channels want."""
+        if self._together > 1:
+            return 2 * self.isa.lanes
         enough = 1 << (self.spec.channels - 1).bit_length()
         return min(max(enough, _LEAST), 2 * self.isa.lanes)
 
     @property
+    def _together(self) -> int:
+        """Neighbouring pixels of a vector."""
+        spec, (count, rest) = self.spec, divmod(2 * self.isa.lanes, self.spec.channels)
+        sizes = spec.source.width // 8, spec.result.width // 8
+        steps = spec.columns.src, spec.columns.dst
+        dense = steps == tuple(spec.channels * size for size in sizes)
+        return count if dense and not rest and 1 < count <= spec.columns.count else 1
+
+    @property
     def _stored(self) -> int:
-        return min(self._block, self.spec.channels)
+        return self._block if self._together > 1 else min(self._block, self.spec.channels)
 
     @property
     def _blocks(self) -> int:
         return -(-self.spec.channels // self._block)
 
     @property
+    def _vectors(self) -> int:
+        """Of a tile, along the columns: sums, and pairs of one row of taps, stay in registers."""
+        return min(4 if self.isa.registers >= 32 else 2, self.spec.columns.count // self._together)
+
+    @property
     def _pixels(self) -> int:
-        """Of a tile: sums, and the pairs of one row of taps, stay in registers."""
-        return min(4 if self.isa.registers >= 32 else 2, self.spec.columns.count)
+        """Of a tile."""
+        return self._vectors * self._together
 
     @property
     def _tiles(self) -> int:
@@ -102,11 +119,11 @@ class PairedTaps:
 
     def _order(self) -> Array:
         """[blocks, channels of a block]."""
-        starts = np.minimum(
-            np.arange(self._blocks) * self._block, self.spec.channels - self._stored
-        )
-        order = starts[:, None] + pack_order(self._block // 2)
-        return np.asarray(np.minimum(order, self.spec.channels - 1))
+        channels, inside = self.spec.channels, pack_order(self._block // 2)
+        if self._together > 1:
+            return np.asarray(inside[None, :] % channels)
+        starts = np.minimum(np.arange(self._blocks) * self._block, channels - self._stored)
+        return np.asarray(np.minimum(starts[:, None] + inside, channels - 1))
 
     def emit(self, b: ir.IRBuilder, pointers: Sequence[Value], begin: Value, end: Value) -> None:
         """Pointers: source, result, weights, bias, three tables of `HighHalves`, limits."""
@@ -119,7 +136,8 @@ class PairedTaps:
             rest, tile = divided(b, rest, self._tiles)
             image, row = divided(b, rest, spec.rows.count)
             column = overlapped(b, tile, self._pixels, spec.columns.count)
-            channel = overlapped(b, part, self._stored, spec.channels)
+            one_part = self._blocks == 1
+            channel = 0 if one_part else overlapped(b, part, self._stored, spec.channels)
             x = at(b, raw(src), multiple(b, channel, spec.source.width // 8))
             y = at(b, dst, multiple(b, channel, spec.result.width // 8))
             steps = (image, spec.batch), (row, spec.rows), (column, spec.columns)
@@ -130,14 +148,13 @@ class PairedTaps:
             bias, *scales = (self._halves(b, place) for place in places)
             sums = self._sums(b, x, w, bias)
             results = Results.of(b, spec.result, self.scale, limits)
-            for pixel, two in enumerate(sums):
+            for n, two in enumerate(sums):
                 first, second = (
                     self.scale.scaled(b, acc, [table[half] for table in scales])
                     for half, acc in enumerate(two)
                 )
-                results.store_pair(
-                    b, first, second, at(b, y, pixel * spec.columns.dst), self._stored
-                )
+                place = at(b, y, n * self._together * spec.columns.dst)
+                results.store_pair(b, first, second, place, self._stored)
 
         Span(begin, end).loop(b, unit)
         b.ret_void()
@@ -150,10 +167,10 @@ class PairedTaps:
     def _sums(
         self, b: ir.IRBuilder, x: Value, w: Value, bias: Sequence[Value]
     ) -> list[list[Value]]:
-        """[pixel][half]."""
+        """[vector][half]."""
         spec, width = self.spec, self.spec.kernel[1]
         below, right = spec.taps
-        sums = [list(bias) for _ in range(self._pixels)]
+        sums = [list(bias) for _ in range(self._vectors)]
         for pair in range(self._row_pairs):
             known: dict[int, list[Value]] = {}
             rows = [r for r in (PAIR * pair, PAIR * pair + 1) if r < spec.kernel[0]]
@@ -163,16 +180,16 @@ class PairedTaps:
                     load(b, at(b, place, 2 * self._block * half), vector(I16, self._block))
                     for half in (0, 1)
                 ]
-                for pixel in range(self._pixels):
-                    offset = pixel * spec.columns.src + k * right
+                for n in range(self._vectors):
+                    offset = n * self._together * spec.columns.src + k * right
                     if offset not in known:
                         found = [self._row(b, at(b, x, r * below + offset)) for r in rows]
                         known[offset] = [
                             zipped(b, found[0], found[-1], high=high) for high in (False, True)
                         ]
-                    sums[pixel] = [
+                    sums[n] = [
                         add_pairs(b, *three, fused=self.fused)
-                        for three in zip(sums[pixel], known[offset], factors, strict=True)
+                        for three in zip(sums[n], known[offset], factors, strict=True)
                     ]
         return sums
 
