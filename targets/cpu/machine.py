@@ -86,7 +86,7 @@ class Kernel16(Protocol):
     def units(self) -> int: ...
 
     def constants(self, layer: LayerConstants) -> Sequence[Array]:
-        """Weights, bias, multiplier and shift as the code reads them."""
+        """Weights, bias, multiplier, shift and any ceiling as the code reads them."""
 
     def emit(self, b: ir.IRBuilder, pointers: Sequence[Value], begin: Value, end: Value) -> None:
         """Pointers: source, result, the constants, limits (as Saturation). Ends the function."""
@@ -99,7 +99,7 @@ class Rates:
     They decide what is worth being shared by threads, and rank choices of bits.
 
     macs: products; macs_16: with activations of 16 bits.
-    results_16: of these, scaled in 64 bits. Those of 8 bits take the time of their bytes.
+    results_16: results where source or result has 16; else they take the time of their bytes.
     """
 
     macs: float
@@ -129,6 +129,7 @@ class Machine:
     taps: bool  # whether they multiply tap by tap in 16 bits, and not by `dot`
     products_16: Callable[[ProductSpec, LayerConstants, Isa], Kernel16]
     taps_16: Callable[[TapSpec, LayerConstants, Isa], Kernel16]  # of depthwise layers
+    ceilings_16: bool  # whether these two bound results by channel
     neighbours: Neighbours  # of tables that are interpolated
     rates: Rates
     clock: str  # LLVM's intrinsic for a counter of (nearly) constant rate

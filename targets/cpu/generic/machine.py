@@ -97,6 +97,7 @@ def portable(vectors: Vectors, layout: DepthwiseCosts, clock: str) -> Machine:
         taps=False,
         products_16=products_16,
         taps_16=taps_16,
+        ceilings_16=True,
         neighbours=loaded_neighbours,
         rates=Rates(macs=6.0, macs_16=6.0, results_16=0.2),
         clock=clock,

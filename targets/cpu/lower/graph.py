@@ -64,7 +64,7 @@ def lower_graph(
     if module is None:
         module = ir.Module(prefix, isa.platform)
     ops = graph.ops()
-    ceilings, residuals = fused_ceilings(graph), fused_residuals(graph, isa)
+    ceilings, residuals = fused_ceilings(graph, isa), fused_residuals(graph, isa)
     lookups = fused_lookups(graph, isa)
     stored = {id: c.result for id, c in ceilings.items()}
     stored |= {id: r.result for id, r in residuals.items()}

@@ -29,7 +29,6 @@ from qcomp.targets.cpu.lower.context import Lowering, LowerOp, Place, broadcast_
 from qcomp.targets.cpu.memory import dense_layout
 from qcomp.targets.cpu.program import Address, as_stored, moved
 
-
 SHUFFLED = 2  # bytes of an element, at most, that is copied by shuffles of bytes
 
 

@@ -77,12 +77,13 @@ class DepthwiseProducts:
     def constants(layer: LayerConstants) -> list[Array]:
         """Weights by tap."""
         weight = np.ascontiguousarray(layer.weight.transpose(1, 2, 0), np.int8)
-        return [weight, layer.bias, layer.multiplier, layer.shift]
+        constants = [weight, layer.bias, layer.multiplier, layer.shift]
+        return constants if layer.ceiling is None else [*constants, layer.ceiling]
 
     def emit(self, b: ir.IRBuilder, pointers: Sequence[Value], begin: Value, end: Value) -> None:
-        """Pointers: source, result, weights, bias, multiplier, shift, limits (as Saturation)."""
+        """Pointers: source, result, the constants, limits (as Saturation)."""
         spec = self.spec
-        src, dst, weights, bias, multiplier, shift, limits = pointers
+        src, dst, weights, bias, multiplier, shift, *ceilings, limits = pointers
         chunks = -(-spec.channels // self.lanes)
 
         def unit(index: Value) -> None:
@@ -101,6 +102,8 @@ class DepthwiseProducts:
             multipliers = self._table(b, multiplier, channel, I32)
             shifts = self._table(b, shift, channel, I32)
             to = Saturation.loaded(b, limits, self.lanes)
+            for ceiling in ceilings:
+                to = to.below(b, self._table(b, ceiling, channel, I32))
             for pixel, acc in enumerate(sums):
                 q = saturated(b, scaled(b, acc, multipliers, shifts), to, spec.result)
                 store(b, q, at(b, y, pixel * spec.columns.dst))

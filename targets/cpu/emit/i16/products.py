@@ -65,13 +65,15 @@ class Products:
         return self.blocking.units
 
     def constants(self, layer: LayerConstants) -> list[Array]:
-        tables = (layer.bias, layer.multiplier, layer.shift)
+        tables = [layer.bias, layer.multiplier, layer.shift]
+        if layer.ceiling is not None:
+            tables.append(layer.ceiling)
         return [self.blocking.packed(layer.weight), *map(self.blocking.by_block, tables)]
 
     def emit(self, b: ir.IRBuilder, pointers: Sequence[Value], begin: Value, end: Value) -> None:
-        """Pointers: source, result, weights, bias, multiplier, shift, limits (as Saturation)."""
+        """Pointers: source, result, the constants, limits (as Saturation)."""
         spec = self.spec
-        src, dst, weights, bias, multiplier, shift, limits = pointers
+        src, dst, weights, bias, *scales, limits = pointers
 
         def unit(index: Value) -> None:
             rest, tile = divided(b, index, self.blocking.tiles)
@@ -90,7 +92,7 @@ class Products:
                 x, y = at(b, x, multiple(b, n, axis.src)), at(b, y, multiple(b, n, axis.dst))
             first = multiple(b, which, self.blocking.block)
             w = at(b, weights, multiple(b, first, spec.segment_count * spec.pairs * PAIR))
-            tables = [at(b, table, multiple(b, first, 4)) for table in (multiplier, shift)]
+            tables = [at(b, table, multiple(b, first, 4)) for table in scales]
             biases = at(b, bias, multiple(b, first, spec.sums.width // 8))
             self._store(b, self._sums(b, x, w, biases), y, tables, limits)
 
@@ -211,11 +213,12 @@ class Products:
         self, b: ir.IRBuilder, sums: Carried, y: Value, tables: Sequence[Value], limits: Value
     ) -> None:
         lanes, result = self.blocking.lanes, self.spec.result
-        to = Saturation.loaded(b, limits, lanes)
+        limited = Saturation.loaded(b, limits, lanes)
         for v in range(self.blocking.vectors):
-            multiplier, shift = (
+            multiplier, shift, *ceilings = (
                 load(b, at(b, table, 4 * v * lanes), vector(I32, lanes)) for table in tables
             )
+            to = limited.below(b, ceilings[0]) if ceilings else limited
             for pixel in range(self.blocking.pixels):
                 q = scaled(b, sums[pixel * self.blocking.vectors + v], multiplier, shift)
                 offset = pixel * self.spec.columns.dst + v * lanes * result.width // 8

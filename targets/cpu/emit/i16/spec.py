@@ -17,13 +17,15 @@ class LayerConstants:
     """Weights [groups, channels, segments, length], depthwise ones [channels, kh, kw].
 
     The tables are by channel: bias (i32 or i64, without the zero point of the source), multiplier
-    and shift of the form WIDE. `offset` is what memory adds to the values of the source.
+    and shift of the form WIDE, and the ceiling where the spec has one. `offset` is what memory adds
+    to the values of the source.
     """
 
     weight: Array
     bias: Array
     multiplier: Array
     shift: Array
+    ceiling: Array | None
     requantize: Requantize
     offset: int
 
@@ -42,6 +44,7 @@ class ProductSpec:
     source: ir.IntType
     sums: ir.IntType  # i32 or i64
     result: ir.IntType
+    ceiling: bool  # whether each channel has a largest result of its own
 
     @property
     def pairs(self) -> int:
@@ -69,3 +72,4 @@ class TapSpec:
     source: ir.IntType
     sums: ir.IntType  # i32 or i64
     result: ir.IntType
+    ceiling: bool  # as in ProductSpec

@@ -46,6 +46,7 @@ def _convolution(lowering: Lowering, op: QConv2d, window: Window) -> None:
         source=x,
         sums=bias,
         result=y,
+        ceiling=op.id in lowering.ceilings,
     )
     rows, columns = flattened_axes(spec.rows, spec.columns)
     spec = replace(spec, rows=rows, columns=columns)
@@ -71,6 +72,7 @@ def lower_dense(lowering: Lowering, op: QDense) -> None:
         source=source,
         sums=bias,
         result=result,
+        ceiling=op.id in lowering.ceilings,
     )
     _product(lowering, op, spec, weight, x.start, y.start)
 
@@ -103,6 +105,7 @@ def _depthwise(lowering: Lowering, op: QConv2d, window: Window) -> None:
         source=x,
         sums=bias,
         result=y,
+        ceiling=op.id in lowering.ceilings,
     )
     weight = window.weight.reshape(channels, height, width)
     layer = _constants(lowering, op, weight, window.weight, window.source)
@@ -129,7 +132,9 @@ def _constants(
     """`packed` is the weight as kernels take it."""
     offset = BIAS if source.unsigned else 0
     bias, multiplier, shift = _tables(lowering, op, weight)
-    return LayerConstants(packed, bias, multiplier, shift, op.requantize, offset)
+    ceiling = lowering.ceilings.get(op.id)
+    most = None if ceiling is None else ceiling.values
+    return LayerConstants(packed, bias, multiplier, shift, most, op.requantize, offset)
 
 
 def _tables(lowering: Lowering, op: QWeighted, weight: Array) -> list[Array]:

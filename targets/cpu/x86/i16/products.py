@@ -137,7 +137,7 @@ class TiledProducts:
         return self._products.group * self._blocks.block
 
     def emit(self, b: ir.IRBuilder, pointers: Sequence[Value], begin: Value, end: Value) -> None:
-        """Pointers: source, result, weights, bias, three tables of `HighHalves`, limits."""
+        """Pointers: source, result, weights, bias, the tables of `HighHalves`, limits."""
         spec, blocks = self.spec, self._blocks
         src, dst, weights, *tables, limits = pointers
 

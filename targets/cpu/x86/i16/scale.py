@@ -6,7 +6,7 @@ Of the form WIDE, with a shift of 33 or more (a factor below a quarter):
     high = (acc * m) >> 32
 
 as floors nest and 2^(shift-1) is a multiple of 2^32. The zero point joins the rounding. Sums that
-have room are shifted up first, which is exact, so that factors from a quarter on get there too.
+have room are shifted up first, which is exact, so that channels of larger factors get there too.
 
 Meaning: qcomp.quant.fixed_point.requantize in the form WIDE.
 """
@@ -32,6 +32,7 @@ from qcomp.targets.cpu.emit.builder import (
     clamp,
     load,
     shuffle,
+    smaller,
     splat,
     store,
     store_bytes,
@@ -41,45 +42,55 @@ from qcomp.targets.cpu.emit.i16.spec import LayerConstants
 from qcomp.targets.cpu.x86 import intrinsics as x86
 
 _LEAST_SHIFT = 33
-_MOST_SHIFT = 62
 
 
 @dataclass(frozen=True)
 class HighHalves:
-    """How the sums of a layer are scaled: shifted up by `up`; results saturate to `limited`.
+    """How the sums of a layer are scaled.
 
-    limited: whether limits are closer than those of the type.
+    raised: whether any are shifted up first; limited: whether limits are closer than those of the
+    type; ceiling: whether channels have limits of their own.
     """
 
-    up: int
+    raised: bool
     limited: bool
+    ceiling: bool
 
     @staticmethod
     def of(layer: LayerConstants, source: ir.IntType) -> HighHalves | None:
         """None where sums, or what is added to them, may leave 32 bits."""
-        shift = layer.shift.astype(np.int64)
-        up = max(_LEAST_SHIFT - int(shift.min()), 0)
-        if layer.bias.dtype != np.int32 or int(shift.max()) + up > _MOST_SHIFT:
+        if layer.bias.dtype != np.int32:
             return None
-        sums = _largest(layer, source) << up
+        up = _up(layer)
+        sums = _largest(layer, source) << up.astype(object)
         high = (sums * layer.multiplier.astype(object) >> 32) + 1
-        added = np.abs(_rounding(layer, up).astype(object))
+        added = np.abs(_rounding(layer).astype(object))
         if max(sums.max(), (high + added).max()) >= 2**31:
             return None
         q = layer.requantize
-        return HighHalves(up, (q.qmin, q.qmax) != integer_range(q.bits))
+        limited = (q.qmin, q.qmax) != integer_range(q.bits)
+        return HighHalves(bool(up.any()), limited, layer.ceiling is not None)
 
-    def tables(self, layer: LayerConstants) -> tuple[Array, Array, Array]:
-        """Multiplier, what is added to high halves, and their shift; i32 by channel."""
-        shift = layer.shift + np.int32(self.up - 32)
-        return layer.multiplier, _rounding(layer, self.up).astype(np.int32), shift
+    def tables(self, layer: LayerConstants) -> tuple[Array, ...]:
+        """By channel, i32: multiplier, rounding, shift of high halves, that of sums, ceiling."""
+        up = _up(layer)
+        found = [layer.multiplier, _rounding(layer), layer.shift + up - 32]
+        found += [up] * self.raised
+        found += [] if layer.ceiling is None else [layer.ceiling]
+        return tuple(t.astype(np.int32) for t in found)
 
     def scaled(self, b: ir.IRBuilder, acc: Value, tables: Sequence[Value]) -> Value:
         """Results in i32 lanes, not saturated; `tables` as those of `tables`."""
-        multiplier, rounding, shift = tables
-        if self.up:
-            acc = b.shl(acc, splat(I32, acc.type.count, self.up))
-        return b.ashr(b.add(_high(b, acc, multiplier), rounding), shift)
+        multiplier, rounding, shift, *more = tables
+        if self.raised:
+            acc = b.shl(acc, more[0])
+        x = b.ashr(b.add(_high(b, acc, multiplier), rounding), shift)
+        return smaller(b, x, more[-1]) if self.ceiling else x
+
+
+def _up(layer: LayerConstants) -> Array:
+    """How far each channel's sums are shifted up."""
+    return np.asarray(np.maximum(_LEAST_SHIFT - layer.shift.astype(np.int64), 0))
 
 
 def _largest(layer: LayerConstants, source: ir.IntType) -> Array:
@@ -90,9 +101,9 @@ def _largest(layer: LayerConstants, source: ir.IntType) -> Array:
     return largest
 
 
-def _rounding(layer: LayerConstants, up: int) -> Array:
+def _rounding(layer: LayerConstants) -> Array:
     """2^(shift-33) + zero_point * 2^(shift-32), i64."""
-    shift = layer.shift.astype(np.int64) + up
+    shift = layer.shift.astype(np.int64) + _up(layer)
     one, zero_point = np.int64(1), np.int64(layer.requantize.zero_point)
     return np.asarray((one << (shift - 33)) + (zero_point << (shift - 32)))
 

@@ -126,7 +126,7 @@ class PairedTaps:
         return np.asarray(np.minimum(starts[:, None] + inside, channels - 1))
 
     def emit(self, b: ir.IRBuilder, pointers: Sequence[Value], begin: Value, end: Value) -> None:
-        """Pointers: source, result, weights, bias, three tables of `HighHalves`, limits."""
+        """Pointers: source, result, weights, bias, the tables of `HighHalves`, limits."""
         spec = self.spec
         src, dst, weights, *tables, limits = pointers
         size = self._row_pairs * spec.kernel[1] * self._block * PAIR * 2
