@@ -232,7 +232,7 @@ class Target(Protocol):
     def cost(self, macs: int, results: int, activation_bytes: int, bits: int) -> float:
         """Nanoseconds on one thread, roughly, of an op on activations of so many bits.
 
-        results: numbers that it computes or moves one by one.
+        results: numbers that it computes or moves one by one, where any of them has 16 bits.
         """
         ...
 

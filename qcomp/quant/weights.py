@@ -33,6 +33,10 @@ REACH: Mapping[int, int] = {8: 255, 16: 32768}
 _ACC_BUDGET: Mapping[int, float] = {8: 2.0**30, 16: 2.0**39}
 
 
+_ROUNDING = 1 / math.sqrt(12.0)  # deviation of a rounded weight, in steps
+_COMMON_X = REACH[16] / 8  # magnitude of an x of 16 bits, which has room for the unseen
+
+
 def weight_grid(
     weight: NDArray[np.floating],
     bits: int,
@@ -108,6 +112,9 @@ def certified(
     least that over x_scale * 2^30 (with 16 bits, 32768 and 2^39). Dead channels (scale 0) get 2^-8
     of a result step. This is the cure for near-dead channels whose bias overflows (onnxruntime
     issue 11415).
+
+    With an x of 16 bits, 2^30 it is too where rounding to such scales moves results by less than a
+    step: then sums are i32, which kernels are faster on, and one channel decides for its layer.
     """
     reach, budget = REACH[x_bits], _ACC_BUDGET[x_bits]
     sums = np.abs(weight.astype(np.float64)).reshape(len(weight), -1).sum(axis=1)
@@ -116,6 +123,10 @@ def certified(
     steps = 1 if grid.multiplier is None else int(grid.multiplier.max(initial=1))
     moved = reach * (weight.size // len(weight)) * steps * (1.0 if grid.bits == 1 else 0.5)
     lowest = bound / (budget - min(moved, budget / 2))
+    if x_bits == 16:
+        short = bound / (_ACC_BUDGET[8] - min(moved, _ACC_BUDGET[8] / 2))
+        error = _ROUNDING * math.sqrt(weight.size // len(weight)) * short * x_scale * _COMMON_X
+        lowest = np.where(error <= y_scale, np.maximum(lowest, short), lowest)
     # The narrow form shifts by at most 30 bits and multiplies by at least 257 * 2^-15.
     lowest = np.maximum(lowest, math.ldexp(1.0, -36) * y_scale / x_scale)
     dead = np.maximum(lowest, math.ldexp(y_scale / x_scale, -8))

@@ -7,45 +7,78 @@ for comparing choices.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from qcomp.ir.graph import Graph
-from qcomp.ir.ops import MatMul, Op, Transpose, Weighted
+from qcomp.ir.ops import Binary, Clamp, Conv2d, MatMul, Minimum, Op, Transpose, Unary, Weighted
 from qcomp.ir.tensor import DType, TensorId
 
 _RUN_NS = 1000.0  # of a call of the library
 _OP_NS = 100.0
 
+# Results of layers with weights that take as long as one of a table, and as one of two operands.
+_INTERPOLATED, _COMBINED = 6, 3
+
 CostOf = Callable[[int, int, int, int], float]
-"""Nanoseconds by multiply-accumulates, results, bytes and bits of activations: `Target.cost`."""
+"""Nanoseconds by multiply-accumulates, results, bytes and bits of activations: `Target.cost`.
+
+Results count where any activation has 16 bits, the bits are those of what is multiplied.
+"""
 
 
 def activation_ns(graph: Graph, id: TensorId, bits: int, cost: CostOf) -> float:
     """Of an activation: the time of its readers' products and results, and of its bytes."""
     readers = [op for op in graph.consumers(id) if op.inputs[0] == id]
     macs = sum(_macs(graph, op) for op in readers)
-    results = sum(_results(graph, op) for op in readers)
+    results = sum(_results(graph, op) for op in readers) if bits > 8 else 0
     moved = graph.type(id).size * bits // 8 * (1 + len(graph.consumers(id)))
     return cost(macs, results, moved, bits)
 
 
-def op_ns(graph: Graph, op: Op, bits: int, cost: CostOf) -> float:
-    """Of an op whose kernel works on values of so many bits; one with any of 16 works on 16."""
-    values = {op.output, *graph.activations(op)}
-    moved = sum(graph.type(t).size for t in values if graph.type(t).dtype is DType.F32)
-    return cost(_macs(graph, op), _results(graph, op), moved * bits // 8, bits)
+def op_ns(graph: Graph, op: Op, wide: Collection[TensorId], cost: CostOf) -> float:
+    """Of an op with 16 bits for the activations in `wide`, and 8 for the others.
+
+    What is multiplied decides how fast products are, but not those of depthwise layers, which wait
+    for their operands; 16 bits at either side decide for results.
+    """
+    if _is_bound(graph, op):
+        return 0.0
+    sources = graph.activations(op)
+    values = [t for t in dict.fromkeys((op.output, *sources)) if graph.type(t).dtype is DType.F32]
+    moved = sum(graph.type(t).size * (2 if t in wide else 1) for t in values)
+    results = _results(graph, op) if any(t in wide for t in values) else 0
+    bits = 16 if any(t in wide for t in sources) and not _is_depthwise(graph, op) else 8
+    return cost(_macs(graph, op), results, moved, bits)
 
 
 def network_ns(graph: Graph, cost: CostOf) -> float:
     """Of a run with 8 bits everywhere; of a small network, most are calls."""
     ops = graph.ops()
-    return _RUN_NS + _OP_NS * len(ops) + sum(op_ns(graph, op, 8, cost) for op in ops)
+    return _RUN_NS + _OP_NS * len(ops) + sum(op_ns(graph, op, (), cost) for op in ops)
+
+
+def _is_depthwise(graph: Graph, op: Op) -> bool:
+    return isinstance(op, Conv2d) and op.groups > 1 and graph.type(op.weight).shape[3] == 1
+
+
+def _is_bound(graph: Graph, op: Op) -> bool:
+    """Whether an op only bounds what a layer before it makes, which that layer can do."""
+    before = [graph.producer(t) for t in graph.activations(op)]
+    return isinstance(op, Minimum | Clamp) and len(before) == 1 and isinstance(before[0], Weighted)
 
 
 def _results(graph: Graph, op: Op) -> int:
-    """None where values are copied in rows."""
-    copies_rows = op.copies_integers and not isinstance(op, Transpose)
-    return 0 if copies_rows else graph.type(op.output).size
+    """As many as a layer with weights has in that time; none where values are copied in rows."""
+    size = graph.type(op.output).size
+    match op:
+        case Unary():
+            return _INTERPOLATED * size
+        case Binary():
+            return _COMBINED * size
+        case _ if op.copies_integers and not isinstance(op, Transpose):
+            return 0
+        case _:
+            return size
 
 
 def _macs(graph: Graph, op: Op) -> int:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from qcomp.config import QuantizationConfig, matches
 from qcomp.ir.graph import Graph
+from qcomp.ir.ops import Op
 from qcomp.ir.tensor import TensorId
 from qcomp.passes.lib.same_scale import range_units
 from qcomp.recipes.activations import Activations, assigned
@@ -56,21 +57,26 @@ def wide_units(
         noise = activations.ranking({t: current[t] for t in members})
         found.append(_Loud(members, _touched(graph, members), noise.total.noise, noise.db))
         advance(done + 1, len(units))
-    extra = {op.id: op_ns(graph, op, 16, cost) - op_ns(graph, op, 8, cost) for op in graph.ops()}
     whole = network_ns(graph, cost)
     allowed = (config.max_slowdown - 1.0) * whole
     chosen: list[WideUnit] = []
     left = _loudest(found)
-    wide: set[TensorId] = set()
+    wide: frozenset[TensorId] = frozenset()
     while left:
-        costs = [sum(extra[id] for id in unit.ops - wide) for unit in left]
+        costs = [_extra_ns(graph, unit, wide, cost) for unit in left]
         best = max(range(len(left)), key=lambda i: left[i].noise / max(costs[i], 1.0))
         unit = left.pop(best)
         if costs[best] <= allowed:
             allowed -= costs[best]
-            wide |= unit.ops
+            wide |= frozenset(unit.members)
             chosen.append(WideUnit(unit.members, unit.db, costs[best] / whole))
     return chosen
+
+
+def _extra_ns(graph: Graph, unit: _Loud, wide: frozenset[TensorId], cost: CostOf) -> float:
+    """What 16 bits for one unit more take; what these spare its neighbours counts."""
+    more = wide | frozenset(unit.members)
+    return sum(op_ns(graph, op, more, cost) - op_ns(graph, op, wide, cost) for op in unit.ops)
 
 
 @dataclass(frozen=True)
@@ -78,7 +84,7 @@ class _Loud:
     """A unit with the ops that have 16 bits if it has, and its noise with 8."""
 
     members: tuple[TensorId, ...]
-    ops: frozenset[TensorId]
+    ops: tuple[Op, ...]
     noise: float
     db: float
 
@@ -92,10 +98,10 @@ def _loudest(units: Sequence[_Loud]) -> list[_Loud]:
     return left
 
 
-def _touched(graph: Graph, members: Sequence[TensorId]) -> frozenset[TensorId]:
+def _touched(graph: Graph, members: Sequence[TensorId]) -> tuple[Op, ...]:
     """The ops that read or write one of these."""
-    ops = [op.id for t in members for op in graph.consumers(t)]
-    return frozenset((*ops, *(t for t in members if graph.producer(t) is not None)))
+    ops = [op for t in members for op in (graph.producer(t), *graph.consumers(t))]
+    return tuple({op.id: op for op in ops if op is not None}.values())
 
 
 def free_units(judge: Judge, config: QuantizationConfig) -> list[tuple[TensorId, ...]]:

@@ -19,21 +19,27 @@ _LINUX_ARM = Platform("aarch64-unknown-linux-gnu", 8, ObjectFormat.ELF, machine=
 _SSE = "+sse3,+ssse3,+sse4.1"
 _AVX2 = f"{_SSE},+sse4.2,+popcnt,+avx,+avx2"
 _AVX512 = f"{_AVX2},+avx512f,+avx512bw,+avx512dq,+avx512vl,+avx512vnni"
+_PAIRS = "+fast-dpwssd"  # else LLVM makes vpmaddwd and vpaddd of vpdpwssd
 _AMX = f"{_AVX512},+avx512vbmi,+amx-tile,+amx-int8"
 
 X86_64 = Isa("x86-64", _LINUX_X86, "", portable(x86.XMM, x86.LAYOUT, x86.CLOCK))
 SSE41 = Isa("sse4.1", _LINUX_X86, _SSE, x86.madd(x86.XMM))
 AVX2 = Isa("avx2", _LINUX_X86, _AVX2, x86.madd(x86.YMM))
-AVX_VNNI = Isa("avx-vnni", _LINUX_X86, f"{_AVX2},+avxvnni", x86.vnni(x86.YMM))
-AVX512_VNNI = Isa("avx512-vnni", _LINUX_X86, _AVX512, x86.vnni(x86.ZMM))
+AVX_VNNI = Isa("avx-vnni", _LINUX_X86, f"{_AVX2},+avxvnni", x86.vnni(x86.YMM), _PAIRS)
+AVX512_VNNI = Isa("avx512-vnni", _LINUX_X86, _AVX512, x86.vnni(x86.ZMM), _PAIRS)
 AVX512_VBMI = Isa(
     "avx512-vbmi",
     _LINUX_X86,
     f"{_AVX512},+avx512vbmi",
     x86.with_permutes(x86.vnni(x86.ZMM)),
+    _PAIRS,
 )
 AMX_INT8 = Isa(
-    "amx-int8", _LINUX_X86, _AMX, x86.with_tiles(x86.with_permutes(x86.vnni(x86.ZMM)), Tiles.AMX)
+    "amx-int8",
+    _LINUX_X86,
+    _AMX,
+    x86.with_tiles(x86.with_permutes(x86.vnni(x86.ZMM)), Tiles.AMX),
+    _PAIRS,
 )
 AARCH64 = Isa("aarch64", _LINUX_ARM, "+neon", arm.neon())
 AARCH64_DOTPROD = Isa("aarch64-dotprod", _LINUX_ARM, "+neon,+dotprod", arm.dotprod())

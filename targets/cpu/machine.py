@@ -9,14 +9,17 @@ records; `Isa` names one, with what LLVM has to know.
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from qcomp.ir.ops import Op
+from qcomp.ir.tensor import Array
 from qcomp.targets.cpu import llvm_ir as ir
 from qcomp.targets.cpu.emit.builder import Value
 from qcomp.targets.cpu.emit.dot import DotProduct
+from qcomp.targets.cpu.emit.i16.entries import Neighbours
+from qcomp.targets.cpu.emit.i16.spec import LayerConstants, ProductSpec, TapSpec
 from qcomp.targets.cpu.emit.narrow import MakeNarrow
 from qcomp.targets.cpu.emit.nest import Body
 from qcomp.targets.cpu.emit.shuffled import Shuffles
@@ -72,6 +75,23 @@ class GemmFamily(Protocol):
         """The cheapest for a layer, None where the family is not for it."""
 
 
+class Kernel16(Protocol):
+    """The code of a layer with weights and 16 bits at either side."""
+
+    @property
+    def key(self) -> Hashable:
+        """All that the code depends on."""
+
+    @property
+    def units(self) -> int: ...
+
+    def constants(self, layer: LayerConstants) -> Sequence[Array]:
+        """Weights, bias, multiplier, shift and any ceiling as the code reads them."""
+
+    def emit(self, b: ir.IRBuilder, pointers: Sequence[Value], begin: Value, end: Value) -> None:
+        """Pointers: source, result, the constants, limits (as Saturation). Ends the function."""
+
+
 @dataclass(frozen=True)
 class Rates:
     """What kernels reach on machines of today, per nanosecond and i32 lane.
@@ -79,7 +99,7 @@ class Rates:
     They decide what is worth being shared by threads, and rank choices of bits.
 
     macs: products; macs_16: with activations of 16 bits.
-    results_16: of these, scaled in 64 bits. Those of 8 bits take the time of their bytes.
+    results_16: results where source or result has 16; else they take the time of their bytes.
     """
 
     macs: float
@@ -107,6 +127,10 @@ class Machine:
     blocks: Blocks  # of depthwise layers
     depthwise: DepthwisePlanning
     taps: bool  # whether they multiply tap by tap in 16 bits, and not by `dot`
+    products_16: Callable[[ProductSpec, LayerConstants, Isa], Kernel16]
+    taps_16: Callable[[TapSpec, LayerConstants, Isa], Kernel16]  # of depthwise layers
+    ceilings_16: bool  # whether these two bound results by channel
+    neighbours: Neighbours  # of tables that are interpolated
     rates: Rates
     clock: str  # LLVM's intrinsic for a counter of (nearly) constant rate
     # i1: whether the processor that runs this code has the features; None: each of its kind has.
@@ -124,6 +148,7 @@ class Isa:
     platform: Platform
     features: str
     machine: Machine
+    tuning: str = ""  # what LLVM is to prefer, written as features; no processor must have it
 
     @property
     def triple(self) -> str:

@@ -19,8 +19,8 @@ _BYTES = 4.0  # per nanosecond and lane, as machine.Rates
 class Work:
     """Of one op: `weight_bytes` are constants, `activation_bytes` operands and the result.
 
-    Weights of few bits count as their codes. `results` are those of its epilogue, or values that it
-    moves one by one.
+    Weights of few bits count as their codes. `results` are those of an epilogue of 16 bits, or
+    values of 16 bits that are moved one by one.
     """
 
     macs: int
@@ -29,14 +29,11 @@ class Work:
     results: int = 0
 
     def estimated_ns(self, isa: Isa, bits: int = 8) -> float:
-        """Nanoseconds on one thread, roughly, with activations of so many bits."""
+        """Nanoseconds on one thread, roughly, with multiplied activations of so many bits."""
         rates = isa.machine.rates
-        per_lane = self.activation_bytes / _BYTES
-        if bits <= 8:
-            per_lane += self.macs / rates.macs
-        else:
-            per_lane += self.macs / rates.macs_16 + self.results / rates.results_16
-        return per_lane / isa.lanes
+        macs = rates.macs if bits <= 8 else rates.macs_16
+        results = self.results / rates.results_16
+        return (self.activation_bytes / _BYTES + self.macs / macs + results) / isa.lanes
 
 
 def work_of(graph: Graph, id: TensorId) -> Work:

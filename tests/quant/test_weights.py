@@ -97,6 +97,17 @@ def test_certified_accumulators_fit_int32_with_room_for_rounding(
         assert bound < largest(BIAS_BITS[8])
 
 
+@pytest.mark.parametrize(("peak", "bias", "fits"), [(1e-9, 3.0, True), (1.0, 3000.0, False)])
+def test_a_bias_of_near_nothing_but_itself_fits_32_bits(
+    peak: float, bias: float, fits: bool
+) -> None:
+    """What has 16 bits may have longer sums, where shorter ones would move results."""
+    weight = np.full((1, 16), peak, np.float32)
+    x_scale, y_scale = 1e-4, 1e-4
+    grid = certified(peak_grid(weight, 8), weight, np.array([bias]), x_scale, y_scale, x_bits=16)
+    assert (bias / (x_scale * grid.scale[0]) < 2**30) == fits
+
+
 @given(st.floats(1e-30, 1e-3), SCALES, SCALES, BITS)
 def test_a_near_dead_channel_reaches_the_narrow_form(
     peak: float, x_scale: float, y_scale: float, bits: int

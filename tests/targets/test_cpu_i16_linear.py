@@ -29,8 +29,9 @@ def epilogue(kind: tuple[int, int, bool], channels: int, depth: int) -> tuple[Re
     if wide:
         bias += random.choice([-(2**36), 0, 2**36], channels)
     bits = int(np.log2(60 * np.sqrt(depth))) + 1 + source - result
-    multiplier = random.integers(2**20, 2**21, channels).astype(np.int32)
-    shift = np.maximum(21 + bits + random.integers(-1, 2, channels), 1).astype(np.int32)
+    digits = 21 if wide else 31
+    multiplier = random.integers(2 ** (digits - 1), 2**digits, channels).astype(np.int32)
+    shift = np.maximum(digits + bits + random.integers(-1, 2, channels), 1).astype(np.int32)
     least = -(1 << (result - 1))
     zero_point = 7 if result == 8 else 0
     q = Requantize(Form.WIDE, zero_point, least + 5, -least - 3, bits=result)
@@ -105,6 +106,17 @@ def test_rows_around_the_register_tile(kit: Any, width: int) -> None:
     for kind in kit.some(KINDS, width):
         check_conv(kit, kind, (1, 3, width, 5), 40, (3, 3), padding=(1, 1, 1, 1))
         check_conv(kit, kind, (1, 3, width, 20), 20, (3, 3), padding=(1, 1, 1, 1), groups=20)
+
+
+@pytest.mark.parametrize("channels", [1, 4, 8, 16])
+def test_depthwise_pixels_of_few_channels(kit: Any, isa: Any, channels: int) -> None:
+    """Several fill a vector, where steps of one lie side by side."""
+    for kind in kit.some(KINDS, channels):
+        for width, stride in ((9, 1), (16, 1), (33, 1), (33, 2)):
+            check_conv(
+                kit, kind, (1, 4, width, channels), channels, (3, 3), groups=channels,
+                padding=(1, 1, 1, 1), stride=(1, stride), isas=[isa],
+            )  # fmt: skip
 
 
 @pytest.mark.parametrize("x_value", [-(2**15), 2**15 - 1])

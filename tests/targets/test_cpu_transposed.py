@@ -147,7 +147,7 @@ def test_a_ceiling(kit: Any, isa: Any, groups: int, form: Form) -> None:
         net = Transposed(kit, (1, 6, 7, 12), 12, kernel, (2, 2), **options)
         bound = net.constant(np.arange(-24, 24, 4).astype(np.int8))
         net.check(net.add(QMinimum, net.y, bound), isas=[isa])
-        assert list(fused_ceilings(net.graph)) == [net.y]
+        assert list(fused_ceilings(net.graph, isa)) == [net.y]
 
 
 @pytest.mark.parametrize("obstacle", ["value", "output", "reader"])

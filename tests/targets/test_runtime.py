@@ -99,6 +99,6 @@ def test_time_grows_with_products_bytes_and_bits() -> None:
     for name in ("sse4.1", "avx-vnni", "amx-int8", "aarch64"):
         cost = target(name).cost
         assert cost(1000, 9, 1000, 8) < cost(2000, 9, 1000, 8) < cost(2000, 9, 2000, 8)
-        assert cost(1000, 9, 1000, 8) < cost(1000, 9, 1000, 16) < cost(1000, 90, 1000, 16)
+        assert cost(1000, 9, 1000, 8) <= cost(1000, 9, 1000, 16) < cost(1000, 90, 1000, 16)
     of_8, of_16 = (target("avx-vnni").cost(10**6, 0, 0, bits) for bits in (8, 16))
-    assert of_16 == pytest.approx(2.5 * of_8)
+    assert of_16 == pytest.approx(1.6 * of_8)

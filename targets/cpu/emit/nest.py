@@ -61,6 +61,15 @@ def simplified(nest: Nest) -> Nest:
     return Nest(extents, strides, nest.sizes, indexed)
 
 
+def of_bytes(nest: Nest) -> Nest:
+    """A copy whose elements are bytes: those of an element are its last axis."""
+    if set(nest.sizes) == {1}:
+        return nest
+    (size,) = set(nest.sizes)
+    strides = tuple((*steps, 1) for steps in nest.strides)
+    return simplified(Nest((*nest.extents, size), strides, (1,) * len(strides), nest.indexed))
+
+
 def _even(nest: Nest, group: Sequence[int], axis: int) -> bool:
     last = group[-1]
     return all(s[last] == s[axis] * nest.extents[axis] for s in nest.strides)

@@ -9,6 +9,11 @@ from __future__ import annotations
 from qcomp.ir.ops import Op
 from qcomp.targets.cpu.emit.dot import WideningDot, sums_of_pairs
 from qcomp.targets.cpu.emit.gemm_vectors import VectorGemms
+from qcomp.targets.cpu.emit.i16.blocking import Blocking
+from qcomp.targets.cpu.emit.i16.depthwise import DepthwiseProducts
+from qcomp.targets.cpu.emit.i16.entries import loaded_neighbours
+from qcomp.targets.cpu.emit.i16.products import Products
+from qcomp.targets.cpu.emit.i16.spec import LayerConstants, ProductSpec, TapSpec
 from qcomp.targets.cpu.emit.nest import Body
 from qcomp.targets.cpu.emit.shuffled import Shuffles
 from qcomp.targets.cpu.emit.table import ScalarTables
@@ -17,7 +22,7 @@ from qcomp.targets.cpu.kernels.depthwise_layout import BY_64
 from qcomp.targets.cpu.kernels.depthwise_tiling import DepthwiseCosts, DepthwisePlanning
 from qcomp.targets.cpu.kernels.gemm import BY_FOURS
 from qcomp.targets.cpu.kernels.tiling import GemmCosts, Pipes, TileRegisters
-from qcomp.targets.cpu.machine import Machine, Rates
+from qcomp.targets.cpu.machine import Isa, Machine, Rates
 from qcomp.targets.cpu.storage import Storage
 from qcomp.targets.cpu.vectors import Vectors
 
@@ -91,12 +96,24 @@ def portable(vectors: Vectors, layout: DepthwiseCosts, clock: str) -> Machine:
         blocks=BY_64,
         depthwise=DepthwisePlanning(layout, widening_depthwise_costs(vectors)),
         taps=False,
+        products_16=products_16,
+        taps_16=taps_16,
+        ceilings_16=True,
+        neighbours=loaded_neighbours,
         rates=Rates(macs=6.0, macs_16=6.0, results_16=0.2),
         clock=clock,
         supports=None,
         needs_permission=False,
         tile_peak=None,
     )
+
+
+def products_16(spec: ProductSpec, layer: LayerConstants, isa: Isa) -> Products:
+    return Products(Blocking(spec, isa))
+
+
+def taps_16(spec: TapSpec, layer: LayerConstants, isa: Isa) -> DepthwiseProducts:
+    return DepthwiseProducts(spec, isa)
 
 
 def no_kernel(op: Op) -> Body | None:

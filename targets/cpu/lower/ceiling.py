@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import QMinimum, QWeighted
 from qcomp.ir.tensor import TensorId
+from qcomp.quant.qparams import integer_range
 from qcomp.targets.cpu.lower.i16.types import is_i16
+from qcomp.targets.cpu.machine import Isa
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,14 +28,14 @@ class Ceiling:
     values: NDArray[np.int32]
 
 
-def fused_ceilings(graph: Graph) -> Mapping[TensorId, Ceiling]:
+def fused_ceilings(graph: Graph, isa: Isa) -> Mapping[TensorId, Ceiling]:
     """By the id of the convolution or dense layer that absorbs the minimum."""
     found: dict[TensorId, Ceiling] = {}
     for op in graph.ops():
-        if not isinstance(op, QWeighted) or is_i16(graph, op):
+        if not isinstance(op, QWeighted) or (is_i16(graph, op) and not isa.machine.ceilings_16):
             continue
-        minimum = graph.sole_consumer(op.output)
-        if isinstance(minimum, QMinimum) and (minimum.qmin, minimum.qmax) == (-128, 127):
+        minimum, bits = graph.sole_consumer(op.output), 8 * graph.type(op.output).dtype.bytes
+        if isinstance(minimum, QMinimum) and (minimum.qmin, minimum.qmax) == integer_range(bits):
             values = _per_channel(graph, minimum, op.output)
             if values is not None:
                 found[op.id] = Ceiling(minimum.output, values)

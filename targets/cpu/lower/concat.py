@@ -12,7 +12,7 @@ from qcomp.ir.ops import Concat, Op
 from qcomp.targets.cpu.emit.nest import Nest, simplified
 from qcomp.targets.cpu.emit.shuffled import LONG_RUN, Pick, ShuffledSpec, best_tile
 from qcomp.targets.cpu.lower.context import Lowering, LowerOp, Place
-from qcomp.targets.cpu.lower.movement import copy
+from qcomp.targets.cpu.lower.movement import SHUFFLED, copy
 from qcomp.targets.cpu.memory import Layout, contiguous
 from qcomp.targets.cpu.program import Address, as_stored, moved
 
@@ -42,7 +42,8 @@ def _interleaved(lowering: Lowering, sources: Sequence[Place], dst: Place, axis:
     shape, strides = dst.layout.shape, dst.layout.strides
     runs = [math.prod(src.layout.shape[axis:]) for src in sources]
     dense = strides[axis:] == contiguous(shape[axis:], dst.layout.element)
-    if dst.layout.element != 1 or not dense or min(runs) >= LONG_RUN:
+    element = dst.layout.element
+    if element > SHUFFLED or not dense or element * min(runs) >= LONG_RUN:
         return False
     # Operands that lie in one buffer are one source: their bytes may come in one load.
     found: dict[tuple[Address, tuple[int, ...]], tuple[int, Address]] = {}
@@ -66,10 +67,10 @@ def _interleaved(lowering: Lowering, sources: Sequence[Place], dst: Place, axis:
 
 
 def _offsets(layout: Layout, axis: int) -> list[int]:
-    """Of the elements along `axis` and those after it, in row-major order."""
+    """Of the bytes along `axis` and those after it, in row-major order of elements."""
     places = np.indices(layout.shape[axis:]).reshape(len(layout.shape) - axis, -1)
     offsets: list[int] = (np.array(layout.strides[axis:]) @ places).tolist()
-    return offsets
+    return [offset + byte for offset in offsets for byte in range(layout.element)]
 
 
 LOWERINGS: Mapping[type[Op], LowerOp] = {

@@ -64,7 +64,7 @@ def lower_graph(
     if module is None:
         module = ir.Module(prefix, isa.platform)
     ops = graph.ops()
-    ceilings, residuals = fused_ceilings(graph), fused_residuals(graph, isa)
+    ceilings, residuals = fused_ceilings(graph, isa), fused_residuals(graph, isa)
     lookups = fused_lookups(graph, isa)
     stored = {id: c.result for id, c in ceilings.items()}
     stored |= {id: r.result for id, r in residuals.items()}
@@ -105,7 +105,8 @@ def function_attributes(isa: Isa) -> tuple[str, ...]:
     """What the functions of an instruction set carry; the module knows the baseline only."""
     attributes: tuple[str, ...] = (f'"prefer-vector-width"="{isa.vector_bits}"',)
     if isa.features:
-        attributes += (f'"target-features"="{isa.features}"',)
+        features = ",".join(f for f in (isa.features, isa.tuning) if f)
+        attributes += (f'"target-features"="{features}"',)
     if isa.vector_bits > 256:
         attributes += (f'"min-legal-vector-width"="{isa.vector_bits}"',)
     return attributes

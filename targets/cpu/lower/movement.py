@@ -22,12 +22,14 @@ from qcomp.ir.ops import (
     ZeroStuff,
 )
 from qcomp.targets.cpu import llvm_ir as ir
-from qcomp.targets.cpu.emit.nest import Nest, copy_body, simplified
+from qcomp.targets.cpu.emit.nest import Nest, copy_body, of_bytes, simplified
 from qcomp.targets.cpu.emit.shuffled import shuffled_copy
 from qcomp.targets.cpu.emit.transpose import TransposedCopy, transpose_spec
 from qcomp.targets.cpu.lower.context import Lowering, LowerOp, Place, broadcast_strides, offsets
 from qcomp.targets.cpu.memory import dense_layout
 from qcomp.targets.cpu.program import Address, as_stored, moved
+
+SHUFFLED = 2  # bytes of an element, at most, that is copied by shuffles of bytes
 
 
 def copy(
@@ -46,8 +48,8 @@ def copy(
     nest = simplified(Nest(extents, (src_strides, dst_strides), (element, element), indexed))
     src, dst = as_stored((src, dst))
     turned = transpose_spec(nest)
-    if turned is None or turned.is_narrow:
-        shuffled = shuffled_copy(nest, lowering.isa.machine.shuffles)
+    if element <= SHUFFLED and (turned is None or turned.is_narrow):
+        shuffled = shuffled_copy(of_bytes(nest), lowering.isa.machine.shuffles)
         if shuffled is not None:
             lowering.ranged("shuffled", shuffled, (src, dst), shuffled.emit, shuffled.units)
             return

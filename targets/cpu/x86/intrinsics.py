@@ -20,6 +20,11 @@ _NAMES = {
         256: "avx512.vpdpbusd.256",
         512: "avx512.vpdpbusd.512",
     },
+    "vpdpwssd": {
+        128: "avx512.vpdpwssd.128",  # likewise
+        256: "avx512.vpdpwssd.256",
+        512: "avx512.vpdpwssd.512",
+    },
 }
 
 
@@ -70,6 +75,11 @@ def pmaddwd(b: ir.IRBuilder, x: Value, y: Value) -> Value:
 def vpdpbusd(b: ir.IRBuilder, acc: Value, x: Value, w: Value) -> Value:
     """acc + the sum of four neighbouring products of u8 (x) and i8 (w), in i32 lanes."""
     return _call(b, "vpdpbusd", acc.type, acc, x, w)
+
+
+def vpdpwssd(b: ir.IRBuilder, acc: Value, x: Value, w: Value) -> Value:
+    """acc + the sum of two neighbouring products of i16, in i32 lanes."""
+    return _call(b, "vpdpwssd", acc.type, acc, x, w)
 
 
 def saturating_add(b: ir.IRBuilder, x: Value, y: Value) -> Value:

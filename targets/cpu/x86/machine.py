@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from qcomp.targets.cpu.emit.dot import DotProduct
 from qcomp.targets.cpu.emit.gemm_vectors import VectorGemms
+from qcomp.targets.cpu.emit.i16.entries import loaded_neighbours
 from qcomp.targets.cpu.emit.shuffled import Shuffles
 from qcomp.targets.cpu.emit.tile_products import EachStep
 from qcomp.targets.cpu.generic.machine import widening_depthwise_costs, widening_gemm_costs
@@ -26,6 +27,8 @@ from qcomp.targets.cpu.x86.amx import TileGemms
 from qcomp.targets.cpu.x86.cpuid import emit_supports
 from qcomp.targets.cpu.x86.dot import Madd, Vnni
 from qcomp.targets.cpu.x86.epilogue import PackedEpilogue
+from qcomp.targets.cpu.x86.i16.gather import gathered_neighbours
+from qcomp.targets.cpu.x86.i16.kernels import products_16, taps_16
 from qcomp.targets.cpu.x86.packed import packed_body
 from qcomp.targets.cpu.x86.softmax import PermutedRows
 from qcomp.targets.cpu.x86.table import PermutedTables, ShuffledTables
@@ -91,7 +94,7 @@ def madd(vectors: Vectors) -> Machine:
         Madd(vectors),
         replace(widening_gemm_costs(vectors), scratch=SCRATCH),
         widening_depthwise_costs(vectors),
-        Rates(macs=12.0, macs_16=10.5, results_16=0.31),
+        Rates(macs=12.0, macs_16=12.0, results_16=3.5),
     )
 
 
@@ -102,7 +105,7 @@ def vnni(vectors: Vectors) -> Machine:
         Vnni(vectors),
         _vnni_gemm_costs(vectors),
         _vnni_depthwise_costs(vectors),
-        Rates(macs=24.0, macs_16=9.6, results_16=0.34),
+        Rates(macs=24.0, macs_16=15.0, results_16=1.7),
     )
 
 
@@ -124,6 +127,7 @@ def with_tiles(machine: Machine, tiles: Tiles) -> Machine:
         machine,
         gemms=(*machine.gemms, TileGemms(tiles)),
         needs_permission=real,
+        rates=replace(machine.rates, macs_16=10.6, results_16=1.1),  # beside those of 8 in tiles
         tile_peak=tile_products if real else None,
     )
 
@@ -152,6 +156,10 @@ def _machine(
         blocks=BY_64,
         depthwise=DepthwisePlanning(LAYOUT, depthwise),
         taps=False,
+        products_16=products_16,
+        taps_16=taps_16,
+        ceilings_16=True,
+        neighbours=gathered_neighbours if vectors.bits == 512 else loaded_neighbours,
         rates=rates,
         clock=CLOCK,
         supports=emit_supports,

@@ -1,4 +1,4 @@
-"""Layers with weights and 16 bits at either side, as data: how they are cut and packed."""
+"""How a layer with weights and 16 bits at either side is cut and packed."""
 
 from __future__ import annotations
 
@@ -8,40 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qcomp.ir.tensor import Array
-from qcomp.targets.cpu import llvm_ir as ir
+from qcomp.targets.cpu.emit.i16.spec import PAIR, ProductSpec
 from qcomp.targets.cpu.emit.lanes import chunk
-from qcomp.targets.cpu.kernels.axis import Axis
 from qcomp.targets.cpu.machine import Isa
-
-PAIR = 2
-
-
-@dataclass(frozen=True)
-class ProductSpec:
-    """One shape class of kernels; axes and strides are in bytes, types by their bits."""
-
-    groups: Axis
-    batch: Axis
-    rows: Axis
-    columns: Axis
-    segments: tuple[tuple[int, int], ...]  # nested (count, source stride) around the contiguous run
-    length: int  # elements of the contiguous run
-    channels: int  # outputs per group
-    source: ir.IntType
-    sums: ir.IntType  # i32 or i64
-    result: ir.IntType
-
-    @property
-    def pairs(self) -> int:
-        """Of one segment; an odd last element is multiplied by a weight of 0 too."""
-        return -(-self.length // PAIR)
-
-    @property
-    def segment_count(self) -> int:
-        count = 1
-        for n, _ in self.segments:
-            count *= n
-        return count
 
 
 @dataclass(frozen=True)

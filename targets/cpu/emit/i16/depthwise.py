@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from qcomp.ir.tensor import Array
 from qcomp.targets.cpu import llvm_ir as ir
@@ -33,31 +32,16 @@ from qcomp.targets.cpu.emit.builder import (
     vector,
 )
 from qcomp.targets.cpu.emit.i16.scale import saturated, scaled
+from qcomp.targets.cpu.emit.i16.spec import LayerConstants, TapSpec
 from qcomp.targets.cpu.emit.lanes import chunk
 from qcomp.targets.cpu.emit.requantize import Saturation
 from qcomp.targets.cpu.emit.span import Span
-from qcomp.targets.cpu.kernels.axis import Axis
 from qcomp.targets.cpu.machine import Isa
 
 # Products whose sum fits i32, if all are the largest: 511 * 2^15 * 2^7 < 2^31.
 PART = 511
 _UNROLLED = 8  # rows of taps, and taps of a row
 _PIXELS = 4
-
-
-@dataclass(frozen=True)
-class TapSpec:
-    """One shape class of kernels; axes and taps step in bytes."""
-
-    batch: Axis
-    rows: Axis
-    columns: Axis
-    kernel: tuple[int, int]
-    taps: tuple[int, int]
-    channels: int
-    source: ir.IntType
-    sums: ir.IntType  # i32 or i64
-    result: ir.IntType
 
 
 @dataclass(frozen=True)
@@ -85,15 +69,21 @@ class DepthwiseProducts:
         chunks = -(-self.spec.channels // self.lanes)
         return self.spec.batch.count * self.spec.rows.count * self.tiles * chunks
 
+    @property
+    def key(self) -> TapSpec:
+        return self.spec
+
     @staticmethod
-    def packed(weight: Array) -> NDArray[np.int8]:
-        """[channels, kh, kw] by tap."""
-        return np.ascontiguousarray(weight.transpose(1, 2, 0), np.int8)
+    def constants(layer: LayerConstants) -> list[Array]:
+        """Weights by tap."""
+        weight = np.ascontiguousarray(layer.weight.transpose(1, 2, 0), np.int8)
+        constants = [weight, layer.bias, layer.multiplier, layer.shift]
+        return constants if layer.ceiling is None else [*constants, layer.ceiling]
 
     def emit(self, b: ir.IRBuilder, pointers: Sequence[Value], begin: Value, end: Value) -> None:
-        """Pointers: source, result, weights, bias, multiplier, shift, limits (as Saturation)."""
+        """Pointers: source, result, the constants, limits (as Saturation)."""
         spec = self.spec
-        src, dst, weights, bias, multiplier, shift, limits = pointers
+        src, dst, weights, bias, multiplier, shift, *ceilings, limits = pointers
         chunks = -(-spec.channels // self.lanes)
 
         def unit(index: Value) -> None:
@@ -112,6 +102,8 @@ class DepthwiseProducts:
             multipliers = self._table(b, multiplier, channel, I32)
             shifts = self._table(b, shift, channel, I32)
             to = Saturation.loaded(b, limits, self.lanes)
+            for ceiling in ceilings:
+                to = to.below(b, self._table(b, ceiling, channel, I32))
             for pixel, acc in enumerate(sums):
                 q = saturated(b, scaled(b, acc, multipliers, shifts), to, spec.result)
                 store(b, q, at(b, y, pixel * spec.columns.dst))

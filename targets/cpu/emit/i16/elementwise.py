@@ -32,6 +32,7 @@ from qcomp.targets.cpu.emit.builder import (
     splat,
     vector,
 )
+from qcomp.targets.cpu.emit.i16.entries import Neighbours
 from qcomp.targets.cpu.emit.i16.scale import (
     rounding_shift,
     saturated,
@@ -113,17 +114,14 @@ def maximum(b: ir.IRBuilder, op: QMaximum, a: Value, c: Value) -> Value:
     return clamp(b, larger(b, a, c), op.qmin, op.qmax)
 
 
-def interpolate(b: ir.IRBuilder, x: Value, table: Value, op: Interpolate) -> Value:
-    """The two entries around an element are one load of 64 bits; all of it fits i32."""
+def interpolate(
+    b: ir.IRBuilder, x: Value, table: Value, op: Interpolate, neighbours: Neighbours
+) -> Value:
+    """The two entries around an element are 64 bits; all of it fits i32."""
     lanes, k = x.type.count, op.step_bits
     wide = b.sext(x, vector(I32, lanes))
     index = b.add(b.ashr(wide, splat(I32, lanes, k)), splat(I32, lanes, 1 << (15 - k)))
-    both = ir.undefined(vector(I64, lanes))
-    for lane in range(lanes):
-        where = ir.Constant(I32, lane)
-        entry = b.zext(b.extract_element(index, where), word_type(b))
-        slot = at(b, table, b.shl(entry, word(b, 2)))
-        both = b.insert_element(both, load(b, slot, I64, 4), where)
+    both = neighbours(b, table, index)
     low = b.trunc(both, vector(I32, lanes))
     high = b.trunc(b.lshr(both, splat(I64, lanes, 32)), vector(I32, lanes))
     rest = b.and_(wide, splat(I32, lanes, (1 << k) - 1))

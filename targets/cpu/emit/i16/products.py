@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from qcomp.ir.tensor import Array
 from qcomp.targets.cpu import llvm_ir as ir
 from qcomp.targets.cpu.emit.builder import (
     I8,
@@ -34,8 +35,9 @@ from qcomp.targets.cpu.emit.builder import (
     vector,
 )
 from qcomp.targets.cpu.emit.dot import sums_of_pairs
-from qcomp.targets.cpu.emit.i16.blocking import PAIR, Blocking, ProductSpec
+from qcomp.targets.cpu.emit.i16.blocking import Blocking
 from qcomp.targets.cpu.emit.i16.scale import saturated, scaled
+from qcomp.targets.cpu.emit.i16.spec import PAIR, LayerConstants, ProductSpec
 from qcomp.targets.cpu.emit.requantize import Saturation
 from qcomp.targets.cpu.emit.span import Span
 
@@ -54,10 +56,24 @@ class Products:
     def spec(self) -> ProductSpec:
         return self.blocking.spec
 
+    @property
+    def key(self) -> ProductSpec:
+        return self.spec
+
+    @property
+    def units(self) -> int:
+        return self.blocking.units
+
+    def constants(self, layer: LayerConstants) -> list[Array]:
+        tables = [layer.bias, layer.multiplier, layer.shift]
+        if layer.ceiling is not None:
+            tables.append(layer.ceiling)
+        return [self.blocking.packed(layer.weight), *map(self.blocking.by_block, tables)]
+
     def emit(self, b: ir.IRBuilder, pointers: Sequence[Value], begin: Value, end: Value) -> None:
-        """Pointers: source, result, weights, bias, multiplier, shift, limits (as Saturation)."""
+        """Pointers: source, result, the constants, limits (as Saturation)."""
         spec = self.spec
-        src, dst, weights, bias, multiplier, shift, limits = pointers
+        src, dst, weights, bias, *scales, limits = pointers
 
         def unit(index: Value) -> None:
             rest, tile = divided(b, index, self.blocking.tiles)
@@ -76,7 +92,7 @@ class Products:
                 x, y = at(b, x, multiple(b, n, axis.src)), at(b, y, multiple(b, n, axis.dst))
             first = multiple(b, which, self.blocking.block)
             w = at(b, weights, multiple(b, first, spec.segment_count * spec.pairs * PAIR))
-            tables = [at(b, table, multiple(b, first, 4)) for table in (multiplier, shift)]
+            tables = [at(b, table, multiple(b, first, 4)) for table in scales]
             biases = at(b, bias, multiple(b, first, spec.sums.width // 8))
             self._store(b, self._sums(b, x, w, biases), y, tables, limits)
 
@@ -197,11 +213,12 @@ class Products:
         self, b: ir.IRBuilder, sums: Carried, y: Value, tables: Sequence[Value], limits: Value
     ) -> None:
         lanes, result = self.blocking.lanes, self.spec.result
-        to = Saturation.loaded(b, limits, lanes)
+        limited = Saturation.loaded(b, limits, lanes)
         for v in range(self.blocking.vectors):
-            multiplier, shift = (
+            multiplier, shift, *ceilings = (
                 load(b, at(b, table, 4 * v * lanes), vector(I32, lanes)) for table in tables
             )
+            to = limited.below(b, ceilings[0]) if ceilings else limited
             for pixel in range(self.blocking.pixels):
                 q = scaled(b, sums[pixel * self.blocking.vectors + v], multiplier, shift)
                 offset = pixel * self.spec.columns.dst + v * lanes * result.width // 8

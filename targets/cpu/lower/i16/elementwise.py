@@ -89,7 +89,8 @@ def lower_rescale(lowering: Lowering, op: QRescale) -> None:
 
 
 def lower_interpolate(lowering: Lowering, op: Interpolate) -> None:
-    _unary(lowering, op, _reading(lowering, op.table, partial(emit.interpolate, op=op)))
+    result = partial(emit.interpolate, op=op, neighbours=lowering.isa.machine.neighbours)
+    _unary(lowering, op, _reading(lowering, op.table, result))
 
 
 def lower_table(lowering: Lowering, op: Table) -> None:

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from qcomp.ir.ops import Op, QConv2d, QDense, QWeighted
 from qcomp.ir.tensor import Array
-from qcomp.targets.cpu.emit.i16.blocking import Blocking, ProductSpec
-from qcomp.targets.cpu.emit.i16.depthwise import DepthwiseProducts, TapSpec
-from qcomp.targets.cpu.emit.i16.products import Products
+from qcomp.targets.cpu.emit.i16.spec import LayerConstants, ProductSpec, TapSpec
 from qcomp.targets.cpu.emit.reduce import simplified_axes
 from qcomp.targets.cpu.kernels.axis import Axis, flattened_axes
 from qcomp.targets.cpu.lower.context import Lowering, LowerOp, element_types
 from qcomp.targets.cpu.lower.i16.types import bytes_of
 from qcomp.targets.cpu.lower.residual import is_depthwise
 from qcomp.targets.cpu.lower.windows import Window, windows
+from qcomp.targets.cpu.machine import Kernel16
 from qcomp.targets.cpu.program import Address
+from qcomp.targets.cpu.storage import BIAS
 
 
 def lower_conv2d(lowering: Lowering, op: QConv2d) -> None:
@@ -46,6 +46,7 @@ def _convolution(lowering: Lowering, op: QConv2d, window: Window) -> None:
         source=x,
         sums=bias,
         result=y,
+        ceiling=op.id in lowering.ceilings,
     )
     rows, columns = flattened_axes(spec.rows, spec.columns)
     spec = replace(spec, rows=rows, columns=columns)
@@ -71,6 +72,7 @@ def lower_dense(lowering: Lowering, op: QDense) -> None:
         source=source,
         sums=bias,
         result=result,
+        ceiling=op.id in lowering.ceilings,
     )
     _product(lowering, op, spec, weight, x.start, y.start)
 
@@ -83,16 +85,11 @@ def _product(
     source: Address,
     result: Address,
 ) -> None:
-    blocking = Blocking(spec, lowering.isa)
     groups = spec.groups.count
     by_group = weight.reshape(groups, spec.channels, spec.segment_count, spec.length)
-    tables = (blocking.by_block(table) for table in _tables(lowering, op, weight))
-    arguments = [
-        source,
-        result,
-        *(lowering.constant(array) for array in (blocking.packed(by_group), *tables, _limits(op))),
-    ]
-    lowering.ranged("products", spec, arguments, Products(blocking).emit, blocking.units)
+    layer = _constants(lowering, op, by_group, weight, source)
+    kernel = lowering.isa.machine.products_16(spec, layer, lowering.isa)
+    _call(lowering, op, "products", kernel, layer, (source, result))
 
 
 def _depthwise(lowering: Lowering, op: QConv2d, window: Window) -> None:
@@ -108,16 +105,36 @@ def _depthwise(lowering: Lowering, op: QConv2d, window: Window) -> None:
         source=x,
         sums=bias,
         result=y,
+        ceiling=op.id in lowering.ceilings,
     )
-    kernel = DepthwiseProducts(spec, lowering.isa)
-    weight = kernel.packed(window.weight.reshape(channels, height, width))
-    tables = _tables(lowering, op, window.weight)
-    arguments = [
-        window.source,
-        window.result,
-        *(lowering.constant(array) for array in (weight, *tables, _limits(op))),
-    ]
-    lowering.ranged("taps", spec, arguments, kernel.emit, kernel.units)
+    weight = window.weight.reshape(channels, height, width)
+    layer = _constants(lowering, op, weight, window.weight, window.source)
+    kernel = lowering.isa.machine.taps_16(spec, layer, lowering.isa)
+    _call(lowering, op, "taps", kernel, layer, (window.source, window.result))
+
+
+def _call(
+    lowering: Lowering,
+    op: QWeighted,
+    kind: str,
+    kernel: Kernel16,
+    layer: LayerConstants,
+    addresses: Sequence[Address],
+) -> None:
+    """The addresses are of source and result."""
+    constants = map(lowering.constant, (*kernel.constants(layer), _limits(op)))
+    lowering.ranged(kind, kernel.key, [*addresses, *constants], kernel.emit, kernel.units)
+
+
+def _constants(
+    lowering: Lowering, op: QWeighted, packed: Array, weight: Array, source: Address
+) -> LayerConstants:
+    """`packed` is the weight as kernels take it."""
+    offset = BIAS if source.unsigned else 0
+    bias, multiplier, shift = _tables(lowering, op, weight)
+    ceiling = lowering.ceilings.get(op.id)
+    most = None if ceiling is None else ceiling.values
+    return LayerConstants(packed, bias, multiplier, shift, most, op.requantize, offset)
 
 
 def _tables(lowering: Lowering, op: QWeighted, weight: Array) -> list[Array]:
