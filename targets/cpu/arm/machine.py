@@ -7,6 +7,7 @@ from dataclasses import replace
 from qcomp.targets.cpu.arm.dot import NEON, Sdot, SmullPairs
 from qcomp.targets.cpu.arm.elementwise import neon_body
 from qcomp.targets.cpu.arm.epilogue import NeonEpilogue
+from qcomp.targets.cpu.arm.i16.layers import by_planes, by_words
 from qcomp.targets.cpu.arm.linux import emit_supports_on_linux
 from qcomp.targets.cpu.arm.smmla import BY_EIGHTS, Smmla
 from qcomp.targets.cpu.arm.table import TblTables
@@ -119,6 +120,7 @@ def neon() -> Machine:
         blocks=_BLOCKS,
         gemms=(VectorGemms(BY_FOURS, _PAIRS_GEMM),),
         taps=True,
+        products_16=by_words,
     )
 
 
@@ -131,6 +133,7 @@ def dotprod() -> Machine:
         gemms=(VectorGemms(BY_FOURS, _GEMM),),
         depthwise=DepthwisePlanning(_DEPTHWISE, _DEPTHWISE),
         taps=False,
+        products_16=by_planes,
         rates=Rates(macs=24.0, macs_16=6.0, results_16=0.2),
         supports=emit_supports_on_linux,
     )
