@@ -7,7 +7,7 @@ from dataclasses import replace
 from qcomp.targets.cpu.arm.dot import NEON, Sdot, SmullPairs
 from qcomp.targets.cpu.arm.elementwise import neon_body
 from qcomp.targets.cpu.arm.epilogue import NeonEpilogue
-from qcomp.targets.cpu.arm.i16.layers import by_planes, by_words
+from qcomp.targets.cpu.arm.i16.layers import by_planes, by_words, taps
 from qcomp.targets.cpu.arm.linux import emit_supports_on_linux
 from qcomp.targets.cpu.arm.smmla import BY_EIGHTS, Smmla
 from qcomp.targets.cpu.arm.table import TblTables
@@ -121,6 +121,7 @@ def neon() -> Machine:
         gemms=(VectorGemms(BY_FOURS, _PAIRS_GEMM),),
         taps=True,
         products_16=by_words,
+        taps_16=taps,
     )
 
 

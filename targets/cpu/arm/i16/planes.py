@@ -20,14 +20,13 @@ import numpy as np
 
 from qcomp.ir.tensor import Array
 from qcomp.targets.cpu import llvm_ir as ir
-from qcomp.targets.cpu.arm.i16.products import Tables
 from qcomp.targets.cpu.arm.i16.scale import (
-    doubled,
+    Scaling,
+    Tables,
+    entries,
     halves,
     products_of_words,
     scaled_pairs,
-    scaled_words,
-    shifts_in_words,
 )
 from qcomp.targets.cpu.arm.i16.tiling import GROUP, LANES, Tiling, planes_of
 from qcomp.targets.cpu.arm.i16.walk import Walk
@@ -61,7 +60,7 @@ class Planes:
     """Of all vectors of a block; sums [plane][pixel][vector], flat, the low plane first."""
 
     tiling: Tiling
-    words: bool  # whether `scaled_words` takes the sums
+    scaling: Scaling
 
     @property
     def vectors(self) -> int:
@@ -69,22 +68,17 @@ class Planes:
 
     @property
     def entries(self) -> tuple[int, int, int]:
-        return self.tiling.spec.sums.width // 8, 4, 4 if self.words else 8
+        return self.scaling.entries
 
     def tables(self, layer: LayerConstants) -> list[Array]:
         """For sums of i64 a multiple of the bias, which is added to products: none overflows."""
-        spec = self.tiling.spec
         bias = layer.bias.astype(np.int64)
-        if planes_of(spec) == 2:
-            sums = layer.weight.reshape(len(bias), -1).astype(np.int64).sum(axis=1)
-            bias = bias + 128 * sums
-        m, s = layer.multiplier.astype(np.int64), layer.shift.astype(np.int64)
-        if spec.sums == I64:
-            return [bias * m, m.astype(np.int32), -s]
-        if self.words:
-            m, s = doubled(m, s)
-            return [bias.astype(np.int32), m.astype(np.int32), shifts_in_words(s)]
-        return [bias.astype(np.int32), m.astype(np.int32), -s]
+        if planes_of(self.tiling.spec) == 2:
+            bias = bias + 128 * layer.weight.reshape(len(bias), -1).astype(np.int64).sum(axis=1)
+        if self.scaling.sums == I64:
+            bias = bias * layer.multiplier
+        _, *scales = self.scaling.tables(layer)
+        return [bias.astype(layer.bias.dtype), *scales]
 
     def scaled(self, b: ir.IRBuilder, walk: Walk, tables: Tables) -> list[list[Value]]:
         pixels, vectors = self.tiling.pixels, self.tiling.vectors
@@ -109,7 +103,7 @@ class Planes:
         sums = []
         for _ in range(self.tiling.pixels):
             pointer = b.opaque(tables.bias)
-            sums += [_entries(b, pointer, v, I32) for v in range(self.tiling.vectors)]
+            sums += [entries(b, pointer, v, I32) for v in range(self.tiling.vectors)]
         return sums
 
     def _add(
@@ -140,18 +134,13 @@ class Planes:
 
     def _scale(self, b: ir.IRBuilder, tables: Tables, v: int) -> Callable[[Sequence[Value]], Value]:
         """(the sums of each plane) -> what `scaled` gives, of one vector."""
-        multiplier = _entries(b, tables.multiplier, v, I32)
-        if self.tiling.spec.sums == I64:
-            shifts = halves(b, _entries(b, tables.shift, v, I64))
-            biases = halves(b, _entries(b, tables.bias, v, I64))
-            return lambda sums: scaled_pairs(b, self._products(b, sums, multiplier, biases), shifts)
-        if self.words:
-            shift = _entries(b, tables.shift, v, I32)
-            return lambda sums: scaled_words(b, _total(b, sums), multiplier, shift)
-        shifts = halves(b, _entries(b, tables.shift, v, I64))
-        return lambda sums: scaled_pairs(
-            b, products_of_words(b, _total(b, sums), multiplier), shifts
-        )
+        if self.scaling.sums == I32:
+            scale = self.scaling.of_vector(b, tables, v)
+            return lambda sums: scale(_total(b, sums))
+        multiplier = entries(b, tables.multiplier, v, I32)
+        shifts = halves(b, entries(b, tables.shift, v, I64))
+        biases = halves(b, entries(b, tables.bias, v, I64))
+        return lambda sums: scaled_pairs(b, self._products(b, sums, multiplier, biases), shifts)
 
     def _products(
         self, b: ir.IRBuilder, sums: Sequence[Value], multiplier: Value, biases: Sequence[Value]
@@ -175,7 +164,3 @@ def _by_step(b: ir.IRBuilder, x: Value, steps: int) -> list[Value]:
     """Elements of four bytes, which sdot takes by their number."""
     fours = b.bitcast(x, vector(I32, LANES))
     return [b.bitcast(shuffle(b, fours, fours, [k] * LANES), _BYTES) for k in range(steps)]
-
-
-def _entries(b: ir.IRBuilder, table: Value, v: int, element: ir.IntType) -> Value:
-    return load(b, at(b, table, v * LANES * element.width // 8), vector(element, LANES))

@@ -14,21 +14,13 @@ from typing import Protocol
 
 from qcomp.ir.tensor import Array
 from qcomp.targets.cpu import llvm_ir as ir
-from qcomp.targets.cpu.arm.i16.scale import Limits
+from qcomp.targets.cpu.arm.i16.results import Results
+from qcomp.targets.cpu.arm.i16.scale import Tables
 from qcomp.targets.cpu.arm.i16.tiling import GROUP, LANES, Tiling, steps_of
 from qcomp.targets.cpu.arm.i16.walk import Walk
 from qcomp.targets.cpu.emit.builder import Value, at, divided, loop, multiple, overlapped
 from qcomp.targets.cpu.emit.i16.spec import LayerConstants
 from qcomp.targets.cpu.emit.span import Span
-
-
-@dataclass(frozen=True, eq=False)
-class Tables:
-    """Pointers to the constants of a tile's first channel."""
-
-    bias: Value
-    multiplier: Value
-    shift: Value
 
 
 class TileSums(Protocol):
@@ -55,6 +47,7 @@ class TiledProducts:
 
     tiling: Tiling
     sums: TileSums
+    results: Results
 
     @property
     def key(self) -> TiledProducts:
@@ -81,7 +74,7 @@ class TiledProducts:
         src, dst, weights, *tables, limits = pointers
         result: int = spec.result.width // 8
         channels = LANES * self.sums.vectors
-        to = Limits(b, limits, spec.result)
+        to = self.results.loaded(b, limits)
         last = max(0, spec.channels - tiling.block)
 
         def unit(index: Value) -> None:

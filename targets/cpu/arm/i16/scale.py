@@ -9,7 +9,8 @@ as 2^(s-1) is a multiple of 2^31: sqdmulh and srshl, in 32 bits. A multiplier ca
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,34 +18,26 @@ from numpy.typing import NDArray
 from qcomp.ir.tensor import Array
 from qcomp.targets.cpu import llvm_ir as ir
 from qcomp.targets.cpu.arm.intrinsics import (
-    saturating_add,
     smull_pairs,
     sqdmulh,
-    sqxtn_bytes,
     sqxtn_pairs,
-    sqxtn_words,
     srshl,
     umull_pairs,
 )
 from qcomp.targets.cpu.emit.builder import (
-    I8,
-    I16,
     I32,
     I64,
     Value,
     at,
-    broadcast,
-    larger,
     load,
     shuffle,
-    smaller,
     splat,
-    store,
     vector,
 )
+from qcomp.targets.cpu.emit.i16.spec import LayerConstants
 
 _SHIFT_BITS, _LARGEST_SHIFT = 31, 62
-_LANES = 4
+LANES = 4
 
 
 def doubled(multiplier: Array, shift: Array) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -97,41 +90,56 @@ def product_of_pair(b: ir.IRBuilder, x: Value, multiplier: Value) -> Value:
     return b.add(umull_pairs(b, low, multiplier), above)
 
 
-class Limits:
-    """Zero point and limits of a layer, loaded once."""
+@dataclass(frozen=True, eq=False)
+class Tables:
+    """Pointers to bias, multiplier and shift of a tile's first channel."""
 
-    def __init__(self, b: ir.IRBuilder, limits: Value, result: ir.IntType) -> None:
-        """From [zero point, least, largest], i32."""
-        self._result = result
-        self._zero_point = broadcast(b, load(b, limits, I32, 4), _LANES)
-        self._low, self._high = (
-            broadcast(b, load(b, at(b, limits, 4 * n), I16, 4), 2 * _LANES) for n in (1, 2)
-        )
-
-    def store(self, b: ir.IRBuilder, scaled: Sequence[Value], to: Value, channels: int) -> None:
-        """sat(scaled + zero_point) of neighbouring vectors of channels, `channels` of them real."""
-        real = min(channels, _LANES * len(scaled))
-        moved = [saturating_add(b, x, self._zero_point) for x in scaled]
-        words = []
-        for first in range(0, len(moved), 2):
-            q = sqxtn_words(b, moved[first], moved[min(first + 1, len(moved) - 1)])
-            words.append(smaller(b, larger(b, q, self._low), self._high))
-        if self._result == I8:
-            words = [
-                sqxtn_bytes(b, words[n], words[min(n + 1, len(words) - 1)])
-                for n in range(0, len(words), 2)
-            ]
-        for n, q in enumerate(words):
-            first = n * q.type.count
-            _store_lanes(b, q, at(b, to, first * self._result.width // 8), real - first)
+    bias: Value
+    multiplier: Value
+    shift: Value
 
 
-def _store_lanes(b: ir.IRBuilder, value: Value, to: Value, count: int) -> None:
-    """Exactly the first `count` lanes, or all, in powers of two."""
-    lanes, done = value.type.count, 0
-    size = value.type.element.width // 8
-    while done < min(count, lanes):
-        piece = 1 << ((min(count, lanes) - done).bit_length() - 1)
-        part = value if piece == lanes else shuffle(b, value, value, range(done, done + piece))
-        store(b, part, at(b, to, done * size))
-        done += piece
+@dataclass(frozen=True)
+class Scaling:
+    """Of sums of a type, i32 or i64, `words` where `scaled_words` takes them."""
+
+    sums: ir.IntType
+    words: bool
+
+    @staticmethod
+    def of(sums: ir.IntType, layer: LayerConstants) -> Scaling:
+        return Scaling(sums, sums == I32 and in_words(layer.multiplier, layer.shift))
+
+    @property
+    def entries(self) -> tuple[int, int, int]:
+        """Bytes of an entry of each table."""
+        return self.sums.width // 8, 4, 4 if self.words else 8
+
+    def tables(self, layer: LayerConstants) -> list[Array]:
+        """Bias, multiplier and shift, as `of_vector` reads them."""
+        if not self.words:
+            return [layer.bias, layer.multiplier, -layer.shift.astype(np.int64)]
+        m, s = doubled(layer.multiplier, layer.shift)
+        return [layer.bias, m.astype(np.int32), shifts_in_words(s)]
+
+    def of_vector(self, b: ir.IRBuilder, tables: Tables, v: int) -> Callable[[Value], Value]:
+        """The scaling of sums of i32, or of two vectors of i64, of the vector v of channels."""
+        multiplier = entries(b, tables.multiplier, v, I32)
+        if self.words:
+            shift = entries(b, tables.shift, v, I32)
+            return lambda total: scaled_words(b, total, multiplier, shift)
+        shifts = halves(b, entries(b, tables.shift, v, I64))
+        if self.sums == I32:
+            return lambda total: scaled_pairs(b, products_of_words(b, total, multiplier), shifts)
+        factors = halves(b, multiplier)
+
+        def of_pairs(total: Value) -> Value:
+            products = [product_of_pair(b, x, m) for x, m in zip(total, factors, strict=True)]
+            return scaled_pairs(b, products, shifts)
+
+        return of_pairs
+
+
+def entries(b: ir.IRBuilder, table: Value, v: int, element: ir.IntType) -> Value:
+    """Those of vector v."""
+    return load(b, at(b, table, v * LANES * element.width // 8), vector(element, LANES))

@@ -13,20 +13,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from qcomp.ir.tensor import Array
 from qcomp.targets.cpu import llvm_ir as ir
-from qcomp.targets.cpu.arm.i16.products import Tables
-from qcomp.targets.cpu.arm.i16.scale import (
-    doubled,
-    halves,
-    product_of_pair,
-    products_of_words,
-    scaled_pairs,
-    scaled_words,
-    shifts_in_words,
-)
+from qcomp.targets.cpu.arm.i16.scale import Scaling, Tables, entries, halves
 from qcomp.targets.cpu.arm.i16.tiling import GROUP, LANES, Tiling, planes_of
 from qcomp.targets.cpu.arm.i16.walk import Run, Walk
 from qcomp.targets.cpu.arm.intrinsics import addp, saddlp_words, smull_words
@@ -34,7 +23,6 @@ from qcomp.targets.cpu.emit.builder import (
     I8,
     I16,
     I32,
-    I64,
     Carried,
     Value,
     at,
@@ -55,51 +43,37 @@ class Words:
     """Of one vector; sums [pixel][channel], flat."""
 
     tiling: Tiling
-    words: bool  # whether `scaled_words` takes the sums
+    scaling: Scaling
     vectors: int = 1
 
     @property
     def entries(self) -> tuple[int, int, int]:
-        return self.tiling.spec.sums.width // 8, 4, 4 if self.words else 8
+        return self.scaling.entries
 
     def tables(self, layer: LayerConstants) -> list[Array]:
-        m, s = layer.multiplier.astype(np.int64), layer.shift.astype(np.int64)
-        if self.words:
-            m, s = doubled(m, s)
-            return [layer.bias, m.astype(np.int32), shifts_in_words(s)]
-        return [layer.bias, m.astype(np.int32), -s]
+        return self.scaling.tables(layer)
 
     def scaled(self, b: ir.IRBuilder, walk: Walk, tables: Tables) -> list[list[Value]]:
         pixels = range(self.tiling.pixels)
         zeros = [splat(I32, LANES, 0)] * (LANES * len(pixels))
         add = lambda sums, x, w, steps: self._add(b, sums, x, w, steps)  # noqa: E731
-        multiplier = load(b, tables.multiplier, vector(I32, LANES))
-        if self.tiling.spec.sums == I32:
-            bias = load(b, tables.bias, vector(I32, LANES))
+        scale = self.scaling.of_vector(b, tables, 0)
+        bias = entries(b, tables.bias, 0, self.scaling.sums)
+        if self.scaling.sums == I32:
             sums = walk.everything(b, zeros, add)
-            totals = [b.add(bias, _added(b, _channels(sums, p))) for p in pixels]
-            if self.words:
-                shift = load(b, tables.shift, vector(I32, LANES))
-                return [[scaled_words(b, total, multiplier, shift)] for total in totals]
-            products = [products_of_words(b, total, multiplier) for total in totals]
+            return [[scale(b.add(bias, _added(b, _channels(sums, p))))] for p in pixels]
+        totals: Carried = halves(b, bias) * len(pixels)
+
+        def join(totals: Carried, run: Run) -> Carried:
+            sums = run(zeros)
+            found = [x for p in pixels for x in _added_pairs(b, _channels(sums, p))]
+            return [b.add(x, y) for x, y in zip(totals, found, strict=True)]
+
+        if walk.steps <= _PART:
+            totals = join(totals, lambda sums: walk.everything(b, sums, add))
         else:
-            pairs: Carried = halves(b, load(b, tables.bias, vector(I64, LANES))) * len(pixels)
-
-            def join(pairs: Carried, run: Run) -> Carried:
-                sums = run(zeros)
-                found = [x for p in pixels for x in _added_pairs(b, _channels(sums, p))]
-                return [b.add(x, y) for x, y in zip(pairs, found, strict=True)]
-
-            if walk.steps <= _PART:
-                pairs = join(pairs, lambda sums: walk.everything(b, sums, add))
-            else:
-                pairs = walk.by_parts(b, _PART, pairs, add, join)
-            factors = halves(b, multiplier)
-            products = [
-                [product_of_pair(b, pairs[2 * p + h], factors[h]) for h in (0, 1)] for p in pixels
-            ]
-        shifts = halves(b, load(b, tables.shift, vector(I64, LANES)))
-        return [[scaled_pairs(b, product, shifts)] for product in products]
+            totals = walk.by_parts(b, _PART, totals, add, join)
+        return [[scale(totals[2 * p : 2 * p + 2])] for p in pixels]
 
     def _add(
         self, b: ir.IRBuilder, sums: Carried, x: Sequence[Value], w: Value, steps: int

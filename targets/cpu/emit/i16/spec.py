@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from qcomp.ir.tensor import Array
+from qcomp.quant.fixed_point import Requantize
 from qcomp.targets.cpu import llvm_ir as ir
 from qcomp.targets.cpu.kernels.axis import Axis
 
@@ -16,13 +17,14 @@ class LayerConstants:
     """Weights [groups, channels, segments, length], depthwise ones [channels, kh, kw].
 
     The tables are by channel: bias (i32 or i64, without the zero point of the source), multiplier
-    and shift of the form WIDE.
+    and shift of the form WIDE; `requantize` has the zero point and the limits.
     """
 
     weight: Array
     bias: Array
     multiplier: Array
     shift: Array
+    requantize: Requantize
 
 
 @dataclass(frozen=True)

@@ -84,7 +84,7 @@ def _product(
 ) -> None:
     groups = spec.groups.count
     by_group = weight.reshape(groups, spec.channels, spec.segment_count, spec.length)
-    layer = LayerConstants(by_group, *_tables(lowering, op, weight))
+    layer = _constants(lowering, op, by_group)
     kernel = lowering.isa.machine.products_16(spec, layer, lowering.isa)
     _call(lowering, op, "products", kernel, layer, (source, result))
 
@@ -104,7 +104,7 @@ def _depthwise(lowering: Lowering, op: QConv2d, window: Window) -> None:
         result=y,
     )
     weight = window.weight.reshape(channels, height, width)
-    layer = LayerConstants(weight, *_tables(lowering, op, window.weight))
+    layer = _constants(lowering, op, weight)
     kernel = lowering.isa.machine.taps_16(spec, layer, lowering.isa)
     _call(lowering, op, "taps", kernel, layer, (window.source, window.result))
 
@@ -122,12 +122,12 @@ def _call(
     lowering.ranged(kind, kernel.key, [*addresses, *constants], kernel.emit, kernel.units)
 
 
-def _tables(lowering: Lowering, op: QWeighted, weight: Array) -> list[Array]:
-    """Bias without the zero point of x, multiplier, shift; per channel."""
+def _constants(lowering: Lowering, op: QWeighted, weight: Array) -> LayerConstants:
+    """Of weights as kernels take them, channels in the order of the tables."""
     bias, multiplier, shift = (lowering.graph.data(t) for t in (op.bias, op.multiplier, op.shift))
-    sums = weight.reshape(len(weight), -1).astype(np.int64).sum(axis=1)
+    sums = weight.reshape(len(bias), -1).astype(np.int64).sum(axis=1)
     folded = bias.astype(np.int64) - op.x_zero_point * sums
-    return [folded.astype(bias.dtype), multiplier, shift]
+    return LayerConstants(weight, folded.astype(bias.dtype), multiplier, shift, op.requantize)
 
 
 def _limits(op: QWeighted) -> Array:
