@@ -106,11 +106,6 @@ def tbl(b: ir.IRBuilder, four: Sequence[Value], x: Value) -> Value:
     return _call(b, "tbl4.v16i8", x.type, *four, x)
 
 
-def tbx(b: ir.IRBuilder, before: Value, four: Sequence[Value], x: Value) -> Value:
-    """As tbl; what was there before for an index from 64 on."""
-    return _call(b, "tbx4.v16i8", x.type, before, *four, x)
-
-
 def _lanes(x: Value) -> str:
     """As names of intrinsics have them: v4i32."""
     return f"v{x.type.count}i{x.type.element.width}"
