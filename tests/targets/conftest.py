@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import itertools
 import mmap
+import shutil
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -230,6 +231,14 @@ def _is_image(graph: Graph, tensor: TensorId) -> bool:
 def kit(request: pytest.FixtureRequest) -> Kit:
     """One instruction set for each graph, as the graphs are many; two with --slow."""
     return Kit(2 if request.config.getoption("--slow") else 1, kept_objects())
+
+
+@pytest.fixture(scope="session")
+def arm_gcc() -> str:
+    compiler = shutil.which("aarch64-linux-gnu-gcc")
+    if compiler is None or shutil.which("qemu-aarch64") is None:
+        pytest.skip("needs aarch64-linux-gnu-gcc and qemu-aarch64")
+    return compiler
 
 
 @pytest.fixture(params=host_isas(), ids=lambda isa: isa.name)

@@ -113,7 +113,7 @@ def neon() -> Machine:
         portable(NEON, _DEPTHWISE, CLOCK),
         products=SmullPairs(),
         narrow=NeonEpilogue,
-        fusions=frozenset({Fusion.RESIDUAL}),
+        fusions=frozenset({Fusion.RESIDUAL, Fusion.LOOKUP}),
         unclamped=True,
         elementwise=neon_body,
         tables=TblTables(),

@@ -35,14 +35,18 @@ class TblTables:
         return by_unsigned(table)
 
     def body(self, b: ir.IRBuilder, table: Value) -> Body:
-        type = vector(I8, _ROW)
-        rows = [load(b, at(b, table, n), type, _ROW) for n in range(0, 256, _ROW)]
-        parts = [rows[n : n + _PART // _ROW] for n in range(0, len(rows), _PART // _ROW)]
+        parts = quarters(b, table)
 
         def body(b: ir.IRBuilder, values: Sequence[Value], lanes: int) -> Value:
             return first_lanes(b, looked_up(b, in_lanes(b, values[0], _ROW), parts), lanes)
 
         return body
+
+
+def quarters(b: ir.IRBuilder, table: Value) -> list[list[Value]]:
+    """Four registers each."""
+    rows = [load(b, at(b, table, n), vector(I8, _ROW), _ROW) for n in range(0, 256, _ROW)]
+    return [rows[n : n + _PART // _ROW] for n in range(0, len(rows), _PART // _ROW)]
 
 
 def looked_up(b: ir.IRBuilder, x: Value, parts: Sequence[Sequence[Value]]) -> Value:
