@@ -18,6 +18,7 @@ from qcomp.ir.tensor import Array
 from qcomp.targets.cpu import llvm_ir as ir
 from qcomp.targets.cpu.emit.builder import Value
 from qcomp.targets.cpu.emit.dot import DotProduct
+from qcomp.targets.cpu.emit.i16.curves import Curves
 from qcomp.targets.cpu.emit.i16.spec import LayerConstants, ProductSpec, TapSpec
 from qcomp.targets.cpu.emit.narrow import MakeNarrow
 from qcomp.targets.cpu.emit.nest import Body
@@ -120,6 +121,8 @@ class Machine:
     unclamped: bool  # whether there are kernels for the limits of i8 and for its least zero point
     elementwise: Callable[[Op], Body | None]  # on bytes as they are stored, a vector at a time
     tables: ByteTables
+    elementwise_16: Callable[[Op], Body | None]  # with 16 bits at either side
+    curves: Curves
     softmax: SoftmaxRows | None
     shuffles: Shuffles
     gemms: tuple[GemmFamily, ...]

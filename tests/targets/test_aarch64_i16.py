@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
-from qcomp.ir.ops import QConv2d, QDense
+from qcomp.ir.ops import Interpolate, QAddWide, QConv2d, QDense, QMul, QRescale
 from qcomp.quant.fixed_point import Form, Requantize, requantize
 from qcomp.targets.cpu.arm.i16.layers import by_planes, by_words
 from qcomp.targets.cpu.arm.i16.planes import MOST_PRODUCTS, Planes
@@ -129,6 +129,37 @@ def depthwise(kit: Any) -> dict[str, tuple[Any, list[Any]]]:
 @each_set
 def test_depthwise_layers_of_every_shape(kit: Any, isa: Isa, arm_gcc: str, tmp_path: Path) -> None:
     expect_exact(kit, depthwise(kit), isa, arm_gcc, tmp_path)
+
+
+def elementwise(kit: Any) -> dict[str, tuple[Any, list[Any]]]:
+    """Of lengths around vectors, with the largest terms."""
+    found: dict[str, tuple[Any, list[Any]]] = {}
+    results = [(WIDE, 0), (EIGHT, 0), (LIMITED, 3), (MOVED, -5)]
+    scales = [(2**30 + 5, 39), (2**31 - 1, 31), (3, 1), (2**20 + 1, 62), (77, 0)]
+    for n, length in enumerate((1, 7, 8, 19, 40)):
+        q, origin = results[n % len(results)]
+        x, y, small = kit.i16(length), kit.i16(length, seed=1), kit.i8(length, seed=2)
+        x[:1], y[:1] = -(2**15), 2**15 - 1
+        limits = {"zero_point": q.zero_point, "qmin": q.qmin, "qmax": q.qmax, "bits": q.bits}
+        for k, (multiplier, shift) in enumerate(scales):
+            scale = {"multiplier": multiplier, "shift": shift, "requantize": q}
+            zeros = {"a_zero_point": 0, "b_zero_point": origin}
+            terms = {"a_multiplier": multiplier, "b_multiplier": -(2**31 - 1), "shift": shift}
+            name = f"{length} {k}"
+            found[f"mul {name}"] = partial(QMul, **zeros, **scale), [x, small]
+            found[f"rescale {name}"] = partial(QRescale, x_zero_point=0, **scale), [x]
+            add = partial(QAddWide, a_zero_point=0, b_zero_point=0, **terms, **limits)
+            found[f"add {name}"] = add, [x, y]
+        for step_bits in (7, 4, 3):
+            entries = kit.i16((1 << (16 - step_bits)) + 1).astype(np.int32) << 8
+            curve = partial(Interpolate, step_bits=step_bits, **limits)
+            found[f"curve {length} {step_bits}"] = curve, [x, kit.fixed(entries)]
+    return found
+
+
+@each_set
+def test_elementwise_ops_of_every_length(kit: Any, isa: Isa, arm_gcc: str, tmp_path: Path) -> None:
+    expect_exact(kit, elementwise(kit), isa, arm_gcc, tmp_path)
 
 
 @given(

@@ -81,6 +81,13 @@ def sqxtn_pairs(b: ir.IRBuilder, x: Value, y: Value) -> Value:
     return _joined(b, *(_call(b, "sqxtn.v2i32", vector(I32, 2), v) for v in (x, y)))
 
 
+def sqrshrn_words(b: ir.IRBuilder, x: Value, y: Value, right: int) -> Value:
+    """Four i32 each, shifted right with rounding half up, to eight i16, with signed saturation."""
+    type = ir.FunctionType(vector(I16, 4), [x.type, I32])
+    function = b.module.function("llvm.aarch64.neon.sqrshrn.v4i16", type)
+    return _joined(b, *(b.call(function, [v, ir.Constant(I32, right)]) for v in (x, y)))
+
+
 def sqxtn_words(b: ir.IRBuilder, x: Value, y: Value) -> Value:
     """Four i32 each to eight i16, with signed saturation."""
     return _joined(b, *(_call(b, "sqxtn.v4i16", vector(I16, 4), v) for v in (x, y)))

@@ -7,6 +7,8 @@ from dataclasses import replace
 from qcomp.targets.cpu.arm.dot import NEON, Sdot, SmullPairs
 from qcomp.targets.cpu.arm.elementwise import neon_body
 from qcomp.targets.cpu.arm.epilogue import NeonEpilogue
+from qcomp.targets.cpu.arm.i16.curves import PairedCurves
+from qcomp.targets.cpu.arm.i16.elementwise import neon_body as neon_body_16
 from qcomp.targets.cpu.arm.i16.layers import by_planes, by_words, taps
 from qcomp.targets.cpu.arm.linux import emit_supports_on_linux
 from qcomp.targets.cpu.arm.smmla import BY_EIGHTS, Smmla
@@ -117,6 +119,8 @@ def neon() -> Machine:
         unclamped=True,
         elementwise=neon_body,
         tables=TblTables(),
+        elementwise_16=neon_body_16,
+        curves=PairedCurves(),
         blocks=_BLOCKS,
         gemms=(VectorGemms(BY_FOURS, _PAIRS_GEMM),),
         taps=True,

@@ -10,6 +10,7 @@ from qcomp.ir.ops import Op
 from qcomp.targets.cpu.emit.dot import WideningDot, sums_of_pairs
 from qcomp.targets.cpu.emit.gemm_vectors import VectorGemms
 from qcomp.targets.cpu.emit.i16.blocking import Blocking
+from qcomp.targets.cpu.emit.i16.curves import PlainCurves
 from qcomp.targets.cpu.emit.i16.depthwise import DepthwiseProducts
 from qcomp.targets.cpu.emit.i16.products import Products
 from qcomp.targets.cpu.emit.i16.spec import LayerConstants, ProductSpec, TapSpec
@@ -88,6 +89,8 @@ def portable(vectors: Vectors, layout: DepthwiseCosts, clock: str) -> Machine:
         unclamped=False,
         elementwise=no_kernel,
         tables=ScalarTables(),
+        elementwise_16=no_kernel,
+        curves=PlainCurves(),
         softmax=None,
         shuffles=Shuffles((16, 8, 4), two=False),
         gemms=(VectorGemms(BY_FOURS, widening_gemm_costs(vectors)),),

@@ -10,9 +10,11 @@ from dataclasses import replace
 
 from qcomp.targets.cpu.emit.dot import DotProduct
 from qcomp.targets.cpu.emit.gemm_vectors import VectorGemms
+from qcomp.targets.cpu.emit.i16.curves import PlainCurves
 from qcomp.targets.cpu.emit.shuffled import Shuffles
 from qcomp.targets.cpu.emit.tile_products import EachStep
 from qcomp.targets.cpu.generic.machine import (
+    no_kernel,
     products_16,
     taps_16,
     widening_depthwise_costs,
@@ -150,6 +152,8 @@ def _machine(
         unclamped=False,
         elementwise=packed_body,
         tables=ShuffledTables(vectors),
+        elementwise_16=no_kernel,
+        curves=PlainCurves(),
         softmax=None,
         shuffles=Shuffles((16, 8, 4), two=False),
         gemms=(VectorGemms(BY_FOURS, gemm),),

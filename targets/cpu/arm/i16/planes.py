@@ -4,8 +4,8 @@
 sums H of weights times the first, and L of weights times the second, both of i8, make
     sum of w * x = 256 * H + L + 128 * sum of w,
 of which the last is part of the bias. uzp1 and uzp2 take the bytes apart, and a flip of the sign
-makes an unsigned byte less 128. Two dot products are what takes four smlal, and cores start twice as
-many in a cycle. Activations of 8 bits are one plane.
+makes an unsigned byte less 128. Two dot products are what takes four smlal, and cores start twice
+as many in a cycle. Activations of 8 bits are one plane.
 
 H and L fit i32 where a layer has less than 2^17 products. Where the graph says that sums fit i32,
 256 * H + L does as well, wrapped or not on its way.

@@ -23,7 +23,9 @@ from qcomp.targets.cpu.emit.builder import (
     load,
     shuffle,
     smaller,
+    splat,
     store,
+    vector,
 )
 
 _WORDS = 8  # lanes of i16
@@ -80,6 +82,23 @@ class Limits:
         if self.low is not None:
             q = larger(b, q, self.low)
         return q if self.high is None else smaller(b, q, self.high)
+
+
+def limited(
+    b: ir.IRBuilder, scaled: Sequence[Value], zero_point: int, qmin: int, qmax: int, bits: int
+) -> Value:
+    """sat(scaled + zero_point) of two vectors of i32, with limits that the code knows."""
+    if zero_point:
+        scaled = [saturating_add(b, x, splat(I32, _WORDS // 2, zero_point)) for x in scaled]
+    return limited_words(b, sqxtn_words(b, *scaled), qmin, qmax, bits)
+
+
+def limited_words(b: ir.IRBuilder, q: Value, qmin: int, qmax: int, bits: int) -> Value:
+    if qmin > -(2**15):
+        q = larger(b, q, splat(I16, _WORDS, qmin))
+    if qmax < 2**15 - 1:
+        q = smaller(b, q, splat(I16, _WORDS, qmax))
+    return q if bits == 16 else b.trunc(q, vector(I8, _WORDS))
 
 
 def _store_lanes(b: ir.IRBuilder, value: Value, to: Value, count: int) -> None:
