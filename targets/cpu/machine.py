@@ -22,6 +22,7 @@ from qcomp.targets.cpu.emit.i16.curves import Curves
 from qcomp.targets.cpu.emit.i16.spec import LayerConstants, ProductSpec, TapSpec
 from qcomp.targets.cpu.emit.narrow import MakeNarrow
 from qcomp.targets.cpu.emit.nest import Body
+from qcomp.targets.cpu.emit.requantize import EmitRequantize
 from qcomp.targets.cpu.emit.shuffled import Shuffles
 from qcomp.targets.cpu.emit.softmax import SoftmaxRows
 from qcomp.targets.cpu.emit.table import ByteTables
@@ -116,7 +117,8 @@ class Machine:
     dot: DotProduct
     products: TileProducts  # of matrix kernels in vector registers
     pairs: Callable[[ir.IRBuilder, Value, Value], Value]  # sums_of_pairs, of whole vectors
-    narrow: MakeNarrow | None  # None: the portable form
+    requantize: EmitRequantize  # of any form, a vector at a time
+    narrow: MakeNarrow | None  # None: by `requantize`
     fusions: frozenset[Fusion]  # of the narrow epilogue
     unclamped: bool  # whether there are kernels for the limits of i8 and for its least zero point
     elementwise: Callable[[Op], Body | None]  # on bytes as they are stored, a vector at a time

@@ -139,6 +139,31 @@ def test_lookups_join_the_narrow_epilogue(kit: Any, isa: Isa, arm_gcc: str, tmp_
         assert_array_equal(got["y"], evaluate(graph, inputs)["y"], err_msg=str(n))
 
 
+SCALES = {
+    Form.WIDE: (1, 62),
+    Form.TFLITE: (-31, 8),
+}
+
+
+@each_set
+@pytest.mark.parametrize("form", SCALES, ids=lambda form: form.value)
+def test_every_shift_of_the_forms_that_are_not_narrow(
+    kit: Any, form: Form, isa: Isa, arm_gcc: str, tmp_path: Path
+) -> None:
+    """A channel for each, with ties of both signs: half of the sums are odd, times a half."""
+    low, high = SCALES[form]
+    shift = np.arange(low, high + 1, dtype=np.int32)
+    channels = len(shift)
+    found: dict[str, tuple[Any, list[Any]]] = {}
+    for multiplier in (2**30, 2**31 - 1, 2**30 + 12345):
+        tables = (np.full(channels, n, np.int32) for n in (-3, multiplier))
+        weight = kit.i8(channels, 3, seed=1) // 43
+        op = partial(QDense, x_zero_point=0, requantize=Requantize(form, -5, -120, 125))
+        constants = [kit.fixed(a) for a in (weight, *tables, shift)]
+        found[f"times {multiplier}"] = op, [kit.i8(64, 3), *constants]
+    expect_exact(kit, found, isa, arm_gcc, tmp_path)
+
+
 LOOKUPS = [(5, 8, 33, 3, False), (7, 19, 24, 1, False), (6, 21, 21, 3, True)]
 SHAPES = [(1, 4), (1, 23), (3, 12), (5, 8), (7, 36), (9, 17)]  # pixels, channels
 

@@ -54,11 +54,11 @@ def addp(b: ir.IRBuilder, x: Value, y: Value) -> Value:
 
 
 def sqrdmulh(b: ir.IRBuilder, x: Value, y: Value) -> Value:
-    """(2 * x * y + 2^15) >> 16 in i16 lanes: qcomp.quant.fixed_point.mulhrs.
+    """(2 * x * y + 2^(n-1)) >> n in lanes of n bits, i16 or i32: of 16, qcomp.quant's mulhrs.
 
-    They differ where both are -2^15 only, which saturates here.
+    Saturates where both are -2^(n-1).
     """
-    return _call(b, "sqrdmulh.v8i16", x.type, x, y)
+    return _call(b, f"sqrdmulh.{_lanes(x)}", x.type, x, y)
 
 
 def sqdmulh(b: ir.IRBuilder, x: Value, y: Value) -> Value:

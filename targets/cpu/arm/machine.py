@@ -11,6 +11,7 @@ from qcomp.targets.cpu.arm.i16.curves import PairedCurves
 from qcomp.targets.cpu.arm.i16.elementwise import neon_body as neon_body_16
 from qcomp.targets.cpu.arm.i16.layers import by_planes, by_words, taps
 from qcomp.targets.cpu.arm.linux import emit_supports_on_linux
+from qcomp.targets.cpu.arm.requantize import neon_requantize
 from qcomp.targets.cpu.arm.smmla import BY_EIGHTS, Smmla
 from qcomp.targets.cpu.arm.table import TblTables
 from qcomp.targets.cpu.emit.gemm_vectors import VectorGemms
@@ -114,6 +115,7 @@ def neon() -> Machine:
     return replace(
         portable(NEON, _DEPTHWISE, CLOCK),
         products=SmullPairs(),
+        requantize=neon_requantize,
         narrow=NeonEpilogue,
         fusions=frozenset({Fusion.RESIDUAL, Fusion.LOOKUP}),
         unclamped=True,

@@ -15,6 +15,7 @@ from qcomp.targets.cpu.emit.i16.depthwise import DepthwiseProducts
 from qcomp.targets.cpu.emit.i16.products import Products
 from qcomp.targets.cpu.emit.i16.spec import LayerConstants, ProductSpec, TapSpec
 from qcomp.targets.cpu.emit.nest import Body
+from qcomp.targets.cpu.emit.requantize import emit_requantize
 from qcomp.targets.cpu.emit.shuffled import Shuffles
 from qcomp.targets.cpu.emit.table import ScalarTables
 from qcomp.targets.cpu.emit.tile_products import EachStep
@@ -84,6 +85,7 @@ def portable(vectors: Vectors, layout: DepthwiseCosts, clock: str) -> Machine:
         dot=dot,
         products=EachStep(dot),
         pairs=sums_of_pairs,
+        requantize=emit_requantize,
         narrow=None,
         fusions=frozenset(),
         unclamped=False,

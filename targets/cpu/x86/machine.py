@@ -11,6 +11,7 @@ from dataclasses import replace
 from qcomp.targets.cpu.emit.dot import DotProduct
 from qcomp.targets.cpu.emit.gemm_vectors import VectorGemms
 from qcomp.targets.cpu.emit.i16.curves import PlainCurves
+from qcomp.targets.cpu.emit.requantize import emit_requantize
 from qcomp.targets.cpu.emit.shuffled import Shuffles
 from qcomp.targets.cpu.emit.tile_products import EachStep
 from qcomp.targets.cpu.generic.machine import (
@@ -147,6 +148,7 @@ def _machine(
         dot=dot,
         products=EachStep(dot),
         pairs=x86.pmaddwd,
+        requantize=emit_requantize,
         narrow=PackedEpilogue,
         fusions=frozenset({Fusion.RESIDUAL}),
         unclamped=False,
