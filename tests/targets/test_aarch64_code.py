@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+import numpy as np
 import pytest
 from llvmlite import binding as llvm
 
+from qcomp.ir.graph import Graph
 from qcomp.ir.ops import (
     QConv2d,
     QDense,
@@ -57,7 +59,11 @@ def of_products(kit: Any, inputs: int, outputs: int, isa: Isa) -> tuple[float, l
     """The innermost loop of a pointwise layer, and which part of it are products."""
     op, constants = linear(kit, QConv2d, Form.NARROW, kit.i8(outputs, 1, 1, inputs) | 1)
     graph, _ = kit.one_op(op, kit.i8(1, 14, 14, inputs), *constants)
-    names, _ = PRODUCTS[isa]
+    return innermost(graph, isa, PRODUCTS[isa][0])
+
+
+def innermost(graph: Graph, isa: Isa, names: tuple[str, ...]) -> tuple[float, list[str]]:
+    """The loop with most of these instructions, and which part of it they are."""
     module = lower_graph(graph, isa, "net").module
     counted = [(sum(i.startswith(names) for i in loop), loop) for loop in loops(isa, module)]
     products, inner = max(counted, key=lambda found: found[0])
@@ -77,6 +83,30 @@ def test_no_sums_are_spilled_in_an_inner_loop(
     kit: Any, inputs: int, outputs: int, isa: Isa
 ) -> None:
     _, inner = of_products(kit, inputs, outputs, isa)
+    assert not [i for i in inner if "[sp" in i]
+
+
+# With activations of 16 bits; the rest takes bytes apart, or widens weights and copies activations.
+PRODUCTS_16 = {
+    AARCH64: (("smlal",), 0.6),
+    AARCH64_DOTPROD: (("sdot",), 0.65),
+    AARCH64_I8MM: (("sdot",), 0.65),
+}
+
+
+@each_set
+@pytest.mark.parametrize(("inputs", "outputs"), [(384, 96), (288, 24), (144, 8)])
+def test_an_inner_loop_of_16_bits_is_mostly_products(
+    kit: Any, inputs: int, outputs: int, isa: Isa
+) -> None:
+    q = Requantize(Form.WIDE, 0, -(2**15), 2**15 - 1, 16)
+    tables = [np.full(outputs, n, np.int32) for n in (99, 2**30 + 7, 40)]
+    constants = [kit.fixed(a) for a in (kit.i8(outputs, 1, 1, inputs) // 8 | 1, *tables)]
+    op = partial(QConv2d, x_zero_point=0, requantize=q)
+    graph, _ = kit.one_op(op, kit.i16(1, 14, 14, inputs), *constants)
+    names, least = PRODUCTS_16[isa]
+    share, inner = innermost(graph, isa, names)
+    assert share >= least
     assert not [i for i in inner if "[sp" in i]
 
 

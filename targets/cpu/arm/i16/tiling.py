@@ -20,8 +20,8 @@ GROUP = 4  # neighbouring k of a step
 LANES = 4  # channels of a vector of sums
 _MOST_VECTORS = 4
 _MOST_TILES = 8  # of a run
-# In vector instructions: of a result's vector, of a tile, of a run.
-_EPILOGUE, _TILE, _RUN = 8, 8, 12
+# In vector instructions: of a vector of results, of weights, of a tile, of a run.
+_EPILOGUE, _WEIGHTS, _TILE, _RUN = 8, 0.25, 8, 12
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def best_tiling(spec: ProductSpec, most_pixels: int, step: float, pixel: float) 
     vectors, steps = best_vectors(spec), spec.segment_count * steps_of(spec)
 
     def cost(tiling: Tiling) -> float:
-        products = tiling.pixels * steps * (vectors * step + pixel)
+        products = steps * (tiling.pixels * (vectors * step + pixel) + vectors * _WEIGHTS)
         tile = products + _EPILOGUE * tiling.pixels * vectors + _TILE
         return tiling.runs * (tiling.tiles * tile + _RUN)
 
