@@ -30,6 +30,7 @@ from qcomp.targets.cpu.emit.tile_products import TileProducts
 from qcomp.targets.cpu.kernels.depthwise_layout import Blocks
 from qcomp.targets.cpu.kernels.depthwise_tiling import DepthwisePlanning
 from qcomp.targets.cpu.kernels.gemm import GemmSpec, Packing, Touched
+from qcomp.targets.cpu.kernels.matmul import MatMulSpec
 from qcomp.targets.cpu.platform import Platform
 from qcomp.targets.cpu.storage import Storage
 from qcomp.targets.cpu.vectors import Vectors
@@ -93,6 +94,22 @@ class Kernel16(Protocol):
         """Pointers: source, result, the constants, limits (as Saturation). Ends the function."""
 
 
+class EmitMatMul(Protocol):
+    """The code of a product of two activations of 8 bits."""
+
+    def __call__(
+        self,
+        b: ir.IRBuilder,
+        spec: MatMulSpec,
+        isa: Isa,
+        left: Value,
+        right: Value,
+        result: Value,
+        /,
+    ) -> None:
+        """Ends the function."""
+
+
 @dataclass(frozen=True)
 class Rates:
     """What kernels reach on machines of today, per nanosecond and i32 lane.
@@ -127,6 +144,7 @@ class Machine:
     curves: Curves
     softmax: SoftmaxRows | None
     shuffles: Shuffles
+    matmul: EmitMatMul
     gemms: tuple[GemmFamily, ...]
     blocks: Blocks  # of depthwise layers
     depthwise: DepthwisePlanning

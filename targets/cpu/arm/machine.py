@@ -11,6 +11,7 @@ from qcomp.targets.cpu.arm.i16.curves import PairedCurves
 from qcomp.targets.cpu.arm.i16.elementwise import neon_body as neon_body_16
 from qcomp.targets.cpu.arm.i16.layers import by_planes, by_words, taps
 from qcomp.targets.cpu.arm.linux import emit_supports_on_linux
+from qcomp.targets.cpu.arm.matmul import emit_matmul
 from qcomp.targets.cpu.arm.requantize import neon_requantize
 from qcomp.targets.cpu.arm.smmla import BY_EIGHTS, Smmla
 from qcomp.targets.cpu.arm.table import TblTables
@@ -141,6 +142,7 @@ def dotprod() -> Machine:
         depthwise=DepthwisePlanning(_DEPTHWISE, _DEPTHWISE),
         taps=False,
         products_16=by_planes,
+        matmul=emit_matmul,
         rates=Rates(macs=24.0, macs_16=6.0, results_16=0.2),
         supports=emit_supports_on_linux,
     )

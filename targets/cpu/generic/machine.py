@@ -14,6 +14,7 @@ from qcomp.targets.cpu.emit.i16.curves import PlainCurves
 from qcomp.targets.cpu.emit.i16.depthwise import DepthwiseProducts
 from qcomp.targets.cpu.emit.i16.products import Products
 from qcomp.targets.cpu.emit.i16.spec import LayerConstants, ProductSpec, TapSpec
+from qcomp.targets.cpu.emit.matmul import emit_matmul
 from qcomp.targets.cpu.emit.nest import Body
 from qcomp.targets.cpu.emit.requantize import emit_requantize
 from qcomp.targets.cpu.emit.shuffled import Shuffles
@@ -95,6 +96,7 @@ def portable(vectors: Vectors, layout: DepthwiseCosts, clock: str) -> Machine:
         curves=PlainCurves(),
         softmax=None,
         shuffles=Shuffles((16, 8, 4), two=False),
+        matmul=emit_matmul,
         gemms=(VectorGemms(BY_FOURS, widening_gemm_costs(vectors)),),
         blocks=BY_64,
         depthwise=DepthwisePlanning(layout, widening_depthwise_costs(vectors)),

@@ -11,6 +11,7 @@ from dataclasses import replace
 from qcomp.targets.cpu.emit.dot import DotProduct
 from qcomp.targets.cpu.emit.gemm_vectors import VectorGemms
 from qcomp.targets.cpu.emit.i16.curves import PlainCurves
+from qcomp.targets.cpu.emit.matmul import emit_matmul
 from qcomp.targets.cpu.emit.requantize import emit_requantize
 from qcomp.targets.cpu.emit.shuffled import Shuffles
 from qcomp.targets.cpu.emit.tile_products import EachStep
@@ -158,6 +159,7 @@ def _machine(
         curves=PlainCurves(),
         softmax=None,
         shuffles=Shuffles((16, 8, 4), two=False),
+        matmul=emit_matmul,
         gemms=(VectorGemms(BY_FOURS, gemm),),
         blocks=BY_64,
         depthwise=DepthwisePlanning(LAYOUT, depthwise),

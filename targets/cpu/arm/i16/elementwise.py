@@ -7,22 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import numpy as np
-
 from qcomp.ir.ops import Op, QAddWide, QMul, QRescale
 from qcomp.quant.fixed_point import Requantize
 from qcomp.targets.cpu import llvm_ir as ir
 from qcomp.targets.cpu.arm.i16.results import limited
-from qcomp.targets.cpu.arm.i16.scale import (
-    LANES,
-    doubled,
-    halves,
-    in_words,
-    products_of_words,
-    scaled_pairs,
-    scaled_words,
-    shifts_in_words,
-)
+from qcomp.targets.cpu.arm.i16.scale import LANES, constant_scale, halves, scaled_pairs
 from qcomp.targets.cpu.arm.intrinsics import smull_pairs
 from qcomp.targets.cpu.emit.builder import I32, I64, Value, shuffle, splat, vector
 from qcomp.targets.cpu.emit.i16.elementwise import centred
@@ -40,10 +29,12 @@ def neon_body(op: Op) -> Body | None:
         case QAddWide():
             return _in_fours(op.zero_point, op, lambda b, x: _sum(b, op, *x))
         case QMul(requantize=q):
-            return _in_fours(q.zero_point, q, lambda b, x: _scaled(b, op, _product(b, op, *x)))
+            scaled = constant_scale(op.multiplier, op.shift)
+            return _in_fours(q.zero_point, q, lambda b, x: scaled(b, _product(b, op, *x)))
         case QRescale(requantize=q):
+            scaled = constant_scale(op.multiplier, op.shift)
             return _in_fours(
-                q.zero_point, q, lambda b, x: _scaled(b, op, _minus(b, x[0], op.x_zero_point))
+                q.zero_point, q, lambda b, x: scaled(b, _minus(b, x[0], op.x_zero_point))
             )
         case _:
             return None
@@ -84,16 +75,6 @@ def _minus(b: ir.IRBuilder, x: Value, zero_point: int) -> Value:
 def _product(b: ir.IRBuilder, op: QMul, x: Value, y: Value) -> Value:
     """It fits i32."""
     return b.mul(_minus(b, x, op.a_zero_point), _minus(b, y, op.b_zero_point))
-
-
-def _scaled(b: ir.IRBuilder, op: QMul | QRescale, x: Value) -> Value:
-    multiplier, shift = np.array([op.multiplier]), np.array([op.shift])
-    if in_words(multiplier, shift):
-        m, s = doubled(multiplier, shift)
-        constants = (int(m[0]), int(shifts_in_words(s)[0]))
-        return scaled_words(b, x, *(splat(I32, LANES, n) for n in constants))
-    products = products_of_words(b, x, splat(I32, LANES, op.multiplier))
-    return scaled_pairs(b, products, [splat(I64, LANES // 2, -op.shift)] * 2)
 
 
 def _sum(b: ir.IRBuilder, op: QAddWide, x: Value, y: Value) -> Value:

@@ -90,6 +90,17 @@ def product_of_pair(b: ir.IRBuilder, x: Value, multiplier: Value) -> Value:
     return b.add(umull_pairs(b, low, multiplier), above)
 
 
+def constant_scale(multiplier: int, shift: int) -> Callable[[ir.IRBuilder, Value], Value]:
+    """The scaling of four i32 by what all share."""
+    m, s = np.array([multiplier]), np.array([shift])
+    if in_words(m, s):
+        m, s = doubled(m, s)
+        constants = [splat(I32, LANES, int(n[0])) for n in (m, shifts_in_words(s))]
+        return lambda b, x: scaled_words(b, x, *constants)
+    factor, shifts = splat(I32, LANES, multiplier), [splat(I64, LANES // 2, -shift)] * 2
+    return lambda b, x: scaled_pairs(b, products_of_words(b, x, factor), shifts)
+
+
 @dataclass(frozen=True, eq=False)
 class Tables:
     """Pointers to bias, multiplier and shift of a tile's first channel."""
