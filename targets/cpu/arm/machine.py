@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from qcomp.targets.cpu.arm import matmul, matmul_words
 from qcomp.targets.cpu.arm.dot import NEON, Sdot, SmullPairs
 from qcomp.targets.cpu.arm.elementwise import neon_body
 from qcomp.targets.cpu.arm.epilogue import NeonEpilogue
@@ -11,7 +12,6 @@ from qcomp.targets.cpu.arm.i16.curves import PairedCurves
 from qcomp.targets.cpu.arm.i16.elementwise import neon_body as neon_body_16
 from qcomp.targets.cpu.arm.i16.layers import by_planes, by_words, taps
 from qcomp.targets.cpu.arm.linux import emit_supports_on_linux
-from qcomp.targets.cpu.arm.matmul import emit_matmul
 from qcomp.targets.cpu.arm.requantize import neon_requantize
 from qcomp.targets.cpu.arm.smmla import BY_EIGHTS, Smmla
 from qcomp.targets.cpu.arm.table import TblTables
@@ -122,6 +122,7 @@ def neon() -> Machine:
         unclamped=True,
         elementwise=neon_body,
         tables=TblTables(),
+        matmul=matmul_words.emit_matmul,
         elementwise_16=neon_body_16,
         curves=PairedCurves(),
         blocks=_BLOCKS,
@@ -142,7 +143,7 @@ def dotprod() -> Machine:
         depthwise=DepthwisePlanning(_DEPTHWISE, _DEPTHWISE),
         taps=False,
         products_16=by_planes,
-        matmul=emit_matmul,
+        matmul=matmul.emit_matmul,
         rates=Rates(macs=24.0, macs_16=6.0, results_16=0.2),
         supports=emit_supports_on_linux,
     )

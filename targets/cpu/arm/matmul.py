@@ -41,21 +41,21 @@ from qcomp.targets.cpu.emit.stack import stack
 from qcomp.targets.cpu.kernels.matmul import MatMulSpec
 from qcomp.targets.cpu.machine import Isa
 
-_COLUMNS = 16
-_VECTORS, _LANES, _GROUP = 4, 4, 4
+COLUMNS = 16
+_VECTORS, _LANES, GROUP = 4, 4, 4
 _TOGETHER = 4  # groups of k that a load of a brings
 _MOST_ROWS = 5
-_STACK = 1 << 15  # bytes of a panel, at most
-_BYTES = vector(I8, 16)
+PANEL_BYTES = 1 << 15  # bytes of a panel, at most
+BYTES = vector(I8, 16)
 
 
 def emit_matmul(
     b: ir.IRBuilder, spec: MatMulSpec, isa: Isa, left: Value, right: Value, result: Value
 ) -> None:
     """As emit.matmul, which small and very deep products are left to."""
-    size = _groups(spec) * _COLUMNS * _GROUP
-    wide = spec.requantize.form is Form.WIDE and spec.columns >= _COLUMNS
-    if not wide or size > _STACK or spec.rows.count < _GROUP:
+    size = groups(spec) * COLUMNS * GROUP
+    wide = spec.requantize.form is Form.WIDE and spec.columns >= COLUMNS
+    if not wide or size > PANEL_BYTES or spec.rows.count < GROUP:
         portable.emit_matmul(b, spec, isa, left, right, result)
         return
     with b.goto_entry_block():
@@ -66,25 +66,25 @@ def emit_matmul(
             start = _packed(b, spec, at(b, w, n), panel)
             _rows(b, spec, x, panel, at(b, y, n), start)
 
-        over_chunks(b, spec.columns, _COLUMNS, columns)
+        over_chunks(b, spec.columns, COLUMNS, columns)
 
     portable.over_outer(b, spec.outer, (left, right, result), matrix)
     b.ret_void()
 
 
-def _groups(spec: MatMulSpec) -> int:
-    return -(-spec.depth // _GROUP)
+def groups(spec: MatMulSpec) -> int:
+    return -(-spec.depth // GROUP)
 
 
 def _packed(b: ir.IRBuilder, spec: MatMulSpec, w: Value, panel: Value) -> list[Value]:
     """Sixteen columns to the stack; what sums of their products start from."""
-    ones, whole = splat(I8, 16, 1), spec.depth // _GROUP
+    ones, whole = splat(I8, 16, 1), spec.depth // GROUP
 
-    def group(k: Value | int, sums: Carried, count: int = _GROUP) -> Carried:
-        first = at(b, w, multiple(b, k, _GROUP * spec.depth_stride))
-        rows = [load(b, at(b, first, n * spec.depth_stride), _BYTES) for n in range(count)]
-        rows += [splat(I8, 16, 0)] * (_GROUP - count)
-        to = at(b, panel, multiple(b, k, _COLUMNS * _GROUP))
+    def group(k: Value | int, sums: Carried, count: int = GROUP) -> Carried:
+        first = at(b, w, multiple(b, k, GROUP * spec.depth_stride))
+        rows = [load(b, at(b, first, n * spec.depth_stride), BYTES) for n in range(count)]
+        rows += [splat(I8, 16, 0)] * (GROUP - count)
+        to = at(b, panel, multiple(b, k, COLUMNS * GROUP))
         result = []
         for v, columns in enumerate(interleaved(b, rows)):
             store(b, columns, at(b, to, v * 16), 16)
@@ -92,7 +92,7 @@ def _packed(b: ir.IRBuilder, spec: MatMulSpec, w: Value, panel: Value) -> list[V
         return result
 
     sums: Carried = repeat(b, whole, [splat(I32, _LANES, 0)] * _VECTORS, group, "pack")
-    if rest := spec.depth % _GROUP:
+    if rest := spec.depth % GROUP:
         sums = group(whole, sums, rest)
     both = splat(I32, _LANES, spec.depth * spec.a_zero_point * spec.b_zero_point)
     za = splat(I32, _LANES, spec.a_zero_point)
@@ -121,22 +121,22 @@ def _sums(
     b: ir.IRBuilder, spec: MatMulSpec, rows: int, x: Value, panel: Value, start: Sequence[Value]
 ) -> list[Value]:
     """[row][vector]."""
-    trips, rest = divmod(spec.depth, _GROUP * _TOGETHER)
+    trips, rest = divmod(spec.depth, GROUP * _TOGETHER)
     moved = spec.b_zero_point != 0  # sums of rows are needed
 
-    def add(k: Value | int, sums: Carried, bytes_: int = _GROUP * _TOGETHER) -> Carried:
-        p = at(b, x, multiple(b, k, _GROUP * _TOGETHER))
-        w = at(b, panel, multiple(b, k, _GROUP * _TOGETHER * _COLUMNS))
-        pixels = [_row(b, at(b, p, row * spec.rows.src), bytes_) for row in range(rows)]
+    def add(k: Value | int, sums: Carried, bytes_: int = GROUP * _TOGETHER) -> Carried:
+        p = at(b, x, multiple(b, k, GROUP * _TOGETHER))
+        w = at(b, panel, multiple(b, k, GROUP * _TOGETHER * COLUMNS))
+        pixels = [exactly(b, at(b, p, row * spec.rows.src), bytes_) for row in range(rows)]
         result = list(sums)
-        for group in range(-(-bytes_ // _GROUP)):
+        for group in range(-(-bytes_ // GROUP)):
             columns = [
-                load(b, at(b, w, (group * _VECTORS + v) * 16), _BYTES, 16) for v in range(_VECTORS)
+                load(b, at(b, w, (group * _VECTORS + v) * 16), BYTES, 16) for v in range(_VECTORS)
             ]
             for n in range(rows * _VECTORS):
                 row, v = divmod(n, _VECTORS)
                 fours = b.bitcast(pixels[row], vector(I32, _LANES))
-                every = b.bitcast(shuffle(b, fours, fours, [group] * _LANES), _BYTES)
+                every = b.bitcast(shuffle(b, fours, fours, [group] * _LANES), BYTES)
                 result[n] = sdot(b, result[n], columns[v], every)
         for row in range(rows if moved else 0):
             n = rows * _VECTORS + row
@@ -158,8 +158,8 @@ def _sums(
     return result
 
 
-def _row(b: ir.IRBuilder, x: Value, count: int) -> Value:
-    """`count` bytes, up to sixteen, exactly, and zeros behind them."""
+def exactly(b: ir.IRBuilder, x: Value, count: int) -> Value:
+    """`count` bytes, up to sixteen, and none behind them: these are zeros."""
     result = splat(I8, 16, 0)
     for start, size in powers(count):
         part = load(b, at(b, x, start), vector(I8, size))
