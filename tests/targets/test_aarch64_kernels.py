@@ -15,7 +15,6 @@ from qcomp.ir.ops import (
     QAdd,
     QConv2d,
     QDense,
-    QMatMul,
     QMaximum,
     QMinimum,
     QMul,
@@ -162,44 +161,6 @@ def test_every_shift_of_the_forms_that_are_not_narrow(
         op = partial(QDense, x_zero_point=0, requantize=Requantize(form, -5, -120, 125))
         constants = [kit.fixed(a) for a in (weight, *tables, shift)]
         found[f"times {multiplier}"] = op, [kit.i8(64, 3), *constants]
-    expect_exact(kit, found, isa, arm_gcc, tmp_path)
-
-
-# Rows, depth, columns, and axes before these of each operand.
-PRODUCTS: list[tuple[int, int, int, tuple[int, ...], tuple[int, ...]]] = [
-    (4, 16, 16, (), ()),
-    (5, 1, 17, (2,), (2,)),
-    (7, 35, 33, (3,), ()),
-    (9, 67, 40, (2, 3), (3,)),
-    (3, 20, 16, (), ()),
-    (6, 18, 15, (), ()),
-    (4, 2100, 16, (), ()),
-]
-
-
-@each_set
-def test_products_of_activations_of_every_size(
-    kit: Any, isa: Isa, arm_gcc: str, tmp_path: Path
-) -> None:
-    """Of all zero points, scaled in 32 bits and in 64."""
-    found: dict[str, tuple[Any, list[Any]]] = {}
-    zero_points = [(0, 0), (-128, 0), (-7, 127), (127, -128)]
-    scales = [(2**30 + 5, 39), (2**31 - 1, 31), (3, 9)]
-    for n, (rows, depth, columns, left, right) in enumerate(PRODUCTS):
-        a, b = kit.i8(*left, rows, depth, seed=n), kit.i8(*right, depth, columns, seed=n)
-        a.reshape(-1)[:depth] = -128
-        for k in (n, n + 1):
-            za, zb = zero_points[k % len(zero_points)]
-            multiplier, shift = scales[k % len(scales)]
-            op = partial(
-                QMatMul,
-                a_zero_point=za,
-                b_zero_point=zb,
-                multiplier=multiplier,
-                shift=shift,
-                requantize=Requantize(Form.WIDE, 7, -120, 127),
-            )
-            found[f"{rows} {depth} {columns} {k - n}"] = op, [a, b]
     expect_exact(kit, found, isa, arm_gcc, tmp_path)
 
 

@@ -48,6 +48,13 @@ def saddlp(b: ir.IRBuilder, x: Value) -> Value:
     return _function(b, "llvm.aarch64.neon.saddlp.v4i32.v8i16", vector(I32, 4), x)
 
 
+def uaddlp(b: ir.IRBuilder, x: Value) -> Value:
+    """Sums of neighbouring u8 in u16, or of u16 in u32."""
+    result = vector(ir.IntType(2 * x.type.element.width), x.type.count // 2)
+    name = f"llvm.aarch64.neon.uaddlp.v{result.count}i{result.element.width}.{_lanes(x)}"
+    return _function(b, name, result, x)
+
+
 def addp(b: ir.IRBuilder, x: Value, y: Value) -> Value:
     """Sums of neighbouring i32 or i64 of x, then of y."""
     return _call(b, f"addp.{_lanes(x)}", x.type, x, y)
@@ -96,6 +103,11 @@ def sqxtn_words(b: ir.IRBuilder, x: Value, y: Value) -> Value:
 def sqxtn_bytes(b: ir.IRBuilder, x: Value, y: Value) -> Value:
     """Eight i16 each to sixteen i8, with signed saturation."""
     return _joined(b, *(_call(b, "sqxtn.v8i8", vector(I8, 8), v) for v in (x, y)))
+
+
+def uqxtn_bytes(b: ir.IRBuilder, x: Value, y: Value) -> Value:
+    """Eight u16 each to sixteen u8, with saturation."""
+    return _joined(b, *(_call(b, "uqxtn.v8i8", vector(I8, 8), v) for v in (x, y)))
 
 
 def sqxtun_bytes(b: ir.IRBuilder, x: Value, y: Value) -> Value:

@@ -14,6 +14,7 @@ from qcomp.targets.cpu.arm.i16.layers import by_planes, by_words, taps
 from qcomp.targets.cpu.arm.linux import emit_supports_on_linux
 from qcomp.targets.cpu.arm.requantize import neon_requantize
 from qcomp.targets.cpu.arm.smmla import BY_EIGHTS, Smmla
+from qcomp.targets.cpu.arm.softmax import LookedUpRows
 from qcomp.targets.cpu.arm.table import TblTables
 from qcomp.targets.cpu.emit.gemm_vectors import VectorGemms
 from qcomp.targets.cpu.emit.tile_products import EachStep
@@ -122,6 +123,7 @@ def neon() -> Machine:
         unclamped=True,
         elementwise=neon_body,
         tables=TblTables(),
+        softmax=LookedUpRows(),
         matmul=matmul_words.emit_matmul,
         elementwise_16=neon_body_16,
         curves=PairedCurves(),
