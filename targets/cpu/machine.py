@@ -18,10 +18,11 @@ from qcomp.ir.tensor import Array
 from qcomp.targets.cpu import llvm_ir as ir
 from qcomp.targets.cpu.emit.builder import Value
 from qcomp.targets.cpu.emit.dot import DotProduct
-from qcomp.targets.cpu.emit.i16.entries import Neighbours
+from qcomp.targets.cpu.emit.i16.curves import Curves
 from qcomp.targets.cpu.emit.i16.spec import LayerConstants, ProductSpec, TapSpec
 from qcomp.targets.cpu.emit.narrow import MakeNarrow
 from qcomp.targets.cpu.emit.nest import Body
+from qcomp.targets.cpu.emit.requantize import EmitRequantize
 from qcomp.targets.cpu.emit.shuffled import Shuffles
 from qcomp.targets.cpu.emit.softmax import SoftmaxRows
 from qcomp.targets.cpu.emit.table import ByteTables
@@ -29,6 +30,7 @@ from qcomp.targets.cpu.emit.tile_products import TileProducts
 from qcomp.targets.cpu.kernels.depthwise_layout import Blocks
 from qcomp.targets.cpu.kernels.depthwise_tiling import DepthwisePlanning
 from qcomp.targets.cpu.kernels.gemm import GemmSpec, Packing, Touched
+from qcomp.targets.cpu.kernels.matmul import MatMulSpec
 from qcomp.targets.cpu.platform import Platform
 from qcomp.targets.cpu.storage import Storage
 from qcomp.targets.cpu.vectors import Vectors
@@ -92,6 +94,22 @@ class Kernel16(Protocol):
         """Pointers: source, result, the constants, limits (as Saturation). Ends the function."""
 
 
+class EmitMatMul(Protocol):
+    """The code of a product of two activations of 8 bits."""
+
+    def __call__(
+        self,
+        b: ir.IRBuilder,
+        spec: MatMulSpec,
+        isa: Isa,
+        left: Value,
+        right: Value,
+        result: Value,
+        /,
+    ) -> None:
+        """Ends the function."""
+
+
 @dataclass(frozen=True)
 class Rates:
     """What kernels reach on machines of today, per nanosecond and i32 lane.
@@ -116,13 +134,17 @@ class Machine:
     dot: DotProduct
     products: TileProducts  # of matrix kernels in vector registers
     pairs: Callable[[ir.IRBuilder, Value, Value], Value]  # sums_of_pairs, of whole vectors
-    narrow: MakeNarrow | None  # None: the portable form
+    requantize: EmitRequantize  # of any form, a vector at a time
+    narrow: MakeNarrow | None  # None: by `requantize`
     fusions: frozenset[Fusion]  # of the narrow epilogue
     unclamped: bool  # whether there are kernels for the limits of i8 and for its least zero point
     elementwise: Callable[[Op], Body | None]  # on bytes as they are stored, a vector at a time
     tables: ByteTables
+    elementwise_16: Callable[[Op], Body | None]  # with 16 bits at either side
+    curves: Curves
     softmax: SoftmaxRows | None
     shuffles: Shuffles
+    matmul: EmitMatMul
     gemms: tuple[GemmFamily, ...]
     blocks: Blocks  # of depthwise layers
     depthwise: DepthwisePlanning
@@ -130,7 +152,6 @@ class Machine:
     products_16: Callable[[ProductSpec, LayerConstants, Isa], Kernel16]
     taps_16: Callable[[TapSpec, LayerConstants, Isa], Kernel16]  # of depthwise layers
     ceilings_16: bool  # whether these two bound results by channel
-    neighbours: Neighbours  # of tables that are interpolated
     rates: Rates
     clock: str  # LLVM's intrinsic for a counter of (nearly) constant rate
     # i1: whether the processor that runs this code has the features; None: each of its kind has.

@@ -6,6 +6,7 @@ import ctypes
 import itertools
 import mmap
 import os
+import shutil
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -275,6 +276,14 @@ def kit(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     request.config.stash.setdefault(COUNTED, {})[f"operators, {EMULATED}"] = emulated.counts
     yield Kit(variety, kept_objects(), emulated)
     emulated.close()
+
+
+@pytest.fixture(scope="session")
+def arm_gcc() -> str:
+    compiler = shutil.which("aarch64-linux-gnu-gcc")
+    if compiler is None or shutil.which("qemu-aarch64") is None:
+        pytest.skip("needs aarch64-linux-gnu-gcc and qemu-aarch64")
+    return compiler
 
 
 @pytest.fixture(params=host_isas(), ids=lambda isa: isa.name)

@@ -24,8 +24,8 @@ from qcomp.targets.cpu.process.emulator import tools_for
 from qcomp.targets.cpu.systems import LIBRARIES
 from qcomp.targets.cpu.target import CpuTarget
 from tests.targets.conftest import Kit
+from tests.targets.every_kind import every_kind
 from tests.targets.test_addresses import GRAPHS
-from tests.targets.test_cpu_aarch64 import every_kind
 from tests.targets.test_cpu_residual import block
 
 SMALL = ("armv7", "riscv64", "wasm32")

@@ -21,6 +21,7 @@ from qcomp.targets.cpu.arm.intrinsics import (
     sqxtun_bytes,
     sshl,
 )
+from qcomp.targets.cpu.arm.table import looked_up, quarters
 from qcomp.targets.cpu.emit.builder import (
     I8,
     I16,
@@ -40,7 +41,7 @@ from qcomp.targets.cpu.emit.builder import (
 )
 from qcomp.targets.cpu.emit.narrow import BlockParameters, store_by_fours
 from qcomp.targets.cpu.emit.residual import AddConstants, add_residual
-from qcomp.targets.cpu.kernels.constants import ADDITION_BYTES
+from qcomp.targets.cpu.kernels.constants import ADDITION_BYTES, LOOKUP_BYTES
 
 HALF = 8  # lanes of i16
 _LANES = 4
@@ -55,6 +56,7 @@ class NeonEpilogue:
         self._block = block
         self._values: dict[tuple[str, tuple[int, ...]], Value] = {}
         self._addition: AddConstants | None = None
+        self._table: list[list[Value]] | None = None
 
     def keep(self, b: ir.IRBuilder, vectors: int) -> bool:
         """There are registers for them, and tiles of few products take as long to load them."""
@@ -120,7 +122,14 @@ class NeonEpilogue:
             q = larger(b, q, self._limit(b, 1))
         if self._block.ceiling:
             q = smaller(b, q, self._ceilings(b, vs))
-        return smaller(b, q, self._limit(b, 2)) if self._block.clamped else q
+        if self._block.clamped:
+            q = smaller(b, q, self._limit(b, 2))
+        return self._looked_up(b, q) if self._block.lookup else q
+
+    def _looked_up(self, b: ir.IRBuilder, q: Value) -> Value:
+        if self._table is None:
+            self._table = quarters(b, at(b, self._block.header, LOOKUP_BYTES))
+        return looked_up(b, q, self._table)
 
     def _sum(self, b: ir.IRBuilder, scaled: Value, other: Value) -> Value:
         if self._addition is None:

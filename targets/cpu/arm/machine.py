@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from qcomp.targets.cpu.arm import matmul, matmul_words
 from qcomp.targets.cpu.arm.dot import NEON, Sdot, SmullPairs
 from qcomp.targets.cpu.arm.elementwise import neon_body
 from qcomp.targets.cpu.arm.epilogue import NeonEpilogue
+from qcomp.targets.cpu.arm.i16.curves import PairedCurves
+from qcomp.targets.cpu.arm.i16.elementwise import neon_body as neon_body_16
+from qcomp.targets.cpu.arm.i16.layers import by_planes, by_words, taps
 from qcomp.targets.cpu.arm.linux import emit_supports_on_linux
+from qcomp.targets.cpu.arm.requantize import neon_requantize
 from qcomp.targets.cpu.arm.smmla import BY_EIGHTS, Smmla
+from qcomp.targets.cpu.arm.softmax import LookedUpRows
 from qcomp.targets.cpu.arm.table import TblTables
 from qcomp.targets.cpu.emit.gemm_vectors import VectorGemms
 from qcomp.targets.cpu.emit.tile_products import EachStep
@@ -112,14 +118,22 @@ def neon() -> Machine:
     return replace(
         portable(NEON, _DEPTHWISE, CLOCK),
         products=SmullPairs(),
+        requantize=neon_requantize,
         narrow=NeonEpilogue,
-        fusions=frozenset({Fusion.RESIDUAL}),
+        fusions=frozenset({Fusion.RESIDUAL, Fusion.LOOKUP}),
         unclamped=True,
         elementwise=neon_body,
         tables=TblTables(),
+        softmax=LookedUpRows(),
+        matmul=matmul_words.emit_matmul,
+        elementwise_16=neon_body_16,
+        curves=PairedCurves(),
         blocks=_BLOCKS,
         gemms=(VectorGemms(BY_FOURS, _PAIRS_GEMM),),
         taps=True,
+        products_16=by_words,
+        taps_16=taps,
+        ceilings_16=False,
     )
 
 
@@ -132,6 +146,8 @@ def dotprod() -> Machine:
         gemms=(VectorGemms(BY_FOURS, _GEMM),),
         depthwise=DepthwisePlanning(_DEPTHWISE, _DEPTHWISE),
         taps=False,
+        products_16=by_planes,
+        matmul=matmul.emit_matmul,
         rates=Rates(macs=24.0, macs_16=6.0, results_16=0.2),
         supports=emit_supports_on_linux,
     )

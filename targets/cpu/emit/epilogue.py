@@ -1,7 +1,7 @@
 """From tiles of i32 sums to stored i8: requantize, saturate, bring into order, store.
 
 Meaning: qcomp.quant.fixed_point.requantize. A machine may have instructions of its own for the
-narrow form (emit/narrow.py); everything else goes through `emit_requantize`, a vector at a time.
+narrow form (emit/narrow.py); everything else goes through its `requantize`, a vector at a time.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from qcomp.targets.cpu import llvm_ir as ir
 from qcomp.targets.cpu.emit.builder import Value, at, store_bytes
 from qcomp.targets.cpu.emit.interleave import back_in_order
 from qcomp.targets.cpu.emit.narrow import BlockParameters, MakeNarrow, NarrowEpilogue
-from qcomp.targets.cpu.emit.requantize import Saturation, emit_requantize
+from qcomp.targets.cpu.emit.requantize import Saturation
 from qcomp.targets.cpu.machine import Isa
 
 
@@ -90,4 +90,5 @@ class Epilogue:
         if self.block.ceiling:
             limits = limits.below(b, self.block.ceilings(b, v))
         multiplier, shift = self.block.multiplier(b, v), self.block.shift(b, v)
-        return lambda sums: emit_requantize(b, sums, multiplier, shift, self.form, limits)
+        requantize = self.isa.machine.requantize
+        return lambda sums: requantize(b, sums, multiplier, shift, self.form, limits)

@@ -6,9 +6,7 @@ Meaning: qcomp.ir.evaluate.integer_linear (QMatMul).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
-from qcomp.quant.fixed_point import Requantize
 from qcomp.targets.cpu import llvm_ir as ir
 from qcomp.targets.cpu.emit.builder import (
     I8,
@@ -30,26 +28,10 @@ from qcomp.targets.cpu.emit.builder import (
 )
 from qcomp.targets.cpu.emit.lanes import over_chunks
 from qcomp.targets.cpu.emit.requantize import emit_requantize_by
-from qcomp.targets.cpu.kernels.axis import Axis
+from qcomp.targets.cpu.kernels.matmul import MatMulSpec
 from qcomp.targets.cpu.machine import Isa
 
 _ROWS = 4
-
-
-@dataclass(frozen=True)
-class MatMulSpec:
-    """y[m, n] = requantize(sum over k of (a[m, k] - za) * (b[k, n] - zb)), at outer positions."""
-
-    outer: tuple[tuple[int, int, int, int], ...]  # count; strides of a, b, y
-    rows: Axis  # of a and y
-    depth: int
-    depth_stride: int  # between rows of b
-    columns: int
-    a_zero_point: int
-    b_zero_point: int
-    multiplier: int
-    shift: int
-    requantize: Requantize
 
 
 def emit_matmul(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from qcomp.errors import TargetError
@@ -50,6 +51,10 @@ class Saturation:
         return Saturation(self.zero_point, self.low, high)
 
 
+# (builder, sums, multipliers, shifts, form, saturation) -> i8, all vectors: as `emit_requantize`.
+EmitRequantize = Callable[[ir.IRBuilder, Value, Value, Value, Form, Saturation], Value]
+
+
 def emit_requantize(
     b: ir.IRBuilder, acc: Value, multiplier: Value, shift: Value, form: Form, to: Saturation
 ) -> Value:
@@ -58,7 +63,7 @@ def emit_requantize(
     NARROW expects the rounding 2^(shift-1) already in `acc` (folded into the bias).
     """
     if form is Form.NARROW:
-        return _saturated(b, _narrow(b, acc, multiplier, shift, to.zero_point), to)
+        return saturated(b, _narrow(b, acc, multiplier, shift, to.zero_point), to)
     if form is Form.WIDE:
         scaled = emit_wide(b, acc, multiplier, shift)
     elif form is Form.TFLITE:
@@ -66,10 +71,10 @@ def emit_requantize(
     else:
         raise TargetError(f"no kernel requantizes in the form {form.value}")
     # |scaled| <= 2^23: both forms are clamped, so the zero point can't overflow.
-    return _saturated(b, b.add(scaled, to.zero_point), to)
+    return saturated(b, b.add(scaled, to.zero_point), to)
 
 
-def _saturated(b: ir.IRBuilder, x: Value, to: Saturation) -> Value:
+def saturated(b: ir.IRBuilder, x: Value, to: Saturation) -> Value:
     x = b.select(b.icmp_signed("<", x, to.low), to.low, x)
     x = b.select(b.icmp_signed(">", x, to.high), to.high, x)
     return b.trunc(x, vector(I8, x.type.count))
@@ -90,7 +95,7 @@ def emit_requantize_by(
     shifts, to = splat(I32, lanes, shift), Saturation.constant(q, lanes)
     if q.form is Form.WIDE and shift >= SMALL_SHIFT:
         scaled = emit_wide_by(b, acc, multipliers, shift)
-        return _saturated(b, b.add(clamp(b, scaled, -(2**23), 2**23), to.zero_point), to)
+        return saturated(b, b.add(clamp(b, scaled, -(2**23), 2**23), to.zero_point), to)
     return emit_requantize(b, acc, multipliers, shifts, q.form, to)
 
 

@@ -10,11 +10,14 @@ from qcomp.ir.ops import Op
 from qcomp.targets.cpu.emit.dot import WideningDot, sums_of_pairs
 from qcomp.targets.cpu.emit.gemm_vectors import VectorGemms
 from qcomp.targets.cpu.emit.i16.blocking import Blocking
+from qcomp.targets.cpu.emit.i16.curves import PlainCurves
 from qcomp.targets.cpu.emit.i16.depthwise import DepthwiseProducts
 from qcomp.targets.cpu.emit.i16.entries import loaded_neighbours
 from qcomp.targets.cpu.emit.i16.products import Products
 from qcomp.targets.cpu.emit.i16.spec import LayerConstants, ProductSpec, TapSpec
+from qcomp.targets.cpu.emit.matmul import emit_matmul
 from qcomp.targets.cpu.emit.nest import Body
+from qcomp.targets.cpu.emit.requantize import emit_requantize
 from qcomp.targets.cpu.emit.shuffled import Shuffles
 from qcomp.targets.cpu.emit.table import ScalarTables
 from qcomp.targets.cpu.emit.tile_products import EachStep
@@ -85,13 +88,17 @@ def portable(vectors: Vectors, layout: DepthwiseCosts, clock: str) -> Machine:
         dot=dot,
         products=EachStep(dot),
         pairs=sums_of_pairs,
+        requantize=emit_requantize,
         narrow=None,
         fusions=frozenset(),
         unclamped=False,
         elementwise=no_kernel,
         tables=ScalarTables(),
+        elementwise_16=no_kernel,
+        curves=PlainCurves(loaded_neighbours),
         softmax=None,
         shuffles=Shuffles((16, 8, 4), two=False),
+        matmul=emit_matmul,
         gemms=(VectorGemms(BY_FOURS, widening_gemm_costs(vectors)),),
         blocks=BY_64,
         depthwise=DepthwisePlanning(layout, widening_depthwise_costs(vectors)),
@@ -99,7 +106,6 @@ def portable(vectors: Vectors, layout: DepthwiseCosts, clock: str) -> Machine:
         products_16=products_16,
         taps_16=taps_16,
         ceilings_16=True,
-        neighbours=loaded_neighbours,
         rates=Rates(macs=6.0, macs_16=6.0, results_16=0.2),
         clock=clock,
         supports=None,

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from qcomp.ir.ops import Op, QMatMul
 from qcomp.targets.cpu import llvm_ir as ir
 from qcomp.targets.cpu.emit.builder import Value
-from qcomp.targets.cpu.emit.matmul import MatMulSpec, emit_matmul
 from qcomp.targets.cpu.kernels.axis import Axis
+from qcomp.targets.cpu.kernels.matmul import MatMulSpec
 from qcomp.targets.cpu.lower.context import (
     Lowering,
     LowerOp,
@@ -27,7 +27,7 @@ def lower_matmul(lowering: Lowering, op: QMatMul) -> None:
     isa = lowering.isa
 
     def emit(builder: ir.IRBuilder, pointers: tuple[Value, ...]) -> None:
-        emit_matmul(builder, spec, isa, *pointers)
+        isa.machine.matmul(builder, spec, isa, *pointers)
 
     lowering.call("matmul", spec, (a.start, b.start, y.start), emit)
 

@@ -10,10 +10,17 @@ from dataclasses import replace
 
 from qcomp.targets.cpu.emit.dot import DotProduct
 from qcomp.targets.cpu.emit.gemm_vectors import VectorGemms
+from qcomp.targets.cpu.emit.i16.curves import PlainCurves
 from qcomp.targets.cpu.emit.i16.entries import loaded_neighbours
+from qcomp.targets.cpu.emit.matmul import emit_matmul
+from qcomp.targets.cpu.emit.requantize import emit_requantize
 from qcomp.targets.cpu.emit.shuffled import Shuffles
 from qcomp.targets.cpu.emit.tile_products import EachStep
-from qcomp.targets.cpu.generic.machine import widening_depthwise_costs, widening_gemm_costs
+from qcomp.targets.cpu.generic.machine import (
+    no_kernel,
+    widening_depthwise_costs,
+    widening_gemm_costs,
+)
 from qcomp.targets.cpu.kernels.codes import SCRATCH
 from qcomp.targets.cpu.kernels.depthwise_layout import BY_64
 from qcomp.targets.cpu.kernels.depthwise_tiling import DepthwiseCosts, DepthwisePlanning
@@ -145,13 +152,17 @@ def _machine(
         dot=dot,
         products=EachStep(dot),
         pairs=x86.pmaddwd,
+        requantize=emit_requantize,
         narrow=PackedEpilogue,
         fusions=frozenset({Fusion.RESIDUAL}),
         unclamped=False,
         elementwise=packed_body,
         tables=ShuffledTables(vectors),
+        elementwise_16=no_kernel,
+        curves=PlainCurves(gathered_neighbours if vectors.bits == 512 else loaded_neighbours),
         softmax=None,
         shuffles=Shuffles((16, 8, 4), two=False),
+        matmul=emit_matmul,
         gemms=(VectorGemms(BY_FOURS, gemm),),
         blocks=BY_64,
         depthwise=DepthwisePlanning(LAYOUT, depthwise),
@@ -159,7 +170,6 @@ def _machine(
         products_16=products_16,
         taps_16=taps_16,
         ceilings_16=True,
-        neighbours=gathered_neighbours if vectors.bits == 512 else loaded_neighbours,
         rates=rates,
         clock=CLOCK,
         supports=emit_supports,

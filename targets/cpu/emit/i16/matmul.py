@@ -24,8 +24,9 @@ from qcomp.targets.cpu.emit.builder import (
 from qcomp.targets.cpu.emit.i16.elementwise import centred
 from qcomp.targets.cpu.emit.i16.scale import saturated, scaled_by
 from qcomp.targets.cpu.emit.lanes import chunk, over_chunks
-from qcomp.targets.cpu.emit.matmul import MatMulSpec, over_outer
+from qcomp.targets.cpu.emit.matmul import over_outer
 from qcomp.targets.cpu.emit.requantize import Saturation
+from qcomp.targets.cpu.kernels.matmul import MatMulSpec
 
 _ROWS = 4
 

@@ -17,8 +17,8 @@ class LayerConstants:
     """Weights [groups, channels, segments, length], depthwise ones [channels, kh, kw].
 
     The tables are by channel: bias (i32 or i64, without the zero point of the source), multiplier
-    and shift of the form WIDE, and the ceiling where the spec has one. `offset` is what memory adds
-    to the values of the source.
+    and shift of the form WIDE, and the ceiling where the spec has one; `requantize` has the zero
+    point and the limits. `offset` is what memory adds to the values of the source.
     """
 
     weight: Array

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 
 from qcomp.ir.exemptions import Exemptions
 from qcomp.ir.ops import (
@@ -58,13 +57,13 @@ def lower_binary(lowering: Lowering, op: QBinary) -> None:
         broadcast_strides(c.layout, shape),
         y.layout.strides,
     )
-    meaning = BINARY[type(op)]
+    own, portable = lowering.isa.machine.elementwise_16(op), BINARY[type(op)]
     lowering.nest(
         op.mnemonic,
         Nest(shape, strides, tuple(map(bytes_of, types))),
         [a.start, c.start, y.start],
         types,
-        lambda b, values, lanes: meaning(b, op, *values),
+        own or (lambda b, values, lanes: portable(b, op, *values)),
         anonymous(op),
     )
 
@@ -85,12 +84,14 @@ def lower_prelu(lowering: Lowering, op: QPRelu) -> None:
 
 
 def lower_rescale(lowering: Lowering, op: QRescale) -> None:
-    _unary(lowering, op, lambda b, values, lanes: emit.rescale(b, op, *values))
+    own = lowering.isa.machine.elementwise_16(op)
+    _unary(lowering, op, own or (lambda b, values, lanes: emit.rescale(b, op, *values)))
 
 
 def lower_interpolate(lowering: Lowering, op: Interpolate) -> None:
-    result = partial(emit.interpolate, op=op, neighbours=lowering.isa.machine.neighbours)
-    _unary(lowering, op, _reading(lowering, op.table, result))
+    curves = lowering.isa.machine.curves
+    table = lowering.constant(curves.data(op, lowering.graph.data(op.table)))
+    _unary(lowering, op, Prepared((table,), lambda b, pointers: curves.body(b, op, *pointers)))
 
 
 def lower_table(lowering: Lowering, op: Table) -> None:

@@ -87,7 +87,7 @@ def _product(
 ) -> None:
     groups = spec.groups.count
     by_group = weight.reshape(groups, spec.channels, spec.segment_count, spec.length)
-    layer = _constants(lowering, op, by_group, weight, source)
+    layer = _constants(lowering, op, by_group, source)
     kernel = lowering.isa.machine.products_16(spec, layer, lowering.isa)
     _call(lowering, op, "products", kernel, layer, (source, result))
 
@@ -108,7 +108,7 @@ def _depthwise(lowering: Lowering, op: QConv2d, window: Window) -> None:
         ceiling=op.id in lowering.ceilings,
     )
     weight = window.weight.reshape(channels, height, width)
-    layer = _constants(lowering, op, weight, window.weight, window.source)
+    layer = _constants(lowering, op, weight, window.source)
     kernel = lowering.isa.machine.taps_16(spec, layer, lowering.isa)
     _call(lowering, op, "taps", kernel, layer, (window.source, window.result))
 
@@ -126,23 +126,21 @@ def _call(
     lowering.ranged(kind, kernel.key, [*addresses, *constants], kernel.emit, kernel.units)
 
 
-def _constants(
-    lowering: Lowering, op: QWeighted, packed: Array, weight: Array, source: Address
-) -> LayerConstants:
-    """`packed` is the weight as kernels take it."""
-    offset = BIAS if source.unsigned else 0
-    bias, multiplier, shift = _tables(lowering, op, weight)
+def _constants(lowering: Lowering, op: QWeighted, weight: Array, source: Address) -> LayerConstants:
+    """Of weights as kernels take them, channels in the order of the tables."""
     ceiling = lowering.ceilings.get(op.id)
-    most = None if ceiling is None else ceiling.values
-    return LayerConstants(packed, bias, multiplier, shift, most, op.requantize, offset)
-
-
-def _tables(lowering: Lowering, op: QWeighted, weight: Array) -> list[Array]:
-    """Bias without the zero point of x, multiplier, shift; per channel."""
     bias, multiplier, shift = (lowering.graph.data(t) for t in (op.bias, op.multiplier, op.shift))
-    sums = weight.reshape(len(weight), -1).astype(np.int64).sum(axis=1)
+    sums = weight.reshape(len(bias), -1).astype(np.int64).sum(axis=1)
     folded = bias.astype(np.int64) - op.x_zero_point * sums
-    return [folded.astype(bias.dtype), multiplier, shift]
+    return LayerConstants(
+        weight,
+        folded.astype(bias.dtype),
+        multiplier,
+        shift,
+        None if ceiling is None else ceiling.values,
+        op.requantize,
+        BIAS if source.unsigned else 0,
+    )
 
 
 def _limits(op: QWeighted) -> Array:
