@@ -66,6 +66,29 @@ def _elsewhere(name: str) -> Listed:
     return Listed(build, _cpu)
 
 
+def _tvm(function: str) -> Listed:
+    """Processors through TVM: a function of qcomp.targets.tvm.languages."""
+
+    def build() -> Target:
+        from qcomp.targets.tvm import languages
+
+        made: Target = getattr(languages, function)()
+        return made
+
+    return Listed(build, _cpu)
+
+
+def _device(function: str, driver: str) -> Listed:
+    """A device through TVM."""
+
+    def load() -> Runtime:
+        from qcomp.targets.tvm.runtime import DeviceRuntime
+
+        return DeviceRuntime(driver)
+
+    return Listed(_tvm(function).build, load)
+
+
 TARGETS: Mapping[str, Listed] = {
     "native": Listed(_native, _cpu),
     "x86-64": _several("x86-64", "X86_LADDER"),
@@ -88,6 +111,9 @@ TARGETS: Mapping[str, Listed] = {
     "wasm32": _elsewhere("wasm32"),
     "x86-64-macos": _elsewhere("x86-64-macos"),
     "x86-64-windows": _elsewhere("x86-64-windows"),
+    "tvm-llvm": _tvm("tvm_llvm"),
+    "tvm-c": _tvm("tvm_c"),
+    "opencl": _device("opencl", "opencl"),
 }
 
 

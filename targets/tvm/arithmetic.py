@@ -1,0 +1,121 @@
+"""Integer arithmetic on TVM's expressions: each is the function of its name in qcomp.quant."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from qcomp.quant.fixed_point import INT32_MAX, INT32_MIN
+from qcomp.targets.tvm.api import (
+    Expr,
+    cast,
+    const,
+    let,
+    maximum,
+    minimum,
+    quotient,
+    select,
+)
+
+I8, I16, I32, I64 = "int8", "int16", "int32", "int64"
+
+
+def i32(x: Expr | int) -> Expr:
+    return const(x, I32) if isinstance(x, int) else cast(x, I32)
+
+
+def i64(x: Expr | int) -> Expr:
+    return const(x, I64) if isinstance(x, int) else cast(x, I64)
+
+
+WIDTHS: dict[str, Callable[[Expr | int], Expr]] = {I32: i32, I64: i64}
+
+
+def same(x: Expr | int, like: Expr) -> Expr:
+    """A number of the type of another."""
+    return WIDTHS[str(like.ty.dtype)](x)
+
+
+def clamp(x: Expr, low: int, high: int) -> Expr:
+    return maximum(minimum(x, same(high, x)), same(low, x))
+
+
+def absolute(x: Expr) -> Expr:
+    return select(x < same(0, x), same(0, x) - x, x)
+
+
+def with_sign_of(x: Expr, magnitude: Expr) -> Expr:
+    """sign(x) * magnitude, x != 0 or magnitude == 0."""
+    return select(x < same(0, x), same(0, magnitude) - magnitude, magnitude)
+
+
+def rounding_shift(x: Expr, shift: Expr | int) -> Expr:
+    """x / 2^shift, half up; shift >= 0."""
+    if isinstance(shift, int):
+        return x if shift == 0 else (x + same(1 << (shift - 1), x)) >> same(shift, x)
+    by = same(shift, x)
+    return (x + ((same(1, x) << by) >> same(1, x))) >> by
+
+
+def mulhrs(a: Expr, b: Expr) -> Expr:
+    return (a * b + same(1 << 14, a)) >> same(15, a)
+
+
+def doubling_high_mul(a: Expr, b: Expr) -> Expr:
+    """saturating_rounding_doubling_high_mul of numbers of 32 bits in 64."""
+
+    def cut(nudged: Expr) -> Expr:
+        up = nudged >> i64(31)
+        down = i64(0) - ((i64(0) - nudged) >> i64(31))
+        return select(nudged >= i64(0), up, down)
+
+    def nudged(product: Expr) -> Expr:
+        return let(product + select(product >= i64(0), i64(1 << 30), i64(1 - (1 << 30))), cut)
+
+    # Of two numbers of 32 bits only INT32_MIN squared gives 2^31.
+    return minimum(let(a * b, nudged), i64(INT32_MAX))
+
+
+def rounding_divide_by_pot(x: Expr, exponent: Expr) -> Expr:
+    """Ties go away from zero."""
+
+    def rounded(x: Expr) -> Expr:
+        mask = (i64(1) << exponent) - i64(1)
+        threshold = (mask >> i64(1)) + select(x < i64(0), i64(1), i64(0))
+        return (x >> exponent) + select((x & mask) > threshold, i64(1), i64(0))
+
+    return let(x, rounded)
+
+
+def bit_length(x: Expr) -> Expr:
+    """Of an i64 that is not negative, by halving."""
+
+    def count(x: Expr, found: Expr, steps: tuple[int, ...]) -> Expr:
+        if not steps:
+            return found + select(x > i64(0), i64(1), i64(0))
+        here = select((x >> i64(steps[0])) > i64(0), i64(steps[0]), i64(0))
+        return let(here, lambda s: let(x >> s, lambda rest: count(rest, found + s, steps[1:])))
+
+    return let(x, lambda x: count(x, i64(0), (32, 16, 8, 4, 2, 1)))
+
+
+def half_to_even(x: Expr, shift: Expr) -> Expr:
+    """x / 2^shift, half to even; x and shift not negative."""
+
+    def rounded(x: Expr) -> Expr:
+        below = (x >> shift) & i64(1)
+        half = (i64(1) << shift) >> i64(1)
+        return select(shift > i64(0), (x + half - i64(1) + below) >> shift, x)
+
+    return let(x, rounded)
+
+
+def saturated_shift_left(x: Expr, bits: int) -> Expr:
+    """In 32 bits."""
+    return clamp(x << i64(bits), INT32_MIN, INT32_MAX)
+
+
+def rounded_quotient(n: Expr, d: Expr) -> Expr:
+    """n / d, half away from zero; d > 0, or n = 0."""
+    size = absolute(n)
+    magnitude = quotient(size + size + d, maximum(d + d, same(1, d)))
+    return with_sign_of(n, magnitude)

@@ -1,0 +1,58 @@
+"""The kernels of a program in the language of a device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from qcomp.targets.tvm.api import Code, device_code
+from qcomp.targets.tvm.emit.device import text_in_c
+from qcomp.targets.tvm.machine import DOT4, Machine
+from qcomp.targets.tvm.program import Program
+
+OPENCL_DOT4 = f"""\
+inline int {DOT4}(int a, int b) {{
+#ifdef __opencl_c_integer_dot_product_input_4x8bit_packed
+  return dot_4x8packed_ss_int(as_uint(a), as_uint(b));
+#else
+  char4 x = as_char4(a), y = as_char4(b);
+  return x.x * y.x + x.y * y.y + x.z * y.z + x.w * y.w;
+#endif
+}}
+"""
+
+
+@dataclass(frozen=True)
+class Language:
+    """driver: what a machine must have, by the name of `drivers`. file: the launcher's functions of
+    the device. suffix: of the source's file. prelude: what the kernels call. embedded: C that
+    defines what the launcher hands to the driver, of the source.
+    """
+
+    driver: str
+    file: str
+    suffix: str
+    prelude: str
+    machine: Machine
+    embedded: Callable[[str], str]
+
+
+@dataclass(frozen=True)
+class DeviceSource:
+    """`files` by name, for readers; `in_launcher` is C."""
+
+    code: Code
+    files: Mapping[str, str]
+    in_launcher: str
+
+    @staticmethod
+    def of(program: Program, language: Language, name: str) -> DeviceSource:
+        schedules = {kernel.name: kernel.schedule for kernel in program.kernels}
+        code = device_code(schedules, language.machine.kind, language.machine.options)
+        text = language.prelude + code.text
+        return DeviceSource(code, {f"{name}.{language.suffix}": text}, language.embedded(text))
+
+
+def source_text(text: str) -> str:
+    """The source itself, which the driver builds."""
+    return text_in_c("kernel_source", text)

@@ -1,0 +1,161 @@
+"""Schedules: one kernel for a function, its result in registers until the end.
+
+What is computed element by element is inlined. A reduction is computed where its elements are used:
+each thread has a tile of the result, whose sums stay in registers through the epilogue. Tiles divide
+the axes, so that no thread asks whether it is inside.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from qcomp.targets.tvm.api import (
+    Function,
+    NoSchedule,
+    Schedule,
+    attempted,
+    blocks_of,
+    extent_of,
+    is_reduction,
+    reads_of,
+    reads_vectors,
+    schedule_of,
+)
+from qcomp.targets.tvm.machine import Machine
+from qcomp.targets.tvm.program import Kernel
+
+_LOG = logging.getLogger(__name__)
+
+_PIXELS = 4  # of a thread's tile, at most
+_ENOUGH = 4096  # threads, below which tiles get smaller
+_FEW = 32  # threads of a group, below which a divisor is not worth it
+
+
+def scheduled(function: Function, name: str, machine: Machine) -> Kernel:
+    """By the rule of the machine; where TVM refuses that, by the simple one."""
+    if not machine.threads:
+        return _loops(schedule_of(function, name), name)
+    try:
+        return attempted(lambda: _tiled(schedule_of(function, name), name, machine))
+    except NoSchedule as error:
+        _LOG.warning("%s has the simple schedule, as TVM says: %s", name, error)
+        return _simple(schedule_of(function, name), name, machine)
+
+
+def _loops(schedule: Schedule, name: str) -> Kernel:
+    """On processors: sums of all channels at once, so that their loop can be vectors."""
+    result, sums = _inlined(schedule, "global")
+    loops = schedule.get_loops(result)
+    if sums is not None and len(loops) == 1:
+        schedule.compute_at(sums, loops[0])
+    elif sums is not None and loops:
+        schedule.compute_at(sums, loops[-2])
+        inner = schedule.get_loops(sums)[len(loops) - 1 :]
+        spatial = int(extent_of(schedule, loops[-1]) > 1)
+        if inner[spatial:]:
+            schedule.reorder(*inner[spatial:], *inner[:spatial])
+            schedule.decompose_reduction(sums, inner[spatial])
+    return Kernel(name, schedule, 1, 1)
+
+
+def _simple(schedule: Schedule, name: str, machine: Machine) -> Kernel:
+    """A thread for each element."""
+    result, sums = _inlined(schedule)
+    outer = schedule.fuse(*_some_loops(schedule, result))
+    grid, block, thread = _threads(schedule, outer, machine)
+    if sums is not None:
+        schedule.compute_at(sums, thread)
+        schedule.set_scope(sums, 0, "local")
+    return Kernel(name, schedule, grid, block)
+
+
+def _tiled(schedule: Schedule, name: str, machine: Machine) -> Kernel:
+    result, sums = _inlined(schedule)
+    loops = _some_loops(schedule, result)
+    extents = [extent_of(schedule, loop) for loop in loops]
+    vectors = reads_vectors(schedule, result)
+    width = _width(extents[-1], machine.vector) if vectors or sums is not None else 1
+    outer_c, channels = schedule.split(loops[-1], [None, width])
+    rest, tile, tiles = loops[:-1], [channels], [width]
+    if sums is not None and len(loops) > 1:
+        spare = math.prod(extents) // width // _ENOUGH
+        count = _largest_divisor(extents[-2], min(_PIXELS, max(spare, 1)))
+        outer_x, pixels = schedule.split(loops[-2], [None, count])
+        rest, tile, tiles = [*loops[:-2], outer_x], [pixels, channels], [count, width]
+    schedule.reorder(*rest, outer_c, *tile)
+    grid, block, thread = _threads(schedule, schedule.fuse(*rest, outer_c), machine)
+    if sums is not None:
+        _in_registers(schedule, sums, thread, tiles)
+    for loop in tile[:-1]:
+        schedule.unroll(loop)
+    if width > 1 and vectors:
+        schedule.vectorize(channels)
+    return Kernel(name, schedule, grid, block)
+
+
+def _in_registers(schedule: Schedule, sums: Any, thread: Any, tiles: Sequence[int]) -> None:
+    """The sums of a tile: the axes that are summed outside, the tile inside."""
+    schedule.compute_at(sums, thread)
+    schedule.set_scope(sums, 0, "local")
+    loops = schedule.get_loops(sums)[2:]
+    spatial = sum(extent > 1 for extent in tiles)
+    tile, summed = loops[:spatial], loops[spatial:]
+    if not summed:
+        return
+    schedule.reorder(*summed, *tile)
+    words = reads_of(schedule, sums)
+    vectors = reads_vectors(schedule, sums)
+    if "int32" in words and tiles[-1] > 1:  # products of four: weights come as a vector
+        weight = schedule.cache_read(sums, len(words) - 1, "local")
+        schedule.compute_at(weight, summed[-1])
+        schedule.vectorize(schedule.get_loops(weight)[-1])
+    for loop in tile[:-1]:
+        schedule.unroll(loop)
+    if vectors and tiles[-1] > 1 and "int32" not in words:
+        schedule.vectorize(tile[-1])
+    elif tile:
+        schedule.unroll(tile[-1])
+    schedule.decompose_reduction(sums, summed[0])
+
+
+def _inlined(schedule: Schedule, scope: str = "local") -> tuple[Any, Any | None]:
+    """(the block of the result, that of the sums); all others are gone."""
+    *before, result = blocks_of(schedule)
+    sums = None
+    for block in before:
+        if is_reduction(schedule, block):
+            sums = block
+        else:
+            schedule.compute_inline(block)
+    if is_reduction(schedule, result):
+        sums, result = result, schedule.cache_write(result, 0, scope)
+    return result, sums
+
+
+def _some_loops(schedule: Schedule, block: Any) -> list[Any]:
+    """The loops of a block; one of a single turn where it has none."""
+    return list(schedule.get_loops(block)) or [schedule.add_unit_loop(block)]
+
+
+def _threads(schedule: Schedule, loop: Any, machine: Machine) -> tuple[int, int, Any]:
+    """A loop shared among groups of threads: how many groups, of how many, and a thread's part."""
+    total = extent_of(schedule, loop)
+    block = _largest_divisor(total, machine.threads)
+    if block < min(_FEW, total):
+        block = min(machine.threads, total)
+    outer, inner = schedule.split(loop, [None, block])
+    schedule.bind(outer, "blockIdx.x")
+    schedule.bind(inner, "threadIdx.x")
+    return -(-total // block), block, inner
+
+
+def _width(extent: int, most: int) -> int:
+    """Of vectors, which are powers of two."""
+    return max(n for n in (1, 2, 4, 8, 16) if n <= most and extent % n == 0)
+
+
+def _largest_divisor(extent: int, most: int) -> int:
+    return max(n for n in range(1, most + 1) if extent % n == 0)
