@@ -89,8 +89,18 @@ def maximum(a: Expr, b: Expr) -> Expr:
     return tirx.max(a, b)
 
 
+def number(x: Expr) -> Expr:
+    """An element of a tensor as an expression like others."""
+    return x.asobject() if isinstance(x, te.tensor.TensorSlice) else x
+
+
+def type_of(x: Expr) -> str:
+    return str(number(x).ty.dtype)
+
+
 def let(value: Expr, body: Callable[[Expr], Expr]) -> Expr:
     """body(value), which reads the value several times and computes it once."""
+    value = number(value)
     variable = tirx.Var("v", value.ty)
     return tirx.Let(variable, value, body(variable))
 
@@ -208,9 +218,9 @@ def blocks_of(schedule: Schedule) -> list[Any]:
     return list(schedule.get_child_blocks(schedule.get_sblock("root")))
 
 
-def reads_of(schedule: Schedule, block: Any) -> list[str]:
-    """The element types of what a block reads, in the order of `cache_read`."""
-    return [str(region.source.dtype) for region in schedule.get(block).reads]
+def reads_of(schedule: Schedule, block: Any) -> int:
+    """How many buffers a block reads."""
+    return len(schedule.get(block).reads)
 
 
 def is_reduction(schedule: Schedule, block: Any) -> bool:
@@ -218,7 +228,8 @@ def is_reduction(schedule: Schedule, block: Any) -> bool:
 
 
 def reads_vectors(schedule: Schedule, block: Any) -> bool:
-    """Whether neighbours along a block's last spatial axis read neighbours, or one element.
+    """Whether neighbours along a block's last spatial axis read neighbours, or one element, and
+    call no functions of C.
 
     Then its loop can be vectors: TVM's gathers of i8 are wrong in OpenCL.
     """
@@ -232,7 +243,11 @@ def reads_vectors(schedule: Schedule, block: Any) -> bool:
         plain = last.same_as(spatial[-1]) or not _mentions(last, spatial[-1])
         good = good and plain and not any(_mentions(index, spatial[-1]) for index in front)
 
-    tvm_ffi.structural_walk(found.body, (ir.expr.TensorLoad, look))
+    def refuse(call: Any) -> None:
+        nonlocal good
+        good = good and str(call.op.name) != "tirx.call_pure_extern"
+
+    tvm_ffi.structural_walk(found.body, [(ir.expr.TensorLoad, look), (ir.expr.Call, refuse)])
     return good
 
 

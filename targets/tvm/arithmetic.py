@@ -1,19 +1,24 @@
-"""Integer arithmetic on TVM's expressions: each is the function of its name in qcomp.quant."""
+"""Integer arithmetic on TVM's expressions: each is the function of its name in qcomp.quant.
+
+What would be long as one expression is a function of C (c/functions.h): the time that TVM takes for
+an expression grows with the power of the depth of its lets.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from qcomp.quant.fixed_point import INT32_MAX, INT32_MIN
 from qcomp.targets.tvm.api import (
     Expr,
     cast,
     const,
+    function_of_c,
     let,
     maximum,
     minimum,
     quotient,
     select,
+    type_of,
 )
 
 I8, I16, I32, I64 = "int8", "int16", "int32", "int64"
@@ -32,7 +37,7 @@ WIDTHS: dict[str, Callable[[Expr | int], Expr]] = {I32: i32, I64: i64}
 
 def same(x: Expr | int, like: Expr) -> Expr:
     """A number of the type of another."""
-    return WIDTHS[str(like.ty.dtype)](x)
+    return WIDTHS[type_of(like)](x)
 
 
 def clamp(x: Expr, low: int, high: int) -> Expr:
@@ -62,17 +67,7 @@ def mulhrs(a: Expr, b: Expr) -> Expr:
 
 def doubling_high_mul(a: Expr, b: Expr) -> Expr:
     """saturating_rounding_doubling_high_mul of numbers of 32 bits in 64."""
-
-    def cut(nudged: Expr) -> Expr:
-        up = nudged >> i64(31)
-        down = i64(0) - ((i64(0) - nudged) >> i64(31))
-        return select(nudged >= i64(0), up, down)
-
-    def nudged(product: Expr) -> Expr:
-        return let(product + select(product >= i64(0), i64(1 << 30), i64(1 - (1 << 30))), cut)
-
-    # Of two numbers of 32 bits only INT32_MIN squared gives 2^31.
-    return minimum(let(a * b, nudged), i64(INT32_MAX))
+    return function_of_c(I64, "qcomp_high_product", a, b)
 
 
 def rounding_divide_by_pot(x: Expr, exponent: Expr) -> Expr:
@@ -87,31 +82,8 @@ def rounding_divide_by_pot(x: Expr, exponent: Expr) -> Expr:
 
 
 def bit_length(x: Expr) -> Expr:
-    """Of an i64 that is not negative, by halving."""
-
-    def count(x: Expr, found: Expr, steps: tuple[int, ...]) -> Expr:
-        if not steps:
-            return found + select(x > i64(0), i64(1), i64(0))
-        here = select((x >> i64(steps[0])) > i64(0), i64(steps[0]), i64(0))
-        return let(here, lambda s: let(x >> s, lambda rest: count(rest, found + s, steps[1:])))
-
-    return let(x, lambda x: count(x, i64(0), (32, 16, 8, 4, 2, 1)))
-
-
-def half_to_even(x: Expr, shift: Expr) -> Expr:
-    """x / 2^shift, half to even; x and shift not negative."""
-
-    def rounded(x: Expr) -> Expr:
-        below = (x >> shift) & i64(1)
-        half = (i64(1) << shift) >> i64(1)
-        return select(shift > i64(0), (x + half - i64(1) + below) >> shift, x)
-
-    return let(x, rounded)
-
-
-def saturated_shift_left(x: Expr, bits: int) -> Expr:
-    """In 32 bits."""
-    return clamp(x << i64(bits), INT32_MIN, INT32_MAX)
+    """Of an i64 that is not negative."""
+    return function_of_c(I64, "qcomp_bit_length", x)
 
 
 def rounded_quotient(n: Expr, d: Expr) -> Expr:

@@ -116,9 +116,7 @@ class Builder:
             self._constants[key] = self._new(place, array.shape, str(array.dtype))
         return self._constants[key]
 
-    def factors(
-        self, multiplier: TensorId, shift: TensorId
-    ) -> Callable[[Expr], Factor]:
+    def factors(self, multiplier: TensorId, shift: TensorId) -> Callable[[Expr], Factor]:
         """The multiplier and shift of a channel."""
         m, s = self.channel(self.array(multiplier)), self.channel(self.array(shift))
         return lambda c: Factor(m(c), s(c))
@@ -137,8 +135,8 @@ class Builder:
     def kernel(self, tensor: Tensor, place: Place | None = None) -> Tensor:
         """A kernel that computes the tensor into memory."""
         if place is None:
-            size = int(np.prod(shape_of(tensor), dtype=np.int64)) * np.dtype(dtype_of(tensor)).itemsize
-            place = Scratch(self._scratch, size)
+            elements = int(np.prod(shape_of(tensor), dtype=np.int64))
+            place = Scratch(self._scratch, elements * np.dtype(dtype_of(tensor)).itemsize)
             self._scratch += 1
         operands = placeholders(tensor)
         places = (*(self._places[identity(p)] for p in operands), place)
@@ -182,11 +180,12 @@ class Builder:
 
     def _kernel(self, operands: Sequence[Tensor], result: Tensor) -> Kernel:
         """Equal functions are one kernel."""
-        function = function_of(operands, result)
-        text = text_of(function)
+        text = text_of(function_of(operands, result))
         if text not in self._kernels:
             name = f"{self.prefix}_{len(self._kernels)}"
-            self._kernels[text] = scheduled(function, name, self.machine)
+            self._kernels[text] = scheduled(
+                lambda: function_of(operands, result), name, self.machine
+            )
         return self._kernels[text]
 
 

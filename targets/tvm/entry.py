@@ -66,7 +66,7 @@ class Session:
     def __init__(self, library: ctypes.CDLL, name: str, arena: NDArray[np.uint8]) -> None:
         self.arena = arena
         self._message: Callable[..., bytes] = library[f"{name}_message"]
-        self._message.restype = ctypes.c_char_p  # type: ignore[attr-defined]
+        self._message.restype = ctypes.c_char_p
         wanted = os.environ.get(DEVICE, "").encode() or None
         pointer = ctypes.c_void_p(arena.ctypes.data)
         self.expect(library[f"{name}_open"](pointer, ctypes.c_char_p(wanted)))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from qcomp.targets.base import Target
-from qcomp.targets.tvm.emit.device_source import OPENCL_DOT4, Language, source_text
-from qcomp.targets.tvm.machine import C, LLVM, OPENCL
+from qcomp.targets.tvm.emit.device_source import OPENCL_DOT4, Language, functions, source_text
+from qcomp.targets.tvm.machine import LLVM, OPENCL, C
 from qcomp.targets.tvm.target import DeviceTarget, HostTarget, c_kernels, llvm_kernels
 
-OPENCL_C = Language("opencl", "opencl.c", "cl", OPENCL_DOT4, OPENCL, source_text)
+OPENCL_PRELUDE = functions("long", "static inline") + OPENCL_DOT4
+OPENCL_C = Language("opencl", "opencl.c", "cl", OPENCL_PRELUDE, OPENCL, source_text)
 
 
 def tvm_llvm() -> Target:

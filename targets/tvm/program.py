@@ -49,10 +49,7 @@ Place = Input | Output | Data | Scratch
 
 @dataclass(frozen=True)
 class Kernel:
-    """A function of a machine's source; `grid` and `block` count its groups and their threads.
-
-    `parameters` are the positions, among the buffers of a launch, of its own parameters.
-    """
+    """A function of a machine's source; `grid` and `block` count its groups and their threads."""
 
     name: str
     schedule: Schedule

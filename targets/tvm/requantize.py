@@ -1,6 +1,6 @@
 """From accumulators to activations: the forms of qcomp.quant.fixed_point as expressions.
 
-No form has a float: ONNX's product of two float32 is computed from their mantissas.
+No form has a float: ONNX's product of two float32 is computed from their mantissas, in C.
 """
 
 from __future__ import annotations
@@ -11,25 +11,19 @@ from dataclasses import dataclass
 import numpy as np
 
 from qcomp.quant.fixed_point import I32, Form, Requantize
-from qcomp.targets.tvm.api import Expr, let, maximum, minimum, select
+from qcomp.targets.tvm.api import Expr, maximum, type_of
 from qcomp.targets.tvm.arithmetic import (
-    absolute,
-    bit_length,
     clamp,
     doubling_high_mul,
-    half_to_even,
     i32,
     i64,
     mulhrs,
     rounded_quotient,
     rounding_divide_by_pot,
     rounding_shift,
-    with_sign_of,
 )
 
 DTYPES = {8: "int8", 16: "int16"}
-_MANTISSA, _BIAS = 24, 150  # bits of a float32, and what is added to the exponent of its last bit
-_FAR = 62  # a shift that leaves nothing of a product of two mantissas
 
 Number = Expr | int
 Channel = Callable[[Expr], Number]  # what a parameter is of a channel
@@ -54,7 +48,7 @@ def saturated(x: Expr, qmin: int, qmax: int, bits: int = 8) -> Expr:
 
 
 def _like(value: int, x: Expr) -> Expr:
-    return i32(value) if str(x.ty.dtype) == "int32" else i64(value)
+    return i32(value) if type_of(x) == "int32" else i64(value)
 
 
 def _narrow(acc: Expr, factor: Factor) -> Expr:
@@ -77,32 +71,8 @@ def _tflite(acc: Expr, factor: Factor) -> Expr:
 
 
 def _onnx(acc: Expr, factor: Factor) -> Expr:
-    """float32(acc) * multiplier, each rounded half to even, then rint, within [-1024, 1024].
-
-    The multiplier is the bits of a float32 that is not negative. A product below 2^-126, where a
-    float32 loses bits, is nothing to rint.
-    """
-    bits = i64(factor.multiplier)
-    field = (bits >> i64(23)) & i64(255)
-    normal = field > i64(0)
-    fraction = (bits & i64((1 << 23) - 1)) + select(normal, i64(1 << 23), i64(0))
-    exponent = maximum(field, i64(1)) - i64(_BIAS)  # of the last bit of the fraction
-
-    def product(size: Expr) -> Expr:
-        over = maximum(bit_length(size) - i64(_MANTISSA), i64(0))
-        return let(over, lambda s: let(half_to_even(size, s) * fraction, lambda p: rounded(p, s)))
-
-    def rounded(p: Expr, s: Expr) -> Expr:
-        over = maximum(bit_length(p) - i64(_MANTISSA), i64(0))
-        return let(over, lambda t: whole(half_to_even(p, t), t + s + exponent))
-
-    def whole(mantissa: Expr, power: Expr) -> Expr:
-        """mantissa * 2^power, mantissa at most 2^24."""
-        up = minimum(maximum(power, i64(0)), i64(32))
-        down = minimum(maximum(i64(0) - power, i64(0)), i64(_FAR))
-        return let(mantissa, lambda m: minimum(half_to_even(m, down) << up, i64(1024)))
-
-    return let(i64(acc), lambda a: with_sign_of(a, let(absolute(a), product)))
+    """The multiplier is the bits of a float32 that is not negative."""
+    return function_of_c("int64", "qcomp_float_product", i64(acc), i64(factor.multiplier))
 
 
 def _quotient(acc: Expr, factor: Factor) -> Expr:

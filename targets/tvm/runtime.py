@@ -42,7 +42,9 @@ class DeviceRuntime:
             return DeviceEntry(opened(Path(folder) / made), artifact.name, arguments)
 
     def profile(self, artifact: Artifact, graph: Graph) -> Profile:
-        raise TargetError(f"{artifact.name} is for {artifact.target}; times by layers are the CPU's")
+        raise TargetError(
+            f"{artifact.name} is for {artifact.target}; times by layers are the CPU's"
+        )
 
     def emulator(self, artifact: Artifact) -> Callable[[str], Emulated]:
         lacking = self.lacking(artifact.requires)

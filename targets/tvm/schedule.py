@@ -1,15 +1,15 @@
 """Schedules: one kernel for a function, its result in registers until the end.
 
-What is computed element by element is inlined. A reduction is computed where its elements are used:
-each thread has a tile of the result, whose sums stay in registers through the epilogue. Tiles divide
-the axes, so that no thread asks whether it is inside.
+What is computed element by element is inlined. A reduction is computed where its elements are
+used: each thread has a tile of the result, whose sums stay in registers through the epilogue. Tiles
+divide the axes, so that no thread asks whether it is inside.
 """
 
 from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from qcomp.targets.tvm.api import (
@@ -34,15 +34,19 @@ _ENOUGH = 4096  # threads, below which tiles get smaller
 _FEW = 32  # threads of a group, below which a divisor is not worth it
 
 
-def scheduled(function: Function, name: str, machine: Machine) -> Kernel:
-    """By the rule of the machine; where TVM refuses that, by the simple one."""
+def scheduled(make: Callable[[], Function], name: str, machine: Machine) -> Kernel:
+    """By the rule of the machine; where TVM refuses that, by the simple one.
+
+    A schedule changes its function, so each begins with a new one.
+    """
     if not machine.threads:
-        return _loops(schedule_of(function, name), name)
+        return _loops(schedule_of(make(), name), name)
     try:
-        return attempted(lambda: _tiled(schedule_of(function, name), name, machine))
+        found: Kernel = attempted(lambda: _tiled(schedule_of(make(), name), name, machine))
+        return found
     except NoSchedule as error:
         _LOG.warning("%s has the simple schedule, as TVM says: %s", name, error)
-        return _simple(schedule_of(function, name), name, machine)
+        return _simple(schedule_of(make(), name), name, machine)
 
 
 def _loops(schedule: Schedule, name: str) -> Kernel:
@@ -86,7 +90,7 @@ def _tiled(schedule: Schedule, name: str, machine: Machine) -> Kernel:
         outer_x, pixels = schedule.split(loops[-2], [None, count])
         rest, tile, tiles = [*loops[:-2], outer_x], [pixels, channels], [count, width]
     schedule.reorder(*rest, outer_c, *tile)
-    grid, block, thread = _threads(schedule, schedule.fuse(*rest, outer_c), machine)
+    grid, block, thread = _shared(schedule, [*rest, outer_c], machine)
     if sums is not None:
         _in_registers(schedule, sums, thread, tiles)
     for loop in tile[:-1]:
@@ -106,19 +110,14 @@ def _in_registers(schedule: Schedule, sums: Any, thread: Any, tiles: Sequence[in
     if not summed:
         return
     schedule.reorder(*summed, *tile)
-    words = reads_of(schedule, sums)
-    vectors = reads_vectors(schedule, sums)
-    if "int32" in words and tiles[-1] > 1:  # products of four: weights come as a vector
-        weight = schedule.cache_read(sums, len(words) - 1, "local")
+    operands = reads_of(schedule, sums)
+    if operands > 1 and tiles[-1] > 1 and reads_vectors(schedule, sums):
+        weight = schedule.cache_read(sums, operands - 1, "local")
         schedule.compute_at(weight, summed[-1])
         schedule.vectorize(schedule.get_loops(weight)[-1])
-    for loop in tile[:-1]:
-        schedule.unroll(loop)
-    if vectors and tiles[-1] > 1 and "int32" not in words:
-        schedule.vectorize(tile[-1])
-    elif tile:
-        schedule.unroll(tile[-1])
     schedule.decompose_reduction(sums, summed[0])
+    for loop in tile:
+        schedule.unroll(loop)
 
 
 def _inlined(schedule: Schedule, scope: str = "local") -> tuple[Any, Any | None]:
@@ -140,12 +139,33 @@ def _some_loops(schedule: Schedule, block: Any) -> list[Any]:
     return list(schedule.get_loops(block)) or [schedule.add_unit_loop(block)]
 
 
-def _threads(schedule: Schedule, loop: Any, machine: Machine) -> tuple[int, int, Any]:
-    """A loop shared among groups of threads: how many groups, of how many, and a thread's part."""
-    total = extent_of(schedule, loop)
-    block = _largest_divisor(total, machine.threads)
+def _shared(schedule: Schedule, loops: Sequence[Any], machine: Machine) -> tuple[int, int, Any]:
+    """Loops shared among groups of threads: how many groups, of how many, and a thread's part.
+
+    Each loop is split by a divisor: bindings of a fused loop that is split elsewhere are too much
+    for TVM's analysis. NoSchedule where divisors give few threads.
+    """
+    extents = [extent_of(schedule, loop) for loop in loops]
+    total, block = math.prod(extents), 1
+    outer: list[Any] = []
+    inner: list[Any] = []
+    for loop, extent in zip(reversed(loops), reversed(extents), strict=True):
+        count = _largest_divisor(extent, machine.threads // block)
+        far, near = schedule.split(loop, [None, count])
+        outer, inner, block = [far, *outer], [near, *inner], block * count
     if block < min(_FEW, total):
-        block = min(machine.threads, total)
+        raise NoSchedule(f"groups of {block} threads of {total}")
+    schedule.reorder(*outer, *inner)
+    schedule.bind(schedule.fuse(*outer), "blockIdx.x")
+    thread = schedule.fuse(*inner)
+    schedule.bind(thread, "threadIdx.x")
+    return total // block, block, thread
+
+
+def _threads(schedule: Schedule, loop: Any, machine: Machine) -> tuple[int, int, Any]:
+    """The same of one loop, whose last group may have idle threads."""
+    total = extent_of(schedule, loop)
+    block = min(machine.threads, total)
     outer, inner = schedule.split(loop, [None, block])
     schedule.bind(outer, "blockIdx.x")
     schedule.bind(inner, "threadIdx.x")

@@ -55,7 +55,7 @@ class Estimates:
         return refusal(graph, op)
 
     def cost(self, macs: int, results: int, activation_bytes: int, bits: int) -> float:
-        """Sums for 16 bits have 64; a number that is computed one by one is worth eight products."""
+        """Sums for 16 bits have 64; a number computed one by one is worth eight products."""
         return (macs * (1 if bits == 8 else 4) + 8 * results + activation_bytes) / self.macs_per_ns
 
     def weight_bytes(self, shape: tuple[int, ...], groups: int, bits: int) -> int:

@@ -42,7 +42,7 @@ def launcher(
         *descriptions(program.graph, name),
         *_tables(program, name, parameters),
         source,
-        *(text.replace("NAME_data", data_symbol(name)).replace("NAME_", f"{name}_") for text in code),
+        *(text.replace("NAME_", f"{name}_") for text in code),
         *_entry(program.graph, name),
     ]
     return "\n".join(parts) + "\n"

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib import resources
 
 from qcomp.targets.tvm.api import Code, device_code
 from qcomp.targets.tvm.emit.device import text_in_c
 from qcomp.targets.tvm.machine import DOT4, Machine
 from qcomp.targets.tvm.program import Program
 
+
+def functions(i64: str, storage: str) -> str:
+    """What kernels call, in a language's own words for an integer of 64 bits and a function."""
+    text = (resources.files("qcomp.targets.tvm") / "c" / "functions.h").read_text("utf-8")
+    return f"#define FUNCTION {storage}\ntypedef {i64} qcomp_i64;\n{text}"
+
+
 OPENCL_DOT4 = f"""\
-inline int {DOT4}(int a, int b) {{
+static inline int {DOT4}(int a, int b) {{
 #ifdef __opencl_c_integer_dot_product_input_4x8bit_packed
   return dot_4x8packed_ss_int(as_uint(a), as_uint(b));
 #else
@@ -49,7 +57,7 @@ class DeviceSource:
     def of(program: Program, language: Language, name: str) -> DeviceSource:
         schedules = {kernel.name: kernel.schedule for kernel in program.kernels}
         code = device_code(schedules, language.machine.kind, language.machine.options)
-        text = language.prelude + code.text
+        text = f"{language.prelude}\n{code.text}"
         return DeviceSource(code, {f"{name}.{language.suffix}": text}, language.embedded(text))
 
 

@@ -9,10 +9,13 @@ from qcomp.targets.cpu.library.module import data_symbol
 from qcomp.targets.cpu.library.objects import data_object
 from qcomp.targets.cpu.platform import Platform
 from qcomp.targets.memory import ALIGN
+from qcomp.targets.tvm.emit.device_source import functions
 from qcomp.targets.tvm.emit.pieces import HIDDEN, descriptions, run_arguments, run_parameters
 from qcomp.targets.tvm.program import Data, Input, Output, Place, Program
 
 BAD_ARENA = 1
+# Objects of LLVM call the functions of the launcher's; two libraries may be in one program.
+WEAK = '__attribute__((weak, visibility("hidden")))'
 
 
 def launcher(program: Program, name: str) -> str:
@@ -29,6 +32,7 @@ def _launcher(program: Program, name: str) -> Iterator[str]:
         count = next(len(c.places) for c in program.launches if c.kernel is kernel)
         pointers = ", ".join(["const void *"] * (count - 1) + ["void *"])
         yield f"{HIDDEN}void {kernel.name}({pointers});"
+    yield functions("int64_t", WEAK)
     yield from descriptions(graph, name)
     yield f"void {name}_set_parallel_for(qcomp_parallel_for function, void *user) {{}}"
     yield f"int {name}_run({', '.join(run_parameters(graph))}) {{"
@@ -57,7 +61,8 @@ def kernels_in_c(source: str) -> str:
     unwanted = ("#", "//", 'extern "C"', "void* __tvm")
     lines = [line for line in source.splitlines() if not line.startswith(unwanted)]
     text = "\n".join(line.replace("TVM_DLL ", HIDDEN) for line in lines)
-    return f"#include <stdbool.h>\n#include <stdint.h>\n{text}\n"
+    own = functions("int64_t", "static inline")
+    return f"#include <stdbool.h>\n#include <stdint.h>\n{own}\n{text}\n"
 
 
 def constants(program: Program, name: str, platform: Platform) -> bytes:

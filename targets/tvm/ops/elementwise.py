@@ -62,8 +62,9 @@ def q_add(b: Builder, op: QAdd) -> Tensor:
         return mulhrs((i32(x) - i32(zero_point)) << i32(7), i32(multiplier))
 
     def element(x: Expr, y: Expr) -> Expr:
-        terms = term(x, op.a_zero_point, op.a_multiplier) + term(y, op.b_zero_point, op.b_multiplier)
-        scaled = rounding_shift(terms, op.fraction_bits)
+        a_term = term(x, op.a_zero_point, op.a_multiplier)
+        b_term = term(y, op.b_zero_point, op.b_multiplier)
+        scaled = rounding_shift(a_term + b_term, op.fraction_bits)
         return saturated(scaled + i32(op.zero_point), op.qmin, op.qmax)
 
     return binary(b, op, element)
@@ -129,13 +130,9 @@ def q_maximum(b: Builder, op: QMaximum) -> Tensor:
     return _extreme(b, op, maximum)
 
 
-def _extreme(
-    b: Builder, op: QMinimum | QMaximum, extreme: Callable[[Expr, Expr], Expr]
-) -> Tensor:
+def _extreme(b: Builder, op: QMinimum | QMaximum, extreme: Callable[[Expr, Expr], Expr]) -> Tensor:
     dtype = str(b.type(op.output).dtype.numpy)
-    return binary(
-        b, op, lambda x, y: clamp(i32(extreme(x, y)), op.qmin, op.qmax).astype(dtype)
-    )
+    return binary(b, op, lambda x, y: clamp(i32(extreme(x, y)), op.qmin, op.qmax).astype(dtype))
 
 
 def table(b: Builder, op: Table) -> Tensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 
 from qcomp.targets.tvm.api import Expr, Tensor, all_of, const, dtype_of, guarded, shape_of
 
@@ -12,7 +11,9 @@ def broadcast(tensor: Tensor, indices: Sequence[Expr]) -> Expr:
     """The element that numpy's broadcasting takes for the indices of a result."""
     shape = shape_of(tensor)
     own = indices[len(indices) - len(shape) :]
-    return tensor[tuple(const(0, "int32") if e == 1 else i for e, i in zip(shape, own, strict=True))]
+    return tensor[
+        tuple(const(0, "int32") if e == 1 else i for e, i in zip(shape, own, strict=True))
+    ]
 
 
 def inside(indices: Sequence[Expr], shape: Sequence[int], checked: Sequence[bool]) -> list[Expr]:
@@ -32,22 +33,3 @@ def padded(tensor: Tensor, indices: Sequence[Expr], checked: Sequence[bool], val
     if not conditions:
         return element
     return guarded(all_of(conditions), element, const(value, dtype_of(tensor)))
-
-
-def flat_index(indices: Sequence[Expr], shape: Sequence[int]) -> Expr:
-    """Of an element in row-major order."""
-    found = const(0, "int32")
-    for index, extent in zip(indices, shape, strict=True):
-        found = found * extent + index
-    return found
-
-
-def strides(shape: Sequence[int]) -> tuple[int, ...]:
-    """Elements between neighbours along each axis."""
-    found = [1]
-    for extent in reversed(shape[1:]):
-        found.append(found[-1] * extent)
-    return tuple(reversed(found[: len(shape)]))
-
-
-__all__ = ["broadcast", "flat_index", "inside", "padded", "pairwise", "strides"]

@@ -161,9 +161,9 @@ def _nearest(b: Builder, op: Resize2d) -> Tensor:
     x = b.stored(op.x)
     rows, columns = (
         b.constant(
-            nearest_indices(
-                extent, size, scale, op.coordinates.value, op.rounding.value
-            ).astype(np.int32)
+            nearest_indices(extent, size, scale, op.coordinates.value, op.rounding.value).astype(
+                np.int32
+            )
         )
         for extent, size, scale in zip(shape_of(x)[1:3], op.size, op.scale, strict=True)
     )

@@ -7,8 +7,8 @@ from functools import reduce as fold
 import numpy as np
 from numpy.typing import NDArray
 
-from qcomp.ir.evaluate.windows import taps
 from qcomp.ir.evaluate.windows import padded as with_border
+from qcomp.ir.evaluate.windows import taps
 from qcomp.ir.ops import MaxPool2d, QAveragePool2d
 from qcomp.targets.tvm.api import Expr, Tensor, axis, compute, dtype_of, largest, total
 from qcomp.targets.tvm.arithmetic import I32, I64, WIDTHS

@@ -5,7 +5,7 @@ from __future__ import annotations
 from qcomp.ir.evaluate.power import FRACTION
 from qcomp.ir.ops import QLogPower
 from qcomp.quant.qparams import integer_range
-from qcomp.targets.tvm.api import Expr, Tensor, maximum
+from qcomp.targets.tvm.api import Expr, Tensor, compute, maximum
 from qcomp.targets.tvm.arithmetic import i64, rounding_shift
 from qcomp.targets.tvm.builder import Builder, Functions
 from qcomp.targets.tvm.ops.elementwise import elementwise
@@ -20,14 +20,18 @@ def q_log_power(b: Builder, op: QLogPower) -> Tensor:
         centered = i64(x) - i64(op.x_zero_point)
         return centered * centered
 
-    def element(x: Expr, y: Expr) -> Expr:
+    def power(x: Expr, y: Expr) -> Expr:
         squares = (square(x) + square(y)) << i64(FRACTION)
-        power = (squares >> i64(op.down)) + i64(op.added)
-        log = integer_log(maximum(power, i64(op.least)), table)
-        q = rounding_shift(log + i64(op.offset), 16) + i64(op.zero_point)
+        return maximum((squares >> i64(op.down)) + i64(op.added), i64(op.least))
+
+    shape = b.type(op.output).shape
+    log = integer_log(b, b.kernel(elementwise(b, (op.a, op.b), shape, power)), table)
+
+    def element(*i: Expr) -> Expr:
+        q = rounding_shift(log[i] + i64(op.offset), 16) + i64(op.zero_point)
         return saturated(q, *integer_range(op.bits), op.bits)
 
-    return elementwise(b, (op.a, op.b), b.type(op.output).shape, element)
+    return compute(shape, element)
 
 
 FUNCTIONS: Functions = {QLogPower: q_log_power}

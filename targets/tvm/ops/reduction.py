@@ -23,6 +23,7 @@ from qcomp.targets.tvm.api import (
     compute,
     const,
     dtype_of,
+    function_of_c,
     index_of,
     largest,
     let,
@@ -42,12 +43,11 @@ from qcomp.targets.tvm.arithmetic import (
     i64,
     rounding_divide_by_pot,
     rounding_shift,
-    saturated_shift_left,
 )
 from qcomp.targets.tvm.builder import Builder, Functions
 from qcomp.targets.tvm.requantize import Factor, requantize, saturated
 
-_48_OVER_17, _MINUS_32_OVER_17, _SUM_BITS = 1515870810, -1010580540, 19  # of qcomp.quant.gemmlowp
+_SUM_BITS = 19  # of the fraction of a sum of exponentials, as in qcomp.quant.gemmlowp
 
 
 def reduced(
@@ -175,17 +175,11 @@ def _softmax_tflite(
     sums = _row_sums(b, x, op.axis, lambda i: rounding_divide_by_pot(i64(e(i)), i64(12)))
     bits = b.kernel(compute(shape_of(sums), lambda *i: bit_length(sums[i])))
 
-    def reciprocal(half: Expr) -> Expr:
-        def step(estimate: Expr, left: int) -> Expr:
-            if not left:
-                return saturated_shift_left(estimate, 1)
-            return let(estimate, lambda r: step(_better(r, half), left - 1))
+    def reciprocal(*i: Expr) -> Expr:
+        half = sums[i] << (i64(31) - bits[i])
+        return function_of_c("int64", "qcomp_reciprocal", half)
 
-        return step(i64(_48_OVER_17) + doubling_high_mul(half, i64(_MINUS_32_OVER_17)), 3)
-
-    scale = b.kernel(
-        compute(shape_of(sums), lambda *i: let(sums[i] << (i64(31) - bits[i]), reciprocal))
-    )
+    scale = b.kernel(compute(shape_of(sums), reciprocal))
 
     def element(*i: Expr) -> Expr:
         r, over_unit = _of_row(scale, i, op.axis), _of_row(bits, i, op.axis) - i64(1 + _SUM_BITS)
@@ -196,17 +190,11 @@ def _softmax_tflite(
     return compute(shape_of(x), element)
 
 
-def _better(r: Expr, half: Expr) -> Expr:
-    rest = i64(1 << 29) - doubling_high_mul(half, r)
-    return r + saturated_shift_left(doubling_high_mul(r, rest), 2)
-
-
 def q_log_softmax(b: Builder, op: QLogSoftmax) -> Tensor:
     x, table = b.stored(op.x), b.stored(op.exp_table)
     e = _exponentials(b, x, table, op.axis)
     sums = _row_sums(b, x, op.axis, lambda i: i64(e(i)))
-    log_table = b.stored(op.log_table)
-    logs = b.kernel(compute(shape_of(sums), lambda *i: integer_log(sums[i], log_table)))
+    logs = b.kernel(integer_log(b, sums, b.stored(op.log_table)))
     highest = b.kernel(
         reduced(x, (op.axis,), _row_shape(x, op.axis), True, largest, lambda v, _: v)
     )
@@ -220,21 +208,24 @@ def q_log_softmax(b: Builder, op: QLogSoftmax) -> Tensor:
     return compute(shape_of(x), element)
 
 
-def integer_log(s: Expr, table: Tensor) -> Expr:
-    """qcomp.ir.evaluate.reduction.integer_log of an i64."""
+def integer_log(b: Builder, s: Tensor, table: Tensor) -> Tensor:
+    """qcomp.ir.evaluate.reduction.integer_log of i64 in memory; their lengths are in memory too."""
     exponents = shape_of(table)[0] - MANTISSAS
     bits = 31 if exponents == 32 else 46
+    lengths = b.kernel(compute(shape_of(s), lambda *i: bit_length(s[i])))
 
-    def of(s: Expr, n: Expr) -> Expr:
+    def fraction(s: Expr, n: Expr) -> Expr:
         mantissa = (s << (i64(bits) - n)) & i64((1 << bits) - 1)
-        return let(mantissa >> i64(bits - 16), lambda f: interpolated(n, f))
+        return mantissa >> i64(bits - 16)
 
-    def interpolated(n: Expr, fraction: Expr) -> Expr:
-        i, r = i32((fraction >> i64(8)) + i64(exponents)), fraction & i64(255)
-        low, high = i64(table[i]), i64(table[i + i32(1)])
-        return i64(table[i32(n)]) + low + (((high - low) * r) >> i64(8))
+    fractions = b.kernel(compute(shape_of(s), lambda *i: fraction(s[i], lengths[i] - i64(1))))
 
-    return let(s, lambda s: let(bit_length(s) - i64(1), lambda n: of(s, n)))
+    def element(*i: Expr) -> Expr:
+        at, r = i32(fractions[i] >> i64(8)) + i32(exponents), fractions[i] & i64(255)
+        low, high = i64(table[at]), i64(table[at + i32(1)])
+        return i64(table[i32(lengths[i]) - i32(1)]) + low + (((high - low) * r) >> i64(8))
+
+    return compute(shape_of(s), element)
 
 
 FUNCTIONS: Functions = {
