@@ -66,19 +66,19 @@ def _elsewhere(name: str) -> Listed:
     return Listed(build, _cpu)
 
 
-def _tvm(function: str) -> Listed:
+def _tvm(function: str, *arguments: str) -> Listed:
     """Processors through TVM: a function of qcomp.targets.tvm.languages."""
 
     def build() -> Target:
         from qcomp.targets.tvm import languages
 
-        made: Target = getattr(languages, function)()
+        made: Target = getattr(languages, function)(*arguments)
         return made
 
     return Listed(build, _cpu)
 
 
-def _device(function: str, driver: str) -> Listed:
+def _device(function: str, driver: str, *arguments: str) -> Listed:
     """A device through TVM."""
 
     def load() -> Runtime:
@@ -86,7 +86,7 @@ def _device(function: str, driver: str) -> Listed:
 
         return DeviceRuntime(driver)
 
-    return Listed(_tvm(function).build, load)
+    return Listed(_tvm(function, *arguments).build, load)
 
 
 TARGETS: Mapping[str, Listed] = {
@@ -114,6 +114,9 @@ TARGETS: Mapping[str, Listed] = {
     "tvm-llvm": _tvm("tvm_llvm"),
     "tvm-c": _tvm("tvm_c"),
     "opencl": _device("opencl", "opencl"),
+    "cuda": _device("cuda", "cuda"),
+    "cuda:sm_80": _device("cuda", "cuda", "sm_80"),
+    "cuda:sm_90": _device("cuda", "cuda", "sm_90"),
 }
 
 

@@ -342,13 +342,16 @@ def device_code(schedules: Mapping[str, Schedule], kind: str, options: Mapping[s
         for name, kernel in kernels.items()
     }
     built = tvm.get_global_func(f"target.build.{kind}")(module, alone)
-    text = _without_prototypes(str(built.inspect_source()))
+    text = _kernels_alone(str(built.inspect_source()))
     return Code(text, {name: positions[name] for name in schedules})
 
 
-def _without_prototypes(text: str) -> str:
-    """TVM declares all kernels before each of them."""
-    lines = text.splitlines(keepends=True)
+def _kernels_alone(text: str) -> str:
+    """Without what TVM writes before the first kernel, for all types that there are, and without
+    the prototypes of all kernels before each of them.
+    """
+    first = re.search(r'^(extern "C" __global__|__kernel) ', text, re.MULTILINE)
+    lines = text[first.start() if first else 0 :].splitlines(keepends=True)
     return "".join(line for line in lines if not re.match(r".*_kernel\(.*\);$", line))
 
 

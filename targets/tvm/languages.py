@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 from qcomp.targets.base import Target
-from qcomp.targets.tvm.emit.device_source import OPENCL_DOT4, Language, functions, source_text
-from qcomp.targets.tvm.machine import LLVM, OPENCL, C
+from qcomp.targets.tvm.emit.device_source import (
+    CUDA_DOT4,
+    OPENCL_DOT4,
+    Language,
+    functions,
+    image_of,
+    source_text,
+)
+from qcomp.targets.tvm.machine import CUDA, LLVM, OPENCL, C
 from qcomp.targets.tvm.target import DeviceTarget, HostTarget, c_kernels, llvm_kernels
 
 OPENCL_PRELUDE = functions("long", "static inline") + OPENCL_DOT4
 OPENCL_C = Language("opencl", "opencl.c", "cl", OPENCL_PRELUDE, OPENCL, source_text)
+
+
+CUDA_PRELUDE = functions("long long", "static __device__ __forceinline__") + CUDA_DOT4
+CUDA_ARCHITECTURES = ("sm_80", "sm_90")
 
 
 def tvm_llvm() -> Target:
@@ -21,3 +32,11 @@ def tvm_c() -> Target:
 
 def opencl() -> Target:
     return DeviceTarget("opencl", OPENCL, 100.0, OPENCL_C)
+
+
+def cuda(*architectures: str) -> Target:
+    """One architecture, or a library of all of CUDA_ARCHITECTURES."""
+    chosen = architectures or CUDA_ARCHITECTURES
+    name = ":".join(("cuda", *architectures))
+    language = Language("cuda", "cuda.c", "cu", CUDA_PRELUDE, CUDA, image_of(chosen))
+    return DeviceTarget(name, CUDA, 1000.0, language)

@@ -29,3 +29,4 @@ DOT4 = "qcomp_dot4"  # int (int, int): the sum of the products of four i8 each
 LLVM = Machine("llvm", align=64, threads=0, vector=1, dot4=False)
 C = Machine("c", align=64, threads=0, vector=1, dot4=False)
 OPENCL = Machine("opencl", align=512, threads=128, vector=4, dot4=True)
+CUDA = Machine("cuda", align=512, threads=128, vector=4, dot4=True, options={"arch": "sm_80"})

@@ -62,7 +62,7 @@ static int library_open(device *d) {
   const char *asked = getenv("QCOMP_OPENCL");
   const char *names[] = {asked && *asked ? asked : "libOpenCL.so.1", "libOpenCL.so"};
   for (int n = 0; n < (asked && *asked ? 1 : 2) && !d->library; n++)
-    d->library = dlopen(names[n], RTLD_NOW | RTLD_LOCAL);
+    d->library = dlopen(names[n], RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
   if (!d->library) {
     snprintf(d->message, MESSAGE_BYTES, "no OpenCL library: %s can't be opened", names[0]);
     return QCOMP_NO_DRIVER;

@@ -46,6 +46,23 @@ def linked(objects: Mapping[str, bytes], library: Path, libraries: Sequence[str]
         run_tool([*compiler(), "-shared", *options, *objects, *needed], Path(folder))
 
 
+def cuda_image(source: str, architectures: Sequence[str]) -> bytes:
+    """A cubin of CUDA's C++, or a fatbin of several; TargetError without nvcc."""
+    nvcc = shutil.which("nvcc")
+    if nvcc is None:
+        raise TargetError("targets of CUDA need nvcc, which is not in PATH; expected CUDA 12 or 13")
+    if len(architectures) == 1:
+        what = ["-cubin", f"-arch={architectures[0]}"]
+    else:
+        codes = (f"-gencode=arch=compute_{a[3:]},code={a}" for a in architectures)
+        what = ["-fatbin", *codes]
+    with tempfile.TemporaryDirectory(prefix="qcomp-") as folder:
+        (Path(folder) / "kernels.cu").write_text(source, encoding="utf-8")
+        command = [nvcc, "-O3", "-w", *what, "kernels.cu", "-o", "kernels.image"]
+        run_tool(command, Path(folder))
+        return (Path(folder) / "kernels.image").read_bytes()
+
+
 def run_tool(command: Sequence[str], folder: Path) -> None:
     """TargetError with what the tool says where it fails."""
     done = subprocess.run(

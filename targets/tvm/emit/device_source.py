@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from importlib import resources
 
 from qcomp.targets.tvm.api import Code, device_code
+from qcomp.targets.tvm.emit.compiler import cuda_image
 from qcomp.targets.tvm.emit.device import text_in_c
+from qcomp.targets.tvm.emit.pieces import words_in_c
 from qcomp.targets.tvm.machine import DOT4, Machine
 from qcomp.targets.tvm.program import Program
 
@@ -59,6 +61,20 @@ class DeviceSource:
         code = device_code(schedules, language.machine.kind, language.machine.options)
         text = f"{language.prelude}\n{code.text}"
         return DeviceSource(code, {f"{name}.{language.suffix}": text}, language.embedded(text))
+
+
+CUDA_DOT4 = f"""\
+static __device__ __forceinline__ int {DOT4}(int a, int b) {{ return __dp4a(a, b, 0); }}
+"""
+
+
+def image_of(architectures: tuple[str, ...]) -> Callable[[str], str]:
+    """C of what nvcc makes of the source, for these architectures."""
+
+    def embedded(text: str) -> str:
+        return "\n".join(words_in_c("kernel_image", cuda_image(text, architectures), "static "))
+
+    return embedded
 
 
 def source_text(text: str) -> str:

@@ -60,12 +60,12 @@ def _description(name: str, tensor: Tensor) -> str:
     return f'{{"{text}", {code}, {type.rank}, {{{extents}}}, (float){scale}, {zero_point}}}'
 
 
-def words_in_c(symbol: str, content: bytes) -> Iterator[str]:
+def words_in_c(symbol: str, content: bytes, storage: str = HIDDEN) -> Iterator[str]:
     """Bytes as an array of C whose elements have 8, and their alignment; little-endian."""
     padded = content + bytes(-len(content) % 8) or bytes(8)
     words = [padded[at : at + 8] for at in range(0, len(padded), 8)]
     yield "#include <stdint.h>"
-    yield f"{HIDDEN}const uint64_t {symbol}[{len(words)}] = {{"
+    yield f"{storage}const uint64_t {symbol}[{len(words)}] = {{"
     for at in range(0, len(words), _A_LINE):
         line = (int.from_bytes(word, "little") for word in words[at : at + _A_LINE])
         yield "".join(f"{number:#x}u," for number in line)
