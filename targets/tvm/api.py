@@ -239,6 +239,8 @@ def reads_vectors(schedule: Schedule, block: Any) -> bool:
 
     def look(load: Any) -> None:
         nonlocal good
+        if not load.indices or not spatial:
+            return
         *front, last = load.indices
         plain = last.same_as(spatial[-1]) or not _mentions(last, spatial[-1])
         good = good and plain and not any(_mentions(index, spatial[-1]) for index in front)

@@ -57,11 +57,11 @@ FUNCTION qcomp_i64 qcomp_saturated(qcomp_i64 x) {
   return x > most ? most : x < -most - 1 ? -most - 1 : x;
 }
 
-/* 1 / (1 + x) in Q31 of half the mantissa 1 + x, by three steps of Newton's method: gemmlowp's. */
-FUNCTION qcomp_i64 qcomp_reciprocal(qcomp_i64 half) {
-  qcomp_i64 x = 1515870810 + qcomp_high_product(half, -1010580540);
+/* 1 / (1 + x) in Q31 of half of 1 + x, by three steps of Newton's method: gemmlowp's. */
+FUNCTION qcomp_i64 qcomp_reciprocal(qcomp_i64 mantissa) {
+  qcomp_i64 x = 1515870810 + qcomp_high_product(mantissa, -1010580540);
   for (int step = 0; step < 3; step++) {
-    qcomp_i64 rest = (1 << 29) - qcomp_high_product(half, x);
+    qcomp_i64 rest = (1 << 29) - qcomp_high_product(mantissa, x);
     x += qcomp_saturated(qcomp_high_product(x, rest) << 2);
   }
   return qcomp_saturated(x << 1);
