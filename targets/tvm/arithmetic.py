@@ -16,7 +16,6 @@ from qcomp.targets.tvm.api import (
     let,
     maximum,
     minimum,
-    quotient,
     select,
     type_of,
 )
@@ -46,11 +45,6 @@ def clamp(x: Expr, low: int, high: int) -> Expr:
 
 def absolute(x: Expr) -> Expr:
     return select(x < same(0, x), same(0, x) - x, x)
-
-
-def with_sign_of(x: Expr, magnitude: Expr) -> Expr:
-    """sign(x) * magnitude, x != 0 or magnitude == 0."""
-    return select(x < same(0, x), same(0, magnitude) - magnitude, magnitude)
 
 
 def rounding_shift(x: Expr, shift: Expr | int) -> Expr:
@@ -87,7 +81,5 @@ def bit_length(x: Expr) -> Expr:
 
 
 def rounded_quotient(n: Expr, d: Expr) -> Expr:
-    """n / d, half away from zero; d > 0, or n = 0."""
-    size = absolute(n)
-    magnitude = quotient(size + size + d, maximum(d + d, same(1, d)))
-    return with_sign_of(n, magnitude)
+    """n / d of i64, half away from zero; 0 where d is 0."""
+    return function_of_c(I64, "qcomp_quotient", n, d)

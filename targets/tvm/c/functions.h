@@ -66,3 +66,10 @@ FUNCTION qcomp_i64 qcomp_reciprocal(qcomp_i64 mantissa) {
   }
   return qcomp_saturated(x << 1);
 }
+
+/* n / d, rounded half away from zero; 0 where d is 0. */
+FUNCTION qcomp_i64 qcomp_quotient(qcomp_i64 n, qcomp_i64 d) {
+  qcomp_i64 size = n < 0 ? -n : n, by = d < 0 ? -d : d;
+  size = by ? (2 * size + by) / (2 * by) : 0;
+  return (n < 0) != (d < 0) ? -size : size;
+}

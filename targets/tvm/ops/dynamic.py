@@ -15,13 +15,12 @@ from qcomp.targets.tvm.api import (
     index_of,
     largest,
     maximum,
-    minimum,
     quotient,
     select,
     shape_of,
     total,
 )
-from qcomp.targets.tvm.arithmetic import I32, absolute, i32, i64, with_sign_of
+from qcomp.targets.tvm.arithmetic import I32, absolute, clamp, i32, i64, rounded_quotient
 from qcomp.targets.tvm.builder import Builder, Functions
 from qcomp.targets.tvm.ops.linear import Layer, dense_sums
 from qcomp.targets.tvm.ops.reduction import reduced
@@ -62,9 +61,8 @@ def quantize_by(b: Builder, op: QuantizeBy) -> Tensor:
     def element(*i: Expr) -> Expr:
         mantissa, shift = i64(scale[const(0, I32)]), i64(scale[const(1, I32)])
         centered = i64(x[i]) - i64(op.x_zero_point)
-        twice = (absolute(centered) << shift) * i64(2)
-        size = quotient(twice + mantissa, mantissa * i64(2))
-        return with_sign_of(centered, minimum(size, i64(LARGEST))).astype("int8")
+        q = rounded_quotient(centered << shift, mantissa)
+        return clamp(q, -LARGEST, LARGEST).astype("int8")
 
     return compute(shape_of(x), element)
 

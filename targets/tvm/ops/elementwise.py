@@ -20,19 +20,18 @@ from qcomp.ir.ops import (
 )
 from qcomp.ir.tensor import DType, TensorId
 from qcomp.quant.interpolation import FRACTION_BITS
-from qcomp.targets.tvm.api import Expr, Tensor, compute, maximum, minimum, quotient, select
+from qcomp.targets.tvm.api import Expr, Tensor, compute, maximum, minimum, select
 from qcomp.targets.tvm.arithmetic import (
     I32,
     I64,
     WIDTHS,
-    absolute,
     clamp,
     i32,
     i64,
     mulhrs,
+    rounded_quotient,
     rounding_shift,
     same,
-    with_sign_of,
 )
 from qcomp.targets.tvm.builder import Builder, Functions
 from qcomp.targets.tvm.ops.indexing import broadcast
@@ -111,9 +110,7 @@ def q_div(b: Builder, op: QDiv) -> Tensor:
     def element(x: Expr, y: Expr) -> Expr:
         n = (i64(x) - i64(op.a_zero_point)) * i64(op.multiplier)
         d = (i64(y) - i64(op.b_zero_point)) << i64(op.shift)
-        size = absolute(d)
-        magnitude = quotient(absolute(n) * i64(2) + size, maximum(size * i64(2), i64(1)))
-        found = with_sign_of(n, with_sign_of(d, magnitude))
+        found = rounded_quotient(n, d)
         far = i64(1 << (op.bits + 2))
         by_zero = select(n > i64(0), far, select(n < i64(0), i64(0) - far, i64(0)))
         q = select(d == i64(0), by_zero, found) + i64(op.zero_point)
