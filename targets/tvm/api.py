@@ -231,9 +231,10 @@ def reads_vectors(schedule: Schedule, block: Any) -> bool:
     """Whether neighbours along a block's last spatial axis read neighbours, or one element, and
     call no functions of C.
 
-    Then its loop can be vectors: TVM's gathers of i8 are wrong in OpenCL.
+    Then its loop can be vectors: TVM's gathers of i8 are wrong in OpenCL, and in CUDA it refuses
+    vectors of one i8.
     """
-    found = schedule.get(block)
+    found, sums = schedule.get(block), is_reduction(schedule, block)
     spatial = [v.var for v in found.iter_vars if int(v.iter_type) != _REDUCE]
     good = True
 
@@ -242,7 +243,8 @@ def reads_vectors(schedule: Schedule, block: Any) -> bool:
         if not load.indices or not spatial:
             return
         *front, last = load.indices
-        plain = last.same_as(spatial[-1]) or not _mentions(last, spatial[-1])
+        same = not _mentions(last, spatial[-1]) and (sums or type_of(load) != "int8")
+        plain = last.same_as(spatial[-1]) or same
         good = good and plain and not any(_mentions(index, spatial[-1]) for index in front)
 
     def refuse(call: Any) -> None:

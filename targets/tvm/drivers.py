@@ -32,9 +32,10 @@ def opencl_lacks() -> str | None:
 
 def cuda_lacks() -> str | None:
     """None where the driver of CUDA has a device."""
-    library, count = _first(["libcuda.so.1"]), ctypes.c_int()
+    name = os.environ.get("QCOMP_CUDA") or "libcuda.so.1"
+    library, count = _first([name]), ctypes.c_int()
     if library is None:
-        return "no CUDA driver: libcuda.so.1 can't be opened"
+        return f"no CUDA driver: {name} can't be opened"
     if library.cuInit(0) or library.cuDeviceGetCount(ctypes.byref(count)) or not count.value:
         return "no CUDA device"
     return None

@@ -18,7 +18,9 @@ OPENCL_PRELUDE = functions("long", "static inline") + OPENCL_DOT4
 OPENCL_C = Language("opencl", "opencl.c", "cl", OPENCL_PRELUDE, OPENCL, source_text)
 
 
+# min and max are of one type, and int64_t may be long.
 CUDA_PRELUDE = functions("long long", "static __device__ __forceinline__") + CUDA_DOT4
+CUDA_PRELUDE += "#define int64_t long long\n"
 CUDA_ARCHITECTURES = ("sm_80", "sm_90")
 
 

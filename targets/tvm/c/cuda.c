@@ -2,6 +2,7 @@
 
 #include <dlfcn.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 typedef uintptr_t handle; /* CUdeviceptr */
 
@@ -53,9 +54,11 @@ static int in_context(device *d, int status, const char *what, int code) {
 }
 
 static int library_open(device *d) {
-  d->library = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
+  const char *asked = getenv("QCOMP_CUDA");
+  const char *name = asked && *asked ? asked : "libcuda.so.1";
+  d->library = dlopen(name, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
   if (!d->library) {
-    snprintf(d->message, MESSAGE_BYTES, "no CUDA driver: libcuda.so.1 can't be opened");
+    snprintf(d->message, MESSAGE_BYTES, "no CUDA driver: %.200s can't be opened", name);
     return QCOMP_NO_DRIVER;
   }
 #define LOADED(name, symbol, parameters) \
