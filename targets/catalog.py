@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -121,13 +122,38 @@ TARGETS: Mapping[str, Listed] = {
 
 
 def target(name: str) -> Target:
-    """The target called `name`; TargetError lists the names."""
+    """The target called `name`; TargetError lists the names.
+
+    `A+B` are several, of which each takes what it can of what those before it leave; `A[op,op]` is
+    one that takes these ops only.
+    """
+    if name in TARGETS:
+        return TARGETS[name].build()
+    if "+" in name:
+        from qcomp.targets.mixed.target import MixedTarget
+
+        return MixedTarget(name, tuple(target(part) for part in name.split("+")))
+    if (limited := _LIMITED.fullmatch(name)) is not None:
+        from qcomp.targets.mixed.limited import Limited
+
+        return Limited(_listed(limited[1]).build(), tuple(limited[2].split(",")))
     return _listed(name).build()
 
 
 def runtime(name: str) -> Runtime:
     """What loads the artifacts of the target called `name`; TargetError lists the names."""
+    if name in TARGETS:
+        return TARGETS[name].runtime()
+    if "+" in name:
+        from qcomp.targets.mixed.runtime import MixedRuntime
+
+        return MixedRuntime({part: runtime(part) for part in name.split("+")})
+    if (limited := _LIMITED.fullmatch(name)) is not None:
+        return _listed(limited[1]).runtime()
     return _listed(name).runtime()
+
+
+_LIMITED = re.compile(r"([^\[\]]+)\[([a-z0-9_,]+)\]")
 
 
 def _listed(name: str) -> Listed:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -143,7 +143,7 @@ class DeviceTarget(Estimates):
             },
             sources={f"{name}.h": header, f"{name}.c": text, **source.files},
             requires=Requirements(platform.triple, {self.language.driver: ()}, ("dl",)),
-            memory=_memory(program, state),
+            memory=replace(_memory(program, state), kept=True),
         )
 
 

@@ -141,3 +141,20 @@ def test_a_program_in_c_checks_the_library(folder: Path, cc: str, tmp_path: Path
 def test_times_by_layers_are_refused(folder: Path) -> None:
     with pytest.raises(TargetError, match="net is for opencl; times by layers are the CPU's"):
         qcomp.load(folder).profile()
+
+
+def test_a_device_takes_some_ops_and_the_processor_the_rest(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    expect_driver("opencl")
+    with caplog.at_level("INFO", "qcomp.targets.mixed.target"):
+        net, x = compiled("opencl[q_conv2d,max_pool2d]+native")
+    told = [record.getMessage() for record in caplog.records]
+    assert "net_part1: 2 q_conv2d, 1 max_pool2d on opencl[q_conv2d,max_pool2d]; " in told[1]
+    q = net.quantized(x)
+    net.save(tmp_path / "net")
+    for each in (net, qcomp.load(tmp_path / "net")):
+        for ours, right in zip(each.run_integer(q), net.specification_integer(q), strict=True):
+            assert_array_equal(ours, right)
+    with pytest.raises(TargetError, match="no op is called conv; there are: "):
+        compiled("opencl[conv]+native")
