@@ -79,6 +79,17 @@ def parse_values(texts: list[str] | None) -> dict[str, float]:
     return values
 
 
+def limited(target: str, ops: str) -> str:
+    """`A+B` as `A[ops]+B`."""
+    device, plus, rest = target.partition("+")
+    if not plus or not rest or "[" in device:
+        raise typer.BadParameter(
+            f"{target!r} is no target A+B of which the first can be limited",
+            param_hint="--device-ops",
+        )
+    return f"{device}[{ops}]+{rest}"
+
+
 def path_of_text(text: str) -> Path:
     """A path to write to; an empty text, as of a shell variable that is not set, is none."""
     if not text:
