@@ -11,7 +11,7 @@ unexport PYTHONDONTWRITEBYTECODE
 PYTEST := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -q
 IN_TWO := -n 2 --dist worksteal
 
-.PHONY: demo test test-changed test-slow test-native lint format clean
+.PHONY: demo test test-changed test-slow test-native test-tvm lint format clean
 
 demo: $(STAMP)
 	$(BIN)/python examples/demo.py
@@ -36,6 +36,11 @@ test-native: $(STAMP)
 	sets=$$($(BIN)/python -c '$(NATIVE_SETS)') && echo "$$sets" | xargs -P 2 -t -I '{}' \
 	  env QCOMP_NATIVE='{}' $(PYTEST) -m native --basetemp='$(VENV)/native-{}' \
 	  $(NATIVE_TESTS)
+
+# The operators' graphs on a target of TVM, which `pip install -e '.[tvm]'` brings.
+ON := tvm-llvm
+test-tvm: $(STAMP)
+	$(PYTEST) --tvm $(ON) tests/targets/test_cpu_*.py
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
