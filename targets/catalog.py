@@ -115,6 +115,7 @@ TARGETS: Mapping[str, Listed] = {
     "tvm-llvm": _tvm("tvm_llvm"),
     "tvm-c": _tvm("tvm_c"),
     "opencl": _device("opencl", "opencl"),
+    "opencl:dot4": _device("opencl_dot4", "opencl"),
     "cuda": _device("cuda", "cuda"),
     "cuda:sm_80": _device("cuda", "cuda", "sm_80"),
     "cuda:sm_90": _device("cuda", "cuda", "sm_90"),

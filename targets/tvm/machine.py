@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 
 @dataclass(frozen=True)
@@ -28,5 +28,6 @@ DOT4 = "qcomp_dot4"  # int (int, int): the sum of the products of four i8 each
 
 LLVM = Machine("llvm", align=64, threads=0, vector=1, dot4=False)
 C = Machine("c", align=64, threads=0, vector=1, dot4=False)
-OPENCL = Machine("opencl", align=512, threads=128, vector=4, dot4=True)
+OPENCL = Machine("opencl", align=512, threads=128, vector=4, dot4=False)
+OPENCL_DOT4 = replace(OPENCL, dot4=True)
 CUDA = Machine("cuda", align=512, threads=128, vector=4, dot4=True, options={"arch": "sm_80"})

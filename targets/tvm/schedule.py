@@ -45,7 +45,8 @@ def scheduled(make: Callable[[], Function], name: str, machine: Machine) -> Kern
         found: Kernel = attempted(lambda: _tiled(schedule_of(make(), name), name, machine))
         return found
     except NoSchedule as error:
-        _LOG.warning("%s has the simple schedule, as TVM says: %s", name, error)
+        reason = str(error).splitlines()[0]
+        _LOG.warning("%s has the simple schedule: %s", name, reason)
         return _simple(schedule_of(make(), name), name, machine)
 
 

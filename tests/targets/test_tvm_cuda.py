@@ -4,6 +4,8 @@ of the specification; its failures come as statuses.
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -69,22 +71,26 @@ def test_kernels_give_the_bits_of_the_specification(
 def test_failures_of_the_driver_are_statuses(
     cxx: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    artifact = without_nvcc().emit(together(CASES["power"]())[0], "net")
+    artifact = without_nvcc().emit(together(CASES["reduction"]())[0], "net")
     driver = shim(cxx, artifact.sources["net.cu"], tmp_path)
     monkeypatch.setenv("QCOMP_CUDA", str(driver))
     for name, value, told in (
         ("SHIM_BAD_BUILD", "1", "QCOMP_BAD_BUILD: the kernels: CUDA error 200"),
         ("SHIM_MOST_BYTES", "1", "QCOMP_DEVICE_MEMORY: a buffer: CUDA error 2"),
+        ("SHIM_MOST_BYTES", "4096", "QCOMP_DEVICE_MEMORY: a buffer: CUDA error 2"),
     ):
         with monkeypatch.context() as patch:
             patch.setenv(name, value)
             with pytest.raises(TargetError, match=told):
-                outputs_of(artifact, "power")
+                outputs_of(artifact, "reduction")
+    outputs_of(artifact, "reduction")
+    gc.collect()
+    assert ctypes.CDLL(str(driver)).shim_allocations() == 0  # each failure gave all back
     monkeypatch.setenv("SHIM_NO_DEVICE", "1")
     assert runtime("cuda").lacking(artifact.requires) == "no CUDA device"
     monkeypatch.setenv("QCOMP_CUDA", "/nowhere/libcuda.so")
     with pytest.raises(TargetError, match=r"no CUDA driver: /nowhere/libcuda\.so can't be opened"):
-        outputs_of(artifact, "power")
+        outputs_of(artifact, "reduction")
 
 
 @pytest.mark.parametrize("name", ["cuda:sm_80", "cuda:sm_90"])

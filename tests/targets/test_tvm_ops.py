@@ -38,6 +38,12 @@ def test_kernels_of_opencl_equal_the_specification(kind: str) -> None:
 
 
 @needs_tvm
+def test_products_of_four_equal_the_specification() -> None:
+    expect_driver("opencl:dot4")
+    check_on("opencl:dot4", *together(CASES["linear"]()))
+
+
+@needs_tvm
 @pytest.mark.parametrize("kind", CASES)
 def test_c_equals_the_specification_and_has_no_floats(kind: str) -> None:
     graph, inputs = together(CASES[kind]())

@@ -20,13 +20,13 @@ def functions(i64: str, storage: str) -> str:
     return f"#define FUNCTION {storage}\ntypedef {i64} qcomp_i64;\n{text}"
 
 
-OPENCL_DOT4 = f"""\
+DOT4_IN_OPENCL = f"""\
 static inline int {DOT4}(int a, int b) {{
 #ifdef __opencl_c_integer_dot_product_input_4x8bit_packed
   return dot_4x8packed_ss_int(as_uint(a), as_uint(b));
 #else
-  char4 x = as_char4(a), y = as_char4(b);
-  return x.x * y.x + x.y * y.y + x.z * y.z + x.w * y.w;
+  return (a << 24 >> 24) * (b << 24 >> 24) + (a << 16 >> 24) * (b << 16 >> 24) +
+         (a << 8 >> 24) * (b << 8 >> 24) + (a >> 24) * (b >> 24);
 #endif
 }}
 """
@@ -63,7 +63,7 @@ class DeviceSource:
         return DeviceSource(code, {f"{name}.{language.suffix}": text}, language.embedded(text))
 
 
-CUDA_DOT4 = f"""\
+DOT4_IN_CUDA = f"""\
 static __device__ __forceinline__ int {DOT4}(int a, int b) {{ return __dp4a(a, b, 0); }}
 """
 
