@@ -131,9 +131,9 @@ def placeholder(shape: Sequence[int], dtype: str, number: int) -> Tensor:
     return te.placeholder(tuple(shape), dtype, name=f"buffer{number}")
 
 
-def compute(shape: Sequence[int], element: Callable[..., Expr]) -> Tensor:
+def compute(shape: Sequence[int], element: Callable[..., Expr], name: str = "t") -> Tensor:
     """The tensor of element(*indices)."""
-    return te.compute(tuple(shape), element, name="t")
+    return te.compute(tuple(shape), element, name=name)
 
 
 def axis(extent: int) -> Any:
@@ -216,6 +216,11 @@ def schedule_of(function: Function, name: str) -> Schedule:
 def blocks_of(schedule: Schedule) -> list[Any]:
     """One for each tensor that the function computes, in order."""
     return list(schedule.get_child_blocks(schedule.get_sblock("root")))
+
+
+def is_called(schedule: Schedule, block: Any, name: str) -> bool:
+    """Whether a block computes the tensor of this name."""
+    return str(schedule.get(block).name_hint) == name
 
 
 def reads_of(schedule: Schedule, block: Any) -> int:

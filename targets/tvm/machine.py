@@ -26,6 +26,10 @@ class Machine:
 
 DOT4 = "qcomp_dot4"  # int (int, int): the sum of the products of four i8 each
 
+# A tensor with its border, of which a thread has the pixels of a tap in registers: one question
+# whether a pixel is inside, for all channels of a tile.
+PIXELS = "pixels"
+
 LLVM = Machine("llvm", align=64, threads=0, vector=1, dot4=False)
 C = Machine("c", align=64, threads=0, vector=1, dot4=False)
 OPENCL = Machine("opencl", align=512, threads=128, vector=4, dot4=False)

@@ -19,12 +19,13 @@ from qcomp.targets.tvm.api import (
     attempted,
     blocks_of,
     extent_of,
+    is_called,
     is_reduction,
     reads_of,
     reads_vectors,
     schedule_of,
 )
-from qcomp.targets.tvm.machine import Machine
+from qcomp.targets.tvm.machine import PIXELS, Machine
 from qcomp.targets.tvm.program import Kernel
 
 _LOG = logging.getLogger(__name__)
@@ -78,7 +79,8 @@ def _simple(schedule: Schedule, name: str, machine: Machine) -> Kernel:
 
 
 def _tiled(schedule: Schedule, name: str, machine: Machine) -> Kernel:
-    result, sums = _inlined(schedule)
+    around = [b for b in blocks_of(schedule) if is_called(schedule, b, PIXELS)]
+    result, sums = _inlined(schedule, but=PIXELS)
     loops = _some_loops(schedule, result)
     extents = [extent_of(schedule, loop) for loop in loops]
     vectors = reads_vectors(schedule, result)
@@ -93,7 +95,7 @@ def _tiled(schedule: Schedule, name: str, machine: Machine) -> Kernel:
     schedule.reorder(*rest, outer_c, *tile)
     grid, block, thread = _shared(schedule, [*rest, outer_c], machine)
     if sums is not None:
-        _in_registers(schedule, sums, thread, tiles)
+        _in_registers(schedule, sums, thread, tiles, around)
     for loop in tile[:-1]:
         schedule.unroll(loop)
     if width > 1 and vectors:
@@ -101,16 +103,28 @@ def _tiled(schedule: Schedule, name: str, machine: Machine) -> Kernel:
     return Kernel(name, schedule, grid, block)
 
 
-def _in_registers(schedule: Schedule, sums: Any, thread: Any, tiles: Sequence[int]) -> None:
+def _in_registers(
+    schedule: Schedule, sums: Any, thread: Any, tiles: Sequence[int], around: Sequence[Any]
+) -> None:
     """The sums of a tile: the axes that are summed outside, the tile inside."""
     schedule.compute_at(sums, thread)
     schedule.set_scope(sums, 0, "local")
     loops = schedule.get_loops(sums)[2:]
     spatial = sum(extent > 1 for extent in tiles)
     tile, summed = loops[:spatial], loops[spatial:]
-    if not summed:
+    if not summed:  # nor anything around a pixel
+        for block in around:
+            schedule.compute_inline(block)
         return
     schedule.reorder(*summed, *tile)
+    for block in around:
+        schedule.compute_at(block, summed[-1])
+        schedule.set_scope(block, 0, "local")
+        inner = schedule.get_loops(block)[2 + len(summed) :]
+        if inner and extent_of(schedule, inner[-1]) == tiles[-1] > 1:
+            schedule.vectorize(inner.pop())
+        for loop in inner:
+            schedule.unroll(loop)
     operands = reads_of(schedule, sums)
     if operands > 1 and tiles[-1] > 1 and reads_vectors(schedule, sums):
         weight = schedule.cache_read(sums, operands - 1, "local")
@@ -121,14 +135,14 @@ def _in_registers(schedule: Schedule, sums: Any, thread: Any, tiles: Sequence[in
         schedule.unroll(loop)
 
 
-def _inlined(schedule: Schedule, scope: str = "local") -> tuple[Any, Any | None]:
+def _inlined(schedule: Schedule, scope: str = "local", but: str = "") -> tuple[Any, Any | None]:
     """(the block of the result, that of the sums); all others are gone."""
     *before, result = blocks_of(schedule)
     sums = None
     for block in before:
         if is_reduction(schedule, block):
             sums = block
-        else:
+        elif not is_called(schedule, block, but):
             schedule.compute_inline(block)
     if is_reduction(schedule, result):
         sums, result = result, schedule.cache_write(result, 0, scope)

@@ -30,7 +30,7 @@ from qcomp.targets.tvm.api import (
 )
 from qcomp.targets.tvm.arithmetic import I32, I64, WIDTHS
 from qcomp.targets.tvm.builder import Builder, Functions
-from qcomp.targets.tvm.machine import DOT4
+from qcomp.targets.tvm.machine import DOT4, PIXELS
 from qcomp.targets.tvm.ops.indexing import broadcast, padded
 from qcomp.targets.tvm.requantize import Factor, requantize
 
@@ -122,10 +122,21 @@ def q_conv2d(b: Builder, op: QConv2d) -> Tensor:
     checked = (False, bool(top or bottom), bool(left or right), False)
     channel = _channel(op.groups, outputs, steps)
 
+    source = x.tensor
+    if any(checked) and op.stride[1] == 1:
+        n_, height, width, depth_ = shape_of(source)
+        source = compute(
+            (n_, height + top + bottom, width + left + right, depth_),
+            lambda n, y, z, c: padded(x.tensor, (n, y - top, z - left, c), checked, x.outside),
+            PIXELS,
+        )
+        top = left = 0
+        checked = (False,) * 4
+
     def element(n: Expr, y: Expr, z: Expr, c: Expr) -> Expr:
         row = y * op.stride[0] + i * op.dilation[0] - top
         column = z * op.stride[1] + j * op.dilation[1] - left
-        pixel = padded(x.tensor, (n, row, column, channel(c, k)), checked, x.outside)
+        pixel = padded(source, (n, row, column, channel(c, k)), checked, x.outside)
         return total(product(pixel, weight[i, j, k, c], x.width, own.lanes), (i, j, k))
 
     return requantized(b, op, own.bias, compute(b.type(op.output).shape, element))
