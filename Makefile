@@ -11,7 +11,7 @@ unexport PYTHONDONTWRITEBYTECODE
 PYTEST := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -q
 IN_TWO := -n 2 --dist worksteal
 
-.PHONY: demo test test-changed test-slow test-native test-emulated lint format clean
+.PHONY: demo test test-changed test-slow test-native test-emulated test-tvm lint format clean
 
 demo: $(STAMP)
 	$(BIN)/python examples/demo.py
@@ -46,6 +46,11 @@ OPERATORS = $(filter-out %_aarch64.py %_amx.py, $(wildcard tests/targets/test_cp
 test-emulated: $(STAMP)
 	$(PYTEST) --slow tests/end_to_end/test_emulated_networks.py
 	for set in $(EMULATED); do QCOMP_EMULATED=$$set $(PYTEST) $(OPERATORS) || exit; done
+
+# The operators' graphs on a target of TVM, which `pip install -e '.[tvm]'` brings.
+ON := tvm-llvm
+test-tvm: $(STAMP)
+	$(PYTEST) --tvm $(ON) tests/targets/test_cpu_*.py
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

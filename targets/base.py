@@ -38,12 +38,16 @@ class Requirements:
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes. `live` is the largest sum of simultaneously live tensors, the floor of `arena`."""
+    """Bytes. `live` is the largest sum of simultaneously live tensors, the floor of `arena`.
+
+    A `kept` arena holds something from one run to the next, such as a device's context.
+    """
 
     arena: int
     align: int
     live: int
     weights: int
+    kept: bool = False
 
     def allocated(self) -> NDArray[np.uint8]:
         """An arena, uninitialised."""

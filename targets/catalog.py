@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -66,6 +67,29 @@ def _elsewhere(name: str) -> Listed:
     return Listed(build, _cpu)
 
 
+def _tvm(function: str, *arguments: str) -> Listed:
+    """Processors through TVM: a function of qcomp.targets.tvm.languages."""
+
+    def build() -> Target:
+        from qcomp.targets.tvm import languages
+
+        made: Target = getattr(languages, function)(*arguments)
+        return made
+
+    return Listed(build, _cpu)
+
+
+def _device(function: str, driver: str, *arguments: str) -> Listed:
+    """A device through TVM."""
+
+    def load() -> Runtime:
+        from qcomp.targets.tvm.runtime import DeviceRuntime
+
+        return DeviceRuntime(driver)
+
+    return Listed(_tvm(function, *arguments).build, load)
+
+
 TARGETS: Mapping[str, Listed] = {
     "native": Listed(_native, _cpu),
     "x86-64": _several("x86-64", "X86_LADDER"),
@@ -88,17 +112,49 @@ TARGETS: Mapping[str, Listed] = {
     "wasm32": _elsewhere("wasm32"),
     "x86-64-macos": _elsewhere("x86-64-macos"),
     "x86-64-windows": _elsewhere("x86-64-windows"),
+    "tvm-llvm": _tvm("tvm_llvm"),
+    "tvm-c": _tvm("tvm_c"),
+    "opencl": _device("opencl", "opencl"),
+    "opencl:dot4": _device("opencl_dot4", "opencl"),
+    "cuda": _device("cuda", "cuda"),
+    "cuda:sm_80": _device("cuda", "cuda", "sm_80"),
+    "cuda:sm_90": _device("cuda", "cuda", "sm_90"),
 }
 
 
 def target(name: str) -> Target:
-    """The target called `name`; TargetError lists the names."""
+    """The target called `name`; TargetError lists the names.
+
+    `A+B` are several, of which each takes what it can of what those before it leave; `A[op,op]` is
+    one that takes these ops only.
+    """
+    if name in TARGETS:
+        return TARGETS[name].build()
+    if "+" in name:
+        from qcomp.targets.mixed.target import MixedTarget
+
+        return MixedTarget(name, tuple(target(part) for part in name.split("+")))
+    if (limited := _LIMITED.fullmatch(name)) is not None:
+        from qcomp.targets.mixed.limited import Limited
+
+        return Limited(_listed(limited[1]).build(), tuple(limited[2].split(",")))
     return _listed(name).build()
 
 
 def runtime(name: str) -> Runtime:
     """What loads the artifacts of the target called `name`; TargetError lists the names."""
+    if name in TARGETS:
+        return TARGETS[name].runtime()
+    if "+" in name:
+        from qcomp.targets.mixed.runtime import MixedRuntime
+
+        return MixedRuntime({part: runtime(part) for part in name.split("+")})
+    if (limited := _LIMITED.fullmatch(name)) is not None:
+        return _listed(limited[1]).runtime()
     return _listed(name).runtime()
+
+
+_LIMITED = re.compile(r"([^\[\]]+)\[([a-z0-9_,]+)\]")
 
 
 def _listed(name: str) -> Listed:

@@ -82,7 +82,7 @@ def test_nothing_that_exists_is_said_to_be_missing(name: str) -> None:
 
 def test_help_texts_and_pages_name_every_target() -> None:
     listed = list(TARGETS)
-    assert re.findall(r"[\w.-]+\d?", TARGET_NAMES.replace(" or", ",")) == listed
+    assert re.findall(r"[\w.:-]+\d?", TARGET_NAMES.replace(" or", ",")) == listed
     paragraph = re.search(r"^\*\*Targets\*\*.*$", README, re.MULTILINE)
     assert paragraph is not None
     assert [t for t in re.findall(r"`([^`]+)`", paragraph[0]) if t != "--target"] == listed

@@ -12,7 +12,7 @@ import pytest
 import qcomp
 
 ROOT = Path(__file__).resolve().parent.parent
-HEAVY = ("llvmlite", "networkx", "numpy", "onnx", "onnxruntime", "rich", "scipy", "yaml")
+HEAVY = ("llvmlite", "networkx", "numpy", "onnx", "onnxruntime", "rich", "scipy", "tvm", "yaml")
 EVALUATING = ("llvmlite", "onnx", "onnxruntime", "rich", "scipy.optimize", "yaml")
 LISTS_MODULES = "import sys; print(*sys.modules)"
 

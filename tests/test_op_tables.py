@@ -42,6 +42,7 @@ from qcomp.quant.qparams import QParams, integer_range
 from qcomp.targets.cpu.lower import elementwise as lower_elementwise
 from qcomp.targets.cpu.lower import table as lowerings
 from qcomp.targets.cpu.lower.i16 import elementwise as lower_i16_elementwise
+from qcomp.targets.tvm import table as functions
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,7 @@ TABLES = {
     "export": Table(export.RULES, export.EXEMPT),
     "lowerings of 8 bits": Table(lowerings.LOWERINGS, lowerings.EXEMPT),
     "lowerings of 16 bits": Table(lowerings.I16_LOWERINGS, lowerings.I16_EXEMPT),
+    "functions of TVM": Table(functions.FUNCTIONS, functions.EXEMPT),
     "exported binary": Table(export_elementwise.BINARY, of=Binary),
     "scalar binary": Table(scalar_region.BINARY, of=Binary),
     "neutral numbers": Table(no_effect.NEUTRAL, no_effect.EXEMPT, Binary),

@@ -19,6 +19,7 @@ from qcomp.cli.options import (
     Cache,
     Json,
     Model,
+    limited,
     one_of,
     parse_bindings,
     parse_values,
@@ -48,6 +49,10 @@ def compile(
         typer.Option("-o", "--output", metavar="DIR", parser=path_of_text, help="Written to."),
     ],
     target: Annotated[str, typer.Option(metavar="T", help=f"{TARGET_NAMES}.")] = "native",
+    device_ops: Annotated[
+        str | None,
+        typer.Option(metavar="OP,OP", help="Of targets A+B, A takes these ops only."),
+    ] = None,
     calibration: Annotated[
         Path | None,
         typer.Option(metavar="FILE_OR_DIR", help="A .npy or .npz file, or a directory of .npy."),
@@ -148,7 +153,7 @@ def compile(
     began = time.perf_counter()
     net = qcomp.compile(
         model,
-        target,
+        target if device_ops is None else limited(target, device_ops),
         calibration=calibration,
         config=config,
         bind=bindings,

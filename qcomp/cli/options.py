@@ -13,7 +13,9 @@ import typer
 TARGET_NAMES = (
     "native, x86-64, sse4.1, avx2, avx-vnni, avx512-vnni, avx512-vbmi, amx-int8, arm64, aarch64, "
     "aarch64-dotprod, aarch64-i8mm, arm64-android, arm64-ios, arm64-macos, arm64-windows, armv7, "
-    "riscv64, wasm32, x86-64-macos or x86-64-windows"
+    "riscv64, wasm32, x86-64-macos, x86-64-windows, tvm-llvm, tvm-c, opencl, "
+    "opencl:dot4, cuda, cuda:sm_80 or "
+    "cuda:sm_90"
 )
 
 Bindings = Annotated[
@@ -76,6 +78,17 @@ def parse_values(texts: list[str] | None) -> dict[str, float]:
         if values.setdefault(name, value) != value:
             raise typer.BadParameter(f"{name} has two values", param_hint="--bind-value")
     return values
+
+
+def limited(target: str, ops: str) -> str:
+    """`A+B` as `A[ops]+B`."""
+    device, plus, rest = target.partition("+")
+    if not plus or not rest or "[" in device:
+        raise typer.BadParameter(
+            f"{target!r} is no target A+B of which the first can be limited",
+            param_hint="--device-ops",
+        )
+    return f"{device}[{ops}]+{rest}"
 
 
 def path_of_text(text: str) -> Path:

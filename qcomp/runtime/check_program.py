@@ -135,6 +135,12 @@ def _main(name: str, isas: int) -> list[str]:
     head = [
         "int main(void) {",
         f"  arena = memory + ({align} - (uintptr_t)memory % {align});",
+        f"#ifdef {name.upper()}_OPENS",
+        f"  if ({name}_open(arena, 0) != QCOMP_OK) {{",
+        f'    printf("%s: %s\\n", isas[0], {name}_message(arena));',
+        f"    return {_CANT_RUN};",
+        "  }",
+        "#endif",
     ]
     if isas == 1:
         return [*head, "  return check(isas[0]);", "}"]

@@ -6,6 +6,8 @@ takes and gives at the border of its own graph.
 
 from __future__ import annotations
 
+import logging
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,9 +21,10 @@ from qcomp.targets.base import Artifact, Memory, Requirements, Target
 from qcomp.targets.memory import ALIGN, Lifetime, plan_memory
 from qcomp.targets.mixed.plan import Plan, arena_of, plan_file, steps_of, written
 from qcomp.targets.mixed.runtime import MixedRuntime
-from qcomp.targets.partition import partition
+from qcomp.targets.partition import Part, partition
 
 T = TypeVar("T")
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,8 @@ class MixedTarget:
     def emit(self, graph: Graph, name: str) -> Artifact:
         """The files and sources of all parts, whose names are NAME_part0 and so on, and a plan."""
         parts = partition(graph, self.targets)
+        for n, part in enumerate(parts):
+            _LOG.info("%s_part%d: %s", name, n, described(part))
         graphs = [part.graph for part in parts]
         artifacts = [
             part.target.emit(part.graph, f"{name}_part{n}") for n, part in enumerate(parts)
@@ -80,6 +85,16 @@ class MixedTarget:
         return self.targets[-1].weight_bytes(shape, groups, bits)
 
 
+def described(part: Part[Target]) -> str:
+    """Where a part runs, what it computes, and what goes over its border."""
+    graph, kinds = part.graph, Counter(op.mnemonic for op in part.graph.ops())
+    told = ", ".join(f"{count} {mnemonic}" for mnemonic, count in kinds.most_common())
+    read, made = (
+        sum(graph.type(id).bytes for id in ids) for ids in (graph.inputs.values(), graph.outputs)
+    )
+    return f"{told} on {part.target.name}; {read} bytes in, {made} out"
+
+
 def _between(graph: Graph, parts: Sequence[Graph]) -> list[Lifetime]:
     """The tensors that a part makes for later ones, other than outputs of the whole graph."""
     last: dict[TensorId, int] = {}
@@ -100,7 +115,11 @@ def _arenas(artifacts: Sequence[Artifact]) -> list[Lifetime]:
                 f"{a.name} of {a.target} needs an arena aligned to {a.memory.align} bytes; "
                 f"accepted beside other targets: what divides {ALIGN}"
             )
-    return [Lifetime(arena_of(a.name), a.memory.arena, n, n) for n, a in enumerate(artifacts)]
+    last = len(artifacts) - 1
+    return [
+        Lifetime(arena_of(a.name), a.memory.arena, *((0, last) if a.memory.kept else (n, n)))
+        for n, a in enumerate(artifacts)
+    ]
 
 
 def _live(buffers: Sequence[Lifetime], artifacts: Sequence[Artifact]) -> int:
@@ -114,10 +133,12 @@ def _live(buffers: Sequence[Lifetime], artifacts: Sequence[Artifact]) -> int:
 def together(requirements: Sequence[Requirements]) -> Requirements:
     """What a machine must have for all parts; TargetError where they are for different machines.
 
-    Parts that have code for instruction sets have it for the same ones.
+    Parts that have code for instruction sets have it for the same ones. A set without features,
+    such as that of a device's launcher, is none beside those with some.
     """
     triples = {r.triple for r in requirements}
-    sets = [r.features for r in requirements if r.features]
+    every = [r.features for r in requirements if r.features]
+    sets = [features for features in every if any(features.values())] or every[:1]
     if len(triples) > 1:
         raise TargetError(f"parts for {', '.join(sorted(triples))}; expected one kind of machine")
     if any(features != sets[0] for features in sets):

@@ -18,6 +18,7 @@ from emulated import COUNTED, Emulated
 from kept import kept_objects
 from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
+from on_tvm import check_on
 
 from qcomp.ir.evaluate import evaluate
 from qcomp.ir.graph import Graph
@@ -264,10 +265,29 @@ def _is_image(graph: Graph, tensor: TensorId) -> bool:
     return type.rank == 4 and type.dtype in (DType.I8, DType.I16)
 
 
+@dataclass(frozen=True)
+class KitOnTvm(Kit):
+    """The same graphs on a target of TVM."""
+
+    target: str = "tvm-llvm"
+
+    def check_graph(
+        self,
+        graph: Graph,
+        inputs: Mapping[str, Array],
+        isas: Sequence[Isa] | None = None,
+        chaining: Chaining = CHAINING,
+    ) -> None:
+        check_on(self.target, graph, inputs)
+
+
 @pytest.fixture(scope="session")
 def kit(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kit]:
     """One instruction set for each graph, as the graphs are many; two with --slow."""
     variety = 2 if request.config.getoption("--slow") else 1
+    if on_tvm := str(request.config.getoption("--tvm")):
+        yield KitOnTvm(1, kept_objects(), on_tvm)
+        return
     if not EMULATED:
         yield Kit(variety, kept_objects())
         return

@@ -1,0 +1,1 @@
+"""Integer graphs through TVM: kernels for accelerators, and for any compiler of C."""

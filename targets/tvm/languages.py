@@ -1,0 +1,52 @@
+"""The targets of TVM by name."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from qcomp.targets.base import Target
+from qcomp.targets.tvm.emit.device_source import (
+    DOT4_IN_CUDA,
+    DOT4_IN_OPENCL,
+    Language,
+    functions,
+    image_of,
+    source_text,
+)
+from qcomp.targets.tvm.machine import CUDA, LLVM, OPENCL, OPENCL_DOT4, C
+from qcomp.targets.tvm.target import DeviceTarget, HostTarget, c_kernels, llvm_kernels
+
+OPENCL_PRELUDE = functions("long", "static inline") + DOT4_IN_OPENCL
+OPENCL_C = Language("opencl", "opencl.c", "cl", OPENCL_PRELUDE, OPENCL, source_text)
+
+
+# min and max are of one type, and int64_t may be long.
+CUDA_PRELUDE = functions("long long", "static __device__ __forceinline__") + DOT4_IN_CUDA
+CUDA_PRELUDE += "#define int64_t long long\n"
+CUDA_ARCHITECTURES = ("sm_80", "sm_90")
+
+
+def tvm_llvm() -> Target:
+    return HostTarget("tvm-llvm", LLVM, 1.0, llvm_kernels)
+
+
+def tvm_c() -> Target:
+    return HostTarget("tvm-c", C, 1.0, c_kernels)
+
+
+def opencl() -> Target:
+    return DeviceTarget("opencl", OPENCL, 100.0, OPENCL_C)
+
+
+def opencl_dot4() -> Target:
+    """For devices that multiply and add four i8 at once."""
+    language = replace(OPENCL_C, machine=OPENCL_DOT4)
+    return DeviceTarget("opencl:dot4", OPENCL_DOT4, 400.0, language)
+
+
+def cuda(*architectures: str) -> Target:
+    """One architecture, or a library of all of CUDA_ARCHITECTURES."""
+    chosen = architectures or CUDA_ARCHITECTURES
+    name = ":".join(("cuda", *architectures))
+    language = Language("cuda", "cuda.c", "cu", CUDA_PRELUDE, CUDA, image_of(chosen))
+    return DeviceTarget(name, CUDA, 1000.0, language)

@@ -1,0 +1,55 @@
+"""Op to the function that gives its expression. A missing row is a TargetError."""
+
+from __future__ import annotations
+
+from qcomp.errors import TargetError
+from qcomp.ir.exemptions import Exemptions, exemption
+from qcomp.ir.graph import Graph
+from qcomp.ir.merged import merged
+from qcomp.ir.ops import Domain, Op
+from qcomp.ir.tensor import FLOATS
+from qcomp.ir.text import format_op
+from qcomp.targets.tvm.builder import ComputeOp
+from qcomp.targets.tvm.ops import (
+    choice,
+    dynamic,
+    elementwise,
+    linear,
+    movement,
+    pooling,
+    power,
+    reduction,
+)
+
+FUNCTIONS = merged(
+    choice.FUNCTIONS,
+    dynamic.FUNCTIONS,
+    elementwise.FUNCTIONS,
+    linear.FUNCTIONS,
+    movement.FUNCTIONS,
+    pooling.FUNCTIONS,
+    power.FUNCTIONS,
+    reduction.FUNCTIONS,
+)
+
+EXEMPT: Exemptions = {
+    Domain.FLOAT: "kernels compute with integers only",
+    Domain.BORDER: "kernels take and give integers",
+}
+
+
+def function_of(graph: Graph, op: Op) -> ComputeOp:
+    """The row of an op; TargetError says why there is none, and what there is."""
+    if reason := refusal(graph, op):
+        raise TargetError(f"can't be handed to TVM:\n{format_op(graph, op)}\n  {reason}")
+    return FUNCTIONS[type(op)]
+
+
+def refusal(graph: Graph, op: Op) -> str | None:
+    """The reason why an op has no function; None where it has."""
+    if type(op) not in FUNCTIONS:
+        reason = exemption(EXEMPT, type(op)) or "no function is written for it"
+        return f"{reason}; there are: {', '.join(sorted(cls.mnemonic for cls in FUNCTIONS))}"
+    if any(graph.type(t).dtype in FLOATS for t in (*op.inputs, op.output)):
+        return EXEMPT[Domain.FLOAT]
+    return None
