@@ -120,7 +120,7 @@ def neon() -> Machine:
         products=SmullPairs(),
         requantize=neon_requantize,
         narrow=NeonEpilogue,
-        fusions=frozenset({Fusion.RESIDUAL, Fusion.LOOKUP}),
+        fusions=frozenset({Fusion.RESIDUAL}),
         unclamped=True,
         elementwise=neon_body,
         tables=TblTables(),
@@ -138,11 +138,12 @@ def neon() -> Machine:
 
 
 def dotprod() -> Machine:
-    """And sdot."""
+    """And sdot; lookups join epilogues, for which tiles of `SmullPairs` leave no registers."""
     return replace(
         neon(),
         dot=Sdot(NEON),
         products=EachStep(Sdot(NEON)),
+        fusions=frozenset({Fusion.RESIDUAL, Fusion.LOOKUP}),
         gemms=(VectorGemms(BY_FOURS, _GEMM),),
         depthwise=DepthwisePlanning(_DEPTHWISE, _DEPTHWISE),
         taps=False,
