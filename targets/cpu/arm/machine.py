@@ -119,6 +119,7 @@ def neon() -> Machine:
         blocks=_BLOCKS,
         gemms=(VectorGemms(BY_FOURS, _PAIRS_GEMM),),
         taps=True,
+        ceilings_16=False,
     )
 
 

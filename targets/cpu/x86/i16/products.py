@@ -28,6 +28,7 @@ from qcomp.targets.cpu.emit.builder import (
     plus,
     raw,
     repeat,
+    shuffle,
     vector,
 )
 from qcomp.targets.cpu.emit.dot import DotProduct, Operand
@@ -240,6 +241,9 @@ class TiledProducts:
     ) -> None:
         vectors, lanes = self._blocks.of_block, self.isa.lanes
         tables = list(zip(*(self._vectors(b, table) for table in scales), strict=True))
+        if self._blocks.has_halves:
+            self._store_halves(b, sums, y, tables[0], results)
+            return
         for v in range(0, vectors, 2):
             offset, left = v * lanes, self._blocks.stored - v * lanes
             for pixel in range(self._pixels):
@@ -253,3 +257,15 @@ class TiledProducts:
                     results.store_pair(b, found[0], found[1], to, left)
                 else:
                     results.store_one(b, found[0], to, left)
+
+    def _store_halves(
+        self, b: ir.IRBuilder, sums: Carried, y: Value, tables: Sequence[Value], results: Results
+    ) -> None:
+        """Two pixels make one vector."""
+        lanes, channels = self.isa.lanes, self._blocks.stored
+        order = [*range(lanes // 2), *range(lanes, lanes + lanes // 2)]
+        for pixel in range(0, self._pixels, 2):
+            two = range(pixel, min(pixel + 2, self._pixels))
+            both = shuffle(b, sums[two[0]], sums[two[-1]], order)
+            to = [at(b, y, p * self.spec.columns.dst) for p in two]
+            results.store_halves(b, self.scale.scaled(b, both, tables), to, channels)
