@@ -78,6 +78,8 @@ def _source(graph: Graph, clamp: Clamp) -> Clamping | str:
             return f"%{id} has other users"
         if isinstance(producer, Clamping):
             return producer
+        if graph.tensor(id).qparams is not None:
+            return f"%{id} has a scale of its own"
         if not _selects(producer):
             return f"%{id} is the result of a {producer.mnemonic}, which can't clamp"
         id = producer.inputs[0]

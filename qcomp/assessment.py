@@ -12,6 +12,7 @@ from qcomp.findings.find import Demands, of_data, of_outputs, of_ranges
 from qcomp.findings.outputs import Ratios
 from qcomp.findings.record import Finding, in_order
 from qcomp.ir.form import Form
+from qcomp.ir.given import is_quantized_already
 from qcomp.ir.graph import Graph
 from qcomp.quantizer import Quantizer
 from qcomp.recipes.judge import Judge
@@ -49,7 +50,8 @@ def _findings(
 ) -> Iterator[Finding]:
     if quantizer.form is Form.FLOAT and data is not None:  # others have their ranges already
         yield from of_data(imported, data)
-    if quantizer.form is Form.FLOAT and (inner := quantizer.evidence.data) is not None:
+    given = quantizer.form is not Form.FLOAT or is_quantized_already(quantizer.normalized)
+    if not given and (inner := quantizer.evidence.data) is not None:
         graph = quantizer.equalized(net.config)
         yield from of_ranges(graph, quantizer.statistics(net.config), inner)
     if net.accuracy is not None:
@@ -59,7 +61,9 @@ def _findings(
 def _wider(net: CompiledNetwork, quantizer: Quantizer) -> Ratios:
     """The ratio of each part with activations of 16 bits, simulated; none where they have them."""
     config = net.config
-    if quantizer.form is not Form.FLOAT or config.activation_bits == 16 or net.accuracy is None:
+    if quantizer.form is not Form.FLOAT or is_quantized_already(quantizer.normalized):
+        return {}
+    if config.activation_bits == 16 or net.accuracy is None:
         return {}
     weights = {part.part: 1.0 for part in net.accuracy.parts}
     judgement = Judge(quantizer, weights=weights).tried(

@@ -15,6 +15,7 @@ from qcomp.ends import ends_outside
 from qcomp.files import user_cache
 from qcomp.findings.find import Demands
 from qcomp.frontends import import_model
+from qcomp.frontends.torch_modules import exported, is_torch
 from qcomp.ir.tensor import Array
 from qcomp.names import c_name, default_name
 from qcomp.quantizer import Quantizer
@@ -29,6 +30,7 @@ def compile(
     target: str = "native",
     *,
     calibration: Any = None,
+    example_inputs: Any = None,
     config: QuantizationConfig | None = None,
     recipe: str | os.PathLike[str] | None = None,
     bind: Mapping[str, int] | None = None,
@@ -43,10 +45,13 @@ def compile(
 ) -> CompiledNetwork:
     """From a trained float network to integer code.
 
-    model: path, bytes or ModelProto of an ONNX network.
+    model: path or bytes of an ONNX or TFLite network, a ModelProto, a torch.nn.Module or a
+        torch.export.ExportedProgram.
     target: one of qcomp.targets.catalog.TARGETS.
     calibration: an iterable of arrays (or dicts, for several inputs), a directory of .npy, or an
         .npz; None uses the batch-norm statistics of the model.
+    example_inputs: for a module, arrays of the shapes that it is compiled for; by default the first
+        of a list of calibration samples.
     recipe: instead of config.recipe: "auto", "fast", "data-free", "best" or the path of a file.
     bind: extents of dynamic dimensions by name.
     bind_values: values of inputs by name, numbers or arrays; they become constants.
@@ -68,6 +73,8 @@ def compile(
     kept = user_cache("objects") if object_cache == AUTO else object_cache
     if kept is not None:
         backend = backend.keeping(Path(kept))
+    if is_torch(model):
+        model = exported(model, example_inputs, calibration)
     imported = import_model(model, bind=bind, bind_values=bind_values)
     symbol = c_name(default_name(model) if name is None else name)
     evidence = evidence_for(imported.graph, calibration, config, progress=progress)

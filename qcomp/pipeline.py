@@ -12,11 +12,13 @@ import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from qcomp.calibration.statistics import Statistics
+from qcomp.calibration.statistics import Statistics, float_activations
 from qcomp.config import QuantizationConfig
-from qcomp.errors import CompileError
+from qcomp.errors import CalibrationError, CompileError
 from qcomp.ir.form import Form
+from qcomp.ir.given import given_qparams, is_quantized_already
 from qcomp.ir.graph import Graph
+from qcomp.ir.tensor import TensorId
 from qcomp.passes.absorb_high_bias import AbsorbHighBias
 from qcomp.passes.annotate_ranges import AnnotateRanges
 from qcomp.passes.base import Pass
@@ -30,6 +32,7 @@ from qcomp.passes.fuse_activation import FuseActivation
 from qcomp.passes.fuse_requantize import FuseRequantize
 from qcomp.passes.insert_quantize import InsertQuantize
 from qcomp.passes.lib.quantization_noise import MomentsOf, Precision
+from qcomp.passes.lib.same_scale import scale_groups
 from qcomp.passes.narrow_saturated_ranges import NarrowSaturatedRanges
 from qcomp.passes.recompose_activations import RecomposeActivations
 from qcomp.passes.recompose_powers import RecomposePowers
@@ -124,14 +127,37 @@ def _equalizing(config: QuantizationConfig, given: Given) -> list[Pass]:
     return passes
 
 
-def ranging(config: QuantizationConfig, statistics: Statistics) -> list[Pass]:
-    """The range of every activation, with which the stage `quantize` begins."""
-    return [AnnotateRanges(statistics.ranges(config)), NarrowSaturatedRanges(config)]
+def ranging(config: QuantizationConfig, given: Given) -> list[Pass]:
+    """The range of every activation, with which the stage `quantize` begins.
+
+    Of those that the model has parameters for, theirs; if it has all, no statistics are taken.
+    """
+    known = known_ranges(given.graph)
+    if known.keys() >= set(float_activations(given.graph)):
+        return [AnnotateRanges(known), NarrowSaturatedRanges(config)]
+    try:
+        ranges = given.statistics().ranges(config) | known
+    except CalibrationError as error:
+        if not is_quantized_already(given.graph):
+            raise
+        lacking = ", ".join(f"%{t}" for t in float_activations(given.graph) if t not in known)
+        raise CalibrationError(f"the model has no scales for {lacking}; {error}") from error
+    return [AnnotateRanges(ranges), NarrowSaturatedRanges(config)]
+
+
+def known_ranges(graph: Graph) -> dict[TensorId, tuple[float, float]]:
+    """By the model's own parameters, also of what the same integers are copied from or to."""
+    known = {id: q.range for id, q in given_qparams(graph).items()}
+    for members in scale_groups(graph) if known else ():
+        found = {known[t] for t in members if t in known}
+        if len(found) == 1:
+            known |= dict.fromkeys(members, *found)
+    return known
 
 
 def _quantizing(config: QuantizationConfig, given: Given) -> list[Pass]:
-    statistics, data = given.statistics(), given.fitting
-    passes: list[Pass] = [*ranging(config, statistics), InsertQuantize(config)]
+    data = given.fitting
+    passes: list[Pass] = [*ranging(config, given), InsertQuantize(config)]
     if config.snap_scales:
         passes.append(SnapScales())
     if data is not None and fits_weights(config):
@@ -139,7 +165,8 @@ def _quantizing(config: QuantizationConfig, given: Given) -> list[Pass]:
     if data is not None and config.bias_correction == "empirical":
         passes.append(CorrectBiasEmpirically(data))
     elif config.bias_correction is not None:
-        passes.append(CorrectBias(statistics.channel_means, float_weights(given.graph)))
+        means = given.statistics().channel_means
+        passes.append(CorrectBias(means, float_weights(given.graph)))
     return passes
 
 

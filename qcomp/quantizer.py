@@ -17,10 +17,11 @@ from typing import Any
 
 from qcomp.calibration.collect import KEPT
 from qcomp.calibration.evidence import Evidence
-from qcomp.calibration.statistics import Statistics
+from qcomp.calibration.statistics import Statistics, float_activations
 from qcomp.config import QuantizationConfig
 from qcomp.errors import CompileError
 from qcomp.ir.form import Form
+from qcomp.ir.given import is_quantized_already
 from qcomp.ir.graph import Graph
 from qcomp.passes.base import Observer, PassManager, PassRecord
 from qcomp.passes.events import PassLog
@@ -33,6 +34,7 @@ from qcomp.pipeline import (
     Given,
     Stage,
     fits_weights,
+    known_ranges,
     ranging,
     stages_from,
 )
@@ -128,7 +130,7 @@ class Quantizer:
     def annotated(self, config: QuantizationConfig) -> Graph:
         """That graph with the range of every activation."""
         before = self._equalized(config)
-        return PassManager().run(before.graph.clone(), ranging(config, before.statistics))
+        return PassManager().run(before.graph.clone(), ranging(config, self._given(before, None)))
 
     def quantized(self, config: QuantizationConfig, fitted_to: Samples | None = None) -> Graph:
         """The QDQ graph of a configuration.
@@ -169,7 +171,7 @@ class Quantizer:
 
     def samples(self, config: QuantizationConfig) -> tuple[Sample, ...]:
         """The first few of the data, on which outputs are compared."""
-        if EQUALIZE in self._stages:
+        if EQUALIZE in self._stages and not is_quantized_already(self.normalized):
             return self.statistics(config).kept
         return () if self.evidence.data is None else self.evidence.data.first(KEPT)
 
@@ -177,12 +179,27 @@ class Quantizer:
         """What ranges were taken from, and the assumptions made."""
         if EQUALIZE not in self._stages:
             return (f"the model comes in form {self.form.value}: its ranges are its own",)
+        if (known := self._known(config)) is not None:
+            return known
         statistics = self.statistics(config)
         if self.evidence.data is None:
             told = "no calibration data: ranges come from batch-norm statistics"
         else:
             told = f"calibrated on {statistics.samples} samples"
         return (*statistics.notes, told)
+
+    def _known(self, config: QuantizationConfig) -> tuple[str, ...] | None:
+        """What a model that is quantized already brings along; None for another."""
+        graph = self.equalized(config)
+        if not is_quantized_already(graph):
+            return None
+        known, every = known_ranges(graph), float_activations(graph)
+        told = f"{len(known)} of {len(every)} activations have the model's own scales"
+        if len(known) == len(every):
+            return (told,)
+        if self.evidence.data is None:
+            return (told, "no calibration data: the others' ranges come from batch-norm statistics")
+        return (told, f"the others are calibrated on {self.statistics(config).samples} samples")
 
     def _equalized(self, config: QuantizationConfig) -> Reached:
         return self._reach(EQUALIZE, config, None)

@@ -57,6 +57,8 @@ def linear_pair(graph: Graph, first: Weighted) -> LinearPair | None:
     while True:
         if isinstance(op, Weighted | Clamp) and not _is_homogeneous(op.clamp):
             return None
+        if graph.tensor(op.output).qparams is not None:
+            return None  # the model has scales of its own
         following = graph.sole_consumer(op.output)
         if following is None or graph.is_output(op.output):
             return None

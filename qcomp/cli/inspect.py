@@ -18,7 +18,7 @@ from qcomp.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from qcomp.frontends.onnx.inspect import Inspection, Layer
+    from qcomp.frontends.inspect import Inspection, Layer
     from qcomp.ir.tensor import TensorType
 
 
@@ -26,9 +26,11 @@ def inspect(
     model: Model, bind: Bindings = None, bind_value: BoundValues = None, as_json: Json = False
 ) -> None:
     """Show operators, shapes, parameters and MACs of a model, and what would be refused and why."""
-    from qcomp.frontends.onnx.inspect import inspect_onnx
+    from qcomp.frontends import inspect_model
 
-    inspection = inspect_onnx(model, parse_bindings(bind), parse_values(bind_value))
+    inspection = inspect_model(
+        model, bind=parse_bindings(bind), bind_values=parse_values(bind_value)
+    )
     typer.echo(json.dumps(summarize(inspection)) if as_json else report(inspection))
 
 
@@ -36,7 +38,7 @@ def summarize(inspection: Inspection) -> dict[str, Any]:
     """The object that `--json` prints."""
     return {
         "name": inspection.name,
-        "opset": inspection.opset,
+        "version": inspection.version,
         "inputs": _types(inspection.inputs),
         "outputs": _types(inspection.outputs),
         "operators": dict(inspection.operators),
@@ -55,7 +57,7 @@ def _types(tensors: Mapping[str, TensorType]) -> dict[str, str]:
 def report(inspection: Inspection) -> str:
     """The report for people."""
     lines = [
-        f"{inspection.name}, opset {inspection.opset}",
+        f"{inspection.name}, {inspection.version}",
         *(f"  input   {name}: {type}" for name, type in inspection.inputs.items()),
         *(f"  output  {name}: {type}" for name, type in inspection.outputs.items()),
         *_table(inspection.layers),

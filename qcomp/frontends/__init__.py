@@ -17,7 +17,8 @@ from qcomp.files import open_regular
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-    from qcomp.frontends.model import ImportedModel, Importer
+    from qcomp.frontends.inspect import Inspection
+    from qcomp.frontends.model import ImportedModel, Importer, Inspector
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class Format:
     mark: bytes
     place: int
     importer: Callable[[], Importer]
+    inspector: Callable[[], Inspector]
 
     @property
     def end(self) -> int:
@@ -42,7 +44,41 @@ def _onnx() -> Importer:
     return import_onnx
 
 
-FORMATS: Mapping[str, Format] = {"ONNX": Format(b"", 0, _onnx)}
+def _inspect_onnx() -> Inspector:
+    from qcomp.frontends.onnx import inspect_onnx
+
+    return inspect_onnx
+
+
+def _tflite() -> Importer:
+    from qcomp.frontends.tflite import import_tflite
+
+    return import_tflite
+
+
+def _inspect_tflite() -> Inspector:
+    from qcomp.frontends.tflite import inspect_tflite
+
+    return inspect_tflite
+
+
+def _archive() -> Importer:
+    from qcomp.frontends.torch_modules import refuse_archive
+
+    return refuse_archive
+
+
+def _inspect_archive() -> Inspector:
+    from qcomp.frontends.torch_modules import refuse_inspection
+
+    return refuse_inspection
+
+
+FORMATS: Mapping[str, Format] = {
+    "ONNX": Format(b"", 0, _onnx, _inspect_onnx),
+    "an archive of torch": Format(b"PK\x03\x04", 0, _archive, _inspect_archive),
+    "TFLite": Format(b"TFL3", 4, _tflite, _inspect_tflite),
+}
 
 
 def import_model(
@@ -53,6 +89,16 @@ def import_model(
 ) -> ImportedModel:
     """The graph of a model file, its bytes, or a ModelProto."""
     return format_of(model).importer()(model, bind=bind, bind_values=bind_values)
+
+
+def inspect_model(
+    model: Any,
+    *,
+    bind: Mapping[str, int] | None = None,
+    bind_values: Mapping[str, ArrayLike] | None = None,
+) -> Inspection:
+    """What a model is made of, and every problem that an import would have with it."""
+    return format_of(model).inspector()(model, bind=bind, bind_values=bind_values)
 
 
 def format_of(model: Any) -> Format:

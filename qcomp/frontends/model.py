@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from numpy.typing import ArrayLike
 
+from qcomp.frontends.inspect import Inspection
 from qcomp.ir.form import Form
 from qcomp.ir.graph import Graph
 
@@ -36,4 +37,18 @@ class Importer(Protocol):
         `bind` gives sizes to dynamic dimensions, `bind_values` values to inputs. Raises ModelError
         for a broken model and UnsupportedOp with all that is unsupported at once.
         """
+        ...
+
+
+class Inspector(Protocol):
+    """Describes the models of one format."""
+
+    def __call__(
+        self,
+        model: Any,
+        *,
+        bind: Mapping[str, int] | None,
+        bind_values: Mapping[str, ArrayLike] | None,
+    ) -> Inspection:
+        """What a model is made of; ModelError for a broken one only."""
         ...

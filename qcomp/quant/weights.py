@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from qcomp.quant.fixed_point import multiplier_narrow
 from qcomp.quant.grid import Grid, largest
 from qcomp.quant.groups import grouped_grid, largest_multiplier
+from qcomp.quant.lattice import lattice_steps
 from qcomp.quant.scales import minmax_scales, mse_scales, pow2_above
 
 F64 = NDArray[np.float64]
@@ -47,7 +48,8 @@ def weight_grid(
 ) -> Grid:
     """One scale along axis 0, or one for all: f64 [C] or [1]. A dead channel has scale 0.
 
-    Scales come from the peaks, or are those of least squared error (qcomp.quant.scales). Groups
+    Scales come from the peaks, or are those of least squared error (qcomp.quant.scales), or the
+    steps that the weights are multiples of already (qcomp.quant.lattice). Groups
     have multipliers (qcomp.quant.groups) where bits leave room for them and a scale has several.
     """
     taps = weight.size // len(weight)
@@ -68,7 +70,8 @@ def weight_grid(
     rows = weight.astype(np.float64).reshape(len(weight) if per_channel else 1, -1)
     if least_squares:
         return Grid(mse_scales(rows, bits, power_of_two=power_of_two), bits)
-    scales = minmax_scales(rows, bits)
+    steps = lattice_steps(rows, largest(bits))
+    scales = np.where(np.isnan(steps), minmax_scales(rows, bits), steps)
     return Grid(pow2_above(scales) if power_of_two else scales, bits)
 
 

@@ -14,6 +14,7 @@ from qcomp.calibration.statistics import float_outputs
 from qcomp.config import AUTO, QuantizationConfig
 from qcomp.errors import RecipeError
 from qcomp.ir.form import Form
+from qcomp.ir.given import is_quantized_already
 from qcomp.ir.graph import Graph
 from qcomp.passes.events import PassLog
 from qcomp.progress import bar
@@ -22,7 +23,7 @@ from qcomp.recipes.decisions import with_fine_decisions
 from qcomp.recipes.divide import divided, for_all, too_few
 from qcomp.recipes.estimated_time import CostOf
 from qcomp.recipes.judge import Feed, Judge
-from qcomp.recipes.named import DATA_FREE, settled
+from qcomp.recipes.named import DATA_FREE, as_given, settled
 from qcomp.recipes.overrides import check_overrides, spread_ranges
 from qcomp.recipes.search import TRIALS, search
 
@@ -92,6 +93,9 @@ def _chosen(
 ) -> Chosen:
     """What the recipe says, or what trials find."""
     data = quantizer.evidence.data
+    if quantizer.form is Form.FLOAT and is_quantized_already(quantizer.normalized):
+        log.declined("trials", "the model is quantized already")
+        return Chosen(settled(as_given(config), calibrated=data is not None))
     start = settled(config, calibrated=data is not None)
     if data is None:
         log.declined("trials", "no calibration data")

@@ -22,6 +22,20 @@ _DATA_FREE: Mapping[str, Any] = {
     "range": "batchnorm",
     "bias_correction": "analytic",
 }
+_AS_GIVEN: Mapping[str, Any] = {
+    "activation_bits": 8,
+    "weight_range": "minmax",
+    "equalize": False,
+    "absorb_bias": False,
+    "bias_correction": None,
+    "rounding": "nearest",
+}
+
+
+def as_given(config: QuantizationConfig) -> QuantizationConfig:
+    """For a model that is quantized already: its weights and biases stay as they are."""
+    left = {k: v for k, v in _AS_GIVEN.items() if getattr(config, k) == AUTO}
+    return dataclasses.replace(config, **left)
 
 
 def settled(config: QuantizationConfig, *, calibrated: bool) -> QuantizationConfig:

@@ -13,8 +13,9 @@ from numpy.testing import assert_array_equal
 import qcomp
 from qcomp import frontends
 from qcomp.errors import ModelError
-from qcomp.frontends import FORMATS, Format, format_of, import_model
-from qcomp.frontends.model import ImportedModel, Importer
+from qcomp.frontends import FORMATS, Format, format_of, import_model, inspect_model
+from qcomp.frontends.inspect import inspection_of
+from qcomp.frontends.model import ImportedModel, Importer, Inspector
 from qcomp.ir.form import Form
 from qcomp.ir.parse import parse
 
@@ -38,10 +39,16 @@ def toy() -> Importer:
     return import_toy
 
 
+def toy_inspector() -> Inspector:
+    return lambda model, bind, bind_values: inspection_of(
+        import_toy(model, bind=bind, bind_values=bind_values).graph, "toy 3", ["MAX"], (), ()
+    )
+
+
 @pytest.fixture
 def listed(monkeypatch: pytest.MonkeyPatch) -> Format:
     """A format whose mark stands behind four bytes, as TensorFlow Lite's does."""
-    known = Format(MARK, 4, toy)
+    known = Format(MARK, 4, toy, toy_inspector)
     monkeypatch.setattr(frontends, "FORMATS", {"toy": known, **FORMATS})
     return known
 
@@ -84,3 +91,9 @@ def test_what_can_not_be_read_is_a_matter_of_its_importer(name: str, tmp_path: P
 
 def test_an_object_that_is_no_file_is_the_importers_of_onnx() -> None:
     assert format_of(object()) is FORMATS["ONNX"]
+
+
+def test_each_format_describes_its_models(listed: Format) -> None:
+    inspection = inspect_model(FILE)
+    assert (inspection.version, dict(inspection.operators)) == ("toy 3", {"MAX": 1})
+    assert [layer.mnemonic for layer in inspection.layers] == ["q_maximum"]

@@ -389,7 +389,7 @@ def test_inspect_lists_problems_and_does_not_raise(onnx_model: Any) -> None:
     model = onnx_model(nodes, {"x": ["N", 2, 5, 5]}, ["y"], {"w": _weight(4, 2, 3, 3)})
     seen = inspect_onnx(model)
     assert seen.name == "small"
-    assert seen.opset == 17
+    assert seen.version == "opset 17"
     assert str(seen.inputs["x"]) == "f32[1,2,5,5]"
     assert str(seen.outputs["y"]) == "f32[1,4,3,3]"
     assert seen.operators == {"Conv": 1, "LRN": 1, "Relu": 1}

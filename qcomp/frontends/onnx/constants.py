@@ -15,7 +15,9 @@ import onnx.numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from qcomp.errors import ModelError
-from qcomp.frontends.onnx.context import MAX_RESULT_ELEMENTS, Node, Refused
+from qcomp.frontends.limits import MAX_RESULT_ELEMENTS, Refused
+from qcomp.frontends.onnx.context import Node
+from qcomp.frontends.onnx.grids import folded
 from qcomp.frontends.onnx.infer import InferredType, inferred_types, node_types, one_node_model
 from qcomp.frontends.onnx.structure import describe
 from qcomp.frontends.onnx.tensors import decode_tensor
@@ -73,7 +75,8 @@ def fold(node: Node) -> bool:
         return True
     if len(known) < len(inputs) or not known or node.op_type in _NOT_FOLDABLE:
         return False
-    _record(node, _evaluated(node, known))
+    grid = folded(node) if node.op_type in ("QuantizeLinear", "DequantizeLinear") else None
+    _record(node, _evaluated(node, known) if grid is None else [grid])
     return True
 
 

@@ -11,47 +11,17 @@ import numpy as np
 import onnx
 import onnx.helper
 
-from qcomp.frontends.onnx.tensors import MAX_RANK
+from qcomp.frontends.limits import MAX_RANK, MAX_RESULT_ELEMENTS, Folding, Refused
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import Op
 from qcomp.ir.tensor import Array, Mark, Origin, TensorId, TensorType
+from qcomp.quant.qparams import QParams
 
-MAX_RESULT_ELEMENTS = 1 << 28
 _MOST_INTEGERS = 1024  # of axes, pads, shapes and parts
-_FREE_ELEMENTS = 1 << 22
-_ELEMENTS_PER_GIVEN = 16
 NOT_AT_ALL = np.float32(-1e30)
 """Stands for -inf in a mask: no score is seen beside it, and several add up to a finite number."""
 
 Attribute = int | float | str | tuple[int, ...] | tuple[float, ...] | onnx.TensorProto
-
-
-class Refused(Exception):
-    """One node in a form that qcomp does not take."""
-
-    def __init__(self, reason: str, accepted: str = "") -> None:
-        super().__init__(f"{reason}; accepted: {accepted}" if accepted else reason)
-
-
-@dataclass
-class Folding:
-    """How many elements constant folding may make: some, and more of a model with weights."""
-
-    left: int = _FREE_ELEMENTS
-
-    def given(self, elements: int) -> None:
-        """The model has a tensor of so many."""
-        self.left += _ELEMENTS_PER_GIVEN * elements
-
-    def take(self, elements: int, effort: int) -> None:
-        """Refused where a small file asks for a large constant; each element counts as `effort`."""
-        if elements * effort > self.left:
-            raise Refused(
-                f"its constant result would have {elements} elements",
-                f"up to {self.left // effort} here; any model may fold {_FREE_ELEMENTS} in all, "
-                f"and {_ELEMENTS_PER_GIVEN} for each element of its initializers",
-            )
-        self.left -= elements * effort
 
 
 @dataclass
@@ -76,6 +46,7 @@ class Context:
     added: dict[tuple[str, str], TensorId] = field(default_factory=dict)
     element_types: MutableMapping[str, int] = field(default_factory=dict)  # of what is no float
     depth: int = 0  # of the subgraph
+    quantized: dict[tuple[TensorId, QParams], TensorId] = field(default_factory=dict)
     whole_of: dict[TensorId, TensorId] = field(default_factory=dict)  # what was truncated
 
     def inner(self, used: set[str]) -> Context:

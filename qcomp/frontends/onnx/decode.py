@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import onnx
 
 from qcomp.errors import ModelError
-from qcomp.frontends.onnx.context import Attribute, Context, Node, Refused
+from qcomp.frontends.limits import Refused
+from qcomp.frontends.onnx.context import Attribute, Context, Node
 from qcomp.frontends.onnx.structure import describe
 
 _SCHEMA_TYPES = {

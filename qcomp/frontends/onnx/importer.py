@@ -15,7 +15,9 @@ from qcomp.frontends.onnx.context import Context
 from qcomp.frontends.onnx.inputs import note_inputs, read_inputs
 from qcomp.frontends.onnx.load import LoadedModel, load_model
 from qcomp.frontends.onnx.nodes import NodeReader, used_names
+from qcomp.frontends.onnx.rules.quantization import LIMITS, spread_qparams
 from qcomp.frontends.onnx.structure import ordered_nodes
+from qcomp.frontends.onnx.tensors import element_type_name
 from qcomp.frontends.origins import trace_moves
 from qcomp.ir.form import Form
 from qcomp.ir.graph import Graph, sanitized
@@ -54,6 +56,7 @@ def import_onnx(
         raise UnsupportedOp(attempt.problems)
     attempt.graph.sweep()
     trace_moves(attempt.graph)
+    spread_qparams(attempt.graph)
     verify(attempt.graph, Form.FLOAT)
     return ImportedModel(attempt.graph, Form.FLOAT, attempt.notes)
 
@@ -149,3 +152,8 @@ class _Importer:
             shape = graph.type(id).shape
             id = graph.add_op(Reshape(inputs=(id,), output=graph.fresh_id(name), shape=shape))
         graph.outputs[name] = id
+        kind = self.context.element_type(name)
+        if kind in LIMITS and graph.tensor(id).qparams is not None:
+            self.context.notes.append(
+                f"output {name} of {element_type_name(kind)} is given as the values it stands for"
+            )

@@ -16,8 +16,8 @@ import onnx.numpy_helper
 import onnx.shape_inference
 from google.protobuf.message import DecodeError, EncodeError
 
+from qcomp.frontends.limits import MAX_RANK
 from qcomp.frontends.onnx.context import Context
-from qcomp.frontends.onnx.tensors import MAX_RANK
 from qcomp.ir.tensor import Array
 
 _SHAPE_OPERAND_ELEMENTS = 1024  # larger operands are passed by type only

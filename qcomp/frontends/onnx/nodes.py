@@ -7,12 +7,14 @@ from pathlib import Path
 
 import onnx
 
+from qcomp.frontends.limits import Refused
 from qcomp.frontends.onnx.branches import Branches, branches_of
 from qcomp.frontends.onnx.constants import fold
-from qcomp.frontends.onnx.context import Context, Node, Refused
+from qcomp.frontends.onnx.context import Context, Node
 from qcomp.frontends.onnx.decode import decode_node, result_types
 from qcomp.frontends.onnx.infer import InferredType, node_types
 from qcomp.frontends.onnx.load import DEFAULT_DOMAINS
+from qcomp.frontends.onnx.quantized import BORDERS, CONTRIB, EXPANSIONS, expanded
 from qcomp.frontends.onnx.rules import FOLDED_ONLY, RULES
 from qcomp.frontends.onnx.structure import describe, ordered_nodes, reads, subgraphs
 from qcomp.frontends.onnx.tensors import NUMBERS, decode_tensor
@@ -49,7 +51,8 @@ class NodeReader:
                 if proto.op_type == "If":
                     self._read_if(proto, context)
                 else:
-                    _apply(decode_node(context, proto))
+                    for part in expanded(context, proto):
+                        _apply(decode_node(context, part))
             except (Refused, ValueError) as error:
                 self.problems.append(f"{describe(proto)}: {error}")
                 _lose(proto, context)
@@ -128,11 +131,19 @@ def _apply(node: Node) -> None:
 
 def _refusal(proto: onnx.NodeProto, lost: bool) -> str | None:
     """Why no rule needs to look at the node, or None. A lost operand can't be folded away."""
+    if (proto.domain, proto.op_type) in EXPANSIONS or _is_contributed(proto):
+        return None
     if proto.domain not in DEFAULT_DOMAINS:
-        return f"domain {proto.domain!r} is unknown; accepted: ai.onnx"
+        known = ", ".join(sorted(op for domain, op in EXPANSIONS if domain == CONTRIB))
+        return f"domain {proto.domain!r} is unknown; accepted: ai.onnx, and of {CONTRIB} {known}"
     if lost and proto.op_type not in (*RULES, *FOLDED_ONLY, "If"):
         return str(_unsupported(proto.op_type))
     return None
+
+
+def _is_contributed(proto: onnx.NodeProto) -> bool:
+    """QuantizeLinear of onnxruntime's domain, which older opsets need for 16 bits."""
+    return proto.domain == CONTRIB and proto.op_type in BORDERS
 
 
 def _unsupported(op_type: str) -> Refused:

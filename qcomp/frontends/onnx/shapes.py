@@ -9,7 +9,7 @@ import onnx
 from onnx import TensorProto
 
 from qcomp.errors import ModelError
-from qcomp.frontends.onnx.tensors import MAX_ELEMENTS, MAX_RANK
+from qcomp.frontends.limits import MAX_ELEMENTS, MAX_RANK
 from qcomp.ir.tensor import DType, TensorType
 
 _UNKNOWN = -1  # what some exporters write as the size of a dynamic dimension

@@ -9,10 +9,9 @@ import numpy as np
 from onnx import TensorProto
 
 from qcomp.errors import ModelError
+from qcomp.frontends.limits import MAX_ELEMENTS, MAX_RANK
 from qcomp.ir.tensor import Array
 
-MAX_ELEMENTS = 1 << 31
-MAX_RANK = 32
 _RAW_DTYPES: dict[int, str] = {
     TensorProto.FLOAT: "<f4",
     TensorProto.DOUBLE: "<f8",

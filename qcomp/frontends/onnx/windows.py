@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from qcomp.frontends.onnx.context import MAX_RESULT_ELEMENTS, Node
+from qcomp.frontends.limits import MAX_RESULT_ELEMENTS
+from qcomp.frontends.onnx.context import Node
 
 Pair = tuple[int, int]
 _AUTO_PADS = ("NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER")

@@ -1,0 +1,51 @@
+"""QuantizeLinear and DequantizeLinear of constants, in every opset.
+
+onnx.reference has them for the newer opsets only.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import onnx.helper
+
+from qcomp.frontends.onnx.context import Node
+from qcomp.ir.tensor import Array
+
+
+def along(parameter: Array, data: Array, axis: int) -> Array:
+    """A scale or a zero point [C] such that it broadcasts along an axis; one for all as it is."""
+    if parameter.size == 1:
+        return parameter.reshape(())
+    shape = [1] * data.ndim
+    shape[axis] = -1
+    return parameter.reshape(shape)
+
+
+def real(data: Array, scale: Array, zero: Array, axis: int) -> Array:
+    """scale * (data - zero), exact but for one rounding to float32."""
+    centered = data.astype(np.int64) - along(zero, data, axis).astype(np.int64)
+    return np.asarray(centered * along(scale, data, axis).astype(np.float64), np.float32)
+
+
+def folded(node: Node) -> Array | None:
+    """The result on constants; None where values share scales in blocks."""
+    if node.integer("block_size", 0):
+        return None
+    data, scale = node.constant(0, "the operand"), node.constant(1, "the scale")
+    axis = node.integer("axis", 1) if scale.size > 1 else 0
+    node.require(-data.ndim <= axis < max(data.ndim, 1), f"axis {axis} of rank {data.ndim}")
+    fits = scale.size == 1 or scale.size == data.shape[axis]
+    node.require(fits, f"{scale.size} scales along axis {axis} of {list(data.shape)}")
+    zero = node.constant(2, "the zero point") if node.has(2) else None
+    if node.op_type == "DequantizeLinear":
+        return real(data, scale, np.zeros(1, np.int32) if zero is None else zero, axis)
+    kind = node.integer("output_dtype", 0) or onnx.TensorProto.UINT8
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(kind) if zero is None else zero.dtype
+    node.require(dtype.kind in "iu", f"integers of {dtype}", "int8, uint8, int16, uint16, int32")
+    limits = np.iinfo(dtype)
+    with np.errstate(all="ignore"):
+        steps = np.rint(data / along(scale, data, axis)).astype(np.float64)
+    if zero is not None:
+        steps = steps + along(zero, data, axis)
+    return np.clip(np.nan_to_num(steps), limits.min, limits.max).astype(dtype)
