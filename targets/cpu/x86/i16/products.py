@@ -31,34 +31,15 @@ from qcomp.targets.cpu.emit.builder import (
     shuffle,
     vector,
 )
-from qcomp.targets.cpu.emit.dot import DotProduct, Operand
 from qcomp.targets.cpu.emit.i16.spec import LayerConstants, ProductSpec
 from qcomp.targets.cpu.emit.span import Span
-from qcomp.targets.cpu.kernels.gemm import GROUP
 from qcomp.targets.cpu.machine import Isa
 from qcomp.targets.cpu.x86.i16.blocks import ChannelBlocks
-from qcomp.targets.cpu.x86.i16.pairs import Words
+from qcomp.targets.cpu.x86.i16.pairs import Bytes, Words
 from qcomp.targets.cpu.x86.i16.scale import HighHalves, Results
 
 _MOST_PIXELS = 14
 _UNROLLED = 8  # steps of k in straight code
-
-
-@dataclass(frozen=True)
-class Bytes:
-    """The machine's dot product of bytes, as `Words`."""
-
-    dot: DotProduct
-    group: int = GROUP
-
-    def same(self, b: ir.IRBuilder, pointer: Value) -> Operand:
-        return self.dot.same(b, pointer, 1)[0]
-
-    def weights(self, b: ir.IRBuilder, pointer: Value) -> Operand:
-        return self.dot.weights(b, pointer)
-
-    def add(self, b: ir.IRBuilder, acc: Value, x: Operand, w: Operand) -> Value:
-        return self.dot.add(b, acc, x, w)
 
 
 @dataclass(frozen=True)
