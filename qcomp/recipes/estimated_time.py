@@ -10,14 +10,27 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 
 from qcomp.ir.graph import Graph
-from qcomp.ir.ops import Binary, Clamp, Conv2d, MatMul, Minimum, Op, Transpose, Unary, Weighted
+from qcomp.ir.ops import (
+    Binary,
+    Clamp,
+    Conv2d,
+    LogSoftmax,
+    MatMul,
+    Minimum,
+    Op,
+    Softmax,
+    Transpose,
+    Unary,
+    Weighted,
+)
 from qcomp.ir.tensor import DType, TensorId
 
 _RUN_NS = 1000.0  # of a call of the library
 _OP_NS = 100.0
 
-# Results of layers with weights that take as long as one of a table, and as one of two operands.
-_INTERPOLATED, _COMBINED = 6, 3
+# Results of layers with weights that take as long as one of a table, as one of two operands, and as
+# one of a softmax, whose kernels of 16 bits go element by element.
+_INTERPOLATED, _COMBINED, _ONE_BY_ONE = 6, 3, 50
 
 CostOf = Callable[[int, int, int, int], float]
 """Nanoseconds by multiply-accumulates, results, bytes and bits of activations: `Target.cost`.
@@ -75,6 +88,8 @@ def _results(graph: Graph, op: Op) -> int:
             return _INTERPOLATED * size
         case Binary():
             return _COMBINED * size
+        case Softmax() | LogSoftmax():
+            return _ONE_BY_ONE * size
         case _ if op.copies_integers and not isinstance(op, Transpose):
             return 0
         case _:

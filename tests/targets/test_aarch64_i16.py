@@ -185,14 +185,14 @@ def spec_of(inputs: int, channels: int) -> ProductSpec:
     one = Axis(1, 0, 0)
     return ProductSpec(
         groups=one, batch=one, rows=one, columns=Axis(9, 2 * inputs, 2 * channels), segments=(),
-        length=inputs, channels=channels, source=I16, sums=I32, result=I16,
+        length=inputs, channels=channels, source=I16, sums=I32, result=I16, ceiling=False,
     )  # fmt: skip
 
 
 def constants_of(spec: ProductSpec) -> LayerConstants:
     tables = (np.full(spec.channels, v, np.int32) for v in (5, 2**30, 40))
     weight = np.ones((1, spec.channels, 1, spec.length), np.int8)
-    return LayerConstants(weight, *tables, WIDE)
+    return LayerConstants(weight, *tables, None, WIDE, 0)
 
 
 @pytest.mark.parametrize("channels", [1, 4, 10, 24, 100])

@@ -15,8 +15,9 @@ from qcomp.targets.cpu.x86.i16.scale import pack_order
 class ChannelBlocks:
     """Blocks of equally many vectors, the last one moved back to end with the channels.
 
-    Fewer channels than a block repeat the last one, and its results are not stored. Two vectors
-    lie in the order that packssdw makes whole, the last one of an odd number in order.
+    Fewer channels than a block repeat the last one, and its results are not stored; where they fill
+    half of a vector or less, its halves are alike. Two vectors lie in the order that packssdw makes
+    whole, the last one of an odd number in order.
     """
 
     channels: int
@@ -41,9 +42,17 @@ class ChannelBlocks:
     def stored(self) -> int:
         return min(self.block, self.channels)
 
+    @property
+    def has_halves(self) -> bool:
+        """Whether half a vector holds all channels."""
+        return 2 * self.channels <= self.vectors.lanes
+
     def order(self) -> Array:
         """[blocks, channels of a block]."""
         lanes = self.vectors.lanes
+        if self.has_halves:
+            half = np.minimum(np.arange(lanes // 2), self.channels - 1)
+            return np.tile(half, 2)[None, :]
         pairs, rest = divmod(self.of_block, 2)
         inside = [pack_order(lanes) + 2 * lanes * n for n in range(pairs)]
         inside += [np.arange(lanes) + 2 * lanes * pairs] * rest

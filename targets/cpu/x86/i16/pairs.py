@@ -1,4 +1,4 @@
-"""Products of 16 bits by pairs on x86: vpdpwssd, or pmaddwd and an addition."""
+"""Sums of products on x86: pairs of i16 by vpdpwssd or pmaddwd, four bytes by `DotProduct`."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from qcomp.targets.cpu import llvm_ir as ir
 from qcomp.targets.cpu.emit.builder import I8, I16, I32, Value, broadcast, load, raw, vector
-from qcomp.targets.cpu.emit.dot import Operand
+from qcomp.targets.cpu.emit.dot import DotProduct, Operand
 from qcomp.targets.cpu.emit.i16.spec import PAIR
+from qcomp.targets.cpu.kernels.gemm import GROUP
 from qcomp.targets.cpu.vectors import Vectors
 from qcomp.targets.cpu.x86 import intrinsics as x86
 
@@ -37,3 +38,20 @@ class Words:
 
     def add(self, b: ir.IRBuilder, acc: Value, x: Operand, w: Operand) -> Value:
         return add_pairs(b, acc, x[0], w[0], fused=self.fused)
+
+
+@dataclass(frozen=True)
+class Bytes:
+    """The machine's dot product of bytes, as `Words`."""
+
+    dot: DotProduct
+    group: int = GROUP
+
+    def same(self, b: ir.IRBuilder, pointer: Value) -> Operand:
+        return self.dot.same(b, pointer, 1)[0]
+
+    def weights(self, b: ir.IRBuilder, pointer: Value) -> Operand:
+        return self.dot.weights(b, pointer)
+
+    def add(self, b: ir.IRBuilder, acc: Value, x: Operand, w: Operand) -> Value:
+        return self.dot.add(b, acc, x, w)

@@ -28,36 +28,18 @@ from qcomp.targets.cpu.emit.builder import (
     plus,
     raw,
     repeat,
+    shuffle,
     vector,
 )
-from qcomp.targets.cpu.emit.dot import DotProduct, Operand
 from qcomp.targets.cpu.emit.i16.spec import LayerConstants, ProductSpec
 from qcomp.targets.cpu.emit.span import Span
-from qcomp.targets.cpu.kernels.gemm import GROUP
 from qcomp.targets.cpu.machine import Isa
 from qcomp.targets.cpu.x86.i16.blocks import ChannelBlocks
-from qcomp.targets.cpu.x86.i16.pairs import Words
+from qcomp.targets.cpu.x86.i16.pairs import Bytes, Words
 from qcomp.targets.cpu.x86.i16.scale import HighHalves, Results
 
 _MOST_PIXELS = 14
 _UNROLLED = 8  # steps of k in straight code
-
-
-@dataclass(frozen=True)
-class Bytes:
-    """The machine's dot product of bytes, as `Words`."""
-
-    dot: DotProduct
-    group: int = GROUP
-
-    def same(self, b: ir.IRBuilder, pointer: Value) -> Operand:
-        return self.dot.same(b, pointer, 1)[0]
-
-    def weights(self, b: ir.IRBuilder, pointer: Value) -> Operand:
-        return self.dot.weights(b, pointer)
-
-    def add(self, b: ir.IRBuilder, acc: Value, x: Operand, w: Operand) -> Value:
-        return self.dot.add(b, acc, x, w)
 
 
 @dataclass(frozen=True)
@@ -240,6 +222,9 @@ class TiledProducts:
     ) -> None:
         vectors, lanes = self._blocks.of_block, self.isa.lanes
         tables = list(zip(*(self._vectors(b, table) for table in scales), strict=True))
+        if self._blocks.has_halves:
+            self._store_halves(b, sums, y, tables[0], results)
+            return
         for v in range(0, vectors, 2):
             offset, left = v * lanes, self._blocks.stored - v * lanes
             for pixel in range(self._pixels):
@@ -253,3 +238,15 @@ class TiledProducts:
                     results.store_pair(b, found[0], found[1], to, left)
                 else:
                     results.store_one(b, found[0], to, left)
+
+    def _store_halves(
+        self, b: ir.IRBuilder, sums: Carried, y: Value, tables: Sequence[Value], results: Results
+    ) -> None:
+        """Two pixels make one vector."""
+        lanes, channels = self.isa.lanes, self._blocks.stored
+        order = [*range(lanes // 2), *range(lanes, lanes + lanes // 2)]
+        for pixel in range(0, self._pixels, 2):
+            two = range(pixel, min(pixel + 2, self._pixels))
+            both = shuffle(b, sums[two[0]], sums[two[-1]], order)
+            to = [at(b, y, p * self.spec.columns.dst) for p in two]
+            results.store_halves(b, self.scale.scaled(b, both, tables), to, channels)

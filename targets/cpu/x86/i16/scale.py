@@ -149,22 +149,42 @@ class Results:
 
     def store_one(self, b: ir.IRBuilder, x: Value, to: Value, channels: int) -> None:
         """A vector in order."""
-        words = b.trunc(clamp(b, x, -(2**15), 2**15 - 1), vector(I16, x.type.count))
-        self._store(b, words, to, channels)
+        self._store(b, _words(b, x), to, channels)
+
+    def store_halves(self, b: ir.IRBuilder, x: Value, to: Sequence[Value], channels: int) -> None:
+        """The first `channels` of each half of a vector, to one place each."""
+        x = self._limited(b, _words(b, x))
+        half = x.type.count // 2
+        for n, place in enumerate(to):
+            part = shuffle(b, x, x, range(n * half, (n + 1) * half))
+            _store_first(b, part, place, channels)
 
     def _store(self, b: ir.IRBuilder, x: Value, to: Value, channels: int) -> None:
+        _store_first(b, self._limited(b, x), to, channels)
+
+    def _limited(self, b: ir.IRBuilder, x: Value) -> Value:
+        """Words as results."""
         lanes = x.type.count
         if self.low is not None:
             low, high = broadcast(b, self.low, lanes), broadcast(b, self.high, lanes)
             x = b.select(b.icmp_signed("<", x, low), low, x)
             x = b.select(b.icmp_signed(">", x, high), high, x)
-        x = b.trunc(x, vector(I8, lanes)) if self.type.width == 8 else x
-        if channels >= lanes:
-            store(b, x, to)
-        elif self.type.width == 8:
-            store_bytes(b, x, to, channels)
-        else:
-            store_bytes(b, b.bitcast(x, vector(I8, 2 * lanes)), to, 2 * channels)
+        return b.trunc(x, vector(I8, lanes)) if self.type.width == 8 else x
+
+
+def _words(b: ir.IRBuilder, x: Value) -> Value:
+    return b.trunc(clamp(b, x, -(2**15), 2**15 - 1), vector(I16, x.type.count))
+
+
+def _store_first(b: ir.IRBuilder, x: Value, to: Value, channels: int) -> None:
+    """No more than the first lanes."""
+    lanes = x.type.count
+    if channels >= lanes:
+        store(b, x, to)
+    elif x.type.element == I8:
+        store_bytes(b, x, to, channels)
+    else:
+        store_bytes(b, b.bitcast(x, vector(I8, 2 * lanes)), to, 2 * channels)
 
 
 def pack_order(lanes: int) -> Array:
