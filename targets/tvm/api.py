@@ -1,6 +1,7 @@
 """All that qcomp uses of TVM, under names of its own: TVM renames much from version to version.
 
-Nothing else imports it. It can be imported without TVM; what needs it calls `require` first.
+Nothing else imports it. It can be imported without TVM; what needs it asks
+`qcomp.targets.tvm.packages` first.
 """
 
 from __future__ import annotations
@@ -9,11 +10,8 @@ import re
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
-
-from qcomp.errors import TargetError
 
 try:
     import tvm
@@ -24,36 +22,10 @@ try:
 except ImportError as error:
     MISSING = str(error)
 
-# tensorize of later versions of apache-tvm-ffi ends the process.
-PACKAGES: Mapping[str, str] = {
-    "apache-tvm": "0.27.0.post1",
-    "apache-tvm-ffi": "0.1.14.post1",
-}
-
 Expr = Any  # of TVM: a number
 Tensor = Any  # of TVM's tensor expressions
 Function = Any  # of TVM: a PrimFunc
 Schedule = Any
-
-
-def require() -> None:
-    """TargetError that says what to install, where TVM is missing or another one."""
-    found = {package: _version(package) for package in PACKAGES}
-    if found == dict(PACKAGES) and MISSING is None:
-        return
-    wanted = " ".join(f"{package}=={number}" for package, number in PACKAGES.items())
-    told = ", ".join(f"{package} {number or 'is missing'}" for package, number in found.items())
-    raise TargetError(
-        f"this target needs TVM: {told}{'' if MISSING is None else f' ({MISSING})'}; "
-        f"expected: pip install 'qcomp[tvm]', which is {wanted}"
-    )
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 # ------------------------------------------------------------------ expressions

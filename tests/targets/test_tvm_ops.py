@@ -13,7 +13,7 @@ from qcomp.ir.graph import Graph
 from qcomp.ir.ops import Clamp
 from qcomp.ir.tensor import DType, TensorType
 from qcomp.targets.catalog import target
-from qcomp.targets.tvm import api
+from qcomp.targets.tvm import packages
 from qcomp.targets.tvm.table import FUNCTIONS, function_of
 
 _COMMENTS = re.compile(r"/\*.*?\*/|//[^\n]*", re.DOTALL)
@@ -63,7 +63,7 @@ def test_an_op_without_a_function_is_refused_with_those_that_there_are() -> None
 
 
 def test_without_tvm_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(api, "_version", {"apache-tvm": "0.20.0"}.get)
+    monkeypatch.setattr(packages, "_version", {"apache-tvm": "0.20.0"}.get)
     expected = (
         r"apache-tvm 0\.20\.0, apache-tvm-ffi is missing(.|\n)*pip install 'qcomp\[tvm\]', "
         r"which is apache-tvm==0\.27\.0\.post1 apache-tvm-ffi==0\.1\.14\.post1"
