@@ -239,7 +239,11 @@ def _mentions(expression: Expr, variable: Any) -> bool:
 
 
 def extent_of(schedule: Schedule, loop: Any) -> int:
-    return int(schedule.get(loop).extent)
+    """NoSchedule where it is not a constant, as of a region that TVM could not bound."""
+    extent = schedule.get(loop).extent
+    if not isinstance(extent, (int, tirx.IntImm)):
+        raise NoSchedule(f"a loop has the extent {extent}")
+    return int(extent)
 
 
 def attempted(rule: Callable[[], Any]) -> Any:
