@@ -22,7 +22,7 @@ from qcomp.targets.cpu.lower.schedule import CHAINING, Chaining
 from qcomp.targets.cpu.program import Program
 from qcomp.targets.cpu.x86.machine import with_tiles
 from qcomp.targets.cpu.x86.tiles import Tiles
-from tests.targets.conftest import Kit
+from tests.targets.conftest import Kit, host_isas
 
 Inputs = Mapping[str, NDArray[np.int8]]
 
@@ -202,3 +202,12 @@ def test_a_tensor_that_others_read_is_whole(kit: Kit) -> None:
     program = lower_graph(graph, AVX512_VNNI, "net", chaining=ALL)
     assert expanded.output not in chained(program)
     kit.check_graph(graph, inputs, chaining=ALL)
+
+
+@pytest.mark.parametrize("above", [1, 2])
+def test_a_first_window_may_hold_nothing_but_padding(kit: Kit, above: int) -> None:
+    """Steps of one row, kernels of one row: the first reads the padding above the image."""
+    layers = [Layer(None), Layer(None, padding=(above, 0, 0, 1))]
+    graph, inputs = network(kit, (9, 9), 1, layers, residual=False)
+    every = [isa for isa in (AVX512_VNNI, AVX2) if isa in host_isas()]
+    kit.check_graph(graph, inputs, every, chaining=Chaining(0, 0, 3, 3))

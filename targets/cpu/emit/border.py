@@ -44,9 +44,11 @@ class BorderSpec:
 
 
 def border_spec(layout: Layout, value: int) -> BorderSpec:
-    """Of a tensor with a border around each image."""
+    """Of a tensor with a border around each image; without rows there is nothing but border."""
     images, height, width, _ = layout.shape
     image, row, pixel, _ = layout.strides
+    if height == 0:
+        return BorderSpec((Run(0, 1, 0, image),), images, image, value)
     gap = layout.offset + width * pixel  # behind the first row
     end = gap + (height - 1) * row
     runs = (

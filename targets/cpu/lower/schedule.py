@@ -188,10 +188,13 @@ def _base(stage: Stage, k: int) -> Arena:
 
 
 def _first(layout: Layout, start: int, size: int) -> Layout:
-    """Of the first window of a tensor with a border: perhaps open above, open below."""
+    """Of the first window of a tensor with a border: perhaps open above, open below.
+
+    It may end before the image begins, where a kernel of one row reads the padding first.
+    """
     row = layout.strides[1]
     above, left = divmod(layout.offset, row)
-    above = max(0, above - start // row)
+    above = min(max(0, above - start // row), size // row)
     return replace(
         layout,
         shape=(1, size // row - above, *layout.shape[2:]),
