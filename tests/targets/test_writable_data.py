@@ -90,9 +90,12 @@ def documented(name: str, pointer_bytes: int) -> int:
     return sum(int(size) for of, size in rows if of == every or f"`{name}`" in of)
 
 
-@pytest.mark.parametrize("name", [name for name in TARGETS if name != "native"])
+BUILT = {name: target(name) for name in TARGETS if name != "native"}
+OURS = {name: built for name, built in BUILT.items() if isinstance(built, CpuTarget)}
+
+
+@pytest.mark.parametrize("name", OURS)
 def test_the_page_says_how_much_each_target_writes(name: str) -> None:
-    cpu = target(name)
-    assert isinstance(cpu, CpuTarget)
+    cpu = OURS[name]
     pointer_bytes = cpu.isas[0].platform.pointer_bytes
     assert documented(name, pointer_bytes) == sum(variables(cpu.isas).values())

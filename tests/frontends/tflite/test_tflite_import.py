@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from operator_cases import BOTH, Net, conv, x_scale
@@ -281,7 +281,7 @@ def test_a_quantized_file_gives_what_litert_gives_but_for_steps_of_rounding() ->
 MUTATED = [whole(np.float32), whole(np.int8)]
 
 
-@settings(max_examples=150, deadline=None)
+@pytest.mark.sweep(150)
 @given(
     st.sampled_from(MUTATED),
     st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), max_size=8),
