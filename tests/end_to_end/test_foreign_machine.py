@@ -186,6 +186,8 @@ def without_features(manifest: dict[str, Any]) -> None:
 def test_a_directory_without_features_has_those_of_its_sets(saved: Path) -> None:
     before = qcomp.load(saved)
     assert before.lacking is None
+    if before.artifact.requires.features.keys() == {AVX512_VNNI.name}:
+        pytest.skip("of that set a native directory may need more, as the next test says")
     after = qcomp.load(edited(saved, without_features))
     assert after.artifact == before.artifact
     x = np.ones((1, 4), np.float32)

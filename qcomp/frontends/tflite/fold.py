@@ -24,7 +24,7 @@ def fold(node: Node) -> bool:
         return True
     known = [context.constants.get(i) for i in op.inputs]
     operands = [a for a in known if a is not None]
-    if op.name not in FOLDS or len(operands) < len(known):
+    if op.name not in FOLDS or not operands or len(operands) < len(known):
         return False
     if op.name != "DEQUANTIZE" and any(a.dtype.kind == "f" for a in operands):
         return False  # an op of floats, which the graph's own folding computes

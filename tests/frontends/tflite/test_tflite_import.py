@@ -229,6 +229,28 @@ def test_indices_and_shapes_that_make_no_sense_are_errors(change: Any, told: str
         import_model(b.build(y))
 
 
+@pytest.mark.parametrize("name", ["ADD", "PACK", "CONCATENATION", "RESHAPE", "SPLIT", "CONV_2D"])
+def test_an_operator_without_operands_is_refused(name: str) -> None:
+    b, _, y = dense()
+    z = b.tensor("z", (1, 4))
+    b.op(name, [], [z])
+    with pytest.raises(UnsupportedOp, match=rf"operator 1 \({name}\): "):
+        import_model(b.build(y))
+
+
+@pytest.mark.parametrize(
+    ("name", "table"),
+    [("CONV_2D", "Conv2D"), ("DEPTHWISE_CONV_2D", "DepthwiseConv2D"), ("MAX_POOL_2D", "Pool2D")],
+)
+def test_an_image_without_axes_is_refused(name: str, table: str) -> None:
+    b = ModelBuilder()
+    x, y = b.input("x", ()), b.tensor("y", (1, 1, 1, 1))
+    w = b.constant("w", np.ones((1, 1, 1, 1), np.float32))
+    b.op(name, [x, w], [y], table=f"{table}Options")
+    with pytest.raises(UnsupportedOp, match="an operand of rank 0; accepted: NHWC"):
+        import_model(b.build(y))
+
+
 def test_a_constant_of_another_size_is_an_error() -> None:
     b, _, y = dense(raw=bytes(12))
     with pytest.raises(UnsupportedOp, match="has 12 bytes for 8 elements"):

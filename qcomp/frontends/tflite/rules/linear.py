@@ -18,7 +18,7 @@ _PLAIN_WEIGHTS = 0
 def conv(node: Node) -> None:
     """Filters [O, H, W, I]; where I divides the channels, in groups."""
     weight = _filters(node)
-    channels, taken = node.shape()[-1], weight[3]
+    channels, taken = _channels(node), weight[3]
     node.require(channels % taken == 0, f"filters of {taken} of {channels} channels")
     _convolution(node, node.weight(1), weight[0], weight[1:3], channels // taken)
 
@@ -26,12 +26,18 @@ def conv(node: Node) -> None:
 def depthwise(node: Node) -> None:
     """Filters [1, H, W, C * M], channel c's at c * M and behind."""
     one, height, width, outputs = _filters(node)
-    channels = node.shape()[-1]
+    channels = _channels(node)
     node.require(
         one == 1 and outputs % channels == 0, f"filters {_filters(node)}", "[1, H, W, C*M]"
     )
     weight = node.weight(1, "OHWI", lambda w: w.transpose(3, 1, 2, 0))
     _convolution(node, weight, outputs, (height, width), channels)
+
+
+def _channels(node: Node) -> int:
+    shape = node.shape()
+    node.require(len(shape) == 4, f"an operand of rank {len(shape)}", "NHWC")
+    return shape[3]
 
 
 def _filters(node: Node) -> tuple[int, ...]:
