@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qcomp.errors import PassError
+from qcomp.ir import round_trip as ir
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import (
     Dequantize,
@@ -108,13 +109,8 @@ def rounding_grid(graph: Graph, op: FakeQuantConstant) -> Grid:
 
 
 def round_trip(graph: Graph, tensor: TensorId, hint: str, qparams: QParams) -> TensorId:
-    """quantize, dequantize; the id of the dequantized tensor."""
-    origin = graph.tensor(tensor).origin
-    output = graph.fresh_id(f"{hint}.q")
-    quantized = graph.add_op(Quantize(inputs=(tensor,), output=output, bits=qparams.bits), origin)
-    graph.update_tensor(replace(graph.tensor(quantized), qparams=qparams))
-    read_back = Dequantize(inputs=(quantized,), output=graph.fresh_id(f"{hint}.dq"))
-    return graph.add_op(read_back, origin)
+    """quantize, dequantize, which stand for what the tensor does; the dequantized tensor."""
+    return ir.round_trip(graph, tensor, hint, qparams, graph.tensor(tensor).origin)
 
 
 def read_rounded(

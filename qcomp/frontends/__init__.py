@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from qcomp.files import open_regular
 
@@ -62,21 +62,15 @@ def _inspect_tflite() -> Inspector:
     return inspect_tflite
 
 
-def _archive() -> Importer:
+def _archive() -> Callable[..., NoReturn]:
     from qcomp.frontends.torch_modules import refuse_archive
 
     return refuse_archive
 
 
-def _inspect_archive() -> Inspector:
-    from qcomp.frontends.torch_modules import refuse_inspection
-
-    return refuse_inspection
-
-
 FORMATS: Mapping[str, Format] = {
     "ONNX": Format(b"", 0, _onnx, _inspect_onnx),
-    "an archive of torch": Format(b"PK\x03\x04", 0, _archive, _inspect_archive),
+    "an archive of torch": Format(b"PK\x03\x04", 0, _archive, _archive),
     "TFLite": Format(b"TFL3", 4, _tflite, _inspect_tflite),
 }
 

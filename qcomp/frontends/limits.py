@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from qcomp.ir.tensor import TensorType
+
 MAX_RANK = 32
 MAX_ELEMENTS = 1 << 31  # of a constant
 MAX_RESULT_ELEMENTS = 1 << 28
@@ -16,6 +18,16 @@ class Refused(Exception):
 
     def __init__(self, reason: str, accepted: str = "") -> None:
         super().__init__(f"{reason}; accepted: {accepted}" if accepted else reason)
+
+
+def check_result(type: TensorType) -> None:
+    """Refused for a result that no machine could hold, or that has no elements."""
+    if type.rank > MAX_RANK:
+        raise Refused(f"a result would have rank {type.rank}")
+    if type.size > MAX_RESULT_ELEMENTS:
+        raise Refused(f"a result would have {type.size} elements")
+    if type.size == 0:
+        raise Refused("a result would be empty")
 
 
 @dataclass

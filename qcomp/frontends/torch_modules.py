@@ -11,14 +11,12 @@ import io
 import sys
 import warnings
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import onnx
 
 from qcomp.errors import ModelError
-from qcomp.frontends.inspect import Inspection
-from qcomp.frontends.model import ImportedModel
 
 
 def is_torch(model: Any) -> bool:
@@ -86,21 +84,13 @@ def _exported(model: Any, inputs: tuple[Any, ...] | None) -> onnx.ModelProto:
             raise ModelError(f"torch.onnx.export can't export the module: {told[0]}") from error
 
 
-def refuse_archive(model: Any, **given: Any) -> ImportedModel:
-    """A file of torch; ModelError."""
-    raise ModelError(f"{_label(model)} is a zip archive, as torch.save writes; {_ACCEPTED}")
-
-
-def refuse_inspection(model: Any, **given: Any) -> Inspection:
-    """A file of torch; ModelError."""
-    raise ModelError(f"{_label(model)} is a zip archive, as torch.save writes; {_ACCEPTED}")
+def refuse_archive(model: Any, **given: Any) -> NoReturn:
+    """ModelError for a file of torch, which is neither imported nor described."""
+    label = "the model" if isinstance(model, bytes) else str(model)
+    raise ModelError(f"{label} is a zip archive, as torch.save writes; {_ACCEPTED}")
 
 
 _ACCEPTED = (
     "accepted: the module itself, qcomp.compile(module, example_inputs=(x,)), or an .onnx file, "
     "torch.onnx.export(module, (x,), 'net.onnx', dynamo=True)"
 )
-
-
-def _label(model: Any) -> str:
-    return "the model" if isinstance(model, bytes) else str(model)

@@ -27,6 +27,8 @@ def lattice_steps(rows: F64, largest: int) -> F64:
     few = rows[:, np.linspace(0, rows.shape[1] - 1, _FIRST).astype(int)] if rows.size else rows
     for count in range(largest, 0, -1):
         likely = open_[_is_whole(few[open_], peaks[open_] / count)]
+        if not likely.size:
+            continue
         found = likely[_is_whole(rows[likely], peaks[likely] / count)]
         steps[found] = peaks[found] / count
         open_ = np.setdiff1d(open_, found, assume_unique=True)

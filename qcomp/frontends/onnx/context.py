@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 import onnx.helper
 
-from qcomp.frontends.limits import MAX_RANK, MAX_RESULT_ELEMENTS, Folding, Refused
+from qcomp.frontends.limits import Folding, Refused, check_result
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import Op
 from qcomp.ir.tensor import Array, Mark, Origin, TensorId, TensorType
@@ -263,11 +263,7 @@ class Node:
         """Add an op; refuses results that no machine could hold."""
         named = [n for n in self.proto.output if self.context.values.get(n) == op.output]
         id = self.graph.add_op(op, Origin(named[0]) if named else None)
-        type = self.graph.type(id)
-        self.require(type.rank <= MAX_RANK, f"a result would have rank {type.rank}")
-        size = type.size
-        self.require(size <= MAX_RESULT_ELEMENTS, f"a result would have {size} elements")
-        self.require(size > 0, "a result would be empty")
+        check_result(self.graph.type(id))
         return id
 
     def alias(self, tensor: TensorId, index: int = 0) -> None:

@@ -8,12 +8,12 @@ are `integer_constant`s there, which nothing rounds again.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from qcomp.frontends.limits import MAX_RANK, MAX_RESULT_ELEMENTS, Folding, Refused
+from qcomp.frontends.limits import Folding, Refused, check_result
 from qcomp.frontends.tflite.load import ABSENT, FileModel, FileTensor, Operator
 from qcomp.frontends.tflite.quantized import is_activation, qparams_of, real
 from qcomp.ir.form import Form
@@ -29,9 +29,9 @@ from qcomp.ir.ops import (
     MaxPool2d,
     Movement,
     Op,
-    Quantize,
     Unary,
 )
+from qcomp.ir.round_trip import round_trip
 from qcomp.ir.tensor import Array, Mark, Origin, TensorId
 from qcomp.quant.qparams import QParams
 
@@ -68,11 +68,7 @@ class Context:
 
     def rounded(self, id: TensorId, qparams: QParams, origin: Origin | None) -> TensorId:
         """quantize, dequantize; the id of the dequantized tensor."""
-        q = Quantize(inputs=(id,), output=self.graph.fresh_id(f"{id}.q"), bits=qparams.bits)
-        quantized = self.graph.add_op(q, origin)
-        self.graph.update_tensor(replace(self.graph.tensor(quantized), qparams=qparams))
-        back = Dequantize(inputs=(quantized,), output=self.graph.fresh_id(f"{id}.dq"))
-        return self.graph.add_op(back, origin)
+        return round_trip(self.graph, id, id, qparams, origin)
 
 
 @dataclass(frozen=True)
@@ -290,11 +286,7 @@ class Node:
 
     def _added(self, op: Op, origin: Origin | None = None) -> TensorId:
         id = self.graph.add_op(op, origin)
-        type = self.graph.type(id)
-        self.require(type.rank <= MAX_RANK, f"a result would have rank {type.rank}")
-        size = type.size
-        self.require(size <= MAX_RESULT_ELEMENTS, f"a result would have {size} elements")
-        self.require(size > 0, "a result would be empty")
+        check_result(self.graph.type(id))
         return id
 
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from qcomp.targets.cpu import llvm_ir as ir
 from qcomp.targets.cpu.arm.i16.tiling import GROUP, Tiling, steps_of
-from qcomp.targets.cpu.emit.builder import Carried, Value, at, multiple, plus, repeat
+from qcomp.targets.cpu.emit.builder import Carried, Value, at, multiple, repeat
+from qcomp.targets.cpu.emit.i16.segments import over_segments
 from qcomp.targets.cpu.emit.i16.spec import ProductSpec
 
 TOGETHER = 4  # steps in straight code: 16 neighbouring k
@@ -77,20 +78,12 @@ class Walk:
         self, b: ir.IRBuilder, sums: Carried, body: Callable[[Value, Value, Carried], Carried]
     ) -> Carried:
         """body(activations, weights, sums) for each."""
-        segments, inner = self.spec.segments, steps_of(self.spec) * self._weights
+        inner = steps_of(self.spec) * self._weights
 
-        def nested(level: int, x: Value | int, w: Value | int, sums: Carried) -> Carried:
-            if level == len(segments):
-                return body(at(b, self.x, x), at(b, self.w, multiple(b, w, inner)), sums)
-            count, stride = segments[level]
+        def segment(x: Value | int, n: Value | int, sums: Carried) -> Carried:
+            return body(at(b, self.x, x), at(b, self.w, multiple(b, n, inner)), sums)
 
-            def step(s: Value | int, sums: Carried) -> Carried:
-                before = plus(b, multiple(b, w, count), s)
-                return nested(level + 1, plus(b, x, multiple(b, s, stride)), before, sums)
-
-            return repeat(b, count, sums, step, "segment")
-
-        return nested(0, 0, 0, sums)
+        return over_segments(b, self.spec.segments, sums, segment)
 
     def _run(
         self, b: ir.IRBuilder, x: Value, w: Value, steps: int, sums: Carried, add: Add

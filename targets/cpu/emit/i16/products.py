@@ -10,7 +10,7 @@ Meaning: qcomp.ir.evaluate.integer_linear (QConv2d, QDense).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from qcomp.ir.tensor import Array
@@ -28,7 +28,6 @@ from qcomp.targets.cpu.emit.builder import (
     load,
     multiple,
     overlapped,
-    plus,
     repeat,
     splat,
     store,
@@ -37,6 +36,7 @@ from qcomp.targets.cpu.emit.builder import (
 from qcomp.targets.cpu.emit.dot import sums_of_pairs
 from qcomp.targets.cpu.emit.i16.blocking import Blocking
 from qcomp.targets.cpu.emit.i16.scale import saturated, scaled
+from qcomp.targets.cpu.emit.i16.segments import over_segments
 from qcomp.targets.cpu.emit.i16.spec import PAIR, LayerConstants, ProductSpec
 from qcomp.targets.cpu.emit.requantize import Saturation
 from qcomp.targets.cpu.emit.span import Span
@@ -108,34 +108,13 @@ class Products:
             for v in range(self.blocking.vectors)
         ]
 
-        def segment(x_offset: Value | int, w_offset: Value | int, sums: Carried) -> Carried:
+        inner = spec.pairs * PAIR * self.blocking.block
+
+        def segment(x_offset: Value | int, n: Value | int, sums: Carried) -> Carried:
+            w_offset = multiple(b, n, inner)
             return self._segment(b, at(b, x, x_offset), at(b, w, w_offset), sums)
 
-        return self._over_segments(b, biases * self.blocking.pixels, segment)
-
-    def _over_segments(
-        self,
-        b: ir.IRBuilder,
-        sums: Carried,
-        body: Callable[[Value | int, Value | int, Carried], Carried],
-    ) -> Carried:
-        """body(offset in the source, in the weights, sums) for each segment."""
-        segments, inner = self.spec.segments, self.spec.pairs * PAIR * self.blocking.block
-
-        def nested(level: int, x: Value | int, w: Value | int, sums: Carried) -> Carried:
-            if level == len(segments):
-                return body(x, multiple(b, w, inner), sums)
-            count, stride = segments[level]
-
-            def step(s: Value | int, sums: Carried) -> Carried:
-                before = multiple(b, w, count)
-                return nested(
-                    level + 1, plus(b, x, multiple(b, s, stride)), plus(b, before, s), sums
-                )
-
-            return repeat(b, count, sums, step, "segment")
-
-        return nested(0, 0, 0, sums)
+        return over_segments(b, spec.segments, biases * self.blocking.pixels, segment)
 
     def _segment(self, b: ir.IRBuilder, x: Value, w: Value, sums: Carried) -> Carried:
         """The sums and the products of one segment, added in parts where sums are i64."""

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from qcomp.ir.tensor import Array
 from qcomp.quant.fixed_point import Requantize
 from qcomp.targets.cpu import llvm_ir as ir
@@ -28,6 +31,11 @@ class LayerConstants:
     ceiling: Array | None
     requantize: Requantize
     offset: int
+
+    def stored_bias(self) -> NDArray[np.int32]:
+        """The bias of sums over what memory has, value + offset: it takes the offset back."""
+        sums = self.weight.reshape(len(self.bias), -1).sum(axis=1, dtype=np.int64)
+        return np.asarray(self.bias - self.offset * sums, np.int32)
 
 
 @dataclass(frozen=True)

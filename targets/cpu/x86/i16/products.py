@@ -8,7 +8,7 @@ Meaning: qcomp.ir.evaluate.integer_linear (QConv2d, QDense).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,12 +25,12 @@ from qcomp.targets.cpu.emit.builder import (
     load,
     multiple,
     overlapped,
-    plus,
     raw,
     repeat,
     shuffle,
     vector,
 )
+from qcomp.targets.cpu.emit.i16.segments import over_segments
 from qcomp.targets.cpu.emit.i16.spec import LayerConstants, ProductSpec
 from qcomp.targets.cpu.emit.span import Span
 from qcomp.targets.cpu.machine import Isa
@@ -63,10 +63,7 @@ class TiledProducts:
         return spec.groups.count * self._blocks.count * rows
 
     def constants(self, layer: LayerConstants) -> Sequence[Array]:
-        """The stored bytes of activations are value + offset, which the bias takes back."""
-        sums = layer.weight.astype(np.int64).sum(axis=(2, 3)).reshape(-1)
-        bias = layer.bias - layer.offset * sums
-        tables = (bias.astype(np.int32), *self.scale.tables(layer))
+        tables = (layer.stored_bias(), *self.scale.tables(layer))
         return [self._packed(layer.weight), *map(self._by_block, tables)]
 
     def _packed(self, weight: Array) -> NDArray[np.int8]:
@@ -163,31 +160,8 @@ class TiledProducts:
             place = at(b, w, multiple(b, n, self._steps * self._step_bytes))
             return self._segment(b, at(b, raw(x), x_offset), place, sums)
 
-        return self._over_segments(b, self._vectors(b, bias) * self._pixels, segment)
-
-    def _over_segments(
-        self,
-        b: ir.IRBuilder,
-        sums: Carried,
-        body: Callable[[Value | int, Value | int, Carried], Carried],
-    ) -> Carried:
-        """body(offset in the source, number, sums) for each segment."""
-        segments = self.spec.segments
-
-        def nested(level: int, x: Value | int, n: Value | int, sums: Carried) -> Carried:
-            if level == len(segments):
-                return body(x, n, sums)
-            count, stride = segments[level]
-
-            def step(s: Value | int, sums: Carried) -> Carried:
-                before = multiple(b, n, count)
-                return nested(
-                    level + 1, plus(b, x, multiple(b, s, stride)), plus(b, before, s), sums
-                )
-
-            return repeat(b, count, sums, step, "segment")
-
-        return nested(0, 0, 0, sums)
+        start = self._vectors(b, bias) * self._pixels
+        return over_segments(b, self.spec.segments, start, segment)
 
     def _segment(self, b: ir.IRBuilder, x: Value, w: Value, sums: Carried) -> Carried:
         together = min(_UNROLLED, self._steps)

@@ -103,10 +103,7 @@ class PairedTaps:
         return -(-self.spec.kernel[0] // PAIR)
 
     def constants(self, layer: LayerConstants) -> Sequence[Array]:
-        """The stored bytes of activations are value + offset, which the bias takes back."""
-        sums = layer.weight.astype(np.int64).sum(axis=(1, 2))
-        bias = layer.bias - layer.offset * sums
-        tables = (bias.astype(np.int32), *self.scale.tables(layer))
+        tables = (layer.stored_bias(), *self.scale.tables(layer))
         order = self._order()
         return [self._packed(layer.weight), *(np.ascontiguousarray(t[order]) for t in tables)]
 
