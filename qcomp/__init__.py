@@ -27,6 +27,7 @@ from qcomp.errors import (
     UnsupportedOp,
     VerifyError,
 )
+from qcomp.version import VERSION
 
 if TYPE_CHECKING:
     from qcomp.compiler import compile
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from qcomp.runtime.network import CompiledNetwork
     from qcomp.runtime.store import load
 
-__version__ = "0.1.0"
+__version__ = VERSION
 
 __all__ = [
     "CalibrationError",

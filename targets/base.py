@@ -203,8 +203,8 @@ class Runtime(Protocol):
         """The artifact's files, out of its libraries; ValueError where these are damaged."""
         ...
 
-    def assumed(self, target: str, isas: Sequence[str]) -> Mapping[str, tuple[str, ...]]:
-        """The features of instruction sets in a directory that does not say them."""
+    def check(self, artifact: Artifact, graph: Graph) -> None:
+        """ValueError where the code is of another graph, or needs other memory, than it is said."""
         ...
 
     def thread_pool(self) -> Mapping[str, bytes]:

@@ -18,6 +18,7 @@ SOURCES = {
 # `qcomp` stands for the public modules at the top.
 ALLOWED: dict[str, set[str]] = {
     "qcomp.errors": set(),
+    "qcomp.version": set(),
     "qcomp.files": {"qcomp.errors"},
     "qcomp.cache": {"qcomp.errors", "qcomp.files"},
     "qcomp.config": {"qcomp.errors"},
@@ -142,7 +143,7 @@ ALLOWED: dict[str, set[str]] = {
         "qcomp.processors",
         "qcomp.progress",
     },
-    "qcomp.targets": {"qcomp.ir", "qcomp.quant", "qcomp.errors"},
+    "qcomp.targets": {"qcomp.ir", "qcomp.quant", "qcomp.errors", "qcomp.version"},
     "qcomp.runtime": {
         "qcomp.findings",
         "qcomp.accuracy",
@@ -155,6 +156,7 @@ ALLOWED: dict[str, set[str]] = {
         "qcomp.quant",
         "qcomp.errors",
         "qcomp.files",
+        "qcomp.version",
         "qcomp.config",
     },
 }

@@ -178,7 +178,7 @@ def summarize(net: CompiledNetwork, directory: Path, seconds: float) -> dict[str
     """The object that `--json` prints."""
     from qcomp.accuracy.record import plain
     from qcomp.findings import record
-    from qcomp.runtime.store import manifest_of
+    from qcomp.runtime.manifest import manifest_of
 
     _, manifest = manifest_of(directory)
     library = directory / (manifest["library"] or manifest["static_library"])
@@ -205,7 +205,7 @@ def _one_or_all(infos: Sequence[TensorInfo]) -> Any:
 def report(net: CompiledNetwork, summary: dict[str, Any], directory: Path) -> str:
     """The report for people."""
     from qcomp.findings.record import told
-    from qcomp.runtime.store import manifest_of
+    from qcomp.runtime.manifest import manifest_of
 
     lines = [
         f"{net.name} for {net.target} ({', '.join(net.isa)}) in {directory}",

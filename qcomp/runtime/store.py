@@ -6,60 +6,65 @@
 
 Other systems than Linux have names of their own for libraries, which the runtime chooses.
 
-Files are written aside and moved into place when all of them exist.
+Files are written aside and take their places in one step when all of them exist
+(qcomp/runtime/commit.py).
 """
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from qcomp.accuracy.record import Accuracy, plain, read
+from qcomp.accuracy.record import plain, read
 from qcomp.errors import CompileError, ModelError
-from qcomp.files import staged
+from qcomp.files import open_regular
 from qcomp.findings import record
 from qcomp.ir.form import Form
 from qcomp.ir.parse import ParseError, parse
 from qcomp.ir.text import arrays_of
 from qcomp.ir.verify import verify
 from qcomp.recipes.file import config_of, fields_of, recipe_text
+from qcomp.runtime.commit import staged
 from qcomp.runtime.interface import TensorInfo
+from qcomp.runtime.manifest import SUFFIX, manifest_of, manifest_text, read_manifest
 from qcomp.runtime.network import CompiledNetwork
+from qcomp.runtime.npz import read_arrays
 from qcomp.runtime.vectors import make_vectors
 from qcomp.targets.base import Artifact, Linked, Memory, Requirements, Runtime
 from qcomp.targets.catalog import runtime
+from qcomp.version import VERSION
 
-VERSION = 1
-MANIFEST = ".manifest.json"
 RECIPE = ".recipe.yaml"
+_PART = 1 << 20  # bytes
 _LIBRARIES = {".a", ".so", ".dylib", ".dll", ".lib", ".wasm"}
 
 
 def save(net: CompiledNetwork, directory: Path, *, threads_pool: bool = False) -> Path:
     """Write all files into `directory`; OutputError leaves it as it was."""
-    earlier = _libraries(directory / f"{net.name}{MANIFEST}")
-    with staged(directory, last=MANIFEST) as aside:
+
+    def earlier(there: Path) -> set[str]:
+        return _libraries(there / f"{net.name}{SUFFIX}")
+
+    with staged(directory, last=SUFFIX, obsolete=earlier) as aside:
         for name, content in (net.runtime.thread_pool() if threads_pool else {}).items():
             (aside / name).write_bytes(content)
         _write_files(net, aside)
-    for name in earlier - _libraries(directory / f"{net.name}{MANIFEST}"):
-        (directory / name).unlink(missing_ok=True)
     return directory
 
 
 def _libraries(manifest: Path) -> set[str]:
     """The libraries that a build of the network wrote, which a later one may lack."""
     try:
-        files = json.loads(manifest.read_text(encoding="utf-8"))["sha256"]
+        files = read_manifest(manifest)["sha256"]
         return {f for f in files if Path(f).name == f and Path(f).suffix in _LIBRARIES}
-    except (OSError, ValueError, LookupError, TypeError):
+    except (ModelError, LookupError, TypeError):
         return set()
 
 
@@ -78,8 +83,7 @@ def _write_files(net: CompiledNetwork, folder: Path) -> None:
         np.savez(file, **vectors)
     manifest = _manifest(net, linked)
     manifest["sha256"] = {f.name: _sha256(f) for f in sorted(folder.iterdir())}
-    text = json.dumps(manifest, indent=2, allow_nan=False) + "\n"
-    (folder / f"{name}{MANIFEST}").write_text(text, encoding="utf-8")
+    (folder / f"{name}{SUFFIX}").write_text(manifest_text(manifest), encoding="utf-8")
 
 
 def _strings(constants: dict[str, Any]) -> NDArray[np.uint8]:
@@ -88,7 +92,11 @@ def _strings(constants: dict[str, Any]) -> NDArray[np.uint8]:
 
 
 def _sha256(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()
+    digest = hashlib.sha256()
+    with open_regular(file) as content:
+        while part := content.read(_PART):
+            digest.update(part)
+    return digest.hexdigest()
 
 
 def _manifest(net: CompiledNetwork, linked: Linked) -> dict[str, Any]:
@@ -96,7 +104,7 @@ def _manifest(net: CompiledNetwork, linked: Linked) -> dict[str, Any]:
     requires, memory, header = artifact.requires, artifact.memory, f"{net.name}.h"
     return {
         "name": net.name,
-        "version": VERSION,
+        "qcomp": VERSION,
         "run": f"{net.name}_run" if header in artifact.sources else None,
         "library": linked.shared,
         "static_library": linked.static,
@@ -125,30 +133,38 @@ def _tensor(info: TensorInfo) -> dict[str, Any]:
     return {**dataclasses.asdict(info), "shape": list(info.shape)}
 
 
-def manifest_of(directory: Path) -> tuple[Path, dict[str, Any]]:
-    """The one manifest of a directory; ModelError where there is none, several, or a broken one."""
-    found = sorted(directory.glob(f"*{MANIFEST}"))
-    if len(found) != 1:
-        names = ", ".join(file.name for file in found) or "none"
-        raise ModelError(f"{directory}: expected one NAME{MANIFEST}, found {names}")
-    try:
-        manifest = json.loads(found[0].read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{found[0]} can't be read: {error}") from error
-    if not isinstance(manifest, dict) or manifest.get("version") != VERSION:
-        raise ModelError(f"{found[0]} is not a manifest of version {VERSION}")
-    return found[0], manifest
-
-
 def load(directory: str | Path) -> CompiledNetwork:
-    """The network that `save` wrote; ModelError where files are missing or do not fit together."""
+    """The network that `save` wrote; ModelError where files are missing or do not fit together.
+
+    What another process writes meanwhile is read again.
+    """
     folder = Path(directory)
+    while True:
+        before = _state(folder)
+        try:
+            return _loaded(folder)
+        except ModelError:
+            if _state(folder) == before:
+                raise
+
+
+def _state(folder: Path) -> list[tuple[int, int]]:
+    """What is different once another process has written there."""
+    found = []
+    for file in (folder, *sorted(folder.glob(f"*{SUFFIX}"))):
+        with suppress(OSError):
+            stat = file.stat()
+            found.append((stat.st_ino, stat.st_mtime_ns))
+    return found
+
+
+def _loaded(folder: Path) -> CompiledNetwork:
     path, manifest = manifest_of(folder)
     try:
         return _network(folder, manifest)
-    except (AttributeError, LookupError, OSError, TypeError, ValueError) as error:
+    except (AttributeError, ArithmeticError, LookupError, OSError, TypeError, ValueError) as error:
         reason: Exception = error
-    except (CompileError, ParseError, zipfile.BadZipFile) as error:
+    except (CompileError, MemoryError, ParseError, RecursionError, zipfile.BadZipFile) as error:
         reason = error
     raise ModelError(f"{path}: the directory is incomplete or damaged: {reason}") from reason
 
@@ -156,16 +172,19 @@ def load(directory: str | Path) -> CompiledNetwork:
 def _network(folder: Path, manifest: dict[str, Any]) -> CompiledNetwork:
     name, library = str(manifest["name"]), manifest["library"]
     _check_hashes(folder, manifest["sha256"])
-    for file in (library, manifest["static_library"], *_sources(manifest)):
+    needed = [library, manifest["static_library"], *manifest["sources"]]
+    needed += [f"{name}.{part}" for part in ("constants.npz", "graph.txt", "vectors.npz")]
+    for file in needed:
         if file is not None and file not in manifest["sha256"]:
             raise ValueError(f"{file} has no hash")
-    with np.load(folder / f"{name}.constants.npz", allow_pickle=False) as file:
-        ids = bytes(file["ids"]).decode().split("\n")
-        constants = {id: _read_only(file[f"c{i}"]) for i, id in enumerate(ids) if id}
+    arrays = read_arrays(folder / f"{name}.constants.npz")
+    ids = bytes(arrays["ids"]).decode().split("\n")
+    constants = {id: arrays[f"c{i}"] for i, id in enumerate(ids) if id}
     graph = parse((folder / f"{name}.graph.txt").read_text(encoding="utf-8"), constants)
     verify(graph, Form.INTEGER)
     backend = runtime(manifest["target"])
     artifact = _artifact(folder, manifest, backend)
+    backend.check(artifact, graph)
     fields = dict(manifest["config"])
     recipe = fields.pop("recipe")
     return CompiledNetwork(
@@ -174,19 +193,11 @@ def _network(folder: Path, manifest: dict[str, Any]) -> CompiledNetwork:
         backend,
         config_of(fields, recipe=recipe),
         notes=tuple(manifest["notes"]),
-        accuracy=_accuracy(manifest),
-        findings=record.read(manifest.get("findings", ())),
+        accuracy=read(manifest["accuracy"]),
+        findings=record.read(manifest["findings"]),
         directory=folder,
         library=None if library is None else folder / library,
     )
-
-
-def _accuracy(manifest: dict[str, Any]) -> Accuracy | None:
-    """Earlier versions wrote the ratio of all outputs together only."""
-    ratio = manifest["sqnr_db_output"]
-    if "accuracy" in manifest:
-        return read(manifest["accuracy"])
-    return None if ratio is None else Accuracy(samples=0, sqnr_db=ratio, parts=())
 
 
 def _check_hashes(folder: Path, hashes: dict[str, str]) -> None:
@@ -197,19 +208,14 @@ def _check_hashes(folder: Path, hashes: dict[str, str]) -> None:
             raise ValueError(f"{file} was changed after it was written")
 
 
-def _read_only(array: NDArray[Any]) -> NDArray[Any]:
-    array.flags.writeable = False
-    return array
-
-
 def _artifact(folder: Path, manifest: dict[str, Any], backend: Runtime) -> Artifact:
     linked = Linked(manifest["static_library"], manifest["library"])
     return Artifact(
         name=manifest["name"],
         target=manifest["target"],
         files=backend.files(folder, linked),
-        sources={name: (folder / name).read_text(encoding="utf-8") for name in _sources(manifest)},
-        requires=_requirements(manifest, backend),
+        sources={name: (folder / name).read_text(encoding="utf-8") for name in manifest["sources"]},
+        requires=_requirements(manifest),
         memory=Memory(
             arena=manifest["arena_bytes"],
             align=manifest["arena_align"],
@@ -219,20 +225,10 @@ def _artifact(folder: Path, manifest: dict[str, Any], backend: Runtime) -> Artif
     )
 
 
-def _sources(manifest: dict[str, Any]) -> list[str]:
-    """Earlier versions wrote the header only."""
-    names: list[str] = manifest.get("sources", [manifest["header"]])
-    return names
-
-
-def _requirements(manifest: dict[str, Any], backend: Runtime) -> Requirements:
-    """Earlier versions wrote neither features, which their target knows, nor libraries."""
-    triple, isas = manifest["triple"], manifest["isa"]
+def _requirements(manifest: dict[str, Any]) -> Requirements:
+    triple, isas, features = manifest["triple"], manifest["isa"], manifest["features"]
     if not isinstance(triple, str):
         raise TypeError(f"triple is {triple!r}, expected text")
-    features = manifest.get("features")
-    if features is None:
-        return Requirements(triple, backend.assumed(manifest["target"], isas), ())
     if list(features) != isas:
         raise ValueError(f"features of {', '.join(features)}, expected those of {', '.join(isas)}")
     libraries = tuple(manifest["system_libraries"])

@@ -18,8 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qcomp.errors import TargetError
-from qcomp.targets.base import Arrays
+from qcomp.targets.base import Arrays, Artifact
 from qcomp.targets.cpu.process.repeat import repeated
+from qcomp.targets.identity import check_loaded
 
 DEVICE = "QCOMP_DEVICE"  # a part of the device's name, in the environment
 _MOST_OPEN = 4
@@ -94,6 +95,12 @@ class DeviceEntry:
         self._address = ctypes.cast(function, ctypes.c_void_p).value or 0
         self._run = ctypes.CFUNCTYPE(ctypes.c_int, *[ctypes.c_void_p] * arguments)(self._address)
         self._sessions: dict[int, Session] = {}
+
+    def expect(self, artifact: Artifact) -> None:
+        """TargetError where the code is of another build than the artifact."""
+        function = self._library[f"{self._name}_sizes"]
+        function.restype = ctypes.c_void_p
+        check_loaded(function(), artifact)
 
     def __call__(self, inputs: Arrays, outputs: Arrays, arena: NDArray[np.uint8]) -> None:
         self.bound(inputs, outputs, arena)()

@@ -29,7 +29,7 @@ _APPLE = {
     "x86_64-apple-macosx11.0.0": "x86_64-macos.11.0",
 }
 _COFF_MACHINES = {"x86_64": "x64", "aarch64": "arm64"}
-_FUNCTIONS, _ARRAYS = ("run", "set_parallel_for", "set_isa"), ("inputs", "outputs")
+_FUNCTIONS, _ARRAYS = ("run", "set_parallel_for", "set_isa", "abi", "sizes"), ("inputs", "outputs")
 
 
 def static_library(artifact: Artifact) -> bytes:
