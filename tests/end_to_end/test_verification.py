@@ -48,7 +48,7 @@ def test_the_library_of_another_network_is_found_out(
         halved = {"image": data["image"] / 2}
     net = qcomp.compile(examples / "digits.onnx", calibration=halved, recipe="fast")
     other = net.save(tmp_path / "other")
-    with pytest.raises(qcomp.ModelError, match="of another build: .*model"):
+    with pytest.raises(qcomp.ModelError, match=r"of another build: .*model"):
         qcomp.load(rehash(exchanged(copied, other, lambda content: content)))
 
     def lying(content: bytes) -> bytes:

@@ -289,6 +289,7 @@ def _function(name: str, callee: str) -> onnx.FunctionProto:
     [
         ([f"F{i - 1}" for i in range(1, 40)], "expand to"),  # 2^39 nodes
         (["F1"], "recursive functions f.F1"),
+        ([f"F{i - 1}" for i in range(1, 300)], "more than 100 deep"),
     ],
 )
 def test_functions_are_counted_through_subgraphs_before_they_are_inlined(
@@ -324,6 +325,7 @@ SMALL_FILES = {
     "an ellipsis of two dots": [make_node("Einsum", ["x"], ["y"], equation="i..j")],
     "batches before the first": [make_node("GatherND", ["x", "many"], ["y"], batch_dims=-1)],
     "more outputs than parts": [make_node("Split", ["x"], ["y", "z"], num_outputs=1)],
+    "an image of 10^38 pixels": [make_node("Resize", ["x", "", "scales"], ["y"])],
     "more parts than outputs": [make_node("Split", ["x"], ["y"], num_outputs=2)],
 }
 
@@ -337,6 +339,7 @@ def test_a_small_file_that_asks_for_much_is_refused(onnx_model: Any, name: str) 
         "sizes": np.int64([1 << 28, 1]),
         "side": np.int64([1, 1, 1024, 1024]),
         "c0": np.ones(1, np.float32),
+        "scales": np.float32([1e38]),
     }
     model = onnx_model(SMALL_FILES[name], {"x": [4]}, ["y"], constants, opset=18)
     tracemalloc.start()

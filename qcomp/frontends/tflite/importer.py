@@ -182,7 +182,7 @@ def _read(op: Operator, context: Context) -> str | None:
             raise _unsupported(op)
         _require_one_kind(node)
         RULES[op.name](node)
-    except (Refused, ValueError) as error:
+    except (Refused, ArithmeticError, ValueError) as error:
         context.lost.update(op.outputs)
         return f"{op}: {error}"
     return None
