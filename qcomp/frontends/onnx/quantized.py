@@ -39,6 +39,12 @@ class Source:
         """The name of an operand, "" where there is none."""
         return str(self.proto.input[index]) if index < len(self.proto.input) else ""
 
+    def output(self, index: int) -> str:
+        """The name of a result, "" where nothing reads it; Refused where the node has fewer."""
+        if index >= len(self.proto.output):
+            raise Refused(f"it has no result {index}")
+        return str(self.proto.output[index])
+
     def constant(self, index: int, what: str) -> Array:
         name = self.input(index)
         if name not in self.context.constants:
@@ -46,7 +52,7 @@ class Source:
         return self.context.constants[name]
 
     def name(self, role: str) -> str:
-        return f"{self.proto.output[0]}.{role}"
+        return f"{self.output(0)}.{role}"
 
     def zero(self, index: int) -> Array:
         """A zero point, 0 where the node has none."""
@@ -84,7 +90,7 @@ class Source:
         """The result, quantized with the operands from `index` on."""
         name = self.name("y")
         operands = [name, *(self.input(i) for i in (index, index + 1) if self.input(i))]
-        return name, make_node("QuantizeLinear", operands, [self.proto.output[0]])
+        return name, make_node("QuantizeLinear", operands, [self.output(0)])
 
     def node(
         self, op: str, inputs: Sequence[str], output: str, **changes: object
@@ -133,7 +139,7 @@ def _gemm(s: Source) -> Nodes:
     if s.input(6):
         inputs.append(s.bias(6, 1, 4))
     if not s.input(7):
-        return [read, s.node("Gemm", inputs, s.proto.output[0])]
+        return [read, s.node("Gemm", inputs, s.output(0))]
     y, write = s.written(7)
     return [read, s.node("Gemm", inputs, y), write]
 
@@ -163,25 +169,26 @@ def _concat(s: Source) -> Nodes:
     """Operands: the result's scale and zero point, then each part with its own."""
     reads = [s.read(i) for i in range(2, len(s.proto.input), 3)]
     y = s.name("y")
-    write = make_node("QuantizeLinear", [y, s.input(0), s.input(1)], [s.proto.output[0]])
+    write = make_node("QuantizeLinear", [y, s.input(0), s.input(1)], [s.output(0)])
     return [*(read for _, read in reads), s.node("Concat", [x for x, _ in reads], y), write]
 
 
 def _dynamic(s: Source) -> Nodes:
-    s.context.constants[s.proto.output[1]] = np.array(1.0, np.float32)
-    s.context.constants[s.proto.output[2]] = np.array(0, np.uint8)
+    for name, value in ((s.output(1), np.float32(1.0)), (s.output(2), np.uint8(0))):
+        if name:
+            s.context.constants[name] = np.array(value)
     s.context.notes.append(
         f"the range of {s.input(0)}, which the model finds in each run, is fixed"
     )
-    return [make_node("Identity", [s.input(0)], [s.proto.output[0]])]
+    return [make_node("Identity", [s.input(0)], [s.output(0)])]
 
 
 def _conv_integer(s: Source) -> Nodes:
-    return [s.node("Conv", [s.input(0), s.centered(1, 3, 0)], s.proto.output[0])]
+    return [s.node("Conv", [s.input(0), s.centered(1, 3, 0)], s.output(0))]
 
 
 def _matmul_integer(s: Source) -> Nodes:
-    return [s.node("MatMul", [s.input(0), s.centered(1, 3, -1)], s.proto.output[0])]
+    return [s.node("MatMul", [s.input(0), s.centered(1, 3, -1)], s.output(0))]
 
 
 def _matmul_to_float(s: Source) -> Nodes:
@@ -200,11 +207,11 @@ def _dynamic_matmul(s: Source) -> Nodes:
 
 def _with_bias(s: Source, a: str, b: str, bias: int) -> Nodes:
     if not s.input(bias):
-        return [make_node("MatMul", [a, b], [s.proto.output[0]])]
+        return [make_node("MatMul", [a, b], [s.output(0)])]
     product = s.name("product")
     return [
         make_node("MatMul", [a, b], [product]),
-        make_node("Add", [product, s.input(bias)], [s.proto.output[0]]),
+        make_node("Add", [product, s.input(bias)], [s.output(0)]),
     ]
 
 
