@@ -112,6 +112,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "qcomp.ends": {"qcomp.passes", "qcomp.calibration", "qcomp.ir", "qcomp.errors"},
     "qcomp.recipes": {
+        "qcomp.files",
         "qcomp.accuracy",
         "qcomp.quantizer",
         "qcomp.passes",

@@ -5,6 +5,7 @@ ONNX and ONNX Runtime are imported by the first session: compiled networks run w
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
@@ -24,8 +25,17 @@ _ERROR = 3
 _WRONG_OPTIMIZERS = ["Pad_Fusion"]
 
 
+def _without_telemetry() -> None:
+    """Before the import, which else makes files in the user's home and reports to Microsoft.
+
+    A value that the user has given stays. onnxruntime, docs/Privacy.md.
+    """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
+
 @contextmanager
 def _as_compile_error(graph: Graph) -> Iterator[None]:
+    _without_telemetry()
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
     refusals = (
@@ -56,6 +66,7 @@ class FloatSession:
         open_tensors: Sequence[TensorId] = (),
         threads: int | None = None,
     ) -> None:
+        _without_telemetry()
         import onnxruntime
 
         from qcomp.exporters.onnx.model import export_with_arrays

@@ -23,12 +23,22 @@ import yaml
 
 from qcomp.config import RECIPES, QuantizationConfig
 from qcomp.errors import CompileError, RecipeError
+from qcomp.files import open_regular
 
 VERSION = 1
 SUFFIXES = (".yaml", ".yml")
 LARGEST = 4 << 20
 _FIELDS = {f.name: f for f in dataclasses.fields(QuantizationConfig) if f.name != "recipe"}
 _DEFAULTS = QuantizationConfig()
+
+
+class _Loader(yaml.SafeLoader):
+    """Without aliases: a few of them stand for more than any memory holds."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("it has an alias (*name); expected plain fields and values")
+        return super().compose_node(parent, index)
 
 
 def recipe_text(config: QuantizationConfig) -> str:
@@ -88,7 +98,8 @@ def _document(file: Path) -> dict[Any, Any]:
     try:
         if file.stat().st_size > LARGEST:
             raise RecipeError(f"{file}: larger than {LARGEST >> 20} MiB; that is no recipe")
-        document = yaml.safe_load(file.read_text(encoding="utf-8"))
+        with open_regular(file) as opened:
+            document = yaml.load(opened.read().decode(), _Loader)
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(f"{file} can't be read: {error}") from error
     except (yaml.YAMLError, RecursionError, ValueError) as error:
