@@ -111,7 +111,13 @@ def _library() -> ctypes.CDLL:
         )
         if done.returncode != 0:
             raise TargetError(f"{compiler[0]} can't compile the pool: {done.stderr.strip()}")
-        return ctypes.CDLL(str(Path(folder) / "qcomp_pool.so"))
+        try:
+            return ctypes.CDLL(str(Path(folder) / "qcomp_pool.so"))
+        except OSError as error:
+            raise TargetError(
+                f"more than one thread needs a folder for code, and {folder} is none ({error}); "
+                "TMPDIR names another"
+            ) from error
 
 
 def _compiler() -> list[str]:
