@@ -124,6 +124,10 @@ def compile(
         bool,
         typer.Option("--threads-pool", help="Also write C sources of a thread pool for its runs."),
     ] = False,
+    languages: Annotated[
+        list[str] | None,
+        typer.Option("--bindings", metavar="LANGUAGE", help="Also write a crate of Rust: rust."),
+    ] = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="Findings are an error, and nothing is written.")
     ] = False,
@@ -138,7 +142,10 @@ def compile(
     as_json: Json = False,
 ) -> None:
     """Compile a float network to an integer-only C library."""
+    from qcomp.runtime.builds import expect_bindings
+
     bindings, values = parse_bindings(bind), parse_values(bind_value)
+    expect_bindings(languages or ())
     config = QuantizationConfig(
         recipe=recipe,
         weight_bits=weight_bits,
@@ -166,7 +173,7 @@ def compile(
         min_sqnr_db=min_sqnr_db,
         progress=True,
     )
-    directory = net.save(output, threads_pool=threads_pool)
+    directory = net.save(output, threads_pool=threads_pool, bindings=languages or ())
     summary = summarize(net, directory, time.perf_counter() - began)
     if as_json:
         typer.echo(json.dumps(summary, allow_nan=False))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -164,12 +164,19 @@ class CompiledNetwork:
         if not self.entry().set_isa(0 if isa is None else self.isa.index(isa) + 1):
             raise TargetError(f"this machine does not run {isa}")
 
-    def save(self, directory: str | Path, *, threads_pool: bool = False) -> Path:
+    def save(
+        self,
+        directory: str | Path,
+        *,
+        threads_pool: bool = False,
+        bindings: Collection[str] = (),
+    ) -> Path:
         """Write the library, header, manifest, vectors and specification; all or nothing.
 
-        `threads_pool` adds C sources of a pool for NAME_set_parallel_for.
+        `threads_pool` adds C sources of a pool for NAME_set_parallel_for; `bindings` may have
+        "rust", for a crate whose folder is the directory.
         """
         from qcomp.runtime.store import save
 
-        self.directory = save(self, Path(directory), threads_pool=threads_pool)
+        self.directory = save(self, Path(directory), threads_pool=threads_pool, bindings=bindings)
         return self.directory

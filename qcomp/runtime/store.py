@@ -2,7 +2,8 @@
 
     libNAME.so  libNAME.a  NAME.h  NAME.manifest.json  NAME.recipe.yaml
     NAME.vectors.npz  NAME.graph.txt  NAME.constants.npz
-    qcomp_pool.h  qcomp_pool.c  (on request)
+    NAMEConfig.cmake  NAMEConfigVersion.cmake  NAME.pc  NAME_example.c  NAME.py
+    qcomp_pool.h  qcomp_pool.c, and a crate of Rust  (on request)
 
 Other systems than Linux have names of their own for libraries, which the runtime chooses.
 
@@ -15,6 +16,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import zipfile
+from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qcomp.accuracy.record import plain, read
-from qcomp.errors import CompileError, ModelError
+from qcomp.errors import CompileError, ModelError, TargetError
 from qcomp.files import open_regular
 from qcomp.findings import record
 from qcomp.ir.form import Form
@@ -31,6 +33,8 @@ from qcomp.ir.parse import ParseError, parse
 from qcomp.ir.text import arrays_of
 from qcomp.ir.verify import verify
 from qcomp.recipes.file import config_of, fields_of, recipe_text
+from qcomp.runtime.builds import build_files
+from qcomp.runtime.builds.package import Package
 from qcomp.runtime.commit import staged
 from qcomp.runtime.interface import TensorInfo
 from qcomp.runtime.manifest import SUFFIX, manifest_of, manifest_text, read_manifest
@@ -46,7 +50,13 @@ _PART = 1 << 20  # bytes
 _LIBRARIES = {".a", ".so", ".dylib", ".dll", ".lib", ".wasm"}
 
 
-def save(net: CompiledNetwork, directory: Path, *, threads_pool: bool = False) -> Path:
+def save(
+    net: CompiledNetwork,
+    directory: Path,
+    *,
+    threads_pool: bool = False,
+    bindings: Collection[str] = (),
+) -> Path:
     """Write all files into `directory`; OutputError leaves it as it was."""
 
     def earlier(there: Path) -> set[str]:
@@ -55,7 +65,7 @@ def save(net: CompiledNetwork, directory: Path, *, threads_pool: bool = False) -
     with staged(directory, last=SUFFIX, obsolete=earlier) as aside:
         for name, content in (net.runtime.thread_pool() if threads_pool else {}).items():
             (aside / name).write_bytes(content)
-        _write_files(net, aside)
+        _write_files(net, aside, bindings)
     return directory
 
 
@@ -63,15 +73,20 @@ def _libraries(manifest: Path) -> set[str]:
     """The libraries that a build of the network wrote, which a later one may lack."""
     try:
         files = read_manifest(manifest)["sha256"]
-        return {f for f in files if Path(f).name == f and Path(f).suffix in _LIBRARIES}
+        return {f for f in files if Path(f).name == f and _LIBRARIES & set(Path(f).suffixes)}
     except (ModelError, LookupError, TypeError):
         return set()
 
 
-def _write_files(net: CompiledNetwork, folder: Path) -> None:
+def _write_files(net: CompiledNetwork, folder: Path, bindings: Collection[str]) -> None:
     name, linked = net.name, net.runtime.link(net.artifact, folder)
     for source, text in net.artifact.sources.items():
         (folder / source).write_text(text, encoding="utf-8")
+    if _has_header(net):
+        for file_name, content in build_files(_package(net, linked), bindings).items():
+            (folder / file_name).write_text(content, encoding="utf-8")
+    elif bindings:
+        raise TargetError(f"{name} has no functions of C; bindings need them")
     (folder / f"{name}{RECIPE}").write_text(recipe_text(net.config), encoding="utf-8")
     (folder / f"{name}.graph.txt").write_text(str(net.graph) + "\n", encoding="utf-8")
     constants: dict[str, Any] = dict(arrays_of(net.graph))
@@ -84,6 +99,24 @@ def _write_files(net: CompiledNetwork, folder: Path) -> None:
     manifest = _manifest(net, linked)
     manifest["sha256"] = {f.name: _sha256(f) for f in sorted(folder.iterdir())}
     (folder / f"{name}{SUFFIX}").write_text(manifest_text(manifest), encoding="utf-8")
+
+
+def _has_header(net: CompiledNetwork) -> bool:
+    """Whether C can call it, which it can't where several targets have parts of it."""
+    return f"{net.name}.h" in net.artifact.sources
+
+
+def _package(net: CompiledNetwork, linked: Linked) -> Package:
+    mathematics = ("m",) if net.graph.tails else ()
+    return Package(
+        net.name,
+        linked.static,
+        linked.shared,
+        (*net.artifact.requires.libraries, *mathematics),
+        net.inputs,
+        net.outputs,
+        net.artifact.memory,
+    )
 
 
 def _strings(constants: dict[str, Any]) -> NDArray[np.uint8]:
@@ -101,14 +134,14 @@ def _sha256(file: Path) -> str:
 
 def _manifest(net: CompiledNetwork, linked: Linked) -> dict[str, Any]:
     artifact = net.artifact
-    requires, memory, header = artifact.requires, artifact.memory, f"{net.name}.h"
+    requires, memory = artifact.requires, artifact.memory
     return {
         "name": net.name,
         "qcomp": VERSION,
-        "run": f"{net.name}_run" if header in artifact.sources else None,
+        "run": f"{net.name}_run" if _has_header(net) else None,
         "library": linked.shared,
         "static_library": linked.static,
-        "header": header if header in artifact.sources else None,
+        "header": f"{net.name}.h" if _has_header(net) else None,
         "sources": list(artifact.sources),
         "target": artifact.target,
         "triple": requires.triple,

@@ -23,6 +23,7 @@ Network = qcomp.CompiledNetwork
 
 FAST = qcomp.QuantizationConfig(recipe="fast")
 FILES = ["constants.npz", "graph.txt", "h", "manifest.json", "recipe.yaml", "vectors.npz"]
+BUILDS = ["Config.cmake", "ConfigVersion.cmake", ".pc", "_example.c", ".py"]
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -36,7 +37,8 @@ def copy(saved_dense: Path, tmp_path: Path) -> Path:
 
 
 def test_all_files_are_there_and_no_other(saved_dense: Path, cc: str) -> None:
-    expected = {f"dense.{suffix}" for suffix in FILES} | {"libdense.a", "libdense.so"}
+    expected = {f"dense.{suffix}" for suffix in FILES} | {f"dense{suffix}" for suffix in BUILDS}
+    expected |= {"libdense.a", "libdense.so", "libdense.so.1"}
     assert set(contents(saved_dense)) == expected
     assert [f.name for f in saved_dense.parent.iterdir()] == [saved_dense.name]
 

@@ -17,6 +17,7 @@ from qcomp.targets.cpu.library.objects import defined_symbols, format_of
 from qcomp.targets.cpu.platform import ObjectFormat
 from qcomp.targets.cpu.process.host import Host
 from qcomp.targets.cpu.process.zig import zig
+from qcomp.targets.identity import ABI
 
 # Compilers and linkers of ELF for a machine, in order of preference; pip's ziglang comes last.
 _NATIVE = ("cc", "gcc", "clang", "ld")
@@ -55,6 +56,20 @@ def shared_name(format: ObjectFormat, name: str) -> str:
             return f"{name}.dll"
         case ObjectFormat.WASM:
             return f"{name}.wasm"
+
+
+def versioned(library: str) -> str:
+    """How programs that are linked with a shared library of ELF ask for it."""
+    return f"{library}.{ABI}"
+
+
+def write_versioned(library: Path) -> None:
+    """The name that programs ask for, beside the library: a link, or else a copy."""
+    other = library.with_name(versioned(library.name))
+    try:
+        other.symlink_to(library.name)
+    except (OSError, NotImplementedError):  # Windows, for users without the right
+        shutil.copyfile(library, other)
 
 
 def gnu_prefix(triple: str) -> str:
@@ -104,11 +119,13 @@ def shared_library(artifact: Artifact, directory: Path, host: Host) -> Path | No
     if done.returncode != 0:
         reason = (done.stderr or done.stdout).strip()
         raise TargetError(f"{command[0]} can't link {library.name}: {reason}")
+    if format is ObjectFormat.ELF:
+        write_versioned(library)
     return library
 
 
 def _elf(artifact: Artifact, library: Path, command: Sequence[str]) -> list[str]:
-    options = ["-soname", library.name, "-z", "noexecstack", "-z", "text"]
+    options = ["-soname", versioned(library.name), "-z", "noexecstack", "-z", "text"]
     if "-nostdlib" in command:  # a compiler, which hands them to its linker
         options = [f"-Wl,{','.join(options)}"]
     return [*options, "-o", str(library)]

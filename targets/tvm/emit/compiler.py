@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from qcomp.errors import TargetError
+from qcomp.targets.cpu.library.link import versioned, write_versioned
 
 _NAMES = ("cc", "gcc", "clang")
 _FLAGS = ("-std=c99", "-O2", "-fPIC", "-w", "-c")
@@ -41,9 +42,14 @@ def linked(objects: Mapping[str, bytes], library: Path, libraries: Sequence[str]
     with tempfile.TemporaryDirectory(prefix="qcomp-") as folder:
         for name, content in objects.items():
             (Path(folder) / name).write_bytes(content)
-        options = [f"-Wl,-soname,{library.name},-z,noexecstack", "-o", str(library.absolute())]
+        options = [
+            f"-Wl,-soname,{versioned(library.name)},-z,noexecstack",
+            "-o",
+            str(library.absolute()),
+        ]
         needed = [f"-l{name}" for name in libraries]
         run_tool([*compiler(), "-shared", *options, *objects, *needed], Path(folder))
+    write_versioned(library)
 
 
 def cuda_image(source: str, architectures: Sequence[str]) -> bytes:
