@@ -335,3 +335,21 @@ def test_operators_that_lack_operands_or_results_are_refused_by_name(
             except CompileError as error:
                 refused.append(str(error))
     assert any(name in message for message in refused)
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (3, 2)])
+def test_more_zero_points_than_the_axis_has_are_refused(
+    onnx_model: Any, shape: tuple[int, ...]
+) -> None:
+    constants = {
+        "q": np.zeros(shape, np.int8),
+        "s": np.float32(0.5),
+        "z": np.zeros(4, np.int8),
+    }
+    nodes = [
+        make_node("DequantizeLinear", ["q", "s", "z"], ["w"]),
+        make_node("Add", ["x", "w"], ["y"]),
+    ]
+    model = onnx_model(nodes, {"x": [3, 2]}, ["y"], constants, opset=13)
+    with pytest.raises(UnsupportedOp, match=r"4 scales or zero points along axis"):
+        import_onnx(model)
