@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import random
 import tracemalloc
+import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from onnx.helper import make_node, make_tensor, make_tensor_value_info
+from onnx_mutations import mutated
+from small_networks import NETWORKS
 
 from qcomp.errors import CompileError, ModelError
 from qcomp.frontends.onnx import import_onnx
@@ -69,6 +75,20 @@ def test_corrupt_bytes_never_raise_anything_but_compile_errors(
             corrupt[generator.randrange(len(corrupt))] = generator.randrange(256)
         with contextlib.suppress(CompileError):
             import_onnx(bytes(corrupt))
+
+
+@functools.cache
+def network(name: str) -> onnx.ModelProto:
+    return NETWORKS[name].build()
+
+
+@pytest.mark.sweep(600)
+@given(st.sampled_from(sorted(NETWORKS)), st.integers(0, 1 << 32))
+def test_changed_networks_give_a_graph_or_a_compile_error(name: str, seed: int) -> None:
+    data = mutated(network(name), random.Random(seed))
+    with warnings.catch_warnings(), contextlib.suppress(CompileError):
+        warnings.simplefilter("ignore", RuntimeWarning)  # of constants that overflow
+        import_onnx(data)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
