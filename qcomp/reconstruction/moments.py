@@ -13,7 +13,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from qcomp.reconstruction.problem import Problem
+from qcomp.reconstruction.problem import FLOAT_SHARE, Problem
+from qcomp.reconstruction.rows import row_means
 
 F64 = NDArray[np.float64]
 
@@ -29,11 +30,16 @@ class Moments:
 
     @staticmethod
     def of(problem: Problem) -> Moments:
-        x = problem.rows.x
-        linear = problem.rows.target - problem.bias[:, None].astype(np.float32)
+        x, target = problem.rows.x, problem.rows.target
         inputs = np.matmul(x.swapaxes(1, 2), x).astype(np.float64) / x.shape[1]
-        products = np.matmul(linear.swapaxes(1, 2), x).astype(np.float64) / x.shape[1]
+        products = np.matmul(target.swapaxes(1, 2), x).astype(np.float64) / x.shape[1]
+        products -= problem.bias[:, :, None] * row_means(x)[:, None]
         return Moments(inputs, products)
+
+    def eased(self, weight: F64) -> Moments:
+        """Those of the problem with eased targets (problem.py); `weight` is what it is to round."""
+        own = np.matmul(weight, self.inputs)
+        return Moments(self.inputs, (1 - FLOAT_SHARE) * own + FLOAT_SHARE * self.products)
 
     def damped(self, weight: F64) -> Moments:
         """With a pull towards `weight`, of DAMPING times the mean power of an input.
