@@ -13,9 +13,10 @@ from llvmlite import binding as llvm
 from numpy.typing import NDArray
 
 from qcomp.errors import TargetError
-from qcomp.targets.base import aligned
+from qcomp.targets.base import Rounded, aligned
 from qcomp.targets.cpu.library.dispatch import STATUS_BAD_ARENA, STATUS_BAD_CPU, STATUS_OK
 from qcomp.targets.cpu.library.objects import defined_symbols
+from qcomp.targets.cpu.process.floats import FloatCall
 from qcomp.targets.cpu.process.repeat import repeated
 from qcomp.targets.cpu.process.threads import sharing
 from qcomp.targets.memory import ALIGN
@@ -42,6 +43,7 @@ class EntryPoint:
         set_isa = functions.get(_SET_ISA)
         self._set_isa = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int)(set_isa) if set_isa else None
         self._keep = keep
+        self._floats: FloatCall | None = None
 
     def set_isa(self, number: int) -> bool:
         """Whether later runs use instruction set `number` of the library; 0 is the best here."""
@@ -72,6 +74,20 @@ class EntryPoint:
         def call(_owners: object = (self, arrays)) -> None:
             status = run(*addresses)
             if status != STATUS_OK:
+                raise TargetError(f"the generated code returned {_STATUSES.get(status, status)}")
+
+        return call
+
+    def between_floats(
+        self, inputs: Sequence[Rounded], outputs: Sequence[Rounded], arena: NDArray[np.uint8]
+    ) -> Callable[[], None]:
+        """The same from real numbers to real numbers."""
+        if self._floats is None:
+            self._floats = FloatCall(inputs, outputs)
+        run = self._floats.bound(self.address, inputs, outputs, arena)
+
+        def call(_owners: object = (self, inputs, outputs, arena)) -> None:
+            if (status := run()) != STATUS_OK:
                 raise TargetError(f"the generated code returned {_STATUSES.get(status, status)}")
 
         return call
