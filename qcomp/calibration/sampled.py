@@ -52,8 +52,9 @@ def _drawn(total: int, count: int, sample: int) -> NDArray[np.int64]:
 
 
 def positions(graph: Graph, id: TensorId, count: int) -> Positions:
-    """Some of a tensor's."""
-    return Positions(graph.type(id).shape[:-1], count)
+    """Some of a tensor's, or all of a small map."""
+    extents = graph.type(id).shape[:-1]
+    return Positions(extents, SMALL if math.prod(extents) <= SMALL else count)
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,9 +75,7 @@ class SampledMeans:
         read = [op.x for op in ops if isinstance(op, Weighted) and not graph.is_constant(op.x)]
         types = {id: graph.type(id) for id in (*made, *read)}
         floats = [id for id, type in types.items() if type.dtype is DType.F32 and type.rank]
-        sizes = {id: math.prod(types[id].shape[:-1]) for id in floats}
-        counts = {id: SMALL if size <= SMALL else count for id, size in sizes.items()}
-        return SampledMeans({id: positions(graph, id, counts[id]) for id in floats})
+        return SampledMeans({id: positions(graph, id, count) for id in floats})
 
     def update(self, run: int, values: Mapping[TensorId, Array]) -> None:
         """Take the results of a run; they come in order."""

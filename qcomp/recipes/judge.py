@@ -191,6 +191,10 @@ class Judgement:
         """The signal to noise ratio over all samples; weighed, where there are parts."""
         return self.total.db
 
+    def db_of_first(self, count: int) -> float:
+        """The same over the first samples only."""
+        return sum(self.runs[:count], Noise()).db
+
     @property
     def worst(self) -> Part:
         """The part that falls short most."""

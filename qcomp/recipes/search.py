@@ -52,10 +52,14 @@ _TRIED = 50  # clips of all the activations that count, each about one run of th
 
 @dataclass
 class Choice:
-    """A configuration, and how it was found: an event for each decision."""
+    """A configuration, and how it was found: an event for each decision.
+
+    is_fitted: whether layers of its trial are fitted one after the other.
+    """
 
     config: QuantizationConfig
     trial: Trial
+    is_fitted: bool = False
     log: PassLog = field(default_factory=PassLog)
     gain: str = ""
 
@@ -108,7 +112,7 @@ def search(
     if choice.config != start and choice.config.bias_correction == "empirical":
         first = _confirm(judge, choice, start, samples)
     if config.rounding == AUTO:
-        _fit_weights(judge, choice, samples, judge.fitting[: len(few)])
+        _fit_weights(judge, choice, samples)
     choice.gain = _gain(first, choice.trial)
     return choice
 
@@ -166,6 +170,7 @@ def _confirm(
     else:
         choice.log.declined(f"all of this, {what}", told, before_db=before.db, after_db=after.db)
         choice.config, choice.trial = start, theirs
+    choice.is_fitted = True
     return theirs
 
 
@@ -246,16 +251,18 @@ def _widen(
     choice.log.declined(what, "none helps within the time allowed")
 
 
-def _fit_weights(
-    judge: Judge, choice: Choice, samples: Sequence[Feed], fitting: Sequence[Feed]
-) -> None:
-    """GPTQ, whose rounding depends on the layers before, if a part is short and it helps."""
+def _fit_weights(judge: Judge, choice: Choice, samples: Sequence[Feed]) -> None:
+    """GPTQ, whose rounding depends on the layers before, if a part is short and it helps.
+
+    It is compared with biases that are corrected layer by layer on the same samples.
+    """
     what = "rounding=gptq"
     if choice.is_good_without(what):
         return
-    choice.trial = judge.trial(choice.config, samples, fitting)
+    if not choice.is_fitted:
+        choice.trial = judge.trial(choice.config, samples, judge.fitting)
     fitted = dataclasses.replace(choice.config, rounding="gptq", weight_range="seqmse")
-    choice.consider(what, fitted, judge.trial(fitted, samples, fitting))
+    choice.consider(what, fitted, judge.trial(fitted, samples, judge.fitting))
 
 
 def affordable(graph: Graph, available: int) -> int:

@@ -58,16 +58,20 @@ class Moments:
         return np.argsort(-power, axis=1, kind="stable")
 
     @cached_property
+    def inverse(self) -> F64:
+        """That of H, which must be positive definite."""
+        return np.asarray(np.linalg.inv(self.inputs))
+
+    @cached_property
     def factor(self) -> F64:
         """The upper Cholesky factor of the inverse of H, whose inputs are in that order."""
         rows, columns = self.order[:, :, None], self.order[:, None, :]
-        h = np.take_along_axis(np.take_along_axis(self.inputs, rows, 1), columns, 2)
-        return np.ascontiguousarray(np.linalg.cholesky(np.linalg.inv(h)).swapaxes(1, 2))
+        inverse = np.take_along_axis(np.take_along_axis(self.inverse, rows, 1), columns, 2)
+        return np.ascontiguousarray(np.linalg.cholesky(inverse).swapaxes(1, 2))
 
     def solution(self) -> F64:
-        """The weights [G, O / G, K] with the least error; H must be positive definite."""
-        solved = np.linalg.solve(self.inputs, self.products.swapaxes(1, 2))
-        return np.ascontiguousarray(solved.swapaxes(1, 2))
+        """The weights [G, O / G, K] with the least error."""
+        return np.asarray(np.matmul(self.products, self.inverse.swapaxes(1, 2)))
 
     def errors(self, weight: F64) -> F64:
         """The error of each output channel [G, O / G], less what no weight changes."""
