@@ -98,6 +98,16 @@ class Sharing(Protocol):
         ...
 
 
+@dataclass(frozen=True, eq=False)
+class Rounded:
+    """An array of float32 numbers beside that of their integers, `real / scale + zero_point`."""
+
+    real: NDArray[np.float32]
+    integers: NDArray[Any]
+    scale: float
+    zero_point: int
+
+
 class Entry(Protocol):
     """An artifact's code in this process; arrays are contiguous, of the model's types."""
 
@@ -112,6 +122,12 @@ class Entry(Protocol):
         self, inputs: Arrays, outputs: Arrays, arena: NDArray[np.uint8]
     ) -> Callable[[], None]:
         """Such a run on these arrays, as often as it is called."""
+        ...
+
+    def between_floats(
+        self, inputs: Sequence[Rounded], outputs: Sequence[Rounded], arena: NDArray[np.uint8]
+    ) -> Callable[[], None] | None:
+        """Such a run from real numbers to real numbers; None where the caller has to round."""
         ...
 
     def repeated(self, arrays: Arrays) -> Callable[[int], None]:

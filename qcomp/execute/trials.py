@@ -45,15 +45,17 @@ class Trials:
         """The outputs of the graph itself."""
         return [sample.answers for sample in self._samples]
 
-    def trial(self, changes: Mapping[TensorId, Rounding], count: int) -> list[Answers]:
-        """Of the first `count` samples, with these float tensors rounded so wherever they are read.
+    def trial(
+        self, changes: Mapping[TensorId, Rounding], end: int, first: int = 0
+    ) -> list[Answers]:
+        """Of the samples up to `end`, with these float tensors rounded so wherever they are read.
 
         KeyError for a tensor that is not among the rounded.
         """
         reached = [part.sites.keys() & changes.keys() for part in self._parts]
         if unknown := changes.keys() - {t for sites in reached for t in sites}:
             raise KeyError(", ".join(sorted(unknown)))
-        return [self._answers(s, changes, reached) for s in self._samples[:count]]
+        return [self._answers(s, changes, reached) for s in self._samples[first:end]]
 
     def _answers(
         self,

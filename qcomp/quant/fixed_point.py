@@ -193,6 +193,15 @@ def multiplier_narrow(real: float) -> tuple[int, int] | None:
     return (m, shift) if m < 2**15 and shift <= 30 else None
 
 
+def nearest_narrow(real: NDArray[np.float64]) -> NDArray[np.float64]:
+    """What `multiplier_narrow` makes of each positive factor, m * 2^-(shift + 15); NaN for None."""
+    _, exponent = np.frexp(real)
+    places = np.maximum(NARROW_BITS - exponent, 15)
+    m = np.rint(np.ldexp(real, places))  # half to even, as round does
+    fits = (m < 2**15) & ((places <= 45) | ((places == 46) & (m == 2**NARROW_BITS)))
+    return np.where(fits, np.ldexp(m, -places), np.nan)
+
+
 def multiplier_tflite(real: float) -> tuple[int, int]:
     """TFLite's QuantizeMultiplier: (q31, exponent), positive exponent shifts left."""
     if real == 0.0:

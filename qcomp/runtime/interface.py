@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,8 @@ from qcomp.quant.tail import Tail
 
 Array = NDArray[Any]
 Arrays = Array | Sequence[Array] | Mapping[str, Array]
+
+_FLOAT32 = np.dtype(np.float32)  # numpy has one such object
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,15 @@ class Interface:
     @cached_property
     def _one_run(self) -> list[tuple[tuple[int, ...], TensorInfo]]:
         return [(info.shape, info) for info in self.outputs]
+
+    def is_one_run(self, x: Any) -> TypeGuard[Array]:
+        """Whether it is the float32 array of the only input, for one run: most calls are such."""
+        return (
+            type(x) is np.ndarray
+            and x.dtype is _FLOAT32
+            and len(self._shapes) == 1
+            and x.shape == self._shapes[0]
+        )
 
     def arrays(self, x: Arrays) -> list[Array]:
         """In the model's order; ValueError for others than the inputs."""

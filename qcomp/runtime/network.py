@@ -88,10 +88,14 @@ class CompiledNetwork:
 
     def __call__(self, x: Arrays, *, threads: int = 1) -> Any:
         """Float in, float out, through the generated code."""
-        arrays = self._interface.arrays(x)
-        self._interface.expect_numbers(arrays)
-        runs = self._interface.runs(arrays)
-        return self._interface.like(x, self._calls.floats(arrays, runs, threads), self.outputs)
+        interface = self._interface
+        if interface.is_one_run(x):
+            results = self._calls.floats((x,), 1, threads)
+            return results[0] if len(results) == 1 else tuple(results)
+        arrays = interface.arrays(x)
+        interface.expect_numbers(arrays)
+        runs = interface.runs(arrays)
+        return interface.like(x, self._calls.floats(arrays, runs, threads), self.outputs)
 
     def run_integer(self, x: Arrays, *, threads: int = 1) -> Any:
         """Integers of the inputs' types in, integers out, through the generated code.

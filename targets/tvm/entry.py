@@ -8,7 +8,7 @@ import ctypes
 import os
 import tempfile
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qcomp.errors import TargetError
-from qcomp.targets.base import Arrays, Artifact
+from qcomp.targets.base import Arrays, Artifact, Rounded
 from qcomp.targets.cpu.process.repeat import repeated
 from qcomp.targets.identity import check_loaded
 
@@ -116,6 +116,11 @@ class DeviceEntry:
             session.expect(run(*addresses))
 
         return call
+
+    def between_floats(
+        self, inputs: Sequence[Rounded], outputs: Sequence[Rounded], arena: NDArray[np.uint8]
+    ) -> None:
+        """The caller has to round."""
 
     def repeated(self, arrays: Arrays) -> Callable[[int], None]:
         session = self._session(arrays[-1])

@@ -19,6 +19,7 @@ from qcomp.calibration.evidence import Evidence
 from qcomp.calibration.samples import samples_of
 from qcomp.config import AUTO, QuantizationConfig
 from qcomp.errors import CalibrationError
+from qcomp.execute.trials import Trials
 from qcomp.ir.form import Form
 from qcomp.ir.parse import parse
 from qcomp.quant.noise import Noise
@@ -224,17 +225,26 @@ def test_only_the_chosen_tensor_is_rounded() -> None:
     assert run.noise == pytest.approx(float(np.sum(wanted**2)))
 
 
-def test_equal_trials_of_activations_are_made_once() -> None:
+def test_equal_trials_of_activations_are_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
     graph = parse(PLAIN)
     samples = [{"x": np.array([0.3, -0.4 * i], np.float32)} for i in range(3)]
     evidence = Evidence(samples_of(graph, [s["x"] for s in samples]), (-1.0, 1.0))
     judge, config = Judge(Quantizer(graph, Form.FLOAT, evidence)), QuantizationConfig(range="mse")
     activations = Activations.of(judge, settled(config, calibrated=True), samples)
     coarse, fine = {"a": QParams(0.25)}, {"a": QParams(0.01)}
+    made: list[tuple[int, int]] = []
+    trial = Trials.trial
+
+    def counted(self: Trials, changes: Any, end: int, first: int = 0) -> Any:
+        made.append((first, end))
+        return trial(self, changes, end, first)
+
+    monkeypatch.setattr(Trials, "trial", counted)
     first = activations.ranking(coarse)
-    assert activations.noise(dict(coarse), 2) is first
-    assert activations.noise(coarse, 3) is not first
-    assert activations.noise(fine, 2).total.noise < first.total.noise
+    assert activations.noise(dict(coarse), 1) == first
+    assert activations.noise(coarse, 3).runs[:1] == first.runs
+    assert activations.noise(fine, 1).total.noise < first.total.noise
+    assert made == [(0, 1), (1, 3), (0, 1)]
 
 
 def test_without_gates_to_open_nothing_is_equalized_to_see_that() -> None:

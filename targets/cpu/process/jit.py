@@ -13,9 +13,10 @@ from llvmlite import binding as llvm
 from numpy.typing import NDArray
 
 from qcomp.errors import TargetError
-from qcomp.targets.base import Artifact, aligned
+from qcomp.targets.base import Artifact, Rounded, aligned
 from qcomp.targets.cpu.library.dispatch import STATUS_BAD_ARENA, STATUS_BAD_CPU, STATUS_OK
 from qcomp.targets.cpu.library.objects import defined_symbols
+from qcomp.targets.cpu.process.floats import FloatCall
 from qcomp.targets.cpu.process.repeat import repeated
 from qcomp.targets.cpu.process.threads import sharing
 from qcomp.targets.identity import check_loaded
@@ -45,6 +46,7 @@ class EntryPoint:
         self._set_isa = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int)(set_isa) if set_isa else None
         self._keep = keep
         self._sizes = functions.get(_SIZES)
+        self._floats: FloatCall | None = None
 
     def expect(self, artifact: Artifact) -> None:
         """TargetError where the code is of another build than the artifact."""
@@ -80,6 +82,20 @@ class EntryPoint:
         def call(_owners: object = (self, arrays)) -> None:
             status = run(*addresses)
             if status != STATUS_OK:
+                raise TargetError(f"the generated code returned {_STATUSES.get(status, status)}")
+
+        return call
+
+    def between_floats(
+        self, inputs: Sequence[Rounded], outputs: Sequence[Rounded], arena: NDArray[np.uint8]
+    ) -> Callable[[], None]:
+        """The same from real numbers to real numbers."""
+        if self._floats is None:
+            self._floats = FloatCall(inputs, outputs)
+        run = self._floats.bound(self.address, inputs, outputs, arena)
+
+        def call(_owners: object = (self, inputs, outputs, arena)) -> None:
+            if (status := run()) != STATUS_OK:
                 raise TargetError(f"the generated code returned {_STATUSES.get(status, status)}")
 
         return call
