@@ -56,8 +56,11 @@ class Quotients(Protocol):
     size: bytes of a result.
     """
 
-    planes: int
-    size: int
+    @property
+    def planes(self) -> int: ...
+
+    @property
+    def size(self) -> int: ...
 
     def divide(self, b: ir.IRBuilder, total: Value, exponentials: Value, tables: Value) -> None:
         """Write the tables, one behind the other, for the sum `total` (i64)."""
