@@ -9,7 +9,7 @@ order, each with the best of what came before:
 3. how weights get their ranges, and whether biases are corrected;
 4. a range of its own for each activation (own_ranges.py);
 5. 16 bits for single activations, where 8 bits fall short (wide_activations.py);
-6. whether all this also helps when biases are corrected layer by layer, as they will be;
+6. whether all this also helps when biases are corrected layer by layer, and whether they should be;
 7. weights fitted layer by layer by GPTQ, where a part falls short.
 
 What the caller has chosen is not tried.
@@ -109,8 +109,8 @@ def search(
         _own_ranges(activations, choice, samples, advance)
     if config.activation_bits == AUTO:
         _widen(activations, choice, start, samples, cost, advance)
-    if choice.config != start and choice.config.bias_correction == "empirical":
-        first = _confirm(judge, choice, start, samples)
+    if choice.config.bias_correction == "empirical":
+        first = _confirm(judge, choice, config, start, samples)
     if config.rounding == AUTO:
         _fit_weights(judge, choice, samples)
     choice.gain = _gain(first, choice.trial)
@@ -155,22 +155,34 @@ def _gain(first: Trial, last: Trial) -> str:
 
 
 def _confirm(
-    judge: Judge, choice: Choice, start: QuantizationConfig, samples: Sequence[Feed]
+    judge: Judge,
+    choice: Choice,
+    config: QuantizationConfig,
+    start: QuantizationConfig,
+    samples: Sequence[Feed],
 ) -> Trial:
-    """Go back to the start if that is better with biases corrected layer by layer; its trial.
+    """Correct biases as is best, or go back to the start if that is; the trial of the start.
 
-    Trials correct each layer by itself, which is quicker, but may rank ranges differently.
+    Trials correct each layer by itself, by the means of the float network: bias_correction is
+    "analytic" there. Layer by layer, biases also take back what activations and the layers before
+    have moved, as far as the samples that they are fitted to tell, which may be worse or better.
     """
-    ours, theirs = (judge.trial(c, samples, judge.fitting) for c in (choice.config, start))
-    after, before = decided(ours, theirs, 0.0)
-    what, told = "biases corrected layer by layer", f"{before.db:.2f} to {after.db:.2f} dB"
-    if after.is_better(before, 0.0):
-        choice.log.did(f"{what}: {told}", before_db=before.db, after_db=after.db)
-        choice.trial = ours
-    else:
-        choice.log.declined(f"all of this, {what}", told, before_db=before.db, after_db=after.db)
-        choice.config, choice.trial = start, theirs
-    choice.is_fitted = True
+    found, apart = choice.config, choice.trial
+    theirs = judge.trial(start, samples, judge.fitting)
+    choice.config, choice.trial, choice.is_fitted = start, theirs, True
+    if found != start:
+        ours = judge.trial(found, samples, judge.fitting)
+        after, before = decided(ours, theirs, 0.0)
+        what, told = "biases corrected layer by layer", f"{before.db:.2f} to {after.db:.2f} dB"
+        if after.is_better(before, 0.0):
+            choice.log.did(f"{what}: {told}", before_db=before.db, after_db=after.db)
+            choice.config, choice.trial = found, ours
+        else:
+            declined = f"all of this, {what}"
+            choice.log.declined(declined, told, before_db=before.db, after_db=after.db)
+    if config.bias_correction == AUTO:
+        other = dataclasses.replace(found, bias_correction="analytic")
+        choice.consider("bias_correction=analytic", other, apart)
     return theirs
 
 

@@ -2,7 +2,8 @@
 
 Each unit of activations (same_scale.range_units) is rounded to 8 bits by itself, in an otherwise
 float network. Noises of independent roundings add up, so what 16 bits spare is about the noise of
-the unit; what they cost is estimated (estimated_time.py). Units are taken by noise per time.
+the unit; what they cost is estimated (estimated_time.py). Of all choices of units that the time
+allows, the one that spares most noise is taken (knapsack.py).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from qcomp.passes.lib.same_scale import range_units
 from qcomp.recipes.activations import Activations, assigned
 from qcomp.recipes.estimated_time import CostOf, network_ns, op_ns
 from qcomp.recipes.judge import Judge
+from qcomp.recipes.knapsack import most_valuable
 
 _LEFT_ALONE = 0.02  # of the sum of all noises: what the quietest units make together
 
@@ -45,7 +47,7 @@ def wide_units(
     cost: CostOf,
     advance: Callable[[int, int], None],
 ) -> list[WideUnit]:
-    """The units worth 16 bits, first those of most noise per time, within `max_slowdown`.
+    """The units worth 16 bits, the loudest first, within `max_slowdown`.
 
     `advance(done, total)` is told of the progress.
     """
@@ -58,18 +60,33 @@ def wide_units(
         found.append(_Loud(members, _touched(graph, members), noise.total.noise, noise.db))
         advance(done + 1, len(units))
     whole = network_ns(graph, cost)
-    allowed = (config.max_slowdown - 1.0) * whole
-    chosen: list[WideUnit] = []
-    left = _loudest(found)
+    chosen = _within((config.max_slowdown - 1.0) * whole, _loudest(found), graph, cost)
+    chosen.sort(key=lambda pair: -pair[0].noise)
+    return [WideUnit(unit.members, unit.db, extra / whole) for unit, extra in chosen]
+
+
+def _within(
+    allowed: float, units: Sequence[_Loud], graph: Graph, cost: CostOf
+) -> list[tuple[_Loud, float]]:
+    """The units that spare most within this time, each with what it takes beside the others.
+
+    What some spare their neighbours leaves time for more.
+    """
+    alone = [max(_extra_ns(graph, unit, frozenset(), cost), 1.0) for unit in units]
+    packed = most_valuable([unit.noise for unit in units], alone, allowed)
+    left = [unit for i, unit in enumerate(units) if i not in packed]
+    first = [units[i] for i in packed]
+    chosen: list[tuple[_Loud, float]] = []
     wide: frozenset[TensorId] = frozenset()
-    while left:
-        costs = [_extra_ns(graph, unit, wide, cost) for unit in left]
-        best = max(range(len(left)), key=lambda i: left[i].noise / max(costs[i], 1.0))
-        unit = left.pop(best)
+    while first or left:
+        waiting = first or left
+        costs = [max(_extra_ns(graph, unit, wide, cost), 1.0) for unit in waiting]
+        best = max(range(len(waiting)), key=lambda i: waiting[i].noise / costs[i])
+        unit = waiting.pop(best)
         if costs[best] <= allowed:
             allowed -= costs[best]
             wide |= frozenset(unit.members)
-            chosen.append(WideUnit(unit.members, unit.db, costs[best] / whole))
+            chosen.append((unit, costs[best]))
     return chosen
 
 

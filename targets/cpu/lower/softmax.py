@@ -23,7 +23,7 @@ def lower_softmax(lowering: Lowering, op: QSoftmax) -> None:
     spec = softmax_spec(lowering, op, op.finer)
     rows = lowering.isa.machine.softmax
     if rows is not None and rows.takes(spec):
-        _rows(lowering, op, spec, rows)
+        lower_rows(lowering, op, spec, rows)
         return
 
     def emit(b: ir.IRBuilder, pointers: tuple[Value, ...]) -> None:
@@ -33,7 +33,9 @@ def lower_softmax(lowering: Lowering, op: QSoftmax) -> None:
     lowering.call("softmax", spec, arguments, emit)
 
 
-def _rows(lowering: Lowering, op: QSoftmax, spec: SoftmaxSpec, rows: SoftmaxRows) -> None:
+def lower_rows(lowering: Lowering, op: QSoftmax, spec: SoftmaxSpec, rows: SoftmaxRows) -> None:
+    """As the machine computes such rows."""
+
     def emit(b: ir.IRBuilder, pointers: tuple[Value, ...]) -> None:
         rows.emit(b, spec, *pointers)
 
