@@ -17,6 +17,8 @@ from qcomp.ir.tensor import TensorId
 
 Arrays = Sequence[NDArray[Any]]
 
+ABI = 1  # the version of the functions in headers
+
 
 @dataclass(frozen=True)
 class Requirements:

@@ -14,9 +14,8 @@ from dataclasses import astuple, dataclass, fields
 from qcomp.errors import TargetError
 from qcomp.ir.fingerprint import fingerprint
 from qcomp.ir.graph import Graph
-from qcomp.targets.base import Artifact
+from qcomp.targets.base import ABI, Artifact
 
-ABI = 1  # of the functions in the header
 MARK = b"qcompABI"
 _FIELDS = "<QQQQii"
 MARK_BYTES, RECORD_BYTES = len(MARK), len(MARK) + struct.calcsize(_FIELDS)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from qcomp.runtime.builds.package import Package
-from qcomp.targets.identity import ABI
+from qcomp.targets.base import ABI
 
 
 def cmake_config(package: Package) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from qcomp.runtime.builds.package import Package
-from qcomp.targets.identity import ABI
+from qcomp.targets.base import ABI
 
 _TYPES = {"int8": "i8", "int16": "i16", "int32": "i32"}
 

@@ -11,13 +11,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from qcomp.errors import TargetError
-from qcomp.targets.base import Artifact
+from qcomp.targets.base import ABI, Artifact
 from qcomp.targets.cpu.library.archive import archive
 from qcomp.targets.cpu.library.objects import defined_symbols, format_of
 from qcomp.targets.cpu.platform import ObjectFormat
 from qcomp.targets.cpu.process.host import Host
 from qcomp.targets.cpu.process.zig import zig
-from qcomp.targets.identity import ABI
 
 # Compilers and linkers of ELF for a machine, in order of preference; pip's ziglang comes last.
 _NATIVE = ("cc", "gcc", "clang", "ld")

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from qcomp.errors import TargetError
 from qcomp.ir.graph import Graph
 from qcomp.ir.tensor import DType, Tensor
+from qcomp.targets.base import ABI
 from qcomp.targets.cpu import llvm_ir as ir
 from qcomp.targets.cpu.emit.builder import I8, I32, PTR, Value, at, load
 from qcomp.targets.cpu.emit.words import word, word_type
@@ -25,7 +26,7 @@ from qcomp.targets.cpu.library.parallel import SPLITTING, Caller, Splitting, add
 from qcomp.targets.cpu.library.windows import follow_windows
 from qcomp.targets.cpu.platform import ObjectFormat, expect_supported
 from qcomp.targets.cpu.program import Program
-from qcomp.targets.identity import ABI, MARK_BYTES, Identity
+from qcomp.targets.identity import MARK_BYTES, Identity
 from qcomp.targets.memory import ALIGN
 
 NAME_BYTES = 64

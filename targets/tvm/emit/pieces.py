@@ -8,9 +8,10 @@ from dataclasses import astuple
 from qcomp.errors import TargetError
 from qcomp.ir.graph import Graph
 from qcomp.ir.tensor import Tensor
+from qcomp.targets.base import ABI
 from qcomp.targets.cpu.library.float_helpers import C_TYPES, suffix_of
 from qcomp.targets.cpu.library.module import MAX_RANK, NAME_BYTES, TYPE_CODES
-from qcomp.targets.identity import ABI, MARK, Identity
+from qcomp.targets.identity import MARK, Identity
 
 _A_LINE = 8  # words
 HIDDEN = """\
