@@ -29,6 +29,7 @@ from qcomp.errors import (
 )
 
 if TYPE_CHECKING:
+    import qcomp.data as data
     from qcomp.compiler import compile
     from qcomp.precision.mixed import MixedPrecision
     from qcomp.precision.run import sensitivity
@@ -57,6 +58,7 @@ __all__ = [
     "UnsupportedOp",
     "VerifyError",
     "compile",
+    "data",
     "load",
     "mixed_precision",
     "sensitivity",
@@ -75,8 +77,13 @@ _HOMES: Mapping[str, str] = {
 }
 
 
+_MODULES = ("data",)
+
+
 def __getattr__(name: str) -> Any:
     """Import a public name at its first use (PEP 562)."""
+    if name in _MODULES:
+        return importlib.import_module(f"{__name__}.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(importlib.import_module(_HOMES[name]), name)

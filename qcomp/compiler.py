@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -41,6 +42,7 @@ def compile(
     name: str | None = None,
     strict: bool = False,
     min_sqnr_db: float | None = None,
+    samples: int | None = None,
     progress: bool = False,
 ) -> CompiledNetwork:
     """From a trained float network to integer code.
@@ -48,8 +50,9 @@ def compile(
     model: path or bytes of an ONNX or TFLite network, a ModelProto, a torch.nn.Module or a
         torch.export.ExportedProgram.
     target: one of qcomp.targets.catalog.TARGETS.
-    calibration: an iterable of arrays (or dicts, for several inputs), a directory of .npy, or an
-        .npz; None uses the batch-norm statistics of the model.
+    calibration: an iterable of arrays (or dicts, for several inputs), a directory of .npy, an
+        .npz, or pictures and sounds (`qcomp.data`); None uses the batch-norm statistics of the
+        model.
     example_inputs: for a module, arrays of the shapes that it is compiled for; by default the first
         of a list of calibration samples.
     recipe: instead of config.recipe: "auto", "fast", "data-free", "best" or the path of a file.
@@ -63,6 +66,8 @@ def compile(
     name: the C identifier that prefixes every symbol; the model's file name by default.
     strict: findings (`net.findings`) are an error.
     min_sqnr_db: an output or a part of one below so many decibels is an error.
+    samples: of the calibration data, at most; those of a folder of pictures are spread evenly.
+    progress: bars on standard error.
 
     Raises CompileError: UnsupportedOp, ModelError, CalibrationError, PassError, TargetError,
     FindingsError.
@@ -77,7 +82,9 @@ def compile(
         model = exported(model, example_inputs, calibration)
     imported = import_model(model, bind=bind, bind_values=bind_values)
     symbol = c_name(default_name(model) if name is None else name)
-    evidence = evidence_for(imported.graph, calibration, config, progress=progress)
+    evidence = evidence_for(imported.graph, calibration, config, samples=samples, progress=progress)
+    if evidence.data is not None:
+        config = dataclasses.replace(config, preprocessing=evidence.data.preprocessing)
     inside = ends_outside(imported.graph, imported.form, evidence, float_tail=config.float_tail)
     inner = evidence.inside(inside)
     quantizer = Quantizer(
@@ -95,12 +102,17 @@ def compile(
         artifact,
         backend.runtime,
         chosen.config,
-        notes=(*imported.notes, *quantizer.notes(chosen.config), *chosen.notes),
+        notes=(*imported.notes, *_told(evidence), *quantizer.notes(chosen.config), *chosen.notes),
         records=quantizer.records,
         samples=_first(evidence, len(quantizer.samples(chosen.config))),
     )
     assess(net, imported.graph, evidence.data, quantizer, demands)
     return net
+
+
+def _told(evidence: Evidence) -> tuple[str, ...]:
+    """What was left out of the data."""
+    return () if evidence.data is None else evidence.data.notes
 
 
 def _first(evidence: Evidence, count: int) -> tuple[Mapping[str, Array], ...]:

@@ -17,14 +17,17 @@ from qcomp.cli.options import (
     Bindings,
     BoundValues,
     Cache,
+    Calibration,
     Json,
     Model,
+    Samples,
     limited,
     one_of,
     parse_bindings,
     parse_values,
     path_of_text,
 )
+from qcomp.cli.pictures import takes_pictures
 from qcomp.config import (
     ACTIVATION_BITS,
     AUTO,
@@ -34,6 +37,7 @@ from qcomp.config import (
     WEIGHT_BITS,
     QuantizationConfig,
 )
+from qcomp.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
     from qcomp.runtime.interface import TensorInfo
@@ -42,6 +46,7 @@ if TYPE_CHECKING:
 DEFAULTS = QuantizationConfig()
 
 
+@takes_pictures
 def compile(
     model: Model,
     output: Annotated[
@@ -53,10 +58,8 @@ def compile(
         str | None,
         typer.Option(metavar="OP,OP", help="Of targets A+B, A takes these ops only."),
     ] = None,
-    calibration: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE_OR_DIR", help="A .npy or .npz file, or a directory of .npy."),
-    ] = None,
+    calibration: Calibration = None,
+    samples: Samples = None,
     bind: Bindings = None,
     bind_value: BoundValues = None,
     recipe: Annotated[
@@ -136,6 +139,7 @@ def compile(
         ),
     ] = None,
     as_json: Json = False,
+    preprocessing: Preprocessing | None = None,
 ) -> None:
     """Compile a float network to an integer-only C library."""
     bindings, values = parse_bindings(bind), parse_values(bind_value)
@@ -149,12 +153,14 @@ def compile(
         rounding=rounding,
         input_range=input_range,
         float_tail=float_tail,
+        preprocessing=preprocessing,
     )
     began = time.perf_counter()
     net = qcomp.compile(
         model,
         target if device_ops is None else limited(target, device_ops),
         calibration=calibration,
+        samples=samples,
         config=config,
         bind=bindings,
         bind_values=values,

@@ -16,10 +16,12 @@ from qcomp.cli.options import (
     Cache,
     Json,
     Model,
+    Samples,
     parse_bindings,
     parse_values,
     path_of_text,
 )
+from qcomp.cli.pictures import takes_pictures
 from qcomp.cli.precision import (
     FAST,
     ActivationBits,
@@ -31,8 +33,10 @@ from qcomp.cli.precision import (
 )
 from qcomp.config import QuantizationConfig
 from qcomp.errors import OutputError
+from qcomp.preprocessing import Preprocessing
 
 
+@takes_pictures
 def search(
     model: Model,
     calibration: Calibration,
@@ -65,7 +69,9 @@ def search(
     processes: Processes = None,
     scheduler: Scheduler = None,
     cache: Cache = None,
+    samples: Samples = None,
     as_json: Json = False,
+    preprocessing: Preprocessing | None = None,
 ) -> None:
     """Choose the bits of each layer: the least error in a budget, or the least size in a loss."""
     from qcomp.precision.run import ACTIVATION_BITS, WEIGHT_BITS
@@ -74,7 +80,8 @@ def search(
     found = qcomp.mixed_precision(
         model,
         calibration=calibration,
-        config=QuantizationConfig(recipe=recipe),
+        samples=samples,
+        config=QuantizationConfig(recipe=recipe, preprocessing=preprocessing),
         bind=parse_bindings(bind),
         bind_values=parse_values(bind_value),
         target=target,

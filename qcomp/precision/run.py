@@ -41,13 +41,14 @@ def sensitivity(
     processes: int | None = None,
     scheduler: str | None = None,
     cache: str | os.PathLike[str] | None = None,
+    samples: int | None = None,
     progress: bool = False,
 ) -> SensitivityTable:
     """Output SQNR with only one part of the network rounded, and with only it in float.
 
-    model, calibration, config, bind, bind_values: as for `compile`, but without a configuration the
-        recipe is "fast". The data, which must fit in memory, both gives the ranges and is what the
-        outputs are compared on.
+    model, calibration, samples, config, bind, bind_values: as for `compile`, but without a
+        configuration the recipe is "fast". The data, which must fit in memory, both gives the
+        ranges and is what the outputs are compared on.
     weight_bits, activation_bits: to which a part is rounded alone.
     processes: that share the work, each on one thread; None: one for each processor.
     scheduler: the address of a dask.distributed scheduler, whose workers do it instead.
@@ -56,7 +57,9 @@ def sensitivity(
     Raises CompileError.
     """
     cost = find_target("native").cost
-    preparation = Preparation(model, calibration, config, cost, bind, bind_values, progress)
+    preparation = Preparation(
+        model, calibration, config, cost, bind, bind_values, progress, samples
+    )
     problem = preparation.problem(weight_bits, activation_bits)
     with started(problem, processes, scheduler) as workers:
         store = None if cache is None else Path(cache)

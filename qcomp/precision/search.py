@@ -55,11 +55,12 @@ def mixed_precision(
     processes: int | None = None,
     scheduler: str | None = None,
     cache: str | os.PathLike[str] | None = None,
+    samples: int | None = None,
     progress: bool = False,
 ) -> MixedPrecision:
     """The configuration with the least error within a budget, or the smallest within a loss.
 
-    model, calibration, config, bind, bind_values, processes, scheduler, cache: as for
+    model, calibration, samples, config, bind, bind_values, processes, scheduler, cache: as for
         `sensitivity`. What the configuration says of bits is where the search starts from.
     weight_bits, activation_bits: to choose from, for each part.
     max_bytes: of the weights, as the target's libraries store them.
@@ -79,7 +80,9 @@ def mixed_precision(
     if max_bytes is None and max_latency is None and max_drop is None:
         raise CompileError("expected max_bytes, max_latency or max_drop: what to search for")
     found = find_target(target)
-    preparation = Preparation(model, calibration, config, found.cost, bind, bind_values, progress)
+    preparation = Preparation(
+        model, calibration, config, found.cost, bind, bind_values, progress, samples
+    )
     allowed = {Kind.WEIGHTS: weight_bits, Kind.ACTIVATION: activation_bits}
     costs = Costs(preparation.graph, preparation.config, found)
     space = Space(preparation, allowed, costs)

@@ -23,6 +23,7 @@ import yaml
 
 from qcomp.config import RECIPES, QuantizationConfig
 from qcomp.errors import CompileError, RecipeError
+from qcomp.preprocessing import Preprocessing, plain, read
 
 VERSION = 1
 SUFFIXES = (".yaml", ".yml")
@@ -103,6 +104,8 @@ def _typed(name: str, value: Any) -> Any:
 
     YAML has no tuples, and writes None as `null`.
     """
+    if name == "preprocessing":
+        return read(value)
     if name == "overrides":
         if not isinstance(value, Mapping):
             raise RecipeError("overrides: expected names with their fields")
@@ -127,6 +130,8 @@ def _typed_override(key: str, fields: Any) -> dict[str, Any]:
 
 def _plain(value: Any) -> Any:
     """With lists for tuples."""
+    if isinstance(value, Preprocessing):
+        return plain(value)
     if isinstance(value, tuple):
         return list(value)
     if isinstance(value, Mapping):
