@@ -31,6 +31,8 @@ from qcomp.errors import (
 if TYPE_CHECKING:
     import qcomp.data as data
     from qcomp.compiler import compile
+    from qcomp.evaluation.record import Evaluation
+    from qcomp.evaluation.run import evaluate
     from qcomp.precision.mixed import MixedPrecision
     from qcomp.precision.run import sensitivity
     from qcomp.precision.search import mixed_precision
@@ -45,6 +47,7 @@ __all__ = [
     "CalibrationError",
     "CompileError",
     "CompiledNetwork",
+    "Evaluation",
     "FindingsError",
     "MixedPrecision",
     "ModelError",
@@ -59,6 +62,7 @@ __all__ = [
     "VerifyError",
     "compile",
     "data",
+    "evaluate",
     "load",
     "mixed_precision",
     "sensitivity",
@@ -67,10 +71,12 @@ __all__ = [
 # The imports under TYPE_CHECKING, for the interpreter; tests/test_imports.py compares the two.
 _HOMES: Mapping[str, str] = {
     "CompiledNetwork": "qcomp.runtime.network",
+    "Evaluation": "qcomp.evaluation.record",
     "MixedPrecision": "qcomp.precision.mixed",
     "SensitivityTable": "qcomp.precision.table",
     "TensorInfo": "qcomp.runtime.interface",
     "compile": "qcomp.compiler",
+    "evaluate": "qcomp.evaluation.run",
     "load": "qcomp.runtime.store",
     "mixed_precision": "qcomp.precision.search",
     "sensitivity": "qcomp.precision.run",

@@ -13,6 +13,7 @@ import numpy as np
 from qcomp.accuracy.record import Accuracy
 from qcomp.config import QuantizationConfig
 from qcomp.errors import TargetError
+from qcomp.evaluation.record import Evaluation
 from qcomp.findings.record import Finding
 from qcomp.ir.evaluate import evaluate
 from qcomp.ir.graph import Graph
@@ -163,6 +164,19 @@ class CompiledNetwork:
             raise TargetError(f"{self.name} has no code for {isa}, only for {', '.join(self.isa)}")
         if not self.entry().set_isa(0 if isa is None else self.isa.index(isa) + 1):
             raise TargetError(f"this machine does not run {isa}")
+
+    def evaluate(
+        self, data: Any, labels: Any = None, *, model: Any = None, **options: Any
+    ) -> Evaluation:
+        """How good it is on labelled data; with `model`, also how near to that float network.
+
+        data, labels, options: as `qcomp.evaluate` takes them.
+
+        >>> net.evaluate("photos/", model="net.onnx").agreement
+        """
+        from qcomp.evaluation.run import evaluate
+
+        return evaluate(model, self, data, labels, **options)
 
     def save(self, directory: str | Path, *, threads_pool: bool = False) -> Path:
         """Write the library, header, manifest, vectors and specification; all or nothing.
