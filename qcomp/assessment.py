@@ -36,7 +36,12 @@ def assess(
         if lacking is not None:
             net.notes += (f"the output SQNR is that of the specification: {lacking}",)
         real = [output.name for output in net.outputs if output.is_quantized]
-        net.accuracy = measured_accuracy(imported, real, answers, net.samples)
+        held_back = () if data is None else data.held_back(len(net.samples))
+        found = measured_accuracy(imported, real, answers, held_back or net.samples)
+        if found is not None and data is not None:
+            count = found.samples * data.batch
+            found = dataclasses.replace(found, samples=count, held_back=bool(held_back))
+        net.accuracy = found
     net.findings = in_order(_findings(net, imported, data, quantizer, demands))
     demands.check(net.findings, net.accuracy)
 

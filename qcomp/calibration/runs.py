@@ -98,9 +98,7 @@ class Runs:
 
     @property
     def batch(self) -> int:
-        """Samples of a run, where all inputs agree in it; else 1."""
-        batches = {t.shape[0] if t.rank else 0 for t in self.inputs.values()}
-        return batches.pop() if len(batches) == 1 else 1
+        return batch_of(self.inputs)
 
     def _singles(self, arrays: Mapping[str, Stored]) -> int:
         """How many samples the arrays hold, where they may be gathered; else 0."""
@@ -124,6 +122,12 @@ class Runs:
         run = {name: np.concatenate([w[name] for w in self.waiting]) for name in self.inputs}
         self.waiting.clear()
         return run
+
+
+def batch_of(inputs: Inputs) -> int:
+    """Samples of a run, where all inputs agree in it; else 1."""
+    batches = {t.shape[0] if t.rank > 1 else 1 for t in inputs.values()}
+    return max(batches.pop(), 1) if len(batches) == 1 else 1
 
 
 def run_count(shape: tuple[int, ...], type: TensorType) -> int:
@@ -161,7 +165,7 @@ def _check_type(where: str, array: Stored, type: TensorType) -> None:
 
 def _check_shape(where: str, shape: tuple[int, ...], type: TensorType) -> None:
     if run_count(shape, type) == 0:
-        hint = layout_hint(shape, type)
+        hint = layout_hint(shape, type) or _labels_hint(shape, type)
         raise CalibrationError(f"{where}: shape {shape}; expected {_shapes(type)}{hint}")
 
 
@@ -179,6 +183,14 @@ def layout_hint(shape: tuple[int, ...], type: TensorType) -> str:
         if run_count(moved, type) or sample_count(moved, type):
             return f"; images of another layout, {name}: transpose{order} them"
     return ""
+
+
+def _labels_hint(shape: tuple[int, ...], type: TensorType) -> str:
+    """Of one number for each sample, where the network takes more."""
+    is_one_each = len(shape) == 1 or (len(shape) == 2 and shape[1] == 1)
+    if not is_one_each or type.rank < 2:
+        return ""
+    return "; one number for each sample, as labels are: give the network's inputs"
 
 
 def _shapes(type: TensorType) -> str:

@@ -7,6 +7,7 @@ copied to a temporary file, so that memory does not grow with the samples.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import os
 import tempfile
@@ -18,7 +19,8 @@ import numpy as np
 
 from qcomp.calibration.data import Source, expected_runs, open_calibration, resolved
 from qcomp.calibration.items import is_array
-from qcomp.calibration.runs import Inputs, Run, counted
+from qcomp.calibration.runs import Inputs, Run, batch_of, counted
+from qcomp.data.files import spread
 from qcomp.data.images import Images
 from qcomp.data.inputs import ForInputs
 from qcomp.errors import CalibrationError
@@ -94,9 +96,9 @@ class Samples:
         """How many of them are looked at, and what was assumed of how they become inputs."""
         if not isinstance(self._source, Images):
             return
-        if self._source.left_out:
+        if self._source.others:
             chosen = len(self._source)
-            total = counted(chosen + self._source.left_out, "picture")
+            total = counted(chosen + len(self._source.others), "picture")
             self._tell(f"{chosen} of {total}, evenly spread")
         if self._source.preprocessing == Preprocessing() and self.preprocessing is not None:
             self._tell(
@@ -104,6 +106,26 @@ class Samples:
                 "mean, the deviation, the size and the order of colours that the network was "
                 "trained with"
             )
+
+    @property
+    def batch(self) -> int:
+        """Samples of a run."""
+        return batch_of(self.inputs)
+
+    def held_back(self, count: int) -> tuple[Run, ...]:
+        """Runs of what was left out of the data, if it is there to be read; none without a limit.
+
+        Of pictures those between the chosen ones; else what comes behind these.
+        """
+        if isinstance(self._source, Images):
+            others = spread(self._source.others, count * self.batch)
+            rest = dataclasses.replace(self._source, items=others, others=())
+            return tuple(open_calibration(rest, self.inputs)) if len(others) >= self.batch else ()
+        if self._samples is None or not _is_read_again(self._source):
+            return ()
+        used = max(self._samples // self.batch, 1)
+        runs = open_calibration(self._source, self.inputs)
+        return tuple(itertools.islice(runs, used, used + count))
 
     def first(self, count: int) -> tuple[Run, ...]:
         """The first runs, or all where there are fewer."""

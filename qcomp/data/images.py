@@ -30,12 +30,13 @@ class Images:
     items: paths, or pillow's images; a sequence, or something that gives an iterator each time.
     preprocessing: how they become inputs; what it leaves open follows from the input's shape.
     transform: takes a picture of pillow and gives the array instead.
+    others: those that were not chosen.
     """
 
     items: Iterable[Any]
     preprocessing: Preprocessing
     transform: Transform | None = None
-    left_out: int = 0
+    others: Sequence[Any] = ()
 
     def __len__(self) -> int:
         """How many there are; 0 where the source does not say."""
@@ -114,8 +115,9 @@ def pictures_of(
         if samples is not None:
             items = spread(list(items), samples)
         return Images(items, how, transform)
-    chosen = spread(items, samples)
-    return Images(chosen, how, transform, len(items) - len(chosen))
+    places = spread(range(len(items)), samples)
+    others = sorted(set(range(len(items))) - set(places))
+    return Images([items[i] for i in places], how, transform, [items[i] for i in others])
 
 
 def _items(source: Any, column: str | None) -> Iterable[Any]:
