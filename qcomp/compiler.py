@@ -19,6 +19,7 @@ from qcomp.frontends import import_model
 from qcomp.frontends.torch_modules import exported, is_torch
 from qcomp.ir.tensor import Array
 from qcomp.names import c_name, default_name
+from qcomp.passes.observers import Logged
 from qcomp.quantizer import Quantizer
 from qcomp.recipes.choose import decide, evidence_for
 from qcomp.recipes.file import with_recipe_file
@@ -92,7 +93,7 @@ def compile(
         imported.form,
         inner,
         cache=None if cache is None else Path(cache),
-        observers=() if dump is None else dumping(Path(dump), inside, inner),
+        observers=(Logged(), *(() if dump is None else dumping(Path(dump), inside, inner))),
     )
     chosen = decide(quantizer, config, backend.cost, progress=progress)
     graph = quantizer.integer(chosen.config)

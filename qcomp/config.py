@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from qcomp.errors import CompileError
+from qcomp.errors import CompileError, did_you_mean
 from qcomp.preprocessing import Preprocessing
 
 AUTO = "auto"
@@ -178,7 +178,9 @@ def _check_choice(name: str, value: object, accepted: tuple[Any, ...]) -> None:
         _check_interval(name, value)
     elif not any(value is a or (type(value) is type(a) and value == a) for a in accepted):
         listed = ", ".join(map(repr, accepted))
-        raise CompileError(f"{name}={value!r}: expected one of {listed}")
+        raise CompileError(
+            f"{name}={value!r}: expected one of {listed}{did_you_mean(value, accepted)}"
+        )
 
 
 def _check_interval(name: str, interval: tuple[float, ...]) -> None:

@@ -28,6 +28,7 @@ from qcomp.cli.options import (
     path_of_text,
 )
 from qcomp.cli.pictures import takes_pictures
+from qcomp.cli.session import Session
 from qcomp.config import (
     ACTIVATION_BITS,
     AUTO,
@@ -49,6 +50,7 @@ DEFAULTS = QuantizationConfig()
 
 @takes_pictures
 def compile(
+    context: typer.Context,
     model: Model,
     output: Annotated[
         Path,
@@ -171,13 +173,13 @@ def compile(
         name=name,
         strict=strict,
         min_sqnr_db=min_sqnr_db,
-        progress=True,
+        progress=Session.of(context).progress,
     )
     directory = net.save(output, threads_pool=threads_pool)
     summary = summarize(net, directory, time.perf_counter() - began)
     if as_json:
         typer.echo(json.dumps(summary, allow_nan=False))
-    else:
+    elif not Session.of(context).quiet:
         typer.echo(report(net, summary, directory))
 
 
@@ -211,7 +213,6 @@ def _one_or_all(infos: Sequence[TensorInfo]) -> Any:
 
 def report(net: CompiledNetwork, summary: dict[str, Any], directory: Path) -> str:
     """The report for people."""
-    from qcomp.findings.record import told
     from qcomp.runtime.store import manifest_of
 
     lines = [
@@ -231,8 +232,9 @@ def report(net: CompiledNetwork, summary: dict[str, Any], directory: Path) -> st
             f"  note: no shared library: found no linker for {net.artifact.requires.triple}; "
             "qcomp[cross] has one"
         )
-    lines += [f"  finding: {finding}" for finding in told(net.findings)]
-    lines.append(f"  {summary['seconds']:.1f} s")
+    count = len(net.findings)
+    found = f", {count} finding{'s' if count > 1 else ''}: see above" if count else ""
+    lines.append(f"  {summary['seconds']:.1f} s{found}")
     return "\n".join(lines)
 
 

@@ -11,12 +11,14 @@ import typer
 import qcomp
 from qcomp.cli.options import Bindings, BoundValues, Json, parse_bindings, parse_values
 from qcomp.cli.pictures import over, takes_pictures
+from qcomp.cli.session import Session
 from qcomp.errors import CompileError
 from qcomp.preprocessing import Preprocessing
 
 
 @takes_pictures
 def evaluate(
+    context: typer.Context,
     network: Annotated[
         Path,
         typer.Argument(
@@ -74,6 +76,6 @@ def evaluate(
         worst=worst,
         bind=parse_bindings(bind),
         bind_values=parse_values(bind_value),
-        progress=True,
+        progress=Session.of(context).progress,
     )
     typer.echo(json.dumps(found.json(), allow_nan=False) if as_json else str(found))

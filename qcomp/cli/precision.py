@@ -20,6 +20,7 @@ from qcomp.cli.options import (
     parse_values,
 )
 from qcomp.cli.pictures import takes_pictures
+from qcomp.cli.session import Session
 from qcomp.config import QuantizationConfig
 from qcomp.preprocessing import Preprocessing
 
@@ -52,6 +53,7 @@ ActivationBits = Annotated[
 
 @takes_pictures
 def sensitivity(
+    context: typer.Context,
     model: Model,
     calibration: Calibration,
     samples: Samples = None,
@@ -81,6 +83,6 @@ def sensitivity(
         processes=processes,
         scheduler=scheduler,
         cache=cache,
-        progress=True,
+        progress=Session.of(context).progress,
     )
     typer.echo(json.dumps(table.json(), allow_nan=False) if as_json else str(table))

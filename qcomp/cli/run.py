@@ -10,6 +10,7 @@ import typer
 import qcomp
 from qcomp.cli.options import Directory
 from qcomp.cli.pictures import over, takes_pictures
+from qcomp.cli.session import Session
 from qcomp.errors import CompileError
 from qcomp.preprocessing import Preprocessing
 
@@ -17,11 +18,10 @@ if TYPE_CHECKING:
     from qcomp.cli.arrays import Arrays
     from qcomp.runtime.network import CompiledNetwork
 
-_ARRAYS = (".npy", ".npz")
-
 
 @takes_pictures
 def run(
+    context: typer.Context,
     directory: Directory,
     input: Annotated[
         Path,
@@ -53,13 +53,21 @@ def run(
         raise CompileError(
             f"{net.name} has {len(net.outputs)} outputs ({names}): -o must be an .npz"
         )
-    if input.suffix in _ARRAYS and samples is None and preprocessing is None:
+    if _holds_arrays(input) and samples is None and preprocessing is None:
         write_arrays(output, _of_arrays(net, input))
         return
     from qcomp.evaluation.run import outputs_of
 
-    how = over(preprocessing, net.config.preprocessing)
-    write_arrays(output, outputs_of(net, input, samples=samples, preprocessing=how, progress=True))
+    how, shown = over(preprocessing, net.config.preprocessing), Session.of(context).progress
+    answers = outputs_of(net, input, samples=samples, preprocessing=how, progress=shown)
+    write_arrays(output, answers)
+
+
+def _holds_arrays(input: Path) -> bool:
+    """Whether it is a file that is no picture, no sound and no program."""
+    from qcomp.data.files import ARRAYS, kind_of
+
+    return not input.is_dir() and input.suffix != ".py" and kind_of(input) in (ARRAYS, None)
 
 
 def _of_arrays(net: CompiledNetwork, input: Path) -> Arrays:

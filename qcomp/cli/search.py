@@ -31,6 +31,7 @@ from qcomp.cli.precision import (
     Scheduler,
     WeightBits,
 )
+from qcomp.cli.session import Session
 from qcomp.config import QuantizationConfig
 from qcomp.errors import OutputError
 from qcomp.preprocessing import Preprocessing
@@ -38,6 +39,7 @@ from qcomp.preprocessing import Preprocessing
 
 @takes_pictures
 def search(
+    context: typer.Context,
     model: Model,
     calibration: Calibration,
     output: Annotated[
@@ -95,7 +97,7 @@ def search(
         processes=processes,
         scheduler=scheduler,
         cache=cache,
-        progress=True,
+        progress=Session.of(context).progress,
     )
     if output is not None:
         try:

@@ -22,7 +22,7 @@ from typing import Any
 import yaml
 
 from qcomp.config import RECIPES, QuantizationConfig
-from qcomp.errors import CompileError, RecipeError
+from qcomp.errors import CompileError, RecipeError, did_you_mean
 from qcomp.preprocessing import Preprocessing, plain, read
 
 VERSION = 1
@@ -56,7 +56,10 @@ def read_recipe(path: str | os.PathLike[str]) -> QuantizationConfig:
 def config_of(fields: Mapping[str, Any], *, recipe: str) -> QuantizationConfig:
     """The configuration of fields as YAML and JSON give them; CompileError for what is wrong."""
     if unknown := [str(name) for name in fields if name not in _FIELDS]:
-        raise RecipeError(f"unknown {', '.join(unknown)}; expected some of {', '.join(_FIELDS)}")
+        raise RecipeError(
+            f"unknown {', '.join(unknown)}; expected some of {', '.join(_FIELDS)}"
+            f"{did_you_mean(unknown[0], _FIELDS)}"
+        )
     typed = {name: _typed(name, value) for name, value in fields.items()}
     return QuantizationConfig(recipe=recipe, **typed)
 
@@ -80,6 +83,7 @@ def with_recipe_file(
     if Path(config.recipe).suffix not in SUFFIXES:
         raise RecipeError(
             f"recipe={config.recipe!r}: expected one of {', '.join(RECIPES)}, or a .yaml file"
+            f"{did_you_mean(config.recipe, RECIPES)}"
         )
     own = {n: v for n in _FIELDS if (v := getattr(config, n)) != getattr(_DEFAULTS, n)}
     return dataclasses.replace(read_recipe(config.recipe), **own)
