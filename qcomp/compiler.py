@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+
+from numpy.typing import ArrayLike
 
 from qcomp.assessment import assess
+from qcomp.calibration.data import Source
 from qcomp.calibration.evidence import Evidence
 from qcomp.config import AUTO, QuantizationConfig
 from qcomp.dumping import dumping
 from qcomp.ends import ends_outside
 from qcomp.files import user_cache
 from qcomp.findings.find import Demands
-from qcomp.frontends import import_model
+from qcomp.frontends import ModelLike, import_model
 from qcomp.frontends.torch_modules import exported, is_torch
 from qcomp.ir.tensor import Array
 from qcomp.names import c_name, default_name
@@ -28,15 +30,15 @@ from qcomp.targets.catalog import target as find_target
 
 
 def compile(
-    model: Any,
+    model: ModelLike,
     target: str = "native",
     *,
-    calibration: Any = None,
-    example_inputs: Any = None,
+    calibration: Source | None = None,
+    example_inputs: Sequence[ArrayLike] | None = None,
     config: QuantizationConfig | None = None,
     recipe: str | os.PathLike[str] | None = None,
     bind: Mapping[str, int] | None = None,
-    bind_values: Mapping[str, Any] | None = None,
+    bind_values: Mapping[str, ArrayLike] | None = None,
     dump: str | os.PathLike[str] | None = None,
     cache: str | os.PathLike[str] | None = None,
     object_cache: str | os.PathLike[str] | None = AUTO,
@@ -72,6 +74,9 @@ def compile(
 
     Raises CompileError: UnsupportedOp, ModelError, CalibrationError, PassError, TargetError,
     FindingsError.
+
+    >>> net = qcomp.compile("net.onnx", calibration=qcomp.data.images("photos/", mean=0.5, std=0.5))
+    >>> logits = net(images)
     """
     demands = Demands(strict, min_sqnr_db)
     config = with_recipe_file(config or QuantizationConfig(), recipe)

@@ -162,6 +162,8 @@ ALLOWED: dict[str, set[str]] = {
         "qcomp.progress",
     },
     "qcomp.runtime": {
+        "qcomp.calibration",
+        "qcomp.frontends",
         "qcomp.evaluation",
         "qcomp.preprocessing",
         "qcomp.findings",

@@ -41,7 +41,6 @@ from qcomp.config import (
 from qcomp.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
-    from qcomp.accuracy.record import Accuracy
     from qcomp.runtime.interface import TensorInfo
     from qcomp.runtime.network import CompiledNetwork
 
@@ -214,18 +213,15 @@ def _one_or_all(infos: Sequence[TensorInfo]) -> Any:
 def report(net: CompiledNetwork, summary: dict[str, Any], directory: Path) -> str:
     """The report for people."""
     from qcomp.runtime.store import manifest_of
+    from qcomp.runtime.summary import accuracy, sizes, tensors
 
     lines = [
         f"{net.name} for {net.target} ({', '.join(net.isa)}) in {directory}",
-        f"  arena    {net.arena_bytes:>12,} bytes, {net.artifact.memory.live:,} live at once",
-        f"  weights  {net.weights_bytes:>12,} bytes",
+        *sizes(net),
         f"  library  {summary['library_bytes']:>12,} bytes",
-        *(_tensor_line("input", info) for info in net.inputs),
-        *(_tensor_line("output", info) for info in net.outputs),
+        *tensors(net),
+        *accuracy(net),
     ]
-    if net.accuracy is not None:
-        lines += [f"  sqnr     {part}" for part in net.accuracy.parts]
-        lines.append(f"           against float, on {_compared_on(net.accuracy)}")
     lines += [f"  note: {note}" for note in net.notes]
     if manifest_of(directory)[1]["library"] is None:
         lines.append(
@@ -236,27 +232,3 @@ def report(net: CompiledNetwork, summary: dict[str, Any], directory: Path) -> st
     found = f", {count} finding{'s' if count > 1 else ''}: see above" if count else ""
     lines.append(f"  {summary['seconds']:.1f} s{found}")
     return "\n".join(lines)
-
-
-def _covered(info: TensorInfo) -> str:
-    """The real numbers that its integers hold, before a conversion where there is one."""
-    if not info.is_quantized:
-        return ""
-    low, high = ((limit - info.zero_point) * info.scale for limit in info.limits)
-    return f": {low:.4g} to {high:.4g}"
-
-
-def _compared_on(accuracy: Accuracy) -> str:
-    if accuracy.held_back:
-        return f"{accuracy.samples} samples that calibration left out"
-    return f"{accuracy.samples} calibration samples; `qcomp evaluate` tells of others"
-
-
-def _tensor_line(kind: str, info: TensorInfo) -> str:
-    shape = "x".join(map(str, info.shape))
-    return (
-        f"  {kind:<8} {info.name}: {info.dtype} {shape}, "
-        f"scale {info.scale:.8g}, zero point {info.zero_point}{_covered(info)}"
-        f"{'' if info.conversion is None else ', after a conversion that the header has'}"
-        f"{'' if info.tail is None else f', {info.tail.function.value} in floats behind it'}"
-    )

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
+from qcomp.calibration.data import Source
 from qcomp.calibration.runs import Inputs
 from qcomp.calibration.samples import Samples
 from qcomp.errors import CalibrationError
@@ -17,7 +18,7 @@ from qcomp.evaluation.labels import Classes
 from qcomp.evaluation.meter import Meter
 from qcomp.evaluation.network import Network, Tensor
 from qcomp.evaluation.record import Evaluation
-from qcomp.frontends import import_model
+from qcomp.frontends import ModelLike, import_model
 from qcomp.ir.graph import Graph
 from qcomp.ir.tensor import DType, TensorType
 from qcomp.preprocessing import Preprocessing
@@ -25,10 +26,10 @@ from qcomp.progress import tracked
 
 
 def evaluate(
-    model: Any,
+    model: ModelLike | None,
     net: Network | None,
-    data: Any,
-    labels: Any = None,
+    data: Source,
+    labels: ArrayLike | str | os.PathLike[str] | None = None,
     *,
     samples: int | None = None,
     preprocessing: Preprocessing | None = None,
@@ -37,7 +38,7 @@ def evaluate(
     metric: Metric | None = None,
     worst: int = 5,
     bind: Mapping[str, int] | None = None,
-    bind_values: Mapping[str, Any] | None = None,
+    bind_values: Mapping[str, ArrayLike] | None = None,
     progress: bool = False,
 ) -> Evaluation:
     """A float network, a compiled one, or both (None: not that one) on the same samples.

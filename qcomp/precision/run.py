@@ -6,12 +6,15 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from qcomp.cache import load, save
+from qcomp.calibration.data import Source
 from qcomp.config import QuantizationConfig
+from qcomp.frontends import ModelLike
 from qcomp.ir.graph import Graph
 from qcomp.precision.parts import Kind, Part
 from qcomp.precision.prepare import Preparation
@@ -30,12 +33,12 @@ Measured = Mapping[tuple[Part, int | None], Noise]
 
 
 def sensitivity(
-    model: Any,
+    model: ModelLike,
     *,
-    calibration: Any,
+    calibration: Source,
     config: QuantizationConfig | None = None,
     bind: Mapping[str, int] | None = None,
-    bind_values: Mapping[str, Any] | None = None,
+    bind_values: Mapping[str, ArrayLike] | None = None,
     weight_bits: Sequence[int] = WEIGHT_BITS,
     activation_bits: Sequence[int] = ACTIVATION_BITS,
     processes: int | None = None,

@@ -11,10 +11,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
+from numpy.typing import ArrayLike
+
+from qcomp.calibration.data import Source
 from qcomp.config import QuantizationConfig
 from qcomp.errors import CompileError
+from qcomp.frontends import ModelLike
 from qcomp.precision.costs import Cost, Costs
 from qcomp.precision.front import Choice, Option, greedy, pareto
 from qcomp.precision.metric import Metric, agreement
@@ -37,12 +40,12 @@ METHODS: Mapping[str, Callable[[Sequence[Sequence[Option]]], list[Choice]]] = {
 
 
 def mixed_precision(
-    model: Any,
+    model: ModelLike,
     *,
-    calibration: Any,
+    calibration: Source,
     config: QuantizationConfig | None = None,
     bind: Mapping[str, int] | None = None,
-    bind_values: Mapping[str, Any] | None = None,
+    bind_values: Mapping[str, ArrayLike] | None = None,
     target: str = "native",
     weight_bits: Sequence[int] = WEIGHT_BITS,
     activation_bits: Sequence[int] = ACTIVATION_BITS,

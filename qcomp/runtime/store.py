@@ -14,6 +14,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -140,8 +141,11 @@ def manifest_of(directory: Path) -> tuple[Path, dict[str, Any]]:
     return found[0], manifest
 
 
-def load(directory: str | Path) -> CompiledNetwork:
-    """The network that `save` wrote; ModelError where files are missing or do not fit together."""
+def load(directory: str | os.PathLike[str]) -> CompiledNetwork:
+    """The network that `save` wrote; ModelError where files are missing or do not fit together.
+
+    >>> net = qcomp.load("build/net")
+    """
     folder = Path(directory)
     path, manifest = manifest_of(folder)
     try:
