@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+
+from numpy.typing import ArrayLike
 
 from qcomp.assessment import assess
+from qcomp.calibration.data import Source
 from qcomp.calibration.evidence import Evidence
 from qcomp.config import AUTO, QuantizationConfig
 from qcomp.dumping import dumping
 from qcomp.ends import ends_outside
 from qcomp.files import user_cache
 from qcomp.findings.find import Demands
-from qcomp.frontends import import_model
+from qcomp.frontends import ModelLike, import_model
 from qcomp.frontends.torch_modules import exported, is_torch
 from qcomp.ir.tensor import Array
 from qcomp.names import c_name, default_name
+from qcomp.passes.observers import Logged
 from qcomp.quantizer import Quantizer
 from qcomp.recipes.choose import decide, evidence_for
 from qcomp.recipes.file import with_recipe_file
@@ -26,21 +30,22 @@ from qcomp.targets.catalog import target as find_target
 
 
 def compile(
-    model: Any,
+    model: ModelLike,
     target: str = "native",
     *,
-    calibration: Any = None,
-    example_inputs: Any = None,
+    calibration: Source | None = None,
+    example_inputs: Sequence[ArrayLike] | None = None,
     config: QuantizationConfig | None = None,
     recipe: str | os.PathLike[str] | None = None,
     bind: Mapping[str, int] | None = None,
-    bind_values: Mapping[str, Any] | None = None,
+    bind_values: Mapping[str, ArrayLike] | None = None,
     dump: str | os.PathLike[str] | None = None,
     cache: str | os.PathLike[str] | None = None,
     object_cache: str | os.PathLike[str] | None = AUTO,
     name: str | None = None,
     strict: bool = False,
     min_sqnr_db: float | None = None,
+    samples: int | None = None,
     progress: bool = False,
 ) -> CompiledNetwork:
     """From a trained float network to integer code.
@@ -48,8 +53,9 @@ def compile(
     model: path or bytes of an ONNX or TFLite network, a ModelProto, a torch.nn.Module or a
         torch.export.ExportedProgram.
     target: one of qcomp.targets.catalog.TARGETS.
-    calibration: an iterable of arrays (or dicts, for several inputs), a directory of .npy, or an
-        .npz; None uses the batch-norm statistics of the model.
+    calibration: an iterable of arrays (or dicts, for several inputs), a directory of .npy, an
+        .npz, or pictures and sounds (`qcomp.data`); None uses the batch-norm statistics of the
+        model.
     example_inputs: for a module, arrays of the shapes that it is compiled for; by default the first
         of a list of calibration samples.
     recipe: instead of config.recipe: "auto", "fast", "data-free", "best" or the path of a file.
@@ -63,9 +69,14 @@ def compile(
     name: the C identifier that prefixes every symbol; the model's file name by default.
     strict: findings (`net.findings`) are an error.
     min_sqnr_db: an output or a part of one below so many decibels is an error.
+    samples: of the calibration data, at most; those of a folder of pictures are spread evenly.
+    progress: bars on standard error.
 
     Raises CompileError: UnsupportedOp, ModelError, CalibrationError, PassError, TargetError,
     FindingsError.
+
+    >>> net = qcomp.compile("net.onnx", calibration=qcomp.data.images("photos/", mean=0.5, std=0.5))
+    >>> logits = net(images)
     """
     demands = Demands(strict, min_sqnr_db)
     config = with_recipe_file(config or QuantizationConfig(), recipe)
@@ -77,7 +88,9 @@ def compile(
         model = exported(model, example_inputs, calibration)
     imported = import_model(model, bind=bind, bind_values=bind_values)
     symbol = c_name(default_name(model) if name is None else name)
-    evidence = evidence_for(imported.graph, calibration, config, progress=progress)
+    evidence = evidence_for(imported.graph, calibration, config, samples=samples, progress=progress)
+    if evidence.data is not None:
+        config = dataclasses.replace(config, preprocessing=evidence.data.preprocessing)
     inside = ends_outside(imported.graph, imported.form, evidence, float_tail=config.float_tail)
     inner = evidence.inside(inside)
     quantizer = Quantizer(
@@ -85,7 +98,7 @@ def compile(
         imported.form,
         inner,
         cache=None if cache is None else Path(cache),
-        observers=() if dump is None else dumping(Path(dump), inside, inner),
+        observers=(Logged(), *(() if dump is None else dumping(Path(dump), inside, inner))),
     )
     chosen = decide(quantizer, config, backend.cost, progress=progress)
     graph = quantizer.integer(chosen.config)
@@ -95,12 +108,17 @@ def compile(
         artifact,
         backend.runtime,
         chosen.config,
-        notes=(*imported.notes, *quantizer.notes(chosen.config), *chosen.notes),
+        notes=(*imported.notes, *_told(evidence), *quantizer.notes(chosen.config), *chosen.notes),
         records=quantizer.records,
         samples=_first(evidence, len(quantizer.samples(chosen.config))),
     )
     assess(net, imported.graph, evidence.data, quantizer, demands)
     return net
+
+
+def _told(evidence: Evidence) -> tuple[str, ...]:
+    """What was left out of the data."""
+    return () if evidence.data is None else evidence.data.notes
 
 
 def _first(evidence: Evidence, count: int) -> tuple[Mapping[str, Array], ...]:

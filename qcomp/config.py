@@ -10,7 +10,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from qcomp.errors import CompileError
+from qcomp.errors import CompileError, did_you_mean
+from qcomp.preprocessing import Preprocessing
 
 AUTO = "auto"
 RECIPES = ("auto", "fast", "data-free", "best")
@@ -89,6 +90,7 @@ class QuantizationConfig:
     rounding_iterations: steps of AdaRound for each layer.
     snap_scales: move weight scales by up to 0.1 % so that requantize multipliers are exact.
     float_tail: leave the sigmoid or softmax by which an output ends to the floats outside.
+    preprocessing: how pictures become the input; None where nobody said, and none were read.
     overrides: other values of some fields for some tensors and layers. A key is the id of a layer
         or tensor, the mnemonic of an operator ("conv2d") or a regular expression that matches a
         whole id; of several that match, the last one wins, field by field.
@@ -113,6 +115,7 @@ class QuantizationConfig:
     rounding_iterations: int = 1000
     snap_scales: bool = True
     float_tail: bool = False
+    preprocessing: Preprocessing | None = None
     overrides: Overrides = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -175,7 +178,9 @@ def _check_choice(name: str, value: object, accepted: tuple[Any, ...]) -> None:
         _check_interval(name, value)
     elif not any(value is a or (type(value) is type(a) and value == a) for a in accepted):
         listed = ", ".join(map(repr, accepted))
-        raise CompileError(f"{name}={value!r}: expected one of {listed}")
+        raise CompileError(
+            f"{name}={value!r}: expected one of {listed}{did_you_mean(value, accepted)}"
+        )
 
 
 def _check_interval(name: str, interval: tuple[float, ...]) -> None:

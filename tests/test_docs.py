@@ -116,16 +116,20 @@ def test_every_pass_says_when_it_declines_or_fails() -> None:
 
 
 def test_every_option_of_every_command_is_described(capsys: pytest.CaptureFixture[str]) -> None:
-    sections = re.split(r"^## qcomp (\w+).*$", page("cli.md"), flags=re.MULTILINE)[1:]
+    commands_only = page("cli.md").partition("\n## Options from a file")[0]
+    sections = re.split(r"^## qcomp (\w+).*$", commands_only, flags=re.MULTILINE)[1:]
     described = dict(zip(sections[::2], sections[1::2], strict=True))
     assert list(described) == [command.callback.__name__ for command in commands()]
-    for command, text in described.items():
+    first = commands_only.partition("\n## ")[0]
+    for command, text in [(None, first), *described.items()]:
         with pytest.raises(SystemExit):
-            main([command, "--help"])
-        shown = re.findall(r"^ +(?:-\w, )?(--[a-z-]+)", capsys.readouterr().out, re.MULTILINE)
+            main(["--help"] if command is None else [command, "--help"])
+        option = r"^ +(?:-\w, )?(--[a-z-]+)(?: / (--[a-z-]+))?"
+        found = re.findall(option, capsys.readouterr().out, re.MULTILINE)
+        shown = {name for names in found for name in names if name}
         rows = re.findall(r"^\| (.*?) \|", text, re.MULTILINE)
         listed = [option for row in rows for option in re.findall(r"--[a-z-]+(?= |`)", row)]
-        assert set(shown) - {"--help"} == set(listed), command
+        assert shown - {"--help"} == set(listed), command
 
 
 def commands() -> list[Any]:

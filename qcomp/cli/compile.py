@@ -17,14 +17,18 @@ from qcomp.cli.options import (
     Bindings,
     BoundValues,
     Cache,
+    Calibration,
     Json,
     Model,
+    Samples,
     limited,
     one_of,
     parse_bindings,
     parse_values,
     path_of_text,
 )
+from qcomp.cli.pictures import takes_pictures
+from qcomp.cli.session import Session
 from qcomp.config import (
     ACTIVATION_BITS,
     AUTO,
@@ -34,6 +38,7 @@ from qcomp.config import (
     WEIGHT_BITS,
     QuantizationConfig,
 )
+from qcomp.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
     from qcomp.runtime.interface import TensorInfo
@@ -42,7 +47,9 @@ if TYPE_CHECKING:
 DEFAULTS = QuantizationConfig()
 
 
+@takes_pictures
 def compile(
+    context: typer.Context,
     model: Model,
     output: Annotated[
         Path,
@@ -53,10 +60,8 @@ def compile(
         str | None,
         typer.Option(metavar="OP,OP", help="Of targets A+B, A takes these ops only."),
     ] = None,
-    calibration: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE_OR_DIR", help="A .npy or .npz file, or a directory of .npy."),
-    ] = None,
+    calibration: Calibration = None,
+    samples: Samples = None,
     bind: Bindings = None,
     bind_value: BoundValues = None,
     recipe: Annotated[
@@ -140,6 +145,7 @@ def compile(
         ),
     ] = None,
     as_json: Json = False,
+    preprocessing: Preprocessing | None = None,
 ) -> None:
     """Compile a float network to an integer-only C library."""
     from qcomp.runtime.builds import expect_bindings
@@ -156,12 +162,14 @@ def compile(
         rounding=rounding,
         input_range=input_range,
         float_tail=float_tail,
+        preprocessing=preprocessing,
     )
     began = time.perf_counter()
     net = qcomp.compile(
         model,
         target if device_ops is None else limited(target, device_ops),
         calibration=calibration,
+        samples=samples,
         config=config,
         bind=bindings,
         bind_values=values,
@@ -171,13 +179,13 @@ def compile(
         name=name,
         strict=strict,
         min_sqnr_db=min_sqnr_db,
-        progress=True,
+        progress=Session.of(context).progress,
     )
     directory = net.save(output, threads_pool=threads_pool, bindings=languages or ())
     summary = summarize(net, directory, time.perf_counter() - began)
     if as_json:
         typer.echo(json.dumps(summary, allow_nan=False))
-    else:
+    elif not Session.of(context).quiet:
         typer.echo(report(net, summary, directory))
 
 
@@ -211,36 +219,23 @@ def _one_or_all(infos: Sequence[TensorInfo]) -> Any:
 
 def report(net: CompiledNetwork, summary: dict[str, Any], directory: Path) -> str:
     """The report for people."""
-    from qcomp.findings.record import told
     from qcomp.runtime.manifest import manifest_of
+    from qcomp.runtime.summary import accuracy, sizes, tensors
 
     lines = [
         f"{net.name} for {net.target} ({', '.join(net.isa)}) in {directory}",
-        f"  arena    {net.arena_bytes:>12,} bytes, {net.artifact.memory.live:,} live at once",
-        f"  weights  {net.weights_bytes:>12,} bytes",
+        *sizes(net),
         f"  library  {summary['library_bytes']:>12,} bytes",
-        *(_tensor_line("input", info) for info in net.inputs),
-        *(_tensor_line("output", info) for info in net.outputs),
+        *tensors(net),
+        *accuracy(net),
     ]
-    if net.accuracy is not None:
-        lines += [f"  sqnr     {part}" for part in net.accuracy.parts]
-        lines.append(f"           against float, on {net.accuracy.samples} calibration samples")
     lines += [f"  note: {note}" for note in net.notes]
     if manifest_of(directory)[1]["library"] is None:
         lines.append(
             f"  note: no shared library: found no linker for {net.artifact.requires.triple}; "
             "qcomp[cross] has one"
         )
-    lines += [f"  finding: {finding}" for finding in told(net.findings)]
-    lines.append(f"  {summary['seconds']:.1f} s")
+    count = len(net.findings)
+    found = f", {count} finding{'s' if count > 1 else ''}: see above" if count else ""
+    lines.append(f"  {summary['seconds']:.1f} s{found}")
     return "\n".join(lines)
-
-
-def _tensor_line(kind: str, info: TensorInfo) -> str:
-    shape = "x".join(map(str, info.shape))
-    return (
-        f"  {kind:<8} {info.name}: {info.dtype} {shape}, "
-        f"scale {info.scale:.8g}, zero point {info.zero_point}"
-        f"{'' if info.conversion is None else ', after a conversion that the header has'}"
-        f"{'' if info.tail is None else f', {info.tail.function.value} in floats behind it'}"
-    )

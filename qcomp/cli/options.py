@@ -34,6 +34,22 @@ Cache = Annotated[
     Path | None,
     typer.Option(metavar="DIR", help="Keep results here; what was interrupted goes on."),
 ]
+Calibration = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE_OR_DIR",
+        help="A .npy or .npz file, a directory of them, or a folder of pictures or sounds.",
+    ),
+]
+Samples = Annotated[
+    int | None,
+    typer.Option(
+        "--samples",
+        min=1,
+        metavar="N",
+        help="At most, of --calibration; of a folder of pictures 128 unless given.",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 Model = Annotated[Path, typer.Argument(metavar="MODEL", help="An ONNX file.")]
 Directory = Annotated[

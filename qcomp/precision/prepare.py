@@ -36,6 +36,7 @@ class Preparation:
         bind: Mapping[str, int] | None = None,
         bind_values: Mapping[str, Any] | None = None,
         progress: bool = False,
+        samples: int | None = None,
     ) -> None:
         config = with_recipe_file(config or QuantizationConfig(recipe="fast"))
         if config.activation_bits == AUTO:
@@ -43,7 +44,10 @@ class Preparation:
         imported = import_model(model, bind=bind, bind_values=bind_values)
         if not float_outputs(imported.graph):
             raise CompileError(f"@{imported.graph.name} has no output of type f32 to compare")
-        self.runs: tuple[Run, ...] = tuple(samples_of(imported.graph, calibration))
+        how = config.preprocessing
+        data = samples_of(imported.graph, calibration, preprocessing=how, samples=samples)
+        self.runs: tuple[Run, ...] = tuple(data)
+        config = dataclasses.replace(config, preprocessing=data.preprocessing)
         evidence = evidence_for(imported.graph, self.runs, config, progress=progress)
         self._quantizer = Quantizer(imported.graph, imported.form, evidence)
         self.config = decide(self._quantizer, config, cost, progress=progress).config

@@ -11,10 +11,12 @@ from __future__ import annotations
 import multiprocessing
 import os
 import pickle
+import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from multiprocessing.shared_memory import SharedMemory
 from typing import TypeVar
@@ -45,7 +47,8 @@ class Processes:
     ) -> Iterator[tuple[int, Result]]:
         """`function(problem, item)` with the item's index, as they are done."""
         try:
-            futures = {self._pool.submit(_call, function, x): i for i, x in enumerate(items)}
+            with _deaf_to_interruptions():  # the workers start here
+                futures = {self._pool.submit(_call, function, x): i for i, x in enumerate(items)}
             for future in as_completed(futures):
                 yield futures[future], future.result()
         except BrokenProcessPool as error:
@@ -66,6 +69,22 @@ class Processes:
 def _bytes_of(memory: SharedMemory) -> memoryview:
     assert memory.buf is not None  # it is open
     return memory.buf
+
+
+@contextmanager
+def _deaf_to_interruptions() -> Iterator[None]:
+    """Processes that start inside never hear of Ctrl-C, which a terminal sends to all.
+
+    The parent does, behind the block, and ends them.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _begin(ends_with: Connection, problem: str) -> None:

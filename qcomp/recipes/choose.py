@@ -41,11 +41,17 @@ class Chosen:
 
 
 def evidence_for(
-    graph: Graph, calibration: Any, config: QuantizationConfig, *, progress: bool
+    graph: Graph,
+    calibration: Any,
+    config: QuantizationConfig,
+    *,
+    samples: int | None = None,
+    progress: bool,
 ) -> Evidence:
     """The calibration data of a graph, unless there is none or the recipe does without."""
     with_data = calibration is not None and config.recipe != DATA_FREE
-    data = samples_of(graph, calibration) if with_data else None
+    options = {"preprocessing": config.preprocessing, "samples": samples, "progress": progress}
+    data = samples_of(graph, calibration, **options) if with_data else None
     return Evidence(data, config.input_range, progress)
 
 

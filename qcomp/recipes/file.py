@@ -22,8 +22,9 @@ from typing import Any
 import yaml
 
 from qcomp.config import RECIPES, QuantizationConfig
-from qcomp.errors import CompileError, RecipeError
+from qcomp.errors import CompileError, RecipeError, did_you_mean
 from qcomp.files import open_regular
+from qcomp.preprocessing import Preprocessing, plain, read
 
 VERSION = 1
 SUFFIXES = (".yaml", ".yml")
@@ -65,7 +66,10 @@ def read_recipe(path: str | os.PathLike[str]) -> QuantizationConfig:
 def config_of(fields: Mapping[str, Any], *, recipe: str) -> QuantizationConfig:
     """The configuration of fields as YAML and JSON give them; CompileError for what is wrong."""
     if unknown := [str(name) for name in fields if name not in _FIELDS]:
-        raise RecipeError(f"unknown {', '.join(unknown)}; expected some of {', '.join(_FIELDS)}")
+        raise RecipeError(
+            f"unknown {', '.join(unknown)}; expected some of {', '.join(_FIELDS)}"
+            f"{did_you_mean(unknown[0], _FIELDS)}"
+        )
     typed = {name: _typed(name, value) for name, value in fields.items()}
     return QuantizationConfig(recipe=recipe, **typed)
 
@@ -89,6 +93,7 @@ def with_recipe_file(
     if Path(config.recipe).suffix not in SUFFIXES:
         raise RecipeError(
             f"recipe={config.recipe!r}: expected one of {', '.join(RECIPES)}, or a .yaml file"
+            f"{did_you_mean(config.recipe, RECIPES)}"
         )
     own = {n: v for n in _FIELDS if (v := getattr(config, n)) != getattr(_DEFAULTS, n)}
     return dataclasses.replace(read_recipe(config.recipe), **own)
@@ -114,6 +119,8 @@ def _typed(name: str, value: Any) -> Any:
 
     YAML has no tuples, and writes None as `null`.
     """
+    if name == "preprocessing":
+        return read(value)
     if name == "overrides":
         if not isinstance(value, Mapping):
             raise RecipeError("overrides: expected names with their fields")
@@ -138,6 +145,8 @@ def _typed_override(key: str, fields: Any) -> dict[str, Any]:
 
 def _plain(value: Any) -> Any:
     """With lists for tuples."""
+    if isinstance(value, Preprocessing):
+        return plain(value)
     if isinstance(value, tuple):
         return list(value)
     if isinstance(value, Mapping):

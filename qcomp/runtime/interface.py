@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeGuard
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from qcomp.ir.graph import Graph
 from qcomp.quant.conversion import Conversion, dequantize_real, quantize_real
@@ -16,7 +16,8 @@ from qcomp.quant.qparams import INTEGERS, QParams, dequantize, quantize
 from qcomp.quant.tail import Tail
 
 Array = NDArray[Any]
-Arrays = Array | Sequence[Array] | Mapping[str, Array]
+Answers = Array | Sequence[Array] | Mapping[str, Array]
+Arrays = ArrayLike | Sequence[ArrayLike] | Mapping[str, ArrayLike]
 
 _FLOAT32 = np.dtype(np.float32)  # numpy has one such object
 
@@ -138,7 +139,8 @@ class Interface:
             if set(x) != set(names):
                 raise ValueError(f"expected the inputs {names}, got {list(x)}")
             return [np.asarray(x[n]) for n in names]
-        arrays = [x] if hasattr(x, "__array__") or np.isscalar(x) else list(x)
+        is_one = hasattr(x, "__array__") or np.isscalar(x) or not isinstance(x, Iterable)
+        arrays: list[Any] = [x] if is_one else list(x)  # type: ignore[arg-type]
         if len(arrays) != len(self.inputs):
             names = [i.name for i in self.inputs]
             raise ValueError(f"expected {len(names)} inputs {names}, got {len(arrays)}")

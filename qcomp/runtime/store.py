@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import os
 import zipfile
 from collections.abc import Collection
 from contextlib import suppress
@@ -166,10 +167,12 @@ def _tensor(info: TensorInfo) -> dict[str, Any]:
     return {**dataclasses.asdict(info), "shape": list(info.shape)}
 
 
-def load(directory: str | Path) -> CompiledNetwork:
+def load(directory: str | os.PathLike[str]) -> CompiledNetwork:
     """The network that `save` wrote; ModelError where files are missing or do not fit together.
 
     What another process writes meanwhile is read again.
+
+    >>> net = qcomp.load("build/net")
     """
     folder = Path(directory)
     while True:
