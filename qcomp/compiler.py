@@ -19,6 +19,7 @@ from qcomp.frontends.torch_modules import exported, is_torch
 from qcomp.ir.tensor import Array
 from qcomp.names import c_name, default_name
 from qcomp.quantizer import Quantizer
+from qcomp.recipes.calibration_table import table_of, with_table
 from qcomp.recipes.choose import decide, evidence_for
 from qcomp.recipes.file import with_recipe_file
 from qcomp.runtime.network import CompiledNetwork
@@ -48,8 +49,9 @@ def compile(
     model: path or bytes of an ONNX or TFLite network, a ModelProto, a torch.nn.Module or a
         torch.export.ExportedProgram.
     target: one of qcomp.targets.catalog.TARGETS.
-    calibration: an iterable of arrays (or dicts, for several inputs), a directory of .npy, or an
-        .npz; None uses the batch-norm statistics of the model.
+    calibration: an iterable of arrays (or dicts, for several inputs), a directory of .npy, an .npz,
+        or a calibration table of ONNX Runtime (.json); None uses the batch-norm statistics of the
+        model.
     example_inputs: for a module, arrays of the shapes that it is compiled for; by default the first
         of a list of calibration samples.
     recipe: instead of config.recipe: "auto", "fast", "data-free", "best" or the path of a file.
@@ -77,7 +79,9 @@ def compile(
         model = exported(model, example_inputs, calibration)
     imported = import_model(model, bind=bind, bind_values=bind_values)
     symbol = c_name(default_name(model) if name is None else name)
-    evidence = evidence_for(imported.graph, calibration, config, progress=progress)
+    table = table_of(calibration)
+    samples = calibration if table is None else None
+    evidence = evidence_for(imported.graph, samples, config, progress=progress)
     inside = ends_outside(imported.graph, imported.form, evidence, float_tail=config.float_tail)
     inner = evidence.inside(inside)
     quantizer = Quantizer(
@@ -87,6 +91,10 @@ def compile(
         cache=None if cache is None else Path(cache),
         observers=() if dump is None else dumping(Path(dump), inside, inner),
     )
+    told: tuple[str, ...] = ()
+    if table is not None:
+        tabled = with_table(quantizer.normalized, config, table)
+        config, told = tabled.config, (tabled.note,)
     chosen = decide(quantizer, config, backend.cost, progress=progress)
     graph = quantizer.integer(chosen.config)
     artifact = backend.emit(graph, symbol)
@@ -95,9 +103,10 @@ def compile(
         artifact,
         backend.runtime,
         chosen.config,
-        notes=(*imported.notes, *quantizer.notes(chosen.config), *chosen.notes),
+        notes=(*imported.notes, *told, *quantizer.notes(chosen.config), *chosen.notes),
         records=quantizer.records,
         samples=_first(evidence, len(quantizer.samples(chosen.config))),
+        stored_qdq=quantizer.lowered(chosen.config),
     )
     assess(net, imported.graph, evidence.data, quantizer, demands)
     return net

@@ -25,7 +25,8 @@ ALLOWED: dict[str, set[str]] = {
     "qcomp.progress": set(),
     "qcomp.quant": set(),
     "qcomp.ir": {"qcomp.quant", "qcomp.errors"},
-    "qcomp.exporters": {"qcomp.ir", "qcomp.quant", "qcomp.errors"},
+    "qcomp.formats": set(),
+    "qcomp.exporters": {"qcomp.formats", "qcomp.ir", "qcomp.quant", "qcomp.errors"},
     "qcomp.execute": {
         "qcomp.exporters",
         "qcomp.ir",
@@ -57,7 +58,13 @@ ALLOWED: dict[str, set[str]] = {
         "qcomp.quant",
         "qcomp.errors",
     },
-    "qcomp.frontends": {"qcomp.ir", "qcomp.quant", "qcomp.errors", "qcomp.files"},
+    "qcomp.frontends": {
+        "qcomp.formats",
+        "qcomp.ir",
+        "qcomp.quant",
+        "qcomp.errors",
+        "qcomp.files",
+    },
     "qcomp.passes.events": {"qcomp.ir"},
     "qcomp.passes.lib": {
         "qcomp.passes.events",
@@ -111,6 +118,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "qcomp.ends": {"qcomp.passes", "qcomp.calibration", "qcomp.ir", "qcomp.errors"},
     "qcomp.recipes": {
+        "qcomp.formats",
         "qcomp.accuracy",
         "qcomp.quantizer",
         "qcomp.passes",
@@ -144,6 +152,8 @@ ALLOWED: dict[str, set[str]] = {
     },
     "qcomp.targets": {"qcomp.ir", "qcomp.quant", "qcomp.errors"},
     "qcomp.runtime": {
+        "qcomp.exporters",
+        "qcomp.formats",
         "qcomp.findings",
         "qcomp.accuracy",
         "qcomp.recipes",

@@ -9,6 +9,7 @@ import typer
 
 from qcomp.cli.check import bench, verify
 from qcomp.cli.compile import compile
+from qcomp.cli.export import export
 from qcomp.cli.inspect import inspect
 from qcomp.cli.precision import sensitivity
 from qcomp.cli.run import run
@@ -24,7 +25,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (inspect, compile, verify, bench, run, sensitivity, search):
+for command in (inspect, compile, verify, bench, run, export, sensitivity, search):
     app.command()(command)
 
 

@@ -55,7 +55,10 @@ def compile(
     ] = None,
     calibration: Annotated[
         Path | None,
-        typer.Option(metavar="FILE_OR_DIR", help="A .npy or .npz file, or a directory of .npy."),
+        typer.Option(
+            metavar="FILE_OR_DIR",
+            help="A .npy or .npz file, a directory of .npy, or a calibration table (.json).",
+        ),
     ] = None,
     bind: Bindings = None,
     bind_value: BoundValues = None,

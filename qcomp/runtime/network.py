@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +26,9 @@ from qcomp.targets.base import Artifact, Entry, Profile, Runtime
 class CompiledNetwork:
     """The answer of `compile` and `load`.
 
+    `qdq` is the graph that was lowered to the integer one, which exports to other tools begin with;
+    None where the model came in integers, or an earlier version saved it.
+
     Calling it takes floats and gives floats: an array for one input, a sequence in the model's
     order or a dict by name for several; the first axis may hold any multiple of the model's batch.
     A dict gives a dict, otherwise one output is an array and several are a tuple.
@@ -42,7 +45,12 @@ class CompiledNetwork:
     samples: tuple[Mapping[str, Array], ...] = ()
     directory: Path | None = None
     library: Path | None = None  # the shared one that it was loaded with
+    stored_qdq: Callable[[], Graph] | None = None
     _loaded: Entry | None = field(default=None, init=False, repr=False)
+
+    @cached_property
+    def qdq(self) -> Graph | None:
+        return None if self.stored_qdq is None else self.stored_qdq()
 
     @property
     def name(self) -> str:
@@ -163,6 +171,16 @@ class CompiledNetwork:
             raise TargetError(f"{self.name} has no code for {isa}, only for {', '.join(self.isa)}")
         if not self.entry().set_isa(0 if isa is None else self.isa.index(isa) + 1):
             raise TargetError(f"this machine does not run {isa}")
+
+    def export(self, path: str | Path, format: str | None = None) -> tuple[str, ...]:
+        """Write the network as another tool reads it; what is to be told of the file.
+
+        format: "qdq", "tflite", "encodings" or "calibration-table"; by default that of the suffix.
+        UnsupportedOp names what the format can't say.
+        """
+        from qcomp.runtime.exports import export
+
+        return export(self.qdq, Path(path), format)
 
     def save(self, directory: str | Path, *, threads_pool: bool = False) -> Path:
         """Write the library, header, manifest, vectors and specification; all or nothing.

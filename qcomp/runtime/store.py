@@ -1,7 +1,7 @@
 """A compiled network as a directory: libraries, header, manifest, vectors, specification.
 
     libNAME.so  libNAME.a  NAME.h  NAME.manifest.json  NAME.recipe.yaml
-    NAME.vectors.npz  NAME.graph.txt  NAME.constants.npz
+    NAME.vectors.npz  NAME.graph.txt  NAME.constants.npz  NAME.qdq.txt  NAME.qdq.npz
     qcomp_pool.h  qcomp_pool.c  (on request)
 
 Other systems than Linux have names of their own for libraries, which the runtime chooses.
@@ -15,21 +15,22 @@ import dataclasses
 import hashlib
 import json
 import zipfile
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from qcomp.accuracy.record import Accuracy, plain, read
 from qcomp.errors import CompileError, ModelError
 from qcomp.files import staged
 from qcomp.findings import record
 from qcomp.ir.form import Form
-from qcomp.ir.parse import ParseError, parse
-from qcomp.ir.text import arrays_of
-from qcomp.ir.verify import verify
+from qcomp.ir.graph import Graph
+from qcomp.ir.parse import ParseError
 from qcomp.recipes.file import config_of, fields_of, recipe_text
+from qcomp.runtime.graphs import load_graph, save_graph
 from qcomp.runtime.interface import TensorInfo
 from qcomp.runtime.network import CompiledNetwork
 from qcomp.runtime.vectors import make_vectors
@@ -68,11 +69,9 @@ def _write_files(net: CompiledNetwork, folder: Path) -> None:
     for source, text in net.artifact.sources.items():
         (folder / source).write_text(text, encoding="utf-8")
     (folder / f"{name}{RECIPE}").write_text(recipe_text(net.config), encoding="utf-8")
-    (folder / f"{name}.graph.txt").write_text(str(net.graph) + "\n", encoding="utf-8")
-    constants: dict[str, Any] = dict(arrays_of(net.graph))
-    arrays: dict[str, Any] = {f"c{i}": a for i, a in enumerate(constants.values())}
-    with (folder / f"{name}.constants.npz").open("wb") as file:
-        np.savez(file, ids=_strings(constants), **arrays)
+    save_graph(net.graph, folder / f"{name}.graph.txt", folder / f"{name}.constants.npz")
+    if net.qdq is not None:
+        save_graph(net.qdq, folder / f"{name}.qdq.txt", folder / f"{name}.qdq.npz")
     with (folder / f"{name}.vectors.npz").open("wb") as file:
         vectors: dict[str, Any] = {**make_vectors(net)}
         np.savez(file, **vectors)
@@ -80,11 +79,6 @@ def _write_files(net: CompiledNetwork, folder: Path) -> None:
     manifest["sha256"] = {f.name: _sha256(f) for f in sorted(folder.iterdir())}
     text = json.dumps(manifest, indent=2, allow_nan=False) + "\n"
     (folder / f"{name}{MANIFEST}").write_text(text, encoding="utf-8")
-
-
-def _strings(constants: dict[str, Any]) -> NDArray[np.uint8]:
-    """Ids as bytes: an array of objects would be a pickle."""
-    return np.frombuffer("\n".join(constants).encode(), np.uint8)
 
 
 def _sha256(file: Path) -> str:
@@ -159,11 +153,8 @@ def _network(folder: Path, manifest: dict[str, Any]) -> CompiledNetwork:
     for file in (library, manifest["static_library"], *_sources(manifest)):
         if file is not None and file not in manifest["sha256"]:
             raise ValueError(f"{file} has no hash")
-    with np.load(folder / f"{name}.constants.npz", allow_pickle=False) as file:
-        ids = bytes(file["ids"]).decode().split("\n")
-        constants = {id: _read_only(file[f"c{i}"]) for i, id in enumerate(ids) if id}
-    graph = parse((folder / f"{name}.graph.txt").read_text(encoding="utf-8"), constants)
-    verify(graph, Form.INTEGER)
+    texts = folder / f"{name}.graph.txt", folder / f"{name}.constants.npz"
+    graph = load_graph(*texts, Form.INTEGER)
     backend = runtime(manifest["target"])
     artifact = _artifact(folder, manifest, backend)
     fields = dict(manifest["config"])
@@ -178,7 +169,14 @@ def _network(folder: Path, manifest: dict[str, Any]) -> CompiledNetwork:
         findings=record.read(manifest.get("findings", ())),
         directory=folder,
         library=None if library is None else folder / library,
+        stored_qdq=_stored_qdq(folder, name),
     )
+
+
+def _stored_qdq(folder: Path, name: str) -> Callable[[], Graph] | None:
+    """Earlier versions kept none, and a model that comes in integers has none."""
+    files = folder / f"{name}.qdq.txt", folder / f"{name}.qdq.npz"
+    return partial(load_graph, *files, Form.QDQ) if files[0].is_file() else None
 
 
 def _accuracy(manifest: dict[str, Any]) -> Accuracy | None:
@@ -195,11 +193,6 @@ def _check_hashes(folder: Path, hashes: dict[str, str]) -> None:
             raise ValueError(f"{file} is missing")
         if _sha256(folder / file) != expected:
             raise ValueError(f"{file} was changed after it was written")
-
-
-def _read_only(array: NDArray[Any]) -> NDArray[Any]:
-    array.flags.writeable = False
-    return array
 
 
 def _artifact(folder: Path, manifest: dict[str, Any], backend: Runtime) -> Artifact:

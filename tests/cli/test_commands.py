@@ -28,6 +28,8 @@ FILES = {
     "digits.vectors.npz",
     "digits.graph.txt",
     "digits.constants.npz",
+    "digits.qdq.txt",
+    "digits.qdq.npz",
 }
 
 

@@ -18,7 +18,8 @@ import qcomp
 Network = qcomp.CompiledNetwork
 
 FAST = qcomp.QuantizationConfig(recipe="fast")
-FILES = ["constants.npz", "graph.txt", "h", "manifest.json", "recipe.yaml", "vectors.npz"]
+FILES = ["constants.npz", "graph.txt", "h", "manifest.json", "qdq.npz", "qdq.txt", "recipe.yaml"]
+FILES += ["vectors.npz"]
 
 
 def contents(folder: Path) -> dict[str, bytes]:
