@@ -11,13 +11,14 @@ from qcomp.assessment import assess
 from qcomp.calibration.evidence import Evidence
 from qcomp.config import AUTO, QuantizationConfig
 from qcomp.dumping import dumping
-from qcomp.ends import ends_outside
+from qcomp.ends import ends_outside, inputs_taken
 from qcomp.files import user_cache
 from qcomp.findings.find import Demands
 from qcomp.frontends import import_model
 from qcomp.frontends.torch_modules import exported, is_torch
 from qcomp.ir.tensor import Array
 from qcomp.names import c_name, default_name
+from qcomp.output_forms import with_indices
 from qcomp.quantizer import Quantizer
 from qcomp.recipes.calibration_table import table_of, with_table
 from qcomp.recipes.choose import decide, evidence_for
@@ -78,11 +79,12 @@ def compile(
     if is_torch(model):
         model = exported(model, example_inputs, calibration)
     imported = import_model(model, bind=bind, bind_values=bind_values)
+    taken = inputs_taken(imported.graph, imported.form, config.inputs)
     symbol = c_name(default_name(model) if name is None else name)
     table = table_of(calibration)
     samples = calibration if table is None else None
-    evidence = evidence_for(imported.graph, samples, config, progress=progress)
-    inside = ends_outside(imported.graph, imported.form, evidence, float_tail=config.float_tail)
+    evidence = evidence_for(taken, samples, config, progress=progress)
+    inside = ends_outside(taken, imported.form, evidence, float_tail=config.float_tail)
     inner = evidence.inside(inside)
     quantizer = Quantizer(
         inside,
@@ -96,7 +98,8 @@ def compile(
         tabled = with_table(quantizer.normalized, config, table)
         config, told = tabled.config, (tabled.note,)
     chosen = decide(quantizer, config, backend.cost, progress=progress)
-    graph = quantizer.integer(chosen.config)
+    graph = with_indices(quantizer.integer(chosen.config), config.outputs)
+    lowered = quantizer.lowered(chosen.config)
     artifact = backend.emit(graph, symbol)
     net = CompiledNetwork(
         graph,
@@ -106,9 +109,9 @@ def compile(
         notes=(*imported.notes, *told, *quantizer.notes(chosen.config), *chosen.notes),
         records=quantizer.records,
         samples=_first(evidence, len(quantizer.samples(chosen.config))),
-        stored_qdq=quantizer.lowered(chosen.config),
+        stored_qdq=None if lowered is None else lambda: with_indices(lowered(), config.outputs),
     )
-    assess(net, imported.graph, evidence.data, quantizer, demands)
+    assess(net, taken, evidence.data, quantizer, demands)
     return net
 
 

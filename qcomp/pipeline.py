@@ -187,7 +187,9 @@ _EQUALIZING = ("equalize", "absorb_bias", "per_channel", "weight_bits", "activat
 _NOT_QUANTIZING = (
     "recipe",  # how to choose, not what
     "max_slowdown",
-    "float_tail",  # before the stages
+    "inputs",  # before the stages
+    "float_tail",
+    "outputs",  # behind them
 )
 _QUANTIZING = tuple(
     f.name for f in dataclasses.fields(QuantizationConfig) if f.name not in _NOT_QUANTIZING

@@ -20,7 +20,8 @@ ALLOWED: dict[str, set[str]] = {
     "qcomp.errors": set(),
     "qcomp.files": {"qcomp.errors"},
     "qcomp.cache": {"qcomp.errors", "qcomp.files"},
-    "qcomp.config": {"qcomp.errors"},
+    "qcomp.input_forms": {"qcomp.errors"},
+    "qcomp.config": {"qcomp.errors", "qcomp.input_forms"},
     "qcomp.processors": set(),
     "qcomp.progress": set(),
     "qcomp.quant": set(),
@@ -74,6 +75,7 @@ ALLOWED: dict[str, set[str]] = {
         "qcomp.config",
     },
     "qcomp.passes": {
+        "qcomp.input_forms",
         "qcomp.passes.lib",
         "qcomp.passes.events",
         "qcomp.ir",
@@ -116,7 +118,13 @@ ALLOWED: dict[str, set[str]] = {
         "qcomp.errors",
         "qcomp.config",
     },
-    "qcomp.ends": {"qcomp.passes", "qcomp.calibration", "qcomp.ir", "qcomp.errors"},
+    "qcomp.ends": {
+        "qcomp.input_forms",
+        "qcomp.passes",
+        "qcomp.calibration",
+        "qcomp.ir",
+        "qcomp.errors",
+    },
     "qcomp.recipes": {
         "qcomp.formats",
         "qcomp.accuracy",
@@ -133,6 +141,7 @@ ALLOWED: dict[str, set[str]] = {
         "qcomp.progress",
     },
     "qcomp.precision": {
+        "qcomp.ends",
         "qcomp.quantizer",
         "qcomp.recipes",
         "qcomp.cache",
