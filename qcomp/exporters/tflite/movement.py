@@ -199,7 +199,7 @@ def embedding(w: Writer, op: Embedding) -> None:
     table = w.graph.data(op.table)
     low, high = integer_range(q.bits)
     rows = dequantize(np.arange(low, high + 1), q)
-    found = table[np.clip(np.rint(rows), 0, len(table) - 1).astype(np.int64)]
+    found = table[np.clip(np.rint(rows) - op.first, 0, len(table) - 1).astype(np.int64)]
     w.require(op, found.size <= _MOST_TABLE, f"a table of {found.size}", f"up to {_MOST_TABLE}")
     values = w.integers(op.table, _rounded(found, wanted))
     y = looked_up(w, x, shape, q.bits, values, w.shape(op.output), wanted)

@@ -1,4 +1,4 @@
-"""Operators of floats that are spelt out in simpler ones: triangles, running sums, indices as rows.
+"""Operators of floats that are spelt out in simpler ones: triangles and running sums.
 
 Where all operands are constant a node is folded as it is.
 """
@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import numpy as np
 from onnx.helper import make_node
 
-from qcomp.frontends.limits import MAX_RESULT_ELEMENTS, Refused
+from qcomp.frontends.limits import Refused
 from qcomp.frontends.onnx.expansion import Expansion, Nodes, Source
 
 _MOST_SUMMED = 2048  # elements along an axis: each takes a column of weights
@@ -51,25 +51,6 @@ def cum_sum(s: Source) -> Nodes:
     ]
 
 
-def one_hot(s: Source) -> Nodes:
-    """A row of a table for each index; those from the depth on have a row of nothing."""
-    depth = int(s.number(1, "the depth"))
-    off, on = s.constant(2, "the values").astype(np.float32).reshape(-1)
-    if not 0 < depth * depth <= MAX_RESULT_ELEMENTS:
-        raise Refused(f"depth {depth}", "a table that fits")
-    table = np.full((depth + 1, depth), off, np.float32)
-    table[np.arange(depth), np.arange(depth)] = on
-    s.context.notes.append(f"{s.output}: its indices are taken as 0 or more")
-    rank = len(s.shape(0))
-    axis = s.integer("axis", -1) % (rank + 1)
-    gathered = s.output if axis == rank else s.name("rows")
-    nodes = [make_node("Gather", [s.given("table", table), s.input(0)], [gathered], axis=0)]
-    if axis < rank:
-        order = [*range(axis), rank, *range(axis, rank)]
-        nodes.append(make_node("Transpose", [gathered], [s.output], perm=order))
-    return nodes
-
-
 def unless_constant(expansion: Expansion) -> Expansion:
     """A node whose operands are known is folded as it is."""
 
@@ -82,6 +63,5 @@ def unless_constant(expansion: Expansion) -> Expansion:
 
 SPELLED: Mapping[tuple[str, str], Expansion] = {
     ("", "CumSum"): unless_constant(cum_sum),
-    ("", "OneHot"): unless_constant(one_hot),
     ("", "Trilu"): unless_constant(trilu),
 }
