@@ -6,6 +6,7 @@ What TensorFlow has no operator for is a table of 256 integers (65536 of 16 bits
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -61,12 +62,14 @@ _FIXED: Mapping[tuple[Function, int], tuple[str, QParams]] = {
 
 
 def binary(w: Writer, op: Binary) -> None:
-    """Extremes are of tensors in one scale; a division by bytes is one by their reciprocals."""
+    """Extremes are of tensors in one scale. A sum of 16 bits has scales of any kind, as it says."""
     bits = w.bits(op)
     kind, table = _BINARY[type(op)]
     like = w.result_qparams(op) if op.copies_integers else None
     operands = [w.operand(t, bits, like) for t in op.inputs]
-    w.finish(op, kind, operands, bits=bits, clamp=op.clamp, fuses=table is not None, table=table)
+    plain: dict[str, Any] = {"pot_scale_int16": False} if kind in ("ADD", "SUB") else {}
+    fuses = table is not None
+    w.finish(op, kind, operands, bits=bits, clamp=op.clamp, fuses=fuses, table=table, **plain)
 
 
 def prelu(w: Writer, op: PRelu) -> None:

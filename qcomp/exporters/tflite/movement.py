@@ -110,16 +110,18 @@ def tile(w: Writer, op: Tile) -> None:
 
 
 def depth_to_space(w: Writer, op: DepthToSpace) -> None:
-    """The order that TensorFlow does not know is spelt out."""
+    """The order that TensorFlow does not know is spelt out, and so are 16 bits."""
     x, (n, h, wide, c), q = _read(w, op)
-    b, grown = op.block, w.shape(op.output)
-    if op.order is BlockOrder.DCR:
+    b, grown, depth = op.block, w.shape(op.output), c // op.block**2
+    if op.order is BlockOrder.DCR and q.bits == 8:
         y = w.through(
             "DEPTH_TO_SPACE", x, grown, q, table="DepthToSpaceOptions", block_size=op.block
         )
     else:
-        split = (n, h, wide, c // (b * b), b, b)
-        apart = transposed(w, reshaped(w, x, split, q), split, (0, 1, 4, 2, 5, 3), q)
+        first = op.order is BlockOrder.DCR
+        split = (n, h, wide, b, b, depth) if first else (n, h, wide, depth, b, b)
+        order = (0, 1, 3, 2, 4, 5) if first else (0, 1, 4, 2, 5, 3)
+        apart = transposed(w, reshaped(w, x, split, q), split, order, q)
         y = reshaped(w, apart, grown, q)
     w.settle(op, y, q)
 
@@ -127,11 +129,12 @@ def depth_to_space(w: Writer, op: DepthToSpace) -> None:
 def space_to_depth(w: Writer, op: SpaceToDepth) -> None:
     x, (n, h, wide, c), q = _read(w, op)
     b, deep = op.block, w.shape(op.output)
-    if op.order is BlockOrder.DCR:
+    if op.order is BlockOrder.DCR and q.bits == 8:
         y = w.through("SPACE_TO_DEPTH", x, deep, q, table="SpaceToDepthOptions", block_size=b)
     else:
         split = (n, h // b, b, wide // b, b, c)
-        apart = transposed(w, reshaped(w, x, split, q), split, (0, 1, 3, 5, 2, 4), q)
+        order = (0, 1, 3, 2, 4, 5) if op.order is BlockOrder.DCR else (0, 1, 3, 5, 2, 4)
+        apart = transposed(w, reshaped(w, x, split, q), split, order, q)
         y = reshaped(w, apart, deep, q)
     w.settle(op, y, q)
 
