@@ -14,15 +14,17 @@ from qcomp.calibration.data import Source
 from qcomp.calibration.evidence import Evidence
 from qcomp.config import AUTO, QuantizationConfig
 from qcomp.dumping import dumping
-from qcomp.ends import ends_outside
+from qcomp.ends import ends_outside, inputs_taken
 from qcomp.files import user_cache
 from qcomp.findings.find import Demands
 from qcomp.frontends import ModelLike, import_model
 from qcomp.frontends.torch_modules import exported, is_torch
 from qcomp.ir.tensor import Array
 from qcomp.names import c_name, default_name
+from qcomp.output_forms import with_indices
 from qcomp.passes.observers import Logged
 from qcomp.quantizer import Quantizer
+from qcomp.recipes.calibration_table import table_of, with_table
 from qcomp.recipes.choose import decide, evidence_for
 from qcomp.recipes.file import with_recipe_file
 from qcomp.runtime.network import CompiledNetwork
@@ -54,7 +56,8 @@ def compile(
         torch.export.ExportedProgram.
     target: one of qcomp.targets.catalog.TARGETS.
     calibration: an iterable of arrays (or dicts, for several inputs), a directory of .npy, an
-        .npz, or pictures and sounds (`qcomp.data`); None uses the batch-norm statistics of the
+        .npz, pictures and sounds (`qcomp.data`), or a calibration table of ONNX Runtime (.json);
+        None uses the batch-norm statistics of the
         model.
     example_inputs: for a module, arrays of the shapes that it is compiled for; by default the first
         of a list of calibration samples.
@@ -87,11 +90,14 @@ def compile(
     if is_torch(model):
         model = exported(model, example_inputs, calibration)
     imported = import_model(model, bind=bind, bind_values=bind_values)
+    taken = inputs_taken(imported.graph, imported.form, config.inputs)
     symbol = c_name(default_name(model) if name is None else name)
-    evidence = evidence_for(imported.graph, calibration, config, samples=samples, progress=progress)
+    table = table_of(calibration)
+    data = calibration if table is None else None
+    evidence = evidence_for(taken, data, config, samples=samples, progress=progress)
     if evidence.data is not None:
         config = dataclasses.replace(config, preprocessing=evidence.data.preprocessing)
-    inside = ends_outside(imported.graph, imported.form, evidence, float_tail=config.float_tail)
+    inside = ends_outside(taken, imported.form, evidence, float_tail=config.float_tail)
     inner = evidence.inside(inside)
     quantizer = Quantizer(
         inside,
@@ -100,19 +106,31 @@ def compile(
         cache=None if cache is None else Path(cache),
         observers=(Logged(), *(() if dump is None else dumping(Path(dump), inside, inner))),
     )
+    told: tuple[str, ...] = ()
+    if table is not None:
+        tabled = with_table(quantizer.normalized, config, table)
+        config, told = tabled.config, (tabled.note,)
     chosen = decide(quantizer, config, backend.cost, progress=progress)
-    graph = quantizer.integer(chosen.config)
+    graph = with_indices(quantizer.integer(chosen.config), config.outputs)
+    lowered = quantizer.lowered(chosen.config)
     artifact = backend.emit(graph, symbol)
     net = CompiledNetwork(
         graph,
         artifact,
         backend.runtime,
         chosen.config,
-        notes=(*imported.notes, *_told(evidence), *quantizer.notes(chosen.config), *chosen.notes),
+        notes=(
+            *imported.notes,
+            *_told(evidence),
+            *told,
+            *quantizer.notes(chosen.config),
+            *chosen.notes,
+        ),
         records=quantizer.records,
         samples=_first(evidence, len(quantizer.samples(chosen.config))),
+        stored_qdq=None if lowered is None else lambda: with_indices(lowered(), config.outputs),
     )
-    assess(net, imported.graph, evidence.data, quantizer, demands)
+    assess(net, taken, evidence.data, quantizer, demands)
     return net
 
 

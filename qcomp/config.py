@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from qcomp.errors import CompileError, did_you_mean
+from qcomp.input_forms import check_outputs, input_forms
 from qcomp.preprocessing import Preprocessing
 
 AUTO = "auto"
@@ -91,6 +92,10 @@ class QuantizationConfig:
     snap_scales: move weight scales by up to 0.1 % so that requantize multipliers are exact.
     float_tail: leave the sigmoid or softmax by which an output ends to the floats outside.
     preprocessing: how pictures become the input; None where nobody said, and none were read.
+    inputs: how the caller has inputs, by name or "*" for every other one: {"type": "uint8",
+        "mean": 127.5, "std": (58.4, 57.1, 57.4), "layout": "NHWC"}, each of which may be left out.
+        The model gets (x - mean) / std, with channels where it has them.
+    outputs: {name: "argmax"}: the index of the largest value along the last axis, not the values.
     overrides: other values of some fields for some tensors and layers. A key is the id of a layer
         or tensor, the mnemonic of an operator ("conv2d") or a regular expression that matches a
         whole id; of several that match, the last one wins, field by field.
@@ -116,6 +121,8 @@ class QuantizationConfig:
     snap_scales: bool = True
     float_tail: bool = False
     preprocessing: Preprocessing | None = None
+    inputs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    outputs: Mapping[str, str] = field(default_factory=dict)
     overrides: Overrides = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -133,6 +140,8 @@ class QuantizationConfig:
             raise CompileError(
                 f"rounding_iterations={self.rounding_iterations}: expected 1 or more"
             )
+        input_forms(self.inputs)
+        check_outputs(self.outputs)
         for key, fields in self.overrides.items():
             _check_override(key, fields)
 

@@ -2,13 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from qcomp.calibration.evidence import Evidence
 from qcomp.errors import CalibrationError, CompileError
+from qcomp.input_forms import input_forms
 from qcomp.ir.form import Form
 from qcomp.ir.graph import Graph
 from qcomp.passes.base import run_pass
 from qcomp.passes.leave_float_tail import LeaveFloatTail
 from qcomp.passes.move_affine_ends import MoveAffineEnds
+from qcomp.passes.take_inputs import TakeInputs
+
+
+def inputs_taken(imported: Graph, form: Form, inputs: Mapping[str, Any]) -> Graph:
+    """The graph that takes its inputs as a configuration says; itself where it says nothing."""
+    if not inputs:
+        return imported
+    if form is not Form.FLOAT:
+        raise CompileError(
+            f"inputs: the model comes in form {form.value}, whose inputs are integers already; "
+            "expected a float model"
+        )
+    graph, _ = run_pass(imported, TakeInputs(input_forms(inputs)))
+    return graph
 
 
 def ends_outside(graph: Graph, form: Form, evidence: Evidence, *, float_tail: bool) -> Graph:

@@ -12,11 +12,11 @@ import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from qcomp.calibration.statistics import Statistics, float_activations
+from qcomp.calibration.statistics import Statistics, float_activations, mnemonics
 from qcomp.config import QuantizationConfig
 from qcomp.errors import CalibrationError, CompileError
 from qcomp.ir.form import Form
-from qcomp.ir.given import given_qparams, is_quantized_already
+from qcomp.ir.given import given_qparams
 from qcomp.ir.graph import Graph
 from qcomp.ir.tensor import TensorId
 from qcomp.passes.absorb_high_bias import AbsorbHighBias
@@ -130,19 +130,28 @@ def _equalizing(config: QuantizationConfig, given: Given) -> list[Pass]:
 def ranging(config: QuantizationConfig, given: Given) -> list[Pass]:
     """The range of every activation, with which the stage `quantize` begins.
 
-    Of those that the model has parameters for, theirs; if it has all, no statistics are taken.
+    Of those that the model has parameters for, theirs, and intervals that are chosen; if these are
+    all, no statistics are taken.
     """
-    known = known_ranges(given.graph)
+    decided = decided_ranges(given.graph, config)
+    known = decided | known_ranges(given.graph)
     if known.keys() >= set(float_activations(given.graph)):
         return [AnnotateRanges(known), NarrowSaturatedRanges(config)]
     try:
         ranges = given.statistics().ranges(config) | known
     except CalibrationError as error:
-        if not is_quantized_already(given.graph):
+        if not known:
             raise
         lacking = ", ".join(f"%{t}" for t in float_activations(given.graph) if t not in known)
-        raise CalibrationError(f"the model has no scales for {lacking}; {error}") from error
+        what = "no interval is given" if decided else "the model has no scales"
+        raise CalibrationError(f"{what} for {lacking}; {error}") from error
     return [AnnotateRanges(ranges), NarrowSaturatedRanges(config)]
+
+
+def decided_ranges(graph: Graph, config: QuantizationConfig) -> dict[TensorId, tuple[float, float]]:
+    """Intervals that overrides choose."""
+    chosen = {t: config.at(t, mnemonic).range for t, mnemonic in mnemonics(graph).items()}
+    return {t: interval for t, interval in chosen.items() if isinstance(interval, tuple)}
 
 
 def known_ranges(graph: Graph) -> dict[TensorId, tuple[float, float]]:
@@ -178,7 +187,9 @@ _EQUALIZING = ("equalize", "absorb_bias", "per_channel", "weight_bits", "activat
 _NOT_QUANTIZING = (
     "recipe",  # how to choose, not what
     "max_slowdown",
-    "float_tail",  # before the stages
+    "inputs",  # before the stages
+    "float_tail",
+    "outputs",  # behind them
 )
 _QUANTIZING = tuple(
     f.name for f in dataclasses.fields(QuantizationConfig) if f.name not in _NOT_QUANTIZING

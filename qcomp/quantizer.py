@@ -9,7 +9,7 @@ configurations which differ later share what comes before.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -28,11 +28,13 @@ from qcomp.passes.events import PassLog
 from qcomp.passes.observers import Records, Tape
 from qcomp.pipeline import (
     EQUALIZE,
+    LOWER,
     NORMALIZE,
     QUANTIZE,
     STAGES,
     Given,
     Stage,
+    decided_ranges,
     fits_weights,
     known_ranges,
     ranging,
@@ -159,6 +161,13 @@ class Quantizer:
             reached.tape.play(self._observers)
         return reached.graph
 
+    def lowered(self, config: QuantizationConfig) -> Callable[[], Graph] | None:
+        """What gives the QDQ graph that `integer` lowers; None where the model is in integers."""
+        if LOWER not in self._stages:
+            return None
+        graph = self.quantized(config, self.evidence.data)
+        return lambda: graph
+
     @property
     def records(self) -> tuple[PassRecord, ...]:
         """Of all that observers were told of, in order."""
@@ -171,9 +180,11 @@ class Quantizer:
 
     def samples(self, config: QuantizationConfig) -> tuple[Sample, ...]:
         """The first few of the data, on which outputs are compared."""
+        if self.evidence.data is None:
+            return ()
         if EQUALIZE in self._stages and not is_quantized_already(self.normalized):
             return self.statistics(config).kept
-        return () if self.evidence.data is None else self.evidence.data.first(KEPT)
+        return self.evidence.data.first(KEPT)
 
     def notes(self, config: QuantizationConfig) -> tuple[str, ...]:
         """What ranges were taken from, and the assumptions made."""
@@ -181,6 +192,11 @@ class Quantizer:
             return (f"the model comes in form {self.form.value}: its ranges are its own",)
         if (known := self._known(config)) is not None:
             return known
+        graph = self.equalized(config)
+        if self.evidence.data is None and decided_ranges(graph, config).keys() >= set(
+            float_activations(graph)
+        ):
+            return ()
         statistics = self.statistics(config)
         if self.evidence.data is None:
             told = "no calibration data: ranges come from batch-norm statistics"

@@ -50,6 +50,7 @@ from qcomp.ir.parse import parse
 from qcomp.ir.tensor import Mark
 from qcomp.passes.leave_float_tail import LeaveFloatTail
 from qcomp.passes.move_affine_ends import MoveAffineEnds
+from qcomp.passes.take_inputs import TakeInputs
 from qcomp.pipeline import STAGES, Given
 from qcomp.quant import gemmlowp, tables
 from qcomp.quant.estimators import ESTIMATORS
@@ -94,7 +95,7 @@ def test_the_passes_are_listed_in_their_order() -> None:
     every = qcomp.QuantizationConfig(equalize=True, absorb_bias=True, rounding="adaround")
     config = settled(every, calibrated=True)
     nothing, graph = Statistics(mnemonics={}, channel_means={}), Graph("g")
-    run: list[str] = [LeaveFloatTail.name, MoveAffineEnds.name]  # before the stages
+    run: list[str] = [TakeInputs.name, LeaveFloatTail.name, MoveAffineEnds.name]  # before them
     for stage in STAGES:
         for fitting in (FittingData(graph, (), SampledMeans({})), None):
             given = Given(graph, lambda graph: {}, lambda: nothing, fitting)
@@ -177,6 +178,8 @@ def test_the_header_shown_is_the_header_of_the_digits_network(digits: Path) -> N
     header = (digits / "digits.h").read_text()
     varies = re.compile(r"(?<=WEIGHTS_BYTES )\d+|(?<=_MODEL )\w+|(?<=SCALE )\S+")
     assert len(shown) == 25
+    varies = re.compile(r"(?<=WEIGHTS_BYTES )\d+")
+    assert len(shown) == 16
     for line in shown:
         assert varies.sub("", line.rstrip(";")) in varies.sub("", header), line
 

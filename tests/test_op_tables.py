@@ -14,6 +14,7 @@ from qcomp.calibration import propagate
 from qcomp.errors import PassError, TargetError
 from qcomp.exporters.onnx import elementwise as export_elementwise
 from qcomp.exporters.onnx import model as export
+from qcomp.exporters.tflite import model as export_tflite
 from qcomp.ir import DType, Form, Graph, TensorType, evaluate, saturation
 from qcomp.ir.exemptions import Exemptions, exemption
 from qcomp.ir.ops import (
@@ -64,6 +65,7 @@ TABLES = {
     "integer rules": Table(integer_rules.RULES, integer_rules.EXEMPT),
     "certificate": Table(integer_rules.SUMS, integer_rules.NO_SUMS),
     "export": Table(export.RULES, export.EXEMPT),
+    "export to TFLite": Table(export_tflite.RULES, export_tflite.EXEMPT),
     "lowerings of 8 bits": Table(lowerings.LOWERINGS, lowerings.EXEMPT),
     "lowerings of 16 bits": Table(lowerings.I16_LOWERINGS, lowerings.I16_EXEMPT),
     "functions of TVM": Table(functions.FUNCTIONS, functions.EXEMPT),

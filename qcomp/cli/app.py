@@ -13,6 +13,7 @@ from qcomp.cli.check import bench, verify
 from qcomp.cli.compile import compile
 from qcomp.cli.doctor import doctor
 from qcomp.cli.evaluate import evaluate
+from qcomp.cli.export import export
 from qcomp.cli.inspect import inspect
 from qcomp.cli.precision import sensitivity
 from qcomp.cli.run import run as run_samples
@@ -30,7 +31,18 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-COMMANDS = (inspect, compile, evaluate, verify, bench, run_samples, sensitivity, search, doctor)
+COMMANDS = (
+    inspect,
+    compile,
+    evaluate,
+    verify,
+    bench,
+    run_samples,
+    export,
+    sensitivity,
+    search,
+    doctor,
+)
 for command in COMMANDS:
     app.command()(command)
 

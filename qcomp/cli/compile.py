@@ -24,6 +24,7 @@ from qcomp.cli.options import (
     limited,
     one_of,
     parse_bindings,
+    parse_inputs,
     parse_values,
     path_of_text,
 )
@@ -38,6 +39,7 @@ from qcomp.config import (
     WEIGHT_BITS,
     QuantizationConfig,
 )
+from qcomp.input_forms import ARGMAX, TYPES
 from qcomp.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
@@ -107,6 +109,37 @@ def compile(
             help="The interval of the inputs, where there is no calibration data.",
         ),
     ] = DEFAULTS.input_range,
+    input_type: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--input-type",
+            metavar="[NAME=]T",
+            help=f"What the caller has inputs as: {one_of(TYPES)}.",
+        ),
+    ] = None,
+    input_mean: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--input-mean",
+            metavar="[NAME=]X,X",
+            help="The model gets (input - mean) / std; one number, or one for each channel.",
+        ),
+    ] = None,
+    input_std: Annotated[
+        list[str] | None, typer.Option("--input-std", metavar="[NAME=]X,X", help="See above.")
+    ] = None,
+    input_layout: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--input-layout",
+            metavar="[NAME=]NHWC",
+            help="The caller has channels last, the model NCHW.",
+        ),
+    ] = None,
+    argmax: Annotated[
+        list[str] | None,
+        typer.Option("--argmax", metavar="NAME", help="This output is the index of the largest."),
+    ] = None,
     float_tail: Annotated[
         bool,
         typer.Option(
@@ -161,6 +194,10 @@ def compile(
         range=range,
         rounding=rounding,
         input_range=input_range,
+        inputs=parse_inputs(
+            {"type": input_type, "mean": input_mean, "std": input_std, "layout": input_layout}
+        ),
+        outputs=dict.fromkeys(argmax or [], ARGMAX),
         float_tail=float_tail,
         preprocessing=preprocessing,
     )

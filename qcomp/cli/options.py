@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+
+from qcomp.input_forms import EVERY
 
 # Those of qcomp.targets.catalog, which is not imported for help; tests/test_claims.py compares.
 TARGET_NAMES = (
@@ -94,6 +96,33 @@ def parse_values(texts: list[str] | None) -> dict[str, float]:
         if values.setdefault(name, value) != value:
             raise typer.BadParameter(f"{name} has two values", param_hint="--bind-value")
     return values
+
+
+def parse_inputs(options: Mapping[str, list[str] | None]) -> dict[str, dict[str, Any]]:
+    """`{"type": ["x=uint8"], "mean": ["1,2"]}` as fields by input; "*" where none is named."""
+    inputs: dict[str, dict[str, Any]] = {}
+    for field, texts in options.items():
+        for text in texts or []:
+            name, _, value = text.rpartition("=")
+            fields = inputs.setdefault(name or EVERY, {})
+            if fields.setdefault(field, given := _value(field, value)) != given:
+                raise typer.BadParameter(
+                    f"{name or 'every input'} has two", param_hint=f"--input-{field}"
+                )
+    shared = inputs.get(EVERY, {})
+    return {name: {**shared, **fields} for name, fields in inputs.items()}
+
+
+def _value(field: str, text: str) -> Any:
+    if field not in ("mean", "std"):
+        return text
+    try:
+        return [float(number) for number in text.split(",")]
+    except ValueError:
+        raise typer.BadParameter(
+            f"{text!r}: expected numbers with commas between, as in 123.7,116.3,103.5",
+            param_hint=f"--input-{field}",
+        ) from None
 
 
 def limited(target: str, ops: str) -> str:

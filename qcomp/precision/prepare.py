@@ -9,6 +9,7 @@ from typing import Any
 from qcomp.calibration.samples import samples_of
 from qcomp.calibration.statistics import float_outputs
 from qcomp.config import AUTO, QuantizationConfig
+from qcomp.ends import inputs_taken
 from qcomp.errors import CompileError
 from qcomp.frontends import import_model
 from qcomp.ir.graph import Graph
@@ -42,14 +43,15 @@ class Preparation:
         if config.activation_bits == AUTO:
             config = dataclasses.replace(config, activation_bits=8)
         imported = import_model(model, bind=bind, bind_values=bind_values)
-        if not float_outputs(imported.graph):
-            raise CompileError(f"@{imported.graph.name} has no output of type f32 to compare")
+        graph = inputs_taken(imported.graph, imported.form, config.inputs)
+        if not float_outputs(graph):
+            raise CompileError(f"@{graph.name} has no output of type f32 to compare")
         how = config.preprocessing
-        data = samples_of(imported.graph, calibration, preprocessing=how, samples=samples)
+        data = samples_of(graph, calibration, preprocessing=how, samples=samples)
         self.runs: tuple[Run, ...] = tuple(data)
         config = dataclasses.replace(config, preprocessing=data.preprocessing)
-        evidence = evidence_for(imported.graph, self.runs, config, progress=progress)
-        self._quantizer = Quantizer(imported.graph, imported.form, evidence)
+        evidence = evidence_for(graph, self.runs, config, progress=progress)
+        self._quantizer = Quantizer(graph, imported.form, evidence)
         self.config = decide(self._quantizer, config, cost, progress=progress).config
         self._quantizer.keep_equalized(self.config)
         self.graph = self._quantizer.equalized(self.config)

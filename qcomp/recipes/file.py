@@ -125,6 +125,10 @@ def _typed(name: str, value: Any) -> Any:
         if not isinstance(value, Mapping):
             raise RecipeError("overrides: expected names with their fields")
         return {str(key): _typed_override(str(key), fields) for key, fields in value.items()}
+    if name in ("inputs", "outputs"):  # which the configuration checks
+        if not isinstance(value, Mapping):
+            raise RecipeError(f"{name}: expected names with what they are")
+        return value
     if isinstance(value, list):
         if not all(isinstance(v, int | float) and not isinstance(v, bool) for v in value):
             raise RecipeError(f"{name}: expected numbers, got {value!r}")

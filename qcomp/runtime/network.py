@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
@@ -34,6 +34,9 @@ _NOT_COPIED: Mapping[str, None] = {"_loaded": None, "library": None, "directory"
 class CompiledNetwork:
     """The answer of `compile` and `load`.
 
+    `qdq` is the graph that was lowered to the integer one, which exports to other tools begin with;
+    None where the model came in integers, or an earlier version saved it.
+
     Calling it takes floats and gives floats: an array for one input, a sequence in the model's
     order or a dict by name for several; the first axis may hold any multiple of the model's batch.
     A dict gives a dict, otherwise one output is an array and several are a tuple.
@@ -50,6 +53,7 @@ class CompiledNetwork:
     samples: tuple[Mapping[str, Array], ...] = ()
     directory: Path | None = None
     library: Path | None = None  # the shared one that it was loaded with
+    stored_qdq: Callable[[], Graph] | None = None
     _loaded: Entry | None = field(default=None, init=False, repr=False)
 
     def __repr__(self) -> str:
@@ -72,6 +76,10 @@ class CompiledNetwork:
         A copy runs the best of its instruction sets, and is not bound to a directory.
         """
         return {**{f.name: getattr(self, f.name) for f in fields(self)}, **_NOT_COPIED}
+
+    @cached_property
+    def qdq(self) -> Graph | None:
+        return None if self.stored_qdq is None else self.stored_qdq()
 
     @property
     def name(self) -> str:
@@ -214,6 +222,16 @@ class CompiledNetwork:
         from qcomp.evaluation.run import evaluate
 
         return evaluate(model, self, data, labels, **options)
+
+    def export(self, path: str | os.PathLike[str], format: str | None = None) -> tuple[str, ...]:
+        """Write the network as another tool reads it; what is to be told of the file.
+
+        format: "qdq", "tflite", "encodings" or "calibration-table"; by default that of the suffix.
+        UnsupportedOp names what the format can't say.
+        """
+        from qcomp.runtime.exports import export
+
+        return export(self.qdq, Path(path), format)
 
     def save(
         self,

@@ -1,7 +1,7 @@
 """A compiled network as a directory: libraries, header, manifest, vectors, specification.
 
     libNAME.so  libNAME.a  NAME.h  NAME.manifest.json  NAME.recipe.yaml
-    NAME.vectors.npz  NAME.graph.txt  NAME.constants.npz
+    NAME.vectors.npz  NAME.graph.txt  NAME.constants.npz  NAME.qdq.txt  NAME.qdq.npz
     NAMEConfig.cmake  NAMEConfigVersion.cmake  NAME.pc  NAME_example.c  NAME.py
     qcomp_pool.h  qcomp_pool.c, and a crate of Rust  (on request)
 
@@ -17,30 +17,29 @@ import dataclasses
 import hashlib
 import os
 import zipfile
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from qcomp.accuracy.record import plain, read
 from qcomp.errors import CompileError, ModelError, TargetError
 from qcomp.files import open_regular
 from qcomp.findings import record
 from qcomp.ir.form import Form
-from qcomp.ir.parse import ParseError, parse
-from qcomp.ir.text import arrays_of
-from qcomp.ir.verify import verify
+from qcomp.ir.graph import Graph
+from qcomp.ir.parse import ParseError
 from qcomp.recipes.file import config_of, fields_of, recipe_text
 from qcomp.runtime.builds import build_files
 from qcomp.runtime.builds.package import Package
 from qcomp.runtime.commit import staged
+from qcomp.runtime.graphs import load_graph, save_graph
 from qcomp.runtime.interface import TensorInfo
 from qcomp.runtime.manifest import SUFFIX, manifest_of, manifest_text, read_manifest
 from qcomp.runtime.network import CompiledNetwork
-from qcomp.runtime.npz import read_arrays
 from qcomp.runtime.vectors import make_vectors
 from qcomp.targets.base import Artifact, Linked, Memory, Requirements, Runtime
 from qcomp.targets.catalog import runtime
@@ -89,11 +88,9 @@ def _write_files(net: CompiledNetwork, folder: Path, bindings: Collection[str]) 
     elif bindings:
         raise TargetError(f"{name} has no functions of C; bindings need them")
     (folder / f"{name}{RECIPE}").write_text(recipe_text(net.config), encoding="utf-8")
-    (folder / f"{name}.graph.txt").write_text(str(net.graph) + "\n", encoding="utf-8")
-    constants: dict[str, Any] = dict(arrays_of(net.graph))
-    arrays: dict[str, Any] = {f"c{i}": a for i, a in enumerate(constants.values())}
-    with (folder / f"{name}.constants.npz").open("wb") as file:
-        np.savez(file, ids=_strings(constants), **arrays)
+    save_graph(net.graph, folder / f"{name}.graph.txt", folder / f"{name}.constants.npz")
+    if net.qdq is not None:
+        save_graph(net.qdq, folder / f"{name}.qdq.txt", folder / f"{name}.qdq.npz")
     with (folder / f"{name}.vectors.npz").open("wb") as file:
         vectors: dict[str, Any] = {**make_vectors(net)}
         np.savez(file, **vectors)
@@ -118,11 +115,6 @@ def _package(net: CompiledNetwork, linked: Linked) -> Package:
         net.outputs,
         net.artifact.memory,
     )
-
-
-def _strings(constants: dict[str, Any]) -> NDArray[np.uint8]:
-    """Ids as bytes: an array of objects would be a pickle."""
-    return np.frombuffer("\n".join(constants).encode(), np.uint8)
 
 
 def _sha256(file: Path) -> str:
@@ -213,11 +205,8 @@ def _network(folder: Path, manifest: dict[str, Any]) -> CompiledNetwork:
     for file in needed:
         if file is not None and file not in manifest["sha256"]:
             raise ValueError(f"{file} has no hash")
-    arrays = read_arrays(folder / f"{name}.constants.npz")
-    ids = bytes(arrays["ids"]).decode().split("\n")
-    constants = {id: arrays[f"c{i}"] for i, id in enumerate(ids) if id}
-    graph = parse((folder / f"{name}.graph.txt").read_text(encoding="utf-8"), constants)
-    verify(graph, Form.INTEGER)
+    texts = folder / f"{name}.graph.txt", folder / f"{name}.constants.npz"
+    graph = load_graph(*texts, Form.INTEGER)
     backend = runtime(manifest["target"])
     artifact = _artifact(folder, manifest, backend)
     backend.check(artifact, graph)
@@ -233,7 +222,14 @@ def _network(folder: Path, manifest: dict[str, Any]) -> CompiledNetwork:
         findings=record.read(manifest["findings"]),
         directory=folder,
         library=None if library is None else folder / library,
+        stored_qdq=_stored_qdq(folder, name),
     )
+
+
+def _stored_qdq(folder: Path, name: str) -> Callable[[], Graph] | None:
+    """A model that comes in integers has none."""
+    files = folder / f"{name}.qdq.txt", folder / f"{name}.qdq.npz"
+    return partial(load_graph, *files, Form.QDQ) if files[0].is_file() else None
 
 
 def _check_hashes(folder: Path, hashes: dict[str, str]) -> None:

@@ -34,6 +34,8 @@ FILES = {
     "digits.pc",
     "digits_example.c",
     "digits.py",
+    "digits.qdq.txt",
+    "digits.qdq.npz",
 }
 
 

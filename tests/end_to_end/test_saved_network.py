@@ -22,8 +22,9 @@ from qcomp.runtime.manifest import read_manifest
 Network = qcomp.CompiledNetwork
 
 FAST = qcomp.QuantizationConfig(recipe="fast")
-FILES = ["constants.npz", "graph.txt", "h", "manifest.json", "recipe.yaml", "vectors.npz"]
 BUILDS = ["Config.cmake", "ConfigVersion.cmake", ".pc", "_example.c", ".py"]
+FILES = ["constants.npz", "graph.txt", "h", "manifest.json", "qdq.npz", "qdq.txt", "recipe.yaml"]
+FILES += ["vectors.npz"]
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -19,7 +19,7 @@ from onnx.helper import make_node, make_opsetid
 import qcomp
 from qcomp.errors import CalibrationError, CompileError, UnsupportedOp
 from qcomp.frontends.onnx import import_onnx
-from qcomp.frontends.onnx.quantized import EXPANSIONS
+from qcomp.frontends.onnx.quantized import QUANTIZED
 from qcomp.ir.evaluate import evaluate
 from qcomp.ir.ops import QWeighted
 from qcomp.quant.qparams import QParams
@@ -311,7 +311,7 @@ def test_operators_of_integers_are_those_of_floats_between_scales(
 
 
 def test_every_operator_of_integers_has_a_case() -> None:
-    assert {op for _, op in EXPANSIONS} == set(OPERATORS)
+    assert {op for _, op in QUANTIZED} == set(OPERATORS)
 
 
 @pytest.mark.parametrize("name", OPERATORS)

@@ -257,3 +257,36 @@ def test_dequantize_equals_python_in_every_bit(conversions: Conversions, which: 
     with np.errstate(over="ignore"):
         expected = dequantize(q, QPARAMS[which])
     assert conversions.dequantize(which, q).tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_the_largest_of_each_row_are_those_of_a_stable_sort(
+    bits: int, cc: str, tmp_path: Path
+) -> None:
+    """Also with many equal ones."""
+    type = TensorType(DType.activation(bits), (3, 20))
+    graph = network([QPARAMS[0]], [])
+    graph.outputs["y"] = graph.add_tensor(
+        Tensor("y", type, qparams=QParams(0.5, 0, *integer_range(bits)))
+    )
+    (tmp_path / "net.h").write_text(header(graph, "net", 64, 0, [AVX2]))
+    (tmp_path / "net.c").write_text(
+        '#include "net.h"\n'
+        f"void top(const int{bits}_t *q, int32_t k, int32_t *i) {{ net_top_output(q, k, i); }}\n"
+    )
+    options = ["-std=c99", "-O2", "-shared", "-fPIC", *WARNINGS]
+    subprocess.run([cc, *options, tmp_path / "net.c", "-o", tmp_path / "net.so"], check=True)
+    top = ctypes.CDLL(str(tmp_path / "net.so")).top
+    random = np.random.default_rng(0)
+    for k in (1, 5, 20):
+        for least in (-3, -128):
+            q = random.integers(least, -least, type.shape).astype(type.dtype.numpy)
+            found = np.zeros((3, k), np.int32)
+            top(q.ctypes.data_as(ctypes.c_void_p), k, found.ctypes.data_as(ctypes.c_void_p))
+            assert_array_equal(found, np.argsort(-q.astype(int), axis=1, kind="stable")[:, :k])
+
+
+def test_what_has_another_order_than_its_integers_has_no_largest() -> None:
+    """Scales that differ along the axis, or are negative."""
+    assert "net_top_output0" not in header(converted(QPARAMS[1]), "net", 64, 0, [AVX2])
+    assert "net_top_output1" in header(converted(QPARAMS[1]), "net", 64, 0, [AVX2])

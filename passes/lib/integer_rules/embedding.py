@@ -15,12 +15,12 @@ from qcomp.quant.qparams import quantize
 def embedding(site: Site, op: ops.Embedding) -> ops.Op:
     """The rows in the scale of the result; where indices are no whole numbers, one for each i8."""
     x, q = site.operand(op.x)
-    rows, first = quantize(site.graph.data(op.table), site.qparams), q.zero_point
+    rows, first = quantize(site.graph.data(op.table), site.qparams), q.zero_point + op.first
     if q.scale != 1.0:
         if q.bits != 8:
             raise ValueError(f"indices of 16 bits in steps of {q.scale}; expected whole numbers")
         real = (np.arange(q.qmin, q.qmax + 1) - q.zero_point) * q.scale
-        rows = rows[np.clip(np.rint(real), 0, len(rows) - 1).astype(np.intp)]
+        rows = rows[np.clip(np.rint(real) - op.first, 0, len(rows) - 1).astype(np.intp)]
         first = q.qmin
     table = site.constant(op.table, rows)
     return ops.QEmbedding(inputs=(x, table), output=site.output, first=first)

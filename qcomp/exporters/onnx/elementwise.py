@@ -5,12 +5,11 @@ They keep the layout of their operands.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 
-import numpy as np
-
 from qcomp.errors import UnsupportedOp
-from qcomp.exporters.onnx.writer import OPEN_FIELDS, Attribute, Writer
+from qcomp.exporters.onnx.writer import OPEN_FIELDS, Writer
 from qcomp.ir.ops import (
     Add,
     Binary,
@@ -33,7 +32,9 @@ from qcomp.ir.ops import (
     Unary,
 )
 from qcomp.ir.tensor import TensorId
-from qcomp.quant.qparams import INTEGERS, QParams, integer_range
+from qcomp.quant.qparams import QParams, integer_range
+
+_OPSET_OF_GELU = 20
 
 BINARY: Mapping[type[Binary], str] = {
     Add: "Add",
@@ -86,8 +87,8 @@ def quantize(w: Writer, op: Quantize) -> None:
     x = w.read(op.x, layout)
     if (q.qmin, q.qmax) != integer_range(q.bits):
         x = w.emit_clamp(x, ClampRange(*q.range))
-    operands = [x, w.scalar(q.scale), w.literal(np.array(q.zero_point, INTEGERS[q.bits]))]
-    w.define(op.id, layout, w.emit("QuantizeLinear", operands))
+    operands = [x, w.scalar(q.scale), w.literal(w.dialect.zero_point(q))]
+    w.define(op.id, layout, w.emit_of(w.dialect.domain(q), "QuantizeLinear", operands))
 
 
 def _open_quantize(w: Writer, op: Quantize) -> None:
@@ -106,9 +107,8 @@ def dequantize(w: Writer, op: Dequantize) -> None:
         return
     q = _qparams(w, op.x)
     layout = w.common_layout(op.inputs)
-    zero_point = w.literal(np.array(q.zero_point, INTEGERS[q.bits]))
-    operands = [w.read(op.x, layout), w.scalar(q.scale), zero_point]
-    w.define(op.id, layout, w.emit("DequantizeLinear", operands))
+    operands = [w.read(op.x, layout), w.scalar(q.scale), w.literal(w.dialect.zero_point(q))]
+    w.define(op.id, layout, w.emit_of(w.dialect.domain(q), "DequantizeLinear", operands))
 
 
 def quantized_constant(w: Writer, op: QuantizedConstant) -> None:
@@ -127,8 +127,8 @@ def _qparams(w: Writer, id: TensorId) -> QParams:
 _Function = Callable[[Writer, Unary, str], str]
 
 
-def _one(kind: str, **attributes: Attribute) -> _Function:
-    return lambda w, op, x: w.emit(kind, [x], **attributes)
+def _one(kind: str) -> _Function:
+    return lambda w, op, x: w.emit(kind, [x])
 
 
 def _silu(w: Writer, op: Unary, x: str) -> str:
@@ -142,6 +142,29 @@ def _mish(w: Writer, op: Unary, x: str) -> str:
 
 def _hard_swish(w: Writer, op: Unary, x: str) -> str:
     return w.emit("Mul", [x, w.emit("HardSigmoid", [x], alpha=1 / 6, beta=0.5)])
+
+
+def _gelu(w: Writer, op: Unary, x: str) -> str:
+    """0.5 * x * (1 + erf(x / sqrt(2))), spelt out where the opset has no operator."""
+    if w.dialect.opset >= _OPSET_OF_GELU:
+        return w.emit("Gelu", [x], approximate="none")
+    erf = w.emit("Erf", [w.emit("Mul", [x, w.scalar(math.sqrt(0.5))])])
+    return _gated(w, x, erf)
+
+
+def _gelu_tanh(w: Writer, op: Unary, x: str) -> str:
+    """The same with tanh(sqrt(2 / pi) * (x + 0.044715 * x^3)) for the error function."""
+    if w.dialect.opset >= _OPSET_OF_GELU:
+        return w.emit("Gelu", [x], approximate="tanh")
+    square = w.emit("Mul", [w.emit("Mul", [x, x]), w.scalar(0.044715)])
+    bent = w.emit("Mul", [w.emit("Add", [square, w.scalar(1.0)]), x])
+    return _gated(w, x, w.emit("Tanh", [w.emit("Mul", [bent, w.scalar(math.sqrt(2 / math.pi))])]))
+
+
+def _gated(w: Writer, x: str, gate: str) -> str:
+    """0.5 * x * (1 + gate)"""
+    half = w.emit("Mul", [x, w.scalar(0.5)])
+    return w.emit("Mul", [half, w.emit("Add", [gate, w.scalar(1.0)])])
 
 
 def _affine(w: Writer, op: Unary, x: str) -> str:
@@ -163,8 +186,8 @@ _FUNCTIONS: Mapping[Function, _Function] = {
     Function.SOFTPLUS: _one("Softplus"),
     Function.SOFTSIGN: _one("Softsign"),
     Function.MISH: _mish,
-    Function.GELU: _one("Gelu", approximate="none"),
-    Function.GELU_TANH: _one("Gelu", approximate="tanh"),
+    Function.GELU: _gelu,
+    Function.GELU_TANH: _gelu_tanh,
     Function.ERF: _one("Erf"),
     Function.EXP: _one("Exp"),
     Function.LOG: _one("Log"),

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import onnx
 from onnx import helper, numpy_helper
 
 from qcomp.errors import UnsupportedOp
-from qcomp.exporters.onnx import choice, elementwise, linear, movement, reduction
+from qcomp.exporters.onnx import choice, elementwise, ends, linear, movement, reduction
+from qcomp.exporters.onnx.dialect import EXCHANGE, SESSION, Dialect
 from qcomp.exporters.onnx.writer import OPEN_FIELDS, Layout, Writer, open_name
 from qcomp.ir.exemptions import Exemptions, exemption
 from qcomp.ir.graph import Graph
@@ -18,9 +19,7 @@ from qcomp.ir.ops import Domain, Op
 from qcomp.ir.tensor import Array, TensorId, TensorType
 from qcomp.ir.text import format_op
 
-OPSET = 21  # the first whose QuantizeLinear gives int16
 _LARGE = 1 << 14  # bytes
-IR_VERSION = 10  # the one that came with opset 21
 
 RULES: Mapping[type[Op], Callable[..., None]] = merged(
     choice.RULES, elementwise.RULES, linear.RULES, movement.RULES, reduction.RULES
@@ -41,6 +40,21 @@ def export_onnx(
     UnsupportedOp lists the ops of integer graphs, which have no ONNX form.
     """
     return _model(graph, *_written(graph, extra_outputs, open_tensors), numpy_helper.from_array)
+
+
+def export_floats(graph: Graph) -> tuple[onnx.ModelProto, Mapping[TensorId, Sequence[str]]]:
+    """A float graph as other tools read it, and the names that its tensors have in the file."""
+    writer, outputs = _written(graph, (), (), EXCHANGE)
+    return _model(graph, writer, outputs, numpy_helper.from_array), writer.names()
+
+
+def export_qdq(graph: Graph) -> onnx.ModelProto:
+    """A QDQ graph as other tools read it (`EXCHANGE`): floats of the caller in and out.
+
+    UnsupportedOp lists the ops that have no ONNX form.
+    """
+    written = _written(graph, (), (), EXCHANGE)
+    return _model(graph, *written, numpy_helper.from_array)
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,20 +79,29 @@ def export_with_arrays(
 
 
 def _written(
-    graph: Graph, extra_outputs: Sequence[TensorId], open_tensors: Sequence[TensorId]
+    graph: Graph,
+    extra_outputs: Sequence[TensorId],
+    open_tensors: Sequence[TensorId],
+    dialect: Dialect = SESSION,
 ) -> tuple[Writer, dict[str, TensorId]]:
     """The nodes, and the outputs by name."""
     ops = graph.ops()
     if missing := [op for op in ops if type(op) not in RULES]:
         raise UnsupportedOp([f"{format_op(graph, op)}\n  {_why(op)}" for op in missing])
     outputs = _outputs(graph, extra_outputs)
-    writer = Writer(graph, _value_names(graph, outputs), open_tensors)
+    changed = {*graph.conversions, *graph.tails} if dialect.in_callers_units else set()
+    names = _value_names(graph, outputs, changed)
+    writer = Writer(graph, names, open_tensors, dialect)
     for name, id in graph.inputs.items():
-        writer.define(id, Layout.OURS, name)
+        inside = ends.inward(writer, id, name, graph.conversions[name]) if name in changed else name
+        writer.define(id, Layout.OURS, inside)
     for op in ops:
         RULES[type(op)](writer, op)
     for name, id in outputs.items():
         value = writer.read(id, Layout.OURS)
+        if name in changed:
+            value = ends.outward(writer, id, value, graph.conversions.get(name))
+            value = ends.behind(writer, value, graph.tails.get(name))
         if value != name:
             writer.emit_as(name, "Identity", [value])
     return writer, outputs
@@ -100,12 +123,18 @@ def _outputs(graph: Graph, extra: Sequence[TensorId]) -> dict[str, TensorId]:
     return outputs
 
 
-def _value_names(graph: Graph, outputs: Mapping[str, TensorId]) -> dict[TensorId, str]:
-    """Results take the names of outputs; everything else its id, marked where that is taken."""
+def _value_names(
+    graph: Graph, outputs: Mapping[str, TensorId], changed: Collection[str]
+) -> dict[TensorId, str]:
+    """Results take the names of outputs; everything else its id, marked where that is taken.
+
+    `changed` names inputs and outputs whose values outside are others than in the graph.
+    """
     public = {*graph.inputs, *outputs}
     names = {t.id: t.id if t.id not in public else f"{t.id}:value" for t in graph.tensors()}
-    names |= {id: name for name, id in outputs.items() if graph.producer(id) is not None}
-    return names | {id: name for name, id in graph.inputs.items()}
+    same = {name: id for name, id in outputs.items() if name not in changed}
+    names |= {id: name for name, id in same.items() if graph.producer(id) is not None}
+    return names | {id: name for name, id in graph.inputs.items() if name not in changed}
 
 
 def _elsewhere(array: Array, name: str) -> onnx.TensorProto:
@@ -137,8 +166,11 @@ def _model(
     return helper.make_model(
         proto,
         producer_name="qcomp",
-        opset_imports=[helper.make_opsetid("", OPSET)],
-        ir_version=IR_VERSION,
+        opset_imports=[
+            helper.make_opsetid("", writer.dialect.opset),
+            *(helper.make_opsetid(d, 1) for d in sorted({n.domain for n in writer.nodes} - {""})),
+        ],
+        ir_version=writer.dialect.ir_version,
     )
 
 

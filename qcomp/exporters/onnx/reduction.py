@@ -64,14 +64,16 @@ def average_pool2d(w: Writer, op: AveragePool2d) -> None:
 
 
 def _average(w: Writer, op: AveragePool2d, x: str, pads: Padding, *, count_include_pad: int) -> str:
+    """ONNX Runtime fails to make an integer operator of one that says that it has no dilation."""
+    dilation = {} if op.dilation == (1, 1) else {"dilations": op.dilation}
     return w.emit(
         "AveragePool",
         [x],
         kernel_shape=op.kernel,
         strides=op.stride,
         pads=pads,
-        dilations=op.dilation,
         count_include_pad=count_include_pad,
+        **dilation,
     )
 
 

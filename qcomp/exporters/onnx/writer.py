@@ -16,6 +16,7 @@ import numpy as np
 import onnx
 from onnx import helper
 
+from qcomp.exporters.onnx.dialect import SESSION, Dialect
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import ClampRange, FakeQuantConstant, IntegerConstant, QuantizedConstant
 from qcomp.ir.tensor import Array, TensorId
@@ -57,9 +58,11 @@ class Writer:
         graph: Graph,
         names: Mapping[TensorId, str],
         open_tensors: Collection[TensorId],
+        dialect: Dialect = SESSION,
     ) -> None:
         self.graph = graph
         self.open_tensors = frozenset(open_tensors)
+        self.dialect = dialect
         self.nodes: list[onnx.NodeProto] = []
         self.arrays: dict[str, Array] = {}
         self._names = names
@@ -75,8 +78,14 @@ class Writer:
 
     def emit(self, kind: str, inputs: Sequence[str], **attributes: Attribute) -> str:
         """Append a node of one result; the value's name."""
+        return self.emit_of("", kind, inputs, **attributes)
+
+    def emit_of(
+        self, domain: str, kind: str, inputs: Sequence[str], **attributes: Attribute
+    ) -> str:
+        """The same, of an operator of another domain than ONNX's own."""
         name = self._fresh(kind)
-        node = helper.make_node(kind, inputs, [name], name=name)
+        node = helper.make_node(kind, inputs, [name], name=name, domain=domain)
         node.attribute.extend(helper.make_attribute(k, v) for k, v in attributes.items())
         self.nodes.append(node)
         self._unnamed[name] = node
@@ -123,6 +132,13 @@ class Writer:
             value = self._name(id, layout)
             node.output[0] = node.name = value
         self._values[id, layout] = value
+
+    def names(self) -> Mapping[TensorId, Sequence[str]]:
+        """What each tensor is called, in every layout that it was written in."""
+        names: dict[TensorId, list[str]] = {}
+        for (id, _), name in (*self._values.items(), *self._parameters.items()):
+            names.setdefault(id, []).append(name)
+        return names
 
     def has(self, id: TensorId, layout: Layout) -> bool:
         """Whether the tensor can be read in this layout without a Transpose."""

@@ -45,6 +45,7 @@ class Context:
     folding: Folding = field(default_factory=Folding)
     added: dict[tuple[str, str], TensorId] = field(default_factory=dict)
     element_types: MutableMapping[str, int] = field(default_factory=dict)  # of what is no float
+    sequences: MutableMapping[str, list[str]] = field(default_factory=dict)  # their elements
     depth: int = 0  # of the subgraph
     quantized: dict[tuple[TensorId, QParams], TensorId] = field(default_factory=dict)
     whole_of: dict[TensorId, TensorId] = field(default_factory=dict)  # what was truncated
@@ -58,6 +59,7 @@ class Context:
             values=ChainMap({}, self.values),
             lost=set(self.lost),
             element_types=ChainMap({}, self.element_types),
+            sequences=ChainMap({}, self.sequences),
             added={},
             depth=self.depth + 1,
         )
@@ -73,6 +75,8 @@ class Context:
         elif source in inner.values:
             self.values[name] = inner.values[source]
             self.element_types[name] = inner.element_type(source)
+        elif source in inner.sequences:
+            raise Refused(f"a branch gives the sequence {source!r}", "tensors")
         else:
             self.lost.add(name)
 

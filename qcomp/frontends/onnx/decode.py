@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import onnx
 
@@ -15,6 +15,16 @@ _SCHEMA_TYPES = {
     value: getattr(onnx.defs.OpSchema.AttrType, name)
     for name, value in onnx.AttributeProto.AttributeType.items()
     if name != "UNDEFINED"
+}
+_KINDS: Mapping[str, str] = {
+    "STRINGS": "a list of texts",
+    "GRAPH": "a subgraph",
+    "GRAPHS": "a list of subgraphs",
+    "TENSORS": "a list of tensors",
+    "SPARSE_TENSOR": "a sparse tensor",
+    "SPARSE_TENSORS": "a list of sparse tensors",
+    "TYPE_PROTO": "a type",
+    "TYPE_PROTOS": "a list of types",
 }
 _ELEMENT_TYPES = frozenset(onnx.TensorProto.DataType.keys())
 
@@ -94,8 +104,7 @@ def _attribute(a: onnx.AttributeProto) -> Attribute:
         case kinds.TENSOR:
             return a.t
         case _:
-            kind = kinds.AttributeType.Name(a.type)
             raise Refused(
-                f"attribute {a.name} is of kind {kind}",
+                f"attribute {a.name} is {_KINDS.get(kinds.AttributeType.Name(a.type), 'unknown')}",
                 "numbers, text and tensors; of subgraphs those of an If with a constant condition",
             )

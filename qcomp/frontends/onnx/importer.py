@@ -132,6 +132,8 @@ class _Importer:
                 self.problems.append(
                     f"output {name!r} is an input of the same name; accepted: results of nodes"
                 )
+            elif name in self.context.sequences:
+                self.problems.append(f"output {name!r} is a sequence; accepted: tensors")
             elif name in self.context.constants:
                 self._return_constant(name)
             elif name in self.context.values:

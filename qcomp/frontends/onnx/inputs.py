@@ -43,20 +43,25 @@ def read_inputs(
             f"no input is named {', '.join(map(repr, unknown))}; the model has: "
             f"{', '.join(sorted(kinds))}"
         )
-    accepted = [value for value in given if kinds[value.name] in NUMBERS]
-    types = bound_inputs(accepted, bind, to.notes)
+    refused = [name for name, kind in kinds.items() if kind not in NUMBERS]
+    names = ", ".join(element_type_name(kind) for kind in sorted(NUMBERS))
+    problems = [
+        f"input {name!r}: element type {element_type_name(kinds[name])}; accepted: {names}"
+        for name in refused
+    ]
+    try:
+        types = bound_inputs(given, bind, to.notes)
+    except ModelError as error:
+        raise ModelError("\n".join([str(error), *problems])) from error
     for name, type in types.items():
+        if name in refused:
+            continue
         if name in values:
             to.constants[name] = _bound(name, values[name], type, kinds[name])
         else:
             _add(name, type, kinds[name], to)
-    refused = [name for name in kinds if name not in types]
     to.lost.update(refused)
-    names = ", ".join(element_type_name(kind) for kind in sorted(NUMBERS))
-    return [
-        f"input {name!r}: element type {element_type_name(kinds[name])}; accepted: {names}"
-        for name in refused
-    ]
+    return problems
 
 
 def _bound(name: str, value: ArrayLike, type: TensorType, kind: int) -> Array:

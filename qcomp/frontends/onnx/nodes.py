@@ -12,10 +12,12 @@ from qcomp.frontends.onnx.branches import Branches, branches_of
 from qcomp.frontends.onnx.constants import fold
 from qcomp.frontends.onnx.context import Context, Node
 from qcomp.frontends.onnx.decode import decode_node, result_types
+from qcomp.frontends.onnx.expansions import EXPANSIONS, expanded
 from qcomp.frontends.onnx.infer import InferredType, node_types
 from qcomp.frontends.onnx.load import DEFAULT_DOMAINS
-from qcomp.frontends.onnx.quantized import BORDERS, CONTRIB, EXPANSIONS, expanded
+from qcomp.frontends.onnx.quantized import BORDERS, CONTRIB
 from qcomp.frontends.onnx.rules import FOLDED_ONLY, RULES
+from qcomp.frontends.onnx.sequences import SEQUENCES
 from qcomp.frontends.onnx.structure import describe, ordered_nodes, reads, subgraphs
 from qcomp.frontends.onnx.tensors import NUMBERS, decode_tensor
 from qcomp.ir.ops import Reshape, Select
@@ -41,7 +43,7 @@ class NodeReader:
     def read(self, nodes: Sequence[onnx.NodeProto], context: Context) -> None:
         for proto in nodes:
             lost = any(name in context.lost for name in reads(proto))
-            problem = _refusal(proto, lost)
+            problem = _refusal(proto, lost) or _misread_sequence(proto, context)
             if problem is None and lost:
                 _lose(proto, context)
                 continue
@@ -141,6 +143,13 @@ def _refusal(proto: onnx.NodeProto, lost: bool) -> str | None:
     return None
 
 
+def _misread_sequence(proto: onnx.NodeProto, context: Context) -> str | None:
+    """Why a node can't read a sequence, or None."""
+    known = (proto.domain, proto.op_type) in SEQUENCES
+    read = [] if known else [name for name in reads(proto) if name in context.sequences]
+    return f"{read[0]!r} is a sequence; accepted: tensors" if read else None
+
+
 def _is_contributed(proto: onnx.NodeProto) -> bool:
     """QuantizeLinear of onnxruntime's domain, which older opsets need for 16 bits."""
     return proto.domain == CONTRIB and proto.op_type in BORDERS
@@ -170,7 +179,7 @@ def _lose(proto: onnx.NodeProto, context: Context) -> None:
 
 def _inferred(proto: onnx.NodeProto, context: Context) -> Mapping[str, InferredType]:
     """The types that a refused node would have given; none if its operands are unknown too."""
-    unknown = any(name in context.lost for name in proto.input)
+    unknown = any(name in context.lost or name in context.sequences for name in proto.input)
     if proto.domain not in DEFAULT_DOMAINS or unknown or any(subgraphs(proto)):
         return {}
     return node_types(proto, context)

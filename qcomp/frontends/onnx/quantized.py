@@ -10,107 +10,17 @@ scales, of weights alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
-import onnx
 from onnx.helper import make_node
 
 from qcomp.frontends.limits import Refused
-from qcomp.frontends.onnx.context import Context
-from qcomp.frontends.onnx.grids import real
-from qcomp.ir.tensor import Array
+from qcomp.frontends.onnx.expansion import Expansion, Nodes, Source
 
 CONTRIB = "com.microsoft"
-_NO_ZERO = np.zeros(1, np.int32)
 BORDERS = ("QuantizeLinear", "DequantizeLinear")
 """In either domain: older opsets of ONNX have none of 16 bits."""
-Nodes = list[onnx.NodeProto]
-Expansion = Callable[["Source"], Nodes]
-
-
-class Source:
-    """A node of integers: its operands, and names for the values of its expansion."""
-
-    def __init__(self, context: Context, proto: onnx.NodeProto) -> None:
-        self.context, self.proto = context, proto
-
-    def input(self, index: int) -> str:
-        """The name of an operand, "" where there is none."""
-        return str(self.proto.input[index]) if index < len(self.proto.input) else ""
-
-    def output(self, index: int) -> str:
-        """The name of a result, "" where nothing reads it; Refused where the node has fewer."""
-        if index >= len(self.proto.output):
-            raise Refused(f"it has no result {index}")
-        return str(self.proto.output[index])
-
-    def constant(self, index: int, what: str) -> Array:
-        name = self.input(index)
-        if name not in self.context.constants:
-            raise Refused(f"{what} must be a constant", "an initializer or constant expression")
-        return self.context.constants[name]
-
-    def name(self, role: str) -> str:
-        return f"{self.output(0)}.{role}"
-
-    def zero(self, index: int) -> Array:
-        """A zero point, 0 where the node has none."""
-        return self.constant(index, "the zero point") if self.input(index) else _NO_ZERO
-
-    def real(self, index: int, axis: int) -> str:
-        """A constant of integers, with the scale and the zero point behind it, as floats."""
-        scale, zero = self.constant(index + 1, "the scale"), self.zero(index + 2)
-        return self.floats(f"real{index}", self.constant(index, "the weight"), scale, zero, axis)
-
-    def centered(self, index: int, zero: int, axis: int) -> str:
-        """A constant of integers without its zero point."""
-        data = self.constant(index, "the weight")
-        return self.floats(f"real{index}", data, np.ones(1), self.zero(zero), axis)
-
-    def bias(self, index: int, x_scale: int, w_scale: int) -> str:
-        """A bias i32 in steps of the product of two scales."""
-        scales = [self.constant(i, "the scale").astype(np.float64) for i in (x_scale, w_scale)]
-        data = self.constant(index, "the bias")
-        return self.floats("bias", data, scales[0] * scales[1], _NO_ZERO, 0)
-
-    def floats(self, role: str, data: Array, scale: Array, zero: Array, axis: int) -> str:
-        """A constant of the real values of integers; its name."""
-        name = self.name(role)
-        self.context.constants[name] = real(data, scale, zero, axis)
-        return name
-
-    def read(self, index: int) -> tuple[str, onnx.NodeProto]:
-        """An activation, dequantized with the operands behind it."""
-        name = self.name(f"x{index}")
-        operands = [self.input(i) for i in range(index, index + 3) if self.input(i)]
-        return name, make_node("DequantizeLinear", operands, [name])
-
-    def written(self, index: int) -> tuple[str, onnx.NodeProto]:
-        """The result, quantized with the operands from `index` on."""
-        name = self.name("y")
-        operands = [name, *(self.input(i) for i in (index, index + 1) if self.input(i))]
-        return name, make_node("QuantizeLinear", operands, [self.output(0)])
-
-    def node(
-        self, op: str, inputs: Sequence[str], output: str, **changes: object
-    ) -> onnx.NodeProto:
-        """A node of floats with this one's attributes."""
-        made = make_node(op, inputs, [output])
-        kept = {a.name for a in made.attribute} | {n for n, v in changes.items() if v is None}
-        made.attribute.extend(a for a in self.proto.attribute if a.name not in kept)
-        return made
-
-
-def expanded(context: Context, proto: onnx.NodeProto) -> Nodes:
-    """What stands for a node; itself, where it is one of floats."""
-    if proto.domain == CONTRIB and proto.op_type in BORDERS:
-        plain = onnx.NodeProto()
-        plain.CopyFrom(proto)
-        plain.domain = ""
-        return [plain]
-    expansion = EXPANSIONS.get((proto.domain if proto.domain == CONTRIB else "", proto.op_type))
-    return [proto] if expansion is None else expansion(Source(context, proto))
 
 
 def _conv(s: Source) -> Nodes:
@@ -139,7 +49,7 @@ def _gemm(s: Source) -> Nodes:
     if s.input(6):
         inputs.append(s.bias(6, 1, 4))
     if not s.input(7):
-        return [read, s.node("Gemm", inputs, s.output(0))]
+        return [read, s.node("Gemm", inputs, s.output)]
     y, write = s.written(7)
     return [read, s.node("Gemm", inputs, y), write]
 
@@ -169,26 +79,26 @@ def _concat(s: Source) -> Nodes:
     """Operands: the result's scale and zero point, then each part with its own."""
     reads = [s.read(i) for i in range(2, len(s.proto.input), 3)]
     y = s.name("y")
-    write = make_node("QuantizeLinear", [y, s.input(0), s.input(1)], [s.output(0)])
+    write = make_node("QuantizeLinear", [y, s.input(0), s.input(1)], [s.output])
     return [*(read for _, read in reads), s.node("Concat", [x for x, _ in reads], y), write]
 
 
 def _dynamic(s: Source) -> Nodes:
-    for name, value in ((s.output(1), np.float32(1.0)), (s.output(2), np.uint8(0))):
+    for name, value in ((s.result(1), np.float32(1.0)), (s.result(2), np.uint8(0))):
         if name:
             s.context.constants[name] = np.array(value)
     s.context.notes.append(
         f"the range of {s.input(0)}, which the model finds in each run, is fixed"
     )
-    return [make_node("Identity", [s.input(0)], [s.output(0)])]
+    return [make_node("Identity", [s.input(0)], [s.output])]
 
 
 def _conv_integer(s: Source) -> Nodes:
-    return [s.node("Conv", [s.input(0), s.centered(1, 3, 0)], s.output(0))]
+    return [s.node("Conv", [s.input(0), s.centered(1, 3, 0)], s.output)]
 
 
 def _matmul_integer(s: Source) -> Nodes:
-    return [s.node("MatMul", [s.input(0), s.centered(1, 3, -1)], s.output(0))]
+    return [s.node("MatMul", [s.input(0), s.centered(1, 3, -1)], s.output)]
 
 
 def _matmul_to_float(s: Source) -> Nodes:
@@ -207,15 +117,15 @@ def _dynamic_matmul(s: Source) -> Nodes:
 
 def _with_bias(s: Source, a: str, b: str, bias: int) -> Nodes:
     if not s.input(bias):
-        return [make_node("MatMul", [a, b], [s.output(0)])]
+        return [make_node("MatMul", [a, b], [s.output])]
     product = s.name("product")
     return [
         make_node("MatMul", [a, b], [product]),
-        make_node("Add", [product, s.input(bias)], [s.output(0)]),
+        make_node("Add", [product, s.input(bias)], [s.output]),
     ]
 
 
-EXPANSIONS: Mapping[tuple[str, str], Expansion] = {
+QUANTIZED: Mapping[tuple[str, str], Expansion] = {
     ("", "ConvInteger"): _conv_integer,
     ("", "DynamicQuantizeLinear"): _dynamic,
     ("", "MatMulInteger"): _matmul_integer,

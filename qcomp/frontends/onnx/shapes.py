@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -12,6 +13,7 @@ from qcomp.errors import ModelError
 from qcomp.frontends.limits import MAX_ELEMENTS, MAX_RANK
 from qcomp.ir.tensor import DType, TensorType
 
+_EXAMPLE = 224
 _UNKNOWN = -1  # what some exporters write as the size of a dynamic dimension
 _UNNAMED = ("?", "-1", "None")  # and as its name, though no two of them are the same
 
@@ -92,11 +94,12 @@ def _sizes(
         else:
             sizes[d.place] = size
     if unbound:
-        names = ", ".join(dict.fromkeys(d.parameter or d.place for d in unbound))
-        first = unbound[0].parameter or unbound[0].place
+        names = list(dict.fromkeys(d.parameter or d.place for d in unbound))
+        fields = ", ".join(f'"{name}": {_EXAMPLE}' for name in names)
+        options = " ".join(f"--bind {shlex.quote(f'{name}={_EXAMPLE}')}" for name in names)
         raise ModelError(
-            f"dynamic dimensions {names} have no size: "
-            f'bind them, as in bind={{"{first}": 224}} or --bind {first}=224'
+            f"dynamic dimensions {', '.join(names)} have no size; add, with sizes of yours, "
+            f"bind={{{fields}}} in Python or {options} on the command line"
         )
     return sizes
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 from numpy.typing import ArrayLike
 
+from qcomp.formats.tflite import VERSION
 from qcomp.frontends.inspect import Inspection, inspection_of
 from qcomp.frontends.tflite.importer import Model, attempt_import
-from qcomp.frontends.tflite.schema import VERSION
 
 
 def inspect_tflite(

@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 
 from qcomp.errors import ModelError
 from qcomp.files import open_regular
-from qcomp.frontends.limits import MAX_ELEMENTS, MAX_RANK
-from qcomp.frontends.tflite.flatbuffer import BrokenBuffer, Reader, Record
-from qcomp.frontends.tflite.schema import (
+from qcomp.formats.flatbuffer import BrokenBuffer, Reader, Record
+from qcomp.formats.tflite import (
     CUSTOM,
     ELEMENT_TYPES,
     IDENTIFIER,
@@ -24,6 +23,7 @@ from qcomp.frontends.tflite.schema import (
     SCHEMA,
     VERSION,
 )
+from qcomp.frontends.limits import MAX_ELEMENTS, MAX_RANK
 
 _MAX_BYTES = 1 << 32
 ABSENT = -1  # an operand that an operator does without

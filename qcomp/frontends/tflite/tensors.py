@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from qcomp.errors import ModelError
-from qcomp.frontends.tflite.flatbuffer import Record
+from qcomp.formats.flatbuffer import Record
 from qcomp.frontends.tflite.load import FileTensor
 from qcomp.ir.tensor import Array
 

@@ -13,7 +13,7 @@ from qcomp.ir.tensor import Array
 
 def embedding(op: Embedding, x: Array, table: Array) -> Array:
     """Half to even."""
-    return np.asarray(table[np.clip(np.rint(x), 0, len(table) - 1).astype(np.intp)])
+    return np.asarray(table[np.clip(np.rint(x) - op.first, 0, len(table) - 1).astype(np.intp)])
 
 
 def q_embedding(op: QEmbedding, x: Array, table: Array) -> Array:

@@ -14,7 +14,7 @@ __all__ = ["Embedding", "QEmbedding"]
 
 @dataclass(frozen=True, kw_only=True)
 class Embedding(Op):
-    """table[x] along its first axis, x rounded and clamped to the rows that there are."""
+    """table[x - first] along its first axis, x rounded, and clamped to the rows that there are."""
 
     mnemonic: ClassVar[str] = "embedding"
     axis_use: ClassVar[AxisUse | None] = AxisUse.ALL
@@ -22,6 +22,8 @@ class Embedding(Op):
     constant_operands: ClassVar[tuple[int, ...]] = (1,)
     x = Operand(0)
     table = Operand(1)
+
+    first: int = 0
 
     def result_type(self, *inputs: TensorType) -> TensorType:
         expect_float(*inputs)

@@ -1,4 +1,4 @@
-"""Gather from a constant table by computed indices."""
+"""Rows of a constant table by computed indices: Gather, and OneHot, whose table is made."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from qcomp.ir.tensor import TensorId
 from qcomp.quant.qparams import QParams, integer_range
 
 _BYTE = QParams(1.0, -128)
+_SIGNED_BYTE = QParams(1.0, 0)
 _WORD = QParams(1.0, 0, *integer_range(16))
 _BYTES = (TensorProto.UINT8, TensorProto.INT8)
 _MOST_ROWS = _WORD.qmax + 1
@@ -36,6 +37,34 @@ def embedding(node: Node) -> None:
         rank = node.graph.type(ids).rank
         behind = tuple(range(rank + axis, rank + data.ndim - 1))
         order = (*range(rank, rank + axis), *range(rank), *behind)
+        node.add(Transpose(inputs=(y.output,), output=node.out(), permutation=order))
+
+
+def one_hot(node: Node) -> None:
+    """A row for each index from -depth on; one that is no index has a row of nothing."""
+    depth = int(node.scalar(1, "the depth"))
+    values = node.constant(2, "the values").astype(np.float32).reshape(-1)
+    node.require(depth > 0 and 2 * depth + 2 <= _MOST_ROWS, f"depth {depth}")
+    node.require(values.size == 2, f"{values.size} values", "that of the others and of the one")
+    off, on = values
+    table = np.full((2 * depth + 2, depth), off, np.float32)
+    indices = np.arange(-depth, depth)
+    table[1 + depth + indices, indices] = on
+    ids = node.x(0)
+    ids = node.context.whole_of.get(ids, ids)
+    _give_integers(node, ids, _SIGNED_BYTE if depth < _SIGNED_BYTE.qmax else _WORD)
+    rank = node.graph.type(ids).rank
+    axis = node.integer("axis", -1)
+    node.require(-rank - 1 <= axis <= rank, f"axis {axis} for rank {rank + 1}")
+    axis %= rank + 1
+    y = Embedding(
+        inputs=(ids, node.new_constant("rows", table)),
+        output=node.out() if axis == rank else node.part("last"),
+        first=-depth - 1,
+    )
+    node.add(y)
+    if axis < rank:
+        order = (*range(axis), rank, *range(axis, rank))
         node.add(Transpose(inputs=(y.output,), output=node.out(), permutation=order))
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from qcomp.frontends.onnx.context import Node, Rule
 from qcomp.frontends.onnx.layout import NCHW_FROM_NHWC, NHWC_FROM_NCHW
-from qcomp.frontends.onnx.rules.embedding import embedding
+from qcomp.frontends.onnx.rules.embedding import embedding, one_hot
 from qcomp.frontends.onnx.rules.reduction import normalized, normalized_all
 from qcomp.ir.ops import (
     BlockOrder,
@@ -199,6 +199,7 @@ RULES: Mapping[str, Rule] = {
     "Flatten": flatten,
     "Gather": gather,
     "Identity": identity,
+    "OneHot": one_hot,
     "Reshape": reshape,
     "SpaceToDepth": space_to_depth,
     "Squeeze": squeeze,

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 Record = Mapping[str, Any]
 """The fields of a table by name: numbers, strings, arrays, records and tuples of records."""
 
-_SCALARS = {
+SCALARS = {
     "bool": "<?",
     "i8": "<b",
     "u8": "<B",
@@ -97,20 +97,20 @@ class Reader:
 
     def _field(self, place: int, wanted: Field) -> Any:
         type = wanted.type
-        if type in _SCALARS:
-            return self._number(struct.Struct(_SCALARS[type]), place)
+        if type in SCALARS:
+            return self._number(struct.Struct(SCALARS[type]), place)
         if type == "string":
             return self._vector(self._follow(place), "u8").tobytes().decode("utf-8", "replace")
         if not type.startswith("["):
             return self._table(self._follow(place), type)
         inner, start = type[1:-1], self._follow(place)
-        if inner in _SCALARS:
+        if inner in SCALARS:
             return self._vector(start, inner)
         places = range(start + 4, start + 4 + 4 * len(self._vector(start, "u32")), 4)
         return tuple(self._table(self._follow(p), inner) for p in places)
 
     def _vector(self, place: int, scalar: str) -> NDArray[Any]:
-        count, dtype = self._number(_OFFSET, place), np.dtype(_SCALARS[scalar])
+        count, dtype = self._number(_OFFSET, place), np.dtype(SCALARS[scalar])
         self._within(place + 4, count * dtype.itemsize)
         self._spend(4 + count * dtype.itemsize)
         return np.frombuffer(self.data, dtype, count, place + 4)
@@ -137,12 +137,12 @@ class Reader:
 
 def _absent(wanted: Field) -> Any:
     """What a field is that the file leaves out."""
-    if wanted.type in _SCALARS:
+    if wanted.type in SCALARS:
         return _EXACT[wanted.type](wanted.default)
     if wanted.type.startswith("["):
         inner = wanted.type[1:-1]
-        return np.empty(0, _SCALARS[inner]) if inner in _SCALARS else ()
+        return np.empty(0, SCALARS[inner]) if inner in SCALARS else ()
     return "" if wanted.type == "string" else None
 
 
-_EXACT = {name: bool if name == "bool" else float if name == "f32" else int for name in _SCALARS}
+_EXACT = {name: bool if name == "bool" else float if name == "f32" else int for name in SCALARS}

@@ -1,4 +1,4 @@
-"""The schema of TensorFlow Lite's files, version 3: the parts that the import reads.
+"""The schema of TensorFlow Lite's files, version 3: the parts that qcomp reads and writes.
 
 Slots and numbers are those of tensorflow/compiler/mlir/lite/schema/schema.fbs. A test holds them to
 the code that was generated from it.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from qcomp.frontends.tflite.flatbuffer import Field, Schema
+from qcomp.formats.flatbuffer import Field, Schema
 
 IDENTIFIER = b"TFL3"
 VERSION = 3
@@ -33,6 +33,7 @@ OPTIONS: Mapping[int, str] = {
     30: "SqueezeOptions",
     32: "StridedSliceOptions",
     35: "SplitOptions",
+    40: "ArgMaxOptions",
     49: "TransposeConvOptions",
     59: "PackOptions",
     64: "UnpackOptions",
@@ -64,7 +65,8 @@ _RESIZE = "align_corners:bool", "half_pixel_centers:bool"
 
 SCHEMA: Schema = {
     "Model": _table(
-        "0:version:u32 1:operator_codes:[OperatorCode] 2:subgraphs:[SubGraph] 4:buffers:[Buffer]"
+        "0:version:u32 1:operator_codes:[OperatorCode] 2:subgraphs:[SubGraph] 3:description:string "
+        "4:buffers:[Buffer]"
     ),
     "OperatorCode": _table(
         "0:deprecated_builtin_code:i8 1:custom_code:string 2:version:i32=1 3:builtin_code:i32"
@@ -127,6 +129,7 @@ SCHEMA: Schema = {
     "ResizeBilinearOptions": _table(f"2:{_RESIZE[0]} 3:{_RESIZE[1]}"),
     "ResizeNearestNeighborOptions": _table(f"0:{_RESIZE[0]} 1:{_RESIZE[1]}"),
     "ReshapeOptions": _table("0:new_shape:[i32]"),
+    "ArgMaxOptions": _table("0:output_type:i8"),
     "SqueezeOptions": _table("0:squeeze_dims:[i32]"),
     "SplitOptions": _table("0:num_splits:i32"),
     "SplitVOptions": _table("0:num_splits:i32"),

@@ -1,0 +1,1 @@
+"""QDQ graphs as TensorFlow Lite files of integers."""

@@ -1,0 +1,141 @@
+"""Ops with the attributes that exporters must say, each as the only op of a graph."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from qcomp.ir.graph import Graph
+from qcomp.ir.ops import (
+    RELU,
+    RELU6,
+    Add,
+    ArgMax,
+    BatchNorm,
+    BlockOrder,
+    BroadcastTo,
+    Clamp,
+    ClampRange,
+    Concat,
+    Conv2d,
+    Dense,
+    DepthToSpace,
+    Div,
+    Gather,
+    LogPower,
+    LogSoftmax,
+    MatMul,
+    Maximum,
+    MaxPool2d,
+    Minimum,
+    Mul,
+    Op,
+    Pad,
+    PadMode,
+    PRelu,
+    Reduce,
+    Reduction,
+    Reshape,
+    Slice,
+    Softmax,
+    Sub,
+    Tile,
+    Transpose,
+    ZeroStuff,
+)
+from qcomp.ir.tensor import DType, TensorType
+
+SHAPE = (2, 6, 5, 8)
+RNG = np.random.default_rng(2)
+CONSTANTS: Mapping[str, np.ndarray] = {
+    "w": RNG.normal(size=(4, 3, 2, 8)).astype(np.float32),
+    "w2": RNG.normal(size=(4, 3, 3, 4)).astype(np.float32),
+    "depthwise": RNG.normal(size=(16, 3, 3, 1)).astype(np.float32),
+    "b": RNG.normal(size=4).astype(np.float32),
+    "b16": RNG.normal(size=16).astype(np.float32),
+    "c": RNG.normal(size=8).astype(np.float32),
+    "positive": RNG.uniform(0.5, 2, 8).astype(np.float32),
+    "plane": RNG.normal(size=(6, 1, 8)).astype(np.float32),
+    "fc": RNG.normal(size=(4, 8)).astype(np.float32),
+    "rows": RNG.normal(size=(8, 3)).astype(np.float32),
+    "i": np.array([3, 0, 3], np.int64),
+}
+
+
+def graph_of(op: Op, shape: tuple[int, ...], *, spatial_first: bool) -> Graph:
+    graph = Graph("one")
+    graph.add_input("x", TensorType(DType.F32, shape))
+    if spatial_first:
+        graph.add_op(MaxPool2d(inputs=("x",), output="nchw", kernel=(1, 1)))
+        op = replace(op, inputs=tuple("nchw" if t == "x" else t for t in op.inputs))
+    for name in op.inputs:
+        if name in CONSTANTS:
+            graph.add_constant(name, CONSTANTS[name])
+    graph.outputs["y"] = graph.add_op(op)
+    return graph
+
+
+X = ("x",)
+CASES: list[Op] = [
+    Conv2d(inputs=("x", "w", "b"), output="y"),
+    Conv2d(inputs=("x", "w", "b"), output="y", stride=(2, 1), padding=(2, 0, 1, 1), clamp=RELU6),
+    Conv2d(inputs=("x", "w", "b"), output="y", dilation=(2, 3), padding=(0, 3, 2, 0), clamp=RELU),
+    Conv2d(inputs=("x", "w2", "b"), output="y", groups=2, padding=(1, 1, 1, 1)),
+    Conv2d(inputs=("x", "depthwise", "b16"), output="y", groups=8, stride=(1, 2)),
+    Dense(inputs=("x", "fc", "b"), output="y", clamp=ClampRange(-0.5, 0.5)),
+    MatMul(inputs=("x", "rows"), output="y"),
+    BatchNorm(inputs=("x", "c", "c", "c", "positive"), output="y", eps=1e-3),
+    Clamp(inputs=X, output="y"),
+    Clamp(inputs=X, output="y", clamp=RELU),
+    Clamp(inputs=X, output="y", clamp=ClampRange(high=0.25)),
+    Clamp(inputs=X, output="y", clamp=ClampRange(low=-0.25)),
+    PRelu(inputs=("x", "c"), output="y"),
+    PRelu(inputs=("x", "plane"), output="y"),
+    LogPower(inputs=("x", "x"), output="y", added=0.5, least=0.75),
+    Add(inputs=("x", "x"), output="y", clamp=RELU),
+    Add(inputs=("x", "plane"), output="y"),
+    Sub(inputs=("c", "x"), output="y"),
+    Mul(inputs=("x", "c"), output="y", clamp=ClampRange(-1, 1)),
+    Div(inputs=("x", "positive"), output="y"),
+    Minimum(inputs=("x", "c"), output="y"),
+    Maximum(inputs=("plane", "x"), output="y"),
+    MaxPool2d(inputs=X, output="y", kernel=(3, 2), stride=(2, 1), padding=(1, 0, 2, 1)),
+    MaxPool2d(inputs=X, output="y", kernel=(2, 3), padding=(2, 3, 0, 1)),
+    MaxPool2d(inputs=X, output="y", kernel=(2, 2), dilation=(2, 3), padding=(1, 1, 1, 1)),
+    Reduce(inputs=X, output="y", kind=Reduction.MEAN, axes=(1, 2)),
+    Reduce(inputs=X, output="y", kind=Reduction.MEAN, axes=(2, 1), keepdims=False),
+    Reduce(inputs=X, output="y", kind=Reduction.SUM, axes=(1,), keepdims=False),
+    Reduce(inputs=X, output="y", kind=Reduction.MAX, axes=(0, 3), keepdims=False),
+    Reduce(inputs=X, output="y", kind=Reduction.MIN, axes=(3,)),
+    Reduce(inputs=X, output="y", kind=Reduction.SUM, axes=(0, 1, 2, 3), keepdims=False),
+    Reduce(inputs=X, output="y", kind=Reduction.MEAN, axes=()),
+    Softmax(inputs=X, output="y", axis=3),
+    Softmax(inputs=X, output="y", axis=1),
+    LogSoftmax(inputs=X, output="y", axis=2),
+    ArgMax(inputs=X, output="y", axis=3),
+    ArgMax(inputs=X, output="y", axis=1, keepdims=False, last=True),
+    ArgMax(inputs=X, output="y", axis=3, keepdims=False),
+    Reshape(inputs=X, output="y", shape=(2, 240)),
+    Transpose(inputs=X, output="y", permutation=(0, 3, 1, 2)),
+    Transpose(inputs=X, output="y", permutation=(0, 2, 3, 1)),
+    Transpose(inputs=X, output="y", permutation=(3, 1, 0, 2)),
+    Transpose(inputs=X, output="y", permutation=(0, 1, 2, 3)),
+    Concat(inputs=("x", "x"), output="y", axis=3),
+    Concat(inputs=("x", "x", "x"), output="y", axis=1),
+    Slice(inputs=X, output="y", starts=(0, 5, 1, 0), sizes=(2, 3, 2, 8), steps=(1, -2, 2, 1)),
+    Slice(inputs=X, output="y", starts=(0, 0, 0, 7), sizes=(1, 6, 5, 8), steps=(1, 1, 1, -1)),
+    Pad(inputs=X, output="y", before=(0, 1, 2, 0), after=(0, 0, 1, 3), value=-2.5),
+    Pad(inputs=X, output="y", before=(0, 5, 1, 0), after=(0, 1, 4, 0), mode=PadMode.REFLECT),
+    Pad(inputs=X, output="y", before=(0, 3, 0, 0), after=(0, 1, 7, 2), mode=PadMode.EDGE),
+    Pad(inputs=X, output="y", before=(0, 6, 1, 0), after=(0, 1, 5, 0), mode=PadMode.WRAP),
+    Gather(inputs=("x", "i"), output="y", axis=3),
+    Gather(inputs=("x", "i"), output="y", axis=1),
+    BroadcastTo(inputs=X, output="y", shape=(3, 2, 6, 5, 8)),
+    Tile(inputs=X, output="y", repeats=(1, 2, 1, 3)),
+    DepthToSpace(inputs=X, output="y", block=2),
+    DepthToSpace(inputs=X, output="y", block=2, order=BlockOrder.CRD),
+    ZeroStuff(inputs=X, output="y", stride=(2, 3), value=0.5),
+    ZeroStuff(inputs=X, output="y", stride=(1, 1)),
+]
