@@ -10,7 +10,7 @@ from pathlib import Path
 from numpy.typing import ArrayLike
 
 from qcomp.assessment import assess
-from qcomp.calibration.data import Source
+from qcomp.calibration.data import Source, is_pictures
 from qcomp.calibration.evidence import Evidence
 from qcomp.config import AUTO, QuantizationConfig
 from qcomp.dumping import dumping
@@ -23,6 +23,7 @@ from qcomp.ir.tensor import Array
 from qcomp.names import c_name, default_name
 from qcomp.output_forms import with_indices
 from qcomp.passes.observers import Logged
+from qcomp.picture_bytes import with_picture_bytes
 from qcomp.quantizer import Quantizer
 from qcomp.recipes.calibration_table import table_of, with_table
 from qcomp.recipes.choose import decide, evidence_for
@@ -90,6 +91,7 @@ def compile(
     if is_torch(model):
         model = exported(model, example_inputs, calibration)
     imported = import_model(model, bind=bind, bind_values=bind_values)
+    config = with_picture_bytes(config, pictures=is_pictures(calibration))
     taken = inputs_taken(imported.graph, imported.form, config.inputs)
     symbol = c_name(default_name(model) if name is None else name)
     table = table_of(calibration)

@@ -147,7 +147,9 @@ ALLOWED: dict[str, set[str]] = {
         "qcomp.config",
         "qcomp.progress",
     },
+    "qcomp.picture_bytes": {"qcomp.config", "qcomp.preprocessing", "qcomp.errors"},
     "qcomp.precision": {
+        "qcomp.picture_bytes",
         "qcomp.ends",
         "qcomp.quantizer",
         "qcomp.recipes",
@@ -168,6 +170,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "qcomp.targets": {"qcomp.ir", "qcomp.quant", "qcomp.errors", "qcomp.version"},
     "qcomp.evaluation": {
+        "qcomp.ends",
         "qcomp.accuracy",
         "qcomp.calibration",
         "qcomp.data",

@@ -28,7 +28,7 @@ from qcomp.calibration.items import by_name, is_array, names_of
 from qcomp.calibration.npy import open_npy, open_npz
 from qcomp.calibration.runs import Inputs, Run, Runs, Tell, run_count
 from qcomp.data.files import ARRAYS, PICTURES, SOUNDS, kind_in, kind_of
-from qcomp.data.images import DEFAULT_SAMPLES, pictures_of
+from qcomp.data.images import DEFAULT_SAMPLES, Images, pictures_of
 from qcomp.data.inputs import ForInputs
 from qcomp.data.pictures import is_picture
 from qcomp.data.sounds import sounds
@@ -79,6 +79,12 @@ def resolved(
         if all(_is_path_of(item, SOUNDS) for item in source):
             return sounds(source, samples=samples)
     return source
+
+
+def is_pictures(source: Any) -> bool:
+    """Whether the samples are pictures that `qcomp.data` turns into inputs."""
+    found = resolved(source)
+    return isinstance(found, Images) and found.transform is None
 
 
 def open_calibration(

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from qcomp.calibration.data import Source
 from qcomp.calibration.runs import Inputs
 from qcomp.calibration.samples import Samples
+from qcomp.ends import inputs_taken
 from qcomp.errors import CalibrationError
 from qcomp.evaluation.labelled import Labelled, Metric, labelled
 from qcomp.evaluation.labels import Classes
@@ -61,7 +62,7 @@ def evaluate(
     """
     if model is None and net is None:
         raise CalibrationError("nothing to evaluate: expected a model, a compiled network, or both")
-    graph = None if model is None else import_model(model, bind=bind, bind_values=bind_values).graph
+    graph = None if model is None else _float_graph(model, net, bind, bind_values)
     if preprocessing is None and net is not None:
         preprocessing = net.config.preprocessing
     found, runs = _read(
@@ -72,6 +73,18 @@ def evaluate(
     for run in tracked(runs, "evaluating", runs.expected, shown=progress):
         meter.add(run)
     return meter.result(found, meaning, own)
+
+
+def _float_graph(
+    model: ModelLike,
+    net: Network | None,
+    bind: Mapping[str, int] | None,
+    bind_values: Mapping[str, ArrayLike] | None,
+) -> Graph:
+    """With inputs as the compiled network takes them, such as bytes of a camera."""
+    imported = import_model(model, bind=bind, bind_values=bind_values)
+    forms = {} if net is None else net.config.inputs
+    return inputs_taken(imported.graph, imported.form, forms)
 
 
 def outputs_of(
