@@ -31,7 +31,7 @@ from qcomp.recipes.activations import Activations, assigned, with_ranges
 from qcomp.recipes.estimated_time import CostOf
 from qcomp.recipes.judge import Feed, Judge, Trial, decided
 from qcomp.recipes.own_ranges import OwnRange, own_ranges
-from qcomp.recipes.wide_activations import free_units, wide_units, with_wide
+from qcomp.recipes.wide_activations import Budget, Unit, free_units, loud_units, with_wide
 
 ESTIMATORS = ("mse", "minmax", "percentile", "kl", "aciq")
 TRIALS: Mapping[str, tuple[Any, ...]] = {
@@ -44,6 +44,7 @@ _LEAST_SAMPLES = 4
 _WORTHWHILE_DB = 0.05  # less is chance
 _SHORT_DB = 1.0  # by which 16 bits are better where 8 bits fall short
 _WORTH_TIME_DB = 0.3  # more than chance, as it costs time
+_TRIED_ALONE = 8  # units of activations that get 16 bits where they don't gain together
 _GOOD_DB = 30.0  # of each part: leaves nothing to wish for at 8 bits
 _NEAR_DB = 3.0  # by which the ratio on the first samples may be off
 _BUDGET = 5e11  # multiplications of all trials, with what moving the activations costs
@@ -239,7 +240,9 @@ def _widen(
     cost: CostOf,
     advance: Callable[[int, int], None],
 ) -> None:
-    """16 bits for the activations that decide, halved in number until the outputs gain."""
+    """16 bits for the activations that decide: for all that the time allows, or, where these don't
+    gain together, for one after the other of the loudest.
+    """
     what, judge = "16 bits for single activations", activations.judge
     if choice.is_good_without(what):
         return
@@ -249,18 +252,48 @@ def _widen(
         told = f"{narrow.db:.2f} dB, {wide.db:.2f} with 16 bits everywhere"
         choice.log.declined(what, told)
         return
-    units = wide_units(activations, choice.config, cost, advance)
-    while units:
-        other = with_wide(choice.config, start, [unit.members for unit in units])
-        trial = judge.trial(other, samples)
-        after, before = decided(trial, choice.trial, _WORTH_TIME_DB)
-        if after.is_better(before, _WORTH_TIME_DB):
-            for unit in units:
-                choice.log.note(f"16 bits: {unit}", tensor=unit.members[0], alone_db=unit.db)
-            choice.consider(f"16 bits for {len(units)} units of activations", other, trial)
-            return
-        units = units[: len(units) // 2]
-    choice.log.declined(what, "none helps within the time allowed")
+    loud = loud_units(activations, choice.config, advance)
+    budget = Budget(judge.quantizer.equalized(choice.config), cost, choice.config.max_slowdown)
+    if not _take_loudest(judge, choice, start, budget, loud, samples):
+        choice.log.declined(what, "none helps within the time allowed")
+
+
+def _take_loudest(
+    judge: Judge,
+    choice: Choice,
+    start: QuantizationConfig,
+    budget: Budget,
+    loud: Sequence[Unit],
+    samples: Sequence[Feed],
+) -> list[Unit]:
+    """The units that have got 16 bits, of `loud` ones."""
+    taken = _take(judge, choice, start, budget, budget.best(loud), samples)
+    for unit in loud[:_TRIED_ALONE] if not taken else ():
+        if len(budget.affordable([*taken, unit])) > len(taken):
+            taken += _take(judge, choice, start, budget, [unit], samples)
+    return taken
+
+
+def _take(
+    judge: Judge,
+    choice: Choice,
+    start: QuantizationConfig,
+    budget: Budget,
+    units: Sequence[Unit],
+    samples: Sequence[Feed],
+) -> list[Unit]:
+    """The units, if the outputs gain by 16 bits for all of them; else none."""
+    if not units:
+        return []
+    other = with_wide(choice.config, start, [unit.members for unit in units])
+    trial = judge.trial(other, samples)
+    after, before = decided(trial, choice.trial, _WORTH_TIME_DB)
+    if not after.is_better(before, _WORTH_TIME_DB):
+        return []
+    for unit in units:
+        choice.log.note(f"16 bits: {budget.told(unit)}", tensor=unit.members[0], alone_db=unit.db)
+    choice.consider(f"16 bits for {len(units)} units of activations", other, trial)
+    return list(units)
 
 
 def _fit_weights(judge: Judge, choice: Choice, samples: Sequence[Feed]) -> None:
