@@ -15,7 +15,7 @@ from qcomp.ir.tensor import Array, TensorId
 from qcomp.processors import usable_processors
 from qcomp.quant.rounding import Rounding
 
-NONE: Mapping[TensorId, Rounding] = {}
+NONE: Mapping[str, Array] = {}
 
 _ERROR = 3
 
@@ -85,18 +85,18 @@ class FloatSession:
             )
 
     def run(
-        self, inputs: Mapping[str, Array], roundings: Mapping[TensorId, Rounding] = NONE
+        self, inputs: Mapping[str, Array], parameters: Mapping[str, Array] = NONE
     ) -> dict[str, Array]:
-        """Outputs by public name, extra outputs by tensor id; `roundings` of all open tensors."""
+        """Outputs by public name, extra outputs by tensor id; `parameters` of all open tensors."""
         checked_inputs(self._graph, inputs)
         if not self._names:
             return {}
         with _as_compile_error(self._graph):
-            results = self._session.run(self._names, {**inputs, **self._parameters(roundings)})
+            results = self._session.run(self._names, {**inputs, **parameters})
         return dict(zip(self._names, results, strict=True))
 
-    def _parameters(self, roundings: Mapping[TensorId, Rounding]) -> dict[str, Array]:
-        """The inputs that they are; arrays that broadcast to the tensors."""
+    def parameters(self, roundings: Mapping[TensorId, Rounding]) -> Mapping[str, Array]:
+        """How open tensors are rounded, as `run` takes it: arrays that broadcast to the tensors."""
         from qcomp.exporters.onnx.writer import OPEN_FIELDS, open_name
 
         return {
