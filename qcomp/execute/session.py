@@ -18,6 +18,7 @@ from qcomp.quant.rounding import Rounding
 NONE: Mapping[str, Array] = {}
 
 _ERROR = 3
+_PACKED = 1 << 26  # bytes of weights that may be there twice: packed for products too
 
 # Pad_Fusion takes the zeros before a MaxPool for padding, which never wins, and makes pools with
 # padding beyond the kernel, which onnxruntime then refuses.
@@ -76,6 +77,10 @@ class FloatSession:
         self._arrays = exported.arrays  # of which the session has no copy
         values = [onnxruntime.OrtValue.ortvalue_from_numpy(a) for a in self._arrays.values()]
         options.add_external_initializers(list(self._arrays), values)
+        for name, value in zip(self._arrays, values, strict=True):
+            options.add_initializer(name, value)  # else there would be a copy for running
+        if sum(array.nbytes for array in self._arrays.values()) > _PACKED:
+            options.add_session_config_entry("session.disable_prepacking", "1")
         with _as_compile_error(graph):
             self._session = onnxruntime.InferenceSession(
                 exported.model.SerializeToString(),
