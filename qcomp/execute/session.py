@@ -16,9 +16,10 @@ from qcomp.ir.tensor import Array, TensorId
 from qcomp.processors import usable_processors
 from qcomp.quant.rounding import Rounding
 
-NONE: Mapping[TensorId, Rounding] = {}
+NONE: Mapping[str, Array] = {}
 
 _ERROR = 3
+_PACKED = 1 << 26  # bytes of weights that may be there twice: packed for products too
 
 # Pad_Fusion takes the zeros before a MaxPool for padding, which never wins, and makes pools with
 # padding beyond the kernel, which onnxruntime then refuses.
@@ -87,6 +88,10 @@ class FloatSession:
         self._arrays = exported.arrays  # of which the session has no copy
         values = [onnxruntime.OrtValue.ortvalue_from_numpy(a) for a in self._arrays.values()]
         options.add_external_initializers(list(self._arrays), values)
+        for name, value in zip(self._arrays, values, strict=True):
+            options.add_initializer(name, value)  # else there would be a copy for running
+        if sum(array.nbytes for array in self._arrays.values()) > _PACKED:
+            options.add_session_config_entry("session.disable_prepacking", "1")
         with _as_compile_error(graph):
             self._session = onnxruntime.InferenceSession(
                 exported.model.SerializeToString(),
@@ -96,18 +101,18 @@ class FloatSession:
             )
 
     def run(
-        self, inputs: Mapping[str, Array], roundings: Mapping[TensorId, Rounding] = NONE
+        self, inputs: Mapping[str, Array], parameters: Mapping[str, Array] = NONE
     ) -> dict[str, Array]:
-        """Outputs by public name, extra outputs by tensor id; `roundings` of all open tensors."""
+        """Outputs by public name, extra outputs by tensor id; `parameters` of all open tensors."""
         checked_inputs(self._graph, inputs)
         if not self._names:
             return {}
         with _as_compile_error(self._graph):
-            results = self._session.run(self._names, {**inputs, **self._parameters(roundings)})
+            results = self._session.run(self._names, {**inputs, **parameters})
         return dict(zip(self._names, results, strict=True))
 
-    def _parameters(self, roundings: Mapping[TensorId, Rounding]) -> dict[str, Array]:
-        """The inputs that they are; arrays that broadcast to the tensors."""
+    def parameters(self, roundings: Mapping[TensorId, Rounding]) -> Mapping[str, Array]:
+        """How open tensors are rounded, as `run` takes it: arrays that broadcast to the tensors."""
         from qcomp.exporters.onnx.writer import OPEN_FIELDS, open_name
 
         return {
