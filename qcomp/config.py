@@ -29,6 +29,8 @@ ROUNDINGS = ("nearest", "adaround", "gptq", "seqmse")
 CORRECTIONS = ("empirical", "analytic", None)
 WEIGHT_BITS = (8, 4, 3, 2, 1)
 ACTIVATION_BITS = (8, 16)
+NATIVE, TFLITE = "native", "tflite"
+ARITHMETICS = (NATIVE, TFLITE)
 
 _CHOICES: Mapping[str, tuple[Any, ...]] = {
     "weight_bits": WEIGHT_BITS,
@@ -40,6 +42,7 @@ _CHOICES: Mapping[str, tuple[Any, ...]] = {
     "bias_correction": (AUTO, *CORRECTIONS),
     "equalize": (AUTO, "gates", True, False),
     "absorb_bias": (AUTO, True, False),
+    "arithmetic": ARITHMETICS,
 }
 OVERRIDABLE = (
     "weight_bits",
@@ -89,6 +92,8 @@ class QuantizationConfig:
     rounding_iterations: steps of AdaRound for each layer.
     snap_scales: move weight scales by up to 0.1 % so that requantize multipliers are exact.
     float_tail: leave the sigmoid or softmax by which an output ends to the floats outside.
+    arithmetic: how results are rounded to integers: "native", or "tflite", the bits of TensorFlow
+        Lite's reference kernels, of TFLite files whose activations are integers.
     overrides: other values of some fields for some tensors and layers. A key is the id of a layer
         or tensor, the mnemonic of an operator ("conv2d") or a regular expression that matches a
         whole id; of several that match, the last one wins, field by field.
@@ -113,6 +118,7 @@ class QuantizationConfig:
     rounding_iterations: int = 1000
     snap_scales: bool = True
     float_tail: bool = False
+    arithmetic: str = NATIVE
     overrides: Overrides = field(default_factory=dict)
 
     def __post_init__(self) -> None:

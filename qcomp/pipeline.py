@@ -171,7 +171,7 @@ def _quantizing(config: QuantizationConfig, given: Given) -> list[Pass]:
 
 
 def _lowering(config: QuantizationConfig, given: Given) -> list[Pass]:
-    return [FuseRequantize(), CertifyAccumulators()]
+    return [FuseRequantize(config.arithmetic), CertifyAccumulators()]
 
 
 _EQUALIZING = ("equalize", "absorb_bias", "per_channel", "weight_bits", "activation_bits")
@@ -179,6 +179,7 @@ _NOT_QUANTIZING = (
     "recipe",  # how to choose, not what
     "max_slowdown",
     "float_tail",  # before the stages
+    "arithmetic",  # behind it
 )
 _QUANTIZING = tuple(
     f.name for f in dataclasses.fields(QuantizationConfig) if f.name not in _NOT_QUANTIZING
@@ -212,7 +213,7 @@ LOWER = Stage(
     name="lower",
     needs=Form.QDQ,
     gives=Form.INTEGER,
-    reads=(),
+    reads=("arithmetic",),
     fits=False,
     passes=_lowering,
 )

@@ -27,6 +27,7 @@ from qcomp.cli.options import (
 )
 from qcomp.config import (
     ACTIVATION_BITS,
+    ARITHMETICS,
     AUTO,
     RANGES,
     RECIPES,
@@ -109,6 +110,13 @@ def compile(
             help="Leave the sigmoid or softmax by which an output ends to the header's floats.",
         ),
     ] = False,
+    arithmetic: Annotated[
+        str,
+        typer.Option(
+            help=f"{one_of(ARITHMETICS)}: the bits of TensorFlow Lite's reference kernels, of "
+            "TFLite files of integers."
+        ),
+    ] = DEFAULTS.arithmetic,
     dump: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Write text, log and difference of every pass."),
@@ -149,6 +157,7 @@ def compile(
         rounding=rounding,
         input_range=input_range,
         float_tail=float_tail,
+        arithmetic=arithmetic,
     )
     began = time.perf_counter()
     net = qcomp.compile(

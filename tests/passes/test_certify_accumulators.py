@@ -44,7 +44,7 @@ from qcomp.quant.gemmlowp import exp_table as exp_table_tflite
 from qcomp.quant.qparams import SOFTMAX, SOFTMAX_16, QParams
 
 Q = QParams(0.1, -128)
-NARROW, WIDE, TFLITE, ONNX, QUOTIENT = (Requantize(form, 0) for form in Form)
+NARROW, WIDE, TFLITE, AWAY, ONNX, QUOTIENT = (Requantize(form, 0) for form in Form)
 SCALAR: dict[str, Any] = {"multiplier": 2**30, "shift": 31, "requantize": WIDE}
 
 

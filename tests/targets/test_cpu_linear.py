@@ -14,7 +14,7 @@ from qcomp.ir.ops import QConv2d, QDense
 from qcomp.quant.fixed_point import Form, Requantize
 
 CHANNELS = [1, 3, 15, 16, 17, 31, 33, 64]
-FORMS = [Form.NARROW, Form.WIDE, Form.TFLITE]
+FORMS = [Form.NARROW, Form.WIDE, Form.TFLITE, Form.AWAY]
 
 
 def epilogue(form: Form, channels: int, depth: int) -> tuple[Requantize, list[Any]]:
@@ -27,7 +27,7 @@ def epilogue(form: Form, channels: int, depth: int) -> tuple[Requantize, list[An
         bits_of_m = random.integers(9, 15, channels)
         multiplier = np.maximum(2**bits_of_m + random.integers(-(2**7), 2**7, channels), 257)
         shift = np.maximum(bits + bits_of_m - 15 + spread, 0)
-    elif form is Form.WIDE:
+    elif form in (Form.WIDE, Form.AWAY):
         multiplier, shift = random.integers(2**30, 2**31, channels), 31 + bits + spread
     else:
         multiplier, shift = random.integers(2**30, 2**31, channels), -bits - spread

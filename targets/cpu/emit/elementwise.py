@@ -6,7 +6,17 @@ record; lanes are i32 unless a docstring proves that fewer bits are enough.
 
 from __future__ import annotations
 
-from qcomp.ir.ops import QAdd, QAddWide, QDiv, QMaximum, QMinimum, QMul, QPRelu
+from qcomp.ir.ops import (
+    QAdd,
+    QAddRescaled,
+    QAddWide,
+    QDiv,
+    QMaximum,
+    QMinimum,
+    QMul,
+    QPRelu,
+    QPReluRescaled,
+)
 from qcomp.targets.cpu import llvm_ir as ir
 from qcomp.targets.cpu.emit.builder import (
     I16,
@@ -16,7 +26,11 @@ from qcomp.targets.cpu.emit.builder import (
     splat,
     vector,
 )
-from qcomp.targets.cpu.emit.requantize import emit_requantize_by, emit_saturate
+from qcomp.targets.cpu.emit.requantize import (
+    emit_requantize_by,
+    emit_saturate,
+    emit_tflite_by,
+)
 
 _I16_MAX = 2**15 - 1
 
@@ -80,6 +94,20 @@ def add_wide(b: ir.IRBuilder, op: QAddWide, a: Value, c: Value) -> Value:
     return _shifted(b, total, op.shift, op.zero_point, op.qmin, op.qmax)
 
 
+def add_rescaled(b: ir.IRBuilder, op: QAddRescaled, a: Value, c: Value) -> Value:
+    """The certificate has all three sums within i32."""
+    lanes = a.type.count
+
+    def term(x: Value, zero_point: int, multiplier: int, shift: int) -> Value:
+        t = b.shl(centred(b, x, zero_point), splat(I32, lanes, op.left_shift))
+        return emit_tflite_by(b, t, multiplier, shift)
+
+    first = term(a, op.a_zero_point, op.a_multiplier, op.a_shift)
+    second = term(c, op.b_zero_point, op.b_multiplier, op.b_shift)
+    total = b.add(first, second) if op.b_sign > 0 else b.sub(first, second)
+    return emit_requantize_by(b, total, op.multiplier, op.shift, op.requantize)
+
+
 def mul(b: ir.IRBuilder, op: QMul, a: Value, c: Value) -> Value:
     """|product| <= 255^2."""
     acc = b.mul(centred(b, a, op.a_zero_point), centred(b, c, op.b_zero_point))
@@ -124,3 +152,13 @@ def prelu(b: ir.IRBuilder, op: QPRelu, x: Value, negative: Value) -> Value:
     is_negative = b.icmp_signed("<", t, splat(I32, lanes, 0))
     multiplier = b.select(is_negative, negative, splat(I32, lanes, op.positive_multiplier))
     return _shifted(b, b.mul(t, multiplier), op.shift, op.zero_point, op.qmin, op.qmax)
+
+
+def prelu_rescaled(b: ir.IRBuilder, op: QPReluRescaled, x: Value, slope: Value) -> Value:
+    """|t| and |slope - zero point| are at most 255."""
+    lanes = x.type.count
+    t = centred(b, x, op.x_zero_point)
+    products = b.mul(t, centred(b, slope, op.slope_zero_point))
+    above = emit_requantize_by(b, t, op.positive_multiplier, op.positive_shift, op.requantize)
+    below = emit_requantize_by(b, products, op.multiplier, op.shift, op.requantize)
+    return b.select(b.icmp_signed("<", t, splat(I32, lanes, 0)), below, above)
