@@ -42,7 +42,7 @@ class Epilogue:
             case Form.NARROW:
                 return acc + rounding
             case Form.TFLITE:
-                return acc << min(max(shift, 0), 31)
+                return (acc << min(max(shift, 0), 31)) + (1 << self.requantize.bits)
             case Form.QUOTIENT:
                 return acc + (multiplier >> 1)
             case Form.WIDE | Form.AWAY if bits == 63:

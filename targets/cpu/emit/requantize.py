@@ -46,6 +46,11 @@ class Saturation:
             *(broadcast(b, load(b, at(b, header, 4 * i), I32, 4), lanes) for i in range(3))
         )
 
+    def of_i8(self) -> Saturation:
+        """With the limits of i8, which machines may have an instruction for."""
+        low, high = (splat(I32, self.low.type.count, n) for n in (-128, 127))
+        return Saturation(self.zero_point, low, high)
+
     def below(self, b: ir.IRBuilder, ceiling: Value) -> Saturation:
         """And at most `ceiling`, a value per lane."""
         high = b.select(b.icmp_signed("<", self.high, ceiling), self.high, ceiling)
@@ -65,11 +70,10 @@ def emit_requantize(
     """
     if form is Form.NARROW:
         return saturated(b, _narrow(b, acc, multiplier, shift, to.zero_point), to)
+    if form is Form.TFLITE:
+        return saturated(b, emit_tflite(b, acc, multiplier, shift, to.zero_point), to)
     if form is Form.WIDE:
         scaled = emit_wide(b, acc, multiplier, shift)
-    elif form is Form.TFLITE:
-        # What is beyond saturates, and must not overflow with the zero point.
-        scaled = clamp(b, emit_tflite(b, acc, multiplier, shift), -(2**23), 2**23)
     elif form is Form.AWAY:
         scaled = emit_away(b, acc, multiplier, shift)
     elif form is Form.QUOTIENT:
@@ -181,8 +185,10 @@ def emit_away(b: ir.IRBuilder, acc: Value, multiplier: Value, shift: Value) -> V
     return _rounded(b, b.add(product, sign), shift)
 
 
-def emit_tflite(b: ir.IRBuilder, acc: Value, multiplier: Value, shift: Value) -> Value:
-    """gemmlowp's SRDHM and RDPOT, both roundings in one sum and one shift.
+def emit_tflite(
+    b: ir.IRBuilder, acc: Value, multiplier: Value, shift: Value, zero_point: Value
+) -> Value:
+    """zero_point + gemmlowp's SRDHM and RDPOT, both roundings in one sum and one shift.
 
     With x = acc << left and right = e,
 
@@ -190,19 +196,19 @@ def emit_tflite(b: ir.IRBuilder, acc: Value, multiplier: Value, shift: Value) ->
 
     Even and odd lanes are multiplied to i64 where they are (pmuldq). |x * m| < 2^62, so 2^62 more
     is positive: a logical shift, which all machines have, gives the result and 2^(31-e). The
-    certificate has x within i32, and the result with it.
+    certificate has x within i32, and the result and a zero point with it.
     """
     lanes = acc.type.count
     left = larger(b, shift, splat(I32, lanes, 0))
     right, x = b.sub(left, shift), b.shl(acc, left)
     if lanes % 2:
         wide = vector(I64, lanes)
-        halves = [(b.sext(x, wide), b.sext(multiplier, wide), b.zext(right, wide))]
-        scaled = b.trunc(_twice_rounded(b, *halves[0]), vector(I32, lanes))
+        operands = b.sext(x, wide), b.sext(multiplier, wide), b.zext(right, wide)
+        scaled = b.trunc(_twice_rounded(b, *operands), vector(I32, lanes))
     else:
         scaled = in_pairs(b, _twice_rounded, x, multiplier, right)
     origin = b.lshr(splat(I32, lanes, -(2**31)), right)
-    return b.sub(scaled, origin)
+    return b.sub(scaled, b.sub(origin, zero_point))
 
 
 def _twice_rounded(b: ir.IRBuilder, x: Value, multiplier: Value, e: Value) -> Value:
@@ -212,18 +218,20 @@ def _twice_rounded(b: ir.IRBuilder, x: Value, multiplier: Value, e: Value) -> Va
     def number(n: int) -> Value:
         return splat(I64, lanes, n)
 
-    product = b.mul(x, multiplier)
     second = b.sext(b.icmp_signed(">", e, number(0)), x.type)
     rounding = b.add(b.shl(number(1 << 30), e), b.and_(second, number(1 << 30)))
-    negative = b.and_(b.ashr(product, number(63)), b.and_(second, number(-(1 << 31))))
-    origin = b.add(rounding, number(1 << 62))
-    return b.lshr(b.add(b.add(product, negative), origin), b.add(e, number(31)))
+    product = b.mul(x, multiplier)
+    total = b.add(product, b.add(rounding, number(1 << 62)))
+    less = b.add(total, b.and_(second, number(-(1 << 31))))
+    negative = b.icmp_signed("<", product, number(0))
+    return b.lshr(b.select(negative, less, total), b.add(e, number(31)))
 
 
 def emit_tflite_by(b: ir.IRBuilder, acc: Value, multiplier: int, shift: int) -> Value:
     """By a factor that is known."""
     lanes = acc.type.count
-    return emit_tflite(b, acc, splat(I32, lanes, multiplier), splat(I32, lanes, shift))
+    factor = splat(I32, lanes, multiplier), splat(I32, lanes, shift)
+    return emit_tflite(b, acc, *factor, splat(I32, lanes, 0))
 
 
 def in_pairs(
