@@ -28,6 +28,7 @@ _POWERS = (1672461947, 1302514674, 790015084, 290630308, 39332535, 720401, 242)
 _EXP_MINUS_EIGHTH, _THIRD = 1895147668, 715827883  # Q31
 RECIPROCAL_LINE = 1515870810, -1010580540  # 48/17 and -32/17 in Q29
 NEWTON_STEPS = 3
+_ROOT_STEPS, _HALF_ROOT_OF_TWO = 5, 1518500250  # Q31
 _SUM_BITS = 19  # of the fraction of a sum of exponentials
 
 
@@ -87,3 +88,21 @@ def reciprocal(total: I64) -> tuple[I64, I64]:
 
 def _shifted_left(x: I64, bits: int) -> I64:
     return np.asarray(np.clip(x << bits, INT32_MIN, INT32_MAX), np.int64)
+
+
+def inverse_root(value: int) -> tuple[int, int]:
+    """(m, shift) of the form TFLITE with 1 / sqrt(value) = m * 2^(shift - 31), value >= 1.
+
+    GetInvSqrtQuantizedMultiplierExp of the reference: five steps of Newton's method in Q28, from 1.
+    """
+    if value <= 1:
+        return INT32_MAX, 0
+    pairs = (32 - value.bit_length() - 1) // 2 - 1
+    shift = 11 - pairs
+    x, one = np.array(value << (2 * pairs)) >> 1, np.array(1 << 28)
+    half, root = rounding_divide_by_pot(x, 1), one
+    for _ in range(_ROOT_STEPS):
+        cube = _shifted_left(_product(_product(root, root), root), 6)
+        root = _shifted_left(_product(one + (one >> 1), root) - _product(half, cube), 3)
+    multiplier = int(_product(root, _HALF_ROOT_OF_TWO))
+    return (multiplier << -shift, 0) if shift < 0 else (multiplier, -shift)

@@ -8,11 +8,13 @@ width of either, but for those that are tables of bytes in the reference.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from qcomp.quant import gemmlowp
 from qcomp.quant.fixed_point import (
     I64,
     Form,
@@ -21,12 +23,13 @@ from qcomp.quant.fixed_point import (
     rounding_divide_by_pot,
 )
 from qcomp.quant.qparams import INTEGERS, QParams, integer_range
-from qcomp.quant.tflite_constants import Fixed, f32_quotient, signed_multiplier
+from qcomp.quant.tflite_constants import Fixed, f32, f32_quotient, signed_multiplier
 
 F64 = NDArray[np.float64]
 IntegerFunction = Callable[[I64, QParams, QParams], I64]
 
 _BEYOND = 2.0**30  # beyond every result
+_ROOT_BITS = 20  # of the fraction of an inverse root
 
 
 def table_of(function: IntegerFunction, x: QParams, y: QParams) -> NDArray[np.integer]:
@@ -87,11 +90,80 @@ def looked_up(function: Callable[[F64], F64]) -> IntegerFunction:
     return of_steps
 
 
+def interpolated(function: Callable[[F64], F64]) -> IntegerFunction:
+    """EXP, GELU and their like of 16 bits: 513 entries that the reference fills with float32, each
+    moved by half of the error that interpolation has in the middle behind it.
+    """
+
+    def of_steps(q: I64, x: QParams, y: QParams) -> I64:
+        table = _entries_16(function, x, y)
+        i, rest = 256 + (q >> 7), q & 127
+        return np.asarray(table[i] + (((table[i + 1] - table[i]) * rest + 64) >> 7), np.int64)
+
+    return of_steps
+
+
+def logarithm_16(q: I64, x: QParams, y: QParams) -> I64:
+    """LOG of 16 bits; of what has none, the least."""
+    least = y.range[0]
+    return interpolated(lambda real: np.where(real > 0, np.log(real), least))(q, x, y)
+
+
+def inverse_root_16(q: I64, x: QParams, y: QParams) -> I64:
+    """RSQRT of 16 bits; of what has none, the largest."""
+    most = y.range[1]
+    return interpolated(lambda real: np.where(real > 0, real**-0.5, most))(q, x, y)
+
+
+def _entries_16(function: Callable[[F64], F64], x: QParams, y: QParams) -> I64:
+    """LUTPopulateInt16: every step in float32; zero points are 0."""
+    low, high = (np.float32(x.scale) * np.float32(limit) for limit in (-(2**15), 2**15 - 1))
+    least, most = (np.float32(y.scale) * np.float32(limit) for limit in (-(2**15), 2**15 - 1))
+    step = (high - low) / np.float32(512)
+    scaling = np.float32(2**16) / (most - least)
+    half, two = step / np.float32(2), np.float32(2)
+
+    def f(real: NDArray[np.float32]) -> NDArray[np.float32]:
+        with np.errstate(all="ignore"):
+            return np.asarray(function(real.astype(np.float64)).astype(np.float32) * scaling)
+
+    start = low + np.arange(512, dtype=np.float32) * step
+    here, middle = f(start), f(start + half)
+    behind = f(low + np.arange(1, 513, dtype=np.float32) * step)
+    sample = _away(here)
+    error = _away((behind + sample) / two) - _away(middle)
+    entries = np.append(sample - _away(error / two), _away(f(np.array([high]))))
+    return np.clip(entries, -(2**15), 2**15 - 1).astype(np.int64)
+
+
+def _away(x: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Half away from zero, in float32."""
+    return np.copysign(np.trunc(np.abs(x).astype(np.float64) + 0.5), x).astype(np.float32)
+
+
 def square_root(q: I64, x: QParams, y: QParams) -> I64:
     """SQRT: cut off, not rounded."""
     real = np.float32(x.scale) * (q - x.zero_point).astype(np.float32)
     steps = np.sqrt(np.maximum(real, np.float32(0))) / np.float32(y.scale)
     return np.asarray(np.trunc(steps).astype(np.int64) + y.zero_point)
+
+
+def logarithm(q: I64, x: QParams, y: QParams) -> I64:
+    """LOG of bytes; of what has none, the least."""
+    known = np.where(q > x.zero_point, q, x.zero_point + 1)
+    return np.where(q > x.zero_point, looked_up(np.log)(known, x, y), y.qmin)
+
+
+def inverse_root(q: I64, x: QParams, y: QParams) -> I64:
+    """RSQRT of bytes; of 0, and of what has none, the largest."""
+    factor = multiplier_tflite(1 / f32(f32(math.sqrt(x.scale)) * y.scale))
+    results = np.full(q.shape, y.qmax, np.int64)
+    for i, t in enumerate((q - x.zero_point).tolist()):
+        if t > 0:
+            multiplier, shift = gemmlowp.inverse_root(t)
+            root = scaled_by(np.array(1), (multiplier, shift + _ROOT_BITS))
+            results[i] = y.zero_point + scaled_by(root, (factor[0], factor[1] - _ROOT_BITS))
+    return results
 
 
 def hard_swish(q: I64, x: QParams, y: QParams) -> I64:

@@ -132,7 +132,7 @@ def test_dense_layers(kit: Any, shape: tuple[int, ...], outputs: int) -> None:
 def test_forms_that_saturate_to_the_limits_of_i8(kit: Any, form: Form) -> None:
     for outputs, groups, depth in ((33, 1, 19), (19, 19, 1)):
         weight = np.maximum(kit.i8(outputs, 3, 3, depth, seed=1), -127)
-        q, tables = epilogue(form, outputs, weight[0].size)
+        _, tables = epilogue(form, outputs, weight[0].size)
         op = partial(QConv2d, x_zero_point=3, groups=groups, requantize=Requantize(form, -128))
         constants = map(kit.fixed, (weight, *tables))
         kit.check(op, kit.i8(1, 6, 7, 19), *constants, zero_point=3)

@@ -90,6 +90,19 @@ def _looked_up(op: ops.Unary) -> IntegerFunction:
     return tflite_functions.looked_up(lambda x: FUNCTIONS[op.function](x, 0.0, 0.0))
 
 
+def _interpolated(op: ops.Unary) -> IntegerFunction:
+    return tflite_functions.interpolated(lambda x: FUNCTIONS[op.function](x, 0.0, 0.0))
+
+
+def _power(op: ops.Unary, function: IntegerFunction) -> IntegerFunction:
+    if op.alpha != -0.5:
+        raise PassError(
+            f"{op.id}: the power {op.alpha} has no arithmetic of TensorFlow Lite; expected -0.5, "
+            "or arithmetic='native'"
+        )
+    return function
+
+
 _FUNCTIONS: Mapping[ops.Function, Callable[[ops.Unary], IntegerFunction]] = {
     ops.Function.ABS: lambda op: tflite_functions.magnitude,
     ops.Function.EXP: _looked_up,
@@ -97,15 +110,22 @@ _FUNCTIONS: Mapping[ops.Function, Callable[[ops.Unary], IntegerFunction]] = {
     ops.Function.GELU_TANH: _looked_up,
     ops.Function.HARD_SWISH: lambda op: tflite_functions.hard_swish,
     ops.Function.LEAKY_RELU: lambda op: tflite_functions.leaky(f32(op.alpha)),
-    ops.Function.LOG: _looked_up,
+    ops.Function.LOG: lambda op: tflite_functions.logarithm,
+    ops.Function.POW: lambda op: _power(op, tflite_functions.inverse_root),
     ops.Function.SIGMOID: _looked_up,
     ops.Function.SQRT: lambda op: tflite_functions.square_root,
     ops.Function.TANH: _looked_up,
 }
 _OF_16_BITS: Mapping[ops.Function, Callable[[ops.Unary], IntegerFunction]] = {
     ops.Function.ABS: lambda op: tflite_functions.magnitude,
+    ops.Function.EXP: _interpolated,
+    ops.Function.GELU: _interpolated,
+    ops.Function.GELU_TANH: _interpolated,
     ops.Function.LEAKY_RELU: lambda op: tflite_functions.leaky(f32(op.alpha)),
+    ops.Function.LOG: lambda op: tflite_functions.logarithm_16,
+    ops.Function.POW: lambda op: _power(op, tflite_functions.inverse_root_16),
     ops.Function.SIGMOID: lambda op: tflite_functions.sigmoid_16,
+    ops.Function.SQRT: lambda op: tflite_functions.square_root,
     ops.Function.TANH: lambda op: tflite_functions.tanh_16,
 }
 

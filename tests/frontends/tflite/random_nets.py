@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from operator_cases import Net
 
 CLAMPS = (0, 0, 1, 2, 3)
@@ -33,7 +34,9 @@ class RandomNet(Net):
         if self.dtype == np.int16:
             return step, 0
         limits = np.iinfo(self.dtype)
-        return step, int(self.rng.integers(limits.min, int(limits.max) + 1))
+        low_only = self.low > 0  # functions of positive numbers
+        zero = limits.min if low_only else self.rng.integers(limits.min, int(limits.max) + 1)
+        return step, int(zero)
 
     def weights(self, *shape: int, axis: int = 0, x: float = 4 / 255) -> tuple[int, int]:
         """Steps as of `Net`, each times a factor of its own, and those of the bias with them."""
@@ -45,6 +48,12 @@ class RandomNet(Net):
         if self.dtype == np.uint8:
             q.zeroPoint = [int(self.rng.integers(100, 160))]
         return w, bias
+
+    def feeds(self) -> list[NDArray[Any]]:
+        """None below zero where functions are of positive numbers."""
+        feeds = super().feeds()
+        positive = self.low > 0 and self.dtype == np.int16
+        return [x // 2 + 2**14 for x in feeds] if positive else feeds
 
     def op(self, name: str, inputs: Sequence[int], *outputs: int, **options: Any) -> None:
         if options.get("table") in FUSING:

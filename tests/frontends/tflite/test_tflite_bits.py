@@ -2,59 +2,119 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from exact_cases import EXACT, LACKING, ONE_SCALE, REFUSED, operator_of
 from numpy.testing import assert_array_equal
-from operator_cases import BOTH
+from operator_cases import BOTH, Net, conv, unary
 from random_nets import RandomNet
 from tflite_models import reference
 
+import qcomp
 from qcomp.calibration.evidence import Evidence
 from qcomp.config import QuantizationConfig
+from qcomp.errors import CompileError, PassError
 from qcomp.frontends import import_model
 from qcomp.ir.evaluate import evaluate
 from qcomp.ir.graph import Graph
 from qcomp.quantizer import Quantizer
+from qcomp.recipes.file import read_recipe, recipe_text
 from qcomp.recipes.named import settled
 
-TFLITE = settled(QuantizationConfig(arithmetic="tflite"), calibrated=False)
+TFLITE = QuantizationConfig(arithmetic="tflite")
 FEW, MANY = 1, 200
 """Sets of parameters of each operator and type."""
 
-ONE_SCALE = ("CONCATENATION", "MAXIMUM", "MINIMUM", "PACK")
-"""Operators whose operands have one scale."""
+TYPES = (np.int8, np.uint8, np.int16)
 
 
 def net_of(name: str, dtype: Any, seed: int) -> RandomNet:
     net = RandomNet(dtype, rng=np.random.default_rng(seed), one_scale=name in ONE_SCALE)
-    BOTH[name](net)
+    EXACT[name](net)
     return net
 
 
 def lowered(model: bytes) -> Graph:
     imported = import_model(model)
-    return Quantizer(imported.graph, imported.form, Evidence(None, (-1.0, 1.0))).integer(TFLITE)
+    quantizer = Quantizer(imported.graph, imported.form, Evidence(None, (-1.0, 1.0)))
+    return quantizer.integer(settled(TFLITE, calibrated=False))
+
+
+def stored(feed: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """As qcomp has it: bytes without a sign are 128 less."""
+    return (feed.astype(np.int16) - 128).astype(np.int8) if feed.dtype == np.uint8 else feed
 
 
 def compare(name: str, dtype: Any, seed: int) -> None:
     """All results of one set of parameters, on one random input."""
     net = net_of(name, dtype, seed)
     graph, feeds = lowered(net.model), net.feeds()
-    moved = 128 if dtype == np.uint8 else 0
-    stored = np.int16 if dtype == np.int16 else np.int8
-    given = {
-        n: (f.astype(np.int32) - moved).astype(stored)
-        for n, f in zip(graph.inputs, feeds, strict=True)
-    }
+    given = {n: stored(f) for n, f in zip(graph.inputs, feeds, strict=True)}
     ours = evaluate(graph, given)
     for mine, theirs in zip(ours.values(), reference(net.model, *feeds), strict=True):
-        assert_array_equal(mine.astype(np.int64) + moved, theirs)
+        assert_array_equal(mine, stored(theirs))
 
 
-@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int16])
-@pytest.mark.parametrize("name", BOTH)
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("name", EXACT)
 def test_integers(name: str, dtype: Any, request: pytest.FixtureRequest) -> None:
+    """With --slow 200 sets of parameters."""
+    what = operator_of(name), np.dtype(dtype).name
+    if reason := LACKING.get(what):
+        pytest.skip(reason)
+    if reason := REFUSED.get(what):
+        with pytest.raises(PassError, match=reason):
+            lowered(net_of(name, dtype, 0).model)
+        return
     for seed in range(MANY if request.config.getoption("--slow") else FEW):
         compare(name, dtype, seed)
+
+
+def test_kernels_have_the_same_bits() -> None:
+    """Of all operators of 8 bits that a network of images has."""
+    names = ("ADD", "AVERAGE_POOL_2D", "CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED",
+             "HARD_SWISH", "MEAN", "MUL", "PRELU", "RESIZE_BILINEAR", "SOFTMAX", "SUB")  # fmt: skip
+    for name in names:
+        net = net_of(name, np.int8, 7)
+        compiled = qcomp.compile(net.model, "avx2", config=TFLITE, name="net")
+        feeds = net.feeds()
+        ours = compiled.run_integer(feeds[0] if len(feeds) == 1 else tuple(feeds))
+        assert_array_equal(ours, reference(net.model, *feeds)[0])
+
+
+def test_default_arithmetic_is_another() -> None:
+    """Both of what is rounded twice, and of what is rounded once."""
+    net = RandomNet(np.int8, rng=np.random.default_rng(3))
+    conv(0)(net)
+    imported = import_model(net.model)
+    quantizer = Quantizer(imported.graph, imported.form, Evidence(None, (-1.0, 1.0)))
+    native = str(quantizer.integer(settled(QuantizationConfig(), calibrated=False)))
+    assert "form=narrow" in native
+    assert "form=tflite" not in native
+    assert "form=tflite" in str(quantizer.integer(settled(TFLITE, calibrated=False)))
+
+
+def test_a_recipe_has_the_arithmetic(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(recipe_text(TFLITE), encoding="utf-8")
+    assert read_recipe(path).arithmetic == "tflite"
+    with pytest.raises(CompileError, match="arithmetic='tflm': expected one of 'native', 'tflite'"):
+        QuantizationConfig(arithmetic="tflm")
+
+
+def test_floats_have_no_such_arithmetic() -> None:
+    net = Net()
+    BOTH["ADD"](net)
+    with pytest.raises(CompileError, match=r"arithmetic='tflite': the model comes in form float; "
+                       "expected a TFLite file whose activations are integers"):  # fmt: skip
+        qcomp.compile(net.model, "avx2", config=TFLITE)
+
+
+def test_a_function_without_such_arithmetic_is_refused_by_name() -> None:
+    net = Net(np.int8)
+    unary("SIN")(net)
+    with pytest.raises(PassError, match=r"y0: sin of 8 bits has no arithmetic of TensorFlow Lite"):
+        lowered(net.model)
