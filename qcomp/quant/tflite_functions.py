@@ -50,6 +50,13 @@ def requantized(q: I64, x: QParams, y: QParams) -> I64:
     return y.zero_point + scaled_by(q - x.zero_point, multiplier_tflite(x.scale / y.scale))
 
 
+def joined(q: I64, x: QParams, y: QParams) -> I64:
+    """CONCATENATION of bytes without a sign that have another scale, in float32."""
+    factor = np.float32(x.scale) * (np.float32(1) / np.float32(y.scale))
+    bias = np.float32(-(x.zero_point + 128)) * factor
+    return np.asarray(_away((q + 128).astype(np.float32) * factor + bias) + y.zero_point, np.int64)
+
+
 def rectified(q: I64, x: QParams, y: QParams) -> I64:
     """RELU and its like, before they saturate."""
     factor = multiplier_tflite(f32_quotient(x.scale, by=y.scale))

@@ -32,7 +32,8 @@ TYPES = (np.int8, np.uint8, np.int16)
 
 
 def net_of(name: str, dtype: Any, seed: int) -> RandomNet:
-    net = RandomNet(dtype, rng=np.random.default_rng(seed), one_scale=name in ONE_SCALE)
+    one_scale = name in ONE_SCALE and (name, dtype) != ("CONCATENATION", np.uint8)
+    net = RandomNet(dtype, rng=np.random.default_rng(seed), one_scale=one_scale)
     EXACT[name](net)
     return net
 
@@ -71,6 +72,28 @@ def test_integers(name: str, dtype: Any, request: pytest.FixtureRequest) -> None
         return
     for seed in range(MANY if request.config.getoption("--slow") else FEW):
         compare(name, dtype, seed)
+
+
+@pytest.mark.parametrize("to", TYPES)
+@pytest.mark.parametrize("dtype", TYPES)
+def test_integers_of_another_type(dtype: Any, to: Any) -> None:
+    if (dtype, to) == (np.int16, np.uint8):
+        pytest.skip("LiteRT has no such kernel")
+    net = RandomNet(dtype, rng=np.random.default_rng(5))
+    x = net.x(2, 99)
+    net.dtype = to
+    net.op("QUANTIZE", [x], net.y(2, 99, low=-3.0, high=3.0))
+    net.dtype = dtype
+    graph, feeds = lowered(net.model), net.feeds()
+    (ours,) = evaluate(graph, {"x0": stored(feeds[0])}).values()
+    assert_array_equal(ours, stored(reference(net.model, *feeds)[0]))
+
+
+def test_operands_that_are_copied_to_another_scale_are_refused() -> None:
+    net = RandomNet(np.int8, rng=np.random.default_rng(5))
+    BOTH["PACK"](net)
+    with pytest.raises(PassError, match=r"%x1.* has another scale than %.*expected one scale"):
+        lowered(net.model)
 
 
 def test_kernels_have_the_same_bits() -> None:
