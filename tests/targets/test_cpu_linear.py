@@ -128,6 +128,30 @@ def test_dense_layers(kit: Any, shape: tuple[int, ...], outputs: int) -> None:
         kit.check(op, kit.i8(*shape), *map(kit.fixed, (weight, *tables)), zero_point=9)
 
 
+@pytest.mark.parametrize("zero", [-128, 3, 127], ids=str)
+@pytest.mark.parametrize(("inputs", "groups"), [(19, 1), (32, 1), (20, 4), (19, 19)], ids=str)
+def test_weights_with_a_zero_point(kit: Any, inputs: int, groups: int, zero: int) -> None:
+    """What is multiplied leaves i8: each channel has two parts of it, three beside -128."""
+    outputs = {1: 33, 4: 12, 19: 19}[groups]
+    kernel = (1, 1) if zero == 3 else (3, 2)
+    weight = kit.i8(outputs, *kernel, inputs // groups, seed=1)
+    q, tables = epilogue(Form.TFLITE, outputs, weight[0].size)
+    op = partial(QConv2d, x_zero_point=-5, requantize=q, groups=groups, padding=(1, 0, 0, 1))
+    zeros = np.full(outputs if zero == 127 else 1, zero, np.int8)
+    zeros[1::2] = 0
+    constants = map(kit.fixed, (weight, *tables, zeros))
+    kit.check(op, kit.i8(1, 6, 7, inputs), *constants, zero_point=-5, borders=True)
+
+
+@pytest.mark.parametrize(("outputs", "depth", "zero"), [(10, 64, -128), (33, 7, 12)], ids=str)
+def test_dense_weights_with_a_zero_point(kit: Any, outputs: int, depth: int, zero: int) -> None:
+    weight = kit.i8(outputs, depth, seed=1)
+    q, tables = epilogue(Form.AWAY, outputs, depth)
+    op = partial(QDense, x_zero_point=9, requantize=q)
+    constants = map(kit.fixed, (weight, *tables, np.array([zero], np.int8)))
+    kit.check(op, kit.i8(5, depth), *constants, zero_point=9)
+
+
 @pytest.mark.parametrize("form", [Form.TFLITE, Form.AWAY], ids=lambda f: f.value)
 def test_forms_that_saturate_to_the_limits_of_i8(kit: Any, form: Form) -> None:
     for outputs, groups, depth in ((33, 1, 19), (19, 19, 1)):

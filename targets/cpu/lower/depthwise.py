@@ -16,7 +16,9 @@ from qcomp.targets.cpu.lower.windows import Window
 
 
 def lower_depthwise(lowering: Lowering, op: QConv2d, window: Window) -> None:
-    channels, height, width, _ = window.weight.shape
+    """Of weights in one part."""
+    weight = window.weight
+    channels, height, width, _ = weight.shape
     machine = lowering.isa.machine
     upright = DepthwiseSpec(
         batch=window.batch,
@@ -31,10 +33,10 @@ def lower_depthwise(lowering: Lowering, op: QConv2d, window: Window) -> None:
         lookup=op.id in lowering.lookups,
         clamped=clamps(lowering, op),
         rectified=rectifies(lowering, op),
-        pairs=machine.taps and int(window.weight.min()) > -128,
+        pairs=machine.taps and int(weight.min()) > -128,
     )
-    taps = window.weight.reshape(channels, height, width)
-    tables = epilogue_tables(lowering, op, window.weight)
+    taps = weight.reshape(channels, height, width)
+    tables = epilogue_tables(lowering, op, weight)
     kernel: Depthwise | DepthwiseTaps
     if machine.taps:
         spec = upright.transposed() if upright.columns.count == 1 else upright

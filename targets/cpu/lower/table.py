@@ -167,8 +167,9 @@ def refusals(graph: Graph) -> list[str]:
 
 def refusal(graph: Graph, op: ops.Op) -> str | None:
     """The reason why an op can't be lowered as it stands; None where it can."""
-    if isinstance(op, ops.QWeighted) and op.weight_zero_point is not None:
-        return "no kernels know weights with a zero point; expected symmetric ones"
+    zero_point = isinstance(op, ops.QWeighted) and op.weight_zero_point is not None
+    if zero_point and table_of(graph, op) is WIDE:
+        return "no kernels of 16 bits know weights with a zero point; expected symmetric ones"
     return _float_refusal(graph, op) or table_of(graph, op).refusal(op)
 
 
