@@ -96,16 +96,26 @@ def test_operands_that_are_copied_to_another_scale_are_refused() -> None:
         lowered(net.model)
 
 
-def test_kernels_have_the_same_bits() -> None:
-    """Of all operators of 8 bits that a network of images has."""
-    names = ("ADD", "AVERAGE_POOL_2D", "CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED",
-             "HARD_SWISH", "MEAN", "MUL", "PRELU", "RESIZE_BILINEAR", "SOFTMAX", "SUB")  # fmt: skip
+LAYERS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV")
+
+
+@pytest.mark.parametrize(
+    ("dtype", "names"),
+    [
+        (np.int8, (*LAYERS, "ADD", "AVERAGE_POOL_2D", "HARD_SWISH", "MEAN", "MUL", "PRELU",
+                   "RESIZE_BILINEAR", "SOFTMAX", "SUB")),
+        (np.uint8, (*LAYERS, "AVERAGE_POOL_2D")),
+        (np.int16, ("CONV_2D", "DEPTHWISE_CONV_2D", "LOGISTIC", "RELU", "RESIZE_BILINEAR")),
+    ],
+)  # fmt: skip
+def test_kernels_have_the_same_bits(dtype: Any, names: tuple[str, ...]) -> None:
     for name in names:
-        net = net_of(name, np.int8, 7)
+        net = net_of(name, dtype, 7)
         compiled = qcomp.compile(net.model, "avx2", config=TFLITE, name="net")
         feeds = net.feeds()
-        ours = compiled.run_integer(feeds[0] if len(feeds) == 1 else tuple(feeds))
-        assert_array_equal(ours, reference(net.model, *feeds)[0])
+        given = tuple(map(stored, feeds))
+        ours = compiled.run_integer(given[0] if len(given) == 1 else given)
+        assert_array_equal(ours, stored(reference(net.model, *feeds)[0]))
 
 
 def test_default_arithmetic_is_another() -> None:
