@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -103,11 +104,19 @@ def interpolated(function: Callable[[F64], F64]) -> IntegerFunction:
     """
 
     def of_steps(q: I64, x: QParams, y: QParams) -> I64:
-        table = _entries_16(function, x, y)
-        i, rest = 256 + (q >> 7), q & 127
-        return np.asarray(table[i] + (((table[i + 1] - table[i]) * rest + 64) >> 7), np.int64)
+        step, y_step = np.float32(x.scale), np.float32(y.scale)
+        low, high = (step * np.float32(limit) for limit in (-(2**15), 2**15 - 1))
+        least, most = (y_step * np.float32(limit) for limit in (-(2**15), 2**15 - 1))
+        scaling = np.float32(2**16) / (most - least)
+        return looked_up_16(table_513(function, low, high, scaling), q)
 
     return of_steps
+
+
+def looked_up_16(table: I64, q: I64) -> I64:
+    """LUTLookup: between two of 513 entries."""
+    i, rest = 256 + (q >> 7), q & 127
+    return np.asarray(table[i] + (((table[i + 1] - table[i]) * rest + 64) >> 7), np.int64)
 
 
 def logarithm_16(q: I64, x: QParams, y: QParams) -> I64:
@@ -122,30 +131,31 @@ def inverse_root_16(q: I64, x: QParams, y: QParams) -> I64:
     return interpolated(lambda real: np.where(real > 0, real**-0.5, most))(q, x, y)
 
 
-def _entries_16(function: Callable[[F64], F64], x: QParams, y: QParams) -> I64:
-    """LUTPopulateInt16: every step in float32; zero points are 0."""
-    low, high = (np.float32(x.scale) * np.float32(limit) for limit in (-(2**15), 2**15 - 1))
-    least, most = (np.float32(y.scale) * np.float32(limit) for limit in (-(2**15), 2**15 - 1))
-    step = (high - low) / np.float32(512)
-    scaling = np.float32(2**16) / (most - least)
-    half, two = step / np.float32(2), np.float32(2)
+Scalar = TypeVar("Scalar", np.float32, np.float64)
 
-    def f(real: NDArray[np.float32]) -> NDArray[np.float32]:
+
+def table_513(function: Callable[[F64], F64], low: Scalar, high: Scalar, scaling: Scalar) -> I64:
+    """LUTPopulateInt16: the function from low to high times `scaling`, in the scalars' type."""
+    kind = type(low)
+    half = (step := (high - low) / kind(512)) / kind(2)
+
+    def f(real: NDArray[Scalar]) -> NDArray[Scalar]:
         with np.errstate(all="ignore"):
-            return np.asarray(function(real.astype(np.float64)).astype(np.float32) * scaling)
+            return np.asarray(function(real.astype(np.float64)).astype(kind) * scaling)
 
-    start = low + np.arange(512, dtype=np.float32) * step
+    start = low + np.arange(512).astype(kind) * step
     here, middle = f(start), f(start + half)
-    behind = f(low + np.arange(1, 513, dtype=np.float32) * step)
+    behind = f(low + np.arange(1, 513).astype(kind) * step)
     sample = _away(here)
-    error = _away((behind + sample) / two) - _away(middle)
-    entries = np.append(sample - _away(error / two), _away(f(np.array([high]))))
+    error = _away((behind + sample) / kind(2)) - _away(middle)
+    entries = np.append(sample - _away(error / kind(2)), _away(f(np.array([high]))))
     return np.clip(entries, -(2**15), 2**15 - 1).astype(np.int64)
 
 
-def _away(x: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Half away from zero, in float32."""
-    return np.copysign(np.trunc(np.abs(x).astype(np.float64) + 0.5), x).astype(np.float32)
+def _away(x: NDArray[Scalar]) -> NDArray[Scalar]:
+    """Half away from zero, in the type of x."""
+    whole = np.trunc(np.abs(x).astype(np.float64) + 0.5)
+    return np.asarray(np.copysign(whole, x).astype(x.dtype))
 
 
 def square_root(q: I64, x: QParams, y: QParams) -> I64:

@@ -79,7 +79,9 @@ def _with(
 def matmul(site: Site, op: ops.MatMul) -> ops.Op:
     (a_id, a), (b_id, b) = site.operand(op.a), site.operand(op.b)
     factor = f32_quotient(a.scale, b.scale) / site.qparams.scale
-    multiplier, shift = multiplier_tflite(factor)
+    form, (multiplier, shift) = Form.TFLITE, multiplier_tflite(factor)
+    if site.is_wide(a, b):
+        form, (multiplier, shift) = Form.WIDE, short_multiplier(multiplier, shift)
     return ops.QMatMul(
         inputs=(a_id, b_id),
         output=site.output,
@@ -87,7 +89,7 @@ def matmul(site: Site, op: ops.MatMul) -> ops.Op:
         b_zero_point=b.zero_point,
         multiplier=multiplier,
         shift=shift,
-        requantize=requantize(site, Form.TFLITE),
+        requantize=requantize(site, form),
     )
 
 

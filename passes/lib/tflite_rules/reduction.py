@@ -16,6 +16,7 @@ from qcomp.passes.lib.tflite_rules.grid import is_unsigned, requantize
 from qcomp.quant import gemmlowp
 from qcomp.quant.fixed_point import Form, Requantize, multiplier_tflite
 from qcomp.quant.tflite_constants import mean_constants
+from qcomp.quant.tflite_softmax import softmax_tables
 
 
 def average_pool2d(site: Site, op: ops.AveragePool2d) -> ops.Op:
@@ -62,13 +63,19 @@ def reduce(site: Site, op: ops.Reduce) -> ops.Op:
 
 def softmax(site: Site, op: ops.Softmax) -> ops.Op:
     x_id, x = site.operand(op.x)
-    if site.is_wide(x):
+    if x.bits != site.qparams.bits:
         raise PassError(
-            f"{op.id}: a softmax of 16 bits has no arithmetic of TensorFlow Lite; expected 8 "
-            "bits, or arithmetic='native'"
+            f"{op.id}: a softmax of {x.bits} bits to {site.qparams.bits} has no arithmetic of "
+            "TensorFlow Lite; expected the same, or arithmetic='native'"
         )
-    table = site.constant(f"{op.id}.exp", gemmlowp.exp_table(x.scale))
-    return ops.QSoftmax(inputs=(x_id, table), output=site.output, axis=op.axis, form=Form.TFLITE)
+    table = softmax_tables(x.scale) if x.bits == 16 else gemmlowp.exp_table(x.scale)
+    return ops.QSoftmax(
+        inputs=(x_id, site.constant(f"{op.id}.exp", table)),
+        output=site.output,
+        axis=op.axis,
+        bits=x.bits,
+        form=Form.TFLITE,
+    )
 
 
 RULES: Mapping[type[ops.Op], IntegerRule] = {

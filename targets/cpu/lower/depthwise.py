@@ -10,7 +10,13 @@ from qcomp.targets.cpu.emit.depthwise_taps import DepthwiseTaps, pack_tap_tables
 from qcomp.targets.cpu.kernels.depthwise_layout import DepthwiseSpec, pack_depthwise, pack_tables
 from qcomp.targets.cpu.kernels.depthwise_tiling import oriented
 from qcomp.targets.cpu.lower.context import Lowering
-from qcomp.targets.cpu.lower.layer import clamps, epilogue_tables, layer_header, rectifies
+from qcomp.targets.cpu.lower.layer import (
+    clamps,
+    epilogue_tables,
+    layer_header,
+    rectifies,
+    shifts_right,
+)
 from qcomp.targets.cpu.lower.reach import depthwise_reach
 from qcomp.targets.cpu.lower.windows import Window
 
@@ -33,6 +39,7 @@ def lower_depthwise(lowering: Lowering, op: QConv2d, window: Window) -> None:
         lookup=op.id in lowering.lookups,
         clamped=clamps(lowering, op),
         rectified=rectifies(lowering, op),
+        shifts_right=shifts_right(lowering, op),
         pairs=machine.taps and int(weight.min()) > -128,
     )
     taps = weight.reshape(channels, height, width)

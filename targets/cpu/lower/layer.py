@@ -64,6 +64,11 @@ def rectifies(lowering: Lowering, op: QWeighted) -> bool:
     return lowering.isa.machine.unclamped and last.zero_point == -128
 
 
+def shifts_right(lowering: Lowering, op: QWeighted) -> bool:
+    """Whether no factor of the form tflite is 1/2 or more, so that every sum is rounded twice."""
+    return op.form is Form.TFLITE and bool((lowering.graph.data(op.shift) < 0).all())
+
+
 def other_strides(lowering: Lowering, op: QDense) -> tuple[int, ...]:
     """How the operand of a fused residual addition steps along the axes of the result."""
     residual = lowering.residuals.get(op.id)

@@ -30,6 +30,7 @@ from qcomp.targets.cpu.lower.layer import (
     layer_header,
     other_strides,
     rectifies,
+    shifts_right,
 )
 from qcomp.targets.cpu.lower.reach import gemm_reach
 from qcomp.targets.cpu.lower.residual import is_depthwise
@@ -92,6 +93,7 @@ def _products(
             lookup=op.id in lowering.lookups,
             clamped=clamps(lowering, op),
             rectified=rectifies(lowering, op),
+            shifts_right=shifts_right(lowering, op),
             mixed=grouping.mixed,
         )
         if kh == 1:
@@ -130,6 +132,7 @@ def lower_dense(lowering: Lowering, op: QDense) -> None:
             lookup=op.id in lowering.lookups,
             clamped=clamps(lowering, op),
             rectified=rectifies(lowering, op),
+            shifts_right=shifts_right(lowering, op),
         )
         yield _Product(spec, by_channel(parts)[None])
 

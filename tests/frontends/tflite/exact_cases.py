@@ -33,10 +33,8 @@ LACKING: Mapping[tuple[str, str], str] = {
 """Where there is nothing to be equal to, by operator and type."""
 
 REFUSED: Mapping[tuple[str, str], str] = {
-    ("BATCH_MATMUL", "int16"): "the sum can reach",
     ("FULLY_CONNECTED", "int16"): "a dense layer of 16 bits multiplies by float64",
     ("RESIZE_BILINEAR", "uint8"): "a bilinear resize of bytes without a sign is one of floats",
-    ("SOFTMAX", "int16"): "a softmax of 16 bits has no arithmetic of TensorFlow Lite",
 }
 """What qcomp refuses with this arithmetic, and how it says so."""
 
