@@ -128,8 +128,19 @@ def test_dense_layers(kit: Any, shape: tuple[int, ...], outputs: int) -> None:
         kit.check(op, kit.i8(*shape), *map(kit.fixed, (weight, *tables)), zero_point=9)
 
 
-@pytest.mark.parametrize("zero", [-128, 3, 127], ids=str)
-@pytest.mark.parametrize(("inputs", "groups"), [(19, 1), (32, 1), (20, 4), (19, 19)], ids=str)
+@pytest.mark.parametrize(
+    ("inputs", "groups", "zero"),
+    [
+        (19, 1, -128),
+        (32, 1, 127),
+        (32, 1, 3),
+        (20, 4, 127),
+        (20, 4, 3),
+        (19, 19, -128),
+        (19, 19, 3),
+    ],
+    ids=str,
+)
 def test_weights_with_a_zero_point(kit: Any, inputs: int, groups: int, zero: int) -> None:
     """What is multiplied leaves i8: each channel has two parts of it, three beside -128."""
     outputs = {1: 33, 4: 12, 19: 19}[groups]

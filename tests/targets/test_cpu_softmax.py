@@ -74,8 +74,9 @@ def test_softmax_over_the_longest_axis(kit: Any) -> None:
     check_both(kit, 1, np.zeros((1, 32767), np.int8))
 
 
-@pytest.mark.parametrize("scale", [2.0**-20, 0.01, 0.2, 3.0])
-@pytest.mark.parametrize("size", [1, 2, 17, 300, 4095])
+@pytest.mark.parametrize(
+    ("size", "scale"), [(1, 0.2), (2, 3.0), (17, 0.2), (300, 0.01), (4095, 2.0**-20)]
+)
 def test_softmax_with_a_reciprocal(kit: Any, size: int, scale: float) -> None:
     op = partial(QSoftmax, axis=1, form=Form.TFLITE)
     table = kit.fixed(gemmlowp.exp_table(float(np.float32(scale))))
