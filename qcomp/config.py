@@ -31,6 +31,8 @@ ROUNDINGS = ("nearest", "adaround", "gptq", "seqmse")
 CORRECTIONS = ("empirical", "analytic", None)
 WEIGHT_BITS = (8, 4, 3, 2, 1)
 ACTIVATION_BITS = (8, 16)
+NATIVE, TFLITE = "native", "tflite"
+ARITHMETICS = (NATIVE, TFLITE)
 
 _CHOICES: Mapping[str, tuple[Any, ...]] = {
     "weight_bits": WEIGHT_BITS,
@@ -42,6 +44,7 @@ _CHOICES: Mapping[str, tuple[Any, ...]] = {
     "bias_correction": (AUTO, *CORRECTIONS),
     "equalize": (AUTO, "gates", True, False),
     "absorb_bias": (AUTO, True, False),
+    "arithmetic": ARITHMETICS,
 }
 OVERRIDABLE = (
     "weight_bits",
@@ -96,6 +99,8 @@ class QuantizationConfig:
         "mean": 127.5, "std": (58.4, 57.1, 57.4), "layout": "NHWC"}, each of which may be left out.
         The model gets (x - mean) / std, with channels where it has them.
     outputs: {name: "argmax"}: the index of the largest value along the last axis, not the values.
+    arithmetic: how results are rounded to integers: "native", or "tflite", the bits of TensorFlow
+        Lite's reference kernels, of TFLite files whose activations are integers.
     overrides: other values of some fields for some tensors and layers. A key is the id of a layer
         or tensor, the mnemonic of an operator ("conv2d") or a regular expression that matches a
         whole id; of several that match, the last one wins, field by field.
@@ -123,6 +128,7 @@ class QuantizationConfig:
     preprocessing: Preprocessing | None = None
     inputs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     outputs: Mapping[str, str] = field(default_factory=dict)
+    arithmetic: str = NATIVE
     overrides: Overrides = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -39,6 +39,7 @@ from qcomp.ir.ops import (
     QLogSoftmax,
     QMul,
     QPRelu,
+    QPReluRescaled,
     QRescale,
     QSoftmax,
     QuantizeBy,
@@ -310,6 +311,12 @@ def test_tflite(shown: dict[str, Any], acc: int, m: int, e: int, z: int) -> None
     assert shown["saturate"](z + shown["tflite"](acc, m, e)) == q[0]
 
 
+@given(st.integers(-(2**31), 2**31 - 1), st.integers(0, 2**31 - 1), st.integers(1, 62), I8)
+def test_away(shown: dict[str, Any], acc: int, m: int, s: int, z: int) -> None:
+    q = requantize(np.array([acc]), np.array([m]), np.array([s]), Requantize(Form.AWAY, z))
+    assert shown["saturate"](z + shown["away"](acc, m, s)) == q[0]
+
+
 @given(st.integers(-(2**31), 2**31 - 1), st.integers(1, 2**31 - 1), I8)
 def test_quotient(shown: dict[str, Any], acc: int, m: int, z: int) -> None:
     q = requantize(np.array([acc]), np.array([m]), np.array([0]), Requantize(Form.QUOTIENT, z))
@@ -330,6 +337,19 @@ def test_addition_of_tensorflow_lite(
     last = c.multiplier, c.shift
     got = shown["q_add_rescaled"](x, y, za, zb, first, second, sign, last, z)
     assert got == integer_elementwise.q_add_rescaled(op, a(x), a(y))[0]
+
+
+@given(I8, I8, I8, I8, I8, st.integers(-12, 0), st.integers(-12, 0))
+def test_prelu_of_tensorflow_lite(
+    shown: dict[str, Any], x: int, slope: int, zx: int, zs: int, z: int, e: int, of_products: int
+) -> None:
+    op = QPReluRescaled(
+        inputs=("x", "s"), output="y", x_zero_point=zx, slope_zero_point=zs,
+        positive_multiplier=2**30 + 5, positive_shift=e, multiplier=2**31 - 9, shift=of_products,
+        requantize=Requantize(Form.TFLITE, z),
+    )  # fmt: skip
+    got = shown["q_prelu_rescaled"](x, slope, zx, zs, (2**30 + 5, e), (2**31 - 9, of_products), z)
+    assert got == integer_elementwise.q_prelu_rescaled(op, a(x), a(slope))[0]
 
 
 @given(ROWS, st.floats(2.0**-10, 1.0, width=32))

@@ -32,6 +32,7 @@ from qcomp.cli.pictures import takes_pictures
 from qcomp.cli.session import Session
 from qcomp.config import (
     ACTIVATION_BITS,
+    ARITHMETICS,
     AUTO,
     RANGES,
     RECIPES,
@@ -147,6 +148,13 @@ def compile(
             help="Leave the sigmoid or softmax by which an output ends to the header's floats.",
         ),
     ] = False,
+    arithmetic: Annotated[
+        str,
+        typer.Option(
+            help=f"{one_of(ARITHMETICS)}: the bits of TensorFlow Lite's reference kernels, of "
+            "TFLite files of integers."
+        ),
+    ] = DEFAULTS.arithmetic,
     dump: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Write text, log and difference of every pass."),
@@ -200,6 +208,7 @@ def compile(
         outputs=dict.fromkeys(argmax or [], ARGMAX),
         float_tail=float_tail,
         preprocessing=preprocessing,
+        arithmetic=arithmetic,
     )
     began = time.perf_counter()
     net = qcomp.compile(

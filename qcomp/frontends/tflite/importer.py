@@ -163,7 +163,7 @@ def _add_input(i: int, tensor: FileTensor, shape: tuple[int, ...], context: Cont
     given = replace(graph.tensor(id), origin=origin, qparams=qparams if float_form else None)
     graph.update_tensor(given)
     if qparams is not None and not float_form:
-        id = context.rounded(id, qparams, origin)
+        id = context.rounded(id, qparams, context.origin(tensor))
     context.values[i] = id
 
 

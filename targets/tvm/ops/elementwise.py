@@ -15,6 +15,7 @@ from qcomp.ir.ops import (
     QMinimum,
     QMul,
     QPRelu,
+    QPReluRescaled,
     QRescale,
     Table,
 )
@@ -171,6 +172,17 @@ def q_prelu(b: Builder, op: QPRelu) -> Tensor:
     return elementwise(b, (op.x, op.negative_multiplier), b.type(op.x).shape, element)
 
 
+def q_prelu_rescaled(b: Builder, op: QPReluRescaled) -> Tensor:
+    def element(x: Expr, slope: Expr) -> Expr:
+        t = i32(x) - i32(op.x_zero_point)
+        product = t * (i32(slope) - i32(op.slope_zero_point))
+        above = requantize(t, Factor(op.positive_multiplier, op.positive_shift), op.requantize)
+        below = requantize(product, Factor(op.multiplier, op.shift), op.requantize)
+        return select(t < i32(0), below, above)
+
+    return elementwise(b, (op.x, op.slope), b.type(op.x).shape, element)
+
+
 FUNCTIONS: Functions = {
     QAdd: q_add,
     QAddWide: q_add_wide,
@@ -183,4 +195,5 @@ FUNCTIONS: Functions = {
     QRescale: q_rescale,
     Interpolate: interpolate,
     QPRelu: q_prelu,
+    QPReluRescaled: q_prelu_rescaled,
 }
