@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import Op
 from qcomp.ir.tensor import TensorId, TensorType
-from qcomp.targets.tvm.api import (
-    Expr,
+from qcomp.targets.tvm.api.expressions import Expr
+from qcomp.targets.tvm.api.tensors import (
     Tensor,
     compute,
     dtype_of,
@@ -30,7 +30,7 @@ from qcomp.targets.tvm.api import (
     shape_of,
     text_of,
 )
-from qcomp.targets.tvm.api import function as function_of
+from qcomp.targets.tvm.api.tensors import function as function_of
 from qcomp.targets.tvm.machine import Machine
 from qcomp.targets.tvm.program import (
     ConstantData,
@@ -88,7 +88,9 @@ class Builder:
             return self.constant(self.array(id))
         value = self._values[id]
         if not is_placeholder(value):
+            reader, self._op = self._op, id
             value = self._values[id] = self.kernel(value)
+            self._op = reader
         return value
 
     def pointwise(self, id: TensorId, shape: Sequence[int]) -> Tensor:

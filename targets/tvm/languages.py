@@ -6,22 +6,21 @@ from dataclasses import replace
 
 from qcomp.targets.base import Target
 from qcomp.targets.tvm.emit.device_source import (
-    DOT4_IN_CUDA,
-    DOT4_IN_OPENCL,
     Language,
     functions,
     image_of,
+    source_of,
     source_text,
 )
-from qcomp.targets.tvm.machine import CUDA, LLVM, OPENCL, OPENCL_DOT4, C
+from qcomp.targets.tvm.machine import CUDA, LLVM, OPENCL, OPENCL_CPU, OPENCL_DOT4, C
 from qcomp.targets.tvm.target import DeviceTarget, HostTarget, c_kernels, llvm_kernels
 
-OPENCL_PRELUDE = functions("long", "static inline") + DOT4_IN_OPENCL
+OPENCL_PRELUDE = functions("long", "static inline") + source_of("dot4.cl")
 OPENCL_C = Language("opencl", "opencl.c", "cl", OPENCL_PRELUDE, OPENCL, source_text)
 
 
 # min and max are of one type, and int64_t may be long.
-CUDA_PRELUDE = functions("long long", "static __device__ __forceinline__") + DOT4_IN_CUDA
+CUDA_PRELUDE = functions("long long", "static __device__ __forceinline__") + source_of("dot4.cu")
 CUDA_PRELUDE += "#define int64_t long long\n"
 CUDA_ARCHITECTURES = ("sm_80", "sm_90")
 
@@ -42,6 +41,13 @@ def opencl_dot4() -> Target:
     """For devices that multiply and add four i8 at once."""
     language = replace(OPENCL_C, machine=OPENCL_DOT4)
     return DeviceTarget("opencl:dot4", OPENCL_DOT4, 400.0, language)
+
+
+def opencl_cpu() -> Target:
+    """For processors, whose threads compute with vectors."""
+    prelude = functions("long", "static inline") + source_of("vectors.cl")
+    language = replace(OPENCL_C, machine=OPENCL_CPU, prelude=prelude)
+    return DeviceTarget("opencl:cpu", OPENCL_CPU, 30.0, language)
 
 
 def cuda(*architectures: str) -> Target:

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from qcomp.ir.graph import Graph
 from qcomp.targets.memory import Lifetime, MemoryPlan, plan_memory
-from qcomp.targets.tvm.api import Function, Schedule
+from qcomp.targets.tvm.api.schedules import Schedule
+from qcomp.targets.tvm.api.tensors import Function
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from qcomp.targets.cpu.platform import Platform
 from qcomp.targets.cpu.process.host import this_host
 from qcomp.targets.cpu.runtime import CpuRuntime
 from qcomp.targets.memory import ALIGN
-from qcomp.targets.tvm.api import host_object, host_source
+from qcomp.targets.tvm.api.code import host_object, host_source
 from qcomp.targets.tvm.emit import host
 from qcomp.targets.tvm.emit.compiler import compiled
 from qcomp.targets.tvm.emit.device import arena_bytes, launcher

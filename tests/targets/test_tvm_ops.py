@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 
 import pytest
 from on_tvm import check_on, expect_driver, needs_tvm
@@ -10,10 +11,11 @@ from tvm_cases import CASES, together
 
 from qcomp.errors import TargetError
 from qcomp.ir.graph import Graph
-from qcomp.ir.ops import Clamp
+from qcomp.ir.ops import Clamp, MaxPool2d
 from qcomp.ir.tensor import DType, TensorType
 from qcomp.targets.catalog import target
-from qcomp.targets.tvm import packages
+from qcomp.targets.tvm import languages, packages
+from qcomp.targets.tvm.lower import lower
 from qcomp.targets.tvm.table import FUNCTIONS, function_of
 
 _COMMENTS = re.compile(r"/\*.*?\*/|//[^\n]*", re.DOTALL)
@@ -31,10 +33,40 @@ def test_the_oracle_equals_the_specification(kind: str) -> None:
 
 
 @needs_tvm
+@pytest.mark.parametrize("name", ["opencl", "opencl:cpu"])
 @pytest.mark.parametrize("kind", CASES)
-def test_kernels_of_opencl_equal_the_specification(kind: str) -> None:
-    expect_driver("opencl")
-    check_on("opencl", *together(CASES[kind]()))
+def test_kernels_of_opencl_equal_the_specification(kind: str, name: str) -> None:
+    expect_driver(name)
+    check_on(name, *together(CASES[kind]()))
+
+
+def kernels_of(name: str, kind: str) -> str:
+    """The source without comments."""
+    sources = target(name).emit(together(CASES[kind]())[0], "net").sources
+    return _COMMENTS.sub("", next(text for file, text in sources.items() if file.endswith(".cl")))
+
+
+@needs_tvm
+def test_threads_of_processors_multiply_vectors_and_those_of_devices_words() -> None:
+    called = re.compile(r"qcomp_dot4\(\(*int(8|16)\)")
+    assert called.search(kernels_of("opencl:cpu", "linear"))
+    assert not called.search(kernels_of("opencl:dot4", "linear"))
+    assert "vload8" in kernels_of("opencl:cpu", "elementwise")
+    assert "vload8" not in kernels_of("opencl", "elementwise")
+
+
+@needs_tvm
+def test_a_launch_knows_the_op_that_it_computes() -> None:
+    graph, _ = together(CASES["pooling"]())
+    machine = languages.OPENCL
+    ops = [launch.op for launch in lower(graph, machine, "k").launches]
+    assert ops == ["y0", "y1", "y2", "y3"]
+    chained = Graph("chained")
+    chained.add_input("x", TensorType(DType.I8, (1, 6, 6, 8)))
+    window = partial(MaxPool2d, kernel=(2, 2))
+    chained.add_op(window(inputs=("x",), output="a"))
+    chained.outputs["b"] = chained.add_op(window(inputs=("a",), output="b"))
+    assert [launch.op for launch in lower(chained, machine, "k").launches] == ["a", "b"]
 
 
 @needs_tvm
