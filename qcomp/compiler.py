@@ -95,7 +95,12 @@ def compile(
         artifact,
         backend.runtime,
         chosen.config,
-        notes=(*imported.notes, *quantizer.notes(chosen.config), *chosen.notes),
+        notes=(
+            *imported.notes,
+            *quantizer.notes(chosen.config),
+            *chosen.notes,
+            *artifact.notes,
+        ),
         records=quantizer.records,
         samples=_first(evidence, len(quantizer.samples(chosen.config))),
     )

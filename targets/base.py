@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -37,6 +38,23 @@ class Requirements:
 
 
 @dataclass(frozen=True)
+class Border:
+    """What a target costs besides its computing, in nanoseconds: a rough estimate.
+
+    launch_ns: of each op. transfer_ns: of each tensor that is copied between its memory and main
+    memory, and bytes_per_ns of them then; none where the target computes in main memory.
+    """
+
+    launch_ns: float = 0.0
+    transfer_ns: float = 0.0
+    bytes_per_ns: float = math.inf
+
+    def copy_ns(self, size: int) -> float:
+        """Of a tensor of so many bytes."""
+        return self.transfer_ns + size / self.bytes_per_ns
+
+
+@dataclass(frozen=True)
 class Memory:
     """Bytes. `live` is the largest sum of simultaneously live tensors, the floor of `arena`.
 
@@ -59,7 +77,8 @@ class Artifact:
     """Code for one model on one target.
 
     `files` are what is linked (relocatable objects: code, and data that they share), `sources` what
-    programs are compiled with (NAME.h); both by file name, which begins with `name`.
+    programs are compiled with (NAME.h); both by file name, which begins with `name`. `notes` tell
+    the user what was decided.
     """
 
     name: str
@@ -68,6 +87,7 @@ class Artifact:
     sources: Mapping[str, str]
     requires: Requirements
     memory: Memory
+    notes: tuple[str, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True)
@@ -220,6 +240,9 @@ class Target(Protocol):
 
     @property
     def runtime(self) -> Runtime: ...
+
+    @property
+    def border(self) -> Border: ...
 
     def supports(self, graph: Graph, op: Op) -> str | None:
         """The reason why it does not take an op of the graph; None where it does."""

@@ -255,7 +255,7 @@ def test_nobody_outside_of_the_targets_knows_how_one_is_made() -> None:
 
 
 def test_what_targets_share_knows_none_of_them() -> None:
-    shared = ("base", "memory", "mixed", "partition")
+    shared = ("base", "macs", "memory", "mixed", "partition")
     broken = [
         f"{place}: {name}"
         for place, module, name in imports()

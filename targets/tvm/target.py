@@ -11,7 +11,7 @@ import numpy as np
 from qcomp.errors import TargetError
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import Op
-from qcomp.targets.base import Artifact, Memory, Requirements, Runtime
+from qcomp.targets.base import Artifact, Border, Memory, Requirements, Runtime
 from qcomp.targets.cpu.isa import FAMILIES
 from qcomp.targets.cpu.library.module import data_symbol
 from qcomp.targets.cpu.platform import Platform
@@ -49,6 +49,7 @@ class Estimates:
     name: str
     machine: Machine
     macs_per_ns: float
+    border: Border
 
     def supports(self, graph: Graph, op: Op) -> str | None:
         """What has a row in the table of functions."""

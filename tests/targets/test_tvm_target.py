@@ -18,6 +18,7 @@ import qcomp
 from qcomp.errors import TargetError
 from qcomp.runtime.benchmark import bench_directory
 from qcomp.runtime.verification import check_program_of, verify_directory
+from qcomp.targets.mixed.plan import plan_of
 from tests.targets.test_mixed import compiled
 
 pytestmark = needs_tvm
@@ -158,3 +159,9 @@ def test_a_device_takes_some_ops_and_the_processor_the_rest(
             assert_array_equal(ours, right)
     with pytest.raises(TargetError, match="no op is called conv; there are: "):
         compiled("opencl[conv]+native")
+
+
+def test_a_network_that_is_not_worth_a_copy_stays_on_the_processor() -> None:
+    net, _ = compiled("opencl+native")
+    assert [step.target for step in plan_of(net.artifact).steps] == ["native"]
+    assert net.notes[-1].endswith("1 reshape on native; 192 bytes in, 520 out")
