@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -91,6 +92,36 @@ def test_failures_of_the_driver_are_statuses(
     monkeypatch.setenv("QCOMP_CUDA", "/nowhere/libcuda.so")
     with pytest.raises(TargetError, match=r"no CUDA driver: /nowhere/libcuda\.so can't be opened"):
         outputs_of(artifact, "reduction")
+
+
+def test_a_run_on_a_stream_and_memory_of_the_caller(
+    cxx: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    artifact = without_nvcc().emit(together(CASES["pooling"]())[0], "net")
+    monkeypatch.setenv("QCOMP_CUDA", str(shim(cxx, artifact.sources["net.cu"], tmp_path)))
+    driver = ctypes.CDLL(os.environ["QCOMP_CUDA"])
+    graph, inputs = together(CASES["pooling"]())
+    expected = evaluate(graph, inputs)
+    linked = runtime("cuda").link(artifact, tmp_path)
+    library = ctypes.CDLL(str(tmp_path / str(linked.shared)))
+    arena = artifact.memory.allocated()
+    pointer, context = ctypes.c_void_p(arena.ctypes.data), ctypes.c_void_p()
+    assert driver.cuDevicePrimaryCtxRetain(ctypes.byref(context), 0) == 0
+    assert library.net_open_in(pointer, context, None) == 0
+    arrays = [*inputs.values(), *(np.zeros_like(v) for v in expected.values())]
+    buffers = [ctypes.c_uint64() for _ in arrays]  # of this processor's memory
+    for buffer, array in zip(buffers, arrays, strict=True):
+        assert driver.cuMemAlloc_v2(ctypes.byref(buffer), ctypes.c_size_t(array.nbytes)) == 0
+        ctypes.memmove(buffer.value or 0, array.tobytes(), array.nbytes)
+    handed = (ctypes.c_void_p * len(buffers))(*(buffer.value for buffer in buffers))
+    assert library.net_run_on(None, handed, pointer) == 0
+    for buffer, (name, value) in zip(buffers[len(inputs) :], expected.items(), strict=True):
+        found = np.frombuffer(ctypes.string_at(buffer.value or 0, value.nbytes), value.dtype)
+        assert_array_equal(found.reshape(value.shape), value, err_msg=name)
+    library.net_close(pointer)
+    for buffer in buffers:
+        assert driver.cuMemFree_v2(buffer) == 0
+    assert driver.shim_allocations() == 0
 
 
 @pytest.mark.parametrize("name", ["cuda:sm_80", "cuda:sm_90"])

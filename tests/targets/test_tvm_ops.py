@@ -7,12 +7,13 @@ from functools import partial
 
 import pytest
 from on_tvm import check_on, expect_driver, needs_tvm
-from tvm_cases import CASES, together
+from tvm_cases import CASES, i8, layer, scale, together
 
 from qcomp.errors import TargetError
 from qcomp.ir.graph import Graph
-from qcomp.ir.ops import Clamp, MaxPool2d
+from qcomp.ir.ops import Clamp, MaxPool2d, QConv2d, Table
 from qcomp.ir.tensor import DType, TensorType
+from qcomp.quant.fixed_point import Form, Requantize
 from qcomp.targets.catalog import target
 from qcomp.targets.tvm import languages, packages
 from qcomp.targets.tvm.lower import lower
@@ -53,6 +54,21 @@ def test_threads_of_processors_multiply_vectors_and_those_of_devices_words() -> 
     assert not called.search(kernels_of("opencl:dot4", "linear"))
     assert "vload8" in kernels_of("opencl:cpu", "elementwise")
     assert "vload8" not in kernels_of("opencl", "elementwise")
+
+
+@needs_tvm
+def test_sums_are_vectors_where_their_epilogue_has_none() -> None:
+    expect_driver("opencl:cpu")
+    x, graph = i8(1, 4, 4, 16), Graph("lookup")
+    graph.add_input("x", TensorType(DType.I8, x.shape))
+    constants = [operand.array for operand in layer((16, 1, 1, 16), Form.NARROW)]
+    ids = [graph.add_constant(f"c{n}", array) for n, array in enumerate(constants)]
+    narrow = Requantize(Form.NARROW, 3)
+    graph.add_op(QConv2d(inputs=("x", *ids), output="a", x_zero_point=-5, requantize=narrow))
+    table = graph.add_constant("table", i8(256))
+    graph.outputs["y"] = graph.add_op(Table(inputs=("a", table), output="y"))
+    scale(graph)
+    check_on("opencl:cpu", graph, {"x": x})
 
 
 @needs_tvm

@@ -34,11 +34,13 @@ static inline int2 OVERLOADED qcomp_dot4(int2 a, int2 b) {
 }
 
 /* PoCL's own stores go byte by byte. */
+#define STORE_IN(space, type, n) \
+  static inline void OVERLOADED qcomp_store##n(type##n v, size_t at, space type *to) { \
+    *(space type##n##_anywhere *)(to + at * n) = v; \
+  }
 #define STORE(type, n) \
   typedef type##n type##n##_anywhere __attribute__((aligned(sizeof(type)))); \
-  static inline void OVERLOADED qcomp_store##n(type##n v, size_t at, __global type *to) { \
-    *(__global type##n##_anywhere *)(to + at * n) = v; \
-  }
+  STORE_IN(__global, type, n) STORE_IN(__local, type, n) STORE_IN(__private, type, n)
 #define STORES(n) STORE(char, n) STORE(short, n) STORE(int, n) STORE(long, n)
 STORES(2) STORES(4) STORES(8) STORES(16)
 #undef vstore2
