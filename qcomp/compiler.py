@@ -22,6 +22,7 @@ from qcomp.quantizer import Quantizer
 from qcomp.recipes.choose import decide, evidence_for
 from qcomp.recipes.file import with_recipe_file
 from qcomp.runtime.network import CompiledNetwork
+from qcomp.targets.base import tunable
 from qcomp.targets.catalog import target as find_target
 
 
@@ -41,6 +42,8 @@ def compile(
     name: str | None = None,
     strict: bool = False,
     min_sqnr_db: float | None = None,
+    tune: int = 0,
+    tiles: str | os.PathLike[str] | None = None,
     progress: bool = False,
 ) -> CompiledNetwork:
     """From a trained float network to integer code.
@@ -63,6 +66,8 @@ def compile(
     name: the C identifier that prefixes every symbol; the model's file name by default.
     strict: findings (`net.findings`) are an error.
     min_sqnr_db: an output or a part of one below so many decibels is an error.
+    tune: trials on the device at hand that choose how its kernels share work; targets of devices.
+    tiles: a NAME.tiles.json of such a compilation, which is followed without a device.
 
     Raises CompileError: UnsupportedOp, ModelError, CalibrationError, PassError, TargetError,
     FindingsError.
@@ -70,6 +75,12 @@ def compile(
     demands = Demands(strict, min_sqnr_db)
     config = with_recipe_file(config or QuantizationConfig(), recipe)
     backend = find_target(target)
+    if tune < 0:
+        raise ValueError(f"tune is {tune}; expected at least 0")
+    if tiles is not None:
+        backend = tunable(backend).following(Path(tiles).read_text(encoding="utf-8"))
+    if tune:
+        tunable(backend)
     kept = user_cache("objects") if object_cache == AUTO else object_cache
     if kept is not None:
         backend = backend.keeping(Path(kept))
@@ -89,6 +100,8 @@ def compile(
     )
     chosen = decide(quantizer, config, backend.cost, progress=progress)
     graph = quantizer.integer(chosen.config)
+    if tune:
+        backend = tunable(backend).tuned(graph, tune)
     artifact = backend.emit(graph, symbol)
     net = CompiledNetwork(
         graph,

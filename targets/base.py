@@ -7,11 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from qcomp.errors import TargetError
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import Op
 from qcomp.ir.tensor import TensorId
@@ -266,6 +267,26 @@ class Target(Protocol):
     def weight_bytes(self, shape: tuple[int, ...], groups: int, bits: int) -> int:
         """Of a layer's weights [O, ...], of 1 to 8 bits, and its parameters, in a library."""
         ...
+
+
+@runtime_checkable
+class Tunable(Target, Protocol):
+    """A target that can choose by measuring."""
+
+    def tuned(self, graph: Graph, trials: int) -> Target:
+        """With what is fastest for the graph on the device at hand, of so many trials."""
+        ...
+
+    def following(self, tiles: str) -> Target:
+        """With the choices of a NAME.tiles.json, by its text; TargetError where it is none."""
+        ...
+
+
+def tunable(target: Target) -> Tunable:
+    """TargetError for a target that has nothing to measure."""
+    if not isinstance(target, Tunable):
+        raise TargetError(f"{target.name} has nothing to tune; expected a device, such as opencl")
+    return target
 
 
 def aligned(size: int, align: int) -> NDArray[np.uint8]:

@@ -135,6 +135,21 @@ def compile(
             help="An output, or a part of one, that is less accurate is an error.",
         ),
     ] = None,
+    tune: Annotated[
+        int,
+        typer.Option(
+            "--tune",
+            metavar="N",
+            min=0,
+            help="Trials of how a device's kernels share work.",
+        ),
+    ] = 0,
+    tiles: Annotated[
+        Path | None,
+        typer.Option(
+            "--tiles", metavar="FILE", help="What trials chose, a NAME.tiles.json: the same code."
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Compile a float network to an integer-only C library."""
@@ -164,6 +179,8 @@ def compile(
         name=name,
         strict=strict,
         min_sqnr_db=min_sqnr_db,
+        tune=tune,
+        tiles=tiles,
         progress=True,
     )
     directory = net.save(output, threads_pool=threads_pool)

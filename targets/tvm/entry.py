@@ -18,11 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qcomp.errors import TargetError
-from qcomp.targets.base import Arrays
+from qcomp.targets.base import Arrays, Memory
 from qcomp.targets.cpu.process.repeat import repeated
 
 DEVICE = "QCOMP_DEVICE"  # a part of the device's name, in the environment
 _MOST_OPEN = 4
+_RUNS = 10  # of which the least times are taken
 
 STATUSES: Mapping[int, str] = {
     1: "QCOMP_BAD_ARENA: the arena is null or misaligned",
@@ -113,6 +114,14 @@ class DeviceEntry:
     def repeated(self, arrays: Arrays) -> Callable[[int], None]:
         session = self._session(arrays[-1])
         return repeated(self._address, arrays, owner=(self, session))
+
+    def times(self, launches: int, memory: Memory) -> list[float]:
+        """The least microseconds of each launch, of some runs."""
+        arena = memory.allocated()
+        session, found = self._session(arena), (ctypes.c_double * launches)()
+        times = self._library[f"{self._name}_times"]
+        session.expect(times(found, _RUNS, ctypes.c_void_p(arena.ctypes.data)))
+        return list(found)
 
     def set_isa(self, number: int) -> bool:
         """The device is the same whichever of a processor's sets other parts of a network use."""

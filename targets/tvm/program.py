@@ -50,8 +50,12 @@ Place = Input | Output | Data | Scratch
 
 @dataclass(frozen=True)
 class Kernel:
-    """A function of a machine's source; `grid` and `block` count its groups and their threads."""
+    """A function of a machine's source; `grid` and `block` count its groups and their threads.
 
+    `key` is the same for the same function of any graph.
+    """
+
+    key: str
     name: str
     schedule: Schedule
     grid: int

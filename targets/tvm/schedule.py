@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from qcomp.targets.tvm.api.schedules import (
@@ -31,26 +32,38 @@ from qcomp.targets.tvm.program import Kernel
 _LOG = logging.getLogger(__name__)
 
 
-def scheduled(make: Callable[[], Function], name: str, machine: Machine) -> Kernel:
+@dataclass(frozen=True)
+class Shape:
+    """What is known of a kernel that is scheduled: groups, and threads in each."""
+
+    grid: int
+    block: int
+
+
+def scheduled(make: Callable[[], Function], key: str, name: str, machine: Machine) -> Kernel:
     """By the rule of the machine; where TVM refuses that, by the simple one.
 
     A schedule changes its function, so each begins with a new one.
     """
-    if machine.tiles is None:
-        return _loops(schedule_of(make(), name), name)
-    tiles = machine.tiles
+
+    def by(rule: Callable[[Schedule], Shape]) -> Kernel:
+        schedule = schedule_of(make(), name)
+        shape = rule(schedule)
+        return Kernel(key, name, schedule, shape.grid, shape.block)
+
+    tiles = machine.tiles_of(key)
+    if tiles is None:
+        return by(_loops)
     try:
-        found: Kernel = attempted(
-            lambda: _tiled(schedule_of(make(), name), name, tiles, machine.vectors)
-        )
+        found: Kernel = attempted(lambda: by(lambda s: _tiled(s, tiles, machine.vectors)))
         return found
     except NoSchedule as error:
         reason = str(error).splitlines()[0]
         _LOG.warning("%s has the simple schedule: %s", name, reason)
-        return _simple(schedule_of(make(), name), name, tiles)
+        return by(lambda s: _simple(s, tiles))
 
 
-def _loops(schedule: Schedule, name: str) -> Kernel:
+def _loops(schedule: Schedule) -> Shape:
     """On processors: sums of all channels at once, so that their loop can be vectors."""
     result, sums = _inlined(schedule, "global")
     loops = schedule.get_loops(result)
@@ -63,10 +76,10 @@ def _loops(schedule: Schedule, name: str) -> Kernel:
         if inner[spatial:]:
             schedule.reorder(*inner[spatial:], *inner[:spatial])
             schedule.decompose_reduction(sums, inner[spatial])
-    return Kernel(name, schedule, 1, 1)
+    return Shape(1, 1)
 
 
-def _simple(schedule: Schedule, name: str, tiles: Tiles) -> Kernel:
+def _simple(schedule: Schedule, tiles: Tiles) -> Shape:
     """A thread for each element."""
     result, sums = _inlined(schedule)
     outer = schedule.fuse(*_some_loops(schedule, result))
@@ -74,10 +87,10 @@ def _simple(schedule: Schedule, name: str, tiles: Tiles) -> Kernel:
     if sums is not None:
         schedule.compute_at(sums, thread)
         schedule.set_scope(sums, 0, "local")
-    return Kernel(name, schedule, grid, block)
+    return Shape(grid, block)
 
 
-def _tiled(schedule: Schedule, name: str, most: Tiles, by_vectors: bool) -> Kernel:
+def _tiled(schedule: Schedule, most: Tiles, by_vectors: bool) -> Shape:
     around = [b for b in blocks_of(schedule) if is_called(schedule, b, PIXELS)]
     result, sums = _inlined(schedule, but=PIXELS)
     loops = _some_loops(schedule, result)
@@ -99,7 +112,7 @@ def _tiled(schedule: Schedule, name: str, most: Tiles, by_vectors: bool) -> Kern
         schedule.unroll(loop)
     if width > 1 and vectors:
         schedule.vectorize(channels)
-    return Kernel(name, schedule, grid, block)
+    return Shape(grid, block)
 
 
 def _in_registers(

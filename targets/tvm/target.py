@@ -26,12 +26,14 @@ from qcomp.targets.tvm.emit.device_source import DeviceSource, Language
 from qcomp.targets.tvm.emit.header import device_header, host_header
 from qcomp.targets.tvm.emit.pieces import words_in_c
 from qcomp.targets.tvm.lower import lower
-from qcomp.targets.tvm.machine import Machine
+from qcomp.targets.tvm.machine import Machine, Tiles
 from qcomp.targets.tvm.program import Program
 from qcomp.targets.tvm.runtime import DeviceRuntime
 from qcomp.targets.tvm.table import refusal
+from qcomp.targets.tvm.tune import Measured, candidates, read, written
 
 _BYTES_OF_CHANNEL = 12  # bias, multiplier, shift
+_TRIAL = "qcomp_trial"
 
 
 def host_platform() -> Platform:
@@ -120,21 +122,47 @@ class DeviceTarget(Estimates):
     language: Language
 
     @property
-    def runtime(self) -> Runtime:
+    def runtime(self) -> DeviceRuntime:
         return DeviceRuntime(self.language.driver)
+
+    def tuned(self, graph: Graph, trials: int) -> DeviceTarget:
+        """With the tiles that are fastest for the graph's kernels on the device at hand."""
+        best = Measured()
+        for tiles in candidates(self.machine.tiles, trials):
+            best.add(tiles, *self._times(graph, tiles))
+        return self._with(best.tiles)
+
+    def following(self, tiles: str) -> DeviceTarget:
+        return self._with(read(tiles))
+
+    def _with(self, tuned: Mapping[str, Tiles]) -> DeviceTarget:
+        return replace(self, machine=replace(self.machine, tuned=tuned))
+
+    def _times(self, graph: Graph, tiles: Tiles) -> tuple[list[str], list[float]]:
+        """The keys of the launches and their microseconds, where all kernels have these tiles."""
+        trial = replace(self, machine=replace(self.machine, tiles=tiles, tuned={}))
+        program = lower(graph, trial.machine, f"{_TRIAL}_kernel")
+        entry = self.runtime.load(trial.made(program, _TRIAL), graph, None)
+        times = entry.times(len(program.launches), _memory(program, arena_bytes(program)))
+        return [launch.kernel.key for launch in program.launches], times
 
     def keeping(self, directory: Path) -> DeviceTarget:
         """Nothing is kept."""
         return self
 
     def emit(self, graph: Graph, name: str) -> Artifact:
-        platform, program = host_platform(), lower(graph, self.machine, f"{name}_kernel")
+        return self.made(lower(graph, self.machine, f"{name}_kernel"), name)
+
+    def made(self, program: Program, name: str) -> Artifact:
+        """The artifact of a program."""
+        platform = host_platform()
         source = DeviceSource.of(program, self.language, name)
+        tiles = {f"{name}.tiles.json": written(self.machine.tuned)} if self.machine.tuned else {}
         text = launcher(
             program, name, self.language.file, source.in_launcher, source.code.parameters
         )
         state = arena_bytes(program)
-        header = device_header(graph, name, state, program.data.size, self.name)
+        header = device_header(program, name, state, self.name)
         return Artifact(
             name=name,
             target=self.name,
@@ -142,7 +170,7 @@ class DeviceTarget(Estimates):
                 f"{name}.o": compiled({f"{name}.c": text}, f"{name}.c"),
                 f"{data_symbol(name)}.o": host.constants(program, name, platform),
             },
-            sources={f"{name}.h": header, f"{name}.c": text, **source.files},
+            sources={f"{name}.h": header, f"{name}.c": text, **source.files, **tiles},
             requires=Requirements(platform.triple, {self.language.driver: ()}, ("dl",)),
             memory=replace(_memory(program, state), kept=True),
         )
