@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import resources
 
 from qcomp.targets.tvm.api.code import Code, device_code
-from qcomp.targets.tvm.emit.compiler import cuda_image
+from qcomp.targets.tvm.emit.compiler import cuda_image, nvcc
 from qcomp.targets.tvm.emit.device import text_in_c
 from qcomp.targets.tvm.emit.pieces import words_in_c
 from qcomp.targets.tvm.machine import Machine
 from qcomp.targets.tvm.program import Program
+
+_LOG = logging.getLogger(__name__)
 
 
 def source_of(file: str) -> str:
@@ -56,9 +59,14 @@ class DeviceSource:
 
 
 def image_of(architectures: tuple[str, ...]) -> Callable[[str], str]:
-    """C of what nvcc makes of the source, for these architectures."""
+    """C of what nvcc makes of the source, for these architectures; of the source itself without
+    nvcc, which NVRTC compiles for its device when the library is opened.
+    """
 
     def embedded(text: str) -> str:
+        if nvcc() is None:
+            _LOG.warning("no nvcc in PATH: NVRTC has to compile the kernels where they run")
+            return f"#define KERNELS_AS_SOURCE\n{source_text(text)}"
         return "\n".join(words_in_c("kernel_image", cuda_image(text, architectures), "static "))
 
     return embedded
