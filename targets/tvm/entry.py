@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qcomp.errors import TargetError
-from qcomp.targets.base import Arrays, Memory
+from qcomp.targets.base import Arrays
 from qcomp.targets.cpu.process.repeat import repeated
 
 DEVICE = "QCOMP_DEVICE"  # a part of the device's name, in the environment
@@ -115,9 +115,8 @@ class DeviceEntry:
         session = self._session(arrays[-1])
         return repeated(self._address, arrays, owner=(self, session))
 
-    def times(self, launches: int, memory: Memory) -> list[float]:
+    def times(self, launches: int, arena: NDArray[np.uint8]) -> list[float]:
         """The least microseconds of each launch, of some runs."""
-        arena = memory.allocated()
         session, found = self._session(arena), (ctypes.c_double * launches)()
         times = self._library[f"{self._name}_times"]
         session.expect(times(found, _RUNS, ctypes.c_void_p(arena.ctypes.data)))
@@ -135,3 +134,16 @@ class DeviceEntry:
                 del self._sessions[next(iter(self._sessions))]
             self._sessions[address] = Session(self._library, self._name, arena)
         return self._sessions[address]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A network that is timed: the keys of its launches, and an arena of its own."""
+
+    entry: DeviceEntry
+    keys: tuple[str, ...]
+    arena: NDArray[np.uint8]
+
+    def times(self) -> list[float]:
+        """The least microseconds of each launch, of some runs."""
+        return self.entry.times(len(self.keys), self.arena)

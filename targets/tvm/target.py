@@ -25,12 +25,13 @@ from qcomp.targets.tvm.emit.device import arena_bytes, launcher
 from qcomp.targets.tvm.emit.device_source import DeviceSource, Language
 from qcomp.targets.tvm.emit.header import device_header, host_header
 from qcomp.targets.tvm.emit.pieces import words_in_c
+from qcomp.targets.tvm.entry import Trial
 from qcomp.targets.tvm.lower import lower
 from qcomp.targets.tvm.machine import Machine, Tiles
 from qcomp.targets.tvm.program import Program
 from qcomp.targets.tvm.runtime import DeviceRuntime
 from qcomp.targets.tvm.table import refusal
-from qcomp.targets.tvm.tune import Measured, candidates, read, written
+from qcomp.targets.tvm.tune import Best, candidates, ratios, read, written
 
 _BYTES_OF_CHANNEL = 12  # bias, multiplier, shift
 _TRIAL = "qcomp_trial"
@@ -127,9 +128,9 @@ class DeviceTarget(Estimates):
 
     def tuned(self, graph: Graph, trials: int) -> DeviceTarget:
         """With the tiles that are fastest for the graph's kernels on the device at hand."""
-        best = Measured()
+        best, usual = Best(), self._trial(graph, self.machine.tiles)
         for tiles in candidates(self.machine.tiles, trials):
-            best.add(tiles, *self._times(graph, tiles))
+            best.add(tiles, ratios(usual, self._trial(graph, tiles)))
         return self._with(best.tiles)
 
     def following(self, tiles: str) -> DeviceTarget:
@@ -138,13 +139,13 @@ class DeviceTarget(Estimates):
     def _with(self, tuned: Mapping[str, Tiles]) -> DeviceTarget:
         return replace(self, machine=replace(self.machine, tuned=tuned))
 
-    def _times(self, graph: Graph, tiles: Tiles) -> tuple[list[str], list[float]]:
-        """The keys of the launches and their microseconds, where all kernels have these tiles."""
+    def _trial(self, graph: Graph, tiles: Tiles | None) -> Trial:
+        """The network on the device, where all kernels have these tiles."""
         trial = replace(self, machine=replace(self.machine, tiles=tiles, tuned={}))
         program = lower(graph, trial.machine, f"{_TRIAL}_kernel")
-        entry = self.runtime.load(trial.made(program, _TRIAL), graph, None)
-        times = entry.times(len(program.launches), _memory(program, arena_bytes(program)))
-        return [launch.kernel.key for launch in program.launches], times
+        artifact = trial.made(program, _TRIAL)
+        keys = tuple(launch.kernel.key for launch in program.launches)
+        return Trial(self.runtime.load(artifact, graph, None), keys, artifact.memory.allocated())
 
     def keeping(self, directory: Path) -> DeviceTarget:
         """Nothing is kept."""

@@ -1,7 +1,8 @@
 """Which tiles are fastest on the device at hand: every kernel with every candidate, measured.
 
-A trial is the whole network with one candidate for all its kernels, timed launch by launch. Each
-kernel keeps the candidate of its least time; the file of them gives the same code without a device.
+A trial is the whole network with one candidate for all its kernels, timed launch by launch beside
+the network with the usual tiles. Each kernel keeps the candidate that gained most; the file of them
+gives the same code without a device.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import json
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from typing import Protocol
 
 from qcomp.errors import TargetError
 from qcomp.targets.tvm.machine import Tiles
@@ -18,10 +20,12 @@ from qcomp.targets.tvm.machine import Tiles
 _CHANNELS = (2, 4, 8, 16)  # vectors of OpenCL have at most 16 elements
 _PIXELS = (1, 2, 4, 7, 8, 14)
 _THREADS = (1, 4, 8, 32, 64, 128, 256)
+_ROUNDS = 5
+_WORTH = 0.95  # of the usual time
 
 
 def candidates(usual: Tiles | None, trials: int) -> list[Tiles]:
-    """The usual tiles, then others in an order that is always the same; no more than trials."""
+    """Others than the usual tiles, in an order that is always the same; no more than trials."""
     if usual is None:
         raise TargetError("kernels without threads have no tiles to tune")
     others = [
@@ -29,24 +33,43 @@ def candidates(usual: Tiles | None, trials: int) -> list[Tiles]:
         for c, p, t in itertools.product(_CHANNELS, _PIXELS, _THREADS)
     ]
     random.Random(0).shuffle(others)
-    return list(dict.fromkeys([usual, *others]))[:trials]
+    return [tiles for tiles in others if tiles != usual][:trials]
+
+
+class Timed(Protocol):
+    """A network on a device: the keys of its launches, and the least microseconds of each."""
+
+    @property
+    def keys(self) -> Sequence[str]: ...
+
+    def times(self) -> Sequence[float]: ...
+
+
+def ratios(usual: Timed, other: Timed) -> dict[str, float]:
+    """By kernel, how long the other takes of the usual's time.
+
+    They are timed by turns, so that what else the machine does meanwhile is the same for both.
+    """
+    rounds = [(usual.times(), other.times()) for _ in range(_ROUNDS)]
+    least = [[min(times) for times in zip(*own, strict=True)] for own in zip(*rounds, strict=True)]
+    sums: dict[str, list[float]] = {}
+    for key, *both in zip(usual.keys, *least, strict=True):
+        of_key = sums.setdefault(key, [0.0, 0.0])
+        of_key[:] = [total + time for total, time in zip(of_key, both, strict=True)]
+    return {key: theirs / max(ours, 1e-9) for key, (ours, theirs) in sums.items()}
 
 
 @dataclass
-class Measured:
-    """The best that trials found, by the keys of kernels."""
+class Best:
+    """The tiles of each kernel that gained most; none where none gained what noise may be."""
 
     tiles: dict[str, Tiles] = field(default_factory=dict)
     least: dict[str, float] = field(default_factory=dict)
 
-    def add(self, tiles: Tiles, keys: Sequence[str], times: Sequence[float]) -> None:
-        """A trial: the keys of its launches, and how long each took."""
-        own: dict[str, float] = {}
-        for key, time in zip(keys, times, strict=True):
-            own[key] = min(time, own.get(key, time))
-        for key, time in own.items():
-            if key not in self.least or time < self.least[key]:
-                self.least[key], self.tiles[key] = time, tiles
+    def add(self, tiles: Tiles, found: Mapping[str, float]) -> None:
+        for key, ratio in found.items():
+            if ratio < self.least.get(key, _WORTH):
+                self.least[key], self.tiles[key] = ratio, tiles
 
 
 def written(tuned: Mapping[str, Tiles]) -> str:
