@@ -32,7 +32,7 @@ class Machine:
     tiles: of threads; None: loops, no threads.
     dot4: how many products of four i8, with their sum, a function computes at once; 0: none does.
     vectors: whether one thread computes with vectors; else it only loads and stores them.
-    tuned: tiles of single kernels, by `program.Kernel.key`.
+    tuned: tiles of single kernels, by `program.Kernel.key`; None: nothing was measured.
     """
 
     kind: str
@@ -41,11 +41,11 @@ class Machine:
     dot4: int
     vectors: bool
     options: Mapping[str, str | int] = field(default_factory=dict)
-    tuned: Mapping[str, Tiles] = field(default_factory=dict)
+    tuned: Mapping[str, Tiles] | None = None
 
     def tiles_of(self, key: str) -> Tiles | None:
         """Of the kernel that goes by the key: those that were measured to be best, or the usual."""
-        return self.tuned.get(key, self.tiles)
+        return (self.tuned or {}).get(key, self.tiles)
 
 
 DOT4 = "qcomp_dot4"  # int (int, int): the sum of the products of four i8 each

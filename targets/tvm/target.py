@@ -128,10 +128,12 @@ class DeviceTarget(Estimates):
 
     def tuned(self, graph: Graph, trials: int) -> DeviceTarget:
         """With the tiles that are fastest for the graph's kernels on the device at hand."""
-        best, usual = Best(), self._trial(graph, self.machine.tiles)
-        for tiles in candidates(self.machine.tiles, trials):
-            best.add(tiles, ratios(usual, self._trial(graph, tiles)))
-        return self._with(best.tiles)
+        plain = replace(self.machine, tuned=None)
+        best, usual = Best(), self._trial(graph, plain)
+        for tiles in candidates(plain.tiles, trials):
+            best.add(tiles, ratios(usual, self._trial(graph, replace(plain, tiles=tiles))))
+        chosen = self._trial(graph, replace(plain, tuned=best.tiles))
+        return self._with(best.confirmed(ratios(usual, chosen)))
 
     def following(self, tiles: str) -> DeviceTarget:
         return self._with(read(tiles))
@@ -139,10 +141,10 @@ class DeviceTarget(Estimates):
     def _with(self, tuned: Mapping[str, Tiles]) -> DeviceTarget:
         return replace(self, machine=replace(self.machine, tuned=tuned))
 
-    def _trial(self, graph: Graph, tiles: Tiles | None) -> Trial:
-        """The network on the device, where all kernels have these tiles."""
-        trial = replace(self, machine=replace(self.machine, tiles=tiles, tuned={}))
-        program = lower(graph, trial.machine, f"{_TRIAL}_kernel")
+    def _trial(self, graph: Graph, machine: Machine) -> Trial:
+        """The network on the device, with the tiles of this machine."""
+        trial = replace(self, machine=machine)
+        program = lower(graph, machine, f"{_TRIAL}_kernel")
         artifact = trial.made(program, _TRIAL)
         keys = tuple(launch.kernel.key for launch in program.launches)
         return Trial(self.runtime.load(artifact, graph, None), keys, artifact.memory.allocated())
@@ -158,7 +160,8 @@ class DeviceTarget(Estimates):
         """The artifact of a program."""
         platform = host_platform()
         source = DeviceSource.of(program, self.language, name)
-        tiles = {f"{name}.tiles.json": written(self.machine.tuned)} if self.machine.tuned else {}
+        tuned = self.machine.tuned
+        tiles = {} if tuned is None else {f"{name}.tiles.json": written(tuned)}
         text = launcher(
             program, name, self.language.file, source.in_launcher, source.code.parameters
         )

@@ -71,6 +71,10 @@ class Best:
             if ratio < self.least.get(key, _WORTH):
                 self.least[key], self.tiles[key] = ratio, tiles
 
+    def confirmed(self, again: Mapping[str, float]) -> dict[str, Tiles]:
+        """Those that gain when all are measured once more: the best of many is lucky, too."""
+        return {key: tiles for key, tiles in self.tiles.items() if again[key] < _WORTH}
+
 
 def written(tuned: Mapping[str, Tiles]) -> str:
     """The file, in which kernels are sorted."""

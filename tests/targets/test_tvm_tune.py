@@ -47,6 +47,7 @@ def test_each_kernel_keeps_the_tiles_that_gain_most() -> None:
     best.add(second, {"a": 0.7, "b": 0.8, "c": 1.5})
     assert best.tiles == {"a": second, "b": first}
     assert read(written(best.tiles)) == best.tiles
+    assert best.confirmed({"a": 0.8, "b": 1.1, "c": 0.5}) == {"a": second}
 
 
 @pytest.mark.parametrize(
