@@ -29,6 +29,7 @@ from qcomp.recipes.calibration_table import table_of, with_table
 from qcomp.recipes.choose import decide, evidence_for
 from qcomp.recipes.file import with_recipe_file
 from qcomp.runtime.network import CompiledNetwork
+from qcomp.targets.base import tunable
 from qcomp.targets.catalog import target as find_target
 
 
@@ -49,6 +50,8 @@ def compile(
     strict: bool = False,
     min_sqnr_db: float | None = None,
     samples: int | None = None,
+    tune: int = 0,
+    tiles: str | os.PathLike[str] | None = None,
     progress: bool = False,
 ) -> CompiledNetwork:
     """From a trained float network to integer code.
@@ -74,6 +77,8 @@ def compile(
     strict: findings (`net.findings`) are an error.
     min_sqnr_db: an output or a part of one below so many decibels is an error.
     samples: of the calibration data, at most; those of a folder of pictures are spread evenly.
+    tune: trials on the device at hand that choose how its kernels share work; targets of devices.
+    tiles: a NAME.tiles.json of such a compilation, which is followed without a device.
     progress: bars on standard error.
 
     Raises CompileError: UnsupportedOp, ModelError, CalibrationError, PassError, TargetError,
@@ -85,6 +90,12 @@ def compile(
     demands = Demands(strict, min_sqnr_db)
     config = with_recipe_file(config or QuantizationConfig(), recipe)
     backend = find_target(target)
+    if tune < 0:
+        raise ValueError(f"tune is {tune}; expected at least 0")
+    if tiles is not None:
+        backend = tunable(backend).following(Path(tiles).read_text(encoding="utf-8"))
+    if tune:
+        tunable(backend)
     kept = user_cache("objects") if object_cache == AUTO else object_cache
     if kept is not None:
         backend = backend.keeping(Path(kept))
@@ -115,6 +126,8 @@ def compile(
     chosen = decide(quantizer, config, backend.cost, progress=progress)
     graph = with_indices(quantizer.integer(chosen.config), config.outputs)
     lowered = quantizer.lowered(chosen.config)
+    if tune:
+        backend = tunable(backend).tuned(graph, tune)
     artifact = backend.emit(graph, symbol)
     net = CompiledNetwork(
         graph,
@@ -127,6 +140,7 @@ def compile(
             *told,
             *quantizer.notes(chosen.config),
             *chosen.notes,
+            *artifact.notes,
         ),
         records=quantizer.records,
         samples=_first(evidence, len(quantizer.samples(chosen.config))),

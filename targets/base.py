@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from qcomp.errors import TargetError
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import Op
 from qcomp.ir.tensor import TensorId
@@ -39,6 +41,23 @@ class Requirements:
 
 
 @dataclass(frozen=True)
+class Border:
+    """What a target costs besides its computing, in nanoseconds: a rough estimate.
+
+    launch_ns: of each op. transfer_ns: of each tensor that is copied between its memory and main
+    memory, and bytes_per_ns of them then; none where the target computes in main memory.
+    """
+
+    launch_ns: float = 0.0
+    transfer_ns: float = 0.0
+    bytes_per_ns: float = math.inf
+
+    def copy_ns(self, size: int) -> float:
+        """Of a tensor of so many bytes."""
+        return self.transfer_ns + size / self.bytes_per_ns
+
+
+@dataclass(frozen=True)
 class Memory:
     """Bytes. `live` is the largest sum of simultaneously live tensors, the floor of `arena`.
 
@@ -61,7 +80,8 @@ class Artifact:
     """Code for one model on one target.
 
     `files` are what is linked (relocatable objects: code, and data that they share), `sources` what
-    programs are compiled with (NAME.h); both by file name, which begins with `name`.
+    programs are compiled with (NAME.h); both by file name, which begins with `name`. `notes` tell
+    the user what was decided.
     """
 
     name: str
@@ -70,6 +90,7 @@ class Artifact:
     sources: Mapping[str, str]
     requires: Requirements
     memory: Memory
+    notes: tuple[str, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True)
@@ -239,6 +260,9 @@ class Target(Protocol):
     @property
     def runtime(self) -> Runtime: ...
 
+    @property
+    def border(self) -> Border: ...
+
     def supports(self, graph: Graph, op: Op) -> str | None:
         """The reason why it does not take an op of the graph; None where it does."""
         ...
@@ -261,6 +285,26 @@ class Target(Protocol):
     def weight_bytes(self, shape: tuple[int, ...], groups: int, bits: int) -> int:
         """Of a layer's weights [O, ...], of 1 to 8 bits, and its parameters, in a library."""
         ...
+
+
+@runtime_checkable
+class Tunable(Target, Protocol):
+    """A target that can choose by measuring."""
+
+    def tuned(self, graph: Graph, trials: int) -> Target:
+        """With what is fastest for the graph on the device at hand, of so many trials."""
+        ...
+
+    def following(self, tiles: str) -> Target:
+        """With the choices of a NAME.tiles.json, by its text; TargetError where it is none."""
+        ...
+
+
+def tunable(target: Target) -> Tunable:
+    """TargetError for a target that has nothing to measure."""
+    if not isinstance(target, Tunable):
+        raise TargetError(f"{target.name} has nothing to tune; expected a device, such as opencl")
+    return target
 
 
 def aligned(size: int, align: int) -> NDArray[np.uint8]:

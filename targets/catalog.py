@@ -116,6 +116,7 @@ TARGETS: Mapping[str, Listed] = {
     "tvm-c": _tvm("tvm_c"),
     "opencl": _device("opencl", "opencl"),
     "opencl:dot4": _device("opencl_dot4", "opencl"),
+    "opencl:cpu": _device("opencl_cpu", "opencl"),
     "cuda": _device("cuda", "cuda"),
     "cuda:sm_80": _device("cuda", "cuda", "sm_80"),
     "cuda:sm_90": _device("cuda", "cuda", "sm_90"),

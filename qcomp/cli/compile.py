@@ -185,6 +185,21 @@ def compile(
             help="An output, or a part of one, that is less accurate is an error.",
         ),
     ] = None,
+    tune: Annotated[
+        int,
+        typer.Option(
+            "--tune",
+            metavar="N",
+            min=0,
+            help="Trials of how a device's kernels share work.",
+        ),
+    ] = 0,
+    tiles: Annotated[
+        Path | None,
+        typer.Option(
+            "--tiles", metavar="FILE", help="What trials chose, a NAME.tiles.json: the same code."
+        ),
+    ] = None,
     as_json: Json = False,
     preprocessing: Preprocessing | None = None,
 ) -> None:
@@ -226,6 +241,8 @@ def compile(
         strict=strict,
         min_sqnr_db=min_sqnr_db,
         progress=Session.of(context).progress,
+        tune=tune,
+        tiles=tiles,
     )
     directory = net.save(output, threads_pool=threads_pool, bindings=languages or ())
     summary = summarize(net, directory, time.perf_counter() - began)

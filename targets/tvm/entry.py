@@ -24,6 +24,7 @@ from qcomp.targets.identity import check_loaded
 
 DEVICE = "QCOMP_DEVICE"  # a part of the device's name, in the environment
 _MOST_OPEN = 4
+_RUNS = 10  # of which the least times are taken
 
 STATUSES: Mapping[int, str] = {
     1: "QCOMP_BAD_ARENA: the arena is null or misaligned",
@@ -126,6 +127,13 @@ class DeviceEntry:
         session = self._session(arrays[-1])
         return repeated(self._address, arrays, owner=(self, session))
 
+    def times(self, launches: int, arena: NDArray[np.uint8]) -> list[float]:
+        """The least microseconds of each launch, of some runs."""
+        session, found = self._session(arena), (ctypes.c_double * launches)()
+        times = self._library[f"{self._name}_times"]
+        session.expect(times(found, _RUNS, ctypes.c_void_p(arena.ctypes.data)))
+        return list(found)
+
     def set_isa(self, number: int) -> bool:
         """The device is the same whichever of a processor's sets other parts of a network use."""
         return True
@@ -138,3 +146,16 @@ class DeviceEntry:
                 del self._sessions[next(iter(self._sessions))]
             self._sessions[address] = Session(self._library, self._name, arena)
         return self._sessions[address]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A network that is timed: the keys of its launches, and an arena of its own."""
+
+    entry: DeviceEntry
+    keys: tuple[str, ...]
+    arena: NDArray[np.uint8]
+
+    def times(self) -> list[float]:
+        """The least microseconds of each launch, of some runs."""
+        return self.entry.times(len(self.keys), self.arena)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from qcomp.quant.fixed_point import I32, Form, Requantize
-from qcomp.targets.tvm.api import Expr, function_of_c, maximum, select, type_of
+from qcomp.targets.tvm.api.expressions import Expr, function_of_c, maximum, select, type_of
 from qcomp.targets.tvm.arithmetic import (
     clamp,
     doubling_high_mul,

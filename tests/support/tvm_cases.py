@@ -276,9 +276,14 @@ def together(cases: Sequence[Case]) -> tuple[Graph, dict[str, Array]]:
                 ids.append(graph.add_input(name, type))
                 inputs[name] = operand
         graph.outputs[f"y{n}"] = graph.add_op(make(inputs=tuple(ids), output=f"y{n}"))
+    scale(graph)
+    return graph, inputs
+
+
+def scale(graph: Graph) -> None:
+    """Gives every activation the same scale."""
     for tensor in graph.tensors():
         if not tensor.is_constant and tensor.type.dtype in (DType.I8, DType.I16):
             is_i8 = tensor.type.dtype is DType.I8
             qparams = QParams(0.5, 0) if is_i8 else QParams(0.5, 0, -(2**15), 2**15 - 1)
             graph.update_tensor(replace(tensor, qparams=qparams))
-    return graph, inputs

@@ -43,7 +43,7 @@ def launcher(
     code = [(folder / file).read_text(encoding="utf-8") for file in (driver, "launcher.c")]
     parts = [
         "#define _GNU_SOURCE",
-        "#include <stdint.h>\n#include <string.h>",
+        "#include <stdint.h>\n#include <string.h>\n#include <time.h>",
         COMMON,
         DEVICE,
         *descriptions(program.graph, name),

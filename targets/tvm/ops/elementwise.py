@@ -21,7 +21,8 @@ from qcomp.ir.ops import (
 )
 from qcomp.ir.tensor import DType, TensorId
 from qcomp.quant.interpolation import FRACTION_BITS
-from qcomp.targets.tvm.api import Expr, Tensor, compute, maximum, minimum, select
+from qcomp.targets.tvm.api.expressions import Expr, maximum, minimum, select
+from qcomp.targets.tvm.api.tensors import Tensor, compute
 from qcomp.targets.tvm.arithmetic import (
     I32,
     I64,
