@@ -14,7 +14,6 @@ import importlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from qcomp.config import QuantizationConfig
 from qcomp.errors import (
     CalibrationError,
     CompileError,
@@ -32,6 +31,7 @@ from qcomp.version import VERSION
 if TYPE_CHECKING:
     import qcomp.data as data
     from qcomp.compiler import compile
+    from qcomp.config import QuantizationConfig
     from qcomp.evaluation.record import Evaluation
     from qcomp.evaluation.run import evaluate
     from qcomp.precision.mixed import MixedPrecision
@@ -74,6 +74,7 @@ _HOMES: Mapping[str, str] = {
     "CompiledNetwork": "qcomp.runtime.network",
     "Evaluation": "qcomp.evaluation.record",
     "MixedPrecision": "qcomp.precision.mixed",
+    "QuantizationConfig": "qcomp.config",
     "SensitivityTable": "qcomp.precision.table",
     "TensorInfo": "qcomp.runtime.interface",
     "compile": "qcomp.compiler",

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-INTERRUPTED = 130
-
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Run one command; always raises SystemExit, also where it is interrupted while it starts."""
-    try:
+    """Run one command; always raises SystemExit, also where it is interrupted."""
+    from qcomp.cli import interruptions
+
+    with interruptions.at_once():  # nothing is there yet to be cleaned up
         from qcomp.cli.app import run
-
-        run(args)
+    try:
+        with interruptions.never_lost():
+            run(args)
     except KeyboardInterrupt:
-        import signal
-
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # what still ends need not be told twice
-        raise SystemExit(INTERRUPTED) from None
+        interruptions.ignored()  # what still ends need not be told twice
+        raise SystemExit(interruptions.INTERRUPTED) from None
 
 
 __all__ = ["main"]

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from qcomp.cache import digest
+from qcomp.calibration.runs import batch_of
 from qcomp.calibration.statistics import float_outputs
 from qcomp.ir.graph import Graph, constants_of
 from qcomp.ir.tensor import Array
@@ -54,6 +55,12 @@ class Problem:
     choices: Mapping[tuple[Kind, int], Graph]
     runs: tuple[Run, ...]
     reference: tuple[tuple[Array, ...], ...]
+
+    @property
+    def batch(self) -> int:
+        """Samples of a run."""
+        graph = self.graph
+        return batch_of({name: graph.type(id) for name, id in graph.inputs.items()})
 
     def changed(self, kind: Kind, bits: int | None, part: Part) -> Graph:
         """The graph that differs from its base in one part."""

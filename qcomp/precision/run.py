@@ -84,7 +84,7 @@ def table(
     }
     rows = tuple(_row(problem, part, measured) for part in problem.parts)
     (configured,) = whole(problem, [problem.configured], workers, cache, progress=False)
-    return SensitivityTable(rows, configured, len(problem.runs))
+    return SensitivityTable(rows, configured, len(problem.runs) * problem.batch)
 
 
 def whole(

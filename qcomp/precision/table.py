@@ -25,7 +25,7 @@ class Row:
 class SensitivityTable:
     """`rows` are the parts in the order of the network; `configured` is all of it quantized.
 
-    All are of the float outputs of `samples` runs.
+    All are of the float outputs of so many samples.
     """
 
     rows: tuple[Row, ...]
@@ -70,7 +70,7 @@ class SensitivityTable:
         names = ["layer", "op", *(f"{k.value}{b}" for k, b in columns), "W float", "A float"]
         text = aligned([names, *([line.get(n, "") for n in names] for line in lines.values())])
         return (
-            f"{text}\nOutput SQNR in dB, {self.samples} runs; the network as configured: "
+            f"{text}\nOutput SQNR in dB, {self.samples} samples; the network as configured: "
             f"{shown(self.configured.db)}"
         )
 

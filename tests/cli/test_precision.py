@@ -75,3 +75,12 @@ def test_search_wants_a_goal(qcomp_command: Command, given: list[str | Path]) ->
     outcome = qcomp_command("search", *given)
     assert outcome.status == 2
     assert "expected max_bytes, max_latency or max_drop" in outcome.err
+
+
+def test_samples_of_batches_are_counted_in_samples(
+    qcomp_command: Command, examples: Path, calibration: Path
+) -> None:
+    arguments = [examples / "digits.onnx", "--calibration", calibration, "--bind", "N=4"]
+    bits = ["--weight-bits", "8", "--activation-bits", "8", "--processes", "1"]
+    outcome = qcomp_command("sensitivity", *arguments, *bits, "--json")
+    assert json.loads(outcome.out)["samples"] == 8

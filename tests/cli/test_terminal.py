@@ -168,19 +168,25 @@ def test_doctor_tells_what_is_installed_and_what_runs(qcomp_command: Command) ->
     assert "  package    numpy" in shown
 
 
-@pytest.mark.parametrize("moment", ["importing", "compiling"])
+@pytest.mark.parametrize("moment", ["importing", "starting", "a callback", "compiling"])
 def test_an_interruption_shows_no_traceback_at_any_moment(
     moment: str, examples: Path, tmp_path: Path
 ) -> None:
     """Raised where it would arrive, as times of signals are no test."""
     place = {
-        "importing": "import qcomp.cli.session as m; m.Session.begin = stop",
+        "importing": "sys.meta_path.insert(0, Importing)",
+        "starting": "import qcomp.cli.session as m; m.Session.begin = stop",
+        "a callback": "import qcomp.compiler as m; m.decide = forgetful",
         "compiling": "import qcomp.compiler as m; m.decide = stop",
     }[moment]
     program = (
         f"import os, signal, sys\nfrom qcomp.cli import main\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "def stop(*_, **__): os.kill(os.getpid(), signal.SIGINT)\n"
+        "class Dying:\n    def __del__(self): stop()\n"
+        "class Importing:\n"
+        "    def find_spec(name, *_): return stop() if name == 'qcomp.cli.app' else None\n"
+        "def forgetful(*_, **__):\n    Dying()\n    while len(sys.argv) < 99: pass\n"
         f"{place}\nmain(sys.argv[1:])"
     )
     command = [examples / "digits.onnx", "-o", tmp_path / "out"]
