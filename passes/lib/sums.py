@@ -45,7 +45,7 @@ class Epilogue:
                 return (acc << min(max(shift, 0), 31)) + (1 << self.requantize.bits)
             case Form.QUOTIENT:
                 return acc + (multiplier >> 1)
-            case Form.WIDE | Form.AWAY if bits == 63:
+            case Form.WIDE if bits == 63:
                 return acc * multiplier + rounding
         return acc
 
@@ -66,7 +66,7 @@ _CLAIMS: Mapping[Form, tuple[int, int, int, int]] = {
     Form.NARROW: (257, 2**15, 0, 30),
     Form.WIDE: (0, 2**31, 1, 62),
     Form.TFLITE: (0, 2**31, -31, 30),
-    Form.AWAY: (0, 2**31, 1, 62),
+    Form.AWAY: (0, 2**46, 16, 77),
     Form.ONNX: (0, 0x7F800000, 0, 0),
     Form.QUOTIENT: (1, 2**31, 0, 0),
 }

@@ -8,8 +8,8 @@ Each multiplies by an effective factor per channel, or divides:
 * TFLITE  RoundingDivideByPOT(SaturatingRoundingDoublingHighMul(acc << left, m), right): gemmlowp's
           double rounding; `shift` is TFLite's exponent, positive to the left.
 * ONNX    float32 product rounded half to even; `multiplier` holds the bits of the float32.
-* AWAY    as WIDE, but half away from zero: q = zero_point + sign(acc) * ((|acc| * m +
-          2^(shift-1)) >> shift).
+* AWAY    q = zero_point + sign(acc) * ((|acc| * m + 2^(shift-1)) >> shift): half away from zero;
+          m has 46 bits, so multipliers are i64, and 16 <= shift <= 77.
 * QUOTIENT  q = zero_point + acc / m, m > 0, rounded half away from zero; the shift is 0.
 
 Every form saturates the result to [qmin, qmax]. Accumulators have 32 bits, and up to 40 bits before
@@ -30,6 +30,7 @@ from qcomp.quant.qparams import INTEGERS, integer_range
 
 I64 = NDArray[np.int64]
 I32 = NDArray[np.int32]
+Multiplier = I32 | I64
 
 INT32_MAX = 2**31 - 1
 INT32_MIN = -(2**31)
@@ -66,7 +67,7 @@ class Requantize:
             raise ValueError(f"zero_point {self.zero_point} is not an i{self.bits}")
 
 
-def requantize(acc: I64, multiplier: I32, shift: I32, q: Requantize) -> NDArray[np.integer]:
+def requantize(acc: I64, multiplier: Multiplier, shift: I32, q: Requantize) -> NDArray[np.integer]:
     """acc [..., C] to i8 or i16; multiplier and shift [C] or [1]."""
     scaled = rescaled(acc.astype(np.int64), multiplier, shift, q.form)
     saturated = np.clip(scaled + q.zero_point, q.qmin, q.qmax)
@@ -74,7 +75,7 @@ def requantize(acc: I64, multiplier: I32, shift: I32, q: Requantize) -> NDArray[
     return result
 
 
-def rescaled(acc: I64, multiplier: I32, shift: I32, form: Form) -> I64:
+def rescaled(acc: I64, multiplier: Multiplier, shift: I32, form: Form) -> I64:
     """The accumulators times the factor, as the form rounds them; not saturated."""
     return _SCALE[form](acc, multiplier.astype(np.int64), shift.astype(np.int64))
 
@@ -103,8 +104,17 @@ def _scale_wide(acc: I64, multiplier: I64, shift: I64) -> I64:
     return rounding_shift(acc * multiplier, shift)
 
 
+WIDE_BITS = 31  # of m, for accumulators of 32 bits
+AWAY_BITS = 46  # of m
+AWAY_LOW_BITS = AWAY_BITS - WIDE_BITS  # which are multiplied by themselves, and lose their fraction
+
+
 def _scale_away(acc: I64, multiplier: I64, shift: I64) -> I64:
-    return np.asarray(np.sign(acc) * rounding_shift(np.abs(acc) * multiplier, shift), np.int64)
+    """(x * 2^15 + y) >> s is (x + (y >> 15)) >> (s - 15), and nothing leaves 64 bits."""
+    size = np.abs(acc)
+    low = size * (multiplier & ((1 << AWAY_LOW_BITS) - 1)) >> AWAY_LOW_BITS
+    high = size * (multiplier >> AWAY_LOW_BITS)
+    return np.asarray(np.sign(acc) * rounding_shift(high + low, shift - AWAY_LOW_BITS), np.int64)
 
 
 def saturating_rounding_doubling_high_mul(a: I64, b: I64 | int) -> I64:
@@ -152,11 +162,8 @@ _SCALE = {
 }
 
 
-WIDE_BITS = 31  # of m, for accumulators of 32 bits
-
-
-def multiplier_wide(real: float, bits: int = WIDE_BITS) -> tuple[int, int]:
-    """(m, shift) with real ~ m * 2^-shift for WIDE, m < 2^bits, 1 <= shift <= 62.
+def multiplier_wide(real: float, bits: int = WIDE_BITS, most: int = 62) -> tuple[int, int]:
+    """(m, shift) with real ~ m * 2^-shift for WIDE, m < 2^bits, 1 <= shift <= most.
 
     m has all its bits where real >= 2^(bits - 63), which is 2^-32 for 31 of them; a smaller factor
     makes every accumulator zero, and so does what is left of m. A factor of 2^(bits - 1) or more
@@ -168,8 +175,8 @@ def multiplier_wide(real: float, bits: int = WIDE_BITS) -> tuple[int, int]:
     if m == 2**bits:
         m, exponent = m // 2, exponent + 1
     shift = bits - exponent
-    if shift > 62:
-        return m >> min(shift - 62, bits), 62
+    if shift > most:
+        return m >> min(shift - most, bits), most
     if shift < 1:
         raise ValueError(f"multiplier {real} is too large; expected less than 2^{bits - 1}")
     return m, shift

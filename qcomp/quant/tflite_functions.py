@@ -14,6 +14,7 @@ from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import special
 
 from qcomp.quant import gemmlowp
 from qcomp.quant.fixed_point import (
@@ -128,7 +129,28 @@ def logarithm_16(q: I64, x: QParams, y: QParams) -> I64:
 def inverse_root_16(q: I64, x: QParams, y: QParams) -> I64:
     """RSQRT of 16 bits; of what has none, the largest."""
     most = y.range[1]
-    return interpolated(lambda real: np.where(real > 0, real**-0.5, most))(q, x, y)
+    return interpolated(lambda real: np.where(real > 0, _inverse_root_f32(real), most))(q, x, y)
+
+
+def _inverse_root_f32(real: F64) -> F64:
+    """A float32 root, then a float32 quotient."""
+    return np.asarray(1 / np.sqrt(real).astype(np.float32), np.float64)
+
+
+def gelu(real: F64) -> F64:
+    """Of float32 numbers, rounded to float32 behind every operation."""
+    x = real.astype(np.float32)
+    tail = special.erfc((x * np.float32(-math.sqrt(0.5))).astype(np.float64)).astype(np.float32)
+    return np.asarray(np.float32(0.5) * x * tail, np.float64)
+
+
+def gelu_tanh(real: F64) -> F64:
+    """As gelu, by a hyperbolic tangent."""
+    x = real.astype(np.float32)
+    inner = x + np.float32(0.044715) * x * x * x
+    argument = np.float32(math.sqrt(2 / math.pi)) * inner
+    tangent = np.tanh(argument.astype(np.float64)).astype(np.float32)
+    return np.asarray(np.float32(0.5) * x * (np.float32(1) + tangent), np.float64)
 
 
 Scalar = TypeVar("Scalar", np.float32, np.float64)

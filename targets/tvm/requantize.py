@@ -13,6 +13,7 @@ import numpy as np
 from qcomp.quant.fixed_point import I32, Form, Requantize
 from qcomp.targets.tvm.api.expressions import Expr, function_of_c, maximum, select, type_of
 from qcomp.targets.tvm.arithmetic import (
+    absolute,
     clamp,
     doubling_high_mul,
     i32,
@@ -71,10 +72,12 @@ def _tflite(acc: Expr, factor: Factor) -> Expr:
 
 
 def _away(acc: Expr, factor: Factor) -> Expr:
-    """A negative product is one less before it is rounded up at halves."""
-    product = i64(acc) * i64(factor.multiplier)
+    """Of magnitudes, the multiplier in two parts."""
+    size, m, bits = absolute(i64(acc)), i64(factor.multiplier), i64(AWAY_LOW_BITS)
+    low = size * (m & i64((1 << AWAY_LOW_BITS) - 1)) >> bits
     shift = factor.shift if isinstance(factor.shift, int) else i64(factor.shift)
-    return rounding_shift(product - select(product < i64(0), i64(1), i64(0)), shift)
+    scaled = rounding_shift(size * (m >> bits) + low, shift - AWAY_LOW_BITS)
+    return select(i64(acc) < i64(0), i64(0) - scaled, scaled)
 
 
 def _onnx(acc: Expr, factor: Factor) -> Expr:

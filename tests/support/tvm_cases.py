@@ -61,7 +61,7 @@ FACTORS: Mapping[Form, tuple[int, int]] = {
     Form.NARROW: (20011, 7),
     Form.WIDE: (2**30 + 99, 41),
     Form.TFLITE: (2**30 + 99, -10),
-    Form.AWAY: (2**30 + 99, 41),
+    Form.AWAY: (2**45 + 99, 56),
     Form.ONNX: multiplier_onnx(0.000763),
     Form.QUOTIENT: (1171, 0),
 }
@@ -71,7 +71,7 @@ def parameters(outputs: int, form: Form, bias: str = "int32", seed: int = 0) -> 
     """Bias, multiplier and shift, which differ in some channels."""
     random = np.random.default_rng(seed)
     multiplier, shift = FACTORS[form]
-    multipliers = np.full(outputs, multiplier, np.int32)
+    multipliers = np.full(outputs, multiplier, np.int64 if form is Form.AWAY else np.int32)
     shifts = np.full(outputs, shift, np.int32)
     if form is not Form.ONNX:
         multipliers -= random.integers(0, 999, outputs, dtype=np.int32)

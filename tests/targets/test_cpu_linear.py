@@ -27,11 +27,14 @@ def epilogue(form: Form, channels: int, depth: int) -> tuple[Requantize, list[An
         bits_of_m = random.integers(9, 15, channels)
         multiplier = np.maximum(2**bits_of_m + random.integers(-(2**7), 2**7, channels), 257)
         shift = np.maximum(bits + bits_of_m - 15 + spread, 0)
-    elif form in (Form.WIDE, Form.AWAY):
+    elif form is Form.AWAY:
+        multiplier, shift = random.integers(2**45, 2**46, channels), 46 + bits + spread
+    elif form is Form.WIDE:
         multiplier, shift = random.integers(2**30, 2**31, channels), 31 + bits + spread
     else:
         multiplier, shift = random.integers(2**30, 2**31, channels), -bits - spread
-    tables = [bias, multiplier.astype(np.int32), shift.astype(np.int32)]
+    words = multiplier if form is Form.AWAY else multiplier.astype(np.int32)
+    tables = [bias, words, shift.astype(np.int32)]
     return Requantize(form, 7, -120, 126), tables
 
 

@@ -70,9 +70,11 @@ def _with(
     form: Form,
     acc: DType,
 ) -> _Inputs:
-    multiplier, shift = np.array(constants, np.int32).reshape(-1, 2).T
+    multiplier, shift = np.array(constants, np.int64).reshape(-1, 2).T
+    if form is not Form.AWAY:
+        multiplier = multiplier.astype(np.int32)
     site.remark = f", {form.value}"
-    inputs = operands(site, op, layer, multiplier, shift, acc)
+    inputs = operands(site, op, layer, multiplier, shift.astype(np.int32), acc)
     return inputs, layer.x, requantize(site, form, op.clamp)
 
 

@@ -118,8 +118,8 @@ def _power(op: ops.Unary, function: IntegerFunction) -> IntegerFunction:
 _FUNCTIONS: Mapping[ops.Function, Callable[[ops.Unary], IntegerFunction]] = {
     ops.Function.ABS: lambda op: tflite_functions.magnitude,
     ops.Function.EXP: _looked_up,
-    ops.Function.GELU: _looked_up,
-    ops.Function.GELU_TANH: _looked_up,
+    ops.Function.GELU: lambda op: tflite_functions.looked_up(tflite_functions.gelu),
+    ops.Function.GELU_TANH: lambda op: tflite_functions.looked_up(tflite_functions.gelu_tanh),
     ops.Function.HARD_SWISH: lambda op: tflite_functions.hard_swish,
     ops.Function.LEAKY_RELU: lambda op: tflite_functions.leaky(f32(op.alpha)),
     ops.Function.LOG: lambda op: tflite_functions.logarithm,
@@ -131,8 +131,8 @@ _FUNCTIONS: Mapping[ops.Function, Callable[[ops.Unary], IntegerFunction]] = {
 _OF_16_BITS: Mapping[ops.Function, Callable[[ops.Unary], IntegerFunction]] = {
     ops.Function.ABS: lambda op: tflite_functions.magnitude,
     ops.Function.EXP: _interpolated,
-    ops.Function.GELU: _interpolated,
-    ops.Function.GELU_TANH: _interpolated,
+    ops.Function.GELU: lambda op: tflite_functions.interpolated(tflite_functions.gelu),
+    ops.Function.GELU_TANH: lambda op: tflite_functions.interpolated(tflite_functions.gelu_tanh),
     ops.Function.LEAKY_RELU: lambda op: tflite_functions.leaky(f32(op.alpha)),
     ops.Function.LOG: lambda op: tflite_functions.logarithm_16,
     ops.Function.POW: lambda op: _power(op, tflite_functions.inverse_root_16),

@@ -9,7 +9,7 @@ from qcomp.ir.ops.base import Operand, expect
 from qcomp.ir.ops.integer import Requantized, expect_dtype, requantized_dtype
 from qcomp.ir.ops.linear import Padding, Pair, convolution_shape, dense_shape, matmul_shape
 from qcomp.ir.tensor import DType, TensorId, TensorType
-from qcomp.quant.fixed_point import Requantize
+from qcomp.quant.fixed_point import Form, Requantize
 
 __all__ = ["QConv2d", "QDense", "QMatMul", "QWeighted"]
 
@@ -27,8 +27,8 @@ def accumulated_dtype(inputs: tuple[TensorType, ...], q: Requantize) -> DType:
         bias.dtype is DType.I32 or (bias.dtype is DType.I64 and x.dtype is DType.I16),
         f"expected a bias i32, or i64 where x is i16, got {bias}",
     )
-    for t in (multiplier, shift):
-        expect_dtype(t, DType.I32)
+    expect_dtype(multiplier, DType.I64 if q.form is Form.AWAY else DType.I32)
+    expect_dtype(shift, DType.I32)
     for t in (bias, multiplier, shift):
         expect(t.shape == weight.shape[:1], f"{t} for {weight.shape[0]} channels")
     for t in zero_point:
@@ -44,8 +44,8 @@ class QWeighted(Requantized):
         requantize(sum((weight - weight_zero_point) * (x - x_zero_point)) + bias), weights i8
 
     bias is [O], i32 or (x i16 only) i64: its type is the accumulator's. multiplier and shift are
-    i32 [O]; the zero point of the weights, which may be left out, is i8, [O] or [1] for all. Axis 0
-    of the weight is the output channel.
+    i32 [O], the multiplier of the form AWAY i64; the zero point of the weights, which may be left
+    out, is i8, [O] or [1] for all. Axis 0 of the weight is the output channel.
     """
 
     arity: ClassVar[int | None] = None

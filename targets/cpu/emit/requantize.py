@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from qcomp.errors import TargetError
-from qcomp.quant.fixed_point import Form, Requantize
+from qcomp.quant.fixed_point import AWAY_LOW_BITS, Form, Requantize
 from qcomp.targets.cpu import llvm_ir as ir
 from qcomp.targets.cpu.emit.builder import (
     I8,
@@ -24,6 +24,7 @@ from qcomp.targets.cpu.emit.builder import (
     vector,
 )
 
+AWAY_SHIFT_BITS = 8  # of a stored shift of the form AWAY
 SMALL_SHIFT = 31  # from here on an i32 times a multiplier below 2^31 is scaled to an i32
 
 
@@ -178,11 +179,17 @@ def emit_wide_by(b: ir.IRBuilder, acc: Value, multiplier: Value, shift: int) -> 
 
 
 def emit_away(b: ir.IRBuilder, acc: Value, multiplier: Value, shift: Value) -> Value:
-    """As emit_wide, half away from zero: where the product is negative its rounding is 1 less."""
-    wide = vector(I64, acc.type.count)
-    product = b.mul(b.sext(acc, wide), b.sext(multiplier, wide))
-    sign = b.ashr(product, splat(I64, acc.type.count, 63))
-    return _rounded(b, b.add(product, sign), shift)
+    """Half away from zero, of magnitudes, by a multiplier whose low bits stand above the shift."""
+    lanes = acc.type.count
+    wide, zero = vector(I64, lanes), splat(I32, lanes, 0)
+    negative = b.icmp_signed("<", acc, zero)
+    size = b.zext(b.select(negative, b.sub(zero, acc), acc), wide)
+    low = b.zext(b.lshr(shift, splat(I32, lanes, AWAY_SHIFT_BITS)), wide)
+    lost = splat(I64, lanes, AWAY_LOW_BITS)
+    product = b.add(b.mul(size, b.sext(multiplier, wide)), b.lshr(b.mul(size, low), lost))
+    places = b.and_(shift, splat(I32, lanes, (1 << AWAY_SHIFT_BITS) - 1))
+    scaled = _rounded(b, product, places)
+    return b.select(negative, b.sub(zero, scaled), scaled)
 
 
 def emit_tflite(

@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 
 from qcomp.ir.ops import QDense, QWeighted
 from qcomp.ir.tensor import Array
-from qcomp.quant.fixed_point import Form, Requantize
+from qcomp.quant.fixed_point import AWAY_LOW_BITS, Form, Requantize
+from qcomp.targets.cpu.emit.requantize import AWAY_SHIFT_BITS
 from qcomp.targets.cpu.kernels.constants import header
 from qcomp.targets.cpu.lower.context import Lowering
 from qcomp.targets.cpu.storage import BIAS
@@ -31,9 +32,18 @@ def epilogue_tables(lowering: Lowering, op: QWeighted, weight: Array) -> list[ND
     shift = graph.data(op.shift)
     stored = op.x_zero_point + (BIAS if lowering.place(op.x).base.unsigned else 0)
     bias = folded_bias(weight, graph.data(op.bias), shift, stored, op.requantize)
-    tables = [bias, graph.data(op.multiplier), shift]
+    tables = [bias, *_stored_factors(op.form, graph.data(op.multiplier), shift)]
     ceiling = lowering.ceilings.get(op.id)
     return [*tables, ceiling.values] if ceiling else tables
+
+
+def _stored_factors(form: Form, multiplier: Array, shift: Array) -> list[NDArray[np.int32]]:
+    """Those of AWAY in words too: the low bits of its multiplier stand above its shift."""
+    if form is not Form.AWAY:
+        return [multiplier, shift]
+    low = multiplier & ((1 << AWAY_LOW_BITS) - 1)
+    stored = shift - AWAY_LOW_BITS + (low << AWAY_SHIFT_BITS)
+    return [(multiplier >> AWAY_LOW_BITS).astype(np.int32), stored.astype(np.int32)]
 
 
 def layer_header(lowering: Lowering, op: QWeighted) -> NDArray[np.int32]:
