@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from qcomp.quant.fixed_point import I32, Form, Requantize
+from qcomp.quant.fixed_point import AWAY_LOW_BITS, I32, Form, Requantize
 from qcomp.targets.tvm.api.expressions import Expr, function_of_c, maximum, select, type_of
 from qcomp.targets.tvm.arithmetic import (
     absolute,

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from known_trials import KnownTrial
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
@@ -268,20 +269,6 @@ class Known(Judge):
         fitted = fitted_to is not None and config.bias_correction == "empirical"
         noise = Noise(1.0, self.layered if fitted else self.apart)
         return KnownTrial(Judgement((noise,)))
-
-
-class KnownTrial(Trial):
-    """Of one sample."""
-
-    def __init__(self, judgement: Judgement) -> None:
-        self._judgement = judgement
-
-    @property
-    def available(self) -> int:
-        return 1
-
-    def on(self, count: int) -> Judgement:
-        return self._judgement
 
 
 @pytest.mark.parametrize(

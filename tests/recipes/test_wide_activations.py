@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
+from known_trials import KnownTrial
 
 from qcomp.calibration.evidence import Evidence
 from qcomp.config import QuantizationConfig
@@ -14,7 +15,7 @@ from qcomp.ir.form import Form
 from qcomp.ir.parse import parse
 from qcomp.quant.noise import Noise
 from qcomp.quantizer import Quantizer
-from qcomp.recipes.judge import Judge, Judgement
+from qcomp.recipes.judge import Judge, Judgement, Trial
 from qcomp.recipes.named import settled
 from qcomp.recipes.search import Choice, _take_loudest
 from qcomp.recipes.wide_activations import Budget, Unit
@@ -63,9 +64,9 @@ class Known(Judge):
 
     noises: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
-    def tried(self, config: Any, samples: Any, fitted_to: Any = None) -> Judgement:
+    def trial(self, config: Any, samples: Any, fitted_to: Any = None) -> Trial:
         wide = "".join(sorted(config.overrides))
-        return Judgement((Noise(1.0, self.noises[wide]),))
+        return KnownTrial(Judgement((Noise(1.0, self.noises[wide]),)))
 
 
 @pytest.mark.parametrize(
@@ -83,7 +84,7 @@ def test_units_that_do_not_gain_together_are_taken_one_by_one(
     noises = {"ab": 1.2, "ac": 2.0, **noises}
     judge = Known(Quantizer(GRAPH, Form.FLOAT, Evidence(None, (-1.0, 1.0))), noises=noises)
     start = settled(QuantizationConfig(), calibrated=True)
-    choice = Choice(start, judge.tried(start, []))
+    choice = Choice(start, judge.trial(start, []))
     found = _take_loudest(judge, choice, start, budget(3.06), LOUD, [])
     assert sorted(u.members[0] for u in found) == sorted(taken)
     assert sorted(choice.config.overrides) == sorted(taken)

@@ -73,11 +73,16 @@ def binary(w: Writer, op: Binary) -> None:
 
 
 def prelu(w: Writer, op: PRelu) -> None:
+    """Slopes are integers as the model has them, or else of 8 bits."""
+    bits = w.bits(op)
+    if not w.graph.is_constant(op.slope):
+        w.finish(op, "PRELU", [w.operand(op.x, bits), w.operand(op.slope, bits)])
+        return
     slope = w.graph.data(op.slope).astype(np.float64)
     (scale,) = minmax_scales(slope.reshape(1, -1), 8)
     q = QParams(float(np.float32(scale)) or 1.0)
     alpha = w.literal(slope.astype(np.float32), q)
-    w.finish(op, "PRELU", [w.operand(op.x, w.bits(op)), alpha])
+    w.finish(op, "PRELU", [w.operand(op.x, bits), alpha])
 
 
 def clamp(w: Writer, op: Clamp) -> None:
