@@ -55,7 +55,7 @@ def scheduled(make: Callable[[], Function], key: str, name: str, machine: Machin
     if tiles is None:
         return by(_loops)
     try:
-        found: Kernel = attempted(lambda: by(lambda s: _tiled(s, tiles, machine.vectors)))
+        found: Kernel = attempted(lambda: by(lambda s: _tiled(s, tiles, machine.vectors > 1)))
         return found
     except NoSchedule as error:
         reason = str(error).splitlines()[0]

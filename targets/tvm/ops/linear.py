@@ -82,7 +82,7 @@ def layer(b: Builder, op: QWeighted) -> Layer:
 
 def by_vectors(outputs: int, machine: Machine) -> int:
     """So many channels, or a few more where a machine of vectors would get one at a time."""
-    whole = machine.tiles.channels if machine.vectors and machine.tiles else 1
+    whole = machine.vectors
     return outputs if outputs < whole or outputs % 4 == 0 else outputs + -outputs % whole
 
 
