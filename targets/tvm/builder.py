@@ -120,9 +120,9 @@ class Builder:
             self._constants[key] = self._new(place, array.shape, str(array.dtype))
         return self._constants[key]
 
-    def factors(self, multiplier: TensorId, shift: TensorId) -> Callable[[Expr], Factor]:
+    def factors(self, multiplier: NDArray[Any], shift: NDArray[Any]) -> Callable[[Expr], Factor]:
         """The multiplier and shift of a channel."""
-        m, s = self.channel(self.array(multiplier)), self.channel(self.array(shift))
+        m, s = self.channel(multiplier), self.channel(shift)
         return lambda c: Factor(m(c), s(c))
 
     def channel(self, values: NDArray[Any]) -> Callable[[Expr], Expr | int]:

@@ -31,7 +31,7 @@ class Machine:
     align: of buffers, in bytes.
     tiles: of threads; None: loops, no threads.
     dot4: how many products of four i8, with their sum, a function computes at once; 0: none does.
-    vectors: whether one thread computes with vectors; else it only loads and stores them.
+    vectors: how many numbers one thread computes at once; 1: it only loads and stores vectors.
     tuned: tiles of single kernels, by `program.Kernel.key`; None: nothing was measured.
     """
 
@@ -39,7 +39,7 @@ class Machine:
     align: int
     tiles: Tiles | None
     dot4: int
-    vectors: bool
+    vectors: int
     options: Mapping[str, str | int] = field(default_factory=dict)
     tuned: Mapping[str, Tiles] | None = None
 
@@ -58,9 +58,9 @@ PIXELS = "pixels"
 MANY = Tiles(channels=4, pixels=4, threads=128, enough=4096, few=32)
 WIDE = Tiles(channels=16, pixels=8, threads=8, enough=64, few=1)
 
-LLVM = Machine("llvm", align=64, tiles=None, dot4=0, vectors=False)
-C = Machine("c", align=64, tiles=None, dot4=0, vectors=False)
-OPENCL = Machine("opencl", align=512, tiles=MANY, dot4=0, vectors=False)
+LLVM = Machine("llvm", align=64, tiles=None, dot4=0, vectors=1)
+C = Machine("c", align=64, tiles=None, dot4=0, vectors=1)
+OPENCL = Machine("opencl", align=512, tiles=MANY, dot4=0, vectors=1)
 OPENCL_DOT4 = replace(OPENCL, dot4=1)
-OPENCL_CPU = replace(OPENCL, tiles=WIDE, dot4=16, vectors=True)
-CUDA = Machine("cuda", align=512, tiles=MANY, dot4=1, vectors=False, options={"arch": "sm_80"})
+OPENCL_CPU = replace(OPENCL, tiles=WIDE, dot4=16, vectors=16)
+CUDA = Machine("cuda", align=512, tiles=MANY, dot4=1, vectors=1, options={"arch": "sm_80"})

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from qcomp.targets.tvm.api.schedules import (
@@ -55,7 +55,7 @@ def scheduled(make: Callable[[], Function], key: str, name: str, machine: Machin
     if tiles is None:
         return by(_loops)
     try:
-        found: Kernel = attempted(lambda: by(lambda s: _tiled(s, tiles, machine.vectors)))
+        found: Kernel = attempted(lambda: by(lambda s: _tiled(s, tiles, machine.vectors > 1)))
         return found
     except NoSchedule as error:
         reason = str(error).splitlines()[0]
@@ -105,7 +105,9 @@ def _tiled(schedule: Schedule, most: Tiles, by_vectors: bool) -> Shape:
         outer_x, pixels = schedule.split(loops[-2], [None, count])
         rest, tile, tiles = [*loops[:-2], outer_x], [pixels, channels], [count, width]
     schedule.reorder(*rest, outer_c, *tile)
-    grid, block, thread = _shared(schedule, [*rest, outer_c], most)
+    single = most.channels // width if by_vectors else 1  # numbers where there could be vectors
+    group = replace(most, threads=most.threads * single)
+    grid, block, thread = _shared(schedule, [*rest, outer_c], group)
     if sums is not None:
         _in_registers(schedule, sums, thread, tiles, around, by_vectors)
     for loop in tile[:-1]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -17,6 +18,7 @@ from qcomp.quant.fixed_point import Form, Requantize
 from qcomp.targets.catalog import target
 from qcomp.targets.tvm import languages, packages
 from qcomp.targets.tvm.lower import lower
+from qcomp.targets.tvm.machine import MANY, OPENCL_CPU
 from qcomp.targets.tvm.table import FUNCTIONS, function_of
 
 _COMMENTS = re.compile(r"/\*.*?\*/|//[^\n]*", re.DOTALL)
@@ -69,6 +71,16 @@ def test_sums_are_vectors_where_their_epilogue_has_none() -> None:
     graph.outputs["y"] = graph.add_op(Table(inputs=("a", table), output="y"))
     scale(graph)
     check_on("opencl:cpu", graph, {"x": x})
+
+
+@needs_tvm
+def test_functions_of_kernels_do_not_depend_on_tiles() -> None:
+    graph, _ = together(CASES["linear"]())
+    both = (OPENCL_CPU, replace(OPENCL_CPU, tiles=MANY))
+    usual, other = (
+        [launch.kernel.key for launch in lower(graph, machine, "k").launches] for machine in both
+    )
+    assert usual == other
 
 
 @needs_tvm

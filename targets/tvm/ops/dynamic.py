@@ -57,13 +57,14 @@ def quantize_by(b: Builder, op: QuantizeBy) -> Tensor:
 
 def q_dense_by(b: Builder, op: QDenseBy) -> Tensor:
     weight = b.array(op.weight)
-    own = Layer(weight, np.zeros(len(weight), np.int32), I32)
+    factors = b.array(op.multiplier), b.array(op.shift)
+    own = Layer(weight, np.zeros(len(weight), np.int32), *factors, I32)
     sums = dense_sums(b, op.x, own, 0, b.type(op.output).shape)
     scale = b.stored(op.scale)
-    factors = b.factors(op.multiplier, op.shift)
+    of_channel = b.factors(*factors)
 
     def element(*i: Expr) -> Expr:
-        base = factors(i[-1])
+        base = of_channel(i[-1])
         mantissa, shift = i64(scale[const(0, I32)]), i64(scale[const(1, I32)])
         by = (i64(base.multiplier) * mantissa) >> i64(31)
         return requantize(sums[i], Factor(by, i64(base.shift) + shift - i64(31)), op.requantize)

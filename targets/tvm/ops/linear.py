@@ -26,7 +26,7 @@ from qcomp.targets.tvm.api.expressions import (
 from qcomp.targets.tvm.api.tensors import Tensor, axis, compute, dtype_of, shape_of, total
 from qcomp.targets.tvm.arithmetic import I32, I64, WIDTHS
 from qcomp.targets.tvm.builder import Builder, Functions
-from qcomp.targets.tvm.machine import DOT4, PIXELS
+from qcomp.targets.tvm.machine import DOT4, PIXELS, Machine
 from qcomp.targets.tvm.ops.indexing import broadcast, padded
 from qcomp.targets.tvm.requantize import Factor, requantize
 
@@ -44,7 +44,24 @@ class Layer:
 
     weight: Array
     bias: Array
+    multiplier: Array
+    shift: Array
     lanes: str
+
+    @property
+    def outputs(self) -> int:
+        return int(self.weight.shape[0])
+
+    def padded(self, outputs: int) -> Layer:
+        """With as many more channels, of which nothing is said."""
+        more = [(0, outputs - self.outputs)]
+        return Layer(
+            np.pad(self.weight, more + [(0, 0)] * (self.weight.ndim - 1)),
+            np.pad(self.bias, more),
+            np.pad(self.multiplier, more, mode="edge"),
+            np.pad(self.shift, more, mode="edge"),
+            self.lanes,
+        )
 
 
 def layer(b: Builder, op: QWeighted) -> Layer:
@@ -57,18 +74,31 @@ def layer(b: Builder, op: QWeighted) -> Layer:
     x_is_i8 = b.type(op.x).dtype is DType.I8
     largest = np.abs(wide).sum(axes) * (2**7 if x_is_i8 else 2**15) + np.abs(bias)
     fits = b.type(op.bias).dtype is DType.I32 and int(largest.max(initial=0)) < LARGEST_SUM
-    return Layer(weight, bias.astype(np.int32 if fits else np.int64), I32 if fits else I64)
+    factors = b.array(op.multiplier), b.array(op.shift)
+    own = Layer(weight, bias.astype(np.int32 if fits else np.int64), *factors, I32 if fits else I64)
+    groups = op.groups if isinstance(op, QConv2d) else 1
+    return own.padded(by_vectors(own.outputs, b.machine)) if groups == 1 else own
 
 
-def requantized(b: Builder, op: QWeighted, bias: Array, sums: Tensor) -> Tensor:
-    """The epilogue, channels last."""
-    factors, offset = b.factors(op.multiplier, op.shift), b.channel(bias)
+def by_vectors(outputs: int, machine: Machine) -> int:
+    """So many channels, or a few more where a machine of vectors would get one at a time."""
+    whole = machine.vectors
+    return outputs if outputs < whole or outputs % 4 == 0 else outputs + -outputs % whole
+
+
+def requantized(b: Builder, op: QWeighted, own: Layer, sums: Tensor) -> Tensor:
+    """The epilogue, channels last; of more channels than the op's, its own."""
+    factors, offset = b.factors(own.multiplier, own.shift), b.channel(own.bias)
     lane = WIDTHS[dtype_of(sums)]
 
     def element(*i: Expr) -> Expr:
         return requantize(sums[i] + lane(offset(i[-1])), factors(i[-1]), op.requantize)
 
-    return compute(shape_of(sums), element)
+    found, shape = compute(shape_of(sums), element), b.type(op.output).shape
+    if shape_of(found) == shape:
+        return found
+    wide = b.kernel(found)
+    return compute(shape, lambda *i: wide[i])
 
 
 @dataclass(frozen=True)
@@ -137,7 +167,8 @@ def q_conv2d(b: Builder, op: QConv2d) -> Tensor:
         pixel = padded(source, (n, row, column, channel(c, k)), checked, x.outside)
         return total(product(b, pixel, weight[i, j, k, c], x.width, own.lanes), walks)
 
-    return requantized(b, op, own.bias, compute(b.type(op.output).shape, element))
+    shape = (*b.type(op.output).shape[:-1], outputs)
+    return requantized(b, op, own, compute(shape, element))
 
 
 def _channel(groups: int, outputs: int, steps: int) -> Callable[[Expr, Expr], Expr]:
@@ -163,8 +194,9 @@ def dense_sums(b: Builder, id: str, own: Layer, zero_point: int, shape: Sequence
 
 def q_dense(b: Builder, op: QDense) -> Tensor:
     own = layer(b, op)
-    sums = dense_sums(b, op.x, own, op.x_zero_point, b.type(op.output).shape)
-    return requantized(b, op, own.bias, sums)
+    shape = (*b.type(op.output).shape[:-1], own.outputs)
+    sums = dense_sums(b, op.x, own, op.x_zero_point, shape)
+    return requantized(b, op, own, sums)
 
 
 def q_matmul(b: Builder, op: QMatMul) -> Tensor:
