@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from qcomp.exporters.tflite.integers import Integers
 from qcomp.exporters.tflite.moves import looked_up
-from qcomp.exporters.tflite.writer import Integers, Writer
+from qcomp.exporters.tflite.writer import Writer
 from qcomp.ir.evaluate import MEANINGS
 from qcomp.ir.ops import (
     Add,
