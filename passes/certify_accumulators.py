@@ -4,9 +4,10 @@ Per channel of a convolution or dense layer (DESIGN section 3.2)
 
     |bias| + sum_k |w_k| * max(|qmin - zero_point|, |qmax - zero_point|) + rounding < 2^31
 
-with rounding = 2^(shift-1) in the NARROW form, which adds it to the accumulator, and 0 in the
-others. Sums without weights are bounded by their number of terms; additions by their multipliers,
-in the width of their lanes. Multipliers and shifts must be those that the form's own proof assumes.
+with rounding = 2^(shift-1) in the NARROW form, which adds it to the accumulator, 2^8 (of 16 bits
+2^16) in the TFLITE form, behind its shift to the left, for the zero point, and 0 in the others.
+Sums without weights are bounded by their number of terms; additions by their multipliers, in the
+width of their lanes. Multipliers and shifts must be those that the form's own proof assumes.
 
 With 16-bit values sums have 64 bits (those of a layer with weights where its bias has). There the
 product of the WIDE form is what must fit, per channel:

@@ -5,11 +5,13 @@ of the quantize; a movement moves the integers; a quantize that reads a dequanti
 scale, of an i8 a 256-entry table. Inputs and outputs of the graph become i8 or i16. Ops that are
 kept in floats stay, with the quantize and dequantize around them.
 
-The rules, one for each float op, are in integer_rules.
+The rules, one for each float op, are in integer_rules, and those that have the bits of TensorFlow
+Lite in tflite_rules.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -23,23 +25,43 @@ from qcomp.ir.ops import ArgMax, Dequantize, Op, Quantize
 from qcomp.ir.tensor import DType, TensorId
 from qcomp.ir.text import format_op
 from qcomp.passes.events import PassLog
-from qcomp.passes.lib.integer_rules import EXEMPT, RULES, Site, rescale
+from qcomp.passes.lib import integer_rules, tflite_rules
+from qcomp.passes.lib.integer_rules.site import IntegerRule, Site
 from qcomp.passes.lib.qdq import quantized_operand
 from qcomp.quant.qparams import QParams, integer_range, quantize
 
 
 @dataclass(frozen=True)
+class Arithmetic:
+    """How float ops become integer ops: by their rules, and `rescale` where there is none between a
+    dequantize and a quantize.
+    """
+
+    rules: Mapping[type[Op], IntegerRule]
+    rescale: Callable[[Site, TensorId], Op]
+
+
+ARITHMETICS: Mapping[str, Arithmetic] = {
+    "native": Arithmetic(integer_rules.RULES, integer_rules.rescale),
+    "tflite": Arithmetic(tflite_rules.RULES, tflite_rules.rescale),
+}
+
+
+@dataclass(frozen=True)
 class FuseRequantize:
-    """See the module."""
+    """See the module; `arithmetic` is a name of ARITHMETICS."""
+
+    arithmetic: str = "native"
 
     name: ClassVar[str] = "fuse-requantize"
     needs: ClassVar[Form] = Form.QDQ
     gives: ClassVar[Form] = Form.INTEGER
 
     def run(self, graph: Graph, log: PassLog) -> None:
+        arithmetic = ARITHMETICS[self.arithmetic]
         for op in graph.ops():
             if isinstance(op, Quantize):
-                _lower(graph, op, log)
+                _lower(graph, op, arithmetic, log)
             elif isinstance(op, ArgMax) and isinstance(graph.producer(op.x), Dequantize):
                 graph.replace_op(op.with_input(0, quantized_operand(graph, op.x)))
                 log.did(f"{op.id}: reads integers", op=op.id)
@@ -51,25 +73,30 @@ class FuseRequantize:
                 graph.outputs[name] = quantized_operand(graph, t)
 
 
-def _lower(graph: Graph, quantize: Quantize, log: PassLog) -> None:
+def _lower(graph: Graph, quantize: Quantize, arithmetic: Arithmetic, log: PassLog) -> None:
     """Replace a quantize, and the float op that it reads, by an integer op."""
     op = graph.producer(quantize.x)
     if op is None or graph.is_kept(op):
         return  # an input of the graph, or floats that stay
     site = Site(graph, quantize.output)
     if isinstance(op, Dequantize):
-        new: Op = rescale(site, op.x)
-    elif type(op) in RULES:
+        new = arithmetic.rescale(site, op.x)
+    elif type(op) in arithmetic.rules:
         try:
-            new = RULES[type(op)](site, op)
+            new = arithmetic.rules[type(op)](site, op)
         except ValueError as error:
             raise PassError(f"{format_op(graph, op)}\n  has no integer form: {error}") from error
     else:
-        reason = exemption(EXEMPT, type(op)) or "expected a row in RULES of integer_rules"
+        reason = exemption(integer_rules.EXEMPT, type(op)) or _without_rule(arithmetic)
         raise PassError(f"{format_op(graph, op)}\n  has no integer form: {reason}")
     qparams = graph.tensor(quantize.output).qparams
     graph.replace_op(new, qparams=qparams)
     log.did(f"{op.id}: {op.mnemonic} to {new.mnemonic}{site.remark}", op=op.id)
+
+
+def _without_rule(arithmetic: Arithmetic) -> str:
+    known = ", ".join(sorted(cls.mnemonic for cls in arithmetic.rules))
+    return f"this arithmetic has a rule for: {known}"
 
 
 def _constant_output(graph: Graph, id: TensorId) -> TensorId:

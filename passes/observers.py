@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +15,9 @@ from qcomp.ir.form import Form
 from qcomp.ir.graph import Graph
 from qcomp.ir.tensor import Array
 from qcomp.passes.base import Observer, PassRecord
-from qcomp.passes.events import PassLog
+from qcomp.passes.events import EventKind, PassLog
+
+_LOG = logging.getLogger("qcomp.passes")
 
 Answers = Callable[[Graph], Mapping[str, Array]]
 
@@ -54,6 +57,22 @@ class Dump:
             (self.directory / name).write_text(text + "\n", encoding="utf-8")
         except OSError as error:
             raise OutputError(f"can't write {self.directory / name}: {error.strerror}") from error
+
+
+class Logged:
+    """Tells the log of the package of every step: a line each, and at the level DEBUG all of it."""
+
+    def began(self, graph: Graph, form: Form) -> None:
+        _LOG.info("imported %s: %d ops, form %s", graph.name, len(list(graph.ops())), form.value)
+
+    def passed(self, graph: Graph, record: PassRecord) -> None:
+        self.recorded(record)
+
+    def recorded(self, record: PassRecord) -> None:
+        done, left = (record.log.count(kind) for kind in (EventKind.DID, EventKind.SKIPPED))
+        _LOG.info("%s: %d done, %d left, %.2f s", record.name, done, left, record.seconds)
+        for line in record.log.lines if _LOG.isEnabledFor(logging.DEBUG) else ():
+            _LOG.debug("  %s", line)
 
 
 @dataclass

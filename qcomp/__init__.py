@@ -27,9 +27,13 @@ from qcomp.errors import (
     UnsupportedOp,
     VerifyError,
 )
+from qcomp.version import VERSION
 
 if TYPE_CHECKING:
+    import qcomp.data as data
     from qcomp.compiler import compile
+    from qcomp.evaluation.record import Evaluation
+    from qcomp.evaluation.run import evaluate
     from qcomp.precision.mixed import MixedPrecision
     from qcomp.precision.run import sensitivity
     from qcomp.precision.search import mixed_precision
@@ -38,12 +42,13 @@ if TYPE_CHECKING:
     from qcomp.runtime.network import CompiledNetwork
     from qcomp.runtime.store import load
 
-__version__ = "0.1.0"
+__version__ = VERSION
 
 __all__ = [
     "CalibrationError",
     "CompileError",
     "CompiledNetwork",
+    "Evaluation",
     "FindingsError",
     "MixedPrecision",
     "ModelError",
@@ -57,6 +62,8 @@ __all__ = [
     "UnsupportedOp",
     "VerifyError",
     "compile",
+    "data",
+    "evaluate",
     "load",
     "mixed_precision",
     "sensitivity",
@@ -65,18 +72,25 @@ __all__ = [
 # The imports under TYPE_CHECKING, for the interpreter; tests/test_imports.py compares the two.
 _HOMES: Mapping[str, str] = {
     "CompiledNetwork": "qcomp.runtime.network",
+    "Evaluation": "qcomp.evaluation.record",
     "MixedPrecision": "qcomp.precision.mixed",
     "SensitivityTable": "qcomp.precision.table",
     "TensorInfo": "qcomp.runtime.interface",
     "compile": "qcomp.compiler",
+    "evaluate": "qcomp.evaluation.run",
     "load": "qcomp.runtime.store",
     "mixed_precision": "qcomp.precision.search",
     "sensitivity": "qcomp.precision.run",
 }
 
 
+_MODULES = ("data",)
+
+
 def __getattr__(name: str) -> Any:
     """Import a public name at its first use (PEP 562)."""
+    if name in _MODULES:
+        return importlib.import_module(f"{__name__}.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(importlib.import_module(_HOMES[name]), name)

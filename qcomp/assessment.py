@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Iterator
 
 from qcomp.accuracy.measure import measured_accuracy
@@ -10,13 +11,15 @@ from qcomp.calibration.samples import Samples
 from qcomp.config import QuantizationConfig
 from qcomp.findings.find import Demands, of_data, of_outputs, of_ranges
 from qcomp.findings.outputs import Ratios
-from qcomp.findings.record import Finding, in_order
+from qcomp.findings.record import Finding, in_order, told
 from qcomp.ir.form import Form
 from qcomp.ir.given import is_quantized_already
 from qcomp.ir.graph import Graph
 from qcomp.quantizer import Quantizer
 from qcomp.recipes.judge import Judge
 from qcomp.runtime.network import CompiledNetwork
+
+_LOG = logging.getLogger("qcomp.findings")
 
 
 def assess(
@@ -36,9 +39,16 @@ def assess(
         if lacking is not None:
             net.notes += (f"the output SQNR is that of the specification: {lacking}",)
         real = [output.name for output in net.outputs if output.is_quantized]
-        net.accuracy = measured_accuracy(imported, real, answers, net.samples)
+        held_back = () if data is None else data.held_back(len(net.samples))
+        found = measured_accuracy(imported, real, answers, held_back or net.samples)
+        if found is not None and data is not None:
+            count = found.samples * data.batch
+            found = dataclasses.replace(found, samples=count, held_back=bool(held_back))
+        net.accuracy = found
     net.findings = in_order(_findings(net, imported, data, quantizer, demands))
     demands.check(net.findings, net.accuracy)
+    for line in told(net.findings):
+        _LOG.warning("%s", line)
 
 
 def _findings(

@@ -2,47 +2,56 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+
+from numpy.typing import ArrayLike
 
 from qcomp.assessment import assess
+from qcomp.calibration.data import Source, is_pictures
 from qcomp.calibration.evidence import Evidence
 from qcomp.config import AUTO, QuantizationConfig
 from qcomp.dumping import dumping
 from qcomp.ends import ends_outside, inputs_taken
 from qcomp.files import user_cache
 from qcomp.findings.find import Demands
-from qcomp.frontends import import_model
+from qcomp.frontends import ModelLike, import_model
 from qcomp.frontends.torch_modules import exported, is_torch
 from qcomp.ir.tensor import Array
 from qcomp.names import c_name, default_name
 from qcomp.output_forms import with_indices
+from qcomp.passes.observers import Logged
+from qcomp.picture_bytes import with_picture_bytes
 from qcomp.quantizer import Quantizer
 from qcomp.recipes.calibration_table import table_of, with_table
 from qcomp.recipes.choose import decide, evidence_for
 from qcomp.recipes.file import with_recipe_file
 from qcomp.runtime.network import CompiledNetwork
+from qcomp.targets.base import tunable
 from qcomp.targets.catalog import target as find_target
 
 
 def compile(
-    model: Any,
+    model: ModelLike,
     target: str = "native",
     *,
-    calibration: Any = None,
-    example_inputs: Any = None,
+    calibration: Source | None = None,
+    example_inputs: Sequence[ArrayLike] | None = None,
     config: QuantizationConfig | None = None,
     recipe: str | os.PathLike[str] | None = None,
     bind: Mapping[str, int] | None = None,
-    bind_values: Mapping[str, Any] | None = None,
+    bind_values: Mapping[str, ArrayLike] | None = None,
     dump: str | os.PathLike[str] | None = None,
     cache: str | os.PathLike[str] | None = None,
     object_cache: str | os.PathLike[str] | None = AUTO,
     name: str | None = None,
     strict: bool = False,
     min_sqnr_db: float | None = None,
+    samples: int | None = None,
+    tune: int = 0,
+    tiles: str | os.PathLike[str] | None = None,
     progress: bool = False,
 ) -> CompiledNetwork:
     """From a trained float network to integer code.
@@ -50,8 +59,9 @@ def compile(
     model: path or bytes of an ONNX or TFLite network, a ModelProto, a torch.nn.Module or a
         torch.export.ExportedProgram.
     target: one of qcomp.targets.catalog.TARGETS.
-    calibration: an iterable of arrays (or dicts, for several inputs), a directory of .npy, an .npz,
-        or a calibration table of ONNX Runtime (.json); None uses the batch-norm statistics of the
+    calibration: an iterable of arrays (or dicts, for several inputs), a directory of .npy, an
+        .npz, pictures and sounds (`qcomp.data`), or a calibration table of ONNX Runtime (.json);
+        None uses the batch-norm statistics of the
         model.
     example_inputs: for a module, arrays of the shapes that it is compiled for; by default the first
         of a list of calibration samples.
@@ -66,24 +76,40 @@ def compile(
     name: the C identifier that prefixes every symbol; the model's file name by default.
     strict: findings (`net.findings`) are an error.
     min_sqnr_db: an output or a part of one below so many decibels is an error.
+    samples: of the calibration data, at most; those of a folder of pictures are spread evenly.
+    tune: trials on the device at hand that choose how its kernels share work; targets of devices.
+    tiles: a NAME.tiles.json of such a compilation, which is followed without a device.
+    progress: bars on standard error.
 
     Raises CompileError: UnsupportedOp, ModelError, CalibrationError, PassError, TargetError,
     FindingsError.
+
+    >>> net = qcomp.compile("net.onnx", calibration=qcomp.data.images("photos/", mean=0.5, std=0.5))
+    >>> logits = net(images)
     """
     demands = Demands(strict, min_sqnr_db)
     config = with_recipe_file(config or QuantizationConfig(), recipe)
     backend = find_target(target)
+    if tune < 0:
+        raise ValueError(f"tune is {tune}; expected at least 0")
+    if tiles is not None:
+        backend = tunable(backend).following(Path(tiles).read_text(encoding="utf-8"))
+    if tune:
+        tunable(backend)
     kept = user_cache("objects") if object_cache == AUTO else object_cache
     if kept is not None:
         backend = backend.keeping(Path(kept))
     if is_torch(model):
         model = exported(model, example_inputs, calibration)
     imported = import_model(model, bind=bind, bind_values=bind_values)
+    config = with_picture_bytes(config, pictures=is_pictures(calibration))
     taken = inputs_taken(imported.graph, imported.form, config.inputs)
     symbol = c_name(default_name(model) if name is None else name)
     table = table_of(calibration)
-    samples = calibration if table is None else None
-    evidence = evidence_for(taken, samples, config, progress=progress)
+    data = calibration if table is None else None
+    evidence = evidence_for(taken, data, config, samples=samples, progress=progress)
+    if evidence.data is not None:
+        config = dataclasses.replace(config, preprocessing=evidence.data.preprocessing)
     inside = ends_outside(taken, imported.form, evidence, float_tail=config.float_tail)
     inner = evidence.inside(inside)
     quantizer = Quantizer(
@@ -91,7 +117,7 @@ def compile(
         imported.form,
         inner,
         cache=None if cache is None else Path(cache),
-        observers=() if dump is None else dumping(Path(dump), inside, inner),
+        observers=(Logged(), *(() if dump is None else dumping(Path(dump), inside, inner))),
     )
     told: tuple[str, ...] = ()
     if table is not None:
@@ -100,19 +126,33 @@ def compile(
     chosen = decide(quantizer, config, backend.cost, progress=progress)
     graph = with_indices(quantizer.integer(chosen.config), config.outputs)
     lowered = quantizer.lowered(chosen.config)
+    if tune:
+        backend = tunable(backend).tuned(graph, tune)
     artifact = backend.emit(graph, symbol)
     net = CompiledNetwork(
         graph,
         artifact,
         backend.runtime,
         chosen.config,
-        notes=(*imported.notes, *told, *quantizer.notes(chosen.config), *chosen.notes),
+        notes=(
+            *imported.notes,
+            *_told(evidence),
+            *told,
+            *quantizer.notes(chosen.config),
+            *chosen.notes,
+            *artifact.notes,
+        ),
         records=quantizer.records,
         samples=_first(evidence, len(quantizer.samples(chosen.config))),
         stored_qdq=None if lowered is None else lambda: with_indices(lowered(), config.outputs),
     )
     assess(net, taken, evidence.data, quantizer, demands)
     return net
+
+
+def _told(evidence: Evidence) -> tuple[str, ...]:
+    """What was left out of the data."""
+    return () if evidence.data is None else evidence.data.notes
 
 
 def _first(evidence: Evidence, count: int) -> tuple[Mapping[str, Array], ...]:

@@ -10,8 +10,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from qcomp.errors import CompileError
+from qcomp.errors import CompileError, did_you_mean
 from qcomp.input_forms import check_outputs, input_forms
+from qcomp.preprocessing import Preprocessing
 
 AUTO = "auto"
 RECIPES = ("auto", "fast", "data-free", "best")
@@ -30,6 +31,8 @@ ROUNDINGS = ("nearest", "adaround", "gptq", "seqmse")
 CORRECTIONS = ("empirical", "analytic", None)
 WEIGHT_BITS = (8, 4, 3, 2, 1)
 ACTIVATION_BITS = (8, 16)
+NATIVE, TFLITE = "native", "tflite"
+ARITHMETICS = (NATIVE, TFLITE)
 
 _CHOICES: Mapping[str, tuple[Any, ...]] = {
     "weight_bits": WEIGHT_BITS,
@@ -41,6 +44,7 @@ _CHOICES: Mapping[str, tuple[Any, ...]] = {
     "bias_correction": (AUTO, *CORRECTIONS),
     "equalize": (AUTO, "gates", True, False),
     "absorb_bias": (AUTO, True, False),
+    "arithmetic": ARITHMETICS,
 }
 OVERRIDABLE = (
     "weight_bits",
@@ -90,10 +94,13 @@ class QuantizationConfig:
     rounding_iterations: steps of AdaRound for each layer.
     snap_scales: move weight scales by up to 0.1 % so that requantize multipliers are exact.
     float_tail: leave the sigmoid or softmax by which an output ends to the floats outside.
+    preprocessing: how pictures become the input; None where nobody said, and none were read.
     inputs: how the caller has inputs, by name or "*" for every other one: {"type": "uint8",
         "mean": 127.5, "std": (58.4, 57.1, 57.4), "layout": "NHWC"}, each of which may be left out.
         The model gets (x - mean) / std, with channels where it has them.
     outputs: {name: "argmax"}: the index of the largest value along the last axis, not the values.
+    arithmetic: how results are rounded to integers: "native", or "tflite", the bits of TensorFlow
+        Lite's reference kernels, of TFLite files whose activations are integers.
     overrides: other values of some fields for some tensors and layers. A key is the id of a layer
         or tensor, the mnemonic of an operator ("conv2d") or a regular expression that matches a
         whole id; of several that match, the last one wins, field by field.
@@ -118,8 +125,10 @@ class QuantizationConfig:
     rounding_iterations: int = 1000
     snap_scales: bool = True
     float_tail: bool = False
+    preprocessing: Preprocessing | None = None
     inputs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     outputs: Mapping[str, str] = field(default_factory=dict)
+    arithmetic: str = NATIVE
     overrides: Overrides = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -184,7 +193,9 @@ def _check_choice(name: str, value: object, accepted: tuple[Any, ...]) -> None:
         _check_interval(name, value)
     elif not any(value is a or (type(value) is type(a) and value == a) for a in accepted):
         listed = ", ".join(map(repr, accepted))
-        raise CompileError(f"{name}={value!r}: expected one of {listed}")
+        raise CompileError(
+            f"{name}={value!r}: expected one of {listed}{did_you_mean(value, accepted)}"
+        )
 
 
 def _check_interval(name: str, interval: tuple[float, ...]) -> None:

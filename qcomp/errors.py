@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+
+
+def did_you_mean(given: object, accepted: Iterable[object]) -> str:
+    """`; did you mean 'x86-64'?` for what is nearly one of the accepted texts, else nothing."""
+    import difflib
+
+    texts = [text for text in accepted if isinstance(text, str)]
+    near = difflib.get_close_matches(str(given).lower(), texts, 1, 0.6)
+    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 class CompileError(Exception):

@@ -6,17 +6,10 @@ import errno
 import os
 import stat
 import tempfile
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
 from qcomp.errors import OutputError
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
 
 
 def user_cache(part: str) -> Path | None:
@@ -59,68 +52,3 @@ def write_file(path: Path, content: bytes) -> None:
     finally:
         if aside is not None:
             aside.unlink(missing_ok=True)
-
-
-@contextmanager
-def staged(directory: Path, last: str) -> Iterator[Path]:
-    """A temporary folder whose files move into `directory` at the end, or vanish; OutputError.
-
-    A new directory appears whole, by one rename. Into one that exists, which may be a link or a
-    mount point and so is where the files are staged, they move one by one, those that end in `last`
-    at the end, while other writers wait.
-    """
-    directory = directory.absolute()
-    try:
-        with ExitStack() as cleanup:
-            exists = directory.exists()
-            for folder in reversed(directory.parents):
-                if not folder.exists():
-                    folder.mkdir(exist_ok=True)
-                    cleanup.callback(_remove_empty, folder)
-            where = directory if exists else directory.parent
-            with tempfile.TemporaryDirectory(prefix=".qcomp-", dir=where) as aside:
-                stage = Path(aside) / "files"
-                stage.mkdir()
-                yield stage
-                if exists or not _renamed(stage, directory):
-                    _move_files(stage, directory, last)
-            cleanup.pop_all()
-    except OSError as error:
-        raise OutputError(f"can't write {directory}: {error.strerror or error}") from error
-
-
-def _renamed(stage: Path, directory: Path) -> bool:
-    """Rename unless another writer was first."""
-    try:
-        stage.rename(directory)
-    except OSError as error:
-        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
-            return False
-        raise
-    return True
-
-
-def _move_files(stage: Path, directory: Path, last: str) -> None:
-    with _locked(directory):
-        for file in sorted(stage.iterdir(), key=lambda f: (f.name.endswith(last), f)):
-            file.replace(directory / file.name)
-
-
-@contextmanager
-def _locked(directory: Path) -> Iterator[None]:
-    """While other writers wait, where the system has locks of directories."""
-    if fcntl is None:
-        yield
-        return
-    lock = os.open(directory, os.O_RDONLY)
-    try:
-        with suppress(OSError):  # a file system without locks
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(lock)
-
-
-def _remove_empty(folder: Path) -> None:
-    with suppress(OSError):  # someone else has put a file there
-        folder.rmdir()

@@ -180,7 +180,7 @@ def _quantizing(config: QuantizationConfig, given: Given) -> list[Pass]:
 
 
 def _lowering(config: QuantizationConfig, given: Given) -> list[Pass]:
-    return [FuseRequantize(), CertifyAccumulators()]
+    return [FuseRequantize(config.arithmetic), CertifyAccumulators()]
 
 
 _EQUALIZING = ("equalize", "absorb_bias", "per_channel", "weight_bits", "activation_bits")
@@ -189,7 +189,8 @@ _NOT_QUANTIZING = (
     "max_slowdown",
     "inputs",  # before the stages
     "float_tail",
-    "outputs",  # behind them
+    "arithmetic",  # behind them
+    "outputs",
 )
 _QUANTIZING = tuple(
     f.name for f in dataclasses.fields(QuantizationConfig) if f.name not in _NOT_QUANTIZING
@@ -223,7 +224,7 @@ LOWER = Stage(
     name="lower",
     needs=Form.QDQ,
     gives=Form.INTEGER,
-    reads=(),
+    reads=("arithmetic",),
     fits=False,
     passes=_lowering,
 )

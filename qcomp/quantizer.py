@@ -201,7 +201,7 @@ class Quantizer:
         if self.evidence.data is None:
             told = "no calibration data: ranges come from batch-norm statistics"
         else:
-            told = f"calibrated on {statistics.samples} samples"
+            told = f"calibrated on {statistics.samples * self.evidence.data.batch} samples"
         return (*statistics.notes, told)
 
     def _known(self, config: QuantizationConfig) -> tuple[str, ...] | None:
@@ -215,7 +215,8 @@ class Quantizer:
             return (told,)
         if self.evidence.data is None:
             return (told, "no calibration data: the others' ranges come from batch-norm statistics")
-        return (told, f"the others are calibrated on {self.statistics(config).samples} samples")
+        count = self.statistics(config).samples * self.evidence.data.batch
+        return (told, f"the others are calibrated on {count} samples")
 
     def _equalized(self, config: QuantizationConfig) -> Reached:
         return self._reach(EQUALIZE, config, None)

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from qcomp.errors import TargetError
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import Op
 from qcomp.ir.tensor import TensorId
 
 Arrays = Sequence[NDArray[Any]]
+
+ABI = 1  # the version of the functions in headers
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,23 @@ class Requirements:
     def isas(self) -> tuple[str, ...]:
         """The instruction sets, by name."""
         return tuple(self.features)
+
+
+@dataclass(frozen=True)
+class Border:
+    """What a target costs besides its computing, in nanoseconds: a rough estimate.
+
+    launch_ns: of each op. transfer_ns: of each tensor that is copied between its memory and main
+    memory, and bytes_per_ns of them then; none where the target computes in main memory.
+    """
+
+    launch_ns: float = 0.0
+    transfer_ns: float = 0.0
+    bytes_per_ns: float = math.inf
+
+    def copy_ns(self, size: int) -> float:
+        """Of a tensor of so many bytes."""
+        return self.transfer_ns + size / self.bytes_per_ns
 
 
 @dataclass(frozen=True)
@@ -59,7 +80,8 @@ class Artifact:
     """Code for one model on one target.
 
     `files` are what is linked (relocatable objects: code, and data that they share), `sources` what
-    programs are compiled with (NAME.h); both by file name, which begins with `name`.
+    programs are compiled with (NAME.h); both by file name, which begins with `name`. `notes` tell
+    the user what was decided.
     """
 
     name: str
@@ -68,6 +90,7 @@ class Artifact:
     sources: Mapping[str, str]
     requires: Requirements
     memory: Memory
+    notes: tuple[str, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True)
@@ -98,6 +121,16 @@ class Sharing(Protocol):
         ...
 
 
+@dataclass(frozen=True, eq=False)
+class Rounded:
+    """An array of float32 numbers beside that of their integers, `real / scale + zero_point`."""
+
+    real: NDArray[np.float32]
+    integers: NDArray[Any]
+    scale: float
+    zero_point: int
+
+
 class Entry(Protocol):
     """An artifact's code in this process; arrays are contiguous, of the model's types."""
 
@@ -112,6 +145,12 @@ class Entry(Protocol):
         self, inputs: Arrays, outputs: Arrays, arena: NDArray[np.uint8]
     ) -> Callable[[], None]:
         """Such a run on these arrays, as often as it is called."""
+        ...
+
+    def between_floats(
+        self, inputs: Sequence[Rounded], outputs: Sequence[Rounded], arena: NDArray[np.uint8]
+    ) -> Callable[[], None] | None:
+        """Such a run from real numbers to real numbers; None where the caller has to round."""
         ...
 
     def repeated(self, arrays: Arrays) -> Callable[[int], None]:
@@ -203,8 +242,8 @@ class Runtime(Protocol):
         """The artifact's files, out of its libraries; ValueError where these are damaged."""
         ...
 
-    def assumed(self, target: str, isas: Sequence[str]) -> Mapping[str, tuple[str, ...]]:
-        """The features of instruction sets in a directory that does not say them."""
+    def check(self, artifact: Artifact, graph: Graph) -> None:
+        """ValueError where the code is of another graph, or needs other memory, than it is said."""
         ...
 
     def thread_pool(self) -> Mapping[str, bytes]:
@@ -220,6 +259,9 @@ class Target(Protocol):
 
     @property
     def runtime(self) -> Runtime: ...
+
+    @property
+    def border(self) -> Border: ...
 
     def supports(self, graph: Graph, op: Op) -> str | None:
         """The reason why it does not take an op of the graph; None where it does."""
@@ -243,6 +285,26 @@ class Target(Protocol):
     def weight_bytes(self, shape: tuple[int, ...], groups: int, bits: int) -> int:
         """Of a layer's weights [O, ...], of 1 to 8 bits, and its parameters, in a library."""
         ...
+
+
+@runtime_checkable
+class Tunable(Target, Protocol):
+    """A target that can choose by measuring."""
+
+    def tuned(self, graph: Graph, trials: int) -> Target:
+        """With what is fastest for the graph on the device at hand, of so many trials."""
+        ...
+
+    def following(self, tiles: str) -> Target:
+        """With the choices of a NAME.tiles.json, by its text; TargetError where it is none."""
+        ...
+
+
+def tunable(target: Target) -> Tunable:
+    """TargetError for a target that has nothing to measure."""
+    if not isinstance(target, Tunable):
+        raise TargetError(f"{target.name} has nothing to tune; expected a device, such as opencl")
+    return target
 
 
 def aligned(size: int, align: int) -> NDArray[np.uint8]:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from qcomp.errors import TargetError
+from qcomp.errors import TargetError, did_you_mean
 from qcomp.targets.base import Runtime, Target
 
 
@@ -116,18 +116,32 @@ TARGETS: Mapping[str, Listed] = {
     "tvm-c": _tvm("tvm_c"),
     "opencl": _device("opencl", "opencl"),
     "opencl:dot4": _device("opencl_dot4", "opencl"),
+    "opencl:cpu": _device("opencl_cpu", "opencl"),
     "cuda": _device("cuda", "cuda"),
     "cuda:sm_80": _device("cuda", "cuda", "sm_80"),
     "cuda:sm_90": _device("cuda", "cuda", "sm_90"),
 }
 
 
+ALIASES: Mapping[str, str] = {
+    "x86_64": "x86-64",
+    "amd64": "x86-64",
+    "x64": "x86-64",
+    "armv8": "arm64",
+    "arm64-linux": "arm64",
+    "wasm": "wasm32",
+    "host": "native",
+}
+"""What others call our targets."""
+
+
 def target(name: str) -> Target:
     """The target called `name`; TargetError lists the names.
 
-    `A+B` are several, of which each takes what it can of what those before it leave; `A[op,op]` is
-    one that takes these ops only.
+    An alias is what it stands for. `A+B` are several, of which each takes what it can of what those
+    before it leave; `A[op,op]` is one that takes these ops only.
     """
+    name = ALIASES.get(name.lower(), name)
     if name in TARGETS:
         return TARGETS[name].build()
     if "+" in name:
@@ -154,10 +168,20 @@ def runtime(name: str) -> Runtime:
     return _listed(name).runtime()
 
 
+def machine() -> Mapping[str, object]:
+    """What this machine is and runs: processor, system, instruction sets, linkers, emulators."""
+    from qcomp.targets.cpu.process.machine_report import report
+
+    return report()
+
+
 _LIMITED = re.compile(r"([^\[\]]+)\[([a-z0-9_,]+)\]")
 
 
 def _listed(name: str) -> Listed:
     if name not in TARGETS:
-        raise TargetError(f"unknown target {name!r}; expected one of {', '.join(TARGETS)}")
+        raise TargetError(
+            f"unknown target {name!r}; expected one of {', '.join(TARGETS)}"
+            f"{did_you_mean(name, [*TARGETS, *ALIASES])}"
+        )
     return TARGETS[name]

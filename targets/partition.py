@@ -1,7 +1,6 @@
-"""Which target takes which ops of a graph.
+"""The ops of several targets as parts of a graph that can run one after the other.
 
-Each op goes to the first target that supports it. The ops of one target are then split into parts
-that can run one after the other. The level of an op is the largest number of changes of target on
+The level of an op is the largest number of changes of target on
 any path to it:
 
     level(op) = max over its operands' producers p of  level(p) + (target(p) != target(op))
@@ -13,7 +12,7 @@ the order of their levels read only what parts before them give.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
@@ -47,12 +46,10 @@ class Part(Generic[Taker]):
     graph: Graph
 
 
-def partition(graph: Graph, targets: Sequence[Taker]) -> tuple[Part[Taker], ...]:
-    """The graph in parts, in an order in which they can run; TargetError for ops without a target.
-
-    Targets that come first are asked first.
-    """
-    chosen = _choices(graph, targets)
+def partition(
+    graph: Graph, targets: Sequence[Taker], chosen: Mapping[TensorId, int]
+) -> tuple[Part[Taker], ...]:
+    """The graph in parts, in an order in which they can run; `chosen` has each op's target."""
     level: dict[TensorId, int] = {}
     parts: dict[tuple[int, int], list[TensorId]] = {}
     for op in graph.ops():
@@ -63,8 +60,8 @@ def partition(graph: Graph, targets: Sequence[Taker]) -> tuple[Part[Taker], ...]
     return tuple(Part(targets[key[1]], extract(graph, parts[key])) for key in sorted(parts))
 
 
-def _choices(graph: Graph, targets: Sequence[Supports]) -> dict[TensorId, int]:
-    """The position of each op's target."""
+def first_that_takes(graph: Graph, targets: Sequence[Supports]) -> dict[TensorId, int]:
+    """The position of the first target that takes each op; TargetError for ops without one."""
     chosen: dict[TensorId, int] = {}
     problems: list[str] = []
     for op in graph.ops():

@@ -38,7 +38,8 @@ each_page = pytest.mark.parametrize("name", PAGES)
 def options() -> set[str]:
     """Of every command, and those that the sources of our other programs have in quotes."""
     commands = get_command(app).commands.values()  # type: ignore[attr-defined]
-    own = {o for command in commands for p in command.params for o in p.opts}
+    commands = [get_command(app), *commands]
+    own = {o for command in commands for p in command.params for o in [*p.opts, *p.secondary_opts]}
     return own.union(*(re.findall(r'"(--[a-z-]+)"', path.read_text("utf-8")) for path in SCRIPTS))
 
 

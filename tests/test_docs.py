@@ -39,6 +39,7 @@ from qcomp.ir.ops import (
     QLogSoftmax,
     QMul,
     QPRelu,
+    QPReluRescaled,
     QRescale,
     QSoftmax,
     QuantizeBy,
@@ -117,16 +118,20 @@ def test_every_pass_says_when_it_declines_or_fails() -> None:
 
 
 def test_every_option_of_every_command_is_described(capsys: pytest.CaptureFixture[str]) -> None:
-    sections = re.split(r"^## qcomp (\w+).*$", page("cli.md"), flags=re.MULTILINE)[1:]
+    commands_only = page("cli.md").partition("\n## Options from a file")[0]
+    sections = re.split(r"^## qcomp (\w+).*$", commands_only, flags=re.MULTILINE)[1:]
     described = dict(zip(sections[::2], sections[1::2], strict=True))
     assert list(described) == [command.callback.__name__ for command in commands()]
-    for command, text in described.items():
+    first = commands_only.partition("\n## ")[0]
+    for command, text in [(None, first), *described.items()]:
         with pytest.raises(SystemExit):
-            main([command, "--help"])
-        shown = re.findall(r"^ +(?:-\w, )?(--[a-z-]+)", capsys.readouterr().out, re.MULTILINE)
+            main(["--help"] if command is None else [command, "--help"])
+        option = r"^ +(?:-\w, )?(--[a-z-]+)(?: / (--[a-z-]+))?"
+        found = re.findall(option, capsys.readouterr().out, re.MULTILINE)
+        shown = {name for names in found for name in names if name}
         rows = re.findall(r"^\| (.*?) \|", text, re.MULTILINE)
         listed = [option for row in rows for option in re.findall(r"--[a-z-]+(?= |`)", row)]
-        assert set(shown) - {"--help"} == set(listed), command
+        assert shown - {"--help"} == set(listed), command
 
 
 def commands() -> list[Any]:
@@ -172,6 +177,8 @@ def test_every_attribute_of_a_network_that_is_described_exists(digits: Path) -> 
 def test_the_header_shown_is_the_header_of_the_digits_network(digits: Path) -> None:
     shown = blocks("c-interface.md", "c")[0].splitlines()
     header = (digits / "digits.h").read_text()
+    varies = re.compile(r"(?<=WEIGHTS_BYTES )\d+|(?<=_MODEL )\w+|(?<=SCALE )\S+")
+    assert len(shown) == 25
     varies = re.compile(r"(?<=WEIGHTS_BYTES )\d+")
     assert len(shown) == 16
     for line in shown:
@@ -304,6 +311,12 @@ def test_tflite(shown: dict[str, Any], acc: int, m: int, e: int, z: int) -> None
     assert shown["saturate"](z + shown["tflite"](acc, m, e)) == q[0]
 
 
+@given(st.integers(-(2**31), 2**31 - 1), st.integers(0, 2**31 - 1), st.integers(1, 62), I8)
+def test_away(shown: dict[str, Any], acc: int, m: int, s: int, z: int) -> None:
+    q = requantize(np.array([acc]), np.array([m]), np.array([s]), Requantize(Form.AWAY, z))
+    assert shown["saturate"](z + shown["away"](acc, m, s)) == q[0]
+
+
 @given(st.integers(-(2**31), 2**31 - 1), st.integers(1, 2**31 - 1), I8)
 def test_quotient(shown: dict[str, Any], acc: int, m: int, z: int) -> None:
     q = requantize(np.array([acc]), np.array([m]), np.array([0]), Requantize(Form.QUOTIENT, z))
@@ -324,6 +337,19 @@ def test_addition_of_tensorflow_lite(
     last = c.multiplier, c.shift
     got = shown["q_add_rescaled"](x, y, za, zb, first, second, sign, last, z)
     assert got == integer_elementwise.q_add_rescaled(op, a(x), a(y))[0]
+
+
+@given(I8, I8, I8, I8, I8, st.integers(-12, 0), st.integers(-12, 0))
+def test_prelu_of_tensorflow_lite(
+    shown: dict[str, Any], x: int, slope: int, zx: int, zs: int, z: int, e: int, of_products: int
+) -> None:
+    op = QPReluRescaled(
+        inputs=("x", "s"), output="y", x_zero_point=zx, slope_zero_point=zs,
+        positive_multiplier=2**30 + 5, positive_shift=e, multiplier=2**31 - 9, shift=of_products,
+        requantize=Requantize(Form.TFLITE, z),
+    )  # fmt: skip
+    got = shown["q_prelu_rescaled"](x, slope, zx, zs, (2**30 + 5, e), (2**31 - 9, of_products), z)
+    assert got == integer_elementwise.q_prelu_rescaled(op, a(x), a(slope))[0]
 
 
 @given(ROWS, st.floats(2.0**-10, 1.0, width=32))

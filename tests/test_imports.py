@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -36,6 +37,20 @@ def imported_by(code: str) -> set[str]:
 )
 def test_what_is_not_needed_yet_is_not_imported(code: str, unwanted: tuple[str, ...]) -> None:
     assert imported_by(code) & set(unwanted) == set()
+
+
+def test_onnxruntime_writes_nothing_when_it_is_imported(tmp_path: Path) -> None:
+    """Its telemetry has files under the home directory and in TMPDIR."""
+    code = """
+from qcomp.execute.session import FloatSession
+from qcomp.ir.parse import parse
+FloatSession(parse("graph @g(%x: f32[1,2]) {\\n  return y=%x\\n}"))
+"""
+    places = {name: str(tmp_path) for name in ("HOME", "TMPDIR", "XDG_CACHE_HOME")}
+    environment = {**os.environ, **places}
+    environment.pop("ORT_DISABLE_TELEMETRY", None)
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, check=True)
+    assert list(tmp_path.rglob("*")) == []
 
 
 def test_help_is_printed_without_the_compiler() -> None:

@@ -74,7 +74,7 @@ TABLES = {
     "neutral numbers": Table(no_effect.NEUTRAL, no_effect.EXEMPT, Binary),
     "number behind": Table(affine.NUMBER_BEHIND, affine.EXEMPT, Binary),
     "number before": Table(affine.NUMBER_BEFORE, affine.EXEMPT, Binary),
-    "binary of 8 bits": Table(lower_elementwise.BINARY, lower_elementwise.EXEMPT, of=QBinary),
+    "binary of 8 bits": Table(lower_elementwise.BINARY, of=QBinary),
     "binary of 16 bits": Table(
         lower_i16_elementwise.BINARY, lower_i16_elementwise.EXEMPT, of=QBinary
     ),

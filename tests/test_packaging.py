@@ -43,9 +43,10 @@ def test_every_package_on_disk_is_listed_for_the_wheel() -> None:
     assert set(listed) == packages_on_disk()
 
 
-def test_the_c_sources_go_into_the_wheel() -> None:
-    patterns = project()["tool"]["setuptools"]["package-data"]["qcomp.targets.cpu"]
-    folder = ROOT / "targets" / "cpu"
+@pytest.mark.parametrize("name", ["cpu", "tvm"])
+def test_the_c_sources_go_into_the_wheel(name: str) -> None:
+    patterns = project()["tool"]["setuptools"]["package-data"][f"qcomp.targets.{name}"]
+    folder = ROOT / "targets" / name
     listed = {path for pattern in patterns for path in folder.glob(pattern)}
     assert listed == set((folder / "c").iterdir())
 

@@ -42,10 +42,10 @@ class Epilogue:
             case Form.NARROW:
                 return acc + rounding
             case Form.TFLITE:
-                return acc << min(max(shift, 0), 31)
+                return (acc << min(max(shift, 0), 31)) + (1 << self.requantize.bits)
             case Form.QUOTIENT:
                 return acc + (multiplier >> 1)
-            case Form.WIDE if bits == 63:
+            case Form.WIDE | Form.AWAY if bits == 63:
                 return acc * multiplier + rounding
         return acc
 
@@ -66,6 +66,7 @@ _CLAIMS: Mapping[Form, tuple[int, int, int, int]] = {
     Form.NARROW: (257, 2**15, 0, 30),
     Form.WIDE: (0, 2**31, 1, 62),
     Form.TFLITE: (0, 2**31, -31, 30),
+    Form.AWAY: (0, 2**31, 1, 62),
     Form.ONNX: (0, 0x7F800000, 0, 0),
     Form.QUOTIENT: (1, 2**31, 0, 0),
 }
@@ -83,6 +84,12 @@ class Sums:
     bits: int = 31
     factors: tuple[int, ...] = ()
 
+    @property
+    def lane_bits(self) -> int:
+        """The form TFLITE takes sums of 32 bits, whatever lanes they are in."""
+        form = None if self.epilogue is None else self.epilogue.requantize.form
+        return 31 if form is Form.TFLITE else self.bits
+
     def reach(self) -> list[int]:
         if self.epilogue is None:
             return [int(v) for v in self.largest]
@@ -90,10 +97,10 @@ class Sums:
 
     def problems(self) -> Iterator[str]:
         for channel, reach in enumerate(self.reach()):
-            if reach >= 2**self.bits:
+            if reach >= 2**self.lane_bits:
                 yield (
                     f"channel {channel}: the sum can reach {reach}, "
-                    f"expected less than 2^{self.bits}"
+                    f"expected less than 2^{self.lane_bits}"
                 )
         for factor in self.factors:
             if abs(factor) >= 2**31:
@@ -102,7 +109,7 @@ class Sums:
             yield from self.epilogue.problems()
 
     def head_room(self) -> float:
-        return self.bits - math.log2(max(*self.reach(), 1))
+        return self.lane_bits - math.log2(max(*self.reach(), 1))
 
 
 def product_of(graph: Graph, op: QMatMul | QMul) -> Ints:

@@ -36,14 +36,17 @@ class PartAccuracy:
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Quantized outputs against those of the float network, on some of the calibration data.
+    """Quantized outputs against those of the float network, on some samples.
 
     sqnr_db: of all outputs together, which a loud part decides; see `worst`.
+    held_back: whether calibration left these samples out; else they are some of its own, on which
+        outputs are nearer than on others.
     """
 
     samples: int
     sqnr_db: float | None
     parts: tuple[PartAccuracy, ...]
+    held_back: bool = False
 
     @property
     def worst(self) -> PartAccuracy | None:
@@ -67,7 +70,12 @@ def read(record: Mapping[str, Any] | None) -> Accuracy | None:
     if record is None:
         return None
     parts = [{**p, "part": _part(p["part"])} for p in record["parts"]]
-    return Accuracy(record["samples"], record["sqnr_db"], tuple(PartAccuracy(**p) for p in parts))
+    return Accuracy(
+        record["samples"],
+        record["sqnr_db"],
+        tuple(PartAccuracy(**p) for p in parts),
+        record.get("held_back", False),
+    )
 
 
 def _part(record: Mapping[str, Any]) -> Part:

@@ -27,7 +27,7 @@ from qcomp.ir.graph import Graph
 from qcomp.ir.ops import Reshape, Softmax
 from qcomp.ir.tensor import Array, DType, TensorId
 from qcomp.progress import tracked
-from qcomp.quant.distribution import ChannelMean, Distribution, Range
+from qcomp.quant.distribution import Distribution, Range
 from qcomp.quant.rows import RowSample
 
 KEPT = 8
@@ -43,7 +43,6 @@ def collect(graph: Graph, source: Source | Samples, *, progress: bool = False) -
         id: Distribution(COUNTED, rows=RowSample() if id in rows else None)
         for id in float_activations(graph)
     }
-    means = {id: ChannelMean() for id in weighted_operands(graph)}
     data = source if isinstance(source, Samples) else samples_of(graph, source)
     sampled = SampledMeans.of(graph, data.count)
     runs: Iterable[dict[str, Array]] = tracked(data, "calibrating", data.expected, shown=progress)
@@ -55,8 +54,6 @@ def collect(graph: Graph, source: Source | Samples, *, progress: bool = False) -
         values = masks.counted(values | session.run(values))
         for id, distribution in distributions.items():
             _observe(distribution, values[id], f"%{id} in calibration run {samples}")
-        for id, mean in means.items():
-            mean.update(values[id])
         sampled.update(samples, values)
         if len(kept) < KEPT:
             kept.append({name: array.copy() for name, array in run.items()})
@@ -67,7 +64,7 @@ def collect(graph: Graph, source: Source | Samples, *, progress: bool = False) -
         distributions=distributions,
         implied=implied,
         unimplied=unimplied,
-        channel_means={id: mean.mean() for id, mean in means.items()},
+        channel_means={id: sampled.mean(id, samples) for id in weighted_operands(graph)},
         sampled=sampled,
         samples=samples,
         kept=tuple(kept),

@@ -6,11 +6,12 @@ entry of an .npz file as a whole.
 
 from __future__ import annotations
 
+import difflib
 import math
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ _HEADERS = {
     (1, 0): npy_format.read_array_header_1_0,
     (2, 0): npy_format.read_array_header_2_0,
 }
+_UNNAMED = "arr_0"  # numpy.savez calls a single array so that was given no name
 _COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 # What numpy and zipfile raise on damaged files.
@@ -104,26 +106,41 @@ def open_npy(path: Path) -> Iterator[NpyArray]:
 
 
 @contextmanager
-def open_npz(path: Path, names: Sequence[str]) -> Iterator[dict[str, NpyArray]]:
-    """One array for each of `names`; the only array of a file serves any single name."""
+def open_npz(
+    path: Path, names: Sequence[str], tell: Callable[[str], None] | None = None
+) -> Iterator[dict[str, NpyArray]]:
+    """One array for each of `names`; an array without a name (arr_0) serves any single name.
+
+    Other arrays beside them are left out, which is told.
+    """
     with _reading(path), ExitStack() as entries:
         file = entries.enter_context(open_regular(path))
         archive = entries.enter_context(zipfile.ZipFile(file))
         check_compression(archive)
         found = [n.removesuffix(".npy") for n in archive.namelist() if n.endswith(".npy")]
         chosen = {name: name for name in names if name in found}
-        if len(names) == 1 and not chosen and len(found) == 1:
-            chosen = {names[0]: found[0]}
+        if len(names) == 1 and not chosen and found == [_UNNAMED]:
+            chosen = {names[0]: _UNNAMED}
         missing = [name for name in names if name not in chosen]
         if missing:
-            raise CalibrationError(
-                f"{path}: no array for input {', '.join(missing)}; "
-                f"it has {', '.join(found) or 'none'}"
-            )
+            raise CalibrationError(_without(path, missing, found))
+        if tell is not None and (extra := [n for n in found if n not in chosen.values()]):
+            tell(f"{path.name}: {', '.join(extra)} left out: no input has that name")
         yield {
             name: read_header(entries.enter_context(archive.open(f"{entry}.npy")))
             for name, entry in chosen.items()
         }
+
+
+def _without(path: Path, missing: Sequence[str], found: Sequence[str]) -> str:
+    """The message for arrays that are not there."""
+    message = (
+        f"{path}: no array for input {', '.join(missing)}; it has {', '.join(found) or 'none'}"
+    )
+    if len(missing) > 1 or not found:
+        return message
+    (near, *_) = difflib.get_close_matches(missing[0], found, 1, 0.0)
+    return f"{message}: numpy.savez(..., {missing[0]}={near}), if {near} is what the network takes"
 
 
 @contextmanager

@@ -6,9 +6,10 @@ differs between the networks, and not by chance.
 
 from __future__ import annotations
 
-import zlib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,35 +21,40 @@ from qcomp.ir.tensor import Array, DType, TensorId
 F64 = NDArray[np.float64]
 
 RUNS = 100  # with 32, maps of few pixels have too rough means: MobileNetV2 loses 1.4 dB
-ROWS = 8192  # of all runs; those of one image are alike, so that a mean takes many
+ROWS = 4096  # of all runs; those of one image are alike, so that a mean takes many
+SMALL = 64  # positions of a map that are all taken: it says more of the outputs than a large one
 
 
 @dataclass(frozen=True)
 class Positions:
-    """Which positions of a tensor [..., C] are taken: `count` of each sample, drawn once."""
+    """Which positions of a tensor [..., C] are taken, of each sample: `count`, or all."""
 
-    tensor: TensorId
     extents: tuple[int, ...]
     count: int
-    _drawn: dict[int, NDArray[np.int64]] = field(default_factory=dict, compare=False, repr=False)
 
     def of(self, sample: int) -> NDArray[np.int64]:
         """Flat positions in the result of one sample, ascending."""
-        if sample not in self._drawn:
-            self._drawn[sample] = self._draw(sample)
-        return self._drawn[sample]
+        return _drawn(math.prod(self.extents), self.count, sample)
 
-    def _draw(self, sample: int) -> NDArray[np.int64]:
-        total = int(np.prod(self.extents))
-        if self.count >= total:
-            return np.arange(total)
-        random = np.random.default_rng([zlib.crc32(self.tensor.encode()), sample])
-        return np.sort(random.choice(total, self.count, replace=False))
+    def rows(self, value: Array, sample: int) -> Array:
+        """What a tensor has there in one sample [rows, C]."""
+        rows = value.reshape(-1, value.shape[-1])
+        return rows if self.count >= len(rows) else rows.take(self.of(sample), axis=0)
+
+
+@lru_cache(maxsize=4096)
+def _drawn(total: int, count: int, sample: int) -> NDArray[np.int64]:
+    """Some numbers below `total`, always the same: layers with maps of one size share them."""
+    if count >= total:
+        return np.arange(total)
+    random = np.random.default_rng([total, sample])
+    return np.sort(random.choice(total, count, replace=False))
 
 
 def positions(graph: Graph, id: TensorId, count: int) -> Positions:
-    """Some of a tensor's."""
-    return Positions(id, graph.type(id).shape[:-1], count)
+    """Some of a tensor's, or all of a small map."""
+    extents = graph.type(id).shape[:-1]
+    return Positions(extents, SMALL if math.prod(extents) <= SMALL else count)
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,12 +66,15 @@ class SampledMeans:
 
     @staticmethod
     def of(graph: Graph, runs: int) -> SampledMeans:
-        """For a FLOAT graph that will run so often: of all that layers give, and of PReLUs and
-        minima, through which the layers behind may see it.
+        """For a FLOAT graph that will run so often: of all that layers read and give, and of PReLUs
+        and minima, through which the layers behind may see it.
         """
         count = -(-ROWS // max(min(runs, RUNS), 1))
-        made = [op.output for op in graph.ops() if isinstance(op, Weighted | PRelu | Minimum)]
-        floats = [id for id in made if graph.type(id).dtype is DType.F32 and graph.type(id).rank]
+        ops = graph.ops()
+        made = [op.output for op in ops if isinstance(op, Weighted | PRelu | Minimum)]
+        read = [op.x for op in ops if isinstance(op, Weighted) and not graph.is_constant(op.x)]
+        types = {id: graph.type(id) for id in (*made, *read)}
+        floats = [id for id, type in types.items() if type.dtype is DType.F32 and type.rank]
         return SampledMeans({id: positions(graph, id, count) for id in floats})
 
     def update(self, run: int, values: Mapping[TensorId, Array]) -> None:
@@ -73,8 +82,9 @@ class SampledMeans:
         if run >= RUNS:
             return
         for id, place in self.places.items():
-            rows = values[id].reshape(-1, values[id].shape[-1])[place.of(run)]
-            self._means.setdefault(id, []).append(rows.mean(axis=0, dtype=np.float64))
+            rows = np.asarray(place.rows(values[id], run), np.float32)
+            sums = np.ones(len(rows), np.float32) @ rows  # quicker than any sum along columns
+            self._means.setdefault(id, []).append(sums.astype(np.float64) / len(rows))
 
     def mean(self, id: TensorId, runs: int) -> F64:
         """Of the first runs [C]."""

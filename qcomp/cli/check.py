@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from qcomp.cli.options import Directory, Json, path_of_text
+from qcomp.cli.session import Session
 from qcomp.files import write_file
 from qcomp.progress import bar
 
@@ -20,6 +21,7 @@ DIFFERENT = 1
 
 
 def verify(
+    context: typer.Context,
     directory: Directory,
     samples: Annotated[int, typer.Option(min=0, help="Random vectors to run.")] = 32,
     emit_c: Annotated[
@@ -37,11 +39,11 @@ def verify(
     from qcomp.runtime.verification import check_program_of, verify_directory
 
     if emit_c is not None:
-        with bar("answering", shown=True) as vectors:
+        with bar("answering", shown=Session.of(context).progress) as vectors:
             text = check_program_of(directory, samples, progress=vectors.advance)
         write_file(emit_c, text.encode())
         return
-    with bar("verifying", shown=True) as vectors:
+    with bar("verifying", shown=Session.of(context).progress) as vectors:
         report = verify_directory(directory, samples, progress=vectors.advance)
     if as_json:
         typer.echo(json.dumps(dataclasses.asdict(report)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -15,8 +15,10 @@ from qcomp.cli.options import (
     Bindings,
     BoundValues,
     Cache,
+    Calibration,
     Json,
     Model,
+    Samples,
     limited,
     one_of,
     parse_bindings,
@@ -24,9 +26,12 @@ from qcomp.cli.options import (
     parse_values,
     path_of_text,
 )
+from qcomp.cli.pictures import takes_pictures
+from qcomp.cli.session import Session
 from qcomp.cli.summary import report, summarize
 from qcomp.config import (
     ACTIVATION_BITS,
+    ARITHMETICS,
     AUTO,
     RANGES,
     RECIPES,
@@ -35,14 +40,14 @@ from qcomp.config import (
     QuantizationConfig,
 )
 from qcomp.input_forms import ARGMAX, TYPES
-
-if TYPE_CHECKING:
-    pass
+from qcomp.preprocessing import Preprocessing
 
 DEFAULTS = QuantizationConfig()
 
 
+@takes_pictures
 def compile(
+    context: typer.Context,
     model: Model,
     output: Annotated[
         Path,
@@ -53,13 +58,8 @@ def compile(
         str | None,
         typer.Option(metavar="OP,OP", help="Of targets A+B, A takes these ops only."),
     ] = None,
-    calibration: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE_OR_DIR",
-            help="A .npy or .npz file, a directory of .npy, or a calibration table (.json).",
-        ),
-    ] = None,
+    calibration: Calibration = None,
+    samples: Samples = None,
     bind: Bindings = None,
     bind_value: BoundValues = None,
     recipe: Annotated[
@@ -143,6 +143,13 @@ def compile(
             help="Leave the sigmoid or softmax by which an output ends to the header's floats.",
         ),
     ] = False,
+    arithmetic: Annotated[
+        str,
+        typer.Option(
+            help=f"{one_of(ARITHMETICS)}: the bits of TensorFlow Lite's reference kernels, of "
+            "TFLite files of integers."
+        ),
+    ] = DEFAULTS.arithmetic,
     dump: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Write text, log and difference of every pass."),
@@ -158,6 +165,10 @@ def compile(
         bool,
         typer.Option("--threads-pool", help="Also write C sources of a thread pool for its runs."),
     ] = False,
+    languages: Annotated[
+        list[str] | None,
+        typer.Option("--bindings", metavar="LANGUAGE", help="Also write a crate of Rust: rust."),
+    ] = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="Findings are an error, and nothing is written.")
     ] = False,
@@ -169,10 +180,29 @@ def compile(
             help="An output, or a part of one, that is less accurate is an error.",
         ),
     ] = None,
+    tune: Annotated[
+        int,
+        typer.Option(
+            "--tune",
+            metavar="N",
+            min=0,
+            help="Trials of how a device's kernels share work.",
+        ),
+    ] = 0,
+    tiles: Annotated[
+        Path | None,
+        typer.Option(
+            "--tiles", metavar="FILE", help="What trials chose, a NAME.tiles.json: the same code."
+        ),
+    ] = None,
     as_json: Json = False,
+    preprocessing: Preprocessing | None = None,
 ) -> None:
     """Compile a float network to an integer-only C library."""
+    from qcomp.runtime.builds import expect_bindings
+
     bindings, values = parse_bindings(bind), parse_values(bind_value)
+    expect_bindings(languages or ())
     config = QuantizationConfig(
         recipe=recipe,
         weight_bits=weight_bits,
@@ -187,12 +217,15 @@ def compile(
         ),
         outputs=dict.fromkeys(argmax or [], ARGMAX),
         float_tail=float_tail,
+        preprocessing=preprocessing,
+        arithmetic=arithmetic,
     )
     began = time.perf_counter()
     net = qcomp.compile(
         model,
         target if device_ops is None else limited(target, device_ops),
         calibration=calibration,
+        samples=samples,
         config=config,
         bind=bindings,
         bind_values=values,
@@ -202,11 +235,13 @@ def compile(
         name=name,
         strict=strict,
         min_sqnr_db=min_sqnr_db,
-        progress=True,
+        progress=Session.of(context).progress,
+        tune=tune,
+        tiles=tiles,
     )
-    directory = net.save(output, threads_pool=threads_pool)
+    directory = net.save(output, threads_pool=threads_pool, bindings=languages or ())
     summary = summarize(net, directory, time.perf_counter() - began)
     if as_json:
         typer.echo(json.dumps(summary, allow_nan=False))
-    else:
+    elif not Session.of(context).quiet:
         typer.echo(report(net, summary, directory))

@@ -16,7 +16,7 @@ TARGET_NAMES = (
     "native, x86-64, sse4.1, avx2, avx-vnni, avx512-vnni, avx512-vbmi, amx-int8, arm64, aarch64, "
     "aarch64-dotprod, aarch64-i8mm, arm64-android, arm64-ios, arm64-macos, arm64-windows, armv7, "
     "riscv64, wasm32, x86-64-macos, x86-64-windows, tvm-llvm, tvm-c, opencl, "
-    "opencl:dot4, cuda, cuda:sm_80 or "
+    "opencl:dot4, opencl:cpu, cuda, cuda:sm_80 or "
     "cuda:sm_90"
 )
 
@@ -35,6 +35,22 @@ BoundValues = Annotated[
 Cache = Annotated[
     Path | None,
     typer.Option(metavar="DIR", help="Keep results here; what was interrupted goes on."),
+]
+Calibration = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE_OR_DIR",
+        help="A .npy or .npz file, a directory of them, or a folder of pictures or sounds.",
+    ),
+]
+Samples = Annotated[
+    int | None,
+    typer.Option(
+        "--samples",
+        min=1,
+        metavar="N",
+        help="At most, of --calibration; of a folder of pictures 128 unless given.",
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 Model = Annotated[Path, typer.Argument(metavar="MODEL", help="An ONNX file.")]

@@ -15,15 +15,22 @@ from qcomp.cli.options import (
     Cache,
     Json,
     Model,
+    Samples,
     parse_bindings,
     parse_values,
 )
+from qcomp.cli.pictures import takes_pictures
+from qcomp.cli.session import Session
 from qcomp.config import QuantizationConfig
+from qcomp.preprocessing import Preprocessing
 
 FAST = "fast"
 Calibration = Annotated[
     Path,
-    typer.Option(metavar="FILE_OR_DIR", help="A .npy or .npz file, or a directory of .npy."),
+    typer.Option(
+        metavar="FILE_OR_DIR",
+        help="A .npy or .npz file, a directory of them, or a folder of pictures or sounds.",
+    ),
 ]
 Recipe = Annotated[
     str, typer.Option(help="fast, data-free or a .yaml file: how the network is quantized.")
@@ -44,9 +51,12 @@ ActivationBits = Annotated[
 ]
 
 
+@takes_pictures
 def sensitivity(
+    context: typer.Context,
     model: Model,
     calibration: Calibration,
+    samples: Samples = None,
     bind: Bindings = None,
     bind_value: BoundValues = None,
     recipe: Recipe = FAST,
@@ -56,6 +66,7 @@ def sensitivity(
     scheduler: Scheduler = None,
     cache: Cache = None,
     as_json: Json = False,
+    preprocessing: Preprocessing | None = None,
 ) -> None:
     """Output SQNR with only one layer rounded, and with only it in float."""
     from qcomp.precision.run import ACTIVATION_BITS, WEIGHT_BITS
@@ -63,7 +74,8 @@ def sensitivity(
     table = qcomp.sensitivity(
         model,
         calibration=calibration,
-        config=QuantizationConfig(recipe=recipe),
+        samples=samples,
+        config=QuantizationConfig(recipe=recipe, preprocessing=preprocessing),
         bind=parse_bindings(bind),
         bind_values=parse_values(bind_value),
         weight_bits=tuple(weight_bits or WEIGHT_BITS),
@@ -71,6 +83,6 @@ def sensitivity(
         processes=processes,
         scheduler=scheduler,
         cache=cache,
-        progress=True,
+        progress=Session.of(context).progress,
     )
     typer.echo(json.dumps(table.json(), allow_nan=False) if as_json else str(table))

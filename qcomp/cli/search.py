@@ -16,10 +16,12 @@ from qcomp.cli.options import (
     Cache,
     Json,
     Model,
+    Samples,
     parse_bindings,
     parse_values,
     path_of_text,
 )
+from qcomp.cli.pictures import takes_pictures
 from qcomp.cli.precision import (
     FAST,
     ActivationBits,
@@ -29,11 +31,15 @@ from qcomp.cli.precision import (
     Scheduler,
     WeightBits,
 )
+from qcomp.cli.session import Session
 from qcomp.config import QuantizationConfig
 from qcomp.errors import OutputError
+from qcomp.preprocessing import Preprocessing
 
 
+@takes_pictures
 def search(
+    context: typer.Context,
     model: Model,
     calibration: Calibration,
     output: Annotated[
@@ -65,7 +71,9 @@ def search(
     processes: Processes = None,
     scheduler: Scheduler = None,
     cache: Cache = None,
+    samples: Samples = None,
     as_json: Json = False,
+    preprocessing: Preprocessing | None = None,
 ) -> None:
     """Choose the bits of each layer: the least error in a budget, or the least size in a loss."""
     from qcomp.precision.run import ACTIVATION_BITS, WEIGHT_BITS
@@ -74,7 +82,8 @@ def search(
     found = qcomp.mixed_precision(
         model,
         calibration=calibration,
-        config=QuantizationConfig(recipe=recipe),
+        samples=samples,
+        config=QuantizationConfig(recipe=recipe, preprocessing=preprocessing),
         bind=parse_bindings(bind),
         bind_values=parse_values(bind_value),
         target=target,
@@ -88,7 +97,7 @@ def search(
         processes=processes,
         scheduler=scheduler,
         cache=cache,
-        progress=True,
+        progress=Session.of(context).progress,
     )
     if output is not None:
         try:

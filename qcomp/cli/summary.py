@@ -16,7 +16,7 @@ def summarize(net: CompiledNetwork, directory: Path, seconds: float) -> dict[str
     """The object that `--json` prints."""
     from qcomp.accuracy.record import plain
     from qcomp.findings import record
-    from qcomp.runtime.store import manifest_of
+    from qcomp.runtime.manifest import manifest_of
 
     _, manifest = manifest_of(directory)
     library = directory / (manifest["library"] or manifest["static_library"])
@@ -42,36 +42,23 @@ def _one_or_all(infos: Sequence[TensorInfo]) -> Any:
 
 def report(net: CompiledNetwork, summary: dict[str, Any], directory: Path) -> str:
     """The report for people."""
-    from qcomp.findings.record import told
-    from qcomp.runtime.store import manifest_of
+    from qcomp.runtime.manifest import manifest_of
+    from qcomp.runtime.summary import accuracy, sizes, tensors
 
     lines = [
         f"{net.name} for {net.target} ({', '.join(net.isa)}) in {directory}",
-        f"  arena    {net.arena_bytes:>12,} bytes, {net.artifact.memory.live:,} live at once",
-        f"  weights  {net.weights_bytes:>12,} bytes",
+        *sizes(net),
         f"  library  {summary['library_bytes']:>12,} bytes",
-        *(_tensor_line("input", info) for info in net.inputs),
-        *(_tensor_line("output", info) for info in net.outputs),
+        *tensors(net),
+        *accuracy(net),
     ]
-    if net.accuracy is not None:
-        lines += [f"  sqnr     {part}" for part in net.accuracy.parts]
-        lines.append(f"           against float, on {net.accuracy.samples} calibration samples")
     lines += [f"  note: {note}" for note in net.notes]
     if manifest_of(directory)[1]["library"] is None:
         lines.append(
             f"  note: no shared library: found no linker for {net.artifact.requires.triple}; "
             "qcomp[cross] has one"
         )
-    lines += [f"  finding: {finding}" for finding in told(net.findings)]
-    lines.append(f"  {summary['seconds']:.1f} s")
+    count = len(net.findings)
+    found = f", {count} finding{'s' if count > 1 else ''}: see above" if count else ""
+    lines.append(f"  {summary['seconds']:.1f} s{found}")
     return "\n".join(lines)
-
-
-def _tensor_line(kind: str, info: TensorInfo) -> str:
-    shape = "x".join(map(str, info.shape))
-    return (
-        f"  {kind:<8} {info.name}: {info.dtype} {shape}, "
-        f"scale {info.scale:.8g}, zero point {info.zero_point}"
-        f"{'' if info.conversion is None else ', after a conversion that the header has'}"
-        f"{'' if info.tail is None else f', {info.tail.function.value} in floats behind it'}"
-    )

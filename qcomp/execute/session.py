@@ -5,6 +5,7 @@ ONNX and ONNX Runtime are imported by the first session: compiled networks run w
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
@@ -15,17 +16,27 @@ from qcomp.ir.tensor import Array, TensorId
 from qcomp.processors import usable_processors
 from qcomp.quant.rounding import Rounding
 
-NONE: Mapping[TensorId, Rounding] = {}
+NONE: Mapping[str, Array] = {}
 
 _ERROR = 3
+_PACKED = 1 << 26  # bytes of weights that may be there twice: packed for products too
 
 # Pad_Fusion takes the zeros before a MaxPool for padding, which never wins, and makes pools with
 # padding beyond the kernel, which onnxruntime then refuses.
 _WRONG_OPTIMIZERS = ["Pad_Fusion"]
 
 
+def _without_telemetry() -> None:
+    """Before the import, which else makes files in the user's home and reports to Microsoft.
+
+    A value that the user has given stays. onnxruntime, docs/Privacy.md.
+    """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
+
 @contextmanager
 def _as_compile_error(graph: Graph) -> Iterator[None]:
+    _without_telemetry()
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
     refusals = (
@@ -56,6 +67,7 @@ class FloatSession:
         open_tensors: Sequence[TensorId] = (),
         threads: int | None = None,
     ) -> None:
+        _without_telemetry()
         import onnxruntime
 
         from qcomp.exporters.onnx.model import export_with_arrays
@@ -76,6 +88,10 @@ class FloatSession:
         self._arrays = exported.arrays  # of which the session has no copy
         values = [onnxruntime.OrtValue.ortvalue_from_numpy(a) for a in self._arrays.values()]
         options.add_external_initializers(list(self._arrays), values)
+        for name, value in zip(self._arrays, values, strict=True):
+            options.add_initializer(name, value)  # else there would be a copy for running
+        if sum(array.nbytes for array in self._arrays.values()) > _PACKED:
+            options.add_session_config_entry("session.disable_prepacking", "1")
         with _as_compile_error(graph):
             self._session = onnxruntime.InferenceSession(
                 exported.model.SerializeToString(),
@@ -85,18 +101,18 @@ class FloatSession:
             )
 
     def run(
-        self, inputs: Mapping[str, Array], roundings: Mapping[TensorId, Rounding] = NONE
+        self, inputs: Mapping[str, Array], parameters: Mapping[str, Array] = NONE
     ) -> dict[str, Array]:
-        """Outputs by public name, extra outputs by tensor id; `roundings` of all open tensors."""
+        """Outputs by public name, extra outputs by tensor id; `parameters` of all open tensors."""
         checked_inputs(self._graph, inputs)
         if not self._names:
             return {}
         with _as_compile_error(self._graph):
-            results = self._session.run(self._names, {**inputs, **self._parameters(roundings)})
+            results = self._session.run(self._names, {**inputs, **parameters})
         return dict(zip(self._names, results, strict=True))
 
-    def _parameters(self, roundings: Mapping[TensorId, Rounding]) -> dict[str, Array]:
-        """The inputs that they are; arrays that broadcast to the tensors."""
+    def parameters(self, roundings: Mapping[TensorId, Rounding]) -> Mapping[str, Array]:
+        """How open tensors are rounded, as `run` takes it: arrays that broadcast to the tensors."""
         from qcomp.exporters.onnx.writer import OPEN_FIELDS, open_name
 
         return {

@@ -9,11 +9,12 @@ that are not tried are rounded there as in the network, or not at all.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from qcomp.execute.blocks import Block, blocks_of
+from qcomp.execute.blocks import Block, blocks_of, work_of
 from qcomp.execute.session import FloatSession
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import Quantize
@@ -21,7 +22,8 @@ from qcomp.ir.region import between
 from qcomp.ir.tensor import Array, TensorId
 from qcomp.quant.rounding import NOTHING, Rounding
 
-BLOCKS = 8
+MOST_BLOCKS = 8
+_CALL = 14_000_000  # multiplications in the time that a call of a session takes by itself
 
 Feed = Mapping[str, Array]
 Answers = Mapping[str, Array]
@@ -34,10 +36,14 @@ class Trials:
     rounded: the same with quantize and dequantize around all that may be tried, and outputs of the
         same names; a QDQ graph itself.
     samples: inputs by public name. What blocks read is kept for each.
+    blocks: about how many; as many as make trials short, if nothing is said.
     """
 
-    def __init__(self, graph: Graph, rounded: Graph, samples: Sequence[Feed]) -> None:
-        self._parts = [_Part(graph, rounded, block) for block in blocks_of(graph, BLOCKS)]
+    def __init__(
+        self, graph: Graph, rounded: Graph, samples: Sequence[Feed], blocks: int | None = None
+    ) -> None:
+        found = blocks_of(graph, best_count(graph) if blocks is None else blocks)
+        self._parts = [_Part(graph, rounded, block) for block in found]
         self._samples = [_Sample(graph, self._parts, sample) for sample in samples]
 
     @property
@@ -45,32 +51,45 @@ class Trials:
         """The outputs of the graph itself."""
         return [sample.answers for sample in self._samples]
 
-    def trial(self, changes: Mapping[TensorId, Rounding], count: int) -> list[Answers]:
-        """Of the first `count` samples, with these float tensors rounded so wherever they are read.
+    def trial(
+        self, changes: Mapping[TensorId, Rounding], end: int, first: int = 0
+    ) -> list[Answers]:
+        """Of the samples up to `end`, with these float tensors rounded so wherever they are read.
 
         KeyError for a tensor that is not among the rounded.
         """
         reached = [part.sites.keys() & changes.keys() for part in self._parts]
         if unknown := changes.keys() - {t for sites in reached for t in sites}:
             raise KeyError(", ".join(sorted(unknown)))
-        return [self._answers(s, changes, reached) for s in self._samples[:count]]
+        parameters = [
+            part.parameters(changes) if sites else None
+            for part, sites in zip(self._parts, reached, strict=True)
+        ]
+        return [self._answers(s, parameters) for s in self._samples[first:end]]
 
     def _answers(
-        self,
-        sample: _Sample,
-        changes: Mapping[TensorId, Rounding],
-        reached: Sequence[set[TensorId]],
+        self, sample: _Sample, parameters: Sequence[Mapping[str, Array] | None]
     ) -> Answers:
+        """`parameters` of the parts in which something is tried."""
         moved: dict[TensorId, Array] = {}
         answers = dict(sample.answers)
-        for part, kept, sites in zip(self._parts, sample.kept, reached, strict=True):
-            if not sites and not moved.keys() & kept.keys():
+        for part, kept, own in zip(self._parts, sample.kept, parameters, strict=True):
+            if own is None and not moved.keys() & kept.keys():
                 continue
             feed = {t: moved.get(t, value) for t, value in kept.items()}
-            given, outputs = part.tried(feed, changes) if sites else part.run(feed)
+            given, outputs = part.run(feed) if own is None else part.tried(feed, own)
             moved |= given
             answers |= outputs
         return answers
+
+
+def best_count(graph: Graph) -> int:
+    """How many blocks make a trial shortest, which on average begins in the middle.
+
+    Of n blocks that is n / 2 + 1 / 2 calls, each of an n-th of the work and what a call costs.
+    """
+    work = sum(work_of(graph, op) for op in graph.ops())
+    return min(max(round(math.sqrt(work / _CALL)), 1), MOST_BLOCKS)
 
 
 @dataclass(eq=False)
@@ -92,11 +111,15 @@ class _Part:
         result = self._session.run(_inputs(self._graph, feed))
         return self._split({**feed, **result}, self.block.outputs)
 
-    def tried(self, feed: Feed, changes: Mapping[TensorId, Rounding]) -> tuple[Feed, Answers]:
-        """The same with some tensors rounded otherwise."""
+    def parameters(self, changes: Mapping[TensorId, Rounding]) -> Mapping[str, Array]:
+        """Of all tensors that may be tried, some of them rounded otherwise."""
         roundings = {q: changes.get(t, self._default[q]) for t, q in self.sites.items()}
+        return self._open_session.parameters(roundings)
+
+    def tried(self, feed: Feed, parameters: Mapping[str, Array]) -> tuple[Feed, Answers]:
+        """The same as `run` with tensors rounded so."""
         outputs = {name: self.rounded.outputs[name] for name in self.block.outputs}
-        result = self._open_session.run(_inputs(self._open_graph, feed), roundings)
+        result = self._open_session.run(_inputs(self._open_graph, feed), parameters)
         return self._split({**feed, **result}, outputs)
 
     def _split(self, values: Feed, outputs: Mapping[str, TensorId]) -> tuple[Feed, Answers]:

@@ -10,14 +10,17 @@ from qcomp.accuracy.record import Accuracy
 from qcomp.calibration.samples import Samples
 from qcomp.calibration.statistics import Statistics
 from qcomp.errors import FindingsError
+from qcomp.findings.behaviour import behaviour
 from qcomp.findings.first_layer import first_layer
 from qcomp.findings.inputs import few_samples, labels, layout
 from qcomp.findings.outputs import LEAST_DB, Ratios, few_integers, inaccurate
 from qcomp.findings.record import Finding, Kind
 from qcomp.findings.tensors import constant, outliers
+from qcomp.findings.variety import different_ones, noise, repeated, unlike
 from qcomp.ir.graph import Graph
 
 _LOOKED_AT = 16  # runs, for what shows on any of them
+_COMPARED = 64  # with each other
 
 
 @dataclass(frozen=True)
@@ -58,13 +61,17 @@ class Demands:
 def of_data(imported: Graph, data: Samples) -> Iterator[Finding]:
     """What calibration data shows of itself and in the first layers of the graph as imported."""
     runs = data.first(_LOOKED_AT)
-    shapes = [type.shape for type in data.inputs.values()]
-    batch = shapes[0][0] if shapes and len(shapes[0]) > 1 else 1
-    yield from few_samples(len(runs) * batch)
+    yield from few_samples(len(runs) * data.batch)
     if runs:
         yield from labels(runs)
         yield from layout(runs)
-        yield from first_layer(imported, runs)
+        yield from noise(runs)
+        yield from repeated(runs)
+        yield from unlike(data.first(_COMPARED))
+        told = list(first_layer(imported, runs))
+        yield from told
+        if 2 * different_ones(runs) > len(runs):
+            yield from behaviour(imported, runs, data.batch, scale_is_told=bool(told))
 
 
 def of_ranges(graph: Graph, statistics: Statistics, data: Samples) -> Iterator[Finding]:

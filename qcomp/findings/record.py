@@ -16,12 +16,17 @@ class Kind(enum.StrEnum):
 
     LABELS = "labels"
     LAYOUT = "layout"
+    NOISE = "noise"
     INPUT_SCALE = "input-scale"
     CONSTANT = "constant"
+    UNLIKE = "unlike"
     OUTLIERS = "outliers"
     FIRST_LAYER = "first-layer"
+    UNLIKE_TRAINING = "unlike-training"
+    ONE_ANSWER = "one-answer"
     INACCURATE = "inaccurate"
     FEW_INTEGERS = "few-integers"
+    REPEATED = "repeated"
     FEW_SAMPLES = "few-samples"
 
 

@@ -57,7 +57,10 @@ class Largest:
 
     def plus(self, values: NDArray[np.floating], sample: int) -> Largest:
         """With another sample's values."""
-        flat = np.abs(values.ravel()).astype(np.float64)
+        flat = np.abs(values.ravel())
+        if len(self.magnitudes) > HANDFUL:  # then hardly any value of another sample counts
+            flat = flat[flat > self.magnitudes[-1]]
+        flat = flat.astype(np.float64)
         if flat.size > HANDFUL + 1:
             flat = np.partition(flat, flat.size - HANDFUL - 1)[-HANDFUL - 1 :]
         magnitudes = np.concatenate([self.magnitudes, flat])

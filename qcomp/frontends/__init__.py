@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from qcomp.files import open_regular
 
@@ -19,6 +19,23 @@ if TYPE_CHECKING:
 
     from qcomp.frontends.inspect import Inspection
     from qcomp.frontends.model import ImportedModel, Importer, Inspector
+
+
+class Serialized(Protocol):
+    """A ModelProto of onnx."""
+
+    def SerializeToString(self) -> bytes: ...
+
+
+class Module(Protocol):
+    """A module of PyTorch, or what torch.export made of one."""
+
+    @property
+    def state_dict(self) -> Any: ...
+
+
+ModelLike = str | os.PathLike[str] | bytes | Serialized | Module
+"""A trained network: the path or the bytes of a file, or an object of onnx or PyTorch."""
 
 
 @dataclass(frozen=True)

@@ -205,6 +205,17 @@ class Graph:
         live = needed_for(self._nx, (*self.outputs.values(), *self.inputs.values()))
         self._remove([n for n in self._nx if n not in live])
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Graph:
+        """Payloads are frozen, so a clone shares nothing that changes."""
+        return self.clone()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """As pickled; the arrays of constants stay read-only."""
+        self.__dict__.update(state)
+        for tensor in self.tensors():
+            if tensor.data is not None:
+                tensor.data.flags.writeable = False
+
     def clone(self) -> Graph:
         """A copy that shares the payloads and arrays."""
         return Graph(

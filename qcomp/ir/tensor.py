@@ -111,6 +111,7 @@ class Mark(enum.Enum):
     Permutations and scales per channel have fields of their own.
     """
 
+    UNSIGNED = "unsigned"  # the model has its bytes without a sign, 128 more than ours
     IMPORTED = "imported"  # the importer computed it from the constant of that name
     RESHAPED = "reshaped"  # after the permutation
     REORDERED = "reordered"  # its elements are in an order that is no permutation of axes

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from qcomp.calibration.data import is_pictures
 from qcomp.calibration.samples import samples_of
 from qcomp.calibration.statistics import float_outputs
 from qcomp.config import AUTO, QuantizationConfig
@@ -13,6 +14,7 @@ from qcomp.ends import inputs_taken
 from qcomp.errors import CompileError
 from qcomp.frontends import import_model
 from qcomp.ir.graph import Graph
+from qcomp.picture_bytes import with_picture_bytes
 from qcomp.precision.parts import Kind, parts_of, with_bits
 from qcomp.precision.problem import Problem, Run, answers_of
 from qcomp.quantizer import Quantizer
@@ -37,15 +39,20 @@ class Preparation:
         bind: Mapping[str, int] | None = None,
         bind_values: Mapping[str, Any] | None = None,
         progress: bool = False,
+        samples: int | None = None,
     ) -> None:
         config = with_recipe_file(config or QuantizationConfig(recipe="fast"))
         if config.activation_bits == AUTO:
             config = dataclasses.replace(config, activation_bits=8)
         imported = import_model(model, bind=bind, bind_values=bind_values)
+        config = with_picture_bytes(config, pictures=is_pictures(calibration))
         graph = inputs_taken(imported.graph, imported.form, config.inputs)
         if not float_outputs(graph):
             raise CompileError(f"@{graph.name} has no output of type f32 to compare")
-        self.runs: tuple[Run, ...] = tuple(samples_of(graph, calibration))
+        how = config.preprocessing
+        data = samples_of(graph, calibration, preprocessing=how, samples=samples)
+        self.runs: tuple[Run, ...] = tuple(data)
+        config = dataclasses.replace(config, preprocessing=data.preprocessing)
         evidence = evidence_for(graph, self.runs, config, progress=progress)
         self._quantizer = Quantizer(graph, imported.form, evidence)
         self.config = decide(self._quantizer, config, cost, progress=progress).config

@@ -6,12 +6,15 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from qcomp.cache import load, save
+from qcomp.calibration.data import Source
 from qcomp.config import QuantizationConfig
+from qcomp.frontends import ModelLike
 from qcomp.ir.graph import Graph
 from qcomp.precision.parts import Kind, Part
 from qcomp.precision.prepare import Preparation
@@ -30,24 +33,25 @@ Measured = Mapping[tuple[Part, int | None], Noise]
 
 
 def sensitivity(
-    model: Any,
+    model: ModelLike,
     *,
-    calibration: Any,
+    calibration: Source,
     config: QuantizationConfig | None = None,
     bind: Mapping[str, int] | None = None,
-    bind_values: Mapping[str, Any] | None = None,
+    bind_values: Mapping[str, ArrayLike] | None = None,
     weight_bits: Sequence[int] = WEIGHT_BITS,
     activation_bits: Sequence[int] = ACTIVATION_BITS,
     processes: int | None = None,
     scheduler: str | None = None,
     cache: str | os.PathLike[str] | None = None,
+    samples: int | None = None,
     progress: bool = False,
 ) -> SensitivityTable:
     """Output SQNR with only one part of the network rounded, and with only it in float.
 
-    model, calibration, config, bind, bind_values: as for `compile`, but without a configuration the
-        recipe is "fast". The data, which must fit in memory, both gives the ranges and is what the
-        outputs are compared on.
+    model, calibration, samples, config, bind, bind_values: as for `compile`, but without a
+        configuration the recipe is "fast". The data, which must fit in memory, both gives the
+        ranges and is what the outputs are compared on.
     weight_bits, activation_bits: to which a part is rounded alone.
     processes: that share the work, each on one thread; None: one for each processor.
     scheduler: the address of a dask.distributed scheduler, whose workers do it instead.
@@ -56,7 +60,9 @@ def sensitivity(
     Raises CompileError.
     """
     cost = find_target("native").cost
-    preparation = Preparation(model, calibration, config, cost, bind, bind_values, progress)
+    preparation = Preparation(
+        model, calibration, config, cost, bind, bind_values, progress, samples
+    )
     problem = preparation.problem(weight_bits, activation_bits)
     with started(problem, processes, scheduler) as workers:
         store = None if cache is None else Path(cache)

@@ -11,10 +11,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
+from numpy.typing import ArrayLike
+
+from qcomp.calibration.data import Source
 from qcomp.config import QuantizationConfig
 from qcomp.errors import CompileError
+from qcomp.frontends import ModelLike
 from qcomp.precision.costs import Cost, Costs
 from qcomp.precision.front import Choice, Option, greedy, pareto
 from qcomp.precision.metric import Metric, agreement
@@ -37,12 +40,12 @@ METHODS: Mapping[str, Callable[[Sequence[Sequence[Option]]], list[Choice]]] = {
 
 
 def mixed_precision(
-    model: Any,
+    model: ModelLike,
     *,
-    calibration: Any,
+    calibration: Source,
     config: QuantizationConfig | None = None,
     bind: Mapping[str, int] | None = None,
-    bind_values: Mapping[str, Any] | None = None,
+    bind_values: Mapping[str, ArrayLike] | None = None,
     target: str = "native",
     weight_bits: Sequence[int] = WEIGHT_BITS,
     activation_bits: Sequence[int] = ACTIVATION_BITS,
@@ -55,11 +58,12 @@ def mixed_precision(
     processes: int | None = None,
     scheduler: str | None = None,
     cache: str | os.PathLike[str] | None = None,
+    samples: int | None = None,
     progress: bool = False,
 ) -> MixedPrecision:
     """The configuration with the least error within a budget, or the smallest within a loss.
 
-    model, calibration, config, bind, bind_values, processes, scheduler, cache: as for
+    model, calibration, samples, config, bind, bind_values, processes, scheduler, cache: as for
         `sensitivity`. What the configuration says of bits is where the search starts from.
     weight_bits, activation_bits: to choose from, for each part.
     max_bytes: of the weights, as the target's libraries store them.
@@ -79,7 +83,9 @@ def mixed_precision(
     if max_bytes is None and max_latency is None and max_drop is None:
         raise CompileError("expected max_bytes, max_latency or max_drop: what to search for")
     found = find_target(target)
-    preparation = Preparation(model, calibration, config, found.cost, bind, bind_values, progress)
+    preparation = Preparation(
+        model, calibration, config, found.cost, bind, bind_values, progress, samples
+    )
     allowed = {Kind.WEIGHTS: weight_bits, Kind.ACTIVATION: activation_bits}
     costs = Costs(preparation.graph, preparation.config, found)
     space = Space(preparation, allowed, costs)

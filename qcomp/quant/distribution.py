@@ -15,10 +15,7 @@ from qcomp.quant.rows import RowSample
 from qcomp.quant.spread import spread
 
 Float = NDArray[np.floating]
-F64 = NDArray[np.float64]
 Range = tuple[float, float]
-
-_ROWS = 1024  # that float32 sums well; a product with ones is five times as fast as float64 sums
 
 
 @dataclass
@@ -88,25 +85,3 @@ class Distribution:
     def _expect_values(self) -> None:
         if self.average.batches == 0:
             raise ValueError("no values were observed")
-
-
-@dataclass
-class ChannelMean:
-    """Running mean over everything but the last axis: sums in float32 of some rows at a time."""
-
-    sums: F64 | None = None
-    count: int = 0
-
-    def update(self, x: Float) -> None:
-        rows = np.asarray(x, np.float32).reshape(-1, x.shape[-1])
-        for start in range(0, len(rows), _ROWS):
-            block = rows[start : start + _ROWS]
-            sums = (np.ones(len(block), np.float32) @ block).astype(np.float64)
-            self.sums = sums if self.sums is None else self.sums + sums
-        self.count += len(rows)
-
-    def mean(self) -> F64:
-        """Mean of each channel [C]."""
-        if self.sums is None:
-            raise ValueError("no values were observed")
-        return self.sums / self.count

@@ -1,4 +1,4 @@
-"""Requantization of accumulators to 8 or 16 bits: the five forms, exact, in numpy.
+"""Requantization of accumulators to 8 or 16 bits: the six forms, exact, in numpy.
 
 Each multiplies by an effective factor per channel, or divides:
 
@@ -8,6 +8,8 @@ Each multiplies by an effective factor per channel, or divides:
 * TFLITE  RoundingDivideByPOT(SaturatingRoundingDoublingHighMul(acc << left, m), right): gemmlowp's
           double rounding; `shift` is TFLite's exponent, positive to the left.
 * ONNX    float32 product rounded half to even; `multiplier` holds the bits of the float32.
+* AWAY    as WIDE, but half away from zero: q = zero_point + sign(acc) * ((|acc| * m +
+          2^(shift-1)) >> shift).
 * QUOTIENT  q = zero_point + acc / m, m > 0, rounded half away from zero; the shift is 0.
 
 Every form saturates the result to [qmin, qmax]. Accumulators have 32 bits, and up to 40 bits before
@@ -39,6 +41,7 @@ class Form(enum.Enum):
     NARROW = "narrow"
     WIDE = "wide"
     TFLITE = "tflite"
+    AWAY = "away"
     ONNX = "onnx"
     QUOTIENT = "quotient"
 
@@ -100,6 +103,10 @@ def _scale_wide(acc: I64, multiplier: I64, shift: I64) -> I64:
     return rounding_shift(acc * multiplier, shift)
 
 
+def _scale_away(acc: I64, multiplier: I64, shift: I64) -> I64:
+    return np.asarray(np.sign(acc) * rounding_shift(np.abs(acc) * multiplier, shift), np.int64)
+
+
 def saturating_rounding_doubling_high_mul(a: I64, b: I64 | int) -> I64:
     """gemmlowp fixedpoint.h; ties go up, C division truncates."""
     product = a * b
@@ -139,6 +146,7 @@ _SCALE = {
     Form.NARROW: _scale_narrow,
     Form.WIDE: _scale_wide,
     Form.TFLITE: _scale_tflite,
+    Form.AWAY: _scale_away,
     Form.ONNX: _scale_onnx,
     Form.QUOTIENT: _scale_quotient,
 }
@@ -191,6 +199,15 @@ def multiplier_narrow(real: float) -> tuple[int, int] | None:
     if m == 2**NARROW_BITS and shift > 0:
         m, shift = m // 2, shift - 1
     return (m, shift) if m < 2**15 and shift <= 30 else None
+
+
+def nearest_narrow(real: NDArray[np.float64]) -> NDArray[np.float64]:
+    """What `multiplier_narrow` makes of each positive factor, m * 2^-(shift + 15); NaN for None."""
+    _, exponent = np.frexp(real)
+    places = np.maximum(NARROW_BITS - exponent, 15)
+    m = np.rint(np.ldexp(real, places))  # half to even, as round does
+    fits = (m < 2**15) & ((places <= 45) | ((places == 46) & (m == 2**NARROW_BITS)))
+    return np.where(fits, np.ldexp(m, -places), np.nan)
 
 
 def multiplier_tflite(real: float) -> tuple[int, int]:

@@ -26,7 +26,9 @@ _DIFFERENCE_BITS = 26  # of the fraction of a difference: Q26, 5 bits before the
 # exp(-2^k) in Q31 for k from -2 on.
 _POWERS = (1672461947, 1302514674, 790015084, 290630308, 39332535, 720401, 242)
 _EXP_MINUS_EIGHTH, _THIRD = 1895147668, 715827883  # Q31
-_48_OVER_17, _MINUS_32_OVER_17 = 1515870810, -1010580540  # Q29
+RECIPROCAL_LINE = 1515870810, -1010580540  # 48/17 and -32/17 in Q29
+NEWTON_STEPS = 3
+_ROOT_STEPS, _HALF_ROOT_OF_TWO = 5, 1518500250  # Q31
 _SUM_BITS = 19  # of the fraction of a sum of exponentials
 
 
@@ -73,15 +75,34 @@ def _exp_of_rest(a: I64) -> I64:
 def reciprocal(total: I64) -> tuple[I64, I64]:
     """(r, k): 1 / total = r * 2^-31 * 2^-k for totals in Q19, 0 < total < 2^12.
 
-    r in Q31 is 1 / (1 + x) of the mantissa 1 + x, by three steps of Newton's method.
+    r in Q31 is 1 / (1 + x) of the mantissa 1 + x, by steps of Newton's method.
     """
     bits = np.frexp(total.astype(np.float64))[1].astype(np.int64)
     half = total << (31 - bits)  # of the mantissa, in Q31
-    x = _48_OVER_17 + _product(half, _MINUS_32_OVER_17)
-    for _ in range(3):
+    start, slope = RECIPROCAL_LINE
+    x = start + _product(half, slope)
+    for _ in range(NEWTON_STEPS):
         x = x + _shifted_left(_product(x, (1 << 29) - _product(half, x)), 2)
     return _shifted_left(x, 1), bits - 1 - _SUM_BITS
 
 
 def _shifted_left(x: I64, bits: int) -> I64:
     return np.asarray(np.clip(x << bits, INT32_MIN, INT32_MAX), np.int64)
+
+
+def inverse_root(value: int) -> tuple[int, int]:
+    """(m, shift) of the form TFLITE with 1 / sqrt(value) = m * 2^(shift - 31), value >= 1.
+
+    GetInvSqrtQuantizedMultiplierExp of the reference: five steps of Newton's method in Q28, from 1.
+    """
+    if value <= 1:
+        return INT32_MAX, 0
+    pairs = (32 - value.bit_length() - 1) // 2 - 1
+    shift = 11 - pairs
+    x, one = np.array(value << (2 * pairs)) >> 1, np.array(1 << 28)
+    half, root = rounding_divide_by_pot(x, 1), one
+    for _ in range(_ROOT_STEPS):
+        cube = _shifted_left(_product(_product(root, root), root), 6)
+        root = _shifted_left(_product(one + (one >> 1), root) - _product(half, cube), 3)
+    multiplier = int(_product(root, _HALF_ROOT_OF_TWO))
+    return (multiplier << -shift, 0) if shift < 0 else (multiplier, -shift)

@@ -10,6 +10,7 @@ DDSketch (Masson, Rim and Lee, VLDB 2019) is the same idea with exactly logarith
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,9 +33,25 @@ class Bins:
     right: F64
     count: I64
 
-    @property
+    @cached_property
     def total(self) -> int:
         return int(self.count.sum())
+
+    @cached_property
+    def as_knots(self) -> tuple[F64, F64, F64, F64]:
+        """For sums over all values of a function f whose integral from 0 is F.
+
+        Knots t and their weights: the sum of weight * F(t) is that of count / width * (F(right) -
+        F(left)) over all bins of some width. Numbers that are bins of their own, and their counts.
+        """
+        width = self.right - self.left
+        spread = width > 0
+        density = self.count[spread] / width[spread]
+        ends = np.concatenate([self.left[spread], self.right[spread]])
+        knots, place = np.unique(ends, return_inverse=True)
+        weights = np.zeros(knots.size)
+        np.add.at(weights, place, np.concatenate([-density, density]))
+        return knots, weights, self.left[~spread], self.count[~spread].astype(np.float64)
 
 
 @dataclass(eq=False)

@@ -23,7 +23,8 @@ class Noise:
         """10 log10(signal / noise); infinite without noise, -infinite with nothing else."""
         if self.noise == 0.0:
             return math.inf
-        return 10.0 * math.log10(self.signal / self.noise) if self.signal > 0.0 else -math.inf
+        ratio = self.signal / self.noise  # 0 too where the noise is without bounds
+        return 10.0 * math.log10(ratio) if ratio > 0.0 else -math.inf
 
     def __add__(self, other: Noise) -> Noise:
         return Noise(self.signal + other.signal, self.noise + other.noise)

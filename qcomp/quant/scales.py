@@ -28,6 +28,7 @@ _TRIED = 2**15
 _REFINEMENTS = 10
 _POWERS = 12
 _TOGETHER = 1 << 14  # weights
+_HOPELESS = 16.0  # times the least error so far
 
 
 def minmax_scales(rows: F64, bits: int) -> F64:
@@ -53,7 +54,12 @@ def _mse_scales(rows: F64, bits: int, *, power_of_two: bool) -> F64:
     fewest = _CANDIDATES if bits <= 4 else _CANDIDATES // 4  # of many bits any scale will do
     count = int(np.clip(_TRIED // max(rows.shape[1], 1), fewest, _MOST))
     scales, best = peaks, np.full(len(rows), -1.0)
+    powers = np.einsum("rk,rk->r", rows, rows)
+    reach = np.square(peaks * largest(bits))
     for factor in (1.0, *np.geomspace(*_FACTORS, count)):
+        # What the peak alone loses by a clip grows from here on, and other weights pay little back.
+        if factor < 1.0 and (reach * (1.0 - factor) ** 2 > _HOPELESS * (powers - best)).all():
+            break
         refined, explained = _refined(rows, bits, peaks * factor)
         scales = np.where(explained > best, refined, scales)
         best = np.maximum(explained, best)

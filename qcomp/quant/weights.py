@@ -14,7 +14,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from qcomp.quant.fixed_point import multiplier_narrow
+from qcomp.quant.fixed_point import nearest_narrow
 from qcomp.quant.grid import Grid, largest
 from qcomp.quant.groups import grouped_grid, largest_multiplier
 from qcomp.quant.lattice import lattice_steps
@@ -143,10 +143,5 @@ def snapped_scales(scales: F64, x_scale: float, y_scale: float) -> F64:
     m has 10 bits (more where k would be negative, so that k = 0): DESIGN section 3.1. Moves a scale
     by at most 2^-10 of itself. Multipliers of 1 and above can't be narrow and stay as they are.
     """
-    result = scales.copy()
-    for c, scale in enumerate(scales):
-        factor = multiplier_narrow(x_scale * float(scale) / y_scale)
-        if factor is not None:
-            m, k = factor
-            result[c] = math.ldexp(m, -(k + 15)) * y_scale / x_scale
-    return result
+    snapped = nearest_narrow(x_scale * scales / y_scale)
+    return np.where(np.isnan(snapped), scales, snapped * y_scale / x_scale)

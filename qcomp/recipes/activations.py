@@ -12,26 +12,26 @@ from qcomp.ir.tensor import TensorId
 from qcomp.passes.lib.same_scale import assign_qparams
 from qcomp.quant.qparams import QParams
 from qcomp.quant.rounding import Rounding
-from qcomp.recipes.judge import Feed, Judge, Judgement, with_quantized
+from qcomp.recipes.judge import Feed, Judge, Judgement, PartNoise, with_quantized
 
 Range = str | tuple[float, float]
 Ranges = Mapping[TensorId, Range]
 Assigned = Mapping[TensorId, QParams]
 
-_RANKED_ON = 2  # is a half of the samples
+_RANKED_ON = 3  # is a third of the samples
 
 
 @dataclass(frozen=True, eq=False)
 class Activations:
     """Those of the float graph that is quantized, with trials of them on some samples.
 
-    Equal trials are made once.
+    Equal trials are made once, on the first samples, and go on from there.
     """
 
     judge: Judge
     samples: Sequence[Feed]
     trials: Trials
-    _known: dict[tuple[frozenset[tuple[TensorId, QParams]], int], Judgement] = field(
+    _known: dict[frozenset[tuple[TensorId, QParams]], list[PartNoise]] = field(
         default_factory=dict, repr=False
     )
 
@@ -43,11 +43,13 @@ class Activations:
 
     def noise(self, qparams: Assigned, count: int) -> Judgement:
         """With only these rounded, on the first samples."""
-        key = frozenset(qparams.items()), count
-        if key not in self._known:
-            answers = self.trials.trial({t: Rounding.of(q) for t, q in qparams.items()}, count)
-            self._known[key] = self.judge.judged(answers, self.samples[:count])
-        return self._known[key]
+        known = self._known.setdefault(frozenset(qparams.items()), [])
+        if (done := len(known)) < count:
+            changes = {t: Rounding.of(q) for t, q in qparams.items()}
+            known += self.judge.compared(
+                self.trials.trial(changes, count, done), self.samples, done
+            )
+        return self.judge.summed(known[:count])
 
     def ranking(self, qparams: Assigned) -> Judgement:
         """The same on as many of them as rank activations."""

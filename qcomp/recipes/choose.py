@@ -11,7 +11,7 @@ from typing import Any
 from qcomp.calibration.evidence import Evidence
 from qcomp.calibration.samples import samples_of
 from qcomp.calibration.statistics import float_outputs
-from qcomp.config import AUTO, QuantizationConfig
+from qcomp.config import AUTO, NATIVE, QuantizationConfig
 from qcomp.errors import RecipeError
 from qcomp.ir.form import Form
 from qcomp.ir.given import is_quantized_already
@@ -41,11 +41,17 @@ class Chosen:
 
 
 def evidence_for(
-    graph: Graph, calibration: Any, config: QuantizationConfig, *, progress: bool
+    graph: Graph,
+    calibration: Any,
+    config: QuantizationConfig,
+    *,
+    samples: int | None = None,
+    progress: bool,
 ) -> Evidence:
     """The calibration data of a graph, unless there is none or the recipe does without."""
     with_data = calibration is not None and config.recipe != DATA_FREE
-    data = samples_of(graph, calibration) if with_data else None
+    options = {"preprocessing": config.preprocessing, "samples": samples, "progress": progress}
+    data = samples_of(graph, calibration, **options) if with_data else None
     return Evidence(data, config.input_range, progress)
 
 
@@ -55,8 +61,14 @@ def decide(
     """Every field decided, by trials on some of the data where the recipe makes any.
 
     `cost` is that of the target that the network is for.
-    How it came about is a record of the quantizer. RecipeError for overrides that match nothing.
+    How it came about is a record of the quantizer. RecipeError for overrides that match nothing,
+    and for an arithmetic that is not that of the model.
     """
+    if config.arithmetic != NATIVE and quantizer.form is not Form.QDQ:
+        raise RecipeError(
+            f"arithmetic={config.arithmetic!r}: the model comes in form {quantizer.form.value}; "
+            "expected a TFLite file whose activations are integers"
+        )
     if config.overrides and quantizer.form is not Form.FLOAT:
         raise RecipeError(
             f"overrides: the model comes in form {quantizer.form.value}, where nothing is left to "

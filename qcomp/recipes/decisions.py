@@ -5,20 +5,19 @@ everything behind follows it. A tensor that only such ops read has its range cut
 decide, or is small; beside other readers, or where the largest of many is looked for, 8 bits are
 too coarse and 16 cost little.
 
-The logarithm of a power tells values apart that differ by orders of magnitude, so its operands have
-16 bits, and so have the inputs of the layers that make them.
+So have the tensors that steep functions are of (steep.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 from qcomp.config import AUTO, QuantizationConfig
 from qcomp.ir.graph import Graph
-from qcomp.ir.ops import Add, ArgMax, Compare, Function, LogPower, Op, Sub, Unary, Weighted
+from qcomp.ir.ops import Add, ArgMax, Compare, Function, Op, Sub, Unary, Weighted
 from qcomp.ir.tensor import TensorId
+from qcomp.recipes.steep import read_steeply
 
 
 def with_fine_decisions(graph: Graph, config: QuantizationConfig) -> QuantizationConfig:
@@ -33,36 +32,10 @@ def with_fine_decisions(graph: Graph, config: QuantizationConfig) -> Quantizatio
 
 def decided_by(graph: Graph) -> list[TensorId]:
     """Results of layers that decisions are made by, and that nothing reads but these and sums; and
-    what logarithms of powers come from.
+    what steep functions are of.
     """
     found = [op.output for op in graph.ops() if isinstance(op, Weighted) and _is_decided(graph, op)]
-    return list(dict.fromkeys([*found, *_of_powers(graph)]))
-
-
-def _of_powers(graph: Graph) -> Iterator[TensorId]:
-    for op in graph.ops():
-        if isinstance(op, LogPower):
-            for id in op.inputs:
-                yield from _back_to_layers(graph, id)
-
-
-def _back_to_layers(graph: Graph, id: TensorId) -> Iterator[TensorId]:
-    """A tensor, what it is copied from, and the input of the layer that made it."""
-    yield id
-    op = graph.producer(id)
-    if isinstance(op, Weighted):
-        yield from _copied_from(graph, op.x)
-    elif op is not None and op.copies_integers:
-        for x in graph.activations(op):
-            yield from _back_to_layers(graph, x)
-
-
-def _copied_from(graph: Graph, id: TensorId) -> Iterator[TensorId]:
-    yield id
-    op = graph.producer(id)
-    if op is not None and op.copies_integers:
-        for x in graph.activations(op):
-            yield from _copied_from(graph, x)
+    return list(dict.fromkeys([*found, *read_steeply(graph)]))
 
 
 def _is_decided(graph: Graph, layer: Weighted) -> bool:

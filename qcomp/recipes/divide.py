@@ -41,8 +41,7 @@ def divided(data: Samples) -> Division:
 
 def too_few(data: Samples) -> str | None:
     """The reason that these samples are too few to choose by, or None."""
-    shapes = [type.shape for type in data.inputs.values()]
-    batch = shapes[0][0] if shapes and len(shapes[0]) > 1 else 1
+    batch = data.batch
     runs = len(data.first(LEAST_SAMPLES))
     if runs > 1 and runs * batch >= LEAST_SAMPLES:
         return None

@@ -29,8 +29,8 @@ _RUN_NS = 1000.0  # of a call of the library
 _OP_NS = 100.0
 
 # Results of layers with weights that take as long as one of a table, as one of two operands, and as
-# one of a softmax, whose kernels of 16 bits go element by element.
-_INTERPOLATED, _COMBINED, _ONE_BY_ONE = 6, 3, 50
+# one of a softmax: of 16 bits it goes element by element, of 8 by a table of quotients.
+_INTERPOLATED, _COMBINED, _ONE_BY_ONE, _LOOKED_UP = 6, 3, 50, 10
 
 CostOf = Callable[[int, int, int, int], float]
 """Nanoseconds by multiply-accumulates, results, bytes and bits of activations: `Target.cost`.
@@ -43,7 +43,7 @@ def activation_ns(graph: Graph, id: TensorId, bits: int, cost: CostOf) -> float:
     """Of an activation: the time of its readers' products and results, and of its bytes."""
     readers = [op for op in graph.consumers(id) if op.inputs[0] == id]
     macs = sum(_macs(graph, op) for op in readers)
-    results = sum(_results(graph, op) for op in readers) if bits > 8 else 0
+    results = sum(_results(graph, op, is_wide=True) for op in readers) if bits > 8 else 0
     moved = graph.type(id).size * bits // 8 * (1 + len(graph.consumers(id)))
     return cost(macs, results, moved, bits)
 
@@ -59,8 +59,9 @@ def op_ns(graph: Graph, op: Op, wide: Collection[TensorId], cost: CostOf) -> flo
     sources = graph.activations(op)
     values = [t for t in dict.fromkeys((op.output, *sources)) if graph.type(t).dtype is DType.F32]
     moved = sum(graph.type(t).size * (2 if t in wide else 1) for t in values)
-    results = _results(graph, op) if any(t in wide for t in values) else 0
-    bits = 16 if any(t in wide for t in sources) and not _is_depthwise(graph, op) else 8
+    is_wide = any(t in wide for t in sources)
+    results = _results(graph, op, is_wide=is_wide) if any(t in wide for t in values) else 0
+    bits = 16 if is_wide and not _is_depthwise(graph, op) else 8
     return cost(_macs(graph, op), results, moved, bits)
 
 
@@ -80,8 +81,11 @@ def _is_bound(graph: Graph, op: Op) -> bool:
     return isinstance(op, Minimum | Clamp) and len(before) == 1 and isinstance(before[0], Weighted)
 
 
-def _results(graph: Graph, op: Op) -> int:
-    """As many as a layer with weights has in that time; none where values are copied in rows."""
+def _results(graph: Graph, op: Op, *, is_wide: bool) -> int:
+    """As many as a layer with weights has in that time; none where values are copied in rows.
+
+    `is_wide`: whether an operand has 16 bits.
+    """
     size = graph.type(op.output).size
     match op:
         case Unary():
@@ -89,7 +93,7 @@ def _results(graph: Graph, op: Op) -> int:
         case Binary():
             return _COMBINED * size
         case Softmax() | LogSoftmax():
-            return _ONE_BY_ONE * size
+            return (_ONE_BY_ONE if is_wide else _LOOKED_UP) * size
         case _ if op.copies_integers and not isinstance(op, Transpose):
             return 0
         case _:

@@ -22,13 +22,24 @@ from typing import Any
 import yaml
 
 from qcomp.config import RECIPES, QuantizationConfig
-from qcomp.errors import CompileError, RecipeError
+from qcomp.errors import CompileError, RecipeError, did_you_mean
+from qcomp.files import open_regular
+from qcomp.preprocessing import Preprocessing, plain, read
 
 VERSION = 1
 SUFFIXES = (".yaml", ".yml")
 LARGEST = 4 << 20
 _FIELDS = {f.name: f for f in dataclasses.fields(QuantizationConfig) if f.name != "recipe"}
 _DEFAULTS = QuantizationConfig()
+
+
+class _Loader(yaml.SafeLoader):
+    """Without aliases: a few of them stand for more than any memory holds."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("it has an alias (*name); expected plain fields and values")
+        return super().compose_node(parent, index)
 
 
 def recipe_text(config: QuantizationConfig) -> str:
@@ -55,7 +66,10 @@ def read_recipe(path: str | os.PathLike[str]) -> QuantizationConfig:
 def config_of(fields: Mapping[str, Any], *, recipe: str) -> QuantizationConfig:
     """The configuration of fields as YAML and JSON give them; CompileError for what is wrong."""
     if unknown := [str(name) for name in fields if name not in _FIELDS]:
-        raise RecipeError(f"unknown {', '.join(unknown)}; expected some of {', '.join(_FIELDS)}")
+        raise RecipeError(
+            f"unknown {', '.join(unknown)}; expected some of {', '.join(_FIELDS)}"
+            f"{did_you_mean(unknown[0], _FIELDS)}"
+        )
     typed = {name: _typed(name, value) for name, value in fields.items()}
     return QuantizationConfig(recipe=recipe, **typed)
 
@@ -79,6 +93,7 @@ def with_recipe_file(
     if Path(config.recipe).suffix not in SUFFIXES:
         raise RecipeError(
             f"recipe={config.recipe!r}: expected one of {', '.join(RECIPES)}, or a .yaml file"
+            f"{did_you_mean(config.recipe, RECIPES)}"
         )
     own = {n: v for n in _FIELDS if (v := getattr(config, n)) != getattr(_DEFAULTS, n)}
     return dataclasses.replace(read_recipe(config.recipe), **own)
@@ -88,7 +103,8 @@ def _document(file: Path) -> dict[Any, Any]:
     try:
         if file.stat().st_size > LARGEST:
             raise RecipeError(f"{file}: larger than {LARGEST >> 20} MiB; that is no recipe")
-        document = yaml.safe_load(file.read_text(encoding="utf-8"))
+        with open_regular(file) as opened:
+            document = yaml.load(opened.read().decode(), _Loader)
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(f"{file} can't be read: {error}") from error
     except (yaml.YAMLError, RecursionError, ValueError) as error:
@@ -103,6 +119,8 @@ def _typed(name: str, value: Any) -> Any:
 
     YAML has no tuples, and writes None as `null`.
     """
+    if name == "preprocessing":
+        return read(value)
     if name == "overrides":
         if not isinstance(value, Mapping):
             raise RecipeError("overrides: expected names with their fields")
@@ -131,6 +149,8 @@ def _typed_override(key: str, fields: Any) -> dict[str, Any]:
 
 def _plain(value: Any) -> Any:
     """With lists for tuples."""
+    if isinstance(value, Preprocessing):
+        return plain(value)
     if isinstance(value, tuple):
         return list(value)
     if isinstance(value, Mapping):

@@ -1,6 +1,8 @@
 """What trials of configurations are judged by: the noise that quantization puts on the outputs.
 
-A trial simulates the QDQ form with ONNX Runtime on a few samples.
+A trial simulates the QDQ form with ONNX Runtime on a few samples: on the first 8, and on more
+for as long as the wrong one of two might be taken, and that might cost something. Most of what is
+tried is far better, far worse or all the same, and then the rest would be run for nothing.
 
 Where outputs have several parts, the noise of each is weighed: it counts in units of what 16 bits
 leave of it, or of a tenth of a thousandth of the part's power where 16 bits leave less. So the part
@@ -10,10 +12,12 @@ the cost of another.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from qcomp.accuracy.measure import noise_of
@@ -30,7 +34,11 @@ from qcomp.quantizer import Quantizer
 
 Feed = Mapping[str, NDArray[Any]]
 
+PartNoise = Mapping[Part, Noise]
+
 GOOD_ENOUGH = 1e-4  # noise to signal of a part: 40 dB
+_FIRST = (8, 16)  # samples, before all
+_NO_LOSS = 10.0**0.005 - 1.0  # of the noise: 0.05 dB
 
 
 @dataclass
@@ -64,27 +72,106 @@ class Judge:
         """Of a configuration, on samples; see `Quantizer.quantized` for `fitted_to`."""
         return self.noise(self.quantizer.quantized(config, fitted_to), samples)
 
+    def trial(
+        self,
+        config: QuantizationConfig,
+        samples: Sequence[Feed],
+        fitted_to: Sequence[Feed] | None = None,
+    ) -> Trial:
+        """The same on as many of the samples as a comparison will take."""
+        return Trial(self, self.quantizer.quantized(config, fitted_to), samples)
+
     def noise(self, graph: Graph, samples: Sequence[Feed]) -> Judgement:
         """Of a QDQ graph's float outputs against the float network."""
-        return self.judged(_outputs(graph, samples), samples)
+        return Trial(self, graph, samples).on(len(samples))
 
     def judged(self, answers: Sequence[Answers], samples: Sequence[Feed]) -> Judgement:
         """Of float outputs by name, for each sample."""
-        weights = self.weights or _whole(self.quantizer.normalized)
-        runs, parts = [], dict.fromkeys(weights, Noise())
-        for expected, got in zip(self._answers(samples), answers, strict=True):
-            run = Noise()
-            for part, weight in weights.items():
-                noise = noise_of(part, [expected], [got])
-                run += noise.times(weight)
-                parts[part] += noise
-            runs.append(run)
+        return self.summed(self.compared(answers, samples, 0))
+
+    def compared(
+        self, answers: Sequence[Answers], samples: Sequence[Feed], first: int
+    ) -> list[PartNoise]:
+        """The noise of each part in each of the samples from the first on."""
+        expected = self._answers(samples, first + len(answers))[first:]
+        return [
+            {part: noise_of(part, [wanted], [got]) for part in self._weights}
+            for wanted, got in zip(expected, answers, strict=True)
+        ]
+
+    def summed(self, noises: Sequence[PartNoise]) -> Judgement:
+        """Of samples whose noise is known."""
+        weights = self._weights
+        runs = [sum((n.times(weights[p]) for p, n in run.items()), Noise()) for run in noises]
+        parts = {part: sum((run[part] for run in noises), Noise()) for part in weights}
         return Judgement(tuple(runs), parts, weights)
 
-    def _answers(self, samples: Sequence[Feed]) -> list[Answers]:
-        if len(self._reference) < len(samples):
-            self._reference = _outputs(self.quantizer.normalized, samples)
-        return self._reference[: len(samples)]
+    @property
+    def _weights(self) -> Mapping[Part, float]:
+        return self.weights or _whole(self.quantizer.normalized)
+
+    def _answers(self, samples: Sequence[Feed], count: int | None = None) -> list[Answers]:
+        """Of the float network, to the first samples, or to all."""
+        count, known = len(samples) if count is None else count, self._reference
+        if len(known) < count:
+            known += _outputs(self.quantizer.normalized, samples[len(known) : count])
+        return known[:count]
+
+
+class Trial:
+    """A QDQ graph that is judged by the first samples, and by more where that tells too little."""
+
+    def __init__(self, judge: Judge, graph: Graph, samples: Sequence[Feed]) -> None:
+        self._judge, self._samples = judge, samples
+        self._graph: Graph | None = graph
+        self._session: FloatSession | None = None
+        self._noises: list[PartNoise] = []
+
+    @property
+    def available(self) -> int:
+        """How many samples there are."""
+        return len(self._samples)
+
+    @property
+    def now(self) -> Judgement:
+        """By the samples that were run so far; some are, if none were."""
+        return self.on(max(len(self._noises), _stages(self.available)[0]))
+
+    @property
+    def whole(self) -> Judgement:
+        """By all samples."""
+        return self.on(self.available)
+
+    def on(self, count: int) -> Judgement:
+        """By the first so many."""
+        done = len(self._noises)
+        if count > done:
+            answers = self._run(self._samples[done:count])
+            self._noises += self._judge.compared(answers, self._samples, done)
+        return self._judge.summed(self._noises[:count])
+
+    def _run(self, samples: Sequence[Feed]) -> list[Answers]:
+        if self._session is None:
+            assert self._graph is not None  # until all samples were run
+            self._session = FloatSession(self._graph)
+        answers: list[Answers] = [self._session.run(sample) for sample in samples]
+        if len(self._noises) + len(samples) == self.available:
+            self._session = self._graph = None
+        return answers
+
+
+def decided(ours: Trial, theirs: Trial, least: float) -> tuple[Judgement, Judgement]:
+    """Judgements of both by as many samples as tell which is better, by more than `least` dB."""
+    for count in _stages(ours.available):
+        a, b = ours.on(count), theirs.on(count)
+        if a.is_clear(b, least):
+            break
+    return a, b
+
+
+def _stages(available: int) -> Sequence[int]:
+    """How many samples a comparison takes, for as long as they leave it open."""
+    return [*(n for n in _FIRST if 2 * n <= available), available]
 
 
 @dataclass(frozen=True)
@@ -104,6 +191,10 @@ class Judgement:
         """The signal to noise ratio over all samples; weighed, where there are parts."""
         return self.total.db
 
+    def db_of_first(self, count: int) -> float:
+        """The same over the first samples only."""
+        return sum(self.runs[:count], Noise()).db
+
     @property
     def worst(self) -> Part:
         """The part that falls short most."""
@@ -117,6 +208,26 @@ class Judgement:
     def is_better(self, other: Judgement, least: float) -> bool:
         """Whether it is better by more than `least` dB, and not at the cost of one part."""
         return self.db > other.db + least and self._is_fair(other)
+
+    def is_clear(self, other: Judgement, least: float) -> bool:
+        """Whether more of such samples would hardly change what `is_better` says, or hardly matter.
+
+        The expected loss of the choice that looks best, over how these few samples may mislead
+        (Chick and Inoue, "New two-stage and sequential procedures for selecting the best simulated
+        system", Operations Research 49, 2001), is below what is taken for chance. Where outputs
+        have several parts, what is better on the whole may be unfair to one of them, and only what
+        is worse is clear.
+        """
+        if len(self.runs) < _FIRST[0]:
+            return False
+        asked = 10.0 ** (least / 10.0)
+        gains = np.array(
+            [b.noise - asked * a.noise for a, b in zip(self.runs, other.runs, strict=True)]
+        )
+        gain, error = float(gains.mean()), float(gains.std(ddof=1)) / len(gains) ** 0.5
+        if len(self.parts) > 1 and gain > 0:
+            return False
+        return _expected_loss(abs(gain), error) <= _NO_LOSS * other.total.noise / len(gains)
 
     def improves(self, other: Judgement, least: float) -> bool:
         """Whether it is better by `least` dB, and better on each half of the samples.
@@ -142,6 +253,15 @@ class Judgement:
     def _short(self) -> Mapping[Part, float]:
         """How many times the noise of each part is what it could be; 1 where it is good enough."""
         return {p: max(n.noise * self.weights[p], 1.0) for p, n in self.parts.items()}
+
+
+def _expected_loss(gain: float, error: float) -> float:
+    """What the better of two by `gain` is expected to lose, if the gain is off by `error`."""
+    if error == 0.0:
+        return 0.0
+    t = gain / error
+    density = math.exp(-t * t / 2.0) / math.sqrt(2.0 * math.pi)
+    return error * (density - t * math.erfc(t / math.sqrt(2.0)) / 2.0)
 
 
 def with_quantized(graph: Graph, qparams: Mapping[TensorId, QParams]) -> Graph:

@@ -29,6 +29,8 @@ _LEFT_ALONE = 0.03  # of the sum of all noises
 _WORTHWHILE_DB = 0.1
 _PATIENCE = 5  # units in a row without a gain
 _MISSES = 2  # clips in a row without a gain
+_FIRST = 4  # samples on which a clip must not lose
+_HOPELESS_DB = 0.5  # more than the other samples of the same unit make up for
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ def _clipped_best(units: _Units, unit: Sequence[TensorId], count: int) -> OwnRan
     for shares in (narrower, wider):
         misses = 0
         for share in shares if chosen is None else ():
-            noise = units.clipped_noise(unit, share, count)
+            noise = units.clipped_noise(unit, share, best, count)
             if noise is not None and noise.improves(best, _WORTHWHILE_DB):
                 best, chosen, misses = noise, share, 0
             elif (misses := misses + 1) == _MISSES:
@@ -124,10 +126,16 @@ class _Units:
         """Of the unit alone, on the first samples."""
         return self.activations.noise({t: qparams[t] for t in unit}, count)
 
-    def clipped_noise(self, unit: Sequence[TensorId], share: float, count: int) -> Judgement | None:
-        """With extremes clipped; None where that hardly differs from what the unit has."""
-        qparams = self.clip(share).qparams
+    def clipped_noise(
+        self, unit: Sequence[TensorId], share: float, best: Judgement, count: int
+    ) -> Judgement | None:
+        """With extremes clipped; None where that hardly differs from what the unit has, and where
+        the first samples tell that it is worse than the best so far.
+        """
+        qparams, few = self.clip(share).qparams, min(_FIRST, count)
         if all(_alike(qparams[t], self.current[t]) for t in unit):
+            return None
+        if self.noise(unit, qparams, few).db < best.db_of_first(few) - _HOPELESS_DB:
             return None
         return self.noise(unit, qparams, count)
 

@@ -9,7 +9,7 @@ order, each with the best of what came before:
 3. how weights get their ranges, and whether biases are corrected;
 4. a range of its own for each activation (own_ranges.py);
 5. 16 bits for single activations, where 8 bits fall short (wide_activations.py);
-6. whether all this also helps when biases are corrected layer by layer, as they will be;
+6. whether all this also helps when biases are corrected layer by layer, and whether they should be;
 7. weights fitted layer by layer by GPTQ, where a part falls short.
 
 What the caller has chosen is not tried.
@@ -29,9 +29,9 @@ from qcomp.passes.events import PassLog
 from qcomp.passes.lib.gates import gates
 from qcomp.recipes.activations import Activations, assigned, with_ranges
 from qcomp.recipes.estimated_time import CostOf
-from qcomp.recipes.judge import Feed, Judge, Judgement
+from qcomp.recipes.judge import Feed, Judge, Trial, decided
 from qcomp.recipes.own_ranges import OwnRange, own_ranges
-from qcomp.recipes.wide_activations import free_units, wide_units, with_wide
+from qcomp.recipes.wide_activations import Budget, Unit, free_units, loud_units, with_wide
 
 ESTIMATORS = ("mse", "minmax", "percentile", "kl", "aciq")
 TRIALS: Mapping[str, tuple[Any, ...]] = {
@@ -44,34 +44,41 @@ _LEAST_SAMPLES = 4
 _WORTHWHILE_DB = 0.05  # less is chance
 _SHORT_DB = 1.0  # by which 16 bits are better where 8 bits fall short
 _WORTH_TIME_DB = 0.3  # more than chance, as it costs time
+_TRIED_ALONE = 8  # units of activations that get 16 bits where they don't gain together
 _GOOD_DB = 30.0  # of each part: leaves nothing to wish for at 8 bits
+_NEAR_DB = 3.0  # by which the ratio on the first samples may be off
 _BUDGET = 5e11  # multiplications of all trials, with what moving the activations costs
 _TRIED = 50  # clips of all the activations that count, each about one run of the network
 
 
 @dataclass
 class Choice:
-    """A configuration, and how it was found: an event for each decision."""
+    """A configuration, and how it was found: an event for each decision.
+
+    is_fitted: whether layers of its trial are fitted one after the other.
+    """
 
     config: QuantizationConfig
-    noise: Judgement
+    trial: Trial
+    is_fitted: bool = False
     log: PassLog = field(default_factory=PassLog)
     gain: str = ""
 
-    def consider(self, what: str, config: QuantizationConfig, noise: Judgement) -> None:
+    def consider(self, what: str, config: QuantizationConfig, trial: Trial) -> None:
         """Take another configuration if it is better."""
-        better = noise.is_better(self.noise, _WORTHWHILE_DB)
-        told = f"{self.noise.db:.2f} to {noise.db:.2f} dB"
-        before, after = self.noise.db, noise.db
-        if better:
-            self.log.did(f"{what}: {told}", before_db=before, after_db=after)
-            self.config, self.noise = config, noise
+        after, before = decided(trial, self.trial, _WORTHWHILE_DB)
+        told = f"{before.db:.2f} to {after.db:.2f} dB"
+        if after.is_better(before, _WORTHWHILE_DB):
+            self.log.did(f"{what}: {told}", before_db=before.db, after_db=after.db)
+            self.config, self.trial = config, trial
         else:
-            self.log.declined(what, told, before_db=before, after_db=after)
+            self.log.declined(what, told, before_db=before.db, after_db=after.db)
 
     def is_good_without(self, what: str) -> bool:
         """Whether every part is good enough; then the log says that something is not tried."""
-        least = self.noise.least_db
+        least = self.trial.now.least_db
+        if abs(least - _GOOD_DB) < _NEAR_DB:
+            least = self.trial.whole.least_db
         if least >= _GOOD_DB:
             self.log.declined(what, f"no part is below {least:.1f} dB")
         return least >= _GOOD_DB
@@ -89,12 +96,11 @@ def search(
 
     `cost` is that of the target; `advance(done, total)` is told of the progress.
     """
-    qdq = judge.quantizer.quantized(start)
     few = samples[: affordable(judge.quantizer.normalized, len(samples))]
-    first = judge.noise(qdq, samples)
+    first = judge.trial(start, samples)
     told = ", ".join(f"{name}={getattr(start, name)}" for name in TRIALS)
-    choice = Choice(start, first)
-    choice.log.note(f"{len(samples)} samples, {told}: {first.db:.2f} dB", db=first.db)
+    choice, begin = Choice(start, first), first.now
+    choice.log.note(f"{len(begin.runs)} samples, {told}: {begin.db:.2f} dB", db=begin.db)
     _try(judge, choice, config, ("equalize",), samples)
     activations = Activations.of(judge, choice.config, few)
     if config.range == AUTO:
@@ -104,11 +110,11 @@ def search(
         _own_ranges(activations, choice, samples, advance)
     if config.activation_bits == AUTO:
         _widen(activations, choice, start, samples, cost, advance)
-    if choice.config != start and choice.config.bias_correction == "empirical":
-        first = _confirm(judge, choice, start, samples)
+    if choice.config.bias_correction == "empirical":
+        first = _confirm(judge, choice, config, start, samples)
     if config.rounding == AUTO:
-        _fit_weights(judge, choice, samples, judge.fitting[: len(few)])
-    choice.gain = _gain(first, choice.noise, len(samples))
+        _fit_weights(judge, choice, samples)
+    choice.gain = _gain(first, choice.trial)
     return choice
 
 
@@ -124,7 +130,7 @@ def _try(
         for answer in TRIALS[name] if getattr(config, name) == AUTO else ():
             other = dataclasses.replace(choice.config, **{name: answer})
             if not _is_known(judge, choice.config, other):
-                choice.consider(f"{name}={answer}", other, judge.tried(other, samples))
+                choice.consider(f"{name}={answer}", other, judge.trial(other, samples))
 
 
 def _is_known(judge: Judge, a: QuantizationConfig, b: QuantizationConfig) -> bool:
@@ -139,30 +145,45 @@ def _is_known(judge: Judge, a: QuantizationConfig, b: QuantizationConfig) -> boo
     return computes_the_same(judge.quantizer.equalized(a), judge.quantizer.equalized(b))
 
 
-def _gain(first: Judgement, last: Judgement, samples: int) -> str:
+def _gain(first: Trial, last: Trial) -> str:
     """The ratio before and after, of the part that fell short most where there are several."""
-    part = first.worst
-    before, after = first.parts[part].db, last.parts[part].db
-    where = f" in the worst part, {part}" if len(first.parts) > 1 else ""
+    samples = max(len(first.now.runs), len(last.now.runs))
+    begin, end = first.on(samples), last.on(samples)
+    part = begin.worst
+    before, after = begin.parts[part].db, end.parts[part].db
+    where = f" in the worst part, {part}" if len(begin.parts) > 1 else ""
     return f"{before:.1f} to {after:.1f} dB on {samples} samples{where}"
 
 
 def _confirm(
-    judge: Judge, choice: Choice, start: QuantizationConfig, samples: Sequence[Feed]
-) -> Judgement:
-    """Go back to the start if that is better with biases corrected layer by layer; its noise.
+    judge: Judge,
+    choice: Choice,
+    config: QuantizationConfig,
+    start: QuantizationConfig,
+    samples: Sequence[Feed],
+) -> Trial:
+    """Correct biases as is best, or go back to the start if that is; the trial of the start.
 
-    Trials correct each layer by itself, which is quicker, but may rank ranges differently.
+    Trials correct each layer by itself, by the means of the float network: bias_correction is
+    "analytic" there. Layer by layer, biases also take back what activations and the layers before
+    have moved, as far as the samples that they are fitted to tell, which may be worse or better.
     """
-    ours, theirs = (judge.tried(c, samples, judge.fitting) for c in (choice.config, start))
-    what, told = "biases corrected layer by layer", f"{theirs.db:.2f} to {ours.db:.2f} dB"
-    before, after = theirs.db, ours.db
-    if ours.is_better(theirs, 0.0):
-        choice.log.did(f"{what}: {told}", before_db=before, after_db=after)
-        choice.noise = ours
-    else:
-        choice.log.declined(f"all of this, {what}", told, before_db=before, after_db=after)
-        choice.config, choice.noise = start, theirs
+    found, apart = choice.config, choice.trial
+    theirs = judge.trial(start, samples, judge.fitting)
+    choice.config, choice.trial, choice.is_fitted = start, theirs, True
+    if found != start:
+        ours = judge.trial(found, samples, judge.fitting)
+        after, before = decided(ours, theirs, 0.0)
+        what, told = "biases corrected layer by layer", f"{before.db:.2f} to {after.db:.2f} dB"
+        if after.is_better(before, 0.0):
+            choice.log.did(f"{what}: {told}", before_db=before.db, after_db=after.db)
+            choice.config, choice.trial = found, ours
+        else:
+            declined = f"all of this, {what}"
+            choice.log.declined(declined, told, before_db=before.db, after_db=after.db)
+    if config.bias_correction == AUTO:
+        other = dataclasses.replace(found, bias_correction="analytic")
+        choice.consider("bias_correction=analytic", other, apart)
     return theirs
 
 
@@ -181,7 +202,7 @@ def _estimators(activations: Activations, choice: Choice, samples: Sequence[Feed
         if noise.is_better(least, _WORTHWHILE_DB):
             best, least = other, noise
     if best is not start:
-        choice.consider(f"range={best.range}", best, activations.judge.tried(best, samples))
+        choice.consider(f"range={best.range}", best, activations.judge.trial(best, samples))
 
 
 def _own_ranges(
@@ -207,7 +228,7 @@ def _took(judge: Judge, choice: Choice, found: Sequence[OwnRange], samples: Sequ
     ranges = {t: r for own in found for t, r in own.ranges.items()}
     other = with_ranges(choice.config, ranges)
     told = f"own ranges for {len(ranges)} activations"
-    choice.consider(told, other, judge.tried(other, samples))
+    choice.consider(told, other, judge.trial(other, samples))
     return choice.config is other
 
 
@@ -219,41 +240,74 @@ def _widen(
     cost: CostOf,
     advance: Callable[[int, int], None],
 ) -> None:
-    """16 bits for the activations that decide, halved in number until the outputs gain."""
+    """16 bits for the activations that decide: for all that the time allows, or, where these don't
+    gain together, for one after the other of the loudest.
+    """
     what, judge = "16 bits for single activations", activations.judge
     if choice.is_good_without(what):
         return
-    everywhere = judge.tried(
-        with_wide(choice.config, start, free_units(judge, choice.config)), samples
-    )
-    if not everywhere.is_better(choice.noise, _SHORT_DB):
-        told = f"{choice.noise.db:.2f} dB, {everywhere.db:.2f} with 16 bits everywhere"
+    everywhere = with_wide(choice.config, start, free_units(judge, choice.config))
+    wide, narrow = decided(judge.trial(everywhere, samples), choice.trial, _SHORT_DB)
+    if not wide.is_better(narrow, _SHORT_DB):
+        told = f"{narrow.db:.2f} dB, {wide.db:.2f} with 16 bits everywhere"
         choice.log.declined(what, told)
         return
-    units = wide_units(activations, choice.config, cost, advance)
-    while units:
-        other = with_wide(choice.config, start, [unit.members for unit in units])
-        noise = judge.tried(other, samples)
-        if noise.is_better(choice.noise, _WORTH_TIME_DB):
-            for unit in units:
-                choice.log.note(f"16 bits: {unit}", tensor=unit.members[0], alone_db=unit.db)
-            choice.consider(f"16 bits for {len(units)} units of activations", other, noise)
-            return
-        units = units[: len(units) // 2]
-    choice.log.declined(what, "none helps within the time allowed")
+    loud = loud_units(activations, choice.config, advance)
+    budget = Budget(judge.quantizer.equalized(choice.config), cost, choice.config.max_slowdown)
+    if not _take_loudest(judge, choice, start, budget, loud, samples):
+        choice.log.declined(what, "none helps within the time allowed")
 
 
-def _fit_weights(
-    judge: Judge, choice: Choice, samples: Sequence[Feed], fitting: Sequence[Feed]
-) -> None:
-    """GPTQ, whose rounding depends on the layers before, if a part is short and it helps."""
+def _take_loudest(
+    judge: Judge,
+    choice: Choice,
+    start: QuantizationConfig,
+    budget: Budget,
+    loud: Sequence[Unit],
+    samples: Sequence[Feed],
+) -> list[Unit]:
+    """The units that have got 16 bits, of `loud` ones."""
+    taken = _take(judge, choice, start, budget, budget.best(loud), samples)
+    for unit in loud[:_TRIED_ALONE] if not taken else ():
+        if len(budget.affordable([*taken, unit])) > len(taken):
+            taken += _take(judge, choice, start, budget, [unit], samples)
+    return taken
+
+
+def _take(
+    judge: Judge,
+    choice: Choice,
+    start: QuantizationConfig,
+    budget: Budget,
+    units: Sequence[Unit],
+    samples: Sequence[Feed],
+) -> list[Unit]:
+    """The units, if the outputs gain by 16 bits for all of them; else none."""
+    if not units:
+        return []
+    other = with_wide(choice.config, start, [unit.members for unit in units])
+    trial = judge.trial(other, samples)
+    after, before = decided(trial, choice.trial, _WORTH_TIME_DB)
+    if not after.is_better(before, _WORTH_TIME_DB):
+        return []
+    for unit in units:
+        choice.log.note(f"16 bits: {budget.told(unit)}", tensor=unit.members[0], alone_db=unit.db)
+    choice.consider(f"16 bits for {len(units)} units of activations", other, trial)
+    return list(units)
+
+
+def _fit_weights(judge: Judge, choice: Choice, samples: Sequence[Feed]) -> None:
+    """GPTQ, whose rounding depends on the layers before, if a part is short and it helps.
+
+    It is compared with biases that are corrected layer by layer on the same samples.
+    """
     what = "rounding=gptq"
     if choice.is_good_without(what):
         return
-    nearest = judge.tried(choice.config, samples, fitting)
+    if not choice.is_fitted:
+        choice.trial = judge.trial(choice.config, samples, judge.fitting)
     fitted = dataclasses.replace(choice.config, rounding="gptq", weight_range="seqmse")
-    choice.noise = nearest
-    choice.consider(what, fitted, judge.tried(fitted, samples, fitting))
+    choice.consider(what, fitted, judge.trial(fitted, samples, judge.fitting))
 
 
 def affordable(graph: Graph, available: int) -> int:

@@ -2,14 +2,19 @@
 
 Each unit of activations (same_scale.range_units) is rounded to 8 bits by itself, in an otherwise
 float network. Noises of independent roundings add up, so what 16 bits spare is about the noise of
-the unit; what they cost is estimated (estimated_time.py). Units are taken by noise per time.
+the unit; what they cost is estimated (estimated_time.py). Of all choices of units that the time
+allows, the one that spares most noise is taken (knapsack.py).
+
+Clipped values may be the same in one unit and in those behind it, and then neither noise is that of
+the unit alone. Whoever takes a choice tries it on the whole network.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from qcomp.config import QuantizationConfig, matches
 from qcomp.ir.graph import Graph
@@ -19,69 +24,16 @@ from qcomp.passes.lib.same_scale import range_units
 from qcomp.recipes.activations import Activations, assigned
 from qcomp.recipes.estimated_time import CostOf, network_ns, op_ns
 from qcomp.recipes.judge import Judge
+from qcomp.recipes.knapsack import most_valuable
 
 _LEFT_ALONE = 0.02  # of the sum of all noises: what the quietest units make together
 
 
 @dataclass(frozen=True)
-class WideUnit:
-    """Activations that are to have 16 bits: what 8 bits cost by themselves, in dB and in time."""
-
-    members: tuple[TensorId, ...]
-    db: float
-    slowdown: float
-
-    def __str__(self) -> str:
-        more = f" and {len(self.members) - 1} more" if len(self.members) > 1 else ""
-        return (
-            f"%{self.members[0]}{more}: {self.db:.1f} dB with 8 bits by itself; 16 bits take "
-            f"{100 * self.slowdown:.1f} % more time"
-        )
-
-
-def wide_units(
-    activations: Activations,
-    config: QuantizationConfig,
-    cost: CostOf,
-    advance: Callable[[int, int], None],
-) -> list[WideUnit]:
-    """The units worth 16 bits, first those of most noise per time, within `max_slowdown`.
-
-    `advance(done, total)` is told of the progress.
+class Unit:
+    """Activations that have 16 bits together, with the ops that have them then, and the noise that
+    8 bits make of them alone.
     """
-    judge = activations.judge
-    graph, current = judge.quantizer.equalized(config), assigned(judge, config)
-    units = free_units(judge, config)
-    found: list[_Loud] = []
-    for done, members in enumerate(units):
-        noise = activations.ranking({t: current[t] for t in members})
-        found.append(_Loud(members, _touched(graph, members), noise.total.noise, noise.db))
-        advance(done + 1, len(units))
-    whole = network_ns(graph, cost)
-    allowed = (config.max_slowdown - 1.0) * whole
-    chosen: list[WideUnit] = []
-    left = _loudest(found)
-    wide: frozenset[TensorId] = frozenset()
-    while left:
-        costs = [_extra_ns(graph, unit, wide, cost) for unit in left]
-        best = max(range(len(left)), key=lambda i: left[i].noise / max(costs[i], 1.0))
-        unit = left.pop(best)
-        if costs[best] <= allowed:
-            allowed -= costs[best]
-            wide |= frozenset(unit.members)
-            chosen.append(WideUnit(unit.members, unit.db, costs[best] / whole))
-    return chosen
-
-
-def _extra_ns(graph: Graph, unit: _Loud, wide: frozenset[TensorId], cost: CostOf) -> float:
-    """What 16 bits for one unit more take; what these spare its neighbours counts."""
-    more = wide | frozenset(unit.members)
-    return sum(op_ns(graph, op, more, cost) - op_ns(graph, op, wide, cost) for op in unit.ops)
-
-
-@dataclass(frozen=True)
-class _Loud:
-    """A unit with the ops that have 16 bits if it has, and its noise with 8."""
 
     members: tuple[TensorId, ...]
     ops: tuple[Op, ...]
@@ -89,7 +41,85 @@ class _Loud:
     db: float
 
 
-def _loudest(units: Sequence[_Loud]) -> list[_Loud]:
+@dataclass(frozen=True)
+class Budget:
+    """What 16 bits may cost: a share of the estimated time of a run with 8 bits everywhere."""
+
+    graph: Graph
+    cost: CostOf
+    slowdown: float
+
+    @cached_property
+    def whole(self) -> float:
+        """Nanoseconds of a run with 8 bits everywhere."""
+        return network_ns(self.graph, self.cost)
+
+    @property
+    def allowed(self) -> float:
+        return (self.slowdown - 1.0) * self.whole
+
+    def extra(self, unit: Unit, wide: Collection[TensorId] = ()) -> float:
+        """What 16 bits for one unit more take; what these spare its neighbours counts."""
+        more = frozenset(wide) | frozenset(unit.members)
+        ops, cost = unit.ops, self.cost
+        return sum(
+            op_ns(self.graph, op, more, cost) - op_ns(self.graph, op, wide, cost) for op in ops
+        )
+
+    def best(self, units: Sequence[Unit]) -> list[Unit]:
+        """The units that spare most within this time, the loudest first.
+
+        What some spare their neighbours leaves time for more.
+        """
+        alone = [max(self.extra(unit), 1.0) for unit in units]
+        packed = most_valuable([unit.noise for unit in units], alone, self.allowed)
+        waiting = [*(units[i] for i in packed)]
+        waiting += sorted(
+            (unit for i, unit in enumerate(units) if i not in packed),
+            key=lambda unit: -unit.noise / max(self.extra(unit), 1.0),
+        )
+        return sorted(self.affordable(waiting), key=lambda unit: -unit.noise)
+
+    def affordable(self, units: Iterable[Unit]) -> list[Unit]:
+        """Each one in turn that the time left allows."""
+        left, chosen = self.allowed, list[Unit]()
+        wide: frozenset[TensorId] = frozenset()
+        for unit in units:
+            extra = self.extra(unit, wide)
+            if extra <= left:
+                left -= extra
+                wide |= frozenset(unit.members)
+                chosen.append(unit)
+        return chosen
+
+    def told(self, unit: Unit) -> str:
+        """What is gained and what it costs, for the log."""
+        more = f" and {len(unit.members) - 1} more" if len(unit.members) > 1 else ""
+        return (
+            f"%{unit.members[0]}{more}: {unit.db:.1f} dB with 8 bits by itself; 16 bits take "
+            f"{100 * self.extra(unit) / self.whole:.1f} % more time"
+        )
+
+
+def loud_units(
+    activations: Activations, config: QuantizationConfig, advance: Callable[[int, int], None]
+) -> list[Unit]:
+    """The units that make nearly all of the noise, the loudest first.
+
+    `advance(done, total)` is told of the progress.
+    """
+    judge = activations.judge
+    graph, current = judge.quantizer.equalized(config), assigned(judge, config)
+    units = free_units(judge, config)
+    found: list[Unit] = []
+    for done, members in enumerate(units):
+        noise = activations.ranking({t: current[t] for t in members})
+        found.append(Unit(members, _touched(graph, members), noise.total.noise, noise.db))
+        advance(done + 1, len(units))
+    return sorted(_loudest(found), key=lambda unit: -unit.noise)
+
+
+def _loudest(units: Sequence[Unit]) -> list[Unit]:
     """All but the quietest."""
     least = _LEFT_ALONE * sum(unit.noise for unit in units)
     quietest, left = 0.0, sorted(units, key=lambda unit: unit.noise)

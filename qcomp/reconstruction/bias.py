@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from qcomp.reconstruction.activation import Activation
 from qcomp.reconstruction.engine import NumpyEngine
-from qcomp.reconstruction.rows import Rows
+from qcomp.reconstruction.rows import Rows, row_means
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
@@ -36,10 +36,10 @@ def bias_of_rows(rows: Rows, weight: F64, activation: Activation) -> F64:
 
     A channel that the activation holds at an end in nearly every row keeps the paper's.
     """
-    wanted = _mean(activation(NumpyEngine(), rows.target))
+    wanted = row_means(activation(NumpyEngine(), rows.target))
     sums = np.matmul(weight.astype(np.float32), rows.x.swapaxes(1, 2))
     return _solved(
-        sums, _mean(rows.target) - sums.mean(axis=2, dtype=np.float64), wanted, activation
+        sums, row_means(rows.target) - _product(weight, row_means(rows.x)), wanted, activation
     )
 
 
@@ -139,8 +139,3 @@ def _product_of_difference(a: F64, b: F64, x: F64) -> F64:
     step = max(_TOGETHER // a.shape[2], 1)
     parts = [slice(first, first + step) for first in range(0, a.shape[1], step)]
     return np.concatenate([_product(a[:, at] - b[:, at], x) for at in parts], axis=1)
-
-
-def _mean(y: F32) -> F64:
-    """Of the rows: [G, R, O / G] to [G, O / G]."""
-    return np.asarray(y.mean(axis=1, dtype=np.float64))

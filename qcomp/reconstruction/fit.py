@@ -57,8 +57,8 @@ def fit(
     Rounded weights shrink or stretch what a channel gives, on average; at the end each scale takes
     that back, where it may.
     """
-    aimed = eased(problem)
-    aim = Moments.of(aimed).damped(problem.weight)
+    moments = Moments.of(problem)
+    aim = moments.eased(problem.weight).damped(problem.weight)
     rounding = _nearest(problem) if method.rounding == "nearest" else _compensated(aim)
     factor = np.ones(problem.weight.shape[:2])
     if method.search:
@@ -68,8 +68,8 @@ def fit(
     chosen = rounding(levels.scaled(factor))
     if method.rounding == "adaround":
         schedule = Schedule(method.iterations)
-        chosen = adaround(aimed, levels.scaled(factor), chosen, schedule, engine)
-    gains = Moments.of(problem).gains(levels.scaled(factor).value(chosen))
+        chosen = adaround(eased(problem), levels.scaled(factor), chosen, schedule, engine)
+    gains = moments.gains(levels.scaled(factor).value(chosen))
     factor = adjusted(factor * np.clip(gains, 1 / LARGEST_GAIN, LARGEST_GAIN))
     return Fit(levels.scaled(factor), chosen, factor)
 

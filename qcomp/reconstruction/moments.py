@@ -13,7 +13,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from qcomp.reconstruction.problem import Problem
+from qcomp.reconstruction.problem import FLOAT_SHARE, Problem
+from qcomp.reconstruction.rows import row_means
 
 F64 = NDArray[np.float64]
 
@@ -29,11 +30,16 @@ class Moments:
 
     @staticmethod
     def of(problem: Problem) -> Moments:
-        x = problem.rows.x
-        linear = problem.rows.target - problem.bias[:, None].astype(np.float32)
+        x, target = problem.rows.x, problem.rows.target
         inputs = np.matmul(x.swapaxes(1, 2), x).astype(np.float64) / x.shape[1]
-        products = np.matmul(linear.swapaxes(1, 2), x).astype(np.float64) / x.shape[1]
+        products = np.matmul(target.swapaxes(1, 2), x).astype(np.float64) / x.shape[1]
+        products -= problem.bias[:, :, None] * row_means(x)[:, None]
         return Moments(inputs, products)
+
+    def eased(self, weight: F64) -> Moments:
+        """Those of the problem with eased targets (problem.py); `weight` is what it is to round."""
+        own = np.matmul(weight, self.inputs)
+        return Moments(self.inputs, (1 - FLOAT_SHARE) * own + FLOAT_SHARE * self.products)
 
     def damped(self, weight: F64) -> Moments:
         """With a pull towards `weight`, of DAMPING times the mean power of an input.
@@ -52,16 +58,20 @@ class Moments:
         return np.argsort(-power, axis=1, kind="stable")
 
     @cached_property
+    def inverse(self) -> F64:
+        """That of H, which must be positive definite."""
+        return np.asarray(np.linalg.inv(self.inputs))
+
+    @cached_property
     def factor(self) -> F64:
         """The upper Cholesky factor of the inverse of H, whose inputs are in that order."""
         rows, columns = self.order[:, :, None], self.order[:, None, :]
-        h = np.take_along_axis(np.take_along_axis(self.inputs, rows, 1), columns, 2)
-        return np.ascontiguousarray(np.linalg.cholesky(np.linalg.inv(h)).swapaxes(1, 2))
+        inverse = np.take_along_axis(np.take_along_axis(self.inverse, rows, 1), columns, 2)
+        return np.ascontiguousarray(np.linalg.cholesky(inverse).swapaxes(1, 2))
 
     def solution(self) -> F64:
-        """The weights [G, O / G, K] with the least error; H must be positive definite."""
-        solved = np.linalg.solve(self.inputs, self.products.swapaxes(1, 2))
-        return np.ascontiguousarray(solved.swapaxes(1, 2))
+        """The weights [G, O / G, K] with the least error."""
+        return np.asarray(np.matmul(self.products, self.inverse.swapaxes(1, 2)))
 
     def errors(self, weight: F64) -> F64:
         """The error of each output channel [G, O / G], less what no weight changes."""

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qcomp.reconstruction.activation import Activation
-from qcomp.reconstruction.rows import Rows
+from qcomp.reconstruction.rows import Rows, row_means
 
 F64 = NDArray[np.float64]
 
@@ -35,10 +35,9 @@ class Problem:
 def centred(problem: Problem) -> Problem:
     """The same, with a bias that will be corrected."""
     rows = problem.rows
-    shift = rows.x.mean(axis=1, keepdims=True, dtype=np.float64)
-    mean = rows.target.mean(axis=1, dtype=np.float64)
-    moved = Rows((rows.x - shift).astype(np.float32), rows.target)
-    return Problem(problem.weight, mean, moved, problem.activation)
+    shift = row_means(rows.x).astype(np.float32)[:, None]
+    moved = Rows(rows.x - shift, rows.target)
+    return Problem(problem.weight, row_means(rows.target), moved, problem.activation)
 
 
 def eased(problem: Problem) -> Problem:

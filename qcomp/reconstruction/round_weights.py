@@ -7,6 +7,7 @@ counts on that, and the bias is corrected at once, for the layers behind to see.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
@@ -31,7 +32,8 @@ from qcomp.reconstruction.problem import Problem, centred
 from qcomp.reconstruction.rows import Rows
 from qcomp.reconstruction.walk import FittingData, walk
 
-ROWS = 8192
+FEWEST_ROWS, MOST_ROWS = 4096, 8192
+ROWS_FOR_EACH = 4  # weights of an output channel, whose moments they are to tell
 LARGEST_ROW = 8192  # weights of an output channel; the moments of more would not fit in memory
 
 
@@ -50,7 +52,7 @@ class RoundWeights:
         layers = suitable_layers(graph, Mark.FITTED, log, partial(self._unwanted, graph))
         learns = any(self._method(layer).rounding == "adaround" for layer in layers)
         engine = best_engine() if learns else NumpyEngine()
-        for layer, rows in walk(graph, layers, self.data, "rounding weights", rows=ROWS):
+        for layer, rows in walk(graph, layers, self.data, "rounding weights", _rows):
             power_of_two = self.config.power_of_two_scales
             snap = self.config.snap_scales and not power_of_two
             view = QuantizedLayer(graph, layer, self.data.float_graph, snap, power_of_two)
@@ -103,6 +105,11 @@ class RoundWeights:
         found = fit(problem, levels, method, view.adjusted, engine)
         save(cache, key, {"chosen": found.chosen, "factor": found.factor})
         return found
+
+
+def _rows(kernel: tuple[int, ...]) -> int:
+    """How many a layer is fitted to; of short ones, as many as its bias is corrected by."""
+    return min(max(ROWS_FOR_EACH * math.prod(kernel[1:]), FEWEST_ROWS), MOST_ROWS)
 
 
 def _key(

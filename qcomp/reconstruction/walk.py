@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -68,16 +68,24 @@ class Walk:
 
 
 def walk(
-    graph: Graph, layers: Sequence[Weighted], data: FittingData, title: str, *, rows: int
+    graph: Graph,
+    layers: Sequence[Weighted],
+    data: FittingData,
+    title: str,
+    rows_of: Callable[[tuple[int, ...]], int],
 ) -> Iterator[tuple[Weighted, Rows]]:
-    """Each layer with about `rows` rows, and the float results of these."""
+    """Each layer with rows and the float results of these, about as many as its kernel's shape
+    asks for.
+    """
     if not layers:
         return
     steps = Walk(graph, layers, data, title, None)
     width = sum(graph.type(layer.output).shape[-1] for layer in layers)
-    rows = min(rows, _RESULTS // (4 * width))
-    count = max(sum(1 for _ in steps.samples), 1)
-    places = {op.id: positions(graph, op.output, _share(graph, op, rows, count)) for op in layers}
+    most, count = _RESULTS // (4 * width), max(sum(1 for _ in steps.samples), 1)
+    places = {}
+    for op in layers:
+        rows = min(rows_of(graph.type(op.weight).shape), most)
+        places[op.id] = positions(graph, op.output, _share(graph, op, rows, count))
     results = float_results(data.float_graph, layers, places, steps.samples)
     for layer, inputs in steps:
         kernel = graph.type(layer.weight).shape

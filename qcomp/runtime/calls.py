@@ -6,16 +6,12 @@ the next call. Besides them a call allocates its results only.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 
-from qcomp.runtime.interface import Array, Interface, TensorInfo
-from qcomp.targets.base import Entry, Memory
-
-Fill = Callable[[Any], None]
+from qcomp.runtime.interface import Array, Interface
+from qcomp.targets.base import Entry, Memory, Rounded
 
 
 class Calls:
@@ -30,14 +26,12 @@ class Calls:
         if runs > 1:  # rounding all of them at once is quicker
             q = self.integers(self._interface.quantized(arrays), runs, threads)
             return self._interface.dequantized(q)
-        results = [np.empty(shape, info.real) for shape, info in self._interface.results(1)]
         buffers = self._taken()
         try:
             with self._entry.sharing.among(threads):
-                buffers.run_floats(arrays, results)
+                return buffers.run_floats(arrays)
         finally:
             self._free.append(buffers)
-        return results
 
     def integers(self, arrays: Sequence[Array], runs: int, threads: int) -> list[Array]:
         """Integers in, integers out, of the types of inputs and outputs."""
@@ -67,16 +61,13 @@ class _Buffers:
         inputs = [np.empty(info.shape, info.dtype) for info in interface.inputs]
         outputs = [np.empty(info.shape, info.dtype) for info in interface.outputs]
         self._inputs, self._outputs = inputs, [output.reshape(-1) for output in outputs]
-        self._fill = [_filling(*both) for both in zip(interface.inputs, inputs, strict=True)]
-        self._read = [_reading(*both) for both in zip(interface.outputs, outputs, strict=True)]
-        self._run = entry.bound(inputs, outputs, memory.allocated())
+        arena = memory.allocated()
+        self._run = entry.bound(inputs, outputs, arena)
+        self._between = _between(entry, interface, inputs, outputs, arena)
 
-    def run_floats(self, arrays: Sequence[Array], results: Sequence[Array]) -> None:
-        for fill, array in zip(self._fill, arrays, strict=True):
-            fill(array)
-        self._run()
-        for read, result in zip(self._read, results, strict=True):
-            read(result)
+    def run_floats(self, arrays: Sequence[Array]) -> list[Array]:
+        """Numbers to real numbers, which are new arrays."""
+        return self._between(arrays)
 
     def run_integers(self, arrays: Sequence[Array], results: Sequence[Array]) -> None:
         """The results are flat."""
@@ -87,49 +78,49 @@ class _Buffers:
             result[...] = buffer
 
 
-def _filling(info: TensorInfo, integers: Array) -> Fill:
-    """A function that rounds an array of numbers into the buffer, as `info.quantized` does.
+def _between(
+    entry: Entry,
+    interface: Interface,
+    inputs: Sequence[Array],
+    outputs: Sequence[Array],
+    arena: Array,
+) -> Callable[[Sequence[Array]], list[Array]]:
+    """A run on these buffers from numbers to real numbers, by the code where it can round.
 
-    In float32: from 2^23 on, where the zero point may be rounded away, steps saturate anyway.
+    Else they are rounded here, and so is what is more than rounded on its way in or out.
     """
-    if info.conversion is not None or not info.is_quantized:
+    every = (*interface.inputs, *interface.outputs)
+    if all(t.is_quantized and t.conversion is None and t.tail is None for t in every):
+        tensors = [
+            Rounded(np.empty(t.shape, np.float32), array, t.scale, t.zero_point)
+            for t, array in zip(every, (*inputs, *outputs), strict=True)
+        ]
+        given, answers = tensors[: len(inputs)], tensors[len(inputs) :]
+        run = entry.between_floats(given, answers, arena)
+        if run is not None:
+            return _with_copies(run, [t.real for t in given], [t.real for t in answers])
+    bound = entry.bound(inputs, outputs, arena)
 
-        def fill_by_definition(array: Array) -> None:
-            with np.errstate(over="ignore"):
-                integers[...] = info.quantized(array.astype(np.float32))
+    def by_definition(arrays: Sequence[Array]) -> list[Array]:
+        for buffer, integers in zip(inputs, interface.quantized(arrays), strict=True):
+            buffer[...] = integers
+        bound()
+        return interface.dequantized([output.copy() for output in outputs])
 
-        return fill_by_definition
-    scale, zero_point = np.float32(info.scale), np.float32(info.zero_point)
-    least, most = map(np.float32, info.limits)
-    steps = np.empty(info.shape, np.float32)
-    flat = steps.reshape(-1)
-
-    def fill(array: Array) -> None:
-        with np.errstate(over="ignore"):  # to infinity, which saturates
-            np.divide(array, scale, out=steps, dtype=np.float32, casting="unsafe")
-        np.rint(steps, out=steps)
-        np.add(steps, zero_point, out=steps)
-        np.maximum(steps, least, out=steps)
-        np.minimum(steps, most, out=steps)
-        if math.isnan(flat.dot(flat)):
-            np.copyto(steps, zero_point, where=np.isnan(steps))
-        np.copyto(integers, steps, casting="unsafe")
-
-    return fill
+    return by_definition
 
 
-def _reading(info: TensorInfo, integers: Array) -> Fill:
-    """A function that writes the buffer's numbers into an array, as `info.dequantized` has them."""
-    if info.conversion is not None or info.tail is not None or not info.is_quantized:
+def _with_copies(
+    run: Callable[[], None], given: Sequence[Array], answers: Sequence[Array]
+) -> Callable[[Sequence[Array]], list[Array]]:
+    def call(arrays: Sequence[Array]) -> list[Array]:
+        for buffer, array in zip(given, arrays, strict=True):
+            if array.dtype is buffer.dtype:
+                buffer[...] = array
+            else:
+                with np.errstate(over="ignore"):  # to infinity, which saturates
+                    np.copyto(buffer, array, casting="unsafe")
+        run()
+        return [answer.copy() for answer in answers]
 
-        def read_by_definition(result: Array) -> None:
-            result[...] = info.dequantized(integers)
-
-        return read_by_definition
-    scale, zero_point = np.float32(info.scale), np.float32(info.zero_point)
-
-    def read(result: Array) -> None:
-        np.subtract(integers, zero_point, out=result, dtype=np.float32)
-        np.multiply(result, scale, out=result)
-
-    return read
+    return call

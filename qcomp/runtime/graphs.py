@@ -22,6 +22,7 @@ from qcomp.ir.tensor import Array, TensorId
 from qcomp.ir.text import arrays_of
 from qcomp.ir.verify import verify
 from qcomp.quant.grid import Grid
+from qcomp.runtime.npz import read_arrays
 
 
 def save_graph(graph: Graph, text: Path, arrays: Path) -> None:
@@ -36,15 +37,15 @@ def save_graph(graph: Graph, text: Path, arrays: Path) -> None:
 
 def load_graph(text: Path, arrays: Path, form: Form) -> Graph:
     """The verified graph of both files."""
-    with np.load(arrays, allow_pickle=False) as file:
-        ids = _names(file["ids"])
-        packed = _names(file["packed"]) if "packed" in file else []
-        found = {id: _read_only(file[f"c{i}"]) for i, id in enumerate(ids)}
+    stored = read_arrays(arrays)
+    packed = _names(stored["packed"])
+    found = {id: stored[f"c{i}"] for i, id in enumerate(_names(stored["ids"]))}
     found |= {id: _read_only(found[id].astype(np.float32)) for id in packed}
     graph = parse(text.read_text(encoding="utf-8"), found)
     for id in packed:
         (op,) = graph.consumers(id)
-        assert isinstance(op, FakeQuantConstant), op
+        if not isinstance(op, FakeQuantConstant):
+            raise ValueError(f"{id} is stored as integers, and no grid is known for them")
         steps = _grid(graph, op).steps(found[id].ndim)
         values = _read_only((found[id] * steps).astype(np.float32))
         graph.update_tensor(replace(graph.tensor(id), data=values))

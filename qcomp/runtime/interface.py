@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from qcomp.ir.graph import Graph
 from qcomp.quant.conversion import Conversion, dequantize_real, quantize_real
@@ -16,7 +16,10 @@ from qcomp.quant.qparams import INTEGERS, QParams, dequantize, quantize
 from qcomp.quant.tail import Tail
 
 Array = NDArray[Any]
-Arrays = Array | Sequence[Array] | Mapping[str, Array]
+Answers = Array | Sequence[Array] | Mapping[str, Array]
+Arrays = ArrayLike | Sequence[ArrayLike] | Mapping[str, ArrayLike]
+
+_FLOAT32 = np.dtype(np.float32)  # numpy has one such object
 
 
 @dataclass(frozen=True)
@@ -118,6 +121,15 @@ class Interface:
     def _one_run(self) -> list[tuple[tuple[int, ...], TensorInfo]]:
         return [(info.shape, info) for info in self.outputs]
 
+    def is_one_run(self, x: Any) -> TypeGuard[Array]:
+        """Whether it is the float32 array of the only input, for one run: most calls are such."""
+        return (
+            type(x) is np.ndarray
+            and x.dtype is _FLOAT32
+            and len(self._shapes) == 1
+            and x.shape == self._shapes[0]
+        )
+
     def arrays(self, x: Arrays) -> list[Array]:
         """In the model's order; ValueError for others than the inputs."""
         if isinstance(x, np.ndarray) and len(self.inputs) == 1:
@@ -127,7 +139,8 @@ class Interface:
             if set(x) != set(names):
                 raise ValueError(f"expected the inputs {names}, got {list(x)}")
             return [np.asarray(x[n]) for n in names]
-        arrays = [x] if hasattr(x, "__array__") or np.isscalar(x) else list(x)
+        is_one = hasattr(x, "__array__") or np.isscalar(x) or not isinstance(x, Iterable)
+        arrays: list[Any] = [x] if is_one else list(x)  # type: ignore[arg-type]
         if len(arrays) != len(self.inputs):
             names = [i.name for i in self.inputs]
             raise ValueError(f"expected {len(names)} inputs {names}, got {len(arrays)}")

@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+import os
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from qcomp.accuracy.record import Accuracy
+from qcomp.calibration.data import Source
 from qcomp.config import QuantizationConfig
 from qcomp.errors import TargetError
+from qcomp.evaluation.record import Evaluation
 from qcomp.findings.record import Finding
+from qcomp.frontends import ModelLike
 from qcomp.ir.evaluate import evaluate
 from qcomp.ir.graph import Graph
 from qcomp.passes.base import PassRecord
 from qcomp.runtime.calls import Calls
-from qcomp.runtime.interface import Array, Arrays, Interface, TensorInfo
+from qcomp.runtime.interface import Answers, Array, Arrays, Interface, TensorInfo
+from qcomp.runtime.summary import card, one_line, summary
 from qcomp.targets.base import Artifact, Entry, Profile, Runtime
+
+_NOT_COPIED: Mapping[str, None] = {"_loaded": None, "library": None, "directory": None}
 
 
 @dataclass
@@ -47,6 +55,27 @@ class CompiledNetwork:
     library: Path | None = None  # the shared one that it was loaded with
     stored_qdq: Callable[[], Graph] | None = None
     _loaded: Entry | None = field(default=None, init=False, repr=False)
+
+    def __repr__(self) -> str:
+        return one_line(self)
+
+    def _repr_html_(self) -> str:
+        """A card, in notebooks."""
+        return card(self)
+
+    def summary(self) -> str:
+        """Sizes, inputs and outputs, accuracy, ops, notes and findings, in a few lines.
+
+        >>> print(net.summary())
+        """
+        return summary(self)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For pickles and copies: all but the code in this process, which is loaded anew.
+
+        A copy runs the best of its instruction sets, and is not bound to a directory.
+        """
+        return {**{f.name: getattr(self, f.name) for f in fields(self)}, **_NOT_COPIED}
 
     @cached_property
     def qdq(self) -> Graph | None:
@@ -96,10 +125,14 @@ class CompiledNetwork:
 
     def __call__(self, x: Arrays, *, threads: int = 1) -> Any:
         """Float in, float out, through the generated code."""
-        arrays = self._interface.arrays(x)
-        self._interface.expect_numbers(arrays)
-        runs = self._interface.runs(arrays)
-        return self._interface.like(x, self._calls.floats(arrays, runs, threads), self.outputs)
+        interface = self._interface
+        if interface.is_one_run(x):
+            results = self._calls.floats((x,), 1, threads)
+            return results[0] if len(results) == 1 else tuple(results)
+        arrays = interface.arrays(x)
+        interface.expect_numbers(arrays)
+        runs = interface.runs(arrays)
+        return interface.like(x, self._calls.floats(arrays, runs, threads), self.outputs)
 
     def run_integer(self, x: Arrays, *, threads: int = 1) -> Any:
         """Integers of the inputs' types in, integers out, through the generated code.
@@ -129,9 +162,9 @@ class CompiledNetwork:
                 result.reshape(runs, *value.shape)[i] = value
         return self._interface.like(x, results, self.outputs)
 
-    def quantized(self, x: Arrays) -> Arrays:
+    def quantized(self, x: Arrays) -> Answers:
         """Floats to the integers of the inputs, in the form that they came in."""
-        answer: Arrays = self._interface.like(x, self._quantized(x), self.inputs)
+        answer: Answers = self._interface.like(x, self._quantized(x), self.inputs)
         return answer
 
     def _quantized(self, x: Arrays) -> list[Array]:
@@ -172,7 +205,25 @@ class CompiledNetwork:
         if not self.entry().set_isa(0 if isa is None else self.isa.index(isa) + 1):
             raise TargetError(f"this machine does not run {isa}")
 
-    def export(self, path: str | Path, format: str | None = None) -> tuple[str, ...]:
+    def evaluate(
+        self,
+        data: Source,
+        labels: ArrayLike | str | os.PathLike[str] | None = None,
+        *,
+        model: ModelLike | None = None,
+        **options: Any,
+    ) -> Evaluation:
+        """How good it is on labelled data; with `model`, also how near to that float network.
+
+        data, labels, options: as `qcomp.evaluate` takes them.
+
+        >>> net.evaluate("photos/", model="net.onnx").agreement
+        """
+        from qcomp.evaluation.run import evaluate
+
+        return evaluate(model, self, data, labels, **options)
+
+    def export(self, path: str | os.PathLike[str], format: str | None = None) -> tuple[str, ...]:
         """Write the network as another tool reads it; what is to be told of the file.
 
         format: "qdq", "tflite", "encodings" or "calibration-table"; by default that of the suffix.
@@ -182,12 +233,19 @@ class CompiledNetwork:
 
         return export(self.qdq, Path(path), format)
 
-    def save(self, directory: str | Path, *, threads_pool: bool = False) -> Path:
+    def save(
+        self,
+        directory: str | os.PathLike[str],
+        *,
+        threads_pool: bool = False,
+        bindings: Collection[str] = (),
+    ) -> Path:
         """Write the library, header, manifest, vectors and specification; all or nothing.
 
-        `threads_pool` adds C sources of a pool for NAME_set_parallel_for.
+        `threads_pool` adds C sources of a pool for NAME_set_parallel_for; `bindings` may have
+        "rust", for a crate whose folder is the directory.
         """
         from qcomp.runtime.store import save
 
-        self.directory = save(self, Path(directory), threads_pool=threads_pool)
+        self.directory = save(self, Path(directory), threads_pool=threads_pool, bindings=bindings)
         return self.directory

@@ -2,72 +2,91 @@
 
     libNAME.so  libNAME.a  NAME.h  NAME.manifest.json  NAME.recipe.yaml
     NAME.vectors.npz  NAME.graph.txt  NAME.constants.npz  NAME.qdq.txt  NAME.qdq.npz
-    qcomp_pool.h  qcomp_pool.c  (on request)
+    NAMEConfig.cmake  NAMEConfigVersion.cmake  NAME.pc  NAME_example.c  NAME.py
+    qcomp_pool.h  qcomp_pool.c, and a crate of Rust  (on request)
 
 Other systems than Linux have names of their own for libraries, which the runtime chooses.
 
-Files are written aside and moved into place when all of them exist.
+Files are written aside and take their places in one step when all of them exist
+(qcomp/runtime/commit.py).
 """
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
+import os
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from qcomp.accuracy.record import Accuracy, plain, read
-from qcomp.errors import CompileError, ModelError
-from qcomp.files import staged
+from qcomp.accuracy.record import plain, read
+from qcomp.errors import CompileError, ModelError, TargetError
+from qcomp.files import open_regular
 from qcomp.findings import record
 from qcomp.ir.form import Form
 from qcomp.ir.graph import Graph
 from qcomp.ir.parse import ParseError
 from qcomp.recipes.file import config_of, fields_of, recipe_text
+from qcomp.runtime.builds import build_files
+from qcomp.runtime.builds.package import Package
+from qcomp.runtime.commit import staged
 from qcomp.runtime.graphs import load_graph, save_graph
 from qcomp.runtime.interface import TensorInfo
+from qcomp.runtime.manifest import SUFFIX, manifest_of, manifest_text, read_manifest
 from qcomp.runtime.network import CompiledNetwork
 from qcomp.runtime.vectors import make_vectors
 from qcomp.targets.base import Artifact, Linked, Memory, Requirements, Runtime
 from qcomp.targets.catalog import runtime
+from qcomp.version import VERSION
 
-VERSION = 1
-MANIFEST = ".manifest.json"
 RECIPE = ".recipe.yaml"
+_PART = 1 << 20  # bytes
 _LIBRARIES = {".a", ".so", ".dylib", ".dll", ".lib", ".wasm"}
 
 
-def save(net: CompiledNetwork, directory: Path, *, threads_pool: bool = False) -> Path:
+def save(
+    net: CompiledNetwork,
+    directory: Path,
+    *,
+    threads_pool: bool = False,
+    bindings: Collection[str] = (),
+) -> Path:
     """Write all files into `directory`; OutputError leaves it as it was."""
-    earlier = _libraries(directory / f"{net.name}{MANIFEST}")
-    with staged(directory, last=MANIFEST) as aside:
+
+    def earlier(there: Path) -> set[str]:
+        return _libraries(there / f"{net.name}{SUFFIX}")
+
+    with staged(directory, last=SUFFIX, obsolete=earlier) as aside:
         for name, content in (net.runtime.thread_pool() if threads_pool else {}).items():
             (aside / name).write_bytes(content)
-        _write_files(net, aside)
-    for name in earlier - _libraries(directory / f"{net.name}{MANIFEST}"):
-        (directory / name).unlink(missing_ok=True)
+        _write_files(net, aside, bindings)
     return directory
 
 
 def _libraries(manifest: Path) -> set[str]:
     """The libraries that a build of the network wrote, which a later one may lack."""
     try:
-        files = json.loads(manifest.read_text(encoding="utf-8"))["sha256"]
-        return {f for f in files if Path(f).name == f and Path(f).suffix in _LIBRARIES}
-    except (OSError, ValueError, LookupError, TypeError):
+        files = read_manifest(manifest)["sha256"]
+        return {f for f in files if Path(f).name == f and _LIBRARIES & set(Path(f).suffixes)}
+    except (ModelError, LookupError, TypeError):
         return set()
 
 
-def _write_files(net: CompiledNetwork, folder: Path) -> None:
+def _write_files(net: CompiledNetwork, folder: Path, bindings: Collection[str]) -> None:
     name, linked = net.name, net.runtime.link(net.artifact, folder)
     for source, text in net.artifact.sources.items():
         (folder / source).write_text(text, encoding="utf-8")
+    if _has_header(net):
+        for file_name, content in build_files(_package(net, linked), bindings).items():
+            (folder / file_name).write_text(content, encoding="utf-8")
+    elif bindings:
+        raise TargetError(f"{name} has no functions of C; bindings need them")
     (folder / f"{name}{RECIPE}").write_text(recipe_text(net.config), encoding="utf-8")
     save_graph(net.graph, folder / f"{name}.graph.txt", folder / f"{name}.constants.npz")
     if net.qdq is not None:
@@ -77,24 +96,45 @@ def _write_files(net: CompiledNetwork, folder: Path) -> None:
         np.savez(file, **vectors)
     manifest = _manifest(net, linked)
     manifest["sha256"] = {f.name: _sha256(f) for f in sorted(folder.iterdir())}
-    text = json.dumps(manifest, indent=2, allow_nan=False) + "\n"
-    (folder / f"{name}{MANIFEST}").write_text(text, encoding="utf-8")
+    (folder / f"{name}{SUFFIX}").write_text(manifest_text(manifest), encoding="utf-8")
+
+
+def _has_header(net: CompiledNetwork) -> bool:
+    """Whether C can call it, which it can't where several targets have parts of it."""
+    return f"{net.name}.h" in net.artifact.sources
+
+
+def _package(net: CompiledNetwork, linked: Linked) -> Package:
+    mathematics = ("m",) if net.graph.tails else ()
+    return Package(
+        net.name,
+        linked.static,
+        linked.shared,
+        (*net.artifact.requires.libraries, *mathematics),
+        net.inputs,
+        net.outputs,
+        net.artifact.memory,
+    )
 
 
 def _sha256(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()
+    digest = hashlib.sha256()
+    with open_regular(file) as content:
+        while part := content.read(_PART):
+            digest.update(part)
+    return digest.hexdigest()
 
 
 def _manifest(net: CompiledNetwork, linked: Linked) -> dict[str, Any]:
     artifact = net.artifact
-    requires, memory, header = artifact.requires, artifact.memory, f"{net.name}.h"
+    requires, memory = artifact.requires, artifact.memory
     return {
         "name": net.name,
-        "version": VERSION,
-        "run": f"{net.name}_run" if header in artifact.sources else None,
+        "qcomp": VERSION,
+        "run": f"{net.name}_run" if _has_header(net) else None,
         "library": linked.shared,
         "static_library": linked.static,
-        "header": header if header in artifact.sources else None,
+        "header": f"{net.name}.h" if _has_header(net) else None,
         "sources": list(artifact.sources),
         "target": artifact.target,
         "triple": requires.triple,
@@ -119,30 +159,40 @@ def _tensor(info: TensorInfo) -> dict[str, Any]:
     return {**dataclasses.asdict(info), "shape": list(info.shape)}
 
 
-def manifest_of(directory: Path) -> tuple[Path, dict[str, Any]]:
-    """The one manifest of a directory; ModelError where there is none, several, or a broken one."""
-    found = sorted(directory.glob(f"*{MANIFEST}"))
-    if len(found) != 1:
-        names = ", ".join(file.name for file in found) or "none"
-        raise ModelError(f"{directory}: expected one NAME{MANIFEST}, found {names}")
-    try:
-        manifest = json.loads(found[0].read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{found[0]} can't be read: {error}") from error
-    if not isinstance(manifest, dict) or manifest.get("version") != VERSION:
-        raise ModelError(f"{found[0]} is not a manifest of version {VERSION}")
-    return found[0], manifest
+def load(directory: str | os.PathLike[str]) -> CompiledNetwork:
+    """The network that `save` wrote; ModelError where files are missing or do not fit together.
 
+    What another process writes meanwhile is read again.
 
-def load(directory: str | Path) -> CompiledNetwork:
-    """The network that `save` wrote; ModelError where files are missing or do not fit together."""
+    >>> net = qcomp.load("build/net")
+    """
     folder = Path(directory)
+    while True:
+        before = _state(folder)
+        try:
+            return _loaded(folder)
+        except ModelError:
+            if _state(folder) == before:
+                raise
+
+
+def _state(folder: Path) -> list[tuple[int, int]]:
+    """What is different once another process has written there."""
+    found = []
+    for file in (folder, *sorted(folder.glob(f"*{SUFFIX}"))):
+        with suppress(OSError):
+            stat = file.stat()
+            found.append((stat.st_ino, stat.st_mtime_ns))
+    return found
+
+
+def _loaded(folder: Path) -> CompiledNetwork:
     path, manifest = manifest_of(folder)
     try:
         return _network(folder, manifest)
-    except (AttributeError, LookupError, OSError, TypeError, ValueError) as error:
+    except (AttributeError, ArithmeticError, LookupError, OSError, TypeError, ValueError) as error:
         reason: Exception = error
-    except (CompileError, ParseError, zipfile.BadZipFile) as error:
+    except (CompileError, MemoryError, ParseError, RecursionError, zipfile.BadZipFile) as error:
         reason = error
     raise ModelError(f"{path}: the directory is incomplete or damaged: {reason}") from reason
 
@@ -150,13 +200,16 @@ def load(directory: str | Path) -> CompiledNetwork:
 def _network(folder: Path, manifest: dict[str, Any]) -> CompiledNetwork:
     name, library = str(manifest["name"]), manifest["library"]
     _check_hashes(folder, manifest["sha256"])
-    for file in (library, manifest["static_library"], *_sources(manifest)):
+    needed = [library, manifest["static_library"], *manifest["sources"]]
+    needed += [f"{name}.{part}" for part in ("constants.npz", "graph.txt", "vectors.npz")]
+    for file in needed:
         if file is not None and file not in manifest["sha256"]:
             raise ValueError(f"{file} has no hash")
     texts = folder / f"{name}.graph.txt", folder / f"{name}.constants.npz"
     graph = load_graph(*texts, Form.INTEGER)
     backend = runtime(manifest["target"])
     artifact = _artifact(folder, manifest, backend)
+    backend.check(artifact, graph)
     fields = dict(manifest["config"])
     recipe = fields.pop("recipe")
     return CompiledNetwork(
@@ -165,8 +218,8 @@ def _network(folder: Path, manifest: dict[str, Any]) -> CompiledNetwork:
         backend,
         config_of(fields, recipe=recipe),
         notes=tuple(manifest["notes"]),
-        accuracy=_accuracy(manifest),
-        findings=record.read(manifest.get("findings", ())),
+        accuracy=read(manifest["accuracy"]),
+        findings=record.read(manifest["findings"]),
         directory=folder,
         library=None if library is None else folder / library,
         stored_qdq=_stored_qdq(folder, name),
@@ -174,17 +227,9 @@ def _network(folder: Path, manifest: dict[str, Any]) -> CompiledNetwork:
 
 
 def _stored_qdq(folder: Path, name: str) -> Callable[[], Graph] | None:
-    """Earlier versions kept none, and a model that comes in integers has none."""
+    """A model that comes in integers has none."""
     files = folder / f"{name}.qdq.txt", folder / f"{name}.qdq.npz"
     return partial(load_graph, *files, Form.QDQ) if files[0].is_file() else None
-
-
-def _accuracy(manifest: dict[str, Any]) -> Accuracy | None:
-    """Earlier versions wrote the ratio of all outputs together only."""
-    ratio = manifest["sqnr_db_output"]
-    if "accuracy" in manifest:
-        return read(manifest["accuracy"])
-    return None if ratio is None else Accuracy(samples=0, sqnr_db=ratio, parts=())
 
 
 def _check_hashes(folder: Path, hashes: dict[str, str]) -> None:
@@ -201,8 +246,8 @@ def _artifact(folder: Path, manifest: dict[str, Any], backend: Runtime) -> Artif
         name=manifest["name"],
         target=manifest["target"],
         files=backend.files(folder, linked),
-        sources={name: (folder / name).read_text(encoding="utf-8") for name in _sources(manifest)},
-        requires=_requirements(manifest, backend),
+        sources={name: (folder / name).read_text(encoding="utf-8") for name in manifest["sources"]},
+        requires=_requirements(manifest),
         memory=Memory(
             arena=manifest["arena_bytes"],
             align=manifest["arena_align"],
@@ -212,20 +257,10 @@ def _artifact(folder: Path, manifest: dict[str, Any], backend: Runtime) -> Artif
     )
 
 
-def _sources(manifest: dict[str, Any]) -> list[str]:
-    """Earlier versions wrote the header only."""
-    names: list[str] = manifest.get("sources", [manifest["header"]])
-    return names
-
-
-def _requirements(manifest: dict[str, Any], backend: Runtime) -> Requirements:
-    """Earlier versions wrote neither features, which their target knows, nor libraries."""
-    triple, isas = manifest["triple"], manifest["isa"]
+def _requirements(manifest: dict[str, Any]) -> Requirements:
+    triple, isas, features = manifest["triple"], manifest["isa"], manifest["features"]
     if not isinstance(triple, str):
         raise TypeError(f"triple is {triple!r}, expected text")
-    features = manifest.get("features")
-    if features is None:
-        return Requirements(triple, backend.assumed(manifest["target"], isas), ())
     if list(features) != isas:
         raise ValueError(f"features of {', '.join(features)}, expected those of {', '.join(isas)}")
     libraries = tuple(manifest["system_libraries"])

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from qcomp.runtime.interface import Array, Arrays, TensorInfo
+from qcomp.runtime.interface import Answers, Array, Arrays, TensorInfo
 
 _FROM_CALIBRATION = 2
 _RANDOM = 1
@@ -26,7 +26,7 @@ class Specified(Protocol):
     @property
     def samples(self) -> tuple[Mapping[str, Array], ...]: ...
 
-    def quantized(self, x: Arrays) -> Arrays: ...
+    def quantized(self, x: Arrays) -> Answers: ...
 
     def specification_integer(self, x: Arrays) -> Any: ...
 

@@ -7,6 +7,7 @@ every value is an extreme of its type or the zero point, and random ones.
 from __future__ import annotations
 
 import re
+import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from qcomp.errors import ModelError, TargetError
 from qcomp.runtime.check_program import Vector, check_program
 from qcomp.runtime.interface import TensorInfo
 from qcomp.runtime.network import CompiledNetwork
+from qcomp.runtime.npz import read_arrays
 from qcomp.runtime.store import load
 from qcomp.runtime.vectors import edge_inputs, random_inputs
 
@@ -182,16 +184,16 @@ def stored_cases(net: CompiledNetwork, directory: Path) -> list[Case]:
     """The vectors that were saved with the library; ModelError where they do not belong to it."""
     path = directory / f"{net.name}.vectors.npz"
     try:
-        with np.load(path, allow_pickle=False) as file:
-            inputs = [file[f"input_{k}"] for k in range(len(net.inputs))]
-            outputs = [file[f"output_{k}"] for k in range(len(net.outputs))]
+        arrays = read_arrays(path)
+        inputs = [arrays[f"input_{k}"] for k in range(len(net.inputs))]
+        outputs = [arrays[f"output_{k}"] for k in range(len(net.outputs))]
         return [
             Case(f"stored vector {i}", _named(net.inputs, row), _named(net.outputs, answer))
             for i, (row, answer) in enumerate(
                 zip(zip(*inputs, strict=True), zip(*outputs, strict=True), strict=True)
             )
         ]
-    except (KeyError, ValueError) as error:
+    except (KeyError, OSError, ValueError, zipfile.BadZipFile) as error:
         raise ModelError(f"{path} does not hold vectors of {net.name}: {error}") from error
 
 

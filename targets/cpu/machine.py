@@ -143,6 +143,7 @@ class Machine:
     elementwise_16: Callable[[Op], Body | None]  # with 16 bits at either side
     curves: Curves
     softmax: SoftmaxRows | None
+    softmax_16: SoftmaxRows | None  # of i8, with results of 16 bits
     shuffles: Shuffles
     matmul: EmitMatMul
     gemms: tuple[GemmFamily, ...]

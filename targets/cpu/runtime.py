@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -10,7 +10,7 @@ from pathlib import Path
 from qcomp.errors import TargetError
 from qcomp.ir.graph import Graph
 from qcomp.targets.base import Artifact, Emulated, Linked, Requirements
-from qcomp.targets.cpu.isa import AVX512_VBMI, FAMILIES
+from qcomp.targets.cpu.isa import FAMILIES
 from qcomp.targets.cpu.library.archive import members
 from qcomp.targets.cpu.library.link import (
     format_of_files,
@@ -24,11 +24,9 @@ from qcomp.targets.cpu.process.emulator import emulated, tools_for
 from qcomp.targets.cpu.process.host import Host, this_host
 from qcomp.targets.cpu.process.jit import EntryPoint, load_library, load_objects
 from qcomp.targets.cpu.process.threads import pool_sources
+from qcomp.targets.identity import check_artifact
 
 _SETS: Mapping[str, Isa] = {isa.name: isa for family in FAMILIES.values() for isa in family}
-# Targets and sets as they were called before directories said their features. A native library of
-# the one here may use VBMI, which its name did not tell.
-_FORMERLY: Mapping[tuple[str, str], Isa] = {("native", "avx512-vnni"): AVX512_VBMI}
 
 
 @dataclass(frozen=True)
@@ -53,7 +51,9 @@ class CpuRuntime:
         arguments = len(graph.inputs) + len(graph.outputs) + 1
         if library is None:
             return load_objects(artifact.files.values(), artifact.name, arguments)
-        return load_library(library, artifact.name, arguments)
+        entry = load_library(library, artifact.name, arguments)
+        entry.expect(artifact)
+        return entry
 
     def profile(self, artifact: Artifact, graph: Graph) -> CpuProfile:
         """Of the most able set of the library that the machine has."""
@@ -91,11 +91,8 @@ class CpuRuntime:
     def files(self, directory: Path, linked: Linked) -> Mapping[str, bytes]:
         return members((directory / linked.static).read_bytes())
 
-    def assumed(self, target: str, isas: Sequence[str]) -> Mapping[str, tuple[str, ...]]:
-        """Those that the sets have today; ValueError names a set that there never was."""
-        if unknown := [isa for isa in isas if isa not in _SETS]:
-            raise ValueError(f"unknown instruction sets {', '.join(unknown)}, and no features")
-        return {isa: _FORMERLY.get((target, isa), _SETS[isa]).required for isa in isas}
+    def check(self, artifact: Artifact, graph: Graph) -> None:
+        check_artifact(artifact, graph)
 
     def thread_pool(self) -> Mapping[str, bytes]:
         return pool_sources()

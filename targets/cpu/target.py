@@ -11,7 +11,7 @@ from pathlib import Path
 from qcomp.errors import TargetError
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import Op
-from qcomp.targets.base import Artifact, Memory, Requirements
+from qcomp.targets.base import Artifact, Border, Memory, Requirements
 from qcomp.targets.cpu.library.codegen import Generate, object_code
 from qcomp.targets.cpu.library.header import header
 from qcomp.targets.cpu.library.kept import KeptObjects
@@ -90,6 +90,11 @@ class CpuTarget:
     def supports(self, graph: Graph, op: Op) -> str | None:
         """What has a row in the table of lowerings."""
         return refusal(graph, op)
+
+    @property
+    def border(self) -> Border:
+        """It computes in main memory."""
+        return Border()
 
     def cost(self, macs: int, results: int, activation_bytes: int, bits: int) -> float:
         """On the most able set."""

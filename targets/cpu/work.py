@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from qcomp.ir.graph import Graph
-from qcomp.ir.ops import Op, QConv2d, QDense, QMatMul, QWeighted
+from qcomp.ir.ops import Op, QConv2d, QDense
 from qcomp.ir.tensor import TensorId
 from qcomp.targets.cpu.lower.i16.types import is_i16
 from qcomp.targets.cpu.lower.residual import is_depthwise
 from qcomp.targets.cpu.lower.weight_bits import fewest_code_bits
 from qcomp.targets.cpu.machine import Isa
+from qcomp.targets.macs import macs
 
 _BYTES = 4.0  # per nanosecond and lane, as machine.Rates
 
@@ -45,7 +46,7 @@ def work_of(graph: Graph, id: TensorId) -> Work:
     constants = {t for t in op.inputs if graph.is_constant(t)}
     activations = set(op.inputs) - constants
     return Work(
-        macs=_macs(graph, op),
+        macs=macs(graph, op),
         weight_bytes=sum(_stored_bytes(graph, op, t) for t in constants),
         activation_bytes=sum(graph.type(t).bytes for t in activations) + type.bytes,
     )
@@ -63,16 +64,3 @@ def _stored_bytes(graph: Graph, op: Op, constant: TensorId) -> int:
 
 def _packs(graph: Graph, op: QConv2d | QDense) -> bool:
     return not is_depthwise(graph, op) and not is_i16(graph, op)
-
-
-def _macs(graph: Graph, op: Op) -> int:
-    """Padding counts, as kernels compute it."""
-    results = graph.type(op.output).size
-    match op:
-        case QWeighted():
-            weight = graph.type(op.weight)
-            return results * weight.size // weight.shape[0]
-        case QMatMul():
-            return results * graph.type(op.a).shape[-1]
-        case _:
-            return 0

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from qcomp.ir.graph import Graph
 from qcomp.ir.tensor import TensorId
-from qcomp.targets.base import Arrays, Entry, Sharing
+from qcomp.targets.base import Arrays, Entry, Rounded, Sharing
 from qcomp.targets.mixed.plan import Plan, Step
 
 Array = NDArray[Any]
@@ -72,6 +72,11 @@ class MixedEntry:
         """The tensor at the beginning of these bytes."""
         type = self.graph.type(id)
         return bytes_[: type.bytes].view(type.dtype.numpy).reshape(type.shape)
+
+    def between_floats(
+        self, inputs: Sequence[Rounded], outputs: Sequence[Rounded], arena: NDArray[np.uint8]
+    ) -> None:
+        """The caller has to round."""
 
     def repeated(self, arrays: Arrays) -> Callable[[int], None]:
         *others, arena = arrays

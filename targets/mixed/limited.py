@@ -8,7 +8,7 @@ from pathlib import Path
 from qcomp.errors import TargetError
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import OPS, Op
-from qcomp.targets.base import Artifact, Runtime, Target
+from qcomp.targets.base import Artifact, Border, Runtime, Target
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,10 @@ class Limited:
     @property
     def runtime(self) -> Runtime:
         return self.target.runtime
+
+    @property
+    def border(self) -> Border:
+        return self.target.border
 
     def supports(self, graph: Graph, op: Op) -> str | None:
         if op.mnemonic not in self.takes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -64,8 +64,18 @@ class MixedRuntime:
             found |= self.runtimes[step.target].files(directory, own)
         return found
 
-    def assumed(self, target: str, isas: Sequence[str]) -> Mapping[str, tuple[str, ...]]:
-        raise ValueError(f"directories of {target} say their features")
+    def check(self, artifact: Artifact, graph: Graph) -> None:
+        """Each part by its runtime, and that all of the plan lies in the arena."""
+        plan, size = plan_of(artifact), artifact.memory.arena
+        ends = {id: offset + graph.type(id).bytes for id, offset in plan.buffers.items()}
+        for step in plan.steps:
+            self.runtimes[step.target].check(step.artifact(artifact), step.graph(graph))
+            ends[step.name] = step.arena + step.memory.arena
+        starts = [*plan.buffers.values(), *(step.arena for step in plan.steps)]
+        if beyond := [name for name, end in ends.items() if end > size]:
+            raise ValueError(f"{', '.join(beyond)} end behind an arena of {size} bytes")
+        if min(starts, default=0) < 0:
+            raise ValueError("a part of the plan lies before the arena")
 
     def thread_pool(self) -> Mapping[str, bytes]:
         """The sources of all runtimes."""

@@ -1,4 +1,4 @@
-"""Several targets for one graph: each compiles the ops that it takes, and the parts run in order.
+"""Several targets for one graph: each compiles the ops that fall to it, and the parts run in order.
 
 Tensors between parts lie in the arena, contiguous, as integers of their type: what every target
 takes and gives at the border of its own graph.
@@ -17,11 +17,12 @@ from qcomp.errors import TargetError
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import Op
 from qcomp.ir.tensor import TensorId
-from qcomp.targets.base import Artifact, Memory, Requirements, Target
+from qcomp.targets.base import Artifact, Border, Memory, Requirements, Target
 from qcomp.targets.memory import ALIGN, Lifetime, plan_memory
+from qcomp.targets.mixed.placement import placement
 from qcomp.targets.mixed.plan import Plan, arena_of, plan_file, steps_of, written
 from qcomp.targets.mixed.runtime import MixedRuntime
-from qcomp.targets.partition import Part, partition
+from qcomp.targets.partition import Part, first_that_takes, partition
 
 T = TypeVar("T")
 _LOG = logging.getLogger(__name__)
@@ -29,7 +30,7 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class MixedTarget:
-    """`targets` are asked in their order; the last one takes what the others leave."""
+    """`targets` share the ops so that a run takes the least time; the last one has main memory."""
 
     name: str
     targets: tuple[Target, ...]
@@ -37,6 +38,11 @@ class MixedTarget:
     @property
     def runtime(self) -> MixedRuntime:
         return MixedRuntime({target.name: target.runtime for target in self.targets})
+
+    @property
+    def border(self) -> Border:
+        """Between tensors are in main memory."""
+        return Border()
 
     def supports(self, graph: Graph, op: Op) -> str | None:
         """The reasons of all targets, where none takes the op."""
@@ -51,9 +57,11 @@ class MixedTarget:
 
     def emit(self, graph: Graph, name: str) -> Artifact:
         """The files and sources of all parts, whose names are NAME_part0 and so on, and a plan."""
-        parts = partition(graph, self.targets)
-        for n, part in enumerate(parts):
-            _LOG.info("%s_part%d: %s", name, n, described(part))
+        first_that_takes(graph, self.targets)
+        parts = partition(graph, self.targets, placement(graph, self.targets))
+        notes = tuple(f"{name}_part{n}: {described(part)}" for n, part in enumerate(parts))
+        for note in notes:
+            _LOG.info("%s", note)
         graphs = [part.graph for part in parts]
         artifacts = [
             part.target.emit(part.graph, f"{name}_part{n}") for n, part in enumerate(parts)
@@ -74,6 +82,7 @@ class MixedTarget:
                 live=_live(lifetimes, artifacts),
                 weights=sum(a.memory.weights for a in artifacts),
             ),
+            notes=notes,
         )
 
     def cost(self, macs: int, results: int, activation_bytes: int, bits: int) -> float:

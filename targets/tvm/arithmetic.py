@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from qcomp.targets.tvm.api import (
+from qcomp.targets.tvm.api.expressions import (
     Expr,
     cast,
     const,

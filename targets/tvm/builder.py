@@ -7,6 +7,7 @@ gets a kernel and a buffer. The reader says by how it asks for an operand: `stor
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,8 +18,8 @@ from numpy.typing import NDArray
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import Op
 from qcomp.ir.tensor import TensorId, TensorType
-from qcomp.targets.tvm.api import (
-    Expr,
+from qcomp.targets.tvm.api.expressions import Expr
+from qcomp.targets.tvm.api.tensors import (
     Tensor,
     compute,
     dtype_of,
@@ -30,7 +31,7 @@ from qcomp.targets.tvm.api import (
     shape_of,
     text_of,
 )
-from qcomp.targets.tvm.api import function as function_of
+from qcomp.targets.tvm.api.tensors import function as function_of
 from qcomp.targets.tvm.machine import Machine
 from qcomp.targets.tvm.program import (
     ConstantData,
@@ -47,6 +48,7 @@ from qcomp.targets.tvm.requantize import Factor, uniform
 from qcomp.targets.tvm.schedule import scheduled
 
 MOST_OPERANDS = 12  # of a kernel: more become kernels of their own
+_KEY_DIGITS = 16  # of a kernel's key: equal texts have equal ones
 
 ComputeOp = Callable[["Builder", Any], Tensor]
 
@@ -88,7 +90,9 @@ class Builder:
             return self.constant(self.array(id))
         value = self._values[id]
         if not is_placeholder(value):
+            reader, self._op = self._op, id
             value = self._values[id] = self.kernel(value)
+            self._op = reader
         return value
 
     def pointwise(self, id: TensorId, shape: Sequence[int]) -> Tensor:
@@ -183,8 +187,9 @@ class Builder:
         text = text_of(function_of(operands, result))
         if text not in self._kernels:
             name = f"{self.prefix}_{len(self._kernels)}"
+            key = hashlib.sha256(text.encode()).hexdigest()[:_KEY_DIGITS]
             self._kernels[text] = scheduled(
-                lambda: function_of(operands, result), name, self.machine
+                lambda: function_of(operands, result), key, name, self.machine
             )
         return self._kernels[text]
 

@@ -8,7 +8,7 @@ import ctypes
 import os
 import tempfile
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qcomp.errors import TargetError
-from qcomp.targets.base import Arrays
+from qcomp.targets.base import Arrays, Artifact, Rounded
 from qcomp.targets.cpu.process.repeat import repeated
+from qcomp.targets.identity import check_loaded
 
 DEVICE = "QCOMP_DEVICE"  # a part of the device's name, in the environment
 _MOST_OPEN = 4
+_RUNS = 10  # of which the least times are taken
 
 STATUSES: Mapping[int, str] = {
     1: "QCOMP_BAD_ARENA: the arena is null or misaligned",
@@ -95,6 +97,12 @@ class DeviceEntry:
         self._run = ctypes.CFUNCTYPE(ctypes.c_int, *[ctypes.c_void_p] * arguments)(self._address)
         self._sessions: dict[int, Session] = {}
 
+    def expect(self, artifact: Artifact) -> None:
+        """TargetError where the code is of another build than the artifact."""
+        function = self._library[f"{self._name}_sizes"]
+        function.restype = ctypes.c_void_p
+        check_loaded(function(), artifact)
+
     def __call__(self, inputs: Arrays, outputs: Arrays, arena: NDArray[np.uint8]) -> None:
         self.bound(inputs, outputs, arena)()
 
@@ -110,9 +118,21 @@ class DeviceEntry:
 
         return call
 
+    def between_floats(
+        self, inputs: Sequence[Rounded], outputs: Sequence[Rounded], arena: NDArray[np.uint8]
+    ) -> None:
+        """The caller has to round."""
+
     def repeated(self, arrays: Arrays) -> Callable[[int], None]:
         session = self._session(arrays[-1])
         return repeated(self._address, arrays, owner=(self, session))
+
+    def times(self, launches: int, arena: NDArray[np.uint8]) -> list[float]:
+        """The least microseconds of each launch, of some runs."""
+        session, found = self._session(arena), (ctypes.c_double * launches)()
+        times = self._library[f"{self._name}_times"]
+        session.expect(times(found, _RUNS, ctypes.c_void_p(arena.ctypes.data)))
+        return list(found)
 
     def set_isa(self, number: int) -> bool:
         """The device is the same whichever of a processor's sets other parts of a network use."""
@@ -126,3 +146,16 @@ class DeviceEntry:
                 del self._sessions[next(iter(self._sessions))]
             self._sessions[address] = Session(self._library, self._name, arena)
         return self._sessions[address]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A network that is timed: the keys of its launches, and an arena of its own."""
+
+    entry: DeviceEntry
+    keys: tuple[str, ...]
+    arena: NDArray[np.uint8]
+
+    def times(self) -> list[float]:
+        """The least microseconds of each launch, of some runs."""
+        return self.entry.times(len(self.keys), self.arena)

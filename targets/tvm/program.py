@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from qcomp.ir.graph import Graph
 from qcomp.targets.memory import Lifetime, MemoryPlan, plan_memory
-from qcomp.targets.tvm.api import Function, Schedule
+from qcomp.targets.tvm.api.schedules import Schedule
+from qcomp.targets.tvm.api.tensors import Function
 
 
 @dataclass(frozen=True)
@@ -49,8 +50,12 @@ Place = Input | Output | Data | Scratch
 
 @dataclass(frozen=True)
 class Kernel:
-    """A function of a machine's source; `grid` and `block` count its groups and their threads."""
+    """A function of a machine's source; `grid` and `block` count its groups and their threads.
 
+    `key` is the same for the same function of any graph.
+    """
+
+    key: str
     name: str
     schedule: Schedule
     grid: int

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from qcomp.quant.fixed_point import I32, Form, Requantize
-from qcomp.targets.tvm.api import Expr, function_of_c, maximum, type_of
+from qcomp.targets.tvm.api.expressions import Expr, function_of_c, maximum, select, type_of
 from qcomp.targets.tvm.arithmetic import (
     clamp,
     doubling_high_mul,
@@ -70,6 +70,13 @@ def _tflite(acc: Expr, factor: Factor) -> Expr:
     return rounding_divide_by_pot(doubling_high_mul(shifted, i64(factor.multiplier)), right)
 
 
+def _away(acc: Expr, factor: Factor) -> Expr:
+    """A negative product is one less before it is rounded up at halves."""
+    product = i64(acc) * i64(factor.multiplier)
+    shift = factor.shift if isinstance(factor.shift, int) else i64(factor.shift)
+    return rounding_shift(product - select(product < i64(0), i64(1), i64(0)), shift)
+
+
 def _onnx(acc: Expr, factor: Factor) -> Expr:
     """The multiplier is the bits of a float32 that is not negative."""
     return function_of_c("int64", "qcomp_float_product", i64(acc), i64(factor.multiplier))
@@ -83,6 +90,7 @@ RESCALED: Mapping[Form, Callable[[Expr, Factor], Expr]] = {
     Form.NARROW: _narrow,
     Form.WIDE: _wide,
     Form.TFLITE: _tflite,
+    Form.AWAY: _away,
     Form.ONNX: _onnx,
     Form.QUOTIENT: _quotient,
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from qcomp.ir.graph import Graph
 from qcomp.targets.base import Artifact, Emulated, Linked, Profile, Requirements
 from qcomp.targets.cpu.library.archive import archive, members
 from qcomp.targets.cpu.process.host import this_host
+from qcomp.targets.identity import check_artifact
 from qcomp.targets.tvm.drivers import DRIVERS
 from qcomp.targets.tvm.emit.compiler import linked
 from qcomp.targets.tvm.entry import DeviceEntry, opened
@@ -35,7 +36,9 @@ class DeviceRuntime:
             raise TargetError(f"{artifact.name} can't run on this machine: {lacking}")
         arguments = len(graph.inputs) + len(graph.outputs) + 1
         if library is not None:
-            return DeviceEntry(opened(library), artifact.name, arguments)
+            entry = DeviceEntry(opened(library), artifact.name, arguments)
+            entry.expect(artifact)
+            return entry
         with tempfile.TemporaryDirectory(prefix="qcomp-") as folder:
             made = self.link(artifact, Path(folder)).shared
             assert made is not None
@@ -60,8 +63,8 @@ class DeviceRuntime:
     def files(self, directory: Path, linked: Linked) -> Mapping[str, bytes]:
         return members((directory / linked.static).read_bytes())
 
-    def assumed(self, target: str, isas: Sequence[str]) -> Mapping[str, tuple[str, ...]]:
-        raise ValueError(f"directories of {target} say what they need")
+    def check(self, artifact: Artifact, graph: Graph) -> None:
+        check_artifact(artifact, graph)
 
     def thread_pool(self) -> Mapping[str, bytes]:
         """None: a device shares its work by itself."""

@@ -6,9 +6,10 @@ from qcomp.errors import TargetError
 from qcomp.ir.exemptions import Exemptions, exemption
 from qcomp.ir.graph import Graph
 from qcomp.ir.merged import merged
-from qcomp.ir.ops import Domain, Op
+from qcomp.ir.ops import Domain, Op, QResize2d, QSoftmax
 from qcomp.ir.tensor import FLOATS
 from qcomp.ir.text import format_op
+from qcomp.quant.fixed_point import Form
 from qcomp.targets.tvm.builder import ComputeOp
 from qcomp.targets.tvm.ops import (
     choice,
@@ -35,6 +36,7 @@ FUNCTIONS = merged(
 EXEMPT: Exemptions = {
     Domain.FLOAT: "kernels compute with integers only",
     Domain.BORDER: "kernels take and give integers",
+    QResize2d: "no function knows weights that are operands",
 }
 
 
@@ -50,6 +52,8 @@ def refusal(graph: Graph, op: Op) -> str | None:
     if type(op) not in FUNCTIONS:
         reason = exemption(EXEMPT, type(op)) or "no function is written for it"
         return f"{reason}; there are: {', '.join(sorted(cls.mnemonic for cls in FUNCTIONS))}"
+    if isinstance(op, QSoftmax) and op.form is Form.TFLITE and op.bits == 16:
+        return "no function of a softmax of 16 bits has the form tflite; expected quotient"
     if any(graph.type(t).dtype in FLOATS for t in (*op.inputs, op.output)):
         return EXEMPT[Domain.FLOAT]
     return None

@@ -11,27 +11,30 @@ import numpy as np
 from qcomp.errors import TargetError
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import Op
-from qcomp.targets.base import Artifact, Memory, Requirements, Runtime
+from qcomp.targets.base import Artifact, Border, Memory, Requirements, Runtime
 from qcomp.targets.cpu.isa import FAMILIES
 from qcomp.targets.cpu.library.module import data_symbol
 from qcomp.targets.cpu.platform import Platform
 from qcomp.targets.cpu.process.host import this_host
 from qcomp.targets.cpu.runtime import CpuRuntime
 from qcomp.targets.memory import ALIGN
-from qcomp.targets.tvm.api import host_object, host_source
+from qcomp.targets.tvm.api.code import host_object, host_source
 from qcomp.targets.tvm.emit import host
 from qcomp.targets.tvm.emit.compiler import compiled
 from qcomp.targets.tvm.emit.device import arena_bytes, launcher
 from qcomp.targets.tvm.emit.device_source import DeviceSource, Language
 from qcomp.targets.tvm.emit.header import device_header, host_header
 from qcomp.targets.tvm.emit.pieces import words_in_c
+from qcomp.targets.tvm.entry import Trial
 from qcomp.targets.tvm.lower import lower
-from qcomp.targets.tvm.machine import Machine
+from qcomp.targets.tvm.machine import Machine, Tiles
 from qcomp.targets.tvm.program import Program
 from qcomp.targets.tvm.runtime import DeviceRuntime
 from qcomp.targets.tvm.table import refusal
+from qcomp.targets.tvm.tune import Best, candidates, ratios, read, written
 
 _BYTES_OF_CHANNEL = 12  # bias, multiplier, shift
+_TRIAL = "qcomp_trial"
 
 
 def host_platform() -> Platform:
@@ -49,6 +52,7 @@ class Estimates:
     name: str
     machine: Machine
     macs_per_ns: float
+    border: Border
 
     def supports(self, graph: Graph, op: Op) -> str | None:
         """What has a row in the table of functions."""
@@ -119,21 +123,50 @@ class DeviceTarget(Estimates):
     language: Language
 
     @property
-    def runtime(self) -> Runtime:
+    def runtime(self) -> DeviceRuntime:
         return DeviceRuntime(self.language.driver)
+
+    def tuned(self, graph: Graph, trials: int) -> DeviceTarget:
+        """With the tiles that are fastest for the graph's kernels on the device at hand."""
+        plain = replace(self.machine, tuned=None)
+        best, usual = Best(), self._trial(graph, plain)
+        for tiles in candidates(plain.tiles, trials):
+            best.add(tiles, ratios(usual, self._trial(graph, replace(plain, tiles=tiles))))
+        chosen = self._trial(graph, replace(plain, tuned=best.tiles))
+        return self._with(best.confirmed(ratios(usual, chosen)))
+
+    def following(self, tiles: str) -> DeviceTarget:
+        return self._with(read(tiles))
+
+    def _with(self, tuned: Mapping[str, Tiles]) -> DeviceTarget:
+        return replace(self, machine=replace(self.machine, tuned=tuned))
+
+    def _trial(self, graph: Graph, machine: Machine) -> Trial:
+        """The network on the device, with the tiles of this machine."""
+        trial = replace(self, machine=machine)
+        program = lower(graph, machine, f"{_TRIAL}_kernel")
+        artifact = trial.made(program, _TRIAL)
+        keys = tuple(launch.kernel.key for launch in program.launches)
+        return Trial(self.runtime.load(artifact, graph, None), keys, artifact.memory.allocated())
 
     def keeping(self, directory: Path) -> DeviceTarget:
         """Nothing is kept."""
         return self
 
     def emit(self, graph: Graph, name: str) -> Artifact:
-        platform, program = host_platform(), lower(graph, self.machine, f"{name}_kernel")
+        return self.made(lower(graph, self.machine, f"{name}_kernel"), name)
+
+    def made(self, program: Program, name: str) -> Artifact:
+        """The artifact of a program."""
+        platform = host_platform()
         source = DeviceSource.of(program, self.language, name)
+        tuned = self.machine.tuned
+        tiles = {} if tuned is None else {f"{name}.tiles.json": written(tuned)}
         text = launcher(
             program, name, self.language.file, source.in_launcher, source.code.parameters
         )
         state = arena_bytes(program)
-        header = device_header(graph, name, state, program.data.size, self.name)
+        header = device_header(program, name, state, self.name)
         return Artifact(
             name=name,
             target=self.name,
@@ -141,7 +174,7 @@ class DeviceTarget(Estimates):
                 f"{name}.o": compiled({f"{name}.c": text}, f"{name}.c"),
                 f"{data_symbol(name)}.o": host.constants(program, name, platform),
             },
-            sources={f"{name}.h": header, f"{name}.c": text, **source.files},
+            sources={f"{name}.h": header, f"{name}.c": text, **source.files, **tiles},
             requires=Requirements(platform.triple, {self.language.driver: ()}, ("dl",)),
             memory=replace(_memory(program, state), kept=True),
         )

@@ -98,3 +98,55 @@ def test_a_c_program_runs_a_network_on_the_pool(pool: Path, digits: Path, cc: st
     done = subprocess.run([pool / "main"], input=q.tobytes(), capture_output=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout == qcomp.load(digits).specification_integer(q).tobytes()
+
+
+HOST = r"""
+#define _GNU_SOURCE
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include "qcomp_pool.h"
+static atomic_int items, open_to_signals, elsewhere;
+static pthread_t host;
+static void task(void *context, int32_t begin, int32_t end) {
+  sigset_t blocked;
+  (void)context;
+  atomic_fetch_add(&items, end - begin);
+  usleep(1000);
+  if (pthread_equal(host, pthread_self())) return;
+  atomic_fetch_add(&elsewhere, 1);
+  pthread_sigmask(SIG_BLOCK, NULL, &blocked);
+  if (!sigismember(&blocked, SIGTERM) || !sigismember(&blocked, SIGALRM)) open_to_signals = 1;
+}
+int main(void) {
+  int status = 0;
+  sigset_t blocked;
+  qcomp_pool *pool = qcomp_pool_create(3);
+  host = pthread_self();
+  pthread_sigmask(SIG_BLOCK, NULL, &blocked);
+  if (sigismember(&blocked, SIGTERM)) return 1;
+  for (int i = 0; i < 100 && !elsewhere; i++) qcomp_pool_run(pool, task, NULL, 30);
+  if (!elsewhere || open_to_signals || items % 30) return 2;
+  pid_t child = fork();
+  if (child == 0) {
+    items = 0;
+    alarm(20);
+    qcomp_pool_run(pool, task, NULL, 30);
+    qcomp_pool_destroy(pool);
+    _exit(items == 30 ? 0 : 3);
+  }
+  if (waitpid(child, &status, 0) != child || status != 0) return 4;
+  qcomp_pool_destroy(pool);
+  return 0;
+}
+"""
+
+
+def test_its_threads_take_no_signals_and_a_forked_child_needs_none(pool: Path, cc: str) -> None:
+    (pool / "main.c").write_text(HOST)
+    flags = ["-std=c11", *WARNINGS, "-O1", "main.c", "qcomp_pool.c", "-o", "main", "-pthread"]
+    subprocess.run([cc, *flags], cwd=pool, check=True)
+    done = subprocess.run([pool / "main"], timeout=60)
+    assert done.returncode == 0

@@ -103,7 +103,7 @@ def test_npy_and_npz_files_hold_samples_along_the_first_axis(
 ) -> None:
     np.save(tmp_path / "c.npy", DATA)
     np.savez(tmp_path / "named.npz", image=DATA, other=DATA[0, 0])
-    np.savez_compressed(tmp_path / "only.npz", x=DATA)
+    np.savez_compressed(tmp_path / "only.npz", DATA)
     for name in ("c.npy", "named.npz", "only.npz"):
         assert_array_equal(images(tmp_path / name, inputs), DATA)
         assert_array_equal(images(str(tmp_path / name), inputs), DATA)
@@ -165,9 +165,22 @@ def test_a_wrong_shape_names_the_item_and_what_fits() -> None:
     assert "(N, 2, 3) with N a multiple of 4" in failure(DATA[:1, :, :2], BATCH)
 
 
-def test_a_number_of_samples_that_the_batch_does_not_divide_is_refused() -> None:
-    assert "shape (6, 2, 3); expected (N, 2, 3) with N a multiple of 4" in failure(DATA[:6], BATCH)
-    assert "shape (2, 3); expected" in failure(DATA[0], BATCH)
+def test_samples_are_gathered_to_batches_and_what_is_left_over_is_told(tmp_path: Path) -> None:
+    told: list[str] = []
+    np.save(tmp_path / "6.npy", DATA[:6])
+    for source in (DATA[:6], list(DATA[:6]), tmp_path, [DATA[:3], DATA[3], DATA[4:6, :]]):
+        told.clear()
+        (run,) = open_calibration(source, BATCH, told.append)
+        assert_array_equal(run["image"], DATA[:4])
+        assert told == ["the last 2 samples left out: a run takes 4"]
+    (*runs,) = open_calibration([DATA[:3], DATA[3:7], DATA[7]], BATCH, told.append)
+    assert_array_equal(np.concatenate([run["image"] for run in runs]), DATA)
+    assert len(told) == 1
+
+
+def test_fewer_samples_than_a_batch_are_refused() -> None:
+    assert "calibration data has 1 sample; a run of the graph takes 4" in failure(DATA[0], BATCH)
+    assert "has 3 samples" in failure(list(DATA[:3]), BATCH)
 
 
 @pytest.mark.parametrize("shape", [(2, 5, 4, 3), (5, 4, 3, 3)])
@@ -175,8 +188,9 @@ def test_images_of_the_other_layout_are_refused_with_the_transposition(
     shape: tuple[int, ...],
 ) -> None:
     image = {"image": TensorType(DType.F32, (1, 3, 5, 4))}
-    told = "; images of another layout: transpose(0, 3, 1, 2) them"
+    told = "; images of another layout, NHWC: transpose(0, 3, 1, 2) them"
     assert failure(np.zeros(shape), image).endswith(told) == (shape == (2, 5, 4, 3))
+    assert "HWC: transpose(2, 0, 1) them" in failure(np.zeros((5, 4, 3)), image)
 
 
 @pytest.mark.parametrize("dtype", ["complex64", "U3", "object", "M8[s]"])
@@ -199,7 +213,7 @@ def test_no_data_at_all_is_refused(source: Any) -> None:
 
 
 def test_items_that_are_no_arrays_are_refused_by_type() -> None:
-    assert "item 0, input image: expected a numpy array, got str" in failure(["cat.png"])
+    assert "item 0, input image: expected a numpy array, got str" in failure(["cat.mp4"])
     assert "item 0: 2 arrays for 1 inputs" in failure([[1, 2]])
     assert "calibration data is a int; expected an iterable" in failure(7)
 
@@ -221,12 +235,80 @@ def test_files_that_are_missing_unknown_or_unfit_are_named(tmp_path: Path) -> No
     assert "nowhere: does not exist; expected" in failure(tmp_path / "nowhere")
     assert "can't be read" in failure("n" * 5000)
     assert "no .npy or .npz file in it" in failure(tmp_path)
-    (tmp_path / "cat.png").write_bytes(b"png")
-    assert "cat.png: unknown kind of file" in failure(tmp_path / "cat.png")
+    (tmp_path / "cat.mp4").write_bytes(b"mp4")
+    assert "cat.mp4: unknown kind of file" in failure(tmp_path / "cat.mp4")
     np.save(tmp_path / "a.npy", np.ones((1, 2)))
     assert "a.npy: one array for 2 inputs; expected an .npz" in failure(tmp_path / "a.npy", TWO)
     np.savez(tmp_path / "b.npz", x=DATA, y=DATA)
     assert "b.npz: no array for input image; it has x, y" in failure(tmp_path / "b.npz")
+
+
+def test_an_array_of_another_name_is_refused_with_how_to_name_it(tmp_path: Path) -> None:
+    np.savez(tmp_path / "c.npz", images=DATA, labels=np.arange(8))
+    told = failure(tmp_path / "c.npz")
+    assert "no array for input image; it has images, labels" in told
+    assert "numpy.savez(..., image=images)" in told
+
+
+def test_labels_and_other_extra_arrays_are_left_out_and_told(tmp_path: Path) -> None:
+    np.savez(tmp_path / "d.npz", image=DATA, labels=np.arange(8), mask=DATA)
+    labels = np.arange(8)
+    sources: dict[str, Any] = {
+        "d.npz: labels, mask left out": tmp_path / "d.npz",
+        "the last value of each item left out: a label": [
+            (x, y) for x, y in zip(DATA, labels, strict=True)
+        ],
+        "labels of each item left out": [{"image": DATA, "labels": labels}],
+    }
+    sources["the last value"] = [[DATA, labels]]
+    for expected, source in sources.items():
+        told: list[str] = []
+        runs = open_calibration(source, ONE, told.append)
+        assert_array_equal(np.concatenate([run["image"] for run in runs]), DATA)
+        assert expected in told[0]
+    assert "item 0: 2 arrays for 1 inputs" in failure([(DATA, DATA)])
+
+
+class Reader:
+    """As quantizers of onnxruntime read their data."""
+
+    def __init__(self) -> None:
+        self._feeds = iter([{"image": x[None]} for x in DATA])
+
+    def get_next(self) -> dict[str, Any] | None:
+        return next(self._feeds, None)
+
+
+class Tensor:
+    """As torch has them: what has a gradient or is on a device is no array yet."""
+
+    def __init__(self, value: NDArray[Any]) -> None:
+        self._value = value
+
+    def detach(self) -> Tensor:
+        return self
+
+    def cpu(self) -> NDArray[Any]:
+        return self._value
+
+    def __array__(self, *_: Any) -> NDArray[Any]:
+        raise RuntimeError("can't convert a tensor that requires grad")
+
+
+@pytest.mark.parametrize(
+    "source",
+    [Reader(), lambda: iter(DATA), [(Tensor(x), 3) for x in DATA], [Tensor(DATA[:5]), DATA[5:]]],
+    ids=["a reader of onnxruntime", "a callable", "a loader of torch", "tensors"],
+)
+def test_loaders_of_others_are_read_as_they_are(source: Any) -> None:
+    assert_array_equal(images(source), DATA)
+
+
+def test_a_number_of_samples_limits_what_is_read() -> None:
+    runs = list(open_calibration(list(DATA), ONE, samples=3))
+    assert len(runs) == 3
+    assert len(list(open_calibration(DATA, BATCH, samples=5))) == 1
+    assert expected_runs(DATA, ONE, 3) == 3
 
 
 @pytest.mark.parametrize("keep", [0, 5, 64, 150, 250])

@@ -24,6 +24,20 @@ def test_few_runs_give_more_positions_each(runs: int, count: int) -> None:
     assert SampledMeans.of(GRAPH, runs).places == {"bent": positions(GRAPH, "bent", count)}
 
 
+def test_what_layers_read_is_sampled_too_and_all_of_a_small_map() -> None:
+    graph = parse(
+        "graph @net(%x: f32[1,16,16,2]) {\n"
+        "  %w = constant : f32[3,2,2,2]\n  %b = constant : f32[3]\n"
+        "  %y = conv2d(%x, %w, %b) {stride=(2, 2), padding=(0, 0, 0, 0), dilation=(1, 1), "
+        "groups=1, clamp=ClampRange(low=-inf, high=inf)} : f32[1,8,8,3]\n  return y=%y\n}",
+        {"w": np.ones((3, 2, 2, 2), np.float32), "b": np.zeros(3, np.float32)},
+    )
+    places = SampledMeans.of(graph, RUNS).places
+    assert {id: place.count for id, place in places.items()} == {"x": -(-ROWS // RUNS), "y": 64}
+    value = np.arange(64 * 3, dtype=np.float32).reshape(1, 8, 8, 3)
+    np.testing.assert_array_equal(places["y"].rows(value, 5), value.reshape(-1, 3))
+
+
 def test_means_are_those_of_the_first_runs_at_these_positions() -> None:
     x = np.random.default_rng(2).normal(size=(3, 96, 96, 2)).astype(np.float32)
     found = collect(GRAPH, x).sampled

@@ -67,3 +67,13 @@ def test_a_source_that_fails_is_told() -> None:
 
     with pytest.raises(OSError, match="camera unplugged"):
         list(Samples(failing(), INPUTS))
+
+
+def test_what_a_limit_leaves_out_is_held_back(tmp_path: Path) -> None:
+    for kind in ("a list", "arrays", "a path"):
+        samples = Samples(sources(tmp_path)[kind], INPUTS, samples=3)
+        assert [float(run["x"][0, 0]) for run in samples] == [0, 1, 2]
+        assert [float(run["x"][0, 0]) for run in samples.held_back(8)] == [3, 4]
+        assert [float(run["x"][0, 0]) for run in samples.held_back(1)] == [3]
+    assert Samples(DATA, INPUTS).held_back(8) == ()
+    assert Samples(generated(), INPUTS, samples=3).held_back(8) == ()

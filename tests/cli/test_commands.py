@@ -28,6 +28,12 @@ FILES = {
     "digits.vectors.npz",
     "digits.graph.txt",
     "digits.constants.npz",
+    "libdigits.so.1",
+    "digitsConfig.cmake",
+    "digitsConfigVersion.cmake",
+    "digits.pc",
+    "digits_example.c",
+    "digits.py",
     "digits.qdq.txt",
     "digits.qdq.npz",
 }

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from manifests import rehash
 
 import qcomp
 from qcomp.cli import main
@@ -120,11 +121,7 @@ def test_a_wrong_library_is_found_in_an_emulator(tmp_path: Path) -> None:
         vectors = dict(file)
     vectors["output_0"][1].reshape(-1)[0] ^= 1
     np.savez(directory / "net.vectors.npz", **vectors)
-    manifest = directory / "net.manifest.json"
-    fields = json.loads(manifest.read_text())
-    del fields["sha256"]["net.vectors.npz"]
-    manifest.write_text(json.dumps(fields))
-    report = verify_directory(directory, samples=0)
+    report = verify_directory(rehash(directory), samples=0)
     assert not report.exact
     assert report.first_difference is not None
     assert report.first_difference.startswith("stored vector 1, aarch64: 1 of")

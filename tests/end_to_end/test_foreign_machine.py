@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from numpy.testing import assert_array_equal
+from manifests import edited
 
 import qcomp
 from qcomp.cli import main
 from qcomp.targets.catalog import TARGETS, Listed
-from qcomp.targets.cpu.isa import AARCH64, AVX512_VBMI, AVX512_VNNI, SSE41, Isa
+from qcomp.targets.cpu.isa import AARCH64, SSE41, Isa
 from qcomp.targets.cpu.library.dispatch import STATUS_BAD_CPU
 from qcomp.targets.cpu.process.host import this_host
 from qcomp.targets.cpu.process.jit import load_objects
@@ -152,15 +152,6 @@ def saved(dense: qcomp.CompiledNetwork, tmp_path: Path) -> Path:
     return dense.save(tmp_path / "saved")
 
 
-def edited(folder: Path, edit: Callable[[dict[str, Any]], None]) -> Path:
-    """The directory, with another manifest."""
-    path = folder / "dense.manifest.json"
-    manifest = json.loads(path.read_text())
-    edit(manifest)
-    path.write_text(json.dumps(manifest))
-    return folder
-
-
 def test_the_manifest_says_the_features_of_each_set(saved: Path) -> None:
     manifest = json.loads((saved / "dense.manifest.json").read_text())
     requires = qcomp.load(saved).artifact.requires
@@ -177,32 +168,6 @@ def test_a_directory_of_a_better_machine_loads_and_says_what_is_missing(saved: P
     with pytest.raises(qcomp.TargetError, match="elsewhere needs telepathy, which this machine"):
         net(np.ones((1, 4), np.float32))
     assert net.specification(np.ones((1, 4), np.float32)).shape == (1, 3)
-
-
-def without_features(manifest: dict[str, Any]) -> None:
-    del manifest["features"], manifest["system_libraries"]
-
-
-def test_a_directory_without_features_has_those_of_its_sets(saved: Path) -> None:
-    before = qcomp.load(saved)
-    assert before.lacking is None
-    if before.artifact.requires.features.keys() == {AVX512_VNNI.name}:
-        pytest.skip("of that set a native directory may need more, as the next test says")
-    after = qcomp.load(edited(saved, without_features))
-    assert after.artifact == before.artifact
-    x = np.ones((1, 4), np.float32)
-    assert_array_equal(after(x), before(x))
-
-
-def test_a_native_directory_without_features_may_need_vbmi(saved: Path) -> None:
-    """Where there was VBMI, such code used it under the name of the set without."""
-
-    def formerly(manifest: dict[str, Any]) -> None:
-        without_features(manifest)
-        manifest["isa"] = [AVX512_VNNI.name]
-
-    requires = qcomp.load(edited(saved, formerly)).artifact.requires
-    assert requires.features == {AVX512_VNNI.name: AVX512_VBMI.required}
 
 
 @pytest.mark.parametrize("features", [None, {"another": []}, 3])

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
+import threading
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from limited_files import limited_files
+from manifests import edited, rehash
 from numpy.testing import assert_array_equal
 
 import qcomp
+from qcomp.runtime.manifest import read_manifest
 
 Network = qcomp.CompiledNetwork
 
 FAST = qcomp.QuantizationConfig(recipe="fast")
+BUILDS = ["Config.cmake", "ConfigVersion.cmake", ".pc", "_example.c", ".py"]
 FILES = ["constants.npz", "graph.txt", "h", "manifest.json", "qdq.npz", "qdq.txt", "recipe.yaml"]
 FILES += ["vectors.npz"]
 
@@ -33,7 +38,8 @@ def copy(saved_dense: Path, tmp_path: Path) -> Path:
 
 
 def test_all_files_are_there_and_no_other(saved_dense: Path, cc: str) -> None:
-    expected = {f"dense.{suffix}" for suffix in FILES} | {"libdense.a", "libdense.so"}
+    expected = {f"dense.{suffix}" for suffix in FILES} | {f"dense{suffix}" for suffix in BUILDS}
+    expected |= {"libdense.a", "libdense.so", "libdense.so.1"}
     assert set(contents(saved_dense)) == expected
     assert [f.name for f in saved_dense.parent.iterdir()] == [saved_dense.name]
 
@@ -104,36 +110,117 @@ def test_a_damaged_directory_is_a_model_error(copy: Path, file: str, damage: str
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("version", 99),
         ("name", "../dense"),
         ("library", "/lib/libc.so"),
         ("sha256", []),
+        ("sha256", {}),
         ("sha256", {"../copy/dense.h": ""}),
         ("config", {"range": "exact"}),
         ("config", None),
         ("triple", 3),
         ("notes", None),
+        ("sources", ["../dense.h"]),
     ],
 )
 def test_a_manifest_that_makes_no_sense_is_a_model_error(
     copy: Path, field: str, value: object
 ) -> None:
-    path = copy / "dense.manifest.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), field: value}))
+    edited(copy, lambda fields: fields.update({field: value}))
     with pytest.raises(qcomp.ModelError, match=r"dense\.manifest\.json"):
         qcomp.load(copy)
 
 
 @pytest.mark.parametrize(
-    "field", ["name", "library", "sha256", "config", "arena_bytes", "notes", "sqnr_db_output"]
+    "field", ["name", "library", "sha256", "config", "arena_bytes", "notes", "accuracy", "features"]
 )
 def test_a_manifest_without_a_field_is_a_model_error(copy: Path, field: str) -> None:
-    path = copy / "dense.manifest.json"
-    manifest = json.loads(path.read_text())
-    del manifest[field]
-    path.write_text(json.dumps(manifest))
+    edited(copy, lambda fields: fields.pop(field))
     with pytest.raises(qcomp.ModelError, match=f"incomplete or damaged.*{field}"):
         qcomp.load(copy)
+
+
+@pytest.mark.parametrize("field", ["arena_bytes", "arena_align", "weights_bytes"])
+@pytest.mark.parametrize("value", [0, 64, 1 << 40])
+def test_sizes_are_the_librarys_own(copy: Path, field: str, value: int) -> None:
+    """An arena that a manifest makes small would be written beyond."""
+    right = read_manifest(copy / "dense.manifest.json")[field]
+    edited(copy, lambda fields: fields.update({field: value}))
+    if value == right:
+        qcomp.load(copy)
+        return
+    with pytest.raises(qcomp.ModelError, match=f"of another build: {field} {right} for {value}"):
+        qcomp.load(copy)
+
+
+def test_a_graph_that_is_not_the_librarys_is_a_model_error(copy: Path) -> None:
+    text = (copy / "dense.graph.txt").read_text()
+    (copy / "dense.graph.txt").write_text(text.replace("graph @", "graph @not", 1))
+    rehash(copy)
+    with pytest.raises(qcomp.ModelError, match="of another build: model"):
+        qcomp.load(copy)
+
+
+def test_a_library_that_is_exchanged_after_it_was_loaded_does_not_run(
+    saved_dense: Path, copy: Path, models: Any, cc: str
+) -> None:
+    loaded = qcomp.load(copy)
+    data = [2 * a for a in models.samples(8, 1, 4)]
+    qcomp.compile(models.dense(), calibration=data, config=FAST, name="dense").save(copy)
+    with pytest.raises(qcomp.TargetError, match="not of the same build as the static one: model"):
+        loaded(np.ones((1, 4), np.float32))
+
+
+def test_a_manifest_that_was_edited_is_a_model_error(copy: Path) -> None:
+    path = copy / "dense.manifest.json"
+    path.write_text(path.read_text().replace('"dense.h"', '"dense.c"'))
+    with pytest.raises(qcomp.ModelError, match="it was changed after it was written"):
+        qcomp.load(copy)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("[" * 100_000, "can't be read"),
+        ("1" * 5000, "can't be read"),
+        (" " * (1 << 25), "more than 16777216 bytes"),
+        ('{"version": 1}', "not a manifest of version 2.* compiled again"),
+        ("[]", "not a manifest of version 2"),
+    ],
+)
+def test_a_manifest_of_any_text_is_a_model_error(copy: Path, text: str, reason: str) -> None:
+    (copy / "dense.manifest.json").write_text(text)
+    with pytest.raises(qcomp.ModelError, match=reason):
+        qcomp.load(copy)
+
+
+def test_a_manifest_is_a_regular_file(copy: Path) -> None:
+    (copy / "dense.manifest.json").unlink()
+    os.mkfifo(copy / "dense.manifest.json")
+    with pytest.raises(qcomp.ModelError, match="not a regular file"):
+        qcomp.load(copy)
+
+
+def test_a_directory_is_read_while_others_write_it(
+    dense: Network, saved_dense: Path, tmp_path: Path
+) -> None:
+    """Now one network, now another of the same name: a reader finds either."""
+    other = dataclasses.replace(dense, notes=("another",))
+    dense.save(tmp_path / "out")
+    stop = threading.Event()
+
+    def write() -> None:
+        while not stop.is_set():
+            other.save(tmp_path / "out")
+            dense.save(tmp_path / "out")
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        found = {qcomp.load(tmp_path / "out").notes for _ in range(20)}
+    finally:
+        stop.set()
+        writer.join()
+    assert found <= {dense.notes, other.notes}
 
 
 def test_a_directory_without_a_manifest(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from qcomp.runtime.benchmark import bench_directory
 from qcomp.targets.catalog import target
 from qcomp.targets.cpu.library.parallel import Splitting
 from qcomp.targets.cpu.process.jit import aligned_arena
-from qcomp.targets.cpu.process.threads import POOL_FILES
+from qcomp.targets.cpu.process.threads import POOL_FILES, _library
 from qcomp.targets.cpu.target import CpuTarget
 
 Array = NDArray[Any]
@@ -146,6 +146,17 @@ def test_a_compiler_that_fails_is_quoted(digits: Path) -> None:
 
 
 @pytest.mark.usefixtures("cc")
+def test_a_folder_that_takes_no_code_is_named(monkeypatch: pytest.MonkeyPatch, cc: str) -> None:
+    """As where TMPDIR is mounted with noexec."""
+
+    def refuse(path: str) -> None:
+        raise OSError(f"{path}: failed to map segment from shared object")
+
+    monkeypatch.setattr(ctypes, "CDLL", refuse)
+    with pytest.raises(qcomp.TargetError, match=r"needs a folder for code.*TMPDIR names"):
+        _library.__wrapped__()
+
+
 def test_the_benchmark_runs_on_threads(digits: Path) -> None:
     report = bench_directory(digits, seconds=0.05, callers=2, threads=2)
     assert (report.callers, report.threads) == (2, 2)

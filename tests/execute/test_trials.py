@@ -9,7 +9,7 @@ import pytest
 
 from qcomp.execute.blocks import blocks_of
 from qcomp.execute.session import FloatSession
-from qcomp.execute.trials import Answers, Trials
+from qcomp.execute.trials import Answers, Trials, best_count
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import Quantize
 from qcomp.ir.parse import parse
@@ -37,20 +37,23 @@ SITES = ("x", "z", "stem", "silu", "left", "right", "sum", "skip", "other", "joi
 BYTES, SIXTEEN = QParams(0.07, -9), QParams(0.0004, 0, -32768, 32767)
 
 
-def network() -> Graph:
+def constants() -> dict[str, np.ndarray]:
     random = np.random.default_rng(1)
-    arrays = {
+    return {
         "w": random.normal(0, 0.2, (4, 3, 3, 4)).astype(np.float32),
         "v": random.normal(0, 0.5, (4, 1, 1, 4)).astype(np.float32),
         "b": random.normal(0, 0.2, 4).astype(np.float32),
     }
-    return parse(TEXT, arrays)
+
+
+def network() -> Graph:
+    return parse(TEXT, constants())
 
 
 @pytest.fixture(scope="module")
 def trials() -> Trials:
     graph = network()
-    return Trials(graph, with_quantized(graph, dict.fromkeys(SITES, BYTES)), samples())
+    return Trials(graph, with_quantized(graph, dict.fromkeys(SITES, BYTES)), samples(), blocks=8)
 
 
 def samples(count: int = 3) -> list[dict[str, np.ndarray]]:
@@ -86,6 +89,13 @@ def test_blocks_have_every_op_once_and_read_what_was_given_before(count: int) ->
     assert {name for block in blocks for name in block.outputs} == {"y", "early", "same"}
 
 
+@pytest.mark.parametrize(("extent", "count"), [(8, 1), (200, 2), (2000, 8)])
+def test_small_networks_are_cut_into_fewer_blocks(extent: int, count: int) -> None:
+    """Where a call takes longer than what it runs, a trial of all blocks takes the most."""
+    graph = parse(TEXT.replace("1,8,8,4", f"1,{extent},{extent},4"), constants())
+    assert best_count(graph) == count
+
+
 @pytest.mark.parametrize("q", [BYTES, SIXTEEN], ids=["8 bits", "16 bits"])
 @pytest.mark.parametrize("sites", [("x",), ("stem", "silu"), ("sum",), ("z", "head"), SITES])
 def test_a_trial_is_the_whole_network_with_these_rounded(
@@ -104,7 +114,7 @@ def test_nothing_is_rounded_that_is_not_tried(trials: Trials) -> None:
 def test_in_a_quantized_network_the_others_stay_rounded() -> None:
     graph = network()
     base = with_quantized(graph, dict.fromkeys(SITES, BYTES))
-    trials = Trials(base, base, samples())
+    trials = Trials(base, base, samples(), blocks=8)
     assert_same(trials.untouched, whole(base))
     finer = with_quantized(graph, {s: SIXTEEN if s == "stem" else BYTES for s in SITES})
     assert_same(trials.trial({"stem": Rounding.of(SIXTEEN)}, 3), whole(finer))

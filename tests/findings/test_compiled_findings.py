@@ -63,3 +63,16 @@ def test_what_calibration_data_shows_of_itself_is_found() -> None:
     labels = np.eye(8, dtype=np.float32)[RANDOM.integers(0, 8, 20)]
     labelled = qcomp.compile(dense(), calibration=labels, recipe="fast")
     assert labelled.findings[0].kind is Kind.LABELS
+
+
+def test_the_ratio_is_of_samples_that_were_held_back_where_there_are_any(tmp_path: Path) -> None:
+    model = dense()
+    net = qcomp.compile(model, calibration=DATA, samples=20, recipe="fast", name="dense")
+    assert net.accuracy is not None
+    assert (net.accuracy.samples, net.accuracy.held_back) == (8, True)
+    expected = net.evaluate(DATA[20:28], model=model)
+    assert [p.sqnr_db for p in net.accuracy.parts] == [o.sqnr_db for o in expected.outputs]
+    assert qcomp.load(net.save(tmp_path)).accuracy == net.accuracy
+    all_of_it = qcomp.compile(model, calibration=DATA, recipe="fast").accuracy
+    assert all_of_it is not None
+    assert not all_of_it.held_back

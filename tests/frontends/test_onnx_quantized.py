@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from onnx.helper import make_node, make_opsetid
 
 import qcomp
-from qcomp.errors import CalibrationError, UnsupportedOp
+from qcomp.errors import CalibrationError, CompileError, UnsupportedOp
 from qcomp.frontends.onnx import import_onnx
 from qcomp.frontends.onnx.quantized import QUANTIZED
 from qcomp.ir.evaluate import evaluate
@@ -312,3 +312,44 @@ def test_operators_of_integers_are_those_of_floats_between_scales(
 
 def test_every_operator_of_integers_has_a_case() -> None:
     assert {op for _, op in QUANTIZED} == set(OPERATORS)
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_operators_that_lack_operands_or_results_are_refused_by_name(
+    onnx_model: Any, name: str
+) -> None:
+    """Of every count: what is taken nevertheless lacks optional ones."""
+    nodes = OPERATORS[name]()
+    (place,) = (n for n, node in enumerate(nodes) if node.op_type == name)
+    constants = {**CONSTANTS, **MORE, "rows": np.array([24, 6], np.int64)}
+    refused: list[str] = []
+    for field in ("input", "output"):
+        for count in range(len(getattr(nodes[place], field))):
+            cut = [*nodes]
+            cut[place] = onnx.NodeProto()
+            cut[place].CopyFrom(nodes[place])
+            del getattr(cut[place], field)[count:]
+            model = contributed(onnx_model(cut, SHAPES, ["y"], constants, opset=13))
+            try:
+                import_onnx(model)
+            except CompileError as error:
+                refused.append(str(error))
+    assert any(name in message for message in refused)
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (3, 2)])
+def test_more_zero_points_than_the_axis_has_are_refused(
+    onnx_model: Any, shape: tuple[int, ...]
+) -> None:
+    constants = {
+        "q": np.zeros(shape, np.int8),
+        "s": np.float32(0.5),
+        "z": np.zeros(4, np.int8),
+    }
+    nodes = [
+        make_node("DequantizeLinear", ["q", "s", "z"], ["w"]),
+        make_node("Add", ["x", "w"], ["y"]),
+    ]
+    model = onnx_model(nodes, {"x": [3, 2]}, ["y"], constants, opset=13)
+    with pytest.raises(UnsupportedOp, match=r"4 scales or zero points along axis"):
+        import_onnx(model)

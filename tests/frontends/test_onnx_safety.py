@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import random
 import tracemalloc
+import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from onnx.helper import make_node, make_tensor, make_tensor_value_info
+from onnx_mutations import mutated
+from small_networks import NETWORKS
 
 from qcomp.errors import CompileError, ModelError
 from qcomp.frontends.onnx import import_onnx
@@ -69,6 +75,20 @@ def test_corrupt_bytes_never_raise_anything_but_compile_errors(
             corrupt[generator.randrange(len(corrupt))] = generator.randrange(256)
         with contextlib.suppress(CompileError):
             import_onnx(bytes(corrupt))
+
+
+@functools.cache
+def network(name: str) -> onnx.ModelProto:
+    return NETWORKS[name].build()
+
+
+@pytest.mark.sweep(600)
+@given(st.sampled_from(sorted(NETWORKS)), st.integers(0, 1 << 32))
+def test_changed_networks_give_a_graph_or_a_compile_error(name: str, seed: int) -> None:
+    data = mutated(network(name), random.Random(seed))
+    with warnings.catch_warnings(), contextlib.suppress(CompileError):
+        warnings.simplefilter("ignore", RuntimeWarning)  # of constants that overflow
+        import_onnx(data)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
@@ -289,6 +309,7 @@ def _function(name: str, callee: str) -> onnx.FunctionProto:
     [
         ([f"F{i - 1}" for i in range(1, 40)], "expand to"),  # 2^39 nodes
         (["F1"], "recursive functions f.F1"),
+        ([f"F{i - 1}" for i in range(1, 300)], "more than 100 deep"),
     ],
 )
 def test_functions_are_counted_through_subgraphs_before_they_are_inlined(
@@ -324,6 +345,7 @@ SMALL_FILES = {
     "an ellipsis of two dots": [make_node("Einsum", ["x"], ["y"], equation="i..j")],
     "batches before the first": [make_node("GatherND", ["x", "many"], ["y"], batch_dims=-1)],
     "more outputs than parts": [make_node("Split", ["x"], ["y", "z"], num_outputs=1)],
+    "an image of 10^38 pixels": [make_node("Resize", ["x", "", "scales"], ["y"])],
     "more parts than outputs": [make_node("Split", ["x"], ["y"], num_outputs=2)],
 }
 
@@ -337,6 +359,7 @@ def test_a_small_file_that_asks_for_much_is_refused(onnx_model: Any, name: str) 
         "sizes": np.int64([1 << 28, 1]),
         "side": np.int64([1, 1, 1024, 1024]),
         "c0": np.ones(1, np.float32),
+        "scales": np.float32([1e38]),
     }
     model = onnx_model(SMALL_FILES[name], {"x": [4]}, ["y"], constants, opset=18)
     tracemalloc.start()

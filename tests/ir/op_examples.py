@@ -80,6 +80,8 @@ EXAMPLES = {
     "q_rescale": Example((I_IMAGE,)),
     "interpolate": Example((I16_IMAGE, "i32[513]"), {"step_bits": 7, **I16_RESULT}),
     "q_prelu": Example((I16_IMAGE, "i32[4]"), {"bits": 8}),
+    "q_resize2d": Example((I_IMAGE, "i32[5,3]", "i32[6,3]")),
+    "q_prelu_rescaled": Example((I_IMAGE, "i8[4]"), {"requantize": Requantize(Form.TFLITE, 3)}),
     "q_average_pool2d": Example((I_IMAGE, "i32[7]"), {"kernel": (2, 3)}),
     "q_reduce_sum": Example((I_IMAGE,), {"axes": (3,)}),
     "q_reduce_extreme": Example((I_IMAGE,), {"axes": (0, 1, 2, 3), "kind": Reduction.MIN}),

@@ -44,7 +44,7 @@ from qcomp.quant.gemmlowp import exp_table as exp_table_tflite
 from qcomp.quant.qparams import SOFTMAX, SOFTMAX_16, QParams
 
 Q = QParams(0.1, -128)
-NARROW, WIDE, TFLITE, ONNX, QUOTIENT = (Requantize(form, 0) for form in Form)
+NARROW, WIDE, TFLITE, AWAY, ONNX, QUOTIENT = (Requantize(form, 0) for form in Form)
 SCALAR: dict[str, Any] = {"multiplier": 2**30, "shift": 31, "requantize": WIDE}
 
 
@@ -115,8 +115,8 @@ def test_the_rounding_of_the_narrow_form_counts() -> None:
 
 
 def test_the_left_shift_of_the_tflite_form_counts() -> None:
-    assert "0.0 bits" in certify(dense([[1]], [2**27 - 256], [2**30], [4], TFLITE))
-    assert "the sum can reach" in failure(dense([[1]], [2**27 - 255], [2**30], [4], TFLITE))
+    assert "0.0 bits" in certify(dense([[1]], [2**27 - 272], [2**30], [4], TFLITE))
+    assert "the sum can reach" in failure(dense([[1]], [2**27 - 271], [2**30], [4], TFLITE))
 
 
 def test_half_of_the_divisor_of_a_quotient_counts() -> None:

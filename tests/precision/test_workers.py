@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import multiprocessing.spawn
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from multiprocessing.resource_tracker import ensure_running
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +21,7 @@ from small_networks import NETWORKS
 import qcomp
 from qcomp.precision.parts import Kind
 from qcomp.precision.problem import Problem, tasks_of
+from qcomp.precision.processes import Processes
 from qcomp.precision.run import keep, kept
 from qcomp.precision.workers import started
 from qcomp.quant.noise import Noise
@@ -97,6 +102,23 @@ def _die(problem: Problem, item: int) -> int:
 
 
 # ------------------------------------------------------------------------ cache
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a program that ends at once")
+def test_a_worker_that_dies_while_it_starts_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It reads nothing of a problem that is larger than any pipe's buffer."""
+    ensure_running()  # with the interpreter
+    monkeypatch.setattr(multiprocessing.spawn, "_python_exe", os.fsencode("/bin/true"))
+    large: Any = np.zeros(1 << 20)
+    processes = Processes(large, 1)
+    ended = threading.Timer(60, os.kill, (os.getpid(), signal.SIGINT))  # rather than wait for ever
+    ended.start()
+    try:
+        with pytest.raises(qcomp.CompileError, match="ended before its time"):
+            list(processes.map(_die, [0]))
+    finally:
+        ended.cancel()
+        processes.close()
 
 
 def test_what_the_cache_has_is_not_computed_again(alone: object, tmp_path: Path) -> None:

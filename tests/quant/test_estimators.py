@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from numpy.testing import assert_allclose, assert_array_equal
 
-from qcomp.quant.distribution import AverageExtremes, ChannelMean, Distribution, Range
+from qcomp.quant.distribution import AverageExtremes, Distribution, Range
 from qcomp.quant.estimators import ESTIMATORS
 from qcomp.quant.estimators.mse import squared_error
 from qcomp.quant.estimators.percentile import percentile
@@ -218,14 +218,6 @@ def test_memory_does_not_grow_with_the_samples() -> None:
     assert sizes[-1] < 1.5 * sizes[3]
 
 
-def test_channel_mean_is_the_mean_over_all_but_the_last_axis() -> None:
-    x = sample(lambda r: r.normal(5.0, 1.0, size=(6, 4, 4, 3)))
-    mean = ChannelMean()
-    for part in np.array_split(x, 4):
-        mean.update(part)
-    assert_allclose(mean.mean(), x.mean(axis=(0, 1, 2), dtype=np.float64), rtol=1e-6)
-
-
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_values_that_are_not_finite_are_refused(bad: float) -> None:
     with pytest.raises(ValueError, match="NaN or infinity"):
@@ -238,5 +230,3 @@ def test_a_range_needs_values(kind: str) -> None:
         ESTIMATORS[kind](Distribution(), GRID)
     with pytest.raises(ValueError, match="no values"):
         Distribution().update(np.zeros(0, np.float32))
-    with pytest.raises(ValueError, match="no values"):
-        ChannelMean().mean()

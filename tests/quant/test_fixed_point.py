@@ -86,6 +86,17 @@ def test_wide_rounds_the_exact_product_once_half_up(
     assert apply(Form.WIDE, acc, m, shift, Requantize(Form.WIDE, zero_point)) == expected
 
 
+@given(INT32, st.integers(0, 2**31 - 1), st.integers(1, 62), st.integers(-128, 127))
+@example(-(2**31), 2**31 - 1, 62, 0)
+@example(-3, 2**30, 31, 0)
+def test_away_rounds_the_exact_product_once_half_away_from_zero(
+    acc: int, m: int, shift: int, zero_point: int
+) -> None:
+    size = half_up(abs(acc) * m, shift)
+    expected = clip((size if acc >= 0 else -size) + zero_point)
+    assert apply(Form.AWAY, acc, m, shift, Requantize(Form.AWAY, zero_point)) == expected
+
+
 @given(st.integers(-(2**20), 2**20), st.integers(2**30, 2**31 - 1), st.integers(-31, 10))
 def test_tflite_is_gemmlowp_s_double_rounding(acc: int, m: int, exponent: int) -> None:
     high = gemmlowp_srdhm(acc << max(exponent, 0), m)
@@ -156,6 +167,7 @@ def test_every_form_saturates_to_its_bounds(form: Form) -> None:
         Form.NARROW: (2**14, 0),
         Form.WIDE: (2**30, 31),
         Form.TFLITE: (2**30, 0),
+        Form.AWAY: (2**30, 31),
         Form.ONNX: multiplier_onnx(0.5),
         Form.QUOTIENT: (2, 0),
     }[form]

@@ -22,6 +22,7 @@ def test_noise_adds_up_over_arrays_and_runs() -> None:
     assert one == Noise(25.0, 1.0)
     assert one + Noise(75.0, 0.0) == Noise(100.0, 1.0)
     assert (one + Noise(75.0, 0.0)).db == pytest.approx(20.0)
+    assert Noise(25.0, math.inf).db == -math.inf
 
 
 def test_shapes_must_agree() -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from qcomp.quant import scales as searched
 from qcomp.quant.grid import largest, nearest
 from qcomp.quant.scales import minmax_scales, mse_scales, pow2_above, squared_error
 
@@ -97,3 +101,26 @@ def test_powers_of_two() -> None:
     assert 1e-30 <= above[4] < 2e-30
     found = mse_scales(rows_of(5, 40, 64), 4, power_of_two=True)
     assert (np.frexp(found)[0] == 0.5).all()
+
+
+def test_what_is_not_tried_would_not_have_been_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [rows_of(1, 40, taps) for taps in (1, 9, 64, 300)]
+    tried = Counted(searched._refined)
+    monkeypatch.setattr(searched, "_refined", tried)
+    found = [mse_scales(r, 8) for r in rows]
+    few, tried.calls = tried.calls, 0
+    monkeypatch.setattr(searched, "_HOPELESS", 1e12)
+    every = [mse_scales(r, 8) for r in rows]
+    assert [f.tolist() for f in found] == [e.tolist() for e in every]
+    assert 2 * few < tried.calls
+
+
+class Counted:
+    """A function that counts its calls."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function, self.calls = function, 0
+
+    def __call__(self, *arguments: Any) -> Any:
+        self.calls += 1
+        return self.function(*arguments)

@@ -7,11 +7,11 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from qcomp.quant.fixed_point import multiplier_narrow
+from qcomp.quant.fixed_point import multiplier_narrow, nearest_narrow
 from qcomp.quant.grid import Grid, largest
 from qcomp.quant.weights import BIAS_BITS, certified, snapped_scales, unit_gain, weight_grid
 
@@ -136,6 +136,18 @@ def test_a_snapped_scale_has_an_exact_multiplier_and_moves_little(
     assert abs(Fraction(snapped) / exact - 1) <= Fraction(1, 2**51)  # two float64 roundings
     assert abs(snapped / scale - 1) <= 2.0**-10 * (1 + 1e-9)
     assert multiplier_narrow(x_scale * snapped / y_scale) == found
+
+
+@given(st.floats(2.0**-40, 4.0))
+@example(1 - 2.0**-12)
+@example(2.0**-37 * (2 - 2.0**-12))
+def test_factors_of_many_channels_are_found_as_one_is(real: float) -> None:
+    found = multiplier_narrow(real)
+    (near,) = nearest_narrow(np.array([real])).tolist()
+    if found is None:
+        assert np.isnan(near)
+    else:
+        assert near == found[0] * 2.0 ** -(found[1] + 15)
 
 
 @given(st.lists(st.floats(2.0**-36, 0.99), min_size=1, max_size=5), SCALES, SCALES)

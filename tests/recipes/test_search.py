@@ -19,15 +19,16 @@ from qcomp.calibration.evidence import Evidence
 from qcomp.calibration.samples import samples_of
 from qcomp.config import AUTO, QuantizationConfig
 from qcomp.errors import CalibrationError
+from qcomp.execute.trials import Trials
 from qcomp.ir.form import Form
 from qcomp.ir.parse import parse
 from qcomp.quant.noise import Noise
 from qcomp.quant.qparams import QParams, dequantize, quantize
 from qcomp.quantizer import Quantizer
 from qcomp.recipes.activations import Activations
-from qcomp.recipes.judge import Judge, Judgement, with_quantized
+from qcomp.recipes.judge import Judge, Judgement, Trial, with_quantized
 from qcomp.recipes.named import settled
-from qcomp.recipes.search import TRIALS, _is_known
+from qcomp.recipes.search import TRIALS, Choice, _confirm, _is_known
 
 Files = dict[str, bytes]
 
@@ -224,17 +225,26 @@ def test_only_the_chosen_tensor_is_rounded() -> None:
     assert run.noise == pytest.approx(float(np.sum(wanted**2)))
 
 
-def test_equal_trials_of_activations_are_made_once() -> None:
+def test_equal_trials_of_activations_are_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
     graph = parse(PLAIN)
     samples = [{"x": np.array([0.3, -0.4 * i], np.float32)} for i in range(3)]
     evidence = Evidence(samples_of(graph, [s["x"] for s in samples]), (-1.0, 1.0))
     judge, config = Judge(Quantizer(graph, Form.FLOAT, evidence)), QuantizationConfig(range="mse")
     activations = Activations.of(judge, settled(config, calibrated=True), samples)
     coarse, fine = {"a": QParams(0.25)}, {"a": QParams(0.01)}
+    made: list[tuple[int, int]] = []
+    trial = Trials.trial
+
+    def counted(self: Trials, changes: Any, end: int, first: int = 0) -> Any:
+        made.append((first, end))
+        return trial(self, changes, end, first)
+
+    monkeypatch.setattr(Trials, "trial", counted)
     first = activations.ranking(coarse)
-    assert activations.noise(dict(coarse), 2) is first
-    assert activations.noise(coarse, 3) is not first
-    assert activations.noise(fine, 2).total.noise < first.total.noise
+    assert activations.noise(dict(coarse), 1) == first
+    assert activations.noise(coarse, 3).runs[:1] == first.runs
+    assert activations.noise(fine, 1).total.noise < first.total.noise
+    assert made == [(0, 1), (1, 3), (0, 1)]
 
 
 def test_without_gates_to_open_nothing_is_equalized_to_see_that() -> None:
@@ -243,6 +253,53 @@ def test_without_gates_to_open_nothing_is_equalized_to_see_that() -> None:
     with pytest.raises(CalibrationError):  # there is nothing to equalize by
         _is_known(judge, start, dataclasses.replace(start, equalize=True))
     assert _is_known(judge, start, dataclasses.replace(start, equalize="gates"))
+
+
+@dataclasses.dataclass
+class Known(Judge):
+    """Judges by what is known of a configuration: the noise with biases corrected layer by layer,
+    or, where nothing is fitted, each by itself.
+    """
+
+    layered: float = 0.0
+    apart: float = 0.0
+
+    def trial(self, config: Any, samples: Any, fitted_to: Any = None) -> Trial:
+        fitted = fitted_to is not None and config.bias_correction == "empirical"
+        noise = Noise(1.0, self.layered if fitted else self.apart)
+        return KnownTrial(Judgement((noise,)))
+
+
+class KnownTrial(Trial):
+    """Of one sample."""
+
+    def __init__(self, judgement: Judgement) -> None:
+        self._judgement = judgement
+
+    @property
+    def available(self) -> int:
+        return 1
+
+    def on(self, count: int) -> Judgement:
+        return self._judgement
+
+
+@pytest.mark.parametrize(
+    ("layered", "asked", "taken"),
+    [(0.2, AUTO, "analytic"), (0.05, AUTO, "empirical"), (0.2, "empirical", "empirical")],
+)
+def test_biases_are_corrected_layer_by_layer_where_that_is_better(
+    layered: float, asked: str, taken: str
+) -> None:
+    quantizer = Quantizer(parse(PLAIN), Form.FLOAT, Evidence(None, (-1.0, 1.0)))
+    judge = Known(quantizer, layered=layered, apart=0.1)
+    start = settled(QuantizationConfig(), calibrated=True)
+    found = dataclasses.replace(start, weight_range="mse")
+    choice = Choice(found, judge.trial(found, []))
+    first = _confirm(judge, choice, QuantizationConfig(bias_correction=asked), start, [])
+    assert first.whole.total.noise == layered
+    assert choice.config.bias_correction == taken
+    assert choice.trial.whole.total.noise == (0.1 if taken == "analytic" else layered)
 
 
 def test_better_means_better_on_both_halves() -> None:

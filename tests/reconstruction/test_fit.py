@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
@@ -12,7 +14,7 @@ from qcomp.reconstruction.engine import NumpyEngine
 from qcomp.reconstruction.fit import Fit, Method, fit
 from qcomp.reconstruction.levels import Levels
 from qcomp.reconstruction.moments import Moments
-from qcomp.reconstruction.problem import Problem
+from qcomp.reconstruction.problem import Problem, centred, eased
 from qcomp.reconstruction.rows import Rows
 
 F64 = NDArray[np.float64]
@@ -47,3 +49,18 @@ def test_the_results_have_the_size_of_the_float_ones(shrunk: float) -> None:
 @pytest.mark.parametrize(("shrunk", "factor"), [(0.5, 1 / 1.25), (2.0, 1.25)])
 def test_a_scale_moves_by_a_quarter_at_most(shrunk: float, factor: float) -> None:
     assert_allclose(fitted(problem(shrunk)).factor, factor)
+
+
+def test_moments_of_eased_targets_need_no_rows() -> None:
+    p = replace(problem(0.7), bias=np.linspace(-1.0, 1.0, 5)[None])
+    rows, derived = Moments.of(eased(p)), Moments.of(p).eased(p.weight)
+    assert_allclose(derived.products, rows.products, rtol=1e-4, atol=1e-5)
+    assert_allclose(derived.inputs, rows.inputs)
+
+
+def test_what_is_subtracted_of_centred_rows_changes_no_moments() -> None:
+    p = problem(1.0)
+    moved = Rows(p.rows.x + np.float32(3.0), p.rows.target + np.float32(5.0))
+    before, after = (Moments.of(centred(replace(p, rows=r))) for r in (p.rows, moved))
+    assert_allclose(after.inputs, before.inputs, atol=1e-4)
+    assert_allclose(after.products, before.products, atol=1e-4)

@@ -53,6 +53,11 @@ int cuDevicePrimaryCtxRetain(void **context, int) { return *context = &allocatio
 int cuDevicePrimaryCtxRelease_v2(int) { return 0; }
 int cuCtxPushCurrent_v2(void *) { return 0; }
 int cuCtxPopCurrent_v2(void **context) { return *context = nullptr, 0; }
+int cuCtxGetDevice(int *device) { return *device = 0; }
+int cuDeviceGetAttribute(int *value, int attribute, int) {
+  const char *major = getenv("SHIM_MAJOR");
+  return *value = attribute == 75 ? (major ? atoi(major) : 9) : 0, 0;
+}
 int cuModuleLoadData(void **module, const void *) {
   return *module = &allocations, getenv("SHIM_BAD_BUILD") ? 200 : 0;
 }

@@ -61,6 +61,7 @@ FACTORS: Mapping[Form, tuple[int, int]] = {
     Form.NARROW: (20011, 7),
     Form.WIDE: (2**30 + 99, 41),
     Form.TFLITE: (2**30 + 99, -10),
+    Form.AWAY: (2**30 + 99, 41),
     Form.ONNX: multiplier_onnx(0.000763),
     Form.QUOTIENT: (1171, 0),
 }
@@ -74,7 +75,7 @@ def parameters(outputs: int, form: Form, bias: str = "int32", seed: int = 0) -> 
     shifts = np.full(outputs, shift, np.int32)
     if form is not Form.ONNX:
         multipliers -= random.integers(0, 999, outputs, dtype=np.int32)
-    if form in (Form.NARROW, Form.WIDE):
+    if form in (Form.NARROW, Form.WIDE, Form.AWAY):
         shifts -= random.integers(0, 3, outputs, dtype=np.int32)
     return [
         Fixed(random.integers(-(2**15), 2**15, outputs).astype(bias)),
@@ -148,6 +149,9 @@ def elements() -> list[Case]:
          (i16(3, 8),)),
         (partial(ops.Interpolate, step_bits=7, zero_point=1), (i16(3, 80), Fixed(entries))),
         (partial(ops.QPRelu, **prelu), (x, Fixed(slopes))),
+        (partial(ops.QPReluRescaled, x_zero_point=-3, slope_zero_point=9,
+                 positive_multiplier=2**30 + 9, positive_shift=1, multiplier=2**30 + 5, shift=-8,
+                 requantize=Requantize(Form.TFLITE, 9)), (x, Fixed(i8(8)))),
     ]  # fmt: skip
 
 
@@ -272,9 +276,14 @@ def together(cases: Sequence[Case]) -> tuple[Graph, dict[str, Array]]:
                 ids.append(graph.add_input(name, type))
                 inputs[name] = operand
         graph.outputs[f"y{n}"] = graph.add_op(make(inputs=tuple(ids), output=f"y{n}"))
+    scale(graph)
+    return graph, inputs
+
+
+def scale(graph: Graph) -> None:
+    """Gives every activation the same scale."""
     for tensor in graph.tensors():
         if not tensor.is_constant and tensor.type.dtype in (DType.I8, DType.I16):
             is_i8 = tensor.type.dtype is DType.I8
             qparams = QParams(0.5, 0) if is_i8 else QParams(0.5, 0, -(2**15), 2**15 - 1)
             graph.update_tensor(replace(tensor, qparams=qparams))
-    return graph, inputs

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import subprocess
 from pathlib import Path
@@ -11,7 +12,9 @@ import pytest
 from qcomp.targets.cpu.isa import X86_64
 from qcomp.targets.cpu.library.archive import archive, members
 from qcomp.targets.cpu.library.objects import data_object
+from qcomp.targets.cpu.platform import Platform
 from qcomp.targets.cpu.process.host import native
+from qcomp.targets.cpu.systems import LIBRARIES
 
 X86 = X86_64.platform
 SOURCE = """
@@ -107,3 +110,14 @@ def test_a_member_whose_long_name_is_missing_is_a_value_error() -> None:
     made = archive({"a" * 20 + ".o": data_object(X86, "n", b"", 64)})
     with pytest.raises(ValueError, match="static library with a member of the unknown name /99"):
         members(made.replace(b"/0 ", b"/99"))
+
+
+@pytest.mark.parametrize("platform", [X86, LIBRARIES["arm64-macos"][0].platform])
+def test_an_index_that_counts_more_than_it_has_is_a_value_error(platform: Platform) -> None:
+    """By its first number, with which a reader would count for minutes."""
+    made = archive({"n.o": data_object(platform, "n", b"", 64)})
+    for at in range(8, 120):
+        wrong = bytearray(made)
+        wrong[at : at + 4] = b"\xff\xff\xff\xf0"
+        with contextlib.suppress(ValueError):
+            members(bytes(wrong))

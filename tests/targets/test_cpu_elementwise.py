@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from qcomp.ir.ops import (
     QAdd,
+    QAddRescaled,
     QAddWide,
     QBinary,
     QDiv,
@@ -19,9 +21,11 @@ from qcomp.ir.ops import (
     QMinimum,
     QMul,
     QPRelu,
+    QPReluRescaled,
     Table,
 )
 from qcomp.quant.fixed_point import Form, Requantize
+from qcomp.quant.tflite_constants import add_rescaled_constants
 
 SIZES = [1, 2, 7, 15, 16, 17, 31, 33, 63, 64, 65, 130, 257, 700]
 ZERO_POINTS = [(-128, 127, 0), (127, -128, -128), (0, 0, 127), (5, -9, 3)]
@@ -47,6 +51,20 @@ def binary_ops(a: int = 5, b: int = -9, y: int = 3) -> dict[str, partial[QBinary
         "add beyond 16 bits": partial(
             QAdd, a_multiplier=32767, b_multiplier=32767, fraction_bits=9, **points, **clamp
         ),
+        **{
+            f"{name} rescaled": partial(
+                QAddRescaled,
+                b_sign=sign,
+                requantize=Requantize(Form.TFLITE, y, -120, 121),
+                **asdict(add_rescaled_constants(*scales)),
+                **points,
+            )
+            for name, sign, scales in (
+                ("add", 1, (0.013, 0.4, 0.3)),
+                ("subtract", -1, (0.7, 0.02, 0.5)),
+                ("enlarge", 1, (0.5, 0.5, 2.0**-12)),
+            )
+        },
         "add wide": partial(QAddWide, **wide, **points, **clamp),
         **{
             f"mul {form.value}": partial(
@@ -86,7 +104,7 @@ def test_all_pairs_of_values(kit: Any, name: str, points: tuple[int, int, int]) 
 
 @pytest.mark.parametrize("size", SIZES)
 def test_sizes_around_vectors(kit: Any, size: int) -> None:
-    for name in ("add", "mul narrow", "mul wide", "div", "minimum"):
+    for name in ("add", "add rescaled", "mul narrow", "mul wide", "div", "minimum"):
         kit.check(binary_ops()[name], kit.i8(size), kit.i8(size, seed=1))
 
 
@@ -150,6 +168,17 @@ def test_prelu_of_all_values(kit: Any, zero_point: int) -> None:
         QPRelu, x_zero_point=zero_point, positive_multiplier=-9000, shift=13, zero_point=zero_point
     )
     kit.check(op, x, kit.fixed(slopes[0].astype(np.int32) * 16384))
+
+
+@pytest.mark.parametrize("zero_points", [(-128, -128), (3, -7), (127, 127)])
+def test_prelu_with_products_of_all_values(kit: Any, zero_points: tuple[int, int]) -> None:
+    x, slopes = all_pairs()
+    op = partial(
+        QPReluRescaled, x_zero_point=zero_points[0], slope_zero_point=zero_points[1],
+        positive_multiplier=2**30 + 99, positive_shift=1, multiplier=2**31 - 1, shift=-8,
+        requantize=Requantize(Form.TFLITE, -5, -120, 121),
+    )  # fmt: skip
+    kit.check(op, x, kit.fixed(slopes[0]), borders=True)
 
 
 @pytest.mark.sweep(40)

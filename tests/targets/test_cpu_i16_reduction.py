@@ -124,6 +124,16 @@ def test_argmax_decides_ties(kit: Any, last: bool) -> None:
         check(kit, partial(ArgMax, axis=axis, last=last), x)
 
 
+@pytest.mark.parametrize("size", [64, 80, 127, 128, 1000])
+def test_long_rows_of_8_bits_give_probabilities_of_16(kit: Any, size: int) -> None:
+    """Where one is nearly certain, where all are alike, and in between."""
+    op = partial(QSoftmax, axis=1, bits=16)
+    rows = np.full((3, size), -128, np.int8)
+    rows[1, size - 1] = 127
+    for scale in (1e-6, 0.02, 2.0):
+        check(kit, op, np.concatenate([kit.i8(5, size), rows]), kit.fixed(exp_table(scale)))
+
+
 @pytest.mark.parametrize("size", [1, 2, 10, 33, 1001])
 @pytest.mark.parametrize("bits", ONE_WAY, ids=str)
 def test_softmax(kit: Any, size: int, bits: tuple[int, int]) -> None:

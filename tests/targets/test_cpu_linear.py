@@ -14,7 +14,7 @@ from qcomp.ir.ops import QConv2d, QDense
 from qcomp.quant.fixed_point import Form, Requantize
 
 CHANNELS = [1, 3, 15, 16, 17, 31, 33, 64]
-FORMS = [Form.NARROW, Form.WIDE, Form.TFLITE]
+FORMS = [Form.NARROW, Form.WIDE, Form.TFLITE, Form.AWAY]
 
 
 def epilogue(form: Form, channels: int, depth: int) -> tuple[Requantize, list[Any]]:
@@ -27,7 +27,7 @@ def epilogue(form: Form, channels: int, depth: int) -> tuple[Requantize, list[An
         bits_of_m = random.integers(9, 15, channels)
         multiplier = np.maximum(2**bits_of_m + random.integers(-(2**7), 2**7, channels), 257)
         shift = np.maximum(bits + bits_of_m - 15 + spread, 0)
-    elif form is Form.WIDE:
+    elif form in (Form.WIDE, Form.AWAY):
         multiplier, shift = random.integers(2**30, 2**31, channels), 31 + bits + spread
     else:
         multiplier, shift = random.integers(2**30, 2**31, channels), -bits - spread
@@ -126,6 +126,51 @@ def test_dense_layers(kit: Any, shape: tuple[int, ...], outputs: int) -> None:
         q, tables = epilogue(form, outputs, shape[-1])
         op = partial(QDense, x_zero_point=9, requantize=q)
         kit.check(op, kit.i8(*shape), *map(kit.fixed, (weight, *tables)), zero_point=9)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "groups", "zero"),
+    [
+        (19, 1, -128),
+        (32, 1, 127),
+        (32, 1, 3),
+        (20, 4, 127),
+        (20, 4, 3),
+        (19, 19, -128),
+        (19, 19, 3),
+    ],
+    ids=str,
+)
+def test_weights_with_a_zero_point(kit: Any, inputs: int, groups: int, zero: int) -> None:
+    """What is multiplied leaves i8: each channel has two parts of it, three beside -128."""
+    outputs = {1: 33, 4: 12, 19: 19}[groups]
+    kernel = (1, 1) if zero == 3 else (3, 2)
+    weight = kit.i8(outputs, *kernel, inputs // groups, seed=1)
+    q, tables = epilogue(Form.TFLITE, outputs, weight[0].size)
+    op = partial(QConv2d, x_zero_point=-5, requantize=q, groups=groups, padding=(1, 0, 0, 1))
+    zeros = np.full(outputs if zero == 127 else 1, zero, np.int8)
+    zeros[1::2] = 0
+    constants = map(kit.fixed, (weight, *tables, zeros))
+    kit.check(op, kit.i8(1, 6, 7, inputs), *constants, zero_point=-5, borders=True)
+
+
+@pytest.mark.parametrize(("outputs", "depth", "zero"), [(10, 64, -128), (33, 7, 12)], ids=str)
+def test_dense_weights_with_a_zero_point(kit: Any, outputs: int, depth: int, zero: int) -> None:
+    weight = kit.i8(outputs, depth, seed=1)
+    q, tables = epilogue(Form.AWAY, outputs, depth)
+    op = partial(QDense, x_zero_point=9, requantize=q)
+    constants = map(kit.fixed, (weight, *tables, np.array([zero], np.int8)))
+    kit.check(op, kit.i8(5, depth), *constants, zero_point=9)
+
+
+@pytest.mark.parametrize("form", [Form.TFLITE, Form.AWAY], ids=lambda f: f.value)
+def test_forms_that_saturate_to_the_limits_of_i8(kit: Any, form: Form) -> None:
+    for outputs, groups, depth in ((33, 1, 19), (19, 19, 1)):
+        weight = np.maximum(kit.i8(outputs, 3, 3, depth, seed=1), -127)
+        _, tables = epilogue(form, outputs, weight[0].size)
+        op = partial(QConv2d, x_zero_point=3, groups=groups, requantize=Requantize(form, -128))
+        constants = map(kit.fixed, (weight, *tables))
+        kit.check(op, kit.i8(1, 6, 7, 19), *constants, zero_point=3)
 
 
 @pytest.mark.sweep(40)

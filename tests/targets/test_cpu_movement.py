@@ -27,6 +27,8 @@ from qcomp.ir.ops import (
     Transpose,
     ZeroStuff,
 )
+from qcomp.targets.cpu.emit.nest import Nest
+from qcomp.targets.cpu.emit.transpose import transpose_spec
 from qcomp.targets.cpu.lower.graph import lower_graph
 
 SHAPE = (2, 5, 6, 19)
@@ -156,7 +158,19 @@ def test_transposes_around_vectors(kit: Any, data: st.DataObject) -> None:
         )
     )
     op, isa = partial(Transpose, permutation=permutation), data.draw(st.sampled_from(kit.isas))
-    kit.check(op, kit.i8(*shape), borders=data.draw(st.booleans()), isas=[isa])
+    x = data.draw(st.sampled_from([kit.i8, kit.i16]))(*shape)
+    kit.check(op, x, borders=data.draw(st.booleans()), isas=[isa])
+
+
+@pytest.mark.parametrize("element", [1, 2])
+def test_elements_of_both_widths_are_transposed_by_riffles(element: int) -> None:
+    """22 x 22 pixels of 85 channels to channels first."""
+    strides = ((element, 85 * element), (484 * element, element))
+    spec = transpose_spec(Nest((85, 484), strides, (element, element)))
+    assert spec is not None
+    assert not spec.is_narrow
+    words = ((4, 340), (1936, 4))
+    assert transpose_spec(Nest((85, 484), words, (4, 4))) is None
 
 
 @pytest.mark.sweep(40)

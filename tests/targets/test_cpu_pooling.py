@@ -78,6 +78,18 @@ def test_average_pool_in_every_form(kit: Any, form: Form) -> None:
     kit.check(op, kit.i8(1, 8, 9, 21), kit.fixed(multipliers), zero_point=127)
 
 
+@pytest.mark.parametrize("counts", [True, False], ids=["padding counts", "padding is left out"])
+@pytest.mark.parametrize("window", WINDOWS, ids=str)
+def test_means_that_are_quotients(kit: Any, window: dict[str, Any], counts: bool) -> None:
+    taps, zero_point = window["kernel"][0] * window["kernel"][1], -128 if counts else 0
+    op = partial(
+        QAveragePool2d, x_zero_point=zero_point, shift=0, count_include_pad=counts,
+        requantize=Requantize(Form.QUOTIENT, zero_point, -120, 115), **window,
+    )  # fmt: skip
+    numbers = kit.fixed(np.arange(taps + 1, dtype=np.int32))
+    kit.check(op, kit.i8(1, 11, 13, 19), numbers, zero_point=zero_point, borders=True)
+
+
 def test_a_window_of_more_taps_than_16_bits_hold(kit: Any) -> None:
     op, multipliers = average((20, 20), 3, padding=(1, 1, 1, 1))
     for value in (-128, 127):

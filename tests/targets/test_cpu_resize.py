@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from qcomp.ir.ops import Coordinates, NearestRounding, Resize2d, ResizeMode
+from qcomp.ir.ops import Coordinates, NearestRounding, QResize2d, Resize2d, ResizeMode
+from qcomp.quant.tflite_resize import bilinear_table
 
 SIZES = [(14, 18), (3, 4), (21, 5), (1, 1), (7, 9)]
 
@@ -38,3 +39,14 @@ def test_resize_in_every_coordinate_mode(kit: Any, coordinates: Coordinates) -> 
     for rounding in NearestRounding:
         op = resize((11, 13), x, ResizeMode.NEAREST, coordinates=coordinates, rounding=rounding)
         kit.check(op, x, isas=kit.isas[:1])
+
+
+@pytest.mark.parametrize(("aligned", "centers"), [(False, False), (True, False), (False, True)])
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_means_of_neighbours(kit: Any, size: tuple[int, int], aligned: bool, centers: bool) -> None:
+    tables = [
+        kit.fixed(bilinear_table(extent, results, aligned=aligned, centers=centers))
+        for extent, results in zip((7, 9), size, strict=True)
+    ]
+    kit.check(QResize2d, kit.i8(2, 7, 9, 20), *tables, borders=True)
+    kit.check(QResize2d, kit.i16(1, 7, 9, 5), *tables, isas=kit.isas[:1])

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from qcomp.ir.ops import QLogSoftmax, QSoftmax
+from qcomp.quant import gemmlowp
+from qcomp.quant.fixed_point import Form
 from qcomp.quant.tables import exp_table, log_softmax_constants, log_table
 
 
@@ -70,6 +72,23 @@ def test_softmax_on_both_sides_of_the_exact_reciprocal(kit: Any, size: int) -> N
 def test_softmax_over_the_longest_axis(kit: Any) -> None:
     """32767 equal elements: the sum of the exponentials is 32767 * 2^16, just below 2^31."""
     check_both(kit, 1, np.zeros((1, 32767), np.int8))
+
+
+@pytest.mark.parametrize(
+    ("size", "scale"), [(1, 0.2), (2, 3.0), (17, 0.2), (300, 0.01), (4095, 2.0**-20)]
+)
+def test_softmax_with_a_reciprocal(kit: Any, size: int, scale: float) -> None:
+    op = partial(QSoftmax, axis=1, form=Form.TFLITE)
+    table = kit.fixed(gemmlowp.exp_table(float(np.float32(scale))))
+    for x in (kit.i8(2, size), np.full((1, size), 127, np.int8)):
+        kit.check(op, x, table)
+
+
+def test_softmax_with_a_reciprocal_over_any_axis(kit: Any) -> None:
+    table = kit.fixed(gemmlowp.exp_table(0.125))
+    for axis in range(4):
+        op = partial(QSoftmax, axis=axis, form=Form.TFLITE)
+        kit.check(op, kit.i8(2, 5, 6, 7), table, borders=True)
 
 
 @pytest.mark.parametrize("y_scale", [0.02, 0.5, 4.0])

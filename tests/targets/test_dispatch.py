@@ -104,7 +104,7 @@ def test_what_is_exported(artifact: Artifact, tmp_path: Path) -> None:
         ["nm", "-D", "--defined-only", str(path)], capture_output=True, text=True, check=True
     ).stdout
     names = {line.split()[-1] for line in listed.splitlines()}
-    functions = {"net_run", "net_set_isa", "net_set_parallel_for"}
+    functions = {"net_run", "net_set_isa", "net_set_parallel_for", "net_abi", "net_sizes"}
     assert names == functions | {"net_inputs", "net_outputs"}
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,16 @@ from qcomp.ir.evaluate import evaluate
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import MaxPool2d, Op, QAdd
 from qcomp.ir.parse import parse
-from qcomp.targets.base import Arrays, Artifact, Entry, Linked, Memory, Profile, Requirements
+from qcomp.targets.base import (
+    Arrays,
+    Artifact,
+    Border,
+    Entry,
+    Linked,
+    Memory,
+    Profile,
+    Requirements,
+)
 from qcomp.targets.catalog import TARGETS, Listed
 from qcomp.targets.cpu.isa import AVX2, SSE41
 from qcomp.targets.cpu.process.host import native
@@ -94,8 +103,8 @@ class ToyRuntime:
     def files(self, directory: Path, linked: Linked) -> Mapping[str, bytes]:
         return {linked.static: (directory / linked.static).read_bytes()}
 
-    def assumed(self, target: str, isas: Sequence[str]) -> Mapping[str, tuple[str, ...]]:
-        raise NotImplementedError
+    def check(self, artifact: Artifact, graph: Graph) -> None:
+        """Its files are the graph's text, which has no sizes."""
 
     def thread_pool(self) -> Mapping[str, bytes]:
         return {}
@@ -109,6 +118,7 @@ class Toy:
     align: int = 64
     name: str = "toy"
     kept: Path | None = None
+    border: Border = field(default_factory=Border)
     runtime = ToyRuntime()
 
     def supports(self, graph: Graph, op: Op) -> str | None:
@@ -128,7 +138,7 @@ class Toy:
         )
 
     def cost(self, macs: int, results: int, activation_bytes: int, bits: int) -> float:
-        raise NotImplementedError
+        return 0.0
 
     def weight_bytes(self, shape: tuple[int, ...], groups: int, bits: int) -> int:
         raise NotImplementedError

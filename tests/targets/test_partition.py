@@ -14,7 +14,7 @@ from qcomp.errors import TargetError
 from qcomp.ir import DType, Graph, TensorType
 from qcomp.ir.evaluate import evaluate
 from qcomp.ir.ops import Add, Function, Mul, Op, Unary
-from qcomp.targets.partition import partition
+from qcomp.targets.partition import Part, first_that_takes, partition
 
 
 @dataclass(frozen=True)
@@ -52,16 +52,20 @@ def chain(kinds: str, reads: list[int]) -> Graph:
     return graph
 
 
+def parts_of(graph: Graph, targets: list[Toy]) -> tuple[Part[Toy], ...]:
+    return partition(graph, targets, first_that_takes(graph, targets))
+
+
 def test_one_target_that_takes_all_takes_the_graph_in_one_part() -> None:
     graph = chain("aumam", [0, 0, 1, 2, 0])
-    (part,) = partition(graph, [CPU])
+    (part,) = parts_of(graph, [CPU])
     assert part.target is CPU
     assert [op.id for op in part.graph.ops()] == [op.id for op in graph.ops()]
     assert set(part.graph.outputs) == set(graph.outputs.values())
 
 
 def test_a_target_gets_its_ops_and_the_next_one_the_rest() -> None:
-    parts = partition(chain("uaamu", [0, 0, 1, 3, 4]), [ADDER, CPU])
+    parts = parts_of(chain("uaamu", [0, 0, 1, 3, 4]), [ADDER, CPU])
     assert [(p.target.name, [op.id for op in p.graph.ops()]) for p in parts] == [
         ("cpu", ["t0"]),
         ("adder", ["t1", "t2"]),
@@ -72,7 +76,7 @@ def test_a_target_gets_its_ops_and_the_next_one_the_rest() -> None:
 def test_ops_without_a_target_are_all_named() -> None:
     expected = r"no target takes:\n%t0 = mul\(.*\n  adder: mul is not for toys\n%t2 = unary\("
     with pytest.raises(TargetError, match=expected):
-        partition(chain("mau", [0, 0, 0]), [ADDER])
+        parts_of(chain("mau", [0, 0, 0]), [ADDER])
 
 
 @given(st.text("amu", min_size=1, max_size=12), st.lists(st.integers(0, 99), min_size=12))
@@ -80,7 +84,7 @@ def test_the_parts_in_their_order_compute_the_graph(kinds: str, reads: list[int]
     graph = chain(kinds, reads)
     values = {"x": X}
     taken: list[str] = []
-    for part in partition(graph, [ADDER, CPU]):
+    for part in parts_of(graph, [ADDER, CPU]):
         adds = [isinstance(op, Add) for op in part.graph.ops()]
         assert adds == [part.target is ADDER] * len(adds)
         values |= evaluate(part.graph, {id: values[id] for id in part.graph.inputs})

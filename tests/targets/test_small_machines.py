@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
+from symbols import PUBLIC
 
 from qcomp.config import QuantizationConfig
 from qcomp.errors import TargetError
@@ -71,7 +72,7 @@ def test_elf_objects_need_only_each_other(
         (flags,) = struct.unpack_from("<I", content, 48 if wide else 36)
         assert (machine, flags) == (platform.machine, platform.flags)
     defined, undefined = elf_symbols(files["net.o"])
-    public = {f"net_{part}" for part in ("run", "set_parallel_for", "inputs", "outputs")}
+    public = {f"net_{part}" for part in PUBLIC}
     assert (defined, undefined) == (public, {"net_data"})
     assert elf_symbols(files["net_data.o"]) == ({"net_data"}, set())
 
@@ -79,9 +80,7 @@ def test_elf_objects_need_only_each_other(
 def test_objects_of_webassembly_have_names_and_an_archive(kit: Kit) -> None:
     files = emitted(kit, "wasm32", block(kit, 3, 20)[0]).files
     assert LIBRARIES["wasm32"][0].platform.format is ObjectFormat.WASM
-    assert set(defined_symbols(files["net.o"])) == {
-        "net_run", "net_set_parallel_for", "net_inputs", "net_outputs",
-    }  # fmt: skip
+    assert set(defined_symbols(files["net.o"])) == {f"net_{part}" for part in PUBLIC}
     assert defined_symbols(files["net_data.o"]) == ["net_data"]
     assert members(archive(files)) == files
     data = files["net_data.o"]

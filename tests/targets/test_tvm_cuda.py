@@ -6,7 +6,10 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import os
 import shutil
+import site
+from ctypes.util import find_library
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +25,7 @@ from qcomp.ir.evaluate import evaluate
 from qcomp.targets.base import Artifact
 from qcomp.targets.catalog import runtime, target
 from qcomp.targets.tvm import languages
+from qcomp.targets.tvm.emit import device_source
 from qcomp.targets.tvm.emit.pieces import words_in_c
 from qcomp.targets.tvm.target import DeviceTarget
 
@@ -93,6 +97,36 @@ def test_failures_of_the_driver_are_statuses(
         outputs_of(artifact, "reduction")
 
 
+def test_a_run_on_a_stream_and_memory_of_the_caller(
+    cxx: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    artifact = without_nvcc().emit(together(CASES["pooling"]())[0], "net")
+    monkeypatch.setenv("QCOMP_CUDA", str(shim(cxx, artifact.sources["net.cu"], tmp_path)))
+    driver = ctypes.CDLL(os.environ["QCOMP_CUDA"])
+    graph, inputs = together(CASES["pooling"]())
+    expected = evaluate(graph, inputs)
+    linked = runtime("cuda").link(artifact, tmp_path)
+    library = ctypes.CDLL(str(tmp_path / str(linked.shared)))
+    arena = artifact.memory.allocated()
+    pointer, context = ctypes.c_void_p(arena.ctypes.data), ctypes.c_void_p()
+    assert driver.cuDevicePrimaryCtxRetain(ctypes.byref(context), 0) == 0
+    assert library.net_open_in(pointer, context, None) == 0
+    arrays = [*inputs.values(), *(np.zeros_like(v) for v in expected.values())]
+    buffers = [ctypes.c_uint64() for _ in arrays]  # of this processor's memory
+    for buffer, array in zip(buffers, arrays, strict=True):
+        assert driver.cuMemAlloc_v2(ctypes.byref(buffer), ctypes.c_size_t(array.nbytes)) == 0
+        ctypes.memmove(buffer.value or 0, array.tobytes(), array.nbytes)
+    handed = (ctypes.c_void_p * len(buffers))(*(buffer.value for buffer in buffers))
+    assert library.net_run_on(None, handed, pointer) == 0
+    for buffer, (name, value) in zip(buffers[len(inputs) :], expected.items(), strict=True):
+        found = np.frombuffer(ctypes.string_at(buffer.value or 0, value.nbytes), value.dtype)
+        assert_array_equal(found.reshape(value.shape), value, err_msg=name)
+    library.net_close(pointer)
+    for buffer in buffers:
+        assert driver.cuMemFree_v2(buffer) == 0
+    assert driver.shim_allocations() == 0
+
+
 @pytest.mark.parametrize("name", ["cuda:sm_80", "cuda:sm_90"])
 def test_every_kernel_compiles(name: str) -> None:
     if shutil.which("nvcc") is None:
@@ -101,7 +135,45 @@ def test_every_kernel_compiles(name: str) -> None:
         assert target(name).emit(together(CASES[kind]())[0], "net").files
 
 
-def test_without_nvcc_the_error_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", "/nowhere")
-    with pytest.raises(TargetError, match="targets of CUDA need nvcc, which is not in PATH"):
-        target("cuda").emit(together(CASES["power"]())[0], "net")
+@pytest.fixture
+def of_source(
+    cxx: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> Artifact:
+    """What is made where there is no nvcc, and a driver for it."""
+    monkeypatch.setattr(device_source, "nvcc", lambda: None)
+    made = target("cuda").emit(together(CASES["linear"]())[0], "net")
+    assert "no nvcc in PATH: NVRTC has to compile the kernels where they run" in caplog.text
+    monkeypatch.setenv("QCOMP_CUDA", str(shim(cxx, made.sources["net.cu"], tmp_path)))
+    return made
+
+
+def test_without_nvcc_a_library_has_its_source_and_needs_nvrtc(
+    of_source: Artifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "#define KERNELS_AS_SOURCE" in of_source.sources["net.c"]
+    monkeypatch.setenv("QCOMP_NVRTC", "/nowhere/libnvrtc.so")
+    told = r"BAD_BUILD: the kernels are source, and no NVRTC is there: /nowhere/libnvrtc\.so can't"
+    with pytest.raises(TargetError, match=told):
+        outputs_of(of_source, "linear")
+
+
+def nvrtc() -> str | None:
+    """The library, as the package nvidia-cuda-nvrtc or a toolkit has it."""
+    folders = [Path(folder) / "nvidia" for folder in site.getsitepackages()]
+    found = [path for folder in folders for path in folder.rglob("libnvrtc.so.*")]
+    return str(found[0]) if found else find_library("nvrtc")
+
+
+def test_nvrtc_compiles_the_kernels_when_a_library_is_opened(
+    of_source: Artifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library = nvrtc()
+    if library is None:
+        pytest.skip("no NVRTC: pip install nvidia-cuda-nvrtc")
+    monkeypatch.setenv("QCOMP_NVRTC", library)
+    outputs_of(of_source, "linear")
+    monkeypatch.setenv("SHIM_MAJOR", "1")
+    with pytest.raises(
+        TargetError, match=r"BAD_BUILD: the kernels: NVRTC error \d+: .*invalid value"
+    ):
+        outputs_of(of_source, "linear")

@@ -18,7 +18,12 @@ import qcomp
 from qcomp.errors import TargetError
 from qcomp.runtime.benchmark import bench_directory
 from qcomp.runtime.verification import check_program_of, verify_directory
-from tests.targets.test_mixed import compiled
+from qcomp.targets.mixed.plan import plan_of
+from qcomp.targets.tvm import tune
+from qcomp.targets.tvm.lower import lower
+from qcomp.targets.tvm.machine import OPENCL_CPU
+from qcomp.targets.tvm.tune import read
+from tests.targets.test_mixed import compiled, model
 
 pytestmark = needs_tvm
 
@@ -158,3 +163,35 @@ def test_a_device_takes_some_ops_and_the_processor_the_rest(
             assert_array_equal(ours, right)
     with pytest.raises(TargetError, match="no op is called conv; there are: "):
         compiled("opencl[conv]+native")
+
+
+def test_a_network_that_is_not_worth_a_copy_stays_on_the_processor() -> None:
+    net, _ = compiled("opencl+native")
+    assert [step.target for step in plan_of(net.artifact).steps] == ["native"]
+    assert net.notes[-1].endswith("1 reshape on native; 192 bytes in, 520 out")
+
+
+def test_tuning_finds_tiles_that_give_the_same_code_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tune, "_WORTH", 1e9)  # something is chosen, whatever the times are
+    expect_driver("opencl:cpu")
+    samples = {"calibration": [np.zeros((1, 3, 8, 8), np.float32)], "recipe": "fast", "name": "net"}
+    net = qcomp.compile(model(), "opencl:cpu", tune=3, **samples)
+    q = np.random.default_rng(0).integers(-128, 128, net.inputs[0].shape).astype(np.int8)
+    for ours, right in zip(net.run_integer(q), net.specification_integer(q), strict=True):
+        assert_array_equal(ours, right)
+    folder = net.save(tmp_path / "net")
+    tiles = folder / "net.tiles.json"
+    usual = qcomp.compile(model(), "opencl:cpu", **samples)
+    again = qcomp.compile(model(), "opencl:cpu", tiles=tiles, **samples)
+    assert again.artifact.sources == net.artifact.sources
+    assert "net.tiles.json" not in usual.artifact.sources
+    keys = {launch.kernel.key for launch in lower(net.graph, OPENCL_CPU, "k").launches}
+    assert read(tiles.read_text()).keys() == keys
+    wrong = tmp_path / "wrong.json"
+    wrong.write_text('{"a": {"channels": 4}}')
+    with pytest.raises(TargetError, match=r"no file of tiles: .*; expected a NAME\.tiles\.json"):
+        qcomp.compile(model(), "opencl:cpu", tiles=wrong, **samples)
+    with pytest.raises(TargetError, match="tvm-llvm has nothing to tune; expected a device"):
+        qcomp.compile(model(), "tvm-llvm", tune=1, **samples)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,59 +38,112 @@ from qcomp.quant.qparams import QParams
 from qcomp.quant.weights import REACH
 
 
-def conv2d(site: Site, op: ops.Conv2d) -> ops.Op:
-    inputs, x, requantize = _linear(site, op)
-    return ops.QConv2d(
-        inputs=inputs,
-        output=site.output,
-        x_zero_point=x.zero_point,
-        requantize=requantize,
-        stride=op.stride,
-        padding=op.padding,
-        dilation=op.dilation,
-        groups=op.groups,
-    )
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """Operands of a float op with weights, and the integers behind them."""
+
+    x_id: TensorId
+    x: QParams
+    weight_id: TensorId
+    bias_id: TensorId
+    weight: Stored
+    bias: Stored
+
+    @property
+    def channels(self) -> int:
+        return len(self.weight.integers)
+
+    @property
+    def largest(self) -> int:
+        """The magnitude that no sum exceeds."""
+        taps = np.abs(self.weight.centered).reshape(self.channels, -1).sum(axis=1)
+        return int((np.abs(self.bias.integers) + REACH[self.x.bits] * taps).max())
+
+    def doubled(self, times: Array) -> Layer:
+        """With each channel's integers doubled so often; they have no zero point."""
+        weights = (self.weight.integers.T << times).T
+        return replace(
+            self,
+            weight=replace(self.weight, integers=weights),
+            bias=replace(self.bias, integers=self.bias.integers << times),
+        )
 
 
-def dense(site: Site, op: ops.Dense) -> ops.Op:
-    inputs, x, requantize = _linear(site, op)
-    return ops.QDense(
-        inputs=inputs, output=site.output, x_zero_point=x.zero_point, requantize=requantize
-    )
+Linear = Callable[[Site, ops.Weighted], tuple[tuple[TensorId, ...], QParams, Requantize]]
+"""Operands (x, weight, bias, multiplier, shift), qparams of x, and the epilogue."""
 
 
-def _linear(site: Site, op: ops.Weighted) -> tuple[tuple[TensorId, ...], QParams, Requantize]:
-    """Operands (x, weight, bias, multiplier, shift), qparams of x, and the epilogue."""
+def conv2d_by(linear: Linear) -> IntegerRule:
+    def rule(site: Site, op: ops.Conv2d) -> ops.Op:
+        inputs, x, requantize = linear(site, op)
+        return ops.QConv2d(
+            inputs=inputs,
+            output=site.output,
+            x_zero_point=x.zero_point,
+            requantize=requantize,
+            stride=op.stride,
+            padding=op.padding,
+            dilation=op.dilation,
+            groups=op.groups,
+        )
+
+    return rule
+
+
+def dense_by(linear: Linear) -> IntegerRule:
+    def rule(site: Site, op: ops.Dense) -> ops.Op:
+        inputs, x, requantize = linear(site, op)
+        return ops.QDense(
+            inputs=inputs, output=site.output, x_zero_point=x.zero_point, requantize=requantize
+        )
+
+    return rule
+
+
+def layer_of(site: Site, op: ops.Weighted) -> Layer:
+    """PassError where its integers can't be summed as they are."""
     x_id, x = site.operand(op.x)
     weight, bias = site.graph.producer(op.weight), site.graph.producer(op.bias)
     if not isinstance(weight, ops.QuantizedConstant) or not isinstance(bias, ops.QuantizedConstant):
         raise PassError(f"{op.id}: weight and bias must be quantized constants")
     w, b = stored(site.graph, weight), stored(site.graph, bias)
     _expect_sums(op, w, b, x)
-    real = np.broadcast_to(x.scale * w.scale / site.qparams.scale, len(w.integers))
-    taps = np.abs(w.centered).reshape(len(w.integers), -1).sum(axis=1)
-    largest = int((np.abs(b.integers) + REACH[x.bits] * taps).max())
-    acc = np.int64 if x.bits == 16 and largest >= 2**31 else np.int32
-    weights, biases = w.integers, b.integers
+    return Layer(x_id, x, weight.x, bias.x, w, b)
+
+
+def operands(
+    site: Site, op: ops.Weighted, layer: Layer, multiplier: Array, shift: Array, acc: DType
+) -> tuple[TensorId, ...]:
+    """Of the integer op, whose accumulators have the type `acc`."""
+    constants = [
+        site.constant(layer.weight_id, layer.weight.integers.astype(np.int8)),
+        site.constant(layer.bias_id, layer.bias.integers.astype(acc.numpy)),
+        site.constant(f"{op.id}.multiplier", multiplier),
+        site.constant(f"{op.id}.shift", shift),
+    ]
+    if layer.weight.zero_point.any():
+        zero_point = layer.weight.zero_point.astype(np.int8)
+        constants.append(site.constant(f"{op.id}.weight_zero_point", zero_point))
+    return layer.x_id, *constants
+
+
+def _linear(site: Site, op: ops.Weighted) -> tuple[tuple[TensorId, ...], QParams, Requantize]:
+    layer = layer_of(site, op)
+    x, w, largest = layer.x, layer.weight, layer.largest
+    real = np.broadcast_to(x.scale * w.scale / site.qparams.scale, layer.channels)
+    acc = DType.I64 if x.bits == 16 and largest >= 2**31 else DType.I32
     if site.is_wide(x):
         form = Form.WIDE
         multiplier, shift = wide_constants(real, largest)
     else:
-        doublings = doublings_to_narrow(w.integers, largest, real)
-        weights = (weights.T << doublings).T
-        biases = biases << doublings
+        doublings = np.zeros(layer.channels, np.int64)
+        if not w.zero_point.any():
+            doublings = doublings_to_narrow(w.integers, largest, real)
+        layer = layer.doubled(doublings)
         form, multiplier, shift = requantize_constants(np.ldexp(real, -doublings))
-    site.remark = f", {form.value}{', i64' if acc is np.int64 else ''}"
-    operands = [
-        site.constant(weight.x, weights.astype(np.int8)),
-        site.constant(bias.x, biases.astype(acc)),
-        site.constant(f"{op.id}.multiplier", multiplier),
-        site.constant(f"{op.id}.shift", shift),
-    ]
-    if w.zero_point.any():
-        zero_point = w.zero_point.astype(np.int8)
-        operands.append(site.constant(f"{op.id}.weight_zero_point", zero_point))
-    return (x_id, *operands), x, site.requantize(form, op.clamp)
+    site.remark = f", {form.value}{', i64' if acc is DType.I64 else ''}"
+    inputs = operands(site, op, layer, multiplier, shift, acc)
+    return inputs, x, site.requantize(form, op.clamp)
 
 
 def _expect_sums(op: ops.Weighted, weight: Stored, bias: Stored, x: QParams) -> None:
@@ -197,8 +251,8 @@ def matmul_sums(graph: Graph, op: ops.QMatMul) -> Sums:
 
 
 RULES: Mapping[type[ops.Op], IntegerRule] = {
-    ops.Conv2d: conv2d,
-    ops.Dense: dense,
+    ops.Conv2d: conv2d_by(_linear),
+    ops.Dense: dense_by(_linear),
     ops.MatMul: matmul,
 }
 

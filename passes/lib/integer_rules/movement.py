@@ -53,5 +53,6 @@ NO_SUMS: Exemptions = {
     ops.DepthToSpace: "copies integers",
     ops.SpaceToDepth: "copies integers",
     ops.ZeroStuff: "copies integers",
+    ops.QResize2d: "weighs four neighbours by 2^10 twice, at most 3/2 of it: below 2^31, or 2^39",
     ops.Resize2d: "weighs four neighbours by 2^11 twice: at most 2^15 * 2^22, in the lanes it has",
 }

@@ -134,12 +134,13 @@ def reduce_sum_sums(graph: Graph, op: ops.QReduceSum) -> Sums:
 
 
 def softmax_sums(graph: Graph, op: ops.QSoftmax) -> Sums:
-    """In the form TFLITE exponentials lose 12 bits before they are added."""
+    """In the form TFLITE exponentials of 8 bits lose 12 bits before they are added."""
     if op.form is not Form.TFLITE:
         return exponential_sums(graph, op)
     count = graph.type(op.x).shape[op.axis]
     largest = int(graph.data(op.exp_table).max())
-    return Sums(exact(count * (largest + 2**11 >> 12)))
+    lost = 0 if graph.type(op.x).dtype is DType.I16 else 12
+    return Sums(exact(count * (largest + (2**lost >> 1) >> lost)))
 
 
 def exponential_sums(graph: Graph, op: ops.QSoftmax | ops.QLogSoftmax) -> Sums:

@@ -11,10 +11,12 @@ from qcomp.ir import ops
 from qcomp.ir.evaluate.unary import FUNCTIONS
 from qcomp.ir.exemptions import Exemptions
 from qcomp.ir.graph import Graph
-from qcomp.ir.tensor import TensorId
+from qcomp.ir.tensor import Array, TensorId
 from qcomp.passes.lib.integer_rules.site import IntegerRule, Site
+from qcomp.passes.lib.qdq import stored
 from qcomp.passes.lib.sums import (
     BoundSums,
+    Epilogue,
     Sums,
     exact,
     largest_centered,
@@ -100,7 +102,7 @@ def prelu(site: Site, op: ops.PRelu) -> ops.Op:
     x_id, x = site.operand(op.x)
     y = site.qparams
     positive, negative, shift = binary_constants.prelu_constants(
-        x.scale, y.scale, site.graph.data(op.slope), site.lanes(x)
+        x.scale, y.scale, _real_constant(site, op.slope), site.lanes(x)
     )
     return ops.QPRelu(
         inputs=(x_id, site.constant(op.slope, negative)),
@@ -113,6 +115,26 @@ def prelu(site: Site, op: ops.PRelu) -> ops.Op:
         qmax=y.qmax,
         bits=y.bits,
     )
+
+
+def _real_constant(site: Site, id: TensorId) -> Array:
+    """The numbers of a constant, which may be integers that were given."""
+    producer = site.graph.producer(id)
+    if not isinstance(producer, ops.QuantizedConstant):
+        return site.graph.data(id)
+    found = stored(site.graph, producer)
+    along = (-1,) + (1,) * (found.integers.ndim - 1)
+    return np.asarray(found.centered * found.scale.reshape(along), np.float32)
+
+
+def prelu_rescaled_sums(graph: Graph, op: ops.QPReluRescaled) -> Sums:
+    """Two sums, which are the channels of its problems: the operand, and its products."""
+    x = largest_centered(graph, op.x, op.x_zero_point)
+    slope = largest_centered(graph, op.slope, op.slope_zero_point)
+    multipliers = np.array([op.positive_multiplier, op.multiplier], object)
+    shifts = np.array([op.positive_shift, op.shift], object)
+    largest = np.array([x, x * slope], object)
+    return Sums(largest, Epilogue(op.requantize, multipliers, shifts))
 
 
 def rescale_sums(graph: Graph, op: ops.QRescale) -> Sums:
@@ -150,6 +172,7 @@ RULES: Mapping[type[ops.Op], IntegerRule] = {
 SUMS: Mapping[type[ops.Op], BoundSums] = {
     ops.QRescale: rescale_sums,
     ops.QPRelu: prelu_sums,
+    ops.QPReluRescaled: prelu_rescaled_sums,
     ops.Interpolate: interpolate_sums,
 }
 

@@ -34,10 +34,16 @@ class Source:
             raise Refused(f"{what} must be a constant", "an initializer or constant expression")
         return self.context.constants[name]
 
+    def result(self, index: int) -> str:
+        """The name of a result, "" where nothing reads it; Refused where the node has fewer."""
+        if index >= len(self.proto.output):
+            raise Refused(f"it has no result {index}")
+        return str(self.proto.output[index])
+
     @property
     def output(self) -> str:
         """The name of the first result."""
-        return str(self.proto.output[0])
+        return self.result(0)
 
     def shape(self, index: int) -> tuple[int, ...]:
         """Of an operand."""
@@ -81,7 +87,7 @@ class Source:
         return self.given(role, np.array(values, np.int64))
 
     def name(self, role: str) -> str:
-        return f"{self.proto.output[0]}.{role}"
+        return f"{self.output}.{role}"
 
     def zero(self, index: int) -> Array:
         """A zero point, 0 where the node has none."""
@@ -119,7 +125,7 @@ class Source:
         """The result, quantized with the operands from `index` on."""
         name = self.name("y")
         operands = [name, *(self.input(i) for i in (index, index + 1) if self.input(i))]
-        return name, make_node("QuantizeLinear", operands, [self.proto.output[0]])
+        return name, make_node("QuantizeLinear", operands, [self.output])
 
     def node(
         self, op: str, inputs: Sequence[str], output: str, **changes: object

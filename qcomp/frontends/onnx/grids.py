@@ -9,14 +9,21 @@ import numpy as np
 import onnx
 import onnx.helper
 
+from qcomp.frontends.limits import Refused
 from qcomp.frontends.onnx.context import Node
 from qcomp.ir.tensor import Array
 
 
 def along(parameter: Array, data: Array, axis: int) -> Array:
-    """A scale or a zero point [C] such that it broadcasts along an axis; one for all as it is."""
+    """A scale or a zero point [C] such that it broadcasts along an axis; one for all as it is.
+
+    Refused where the axis has another extent.
+    """
     if parameter.size == 1:
         return parameter.reshape(())
+    if not -data.ndim <= axis < data.ndim or parameter.size != data.shape[axis]:
+        given = f"{parameter.size} scales or zero points along axis {axis} of {list(data.shape)}"
+        raise Refused(given, "one, or one for each index of the axis")
     shape = [1] * data.ndim
     shape[axis] = -1
     return parameter.reshape(shape)
@@ -34,9 +41,6 @@ def folded(node: Node) -> Array | None:
         return None
     data, scale = node.constant(0, "the operand"), node.constant(1, "the scale")
     axis = node.integer("axis", 1) if scale.size > 1 else 0
-    node.require(-data.ndim <= axis < max(data.ndim, 1), f"axis {axis} of rank {data.ndim}")
-    fits = scale.size == 1 or scale.size == data.shape[axis]
-    node.require(fits, f"{scale.size} scales along axis {axis} of {list(data.shape)}")
     zero = node.constant(2, "the zero point") if node.has(2) else None
     if node.op_type == "DequantizeLinear":
         return real(data, scale, np.zeros(1, np.int32) if zero is None else zero, axis)

@@ -24,6 +24,7 @@ DEFAULT_DOMAINS = ("", "ai.onnx")
 _MAX_BYTES = (1 << 31) - 1  # of a protobuf message; larger weights are external data
 _FREE_NODES = 20_000  # to which functions may expand, or to so many for each in the file
 _NODES_PER_GIVEN = 50
+_DEEPEST_CALL = 100  # that onnx's inliner follows
 _INLINER_ERRORS = (
     DecodeError,
     EncodeError,
@@ -127,7 +128,7 @@ def _inlined_nodes(proto: onnx.ModelProto, label: str) -> int:
     }
     sizes: dict[tuple[str, str], int] = {}
     pending = set(bodies)
-    while pending:
+    for _ in range(_DEEPEST_CALL):
         ready = sorted(f for f in pending if not any(c in pending for c in bodies[f]))
         if not ready:
             names = ", ".join(f"{d}.{n}" for d, n in sorted(pending))
@@ -135,4 +136,8 @@ def _inlined_nodes(proto: onnx.ModelProto, label: str) -> int:
         for f in ready:
             sizes[f] = sum(count * sizes.get(call, 1) for call, count in bodies[f].items())
         pending -= set(ready)
+        if not pending:
+            break
+    else:
+        raise ModelError(f"{label}: functions call each other more than {_DEEPEST_CALL} deep")
     return sum(sizes.get((n.domain, n.op_type), 1) for n in all_nodes(proto.graph.node))

@@ -55,7 +55,7 @@ class NodeReader:
                 else:
                     for part in expanded(context, proto):
                         _apply(decode_node(context, part))
-            except (Refused, ValueError) as error:
+            except (Refused, ArithmeticError, ValueError) as error:
                 self.problems.append(f"{describe(proto)}: {error}")
                 _lose(proto, context)
 

@@ -49,7 +49,7 @@ def _gemm(s: Source) -> Nodes:
     if s.input(6):
         inputs.append(s.bias(6, 1, 4))
     if not s.input(7):
-        return [read, s.node("Gemm", inputs, s.proto.output[0])]
+        return [read, s.node("Gemm", inputs, s.output)]
     y, write = s.written(7)
     return [read, s.node("Gemm", inputs, y), write]
 
@@ -79,25 +79,26 @@ def _concat(s: Source) -> Nodes:
     """Operands: the result's scale and zero point, then each part with its own."""
     reads = [s.read(i) for i in range(2, len(s.proto.input), 3)]
     y = s.name("y")
-    write = make_node("QuantizeLinear", [y, s.input(0), s.input(1)], [s.proto.output[0]])
+    write = make_node("QuantizeLinear", [y, s.input(0), s.input(1)], [s.output])
     return [*(read for _, read in reads), s.node("Concat", [x for x, _ in reads], y), write]
 
 
 def _dynamic(s: Source) -> Nodes:
-    s.context.constants[s.proto.output[1]] = np.array(1.0, np.float32)
-    s.context.constants[s.proto.output[2]] = np.array(0, np.uint8)
+    for name, value in ((s.result(1), np.float32(1.0)), (s.result(2), np.uint8(0))):
+        if name:
+            s.context.constants[name] = np.array(value)
     s.context.notes.append(
         f"the range of {s.input(0)}, which the model finds in each run, is fixed"
     )
-    return [make_node("Identity", [s.input(0)], [s.proto.output[0]])]
+    return [make_node("Identity", [s.input(0)], [s.output])]
 
 
 def _conv_integer(s: Source) -> Nodes:
-    return [s.node("Conv", [s.input(0), s.centered(1, 3, 0)], s.proto.output[0])]
+    return [s.node("Conv", [s.input(0), s.centered(1, 3, 0)], s.output)]
 
 
 def _matmul_integer(s: Source) -> Nodes:
-    return [s.node("MatMul", [s.input(0), s.centered(1, 3, -1)], s.proto.output[0])]
+    return [s.node("MatMul", [s.input(0), s.centered(1, 3, -1)], s.output)]
 
 
 def _matmul_to_float(s: Source) -> Nodes:
@@ -116,11 +117,11 @@ def _dynamic_matmul(s: Source) -> Nodes:
 
 def _with_bias(s: Source, a: str, b: str, bias: int) -> Nodes:
     if not s.input(bias):
-        return [make_node("MatMul", [a, b], [s.proto.output[0]])]
+        return [make_node("MatMul", [a, b], [s.output])]
     product = s.name("product")
     return [
         make_node("MatMul", [a, b], [product]),
-        make_node("Add", [product, s.input(bias)], [s.proto.output[0]]),
+        make_node("Add", [product, s.input(bias)], [s.output]),
     ]
 
 

@@ -22,6 +22,7 @@ from qcomp.ir.ops import (
     NO_CLAMP,
     RELU,
     RELU6,
+    AveragePool2d,
     ClampRange,
     Dequantize,
     Function,
@@ -69,6 +70,11 @@ class Context:
     def rounded(self, id: TensorId, qparams: QParams, origin: Origin | None) -> TensorId:
         """quantize, dequantize; the id of the dequantized tensor."""
         return round_trip(self.graph, id, id, qparams, origin)
+
+    def origin(self, tensor: FileTensor, *, named: bool = True) -> Origin:
+        """Of an activation's integers; that of a value inside of an operator has no name."""
+        origin = Origin(tensor.name if named else None)
+        return origin.marked(Mark.UNSIGNED) if tensor.kind == "UINT8" else origin
 
 
 @dataclass(frozen=True)
@@ -252,16 +258,17 @@ class Node:
         return self.graph.fresh_id(self.result(index).name)
 
     def add(self, op: Op) -> TensorId:
-        """Add an op inside of the expansion; what it moves of integers stays on their grid."""
+        """Add an op inside of the expansion; what it makes of integers stays on their grid."""
         id = self._added(op)
         if not self.quantized:
             return id
         source = self.graph.producer(op.inputs[0])
-        if not isinstance(op, Movement | MaxPool2d) or not isinstance(source, Dequantize):
+        on_the_grid = isinstance(op, Movement | MaxPool2d | AveragePool2d)
+        if not on_the_grid or not isinstance(source, Dequantize):
             raise Refused(f"it takes the steps {op.mnemonic} and more, of floats", "floats")
         qparams = self.graph.tensor(source.x).qparams
         assert qparams is not None
-        return self.context.rounded(id, qparams, None)
+        return self.context.rounded(id, qparams, self.context.origin(self.result(), named=False))
 
     def finish(self, op: Op, index: int = 0) -> None:
         """Add the op that makes a result."""
@@ -272,7 +279,7 @@ class Node:
         at = self.op.outputs[index]
         if self.context.is_quantized(at):
             tensor = self.context.file.tensors[at]
-            id = self.context.rounded(id, qparams_of(tensor), Origin(tensor.name))
+            id = self.context.rounded(id, qparams_of(tensor), self.context.origin(tensor))
         self.context.values[at] = id
 
     def alias(self, id: TensorId, index: int = 0) -> None:

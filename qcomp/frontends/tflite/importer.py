@@ -163,7 +163,7 @@ def _add_input(i: int, tensor: FileTensor, shape: tuple[int, ...], context: Cont
     given = replace(graph.tensor(id), origin=origin, qparams=qparams if float_form else None)
     graph.update_tensor(given)
     if qparams is not None and not float_form:
-        id = context.rounded(id, qparams, origin)
+        id = context.rounded(id, qparams, context.origin(tensor))
     context.values[i] = id
 
 
@@ -182,7 +182,7 @@ def _read(op: Operator, context: Context) -> str | None:
             raise _unsupported(op)
         _require_one_kind(node)
         RULES[op.name](node)
-    except (Refused, ValueError) as error:
+    except (Refused, ArithmeticError, ValueError) as error:
         context.lost.update(op.outputs)
         return f"{op}: {error}"
     return None

@@ -17,6 +17,7 @@ from qcomp.ir.ops.integer_elementwise import (
     QMinimum,
     QMul,
     QPRelu,
+    QPReluRescaled,
     QRescale,
     Table,
 )
@@ -114,6 +115,16 @@ def q_prelu(op: QPRelu, x: Array, negative_multiplier: Array) -> Array:
     return saturated(op.zero_point + scaled, op.qmin, op.qmax, op.bits)
 
 
+def q_prelu_rescaled(op: QPReluRescaled, x: Array, slope: Array) -> Array:
+    t = centered(x, op.x_zero_point)
+    products = t * centered(slope, op.slope_zero_point)
+    positive = requantize(
+        t, np.array(op.positive_multiplier), np.array(op.positive_shift), op.requantize
+    )
+    negative = requantize(products, np.array(op.multiplier), np.array(op.shift), op.requantize)
+    return np.where(t >= 0, positive, negative)
+
+
 MEANINGS: Mapping[type[Op], Callable[..., Array]] = {
     QAdd: q_add,
     QAddWide: q_add_wide,
@@ -126,4 +137,5 @@ MEANINGS: Mapping[type[Op], Callable[..., Array]] = {
     QRescale: q_rescale,
     Interpolate: interpolate,
     QPRelu: q_prelu,
+    QPReluRescaled: q_prelu_rescaled,
 }

@@ -18,6 +18,7 @@ from qcomp.ir.ops import (
     Op,
     Pad,
     PadMode,
+    QResize2d,
     Reshape,
     Resize2d,
     ResizeMode,
@@ -120,6 +121,15 @@ def _resize_linear_integer(op: Resize2d, x: Array) -> Array:
     return rounding_shift(acc, 2 * WEIGHT_BITS).astype(x.dtype)
 
 
+def q_resize2d(op: QResize2d, x: Array, rows: Array, columns: Array) -> Array:
+    (y0, y1, wy), (x0, x1, wx) = (t.astype(np.int64).T for t in (rows, columns))
+    wy, wx, one = wy[:, None, None], wx[:, None], np.int64(1 << 10)
+    wide = x.astype(np.int64)
+    along: I64 = np.add(wide[:, :, x0] * (one - wx), wide[:, :, x1] * wx)
+    acc: I64 = np.add(along[:, y0] * (one - wy), along[:, y1] * wy)
+    return np.asarray(np.sign(acc) * rounding_shift(np.abs(acc), 20), x.dtype)
+
+
 def _linear_axes(op: Resize2d, x: Array) -> list[tuple[I64, I64, F64]]:
     return [
         linear_weights(x.shape[axis + 1], size, scale, op.coordinates.value)
@@ -162,6 +172,7 @@ MEANINGS: Mapping[type[Op], Callable[..., Array]] = {
     BroadcastTo: broadcast_to,
     Tile: tile,
     Resize2d: resize2d,
+    QResize2d: q_resize2d,
     DepthToSpace: depth_to_space,
     SpaceToDepth: space_to_depth,
     ZeroStuff: zero_stuff,

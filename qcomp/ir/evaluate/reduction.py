@@ -21,7 +21,7 @@ from qcomp.ir.ops import (
     Softmax,
 )
 from qcomp.ir.tensor import Array
-from qcomp.quant import gemmlowp
+from qcomp.quant import gemmlowp, tflite_softmax
 from qcomp.quant.fixed_point import (
     I64,
     Form,
@@ -80,7 +80,8 @@ def q_reduce_extreme(op: QReduceExtreme, x: Array) -> Array:
 
 def q_softmax(op: QSoftmax, x: Array, exp_table: Array) -> Array:
     if op.form is Form.TFLITE:
-        return _softmax_tflite(op, x, exp_table)
+        of_16 = x.dtype == np.int16
+        return _softmax_tflite_16(op, x, exp_table) if of_16 else _softmax_tflite(op, x, exp_table)
     e = _exponentials(x, exp_table, op.axis)
     total = e.sum(axis=op.axis, keepdims=True)
     levels, least = (256 << op.finer, -128) if op.bits == 8 else (32768, 0)
@@ -93,6 +94,13 @@ def _softmax_tflite(op: QSoftmax, x: Array, exp_table: Array) -> Array:
     scale, over_unit = gemmlowp.reciprocal(total)
     product = saturating_rounding_doubling_high_mul(scale, e)
     return saturated(rounding_divide_by_pot(product, over_unit + 23) - 128, -128, 127)
+
+
+def _softmax_tflite_16(op: QSoftmax, x: Array, exp_table: Array) -> Array:
+    exponentials, reciprocals = np.split(exp_table.astype(np.int64), [2**16])
+    e = exponentials[x.max(axis=op.axis, keepdims=True).astype(np.int64) - x]
+    total = e.sum(axis=op.axis, keepdims=True)
+    return saturated(tflite_softmax.shares(e, total, reciprocals), *integer_range(16), 16)
 
 
 def q_log_softmax(op: QLogSoftmax, x: Array, exp_table: Array, log_table: Array) -> Array:

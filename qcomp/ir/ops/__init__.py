@@ -18,6 +18,7 @@ from qcomp.ir.ops import (
     integer,
     integer_elementwise,
     integer_linear,
+    integer_resize,
     linear,
     movement,
     pooling,
@@ -33,6 +34,7 @@ from qcomp.ir.ops.embedding import *
 from qcomp.ir.ops.integer import *
 from qcomp.ir.ops.integer_elementwise import *
 from qcomp.ir.ops.integer_linear import *
+from qcomp.ir.ops.integer_resize import *
 from qcomp.ir.ops.linear import *
 from qcomp.ir.ops.movement import *
 from qcomp.ir.ops.pooling import *
@@ -59,6 +61,7 @@ __all__ += embedding.__all__
 __all__ += integer.__all__
 __all__ += integer_elementwise.__all__
 __all__ += integer_linear.__all__
+__all__ += integer_resize.__all__
 __all__ += linear.__all__
 __all__ += movement.__all__
 __all__ += pooling.__all__

@@ -3,7 +3,8 @@
 Every activation is i8 or i16, operands and results of an op independently of each other, unless the
 op says otherwise; an op's `bits` (or its requantize's) are those of its result. i16 is symmetric:
 zero points of i16 tensors are 0. With i16 at an operand or the result, sums and products are i64,
-requantization has the form WIDE, and certify-accumulators proves that nothing leaves 64 bits.
+requantization has the form WIDE (or QUOTIENT, or TFLITE, whose sums stay within 32 bits), and
+certify-accumulators proves that nothing leaves the lanes.
 """
 
 from __future__ import annotations
@@ -29,15 +30,18 @@ def result_dtype(bits: int, zero_point: int) -> DType:
 
 
 def requantized_dtype(q: Requantize, *operands: TensorType) -> DType:
-    """The element type that a requantize gives; only WIDE serves i16."""
+    """The element type that a requantize gives; the forms NARROW, ONNX and AWAY have 8 bits."""
     expect_activation(*operands)
     result = result_dtype(q.bits, q.zero_point)
     dtypes = (result, *(t.dtype for t in operands))
     expect(
-        q.form is Form.WIDE or DType.I16 not in dtypes,
-        f"form {q.form.value} with i16; expected wide",
+        q.form in _FORMS_OF_16_BITS or DType.I16 not in dtypes,
+        f"form {q.form.value} with i16; expected wide, tflite or quotient",
     )
     return result
+
+
+_FORMS_OF_16_BITS = (Form.WIDE, Form.TFLITE, Form.QUOTIENT)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,6 +28,7 @@ __all__ = [
     "QMinimum",
     "QMul",
     "QPRelu",
+    "QPReluRescaled",
     "QRescale",
     "Table",
 ]
@@ -101,12 +102,13 @@ class QAddWide(QBinary):
 
 @dataclass(frozen=True, kw_only=True)
 class QAddRescaled(QBinary, Requantized):
-    """Sum of i8 that are brought to one scale, and rounded, first: TensorFlow Lite's addition.
+    """Sum of operands brought to one scale, and rounded, first: TensorFlow Lite's addition.
 
         requantize(a' + b_sign * b')   by multiplier and shift
         a' = (a - a_zero_point) << left_shift   by a_multiplier and a_shift; b' likewise
 
-    The three factors are in the form of the requantize, TFLITE; b_sign is 1 or -1.
+    The three factors are in the form of the requantize, TFLITE; b_sign is 1 or -1. Operands have
+    one type, and everything fits i32.
     """
 
     mnemonic: ClassVar[str] = "q_add_rescaled"
@@ -124,13 +126,18 @@ class QAddRescaled(QBinary, Requantized):
     requantize: Requantize
 
     def _dtype(self, *inputs: TensorType) -> DType:
-        for t in inputs:
-            expect_dtype(t, DType.I8)
-        form = self.requantize.form
-        expect(form is Form.TFLITE, f"form {form.value}; expected tflite")
+        most = _MOST_LEFT[same_dtype(*inputs)]
+        expect_tflite(self.requantize)
         expect(self.b_sign in (1, -1), f"b_sign {self.b_sign}; expected 1 or -1")
-        expect(0 <= self.left_shift <= 22, f"left_shift {self.left_shift}; expected 0 to 22")
+        expect(0 <= self.left_shift <= most, f"left_shift {self.left_shift}; expected 0 to {most}")
         return requantized_dtype(self.requantize, *inputs)
+
+
+_MOST_LEFT = {DType.I8: 22, DType.I16: 15}  # so that |x - zero_point| fits i32
+
+
+def expect_tflite(q: Requantize) -> None:
+    expect(q.form is Form.TFLITE, f"form {q.form.value}; expected tflite")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -314,3 +321,39 @@ class QPRelu(IntegerOp):
             f"slope {slope} does not broadcast to {x}",
         )
         return x.with_dtype(result_dtype(self.bits, self.zero_point))
+
+
+@dataclass(frozen=True, kw_only=True)
+class QPReluRescaled(Requantized):
+    """TensorFlow Lite's PReLU: t = x - x_zero_point;
+
+        requantize(t)                                by positive_multiplier and _shift where t >= 0
+        requantize(t * (slope - slope_zero_point))   by multiplier and shift where t < 0
+
+    The form is TFLITE. slope is a constant of integers that broadcasts to x.
+    """
+
+    mnemonic: ClassVar[str] = "q_prelu_rescaled"
+    arity: ClassVar[int | None] = 2
+    constant_operands: ClassVar[tuple[int, ...]] = (1,)
+    x = Operand(0)
+    slope = Operand(1)
+
+    x_zero_point: int
+    slope_zero_point: int
+    positive_multiplier: int
+    positive_shift: int
+    multiplier: int
+    shift: int
+    requantize: Requantize
+
+    def result_type(self, *inputs: TensorType) -> TensorType:
+        x, slope = inputs
+        for t in inputs:
+            expect_dtype(t, DType.I8)
+        expect_tflite(self.requantize)
+        expect(
+            broadcast_shapes([x.shape, slope.shape]) == x.shape,
+            f"slope {slope} does not broadcast to {x}",
+        )
+        return x.with_dtype(requantized_dtype(self.requantize, *inputs))

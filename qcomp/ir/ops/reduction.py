@@ -146,10 +146,13 @@ class LogSoftmax(Softmax):
     mnemonic: ClassVar[str] = "log_softmax"
 
 
-def _expect_exponentials(x: TensorType, table: TensorType, axis: int) -> None:
+TFLITE_ENTRIES = 2**16 + 513  # of the form TFLITE of 16 bits
+
+
+def _expect_exponentials(x: TensorType, table: TensorType, axis: int, entries: int) -> None:
     """What the softmaxes want of their operands."""
     expect_activation(x)
-    expected = TensorType(DType.I32, (256 if x.dtype is DType.I8 else 512,))
+    expected = TensorType(DType.I32, (entries,))
     expect(table == expected, f"expected exponentials {expected}, got {table}")
     expect(0 <= axis < x.rank, f"axis {axis} outside rank {x.rank}")
     expect(x.shape[axis] <= 32767, f"softmax over {x.shape[axis]} > 32767 elements")
@@ -174,6 +177,10 @@ class QSoftmax(Formed):
     Q19, each term rounded, and r, k = gemmlowp.reciprocal(S) stands for 1 / S,
 
         q = min(127, rdpot(srdhm(r, e[i]), k + 23) - 128)
+
+    For i16 exp_table is i32 [65536 + 513]: exponentials in Q15 of each difference, then 1 / (1 + n)
+    in Q15 for n from 0 to 1 in 512 steps, which are interpolated (qcomp.quant.tflite_softmax); with
+    n = bits of S - 1, r = the reciprocal of the mantissa of S, q = (e[i] * r + 2^(n-1)) >> n.
     """
 
     mnemonic: ClassVar[str] = "q_softmax"
@@ -189,14 +196,15 @@ class QSoftmax(Formed):
 
     def result_type(self, *inputs: TensorType) -> TensorType:
         x, table = inputs
-        _expect_exponentials(x, table, self.axis)
+        narrow, of_16 = x.dtype is DType.I8, TFLITE_ENTRIES if self.form is Form.TFLITE else 512
+        _expect_exponentials(x, table, self.axis, 256 if narrow else of_16)
         finest = FINEST_SOFTMAX if self.bits == 8 and self.form is Form.QUOTIENT else 0
         expect(0 <= self.finer <= finest, f"finer={self.finer}; expected 0 to {finest}")
         result = x.with_dtype(result_dtype(self.bits, 0))
         expect(
-            self.form is Form.QUOTIENT
-            or (self.form is Form.TFLITE and x.dtype is result.dtype is DType.I8),
-            f"form {self.form.value} of {x} to {result}; expected quotient, or tflite of i8 to i8",
+            self.form is Form.QUOTIENT or (self.form is Form.TFLITE and x.dtype is result.dtype),
+            f"form {self.form.value} of {x} to {result}; expected quotient, or tflite of i8 to i8 "
+            "or of i16 to i16",
         )
         return result
 
@@ -234,7 +242,7 @@ class QLogSoftmax(IntegerOp):
 
     def result_type(self, *inputs: TensorType) -> TensorType:
         x, exp_table, log_table = inputs
-        _expect_exponentials(x, exp_table, self.axis)
+        _expect_exponentials(x, exp_table, self.axis, 256 if x.dtype is DType.I8 else 512)
         narrow = x.dtype is DType.I8 and self.bits == 8
         expected = TensorType(DType.I32, (289,)) if narrow else TensorType(DType.I64, (305,))
         expect(log_table == expected, f"expected logarithms {expected}, got {log_table}")

@@ -35,17 +35,9 @@ def squared_error(bins: Bins, low: F64, high: F64, grid: IntegerGrid) -> F64:
     """Mean squared error of each candidate range [low[i], high[i]], which contains 0."""
     step, zero_point = grid.step_and_zero(low[:, None], high[:, None])
     ends = step * (grid.qmin - zero_point), step * (grid.qmax - zero_point)
-    width = bins.right - bins.left
-    spread = width > 0
-    mean = np.empty((low.size, width.size))
-    knots, place = np.unique(
-        np.concatenate([bins.left[spread], bins.right[spread]]), return_inverse=True
-    )
-    integral, half = _integral(knots, step, *ends), place.size // 2
-    mean[:, spread] = (integral[:, place[half:]] - integral[:, place[:half]]) / width[spread]
-    mean[:, ~spread] = _pointwise(bins.left[~spread], step, *ends)
-    error: F64 = mean @ (bins.count / bins.total)
-    return error
+    knots, weights, points, counts = bins.as_knots
+    error = _integral(knots, step, *ends) @ weights + _pointwise(points, step, *ends) @ counts
+    return np.asarray(error / bins.total)
 
 
 def _integral(t: F64, step: F64, low: F64, high: F64) -> F64:

@@ -7,6 +7,7 @@
 #include <limits.h>
 #include <linux/futex.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/syscall.h>
@@ -39,6 +40,7 @@ struct qcomp_pool {
   atomic_bool stop;
   uint32_t run;
   uint32_t threads;
+  pid_t process; /* a child that was forked later has none of the threads */
   part parts[]; /* the caller's is the first */
 };
 
@@ -142,6 +144,7 @@ void qcomp_pool_run(void *user, qcomp_task task, void *context, int32_t count) {
 
 /* Ends the workers of the first `parts` parts and frees the pool. */
 static void end(qcomp_pool *pool, uint32_t parts) {
+  if (pool->process != getpid()) parts = 1;
   atomic_store(&pool->stop, 1);
   event_add(&pool->begun, 1);
   for (uint32_t i = 1; i < parts; i++) pthread_join(pool->parts[i].thread, NULL);
@@ -153,14 +156,20 @@ qcomp_pool *qcomp_pool_create(int32_t threads) {
   const size_t bytes = sizeof(qcomp_pool) + (size_t)threads * sizeof(part);
   qcomp_pool *const pool = aligned_alloc(LINE, bytes);
   if (!pool) return NULL;
-  *pool = (qcomp_pool){.busy = ATOMIC_FLAG_INIT, .threads = (uint32_t)threads};
+  *pool = (qcomp_pool){
+      .busy = ATOMIC_FLAG_INIT, .threads = (uint32_t)threads, .process = getpid()};
   for (uint32_t i = 0; i < pool->threads; i++) pool->parts[i] = (part){.pool = pool};
-  for (uint32_t i = 1; i < pool->threads; i++)
-    if (pthread_create(&pool->parts[i].thread, NULL, worker, &pool->parts[i])) {
-      end(pool, i);
-      return NULL;
-    }
-  return pool;
+  sigset_t all, before; /* signals are for the threads of the host */
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before);
+  uint32_t parts = 1;
+  while (parts < pool->threads &&
+         !pthread_create(&pool->parts[parts].thread, NULL, worker, &pool->parts[parts]))
+    parts++;
+  pthread_sigmask(SIG_SETMASK, &before, NULL);
+  if (parts == pool->threads) return pool;
+  end(pool, parts);
+  return NULL;
 }
 
 void qcomp_pool_destroy(qcomp_pool *pool) {

@@ -29,7 +29,8 @@ typedef void (*qcomp_parallel_for)(void *user, qcomp_task task, void *context, i
 typedef struct qcomp_pool qcomp_pool;
 
 /* A pool of `threads` threads, the caller of each run among them; NULL where the system refuses.
-   Threads that wait spin for about a tenth of a millisecond, then sleep. */
+   Threads that wait spin for about a tenth of a millisecond, then sleep. They take no signals. In a
+   process that is forked later the pool works on the calling thread alone. */
 qcomp_pool *qcomp_pool_create(int32_t threads);
 
 /* Not while it runs something. NULL is accepted. */

@@ -153,6 +153,7 @@ class DepthwiseTaps:
             clamped=spec.clamped,
             repeated=1,
             rectified=spec.rectified,
+            shifts_right=spec.shifts_right,
         )
         return Epilogue(self.isa, spec.form, block, self.isa.machine.narrow)
 

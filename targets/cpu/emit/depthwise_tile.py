@@ -116,6 +116,7 @@ class DepthwiseTile:
             clamped=spec.clamped,
             repeated=1,
             rectified=spec.rectified,
+            shifts_right=spec.shifts_right,
         )
         return Epilogue(self.isa, spec.form, block, self.isa.machine.narrow)
 

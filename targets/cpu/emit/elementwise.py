@@ -6,7 +6,17 @@ record; lanes are i32 unless a docstring proves that fewer bits are enough.
 
 from __future__ import annotations
 
-from qcomp.ir.ops import QAdd, QAddWide, QDiv, QMaximum, QMinimum, QMul, QPRelu
+from qcomp.ir.ops import (
+    QAdd,
+    QAddRescaled,
+    QAddWide,
+    QDiv,
+    QMaximum,
+    QMinimum,
+    QMul,
+    QPRelu,
+    QPReluRescaled,
+)
 from qcomp.targets.cpu import llvm_ir as ir
 from qcomp.targets.cpu.emit.builder import (
     I16,
@@ -16,7 +26,11 @@ from qcomp.targets.cpu.emit.builder import (
     splat,
     vector,
 )
-from qcomp.targets.cpu.emit.requantize import emit_requantize_by, emit_saturate
+from qcomp.targets.cpu.emit.requantize import (
+    emit_requantize_by,
+    emit_saturate,
+    emit_tflite_by,
+)
 
 _I16_MAX = 2**15 - 1
 
@@ -80,6 +94,46 @@ def add_wide(b: ir.IRBuilder, op: QAddWide, a: Value, c: Value) -> Value:
     return _shifted(b, total, op.shift, op.zero_point, op.qmin, op.qmax)
 
 
+def add_rescaled(b: ir.IRBuilder, op: QAddRescaled, a: Value, c: Value) -> Value:
+    """The certificate has all three sums within i32.
+
+    With t = x - zero_point the high product of t << left and m = h * 2^16 + l is a sum of two of 32
+    bits, (t * m + 2^k) >> (k + 1) = ((t * h) << (15 - k)) + ((t * l + 2^k) >> (k + 1)), k = 30 -
+    left: |t| < 2^8, h < 2^15 and l < 2^16. The factor 1/2, which the larger scale has, is a shift.
+    """
+    lanes = a.type.count
+
+    def number(n: int) -> Value:
+        return splat(I32, lanes, n)
+
+    def term(x: Value, zero_point: int, multiplier: int, shift: int) -> Value:
+        t, left = centred(b, x, zero_point), op.left_shift
+        if multiplier == 1 << 30 and left - 1 + shift >= 0:
+            return b.shl(t, number(left - 1 + shift))
+        if left < 15 or shift > 0:
+            return emit_tflite_by(b, b.shl(t, number(left)), multiplier, shift)
+        high, low = divmod(multiplier, 1 << 16)
+        rounded = b.add(b.mul(t, number(low)), number(1 << (30 - left)))
+        product = b.add(
+            b.shl(b.mul(t, number(high)), number(left - 15)), b.ashr(rounded, number(31 - left))
+        )
+        return _divided_by_power(b, product, -shift)
+
+    first = term(a, op.a_zero_point, op.a_multiplier, op.a_shift)
+    second = term(c, op.b_zero_point, op.b_multiplier, op.b_shift)
+    total = b.add(first, second) if op.b_sign > 0 else b.sub(first, second)
+    return emit_requantize_by(b, total, op.multiplier, op.shift, op.requantize)
+
+
+def _divided_by_power(b: ir.IRBuilder, x: Value, exponent: int) -> Value:
+    """x / 2^exponent, half away from zero; |x| < 2^30."""
+    if not exponent:
+        return x
+    lanes = x.type.count
+    half = b.add(x, splat(I32, lanes, 1 << (exponent - 1)))
+    return b.ashr(b.add(half, b.ashr(x, splat(I32, lanes, 31))), splat(I32, lanes, exponent))
+
+
 def mul(b: ir.IRBuilder, op: QMul, a: Value, c: Value) -> Value:
     """|product| <= 255^2."""
     acc = b.mul(centred(b, a, op.a_zero_point), centred(b, c, op.b_zero_point))
@@ -124,3 +178,13 @@ def prelu(b: ir.IRBuilder, op: QPRelu, x: Value, negative: Value) -> Value:
     is_negative = b.icmp_signed("<", t, splat(I32, lanes, 0))
     multiplier = b.select(is_negative, negative, splat(I32, lanes, op.positive_multiplier))
     return _shifted(b, b.mul(t, multiplier), op.shift, op.zero_point, op.qmin, op.qmax)
+
+
+def prelu_rescaled(b: ir.IRBuilder, op: QPReluRescaled, x: Value, slope: Value) -> Value:
+    """|t| and |slope - zero point| are at most 255."""
+    lanes = x.type.count
+    t = centred(b, x, op.x_zero_point)
+    products = b.mul(t, centred(b, slope, op.slope_zero_point))
+    above = emit_requantize_by(b, t, op.positive_multiplier, op.positive_shift, op.requantize)
+    below = emit_requantize_by(b, products, op.multiplier, op.shift, op.requantize)
+    return b.select(b.icmp_signed("<", t, splat(I32, lanes, 0)), below, above)

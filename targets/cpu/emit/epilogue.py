@@ -87,6 +87,8 @@ class Epilogue:
     def _requantizer(self, b: ir.IRBuilder, v: int) -> Callable[[Value], Value]:
         """Sums of channel vector `v` to i8, by any form; the constants are loaded here."""
         limits = Saturation.loaded(b, self.block.header, self.isa.lanes)
+        if self.form in (Form.TFLITE, Form.AWAY) and not self.block.clamped:
+            limits = limits.of_i8()
         if self.block.ceiling:
             limits = limits.below(b, self.block.ceilings(b, v))
         multiplier, shift = self.block.multiplier(b, v), self.block.shift(b, v)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import reduce
 
 from qcomp.ir.ops import Reduction
-from qcomp.quant.fixed_point import Requantize
+from qcomp.quant.fixed_point import Form, Requantize
 from qcomp.targets.cpu import llvm_ir as ir
 from qcomp.targets.cpu.emit.builder import (
     I8,
@@ -142,9 +142,17 @@ def max_pool(element: ir.IntType, *, stored: bool) -> PoolFold:
 
 
 def average_pool(
-    taps: int, x_zero_point: int, shift: int, q: Requantize, multipliers: Value, *, stored: bool
+    taps: int,
+    x_zero_point: int,
+    shift: int,
+    q: Requantize,
+    known: Sequence[int],
+    multipliers: Value,
+    *,
+    stored: bool,
 ) -> PoolFold:
-    """requantize(sum of (x - zero_point) over the taps inside); multipliers i32 by their number.
+    """requantize(sum of (x - zero_point) over the taps inside); multipliers i32 by their number,
+    which quotients take from `known` where the number is.
 
     256 taps fit 16 bits: 256 * 128 = 2^15 in magnitude, which only the negative side reaches, and
     256 * 255 < 2^16 of stored bytes.
@@ -166,7 +174,10 @@ def average_pool(
             static = isinstance(offset, int)
             zero = splat(I32, lanes, offset) if static else _splat_index(b, offset, lanes)
             wide = b.sub(wide, zero)
-        multiplier = load(b, at(b, multipliers, multiple(b, count, 4)), I32, 4)
+        if q.form is Form.QUOTIENT and isinstance(count, int):
+            multiplier: Value | int = known[count]
+        else:
+            multiplier = load(b, at(b, multipliers, multiple(b, count, 4)), I32, 4)
         y = emit_requantize_by(b, wide, multiplier, shift, q)
         return flipped(b, y) if stored else y
 

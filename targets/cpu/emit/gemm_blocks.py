@@ -83,6 +83,7 @@ def over_blocks(
                 clamped=spec.clamped,
                 repeated=1,
                 rectified=spec.rectified,
+                shifts_right=spec.shifts_right,
             )
             epilogue = Epilogue(isa, spec.form, parameters, narrow)
             pixels(b, span, x, Block(-(-channels // isa.lanes), channels, y, z, panels, epilogue))

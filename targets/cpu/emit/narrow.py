@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from qcomp.targets.cpu import llvm_ir as ir
-from qcomp.targets.cpu.emit.builder import I32, Value, at, load, shuffle, store_bytes, vector
+from qcomp.targets.cpu.emit.builder import I32, Value, at, load, shuffle, splat, store_bytes, vector
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +35,7 @@ class BlockParameters:
     clamped: bool
     repeated: int
     rectified: bool
+    shifts_right: bool = False
 
     def bias(self, b: ir.IRBuilder, v: int) -> Value:
         return self._entries(b, 0, v)
@@ -47,7 +48,9 @@ class BlockParameters:
         return self._entries(b, 1, v)
 
     def shift(self, b: ir.IRBuilder, v: int) -> Value:
-        return self._entries(b, 2, v)
+        """Where all are below 0 their sign is set again, which tells the compiler so."""
+        shift = self._entries(b, 2, v)
+        return b.or_(shift, splat(I32, self.lanes, -(2**31))) if self.shifts_right else shift
 
     def ceilings(self, b: ir.IRBuilder, v: int) -> Value:
         return self._entries(b, 3, v)

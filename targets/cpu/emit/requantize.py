@@ -17,6 +17,7 @@ from qcomp.targets.cpu.emit.builder import (
     at,
     broadcast,
     clamp,
+    larger,
     load,
     shuffle,
     splat,
@@ -45,6 +46,11 @@ class Saturation:
             *(broadcast(b, load(b, at(b, header, 4 * i), I32, 4), lanes) for i in range(3))
         )
 
+    def of_i8(self) -> Saturation:
+        """With the limits of i8, which machines may have an instruction for."""
+        low, high = (splat(I32, self.low.type.count, n) for n in (-128, 127))
+        return Saturation(self.zero_point, low, high)
+
     def below(self, b: ir.IRBuilder, ceiling: Value) -> Saturation:
         """And at most `ceiling`, a value per lane."""
         high = b.select(b.icmp_signed("<", self.high, ceiling), self.high, ceiling)
@@ -64,13 +70,17 @@ def emit_requantize(
     """
     if form is Form.NARROW:
         return saturated(b, _narrow(b, acc, multiplier, shift, to.zero_point), to)
+    if form is Form.TFLITE:
+        return saturated(b, emit_tflite(b, acc, multiplier, shift, to.zero_point), to)
     if form is Form.WIDE:
         scaled = emit_wide(b, acc, multiplier, shift)
-    elif form is Form.TFLITE:
-        scaled = _tflite(b, acc, multiplier, shift)
+    elif form is Form.AWAY:
+        scaled = emit_away(b, acc, multiplier, shift)
+    elif form is Form.QUOTIENT:
+        scaled = emit_quotient(b, acc, multiplier)
     else:
         raise TargetError(f"no kernel requantizes in the form {form.value}")
-    # |scaled| <= 2^23: both forms are clamped, so the zero point can't overflow.
+    # |scaled| <= 2^23: these forms are clamped, so the zero point can't overflow.
     return saturated(b, b.add(scaled, to.zero_point), to)
 
 
@@ -128,10 +138,14 @@ def emit_wide(b: ir.IRBuilder, acc: Value, multiplier: Value, shift: Value) -> V
 
     |acc * m| < 2^62, and the rounding is at most 2^61: no overflow of i64.
     """
-    lanes = acc.type.count
-    wide = vector(I64, lanes)
-    product = b.mul(b.sext(acc, wide), b.sext(multiplier, wide))
-    shift64 = b.zext(shift, wide)
+    wide = vector(I64, acc.type.count)
+    return _rounded(b, b.mul(b.sext(acc, wide), b.sext(multiplier, wide)), shift)
+
+
+def _rounded(b: ir.IRBuilder, product: Value, shift: Value) -> Value:
+    """(product + 2^(shift-1)) >> shift of lanes of 64 bits, clamped to 24 bits, in 32."""
+    lanes = product.type.count
+    shift64 = b.zext(shift, product.type)
     one = splat(I64, lanes, 1)
     half = b.shl(one, b.sub(shift64, one))
     scaled = b.ashr(b.add(product, half), shift64)
@@ -163,29 +177,94 @@ def emit_wide_by(b: ir.IRBuilder, acc: Value, multiplier: Value, shift: int) -> 
     return b.sub(shuffle(b, even, odd, order), splat(I32, lanes, (1 << (62 - shift)) % 2**32))
 
 
-def _tflite(b: ir.IRBuilder, acc: Value, multiplier: Value, shift: Value) -> Value:
-    """gemmlowp's SRDHM and RDPOT. INT_MIN * INT_MIN can't occur: multipliers are not negative."""
+def emit_away(b: ir.IRBuilder, acc: Value, multiplier: Value, shift: Value) -> Value:
+    """As emit_wide, half away from zero: where the product is negative its rounding is 1 less."""
+    wide = vector(I64, acc.type.count)
+    product = b.mul(b.sext(acc, wide), b.sext(multiplier, wide))
+    sign = b.ashr(product, splat(I64, acc.type.count, 63))
+    return _rounded(b, b.add(product, sign), shift)
+
+
+def emit_tflite(
+    b: ir.IRBuilder, acc: Value, multiplier: Value, shift: Value, zero_point: Value
+) -> Value:
+    """zero_point + gemmlowp's SRDHM and RDPOT, both roundings in one sum and one shift.
+
+    With x = acc << left and right = e,
+
+        (x * m + 2^30 + (2^(30+e) - (2^31 if x < 0 else 0) if e > 0 else 0)) >> (31 + e)
+
+    Even and odd lanes are multiplied to i64 where they are (pmuldq). |x * m| < 2^62, so 2^62 more
+    is positive: a logical shift, which all machines have, gives the result and 2^(31-e). The
+    certificate has x within i32, and the result and a zero point with it.
+    """
     lanes = acc.type.count
-    wide = vector(I64, lanes)
-    zero = splat(I32, lanes, 0)
-    positive = b.icmp_signed(">", shift, zero)
-    left = b.select(positive, shift, zero)
-    right = b.select(positive, zero, b.sub(zero, shift))
-    product = b.mul(b.sext(b.shl(acc, left), wide), b.sext(multiplier, wide))
-    zero64 = splat(I64, lanes, 0)
-    nudge = b.select(
-        b.icmp_signed(">=", product, zero64),
-        splat(I64, lanes, 1 << 30),
-        splat(I64, lanes, 1 - (1 << 30)),
+    left = larger(b, shift, splat(I32, lanes, 0))
+    right, x = b.sub(left, shift), b.shl(acc, left)
+    if lanes % 2:
+        wide = vector(I64, lanes)
+        operands = b.sext(x, wide), b.sext(multiplier, wide), b.zext(right, wide)
+        scaled = b.trunc(_twice_rounded(b, *operands), vector(I32, lanes))
+    else:
+        scaled = in_pairs(b, _twice_rounded, x, multiplier, right)
+    origin = b.lshr(splat(I32, lanes, -(2**31)), right)
+    return b.sub(scaled, b.sub(origin, zero_point))
+
+
+def _twice_rounded(b: ir.IRBuilder, x: Value, multiplier: Value, e: Value) -> Value:
+    """Of emit_tflite, in lanes of 64 bits, 2^(31-e) more; its low halves count."""
+    lanes = x.type.count
+
+    def number(n: int) -> Value:
+        return splat(I64, lanes, n)
+
+    second = b.sext(b.icmp_signed(">", e, number(0)), x.type)
+    rounding = b.add(b.shl(number(1 << 30), e), b.and_(second, number(1 << 30)))
+    product = b.mul(x, multiplier)
+    total = b.add(product, b.add(rounding, number(1 << 62)))
+    less = b.add(total, b.and_(second, number(-(1 << 31))))
+    negative = b.icmp_signed("<", product, number(0))
+    return b.lshr(b.select(negative, less, total), b.add(e, number(31)))
+
+
+def emit_tflite_by(b: ir.IRBuilder, acc: Value, multiplier: int, shift: int) -> Value:
+    """By a factor that is known."""
+    lanes = acc.type.count
+    factor = splat(I32, lanes, multiplier), splat(I32, lanes, shift)
+    return emit_tflite(b, acc, *factor, splat(I32, lanes, 0))
+
+
+def in_pairs(
+    b: ir.IRBuilder, of_halves: Callable[..., Value], x: Value, multiplier: Value, shift: Value
+) -> Value:
+    """What `of_halves` makes of the even lanes and of the odd ones, in lanes of 64 bits; the low
+    halves of that, in order. The number of lanes is even.
+    """
+    lanes = x.type.count
+    pairs = vector(I64, lanes // 2)
+    thirty_two = splat(I64, lanes // 2, 32)
+
+    def signed(v: Value) -> Value:
+        return b.ashr(b.shl(v, thirty_two), thirty_two)
+
+    def unsigned(v: Value) -> Value:
+        return b.lshr(b.shl(v, thirty_two), thirty_two)
+
+    words = [b.bitcast(v, pairs) for v in (x, multiplier, shift)]
+    even, odd = (
+        b.bitcast(of_halves(b, signed(v), signed(m), unsigned(s)), x.type)
+        for v, m, s in (words, [b.lshr(w, thirty_two) for w in words])
     )
-    nudged = b.add(product, nudge)
-    # Division by 2^31 truncates: add 2^31 - 1 to negatives before the arithmetic shift.
-    bias = b.select(b.icmp_signed("<", nudged, zero64), splat(I64, lanes, (1 << 31) - 1), zero64)
-    high = b.trunc(b.ashr(b.add(nudged, bias), splat(I64, lanes, 31)), vector(I32, lanes))
-    one = splat(I32, lanes, 1)
-    mask = b.sub(b.shl(one, right), one)
-    remainder = b.and_(high, mask)
-    negative = b.zext(b.icmp_signed("<", high, zero), vector(I32, lanes))
-    threshold = b.add(b.lshr(mask, one), negative)
-    up = b.zext(b.icmp_signed(">", remainder, threshold), vector(I32, lanes))
-    return clamp(b, b.add(b.ashr(high, right), up), -(2**23), 2**23)
+    order = [i for lane in range(0, lanes, 2) for i in (lane, lanes + lane)]
+    return shuffle(b, even, odd, order)
+
+
+def emit_quotient(b: ir.IRBuilder, acc: Value, divisor: Value) -> Value:
+    """acc / divisor, half away from zero, clamped to 24 bits; divisor >= 0, and 0 only of acc 0."""
+    lanes = acc.type.count
+    zero, one = splat(I32, lanes, 0), splat(I32, lanes, 1)
+    size = b.select(b.icmp_signed("<", acc, zero), b.sub(zero, acc), acc)
+    divisor = larger(b, divisor, one)
+    quotient = b.udiv(b.add(size, b.lshr(divisor, one)), divisor)
+    signed = b.select(b.icmp_signed("<", acc, zero), b.sub(zero, quotient), quotient)
+    return clamp(b, signed, -(2**23), 2**23)

@@ -1,6 +1,6 @@
-"""Bilinear resampling of NHWC by weights in Q11.
+"""Bilinear resampling of NHWC by weights in Q11 or, of TensorFlow Lite, in Q10.
 
-Meaning: qcomp.ir.evaluate.movement (Resize2d).
+Meanings: qcomp.ir.evaluate.movement (Resize2d, QResize2d).
 """
 
 from __future__ import annotations
@@ -41,6 +41,8 @@ class ResizeSpec:
     columns: Axis
     channels: int
     element: ir.IntType = I8
+    weight_bits: int = WEIGHT_BITS
+    away: bool = False  # from zero are halves rounded, else up
 
     @property
     def sums(self) -> ir.IntType:
@@ -60,12 +62,13 @@ def emit_resize_linear(
 ) -> None:
     """A span of rows of results.
 
-    Differences have one bit more: a * (2^11 - w) + c * w is (a << 11) + (c - a) * w.
+    Differences have one bit more: a * (2^k - w) + c * w is (a << k) + (c - a) * w.
     """
     width = chunk(spec.channels, 4 * lanes, lanes)
     size = spec.element.width // 8
     sums, results = vector(spec.sums, width), vector(spec.element, width)
-    bits = splat(spec.sums, width, WEIGHT_BITS)
+    bits = splat(spec.sums, width, spec.weight_bits)
+    sign = splat(spec.sums, width, spec.sums.width - 1)
 
     def entry(table: Value, i: Value | int) -> tuple[Value, Value, Value]:
         slot = at(b, table, multiple(b, i, 4 * ENTRY))
@@ -98,8 +101,10 @@ def emit_resize_linear(
 
                 upper, lower = (between(tap(p), tap(q), along) for p, q in pixels)
                 acc = between(upper, lower, down)
-                rounded = b.add(acc, splat(spec.sums, width, 1 << (2 * WEIGHT_BITS - 1)))
-                q = b.ashr(rounded, splat(spec.sums, width, 2 * WEIGHT_BITS))
+                rounded = b.add(acc, splat(spec.sums, width, 1 << (2 * spec.weight_bits - 1)))
+                if spec.away:
+                    rounded = b.add(rounded, b.ashr(acc, sign))
+                q = b.ashr(rounded, splat(spec.sums, width, 2 * spec.weight_bits))
                 store(b, b.trunc(q, results), at(b, z, multiple(b, c, size)))
 
             over_chunks(b, spec.channels, width, channels)

@@ -79,13 +79,13 @@ def emit_softmax(
     """2^(8 + finer) * e <= 2^29 and S < 2^31, so that the sum with S // 2 fits 32 bits."""
 
     def row(x: Value, y: Value) -> None:
-        top = _largest(b, spec, x)
+        top = largest(b, spec, x)
         total = _total(b, spec, x, top, exp_table)
         half = b.lshr(total, _i32(1))
         divided = _divider(b, spec, total)
 
         def element(i: Value | int) -> None:
-            scaled = b.shl(_exponential(b, spec, x, i, top, exp_table), _i32(8 + spec.finer))
+            scaled = b.shl(exponential(b, spec, x, i, top, exp_table), _i32(8 + spec.finer))
             quotient = b.sub(divided(b.add(scaled, half)), _i32(128))
             q = b.select(b.icmp_signed(">", quotient, _i32(127)), _i32(127), quotient)
             store(b, b.trunc(q, I8), at(b, y, multiple(b, i, spec.axis.dst)))
@@ -108,7 +108,7 @@ def emit_log_softmax(
     """Sums in i64, so they can't overflow whatever the constants are."""
 
     def row(x: Value, y: Value) -> None:
-        top = _largest(b, spec, x)
+        top = largest(b, spec, x)
         total = _total(b, spec, x, top, exp_table)
         half = (1 << log.shift) >> 1
         offset = b.sub(i64(half), _logarithm(b, total, log_table))
@@ -135,12 +135,12 @@ def _element(b: ir.IRBuilder, spec: SoftmaxSpec, x: Value, i: Value | int) -> Va
     return b.sext(load(b, at(b, x, multiple(b, i, spec.axis.src)), I8), I32)
 
 
-def _largest(b: ir.IRBuilder, spec: SoftmaxSpec, x: Value) -> Value:
+def largest(b: ir.IRBuilder, spec: SoftmaxSpec, x: Value) -> Value:
     found = fold_line(b, extreme(Reduction.MAX), (spec.axis,), x, spec.lanes)
     return b.sext(scalar(b, found), I32)
 
 
-def _exponential(
+def exponential(
     b: ir.IRBuilder, spec: SoftmaxSpec, x: Value, i: Value | int, top: Value, table: Value
 ) -> Value:
     """The table's entry for how far below the largest the element is, 0 to 255."""
@@ -154,7 +154,7 @@ def _total(b: ir.IRBuilder, spec: SoftmaxSpec, x: Value, top: Value, table: Valu
         b,
         spec.axis.count,
         [_i32(0)],
-        lambda i, sums: [b.add(sums[0], _exponential(b, spec, x, i, top, table))],
+        lambda i, sums: [b.add(sums[0], exponential(b, spec, x, i, top, table))],
         "sum",
     )
     return total

@@ -1,4 +1,5 @@
-"""Transposing copies of bytes: the source is contiguous along one axis, the result along another.
+"""Transposing copies of elements of one or two bytes: the source is contiguous along one axis, the
+result along another.
 
 A tile is loaded as vectors along the source's axis and stored as vectors along the result's.
 Shuffles between the two are perfect riffles in 128-bit lanes (the unpacks of x86, the zips of
@@ -12,7 +13,6 @@ from dataclasses import dataclass
 
 from qcomp.targets.cpu import llvm_ir as ir
 from qcomp.targets.cpu.emit.builder import (
-    I8,
     Value,
     at,
     load,
@@ -31,35 +31,41 @@ from qcomp.targets.cpu.machine import Isa
 
 _LANE = 16  # bytes within which unpacks work
 _NARROW = 8  # bytes
+_ELEMENTS = (1, 2)  # bytes of one
 
 
 @dataclass(frozen=True)
 class TransposeSpec:
-    """`rows` are contiguous in the result (dst = 1), `columns` in the source (src = 1)."""
+    """`rows` are contiguous in the result, `columns` in the source: their steps are `element`, the
+    bytes of one.
+    """
 
     outer: tuple[Axis, ...]
     rows: Axis
     columns: Axis
+    element: int
 
     @property
     def is_narrow(self) -> bool:
         """Whether riffles make no whole vectors: few rows do where nothing lies between them."""
-        rows = self.rows.count
-        whole = rows == self.columns.dst and rows & (rows - 1) == 0
-        return self.columns.count < _NARROW or (rows < _NARROW and not whole)
+        rows, least = self.rows.count, _NARROW // self.element
+        whole = rows * self.element == self.columns.dst and rows & (rows - 1) == 0
+        return self.columns.count < least or (rows < least and not whole)
 
 
 def transpose_spec(nest: Nest) -> TransposeSpec | None:
-    """A simplified copy of bytes as a transpose, or None where it is none."""
-    if nest.sizes != (1, 1) or nest.indexed or len(nest.extents) < 2:
+    """A simplified copy as a transpose, or None where it is none."""
+    element, stored = nest.sizes
+    if element != stored or element not in _ELEMENTS or nest.indexed or len(nest.extents) < 2:
         return None
     axes = [Axis(*step) for step in zip(nest.extents, *nest.strides, strict=True)]
     *others, rows = axes
-    columns = [axis for axis in others if axis.src == 1]
-    if rows.dst != 1 or rows.src in (0, 1) or len(columns) != 1 or columns[0].dst == 0:
+    columns = [axis for axis in others if axis.src == element]
+    is_dense = rows.dst == element and rows.src not in (0, element)
+    if not is_dense or len(columns) != 1 or columns[0].dst == 0:
         return None
     outer = tuple(axis for axis in others if axis is not columns[0])
-    return TransposeSpec(outer, rows, columns[0])
+    return TransposeSpec(outer, rows, columns[0], element)
 
 
 @dataclass(frozen=True)
@@ -100,19 +106,22 @@ class TransposedCopy:
     def _tile_size(self) -> tuple[int, int]:
         """columns, rows."""
         spec = self.spec
-        columns = 1 << (min(spec.columns.count, self.isa.vector_bits // 8).bit_length() - 1)
-        return columns, 1 << (min(spec.rows.count, _LANE).bit_length() - 1)
+        vector = self.isa.vector_bits // 8 // spec.element
+        columns = 1 << (min(spec.columns.count, vector).bit_length() - 1)
+        return columns, 1 << (min(spec.rows.count, _LANE // spec.element).bit_length() - 1)
 
     def _riffle(self, b: ir.IRBuilder, src: Value, dst: Value) -> None:
-        """One riffle of all bytes rotates the bits of their index; log2(rows) of them transpose."""
+        """One riffle of all elements rotates the bits of their index; log2(rows) of them
+        transpose.
+        """
         spec = self.spec
         columns, rows = self._tile_size()
-        lane = min(columns, _LANE)
-        x = [load(b, at(b, src, r * spec.rows.src), vector(I8, columns)) for r in range(rows)]
+        lane, type = min(columns, _LANE // spec.element), ir.IntType(8 * spec.element)
+        x = [load(b, at(b, src, r * spec.rows.src), vector(type, columns)) for r in range(rows)]
         for _ in range(rows.bit_length() - 1):
             pairs = zip(x[: rows // 2], x[rows // 2 :], strict=True)
             x = [zipped(b, a, c, high=high) for a, c in pairs for high in (False, True)]
-        together = spec.columns.dst == rows == spec.rows.count
+        together = spec.columns.dst == rows * spec.element and rows == spec.rows.count
         size = lane if together else min(lane, rows)
         for n, value in enumerate(x):
             for start in range(0, columns, size):
@@ -122,7 +131,7 @@ class TransposedCopy:
                 which, within = divmod(start, lane)
                 column, row = divmod(n * lane + within, rows)
                 column += which * lane
-                store(b, piece, at(b, dst, column * spec.columns.dst + row))
+                store(b, piece, at(b, dst, column * spec.columns.dst + row * spec.element))
 
 
 Advance = Callable[[ir.IRBuilder, Value | int, Value, Value], tuple[Value, Value]]

@@ -97,6 +97,7 @@ def portable(vectors: Vectors, layout: DepthwiseCosts, clock: str) -> Machine:
         elementwise_16=no_kernel,
         curves=PlainCurves(loaded_neighbours),
         softmax=None,
+        softmax_16=None,
         shuffles=Shuffles((16, 8, 4), two=False),
         matmul=emit_matmul,
         gemms=(VectorGemms(BY_FOURS, widening_gemm_costs(vectors)),),

@@ -55,6 +55,7 @@ class DepthwiseSpec:
     lookup: bool = False
     clamped: bool = True
     rectified: bool = False
+    shifts_right: bool = False
     pairs: bool = False
 
     @property

@@ -67,6 +67,7 @@ class GemmSpec:
     lookup: bool = False  # behind the header: a table that the result goes through
     clamped: bool = True  # False: the limits are those of i8
     rectified: bool = False  # the zero point is -128: results are unsigned bytes, less 128
+    shifts_right: bool = False  # form tflite: the factors of all channels are below 1/2
     pairs: bool = False  # no weight is multiplied as -128: sums of two products fit 16 bits
     joined: bool = False  # the ends of segments that are no whole step make steps together
     weight_bits: int = 8  # 8, or 4, 2 or 1 as kernels/codes.py has them

@@ -144,12 +144,16 @@ def members(library: bytes) -> dict[str, bytes]:
 def _indexed(index: bytes) -> set[int]:
     """Where the index says that members are."""
     count = int.from_bytes(index[:4])
+    if 4 * (count + 1) > len(index):
+        raise ValueError("a static library with an index that is cut")
     return {int.from_bytes(index[4 * i : 4 * i + 4]) for i in range(1, count + 1)}
 
 
 def _bsd_indexed(index: bytes) -> set[int]:
     """The same of the BSD variant."""
     size = int.from_bytes(index[:4], "little")
+    if 4 + size > len(index):
+        raise ValueError("a static library with an index that is cut")
     return {int.from_bytes(index[at + 4 : at + 8], "little") for at in range(4, 4 + size, 8)}
 
 

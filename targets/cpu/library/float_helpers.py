@@ -169,14 +169,14 @@ def _helper(
         function=function,
         count=type.size,
         type=C_TYPES[type.dtype],
-        beyond=_float_literal(_BEYOND[type.dtype]),
+        beyond=float_literal(_BEYOND[type.dtype]),
         zero_point=q.zero_point,
         qmin=q.qmin,
         qmax=q.qmax,
     )
     conversion = graph.conversions.get(public)
     if conversion is None:
-        return plain.format(block=_BLOCK, scale=_float_literal(q.scale), **fields)
+        return plain.format(block=_BLOCK, scale=float_literal(q.scale), **fields)
     steps = conversion.in_steps(q)
     return converted.format(
         channels=len(steps.scale),
@@ -189,10 +189,10 @@ def _helper(
 
 
 def _float_literals(values: Sequence[float]) -> str:
-    return ", ".join(map(_float_literal, values))
+    return ", ".join(map(float_literal, values))
 
 
-def _float_literal(value: float) -> str:
+def float_literal(value: float) -> str:
     """Nine significant digits name every float32 exactly."""
     text = f"{value:.9g}"
     return f"{text}f" if any(c in text for c in ".e") else f"{text}.0f"

@@ -8,21 +8,33 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from qcomp.ir.graph import Graph
-from qcomp.ir.tensor import TensorId
+from qcomp.ir.tensor import Tensor, TensorId
 from qcomp.targets.cpu.isa import identifier
 from qcomp.targets.cpu.library.dispatch import asks_processor
-from qcomp.targets.cpu.library.float_helpers import C_TYPES, float_helpers, suffix_of
+from qcomp.targets.cpu.library.float_helpers import (
+    C_TYPES,
+    float_helpers,
+    float_literal,
+    suffix_of,
+)
 from qcomp.targets.cpu.library.module import MAX_RANK, NAME_BYTES
 from qcomp.targets.cpu.library.top_helper import top_helpers
 from qcomp.targets.cpu.machine import Isa
 from qcomp.targets.cpu.platform import ObjectFormat
+from qcomp.targets.identity import DECLARATION, Identity
 from qcomp.targets.memory import ALIGN
+from qcomp.version import VERSION
 
 COMMON = f"""\
 #ifndef QCOMP_TENSOR_DEFINED
 #define QCOMP_TENSOR_DEFINED
 typedef enum {{ QCOMP_INT8 = 1, QCOMP_INT32 = 2, QCOMP_INT16 = 3 }} qcomp_type;
-typedef enum {{ QCOMP_OK = 0, QCOMP_BAD_ARENA = 1, QCOMP_BAD_CPU = 2 }} qcomp_status;
+typedef enum {{
+  QCOMP_OK = 0,
+  QCOMP_BAD_ARENA = 1,
+  QCOMP_BAD_CPU = 2,
+  QCOMP_BAD_LIBRARY = 10 /* of NAME_check */
+}} qcomp_status;
 /* real = scale * (q - zero_point); rank <= {MAX_RANK}, unused extents are 0. */
 typedef struct {{
   char name[{NAME_BYTES}];
@@ -34,6 +46,7 @@ typedef struct {{
 }} qcomp_tensor;
 #endif
 
+{DECLARATION}
 #ifndef QCOMP_PARALLEL_DEFINED
 #define QCOMP_PARALLEL_DEFINED
 /* A part of a kernel's work: its items [begin, end). */
@@ -70,6 +83,7 @@ def declared(
     """The header of any library: what it says of itself, and what only this kind declares."""
     upper = name.upper()
     inputs, outputs = list(graph.inputs.values()), list(graph.outputs.values())
+    identity = Identity.of(graph, arena_bytes, ALIGN, weights_bytes)
     lines = [
         *about,
         f"#ifndef {upper}_H",
@@ -86,13 +100,13 @@ def declared(
         f"#define {upper}_ARENA_BYTES {arena_bytes}",
         f"#define {upper}_ARENA_ALIGN {ALIGN}",
         f"#define {upper}_WEIGHTS_BYTES {weights_bytes}",
+        f"#define {upper}_MODEL {identity.model:#x}ULL",
+        f'#define {upper}_QCOMP_VERSION "{VERSION}"',
     ]
-    for kind, tensors in (("INPUT", inputs), ("OUTPUT", outputs)):
+    for kind, tensors in (("INPUT", graph.inputs), ("OUTPUT", graph.outputs)):
         lines.append(f"#define {upper}_{kind}S {len(tensors)}")
-        for i, t in enumerate(tensors):
-            type = graph.type(t)
-            lines.append(f"#define {upper}_{kind}{i}_SIZE {type.size} /* {list(type.shape)} */")
-            lines.append(f"#define {upper}_{kind}{i}_BYTES {type.bytes}")
+        for i, (public, t) in enumerate(tensors.items()):
+            lines += _macros(f"{upper}_{kind}{i}", public, graph.tensor(t))
     arguments = [
         f"const {C_TYPES[graph.type(t).dtype]} *input{suffix_of(i, inputs)}"
         for i, t in enumerate(inputs)
@@ -117,12 +131,66 @@ def declared(
         "   The result is the same in every bit. Not while a run is in progress. */",
         f"void {name}_set_parallel_for(qcomp_parallel_for function, void *user);",
         "",
+        *_identity(name, identity),
         *more,
     ]
     lines += float_helpers(graph, name)
     lines += top_helpers(graph, name)
     lines += ["#ifdef __cplusplus", "}", "#endif", "", "#endif", ""]
     return "\n".join(lines)
+
+
+def _macros(prefix: str, public: str, tensor: Tensor) -> list[str]:
+    """What a program can know of an input or output before it runs."""
+    type, q = tensor.type, tensor.qparams
+    shape = ", ".join(map(str, type.shape)) or "1"
+    return [
+        f"#define {prefix}_SIZE {type.size} /* {list(type.shape)} */",
+        f"#define {prefix}_BYTES {type.bytes}",
+        f"#define {prefix}_NAME {quoted(public)}",
+        f"#define {prefix}_RANK {type.rank}",
+        f"#define {prefix}_SHAPE {{{shape}}}",
+        f"#define {prefix}_SCALE {float_literal(q.scale if q else 1.0)}",
+        f"#define {prefix}_ZERO_POINT ({q.zero_point if q else 0})",
+    ]
+
+
+def quoted(text: str) -> str:
+    """A literal of C, in ASCII; octal escapes have three digits and end there."""
+    plain = (c if 32 <= c < 127 and chr(c) not in '"\\?' else None for c in text.encode())
+    escaped = (
+        f"\\{byte:03o}" if c is None else chr(c)
+        for byte, c in zip(text.encode(), plain, strict=True)
+    )
+    return f'"{"".join(escaped)}"'
+
+
+def _identity(name: str, identity: Identity) -> list[str]:
+    """NAME_abi, NAME_sizes, and NAME_check, which compares them with this header."""
+    upper = name.upper()
+    said = {
+        "arena_bytes": f"{upper}_ARENA_BYTES",
+        "arena_align": f"{upper}_ARENA_ALIGN",
+        "weights_bytes": f"{upper}_WEIGHTS_BYTES",
+        "model": f"{upper}_MODEL",
+        "inputs": f"{upper}_INPUTS",
+        "outputs": f"{upper}_OUTPUTS",
+    }
+    equal = " &&\n         ".join(f"s->{field} == {macro}" for field, macro in said.items())
+    return [
+        "/* What the library was built with. */",
+        f"int {name}_abi(void);",
+        f"const qcomp_sizes *{name}_sizes(void);",
+        "",
+        "/* QCOMP_BAD_LIBRARY where the library is not the one of this header. */",
+        f"static inline int {name}_check(void) {{",
+        f"  const qcomp_sizes *s = {name}_sizes();",
+        f"  return {name}_abi() == QCOMP_ABI && {equal}",
+        "             ? QCOMP_OK",
+        "             : QCOMP_BAD_LIBRARY;",
+        "}",
+        "",
+    ]
 
 
 def _imported(name: str, isas: Sequence[Isa]) -> list[str]:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from qcomp.errors import TargetError
-from qcomp.targets.base import Artifact
+from qcomp.targets.base import ABI, Artifact
 from qcomp.targets.cpu.library.archive import archive
 from qcomp.targets.cpu.library.objects import defined_symbols, format_of
 from qcomp.targets.cpu.platform import ObjectFormat
@@ -29,7 +29,7 @@ _APPLE = {
     "x86_64-apple-macosx11.0.0": "x86_64-macos.11.0",
 }
 _COFF_MACHINES = {"x86_64": "x64", "aarch64": "arm64"}
-_FUNCTIONS, _ARRAYS = ("run", "set_parallel_for", "set_isa"), ("inputs", "outputs")
+_FUNCTIONS, _ARRAYS = ("run", "set_parallel_for", "set_isa", "abi", "sizes"), ("inputs", "outputs")
 
 
 def static_library(artifact: Artifact) -> bytes:
@@ -55,6 +55,20 @@ def shared_name(format: ObjectFormat, name: str) -> str:
             return f"{name}.dll"
         case ObjectFormat.WASM:
             return f"{name}.wasm"
+
+
+def versioned(library: str) -> str:
+    """How programs that are linked with a shared library of ELF ask for it."""
+    return f"{library}.{ABI}"
+
+
+def write_versioned(library: Path) -> None:
+    """The name that programs ask for, beside the library: a link, or else a copy."""
+    other = library.with_name(versioned(library.name))
+    try:
+        other.symlink_to(library.name)
+    except (OSError, NotImplementedError):  # Windows, for users without the right
+        shutil.copyfile(library, other)
 
 
 def gnu_prefix(triple: str) -> str:
@@ -104,11 +118,13 @@ def shared_library(artifact: Artifact, directory: Path, host: Host) -> Path | No
     if done.returncode != 0:
         reason = (done.stderr or done.stdout).strip()
         raise TargetError(f"{command[0]} can't link {library.name}: {reason}")
+    if format is ObjectFormat.ELF:
+        write_versioned(library)
     return library
 
 
 def _elf(artifact: Artifact, library: Path, command: Sequence[str]) -> list[str]:
-    options = ["-soname", library.name, "-z", "noexecstack", "-z", "text"]
+    options = ["-soname", versioned(library.name), "-z", "noexecstack", "-z", "text"]
     if "-nostdlib" in command:  # a compiler, which hands them to its linker
         options = [f"-Wl,{','.join(options)}"]
     return [*options, "-o", str(library)]

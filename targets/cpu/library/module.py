@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from qcomp.errors import TargetError
 from qcomp.ir.graph import Graph
 from qcomp.ir.tensor import DType, Tensor
+from qcomp.targets.base import ABI
 from qcomp.targets.cpu import llvm_ir as ir
-from qcomp.targets.cpu.emit.builder import I8, I32, PTR, Value, load
+from qcomp.targets.cpu.emit.builder import I8, I32, PTR, Value, at, load
 from qcomp.targets.cpu.emit.words import word, word_type
 from qcomp.targets.cpu.library.codegen import Generate, object_code
 from qcomp.targets.cpu.library.dispatch import (
@@ -25,6 +26,7 @@ from qcomp.targets.cpu.library.parallel import SPLITTING, Caller, Splitting, add
 from qcomp.targets.cpu.library.windows import follow_windows
 from qcomp.targets.cpu.platform import ObjectFormat, expect_supported
 from qcomp.targets.cpu.program import Program
+from qcomp.targets.identity import MARK_BYTES, Identity
 from qcomp.targets.memory import ALIGN
 
 NAME_BYTES = 64
@@ -40,8 +42,8 @@ def build_objects(
     splitting: Splitting = SPLITTING,
     generate: Generate = object_code,
 ) -> dict[str, bytes]:
-    """Relocatable files by name: NAME_run, NAME_inputs, NAME_outputs, NAME_set_parallel_for;
-    and hidden, NAME_data.
+    """Relocatable files by name: NAME_run, NAME_inputs, NAME_outputs, NAME_set_parallel_for,
+    NAME_abi, NAME_sizes; and hidden, NAME_data.
 
     Several programs, of one module, are the variants of a library, from the least to the most able
     instruction set; see dispatch.py.
@@ -58,9 +60,14 @@ def build_objects(
     else:
         add_entry_point(first, f"{name}_run", name, splitting)
     add_descriptions(module, first.graph, name)
+    constants = first.data.bytes()
+    constants += bytes(-len(constants) % ALIGN)
+    _add_identity(module, name, len(constants) + MARK_BYTES)
+    arena = max(program.memory.arena_bytes for program in programs)
+    constants += Identity.of(first.graph, arena, ALIGN, first.data.size).record()
     code = generate(str(module), first.isa.triple)
     symbol = data_symbol(name)
-    data = data_object(first.isa.platform, symbol, first.data.bytes(), ALIGN)
+    data = data_object(first.isa.platform, symbol, constants, ALIGN)
     return {f"{name}.o": code, f"{symbol}.o": data}
 
 
@@ -141,6 +148,17 @@ def add_descriptions(module: ir.Module, graph: Graph, name: str) -> None:
         variable.initializer = ir.bytes_of(content)
         variable.global_constant = True
         variable.align = 8
+
+
+def _add_identity(module: ir.Module, name: str, offset: int) -> None:
+    """NAME_abi, and NAME_sizes: the address of a byte of the constants."""
+    abi = ir.Function(module, ir.FunctionType(I32, []), f"{name}_abi")
+    ir.IRBuilder(abi.append_basic_block("entry")).ret(ir.Constant(I32, ABI))
+    sizes = ir.Function(module, ir.FunctionType(PTR, []), f"{name}_sizes")
+    for function in (abi, sizes):
+        function.attributes.add("nounwind")
+    b = ir.IRBuilder(sizes.append_basic_block("entry"))
+    b.ret(at(b, emit_address(b, data_symbol(name)), offset))
 
 
 def describe(name: str, tensor: Tensor) -> bytes:

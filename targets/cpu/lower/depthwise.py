@@ -10,13 +10,21 @@ from qcomp.targets.cpu.emit.depthwise_taps import DepthwiseTaps, pack_tap_tables
 from qcomp.targets.cpu.kernels.depthwise_layout import DepthwiseSpec, pack_depthwise, pack_tables
 from qcomp.targets.cpu.kernels.depthwise_tiling import oriented
 from qcomp.targets.cpu.lower.context import Lowering
-from qcomp.targets.cpu.lower.layer import clamps, epilogue_tables, layer_header, rectifies
+from qcomp.targets.cpu.lower.layer import (
+    clamps,
+    epilogue_tables,
+    layer_header,
+    rectifies,
+    shifts_right,
+)
 from qcomp.targets.cpu.lower.reach import depthwise_reach
 from qcomp.targets.cpu.lower.windows import Window
 
 
 def lower_depthwise(lowering: Lowering, op: QConv2d, window: Window) -> None:
-    channels, height, width, _ = window.weight.shape
+    """Of weights in one part."""
+    weight = window.weight
+    channels, height, width, _ = weight.shape
     machine = lowering.isa.machine
     upright = DepthwiseSpec(
         batch=window.batch,
@@ -31,10 +39,11 @@ def lower_depthwise(lowering: Lowering, op: QConv2d, window: Window) -> None:
         lookup=op.id in lowering.lookups,
         clamped=clamps(lowering, op),
         rectified=rectifies(lowering, op),
-        pairs=machine.taps and int(window.weight.min()) > -128,
+        shifts_right=shifts_right(lowering, op),
+        pairs=machine.taps and int(weight.min()) > -128,
     )
-    taps = window.weight.reshape(channels, height, width)
-    tables = epilogue_tables(lowering, op, window.weight)
+    taps = weight.reshape(channels, height, width)
+    tables = epilogue_tables(lowering, op, weight)
     kernel: Depthwise | DepthwiseTaps
     if machine.taps:
         spec = upright.transposed() if upright.columns.count == 1 else upright

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from qcomp.ir.exemptions import Exemptions
 from qcomp.ir.ops import (
     Op,
     QAdd,
@@ -17,6 +16,7 @@ from qcomp.ir.ops import (
     QMinimum,
     QMul,
     QPRelu,
+    QPReluRescaled,
     Table,
 )
 from qcomp.targets.cpu.emit import elementwise as emit
@@ -27,15 +27,13 @@ from qcomp.targets.cpu.storage import Storage
 
 BINARY: Mapping[type[QBinary], Callable[..., Value]] = {
     QAdd: emit.add,
+    QAddRescaled: emit.add_rescaled,
     QAddWide: emit.add_wide,
     QMul: emit.mul,
     QDiv: emit.div,
     QMinimum: emit.minimum,
     QMaximum: emit.maximum,
 }
-
-
-EXEMPT: Exemptions = {QAddRescaled: "no kernel rounds the operands of a sum one by one"}
 
 
 def anonymous(op: Op) -> Op:
@@ -80,6 +78,20 @@ def lower_prelu(lowering: Lowering, op: QPRelu) -> None:
     )
 
 
+def lower_prelu_rescaled(lowering: Lowering, op: QPReluRescaled) -> None:
+    x, slope, y = (lowering.place(t) for t in (op.x, op.slope, op.output))
+    shape = y.layout.shape
+    strides = (x.layout.strides, broadcast_strides(slope.layout, shape), y.layout.strides)
+    lowering.nest(
+        "prelu_rescaled",
+        Nest(shape, strides, (1, 1, 1)),
+        [x.start, slope.start, y.start],
+        [I8, I8, I8],
+        lambda b, values, lanes: emit.prelu_rescaled(b, op, *values),
+        anonymous(op),
+    )
+
+
 def lower_table(lowering: Lowering, op: Table) -> None:
     x, y = lowering.place(op.x), lowering.place(op.output)
     machine = lowering.isa.machine
@@ -97,11 +109,13 @@ def lower_table(lowering: Lowering, op: Table) -> None:
 
 LOWERINGS: Mapping[type[Op], LowerOp] = {
     QAdd: lower_binary,
+    QAddRescaled: lower_binary,
     QAddWide: lower_binary,
     QMul: lower_binary,
     QDiv: lower_binary,
     QMinimum: lower_binary,
     QMaximum: lower_binary,
     QPRelu: lower_prelu,
+    QPReluRescaled: lower_prelu_rescaled,
     Table: lower_table,
 }

@@ -48,10 +48,13 @@ def layer_header(lowering: Lowering, op: QWeighted) -> NDArray[np.int32]:
 
 
 def clamps(lowering: Lowering, op: QWeighted) -> bool:
-    """Whether the kernel has to limit results beyond what i8 does."""
+    """Whether the kernel has to limit results beyond what i8 does; those of the forms tflite and
+    away, which no machine has instructions for, leave it out on all of them.
+    """
     residual = lowering.residuals.get(op.id)
     last = residual.addition if residual else op.requantize
-    return not lowering.isa.machine.unclamped or (last.qmin, last.qmax) != (-128, 127)
+    knows = lowering.isa.machine.unclamped or op.form in (Form.TFLITE, Form.AWAY)
+    return not knows or (last.qmin, last.qmax) != (-128, 127)
 
 
 def rectifies(lowering: Lowering, op: QWeighted) -> bool:
@@ -59,6 +62,11 @@ def rectifies(lowering: Lowering, op: QWeighted) -> bool:
     residual = lowering.residuals.get(op.id)
     last = residual.addition if residual else op.requantize
     return lowering.isa.machine.unclamped and last.zero_point == -128
+
+
+def shifts_right(lowering: Lowering, op: QWeighted) -> bool:
+    """Whether no factor of the form tflite is 1/2 or more, so that every sum is rounded twice."""
+    return op.form is Form.TFLITE and bool((lowering.graph.data(op.shift) < 0).all())
 
 
 def other_strides(lowering: Lowering, op: QDense) -> tuple[int, ...]:

@@ -30,10 +30,12 @@ from qcomp.targets.cpu.lower.layer import (
     layer_header,
     other_strides,
     rectifies,
+    shifts_right,
 )
 from qcomp.targets.cpu.lower.reach import gemm_reach
 from qcomp.targets.cpu.lower.residual import is_depthwise
 from qcomp.targets.cpu.lower.weight_bits import Coding, coding
+from qcomp.targets.cpu.lower.weight_parts import by_channel, repeats, weight_parts
 from qcomp.targets.cpu.lower.windows import Window, windows
 from qcomp.targets.cpu.machine import Isa
 from qcomp.targets.cpu.program import Address
@@ -54,30 +56,34 @@ class _Product:
 
 
 def lower_conv2d(lowering: Lowering, op: QConv2d) -> None:
-    """Depthwise layers go to their own kernel, everything else is a GEMM."""
+    """Depthwise layers go to their own kernel, everything else is a GEMM, also they where their
+    weights have several parts.
+    """
     for window in windows(lowering, op):
-        if is_depthwise(lowering.graph, op):
+        if is_depthwise(lowering.graph, op) and len(window.parts) == 1:
             lower_depthwise(lowering, op, window)
         else:
             ways = partial(_products, lowering, op, window)
             addresses = (window.source, window.result, *window.others)
-            _gemm(lowering, op, ways, window.weight, addresses)
+            _gemm(lowering, op, ways, window.parts, addresses)
 
 
 def _products(
     lowering: Lowering, op: QConv2d, window: Window, packing: Packing
 ) -> Iterator[_Product]:
     """The ways to compute a convolution: groups taken together, ends of segments joined."""
-    _, kh, _, _ = window.weight.shape
-    for grouping in groupings(window.weight, op.groups, lowering.isa):
+    _, _, kh, _, _ = window.parts.shape
+    ways = (groupings(part, op.groups, lowering.isa) for part in window.parts)
+    for grouping, *others in zip(*ways, strict=True):
         groups, channels, _, _, depth = grouping.weight.shape
         segments, pixels = window.runs(depth)
+        together = np.stack([g.weight for g in (grouping, *others)], axis=2)
         spec = GemmSpec(
             groups=Axis(groups, grouping.step, channels),
             batch=window.batch,
             rows=window.rows,
             columns=window.columns,
-            segments=segments,
+            segments=repeats(window.parts) + segments,
             length=pixels * depth,
             channels=channels,
             form=op.requantize.form,
@@ -87,11 +93,12 @@ def _products(
             lookup=op.id in lowering.lookups,
             clamped=clamps(lowering, op),
             rectified=rectifies(lowering, op),
+            shifts_right=shifts_right(lowering, op),
             mixed=grouping.mixed,
         )
         if kh == 1:
             spec = flattened(spec)
-        weights = grouping.weight.reshape(groups, channels, spec.segment_count, spec.length)
+        weights = together.reshape(groups, channels, spec.segment_count, spec.length)
         yield _Product(spec, weights)
         joined = with_joined_ends(spec)
         if joined is not None:
@@ -101,8 +108,8 @@ def _products(
 def lower_dense(lowering: Lowering, op: QDense) -> None:
     """[..., K] is an image of K channels; leading axes are one column unless borders part them."""
     x, y = lowering.place(op.x), lowering.place(op.output)
-    weight = lowering.graph.data(op.weight)
-    outputs, depth = weight.shape
+    parts = weight_parts(lowering.graph, op)
+    _, outputs, depth = parts.shape
     strides = (x.layout.strides, y.layout.strides, other_strides(lowering, op))
     steps = zip(x.layout.shape[:-1], *strides, strict=False)
     axes = simplified_axes([Axis(*step) for step in steps])
@@ -115,7 +122,7 @@ def lower_dense(lowering: Lowering, op: QDense) -> None:
             batch=batch,
             rows=rows,
             columns=columns,
-            segments=(),
+            segments=repeats(parts),
             length=depth,
             channels=outputs,
             form=op.requantize.form,
@@ -125,22 +132,23 @@ def lower_dense(lowering: Lowering, op: QDense) -> None:
             lookup=op.id in lowering.lookups,
             clamped=clamps(lowering, op),
             rectified=rectifies(lowering, op),
+            shifts_right=shifts_right(lowering, op),
         )
-        yield _Product(spec, weight[None, :, None, :])
+        yield _Product(spec, by_channel(parts)[None])
 
     others = [lowering.place(residual.other).start] if residual else []
-    _gemm(lowering, op, ways, weight, (x.start, y.start, *others))
+    _gemm(lowering, op, ways, parts, (x.start, y.start, *others))
 
 
 def _gemm(
     lowering: Lowering,
     op: QWeighted,
     ways: Callable[[Packing], Iterator[_Product]],
-    weight: Array,
+    parts: Array,
     addresses: Sequence[Address],
 ) -> None:
     """The cheapest of several ways; the addresses are of source, result and, maybe, residual."""
-    isa = lowering.isa
+    isa, weight = lowering.isa, by_channel(parts)
     tables = epilogue_tables(lowering, op, weight)
     stored = coding(weight, tables, op.requantize.form)
     planned = (

@@ -7,6 +7,7 @@ from collections.abc import Callable, Hashable, Mapping
 import numpy as np
 
 from qcomp.ir.ops import MaxPool2d, Op, QAveragePool2d
+from qcomp.quant.fixed_point import I32, Form
 from qcomp.targets.cpu import llvm_ir as ir
 from qcomp.targets.cpu.emit.builder import I8, Value, biased
 from qcomp.targets.cpu.emit.folds import average_pool, max_pool
@@ -28,21 +29,23 @@ def lower_max_pool2d(lowering: Lowering, op: MaxPool2d) -> None:
 
 def lower_average_pool2d(lowering: Lowering, op: QAveragePool2d) -> None:
     taps, stored = op.kernel[0] * op.kernel[1], lowering.stores_biased
+    values = multipliers(lowering, op)
+    known = tuple(values.tolist()) if op.form is Form.QUOTIENT else ()
 
     def fold(extra: tuple[Value, ...]) -> PoolFold:
-        return average_pool(taps, op.x_zero_point, op.shift, op.requantize, extra[0], stored=stored)
+        return average_pool(
+            taps, op.x_zero_point, op.shift, op.requantize, known, extra[0], stored=stored
+        )
 
-    key = (op.x_zero_point, op.shift, op.requantize)
+    key = (op.x_zero_point, op.shift, op.requantize, *known)
     spec = pool_spec(lowering, op, bits=16)
-    pool(lowering, op, spec, key, fold, [multipliers(lowering, op)], stored=stored)
+    pool(lowering, op, spec, key, fold, [lowering.constant(values)], stored=stored)
 
 
-def multipliers(lowering: Lowering, op: QAveragePool2d) -> Address:
+def multipliers(lowering: Lowering, op: QAveragePool2d) -> I32:
     """By the count of taps inside: where padding counts, that of all taps."""
-    values = lowering.graph.data(op.multiplier)
-    if op.count_include_pad:
-        values = np.full_like(values, values[op.kernel[0] * op.kernel[1]])
-    return lowering.constant(values)
+    values: I32 = lowering.graph.data(op.multiplier)
+    return np.full_like(values, values[-1]) if op.count_include_pad else values
 
 
 def pool_spec(lowering: Lowering, op: MaxPool2d | QAveragePool2d, bits: int) -> PoolSpec:

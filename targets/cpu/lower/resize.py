@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from qcomp.ir.ops import Op, Resize2d, ResizeMode
+from qcomp.ir.ops import Op, QResize2d, Resize2d, ResizeMode
 from qcomp.quant.resample import fixed_point_weights, linear_weights, nearest_indices
+from qcomp.quant.tflite_resize import BITS
 from qcomp.targets.cpu import llvm_ir as ir
 from qcomp.targets.cpu.emit.builder import Value
 from qcomp.targets.cpu.emit.resize import ResizeSpec, emit_resize_linear
@@ -40,7 +42,23 @@ def _nearest(lowering: Lowering, op: Resize2d) -> None:
     )  # fmt: skip
 
 
+def lower_q_resize2d(lowering: Lowering, op: QResize2d) -> None:
+    layout = lowering.place(op.x).layout
+    tables = []
+    for i, id in enumerate((op.rows, op.columns)):
+        table = lowering.graph.data(id).copy()
+        table[:, :2] *= layout.strides[1 + i]
+        tables.append(table)
+    _by_tables(lowering, op, tables, weight_bits=BITS, away=True)
+
+
 def _linear(lowering: Lowering, op: Resize2d) -> None:
+    _by_tables(lowering, op, [_linear_table(lowering, op, i) for i in (0, 1)])
+
+
+def _by_tables(
+    lowering: Lowering, op: Resize2d | QResize2d, tables: list[NDArray[np.int32]], **rounding: Any
+) -> None:
     element = expect_activation(lowering, op)
     src, dst = lowering.place(op.x), lowering.place(op.output)
     n, rows, columns, channels = dst.layout.shape
@@ -51,14 +69,15 @@ def _linear(lowering: Lowering, op: Resize2d) -> None:
         columns=Axis(columns, 0, column_step),
         channels=channels,
         element=element,
+        **rounding,
     )
     lanes = lowering.isa.lanes
 
     def emit(b: ir.IRBuilder, pointers: tuple[Value, ...], begin: Value, end: Value) -> None:
         emit_resize_linear(b, spec, lanes, Span(begin, end), *pointers)
 
-    tables = [lowering.constant(_linear_table(lowering, op, i)) for i in (0, 1)]
-    lowering.ranged("resize_linear", spec, (src.start, dst.start, *tables), emit, n * rows)
+    addresses = (src.start, dst.start, *map(lowering.constant, tables))
+    lowering.ranged("resize_linear", spec, addresses, emit, n * rows)
 
 
 def _linear_table(lowering: Lowering, op: Resize2d, i: int) -> NDArray[np.int32]:
@@ -72,6 +91,7 @@ def _linear_table(lowering: Lowering, op: Resize2d, i: int) -> NDArray[np.int32]
 
 LOWERINGS: Mapping[type[Op], LowerOp] = {
     Resize2d: lower_resize2d,
+    QResize2d: lower_q_resize2d,
 }
 
 I16_LOWERINGS = LOWERINGS

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from qcomp.ir.ops import Op, QLogSoftmax, QSoftmax
+from qcomp.quant.fixed_point import Form
 from qcomp.targets.cpu import llvm_ir as ir
 from qcomp.targets.cpu.emit.builder import Value
 from qcomp.targets.cpu.emit.reduce import simplified_axes
@@ -15,15 +16,19 @@ from qcomp.targets.cpu.emit.softmax import (
     emit_log_softmax,
     emit_softmax,
 )
+from qcomp.targets.cpu.emit.softmax_tflite import emit_softmax_tflite
 from qcomp.targets.cpu.kernels.axis import Axis
 from qcomp.targets.cpu.lower.context import Lowering, LowerOp
 
 
 def lower_softmax(lowering: Lowering, op: QSoftmax) -> None:
+    if op.form is Form.TFLITE:
+        _tflite(lowering, op)
+        return
     spec = softmax_spec(lowering, op, op.finer)
     rows = lowering.isa.machine.softmax
     if rows is not None and rows.takes(spec):
-        _rows(lowering, op, spec, rows)
+        lower_rows(lowering, op, spec, rows)
         return
 
     def emit(b: ir.IRBuilder, pointers: tuple[Value, ...]) -> None:
@@ -33,7 +38,19 @@ def lower_softmax(lowering: Lowering, op: QSoftmax) -> None:
     lowering.call("softmax", spec, arguments, emit)
 
 
-def _rows(lowering: Lowering, op: QSoftmax, spec: SoftmaxSpec, rows: SoftmaxRows) -> None:
+def _tflite(lowering: Lowering, op: QSoftmax) -> None:
+    spec = softmax_spec(lowering, op, op.finer)
+
+    def emit(b: ir.IRBuilder, pointers: tuple[Value, ...]) -> None:
+        emit_softmax_tflite(b, spec, *pointers)
+
+    arguments = [lowering.place(t).start for t in (op.x, op.output, op.exp_table)]
+    lowering.call("softmax_tflite", spec, arguments, emit)
+
+
+def lower_rows(lowering: Lowering, op: QSoftmax, spec: SoftmaxSpec, rows: SoftmaxRows) -> None:
+    """As the machine computes such rows."""
+
     def emit(b: ir.IRBuilder, pointers: tuple[Value, ...]) -> None:
         rows.emit(b, spec, *pointers)
 

@@ -81,31 +81,33 @@ _NO_KERNELS: Exemptions = {
 }
 EXEMPT: Exemptions = {
     **_NO_KERNELS,
-    **elementwise.EXEMPT,
     ops.Interpolate: "its operand has 16 bits",
 }
 
 I16_EXEMPT: Exemptions = {
     **_NO_KERNELS,
-    ops.QAddRescaled: "adds i8; of i16 QAddWide is made",
+    ops.QAddRescaled: "no kernel of 16 bits rounds the operands of a sum one by one",
+    ops.QPReluRescaled: "its operand has 8 bits",
     ops.QAdd: "adds i8 in 16-bit lanes; of i16 QAddWide is made",
 }
 
 
-# The arithmetics that kernels have, of the ops that know several. Those of 16 bits are verified.
+# The arithmetics that kernels have, of the ops that know several.
 _INTEGER_FORMS = (Form.NARROW, Form.WIDE, Form.TFLITE)
 FORMS: Mapping[type[ops.Op], tuple[Form, ...]] = {
-    ops.QAveragePool2d: _INTEGER_FORMS,
-    ops.QConv2d: _INTEGER_FORMS,
-    ops.QDense: _INTEGER_FORMS,
+    ops.QAddRescaled: (Form.TFLITE,),
+    ops.QAveragePool2d: (*_INTEGER_FORMS, Form.QUOTIENT),
+    ops.QConv2d: (*_INTEGER_FORMS, Form.AWAY),
+    ops.QDense: (*_INTEGER_FORMS, Form.AWAY),
     ops.QMatMul: _INTEGER_FORMS,
     ops.QMul: _INTEGER_FORMS,
+    ops.QPReluRescaled: (Form.TFLITE,),
     ops.QReduceSum: _INTEGER_FORMS,
     ops.QRescale: (Form.WIDE,),
-    ops.QSoftmax: (Form.QUOTIENT,),
+    ops.QSoftmax: (Form.QUOTIENT, Form.TFLITE),
 }
 I16_FORMS: Mapping[type[ops.Op], tuple[Form, ...]] = {
-    **dict.fromkeys(FORMS, (Form.WIDE,)),
+    **dict.fromkeys((cls for cls in FORMS if cls in I16_LOWERINGS), (Form.WIDE,)),
     ops.QSoftmax: (Form.QUOTIENT,),
 }
 
@@ -165,8 +167,9 @@ def refusals(graph: Graph) -> list[str]:
 
 def refusal(graph: Graph, op: ops.Op) -> str | None:
     """The reason why an op can't be lowered as it stands; None where it can."""
-    if isinstance(op, ops.QWeighted) and op.weight_zero_point is not None:
-        return "no kernels know weights with a zero point; expected symmetric ones"
+    zero_point = isinstance(op, ops.QWeighted) and op.weight_zero_point is not None
+    if zero_point and table_of(graph, op) is WIDE:
+        return "no kernels of 16 bits know weights with a zero point; expected symmetric ones"
     return _float_refusal(graph, op) or table_of(graph, op).refusal(op)
 
 

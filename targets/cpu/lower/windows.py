@@ -14,12 +14,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import QConv2d, ZeroStuff
 from qcomp.ir.tensor import Array, TensorId
 from qcomp.targets.cpu.kernels.axis import Axis
 from qcomp.targets.cpu.lower.context import Lowering
+from qcomp.targets.cpu.lower.weight_parts import weight_parts
 from qcomp.targets.cpu.memory import Halo
 from qcomp.targets.cpu.program import Address, moved
 
@@ -53,17 +55,23 @@ class Window:
     rows: Axis
     columns: Axis
     taps: tuple[int, int]
-    weight: Array  # OHWI
+    parts: NDArray[np.int8]  # OHWI each, [P, O, H, W, I]: their sum is the weight
     source: Address  # of the first tap of the first window, maybe in the border
     result: Address
     others: tuple[Address, ...]  # the operand of a fused residual addition
+
+    @property
+    def weight(self) -> Array:
+        """Of a layer that has it in one part."""
+        assert len(self.parts) == 1
+        return np.asarray(self.parts[0])
 
     def runs(self, width: int) -> tuple[tuple[tuple[int, int], ...], int]:
         """(count, stride) of the runs that a result reads, and how many taps lie in each.
 
         `width` is the bytes that it reads of a pixel; taps side by side without a gap are one run.
         """
-        _, kh, kw, _ = self.weight.shape
+        _, _, kh, kw, _ = self.parts.shape
         below, right = self.taps
         if kw == 1 or right == width:
             nested, taps = [(kh, below)], kw
@@ -114,13 +122,13 @@ def _window(lowering: Lowering, op: QConv2d, rows: Phase, columns: Phase) -> Win
     x, y = lowering.place(op.x), lowering.place(op.output)
     residual = lowering.residuals.get(op.id)
     z = lowering.place(residual.other) if residual else None
-    weight = lowering.graph.data(op.weight)
+    parts = weight_parts(lowering.graph, op)
     _, row, pixel, _ = x.layout.strides
     if rows.taps and columns.taps:
-        weight = weight[:, rows.taps][:, :, columns.taps]
+        parts = parts[:, :, rows.taps][:, :, :, columns.taps]
         source = moved(x.start, rows.start * row + columns.start * pixel)
     else:  # one product by 0, of a pixel that is there
-        weight, source = np.zeros((len(weight), 1, 1, 1), np.int8), x.start
+        parts, source = np.zeros((1, parts.shape[1], 1, 1, 1), np.int8), x.start
         row = pixel = 0
 
     def first(layout_strides: tuple[int, ...]) -> int:
@@ -134,7 +142,7 @@ def _window(lowering: Lowering, op: QConv2d, rows: Phase, columns: Phase) -> Win
         rows=_axis(rows, row, results[1], other[1]),
         columns=_axis(columns, pixel, results[2], other[2]),
         taps=(rows.apart * row, columns.apart * pixel),
-        weight=weight,
+        parts=parts,
         source=source,
         result=moved(y.start, first(results)),
         others=(moved(z.start, first(other)),) if z else (),

@@ -13,15 +13,18 @@ from llvmlite import binding as llvm
 from numpy.typing import NDArray
 
 from qcomp.errors import TargetError
-from qcomp.targets.base import aligned
+from qcomp.targets.base import Artifact, Rounded, aligned
 from qcomp.targets.cpu.library.dispatch import STATUS_BAD_ARENA, STATUS_BAD_CPU, STATUS_OK
 from qcomp.targets.cpu.library.objects import defined_symbols
+from qcomp.targets.cpu.process.floats import FloatCall
 from qcomp.targets.cpu.process.repeat import repeated
 from qcomp.targets.cpu.process.threads import sharing
+from qcomp.targets.identity import check_loaded
 from qcomp.targets.memory import ALIGN
 
 _RUN, _SET_PARALLEL_FOR, _SET_ISA = "_run", "_set_parallel_for", "_set_isa"
-_FUNCTIONS = (_RUN, _SET_PARALLEL_FOR, _SET_ISA)
+_SIZES = "_sizes"
+_FUNCTIONS = (_RUN, _SET_PARALLEL_FOR, _SET_ISA, _SIZES)
 _STATUSES = {
     STATUS_BAD_ARENA: "QCOMP_BAD_ARENA: the arena is null or misaligned",
     STATUS_BAD_CPU: "QCOMP_BAD_CPU: the processor lacks the instruction set",
@@ -42,6 +45,13 @@ class EntryPoint:
         set_isa = functions.get(_SET_ISA)
         self._set_isa = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int)(set_isa) if set_isa else None
         self._keep = keep
+        self._sizes = functions.get(_SIZES)
+        self._floats: FloatCall | None = None
+
+    def expect(self, artifact: Artifact) -> None:
+        """TargetError where the code is of another build than the artifact."""
+        function = ctypes.CFUNCTYPE(ctypes.c_void_p)(self._sizes or 0)
+        check_loaded(function(), artifact)
 
     def set_isa(self, number: int) -> bool:
         """Whether later runs use instruction set `number` of the library; 0 is the best here."""
@@ -72,6 +82,20 @@ class EntryPoint:
         def call(_owners: object = (self, arrays)) -> None:
             status = run(*addresses)
             if status != STATUS_OK:
+                raise TargetError(f"the generated code returned {_STATUSES.get(status, status)}")
+
+        return call
+
+    def between_floats(
+        self, inputs: Sequence[Rounded], outputs: Sequence[Rounded], arena: NDArray[np.uint8]
+    ) -> Callable[[], None]:
+        """The same from real numbers to real numbers."""
+        if self._floats is None:
+            self._floats = FloatCall(inputs, outputs)
+        run = self._floats.bound(self.address, inputs, outputs, arena)
+
+        def call(_owners: object = (self, inputs, outputs, arena)) -> None:
+            if (status := run()) != STATUS_OK:
                 raise TargetError(f"the generated code returned {_STATUSES.get(status, status)}")
 
         return call

@@ -33,7 +33,9 @@ class Sharing:
 
     def __init__(self, set_parallel_for: int) -> None:
         self._set = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)(set_parallel_for)
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
+        self._alone = Share(self, 1)
         self._threads: int | None = 1  # None: what another has registered
         self._runs = 0
 
@@ -44,12 +46,14 @@ class Sharing:
 
     def among(self, threads: int) -> Share:
         """Runs inside use `threads` threads; waits for runs that use another number."""
+        if threads == 1:
+            return self._alone
         if threads < 1:
             raise ValueError(f"{threads} threads; expected at least 1")
         return Share(self, threads)
 
     def begin(self, threads: int) -> None:
-        with self._changed:
+        with self._lock:
             if self._threads != threads:
                 function, user = _pool(threads) if threads > 1 else (None, None)
                 self._changed.wait_for(lambda: self._runs == 0 or self._threads == threads)
@@ -59,7 +63,7 @@ class Sharing:
             self._runs += 1
 
     def end(self) -> None:
-        with self._changed:
+        with self._lock:
             self._runs -= 1
             if self._runs == 0:
                 self._changed.notify_all()
@@ -111,7 +115,13 @@ def _library() -> ctypes.CDLL:
         )
         if done.returncode != 0:
             raise TargetError(f"{compiler[0]} can't compile the pool: {done.stderr.strip()}")
-        return ctypes.CDLL(str(Path(folder) / "qcomp_pool.so"))
+        try:
+            return ctypes.CDLL(str(Path(folder) / "qcomp_pool.so"))
+        except OSError as error:
+            raise TargetError(
+                f"more than one thread needs a folder for code, and {folder} is none ({error}); "
+                "TMPDIR names another"
+            ) from error
 
 
 def _compiler() -> list[str]:

@@ -36,6 +36,7 @@ from qcomp.targets.cpu.x86.dot import Madd, Vnni
 from qcomp.targets.cpu.x86.epilogue import PackedEpilogue
 from qcomp.targets.cpu.x86.i16.gather import gathered_neighbours
 from qcomp.targets.cpu.x86.i16.kernels import products_16, taps_16
+from qcomp.targets.cpu.x86.i16.softmax import PermutedWideRows
 from qcomp.targets.cpu.x86.packed import packed_body
 from qcomp.targets.cpu.x86.softmax import PermutedRows
 from qcomp.targets.cpu.x86.table import PermutedTables, ShuffledTables
@@ -123,6 +124,7 @@ def with_permutes(machine: Machine) -> Machine:
         fusions=machine.fusions | {Fusion.LOOKUP},
         tables=PermutedTables(),
         softmax=PermutedRows(),
+        softmax_16=PermutedWideRows(),
         shuffles=Shuffles((64, 32, 16, 8, 4), two=True),
     )
 
@@ -161,6 +163,7 @@ def _machine(
         elementwise_16=no_kernel,
         curves=PlainCurves(gathered_neighbours if vectors.bits == 512 else loaded_neighbours),
         softmax=None,
+        softmax_16=None,
         shuffles=Shuffles((16, 8, 4), two=False),
         matmul=emit_matmul,
         gemms=(VectorGemms(BY_FOURS, gemm),),

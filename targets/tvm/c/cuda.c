@@ -24,6 +24,8 @@ typedef uintptr_t handle; /* CUdeviceptr */
   X(cuStreamDestroy, "cuStreamDestroy_v2", (void *)) \
   X(cuStreamSynchronize, "cuStreamSynchronize", (void *)) \
   X(cuCopyTo, "cuMemcpyHtoDAsync_v2", (handle, const void *, size_t, void *)) \
+  X(cuCtxGetDevice, "cuCtxGetDevice", (int *)) \
+  X(cuAttribute, "cuDeviceGetAttribute", (int *, int, int)) \
   X(cuCopyFrom, "cuMemcpyDtoHAsync_v2", (void *, handle, size_t, void *)) \
   X(cuLaunchKernel, "cuLaunchKernel", \
     (void *, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, void *, void **, \
@@ -90,6 +92,100 @@ static int device_chosen(device *d, const char *wanted) {
   return QCOMP_NO_DEVICE;
 }
 
+#ifdef KERNELS_AS_SOURCE /* which NVRTC compiles: nvcc was not there */
+
+#define COMPILER(X) \
+  X(nvrtcCreateProgram, \
+    (void **, const char *, const char *, int, const char *const *, const char *const *)) \
+  X(nvrtcCompileProgram, (void *, int, const char *const *)) \
+  X(nvrtcGetProgramLogSize, (void *, size_t *)) \
+  X(nvrtcGetProgramLog, (void *, char *)) \
+  X(nvrtcGetCUBINSize, (void *, size_t *)) \
+  X(nvrtcGetCUBIN, (void *, char *)) \
+  X(nvrtcDestroyProgram, (void **))
+
+typedef struct {
+#define FIELD(name, parameters) int(*name) parameters;
+  COMPILER(FIELD)
+#undef FIELD
+  void *library, *program;
+} compiler;
+
+static int compiler_open(device *d, compiler *c) {
+  const char *asked = getenv("QCOMP_NVRTC");
+  const char *names[] = {asked && *asked ? asked : "libnvrtc.so.13", "libnvrtc.so.12",
+                         "libnvrtc.so"};
+  for (int n = 0; n < (asked && *asked ? 1 : 3) && !c->library; n++)
+    c->library = dlopen(names[n], RTLD_NOW | RTLD_LOCAL);
+  if (!c->library) {
+    snprintf(d->message, MESSAGE_BYTES, "the kernels are source, and no NVRTC is there: %.200s "
+             "can't be opened", names[0]);
+    return QCOMP_BAD_BUILD;
+  }
+#define LOADED(name, parameters) \
+  if (!(*(void **)&c->name = dlsym(c->library, #name))) { \
+    snprintf(d->message, MESSAGE_BYTES, "NVRTC has no %s", #name); \
+    return QCOMP_BAD_BUILD; \
+  }
+  COMPILER(LOADED)
+#undef LOADED
+  return QCOMP_OK;
+}
+
+static int refused(device *d, compiler *c, int code) {
+  size_t told = (size_t)snprintf(d->message, MESSAGE_BYTES, "the kernels: NVRTC error %d: ", code);
+  size_t needed = 0;
+  if (!c->program || c->nvrtcGetProgramLogSize(c->program, &needed) || !needed)
+    return QCOMP_BAD_BUILD;
+  char *log = (char *)malloc(needed);
+  if (log && !c->nvrtcGetProgramLog(c->program, log))
+    snprintf(d->message + told, MESSAGE_BYTES - told, "%s", log);
+  free(log);
+  return QCOMP_BAD_BUILD;
+}
+
+/* A cubin for the device of the current context; the caller frees it. */
+static int compiled(device *d, compiler *c, char **image) {
+  int major = 0, minor = 0, number = 0, code = d->cuCtxGetDevice(&number);
+  char option[64];
+  const char *options[] = {option};
+  size_t bytes = 0;
+  if (!code) code = d->cuAttribute(&major, 75, number);
+  if (!code) code = d->cuAttribute(&minor, 76, number);
+  if (code) return failed(d, QCOMP_NO_DEVICE, "what the device is", code);
+  snprintf(option, sizeof option, "--gpu-architecture=sm_%d%d", major, minor);
+  code = c->nvrtcCreateProgram(&c->program, kernel_source, "kernels.cu", 0, 0, 0);
+  if (!code) code = c->nvrtcCompileProgram(c->program, 1, options);
+  if (!code) code = c->nvrtcGetCUBINSize(c->program, &bytes);
+  if (code) return refused(d, c, code);
+  *image = (char *)malloc(bytes ? bytes : 1);
+  if (!*image || (code = c->nvrtcGetCUBIN(c->program, *image))) return refused(d, c, code);
+  return QCOMP_OK;
+}
+
+static int module_loaded(device *d) {
+  compiler c;
+  char *image = 0;
+  memset(&c, 0, sizeof c);
+  int status = compiler_open(d, &c), code;
+  if (!status) status = compiled(d, &c, &image);
+  if (!status && (code = d->cuModuleLoadData(&d->module, image)))
+    status = failed(d, QCOMP_BAD_BUILD, "the kernels", code);
+  free(image);
+  if (c.program) c.nvrtcDestroyProgram(&c.program);
+  if (c.library) dlclose(c.library);
+  return status;
+}
+
+#else
+
+static int module_loaded(device *d) {
+  int code = d->cuModuleLoadData(&d->module, kernel_image);
+  return code ? failed(d, QCOMP_BAD_BUILD, "the kernels", code) : QCOMP_OK;
+}
+
+#endif
+
 static int device_open(device *d, const char *wanted, void *context, void *id) {
   int code, status = library_open(d);
   (void)id;
@@ -97,9 +193,10 @@ static int device_open(device *d, const char *wanted, void *context, void *id) {
   if (!status && !context) status = device_chosen(d, wanted);
   if (status) return status;
   if ((code = d->cuPush(d->context))) return failed(d, QCOMP_NO_DEVICE, "the context", code);
-  if (!(code = d->cuModuleLoadData(&d->module, kernel_image)))
-    code = d->cuStreamCreate(&d->stream, 1);
-  return in_context(d, QCOMP_BAD_BUILD, "the kernels", code);
+  status = module_loaded(d);
+  code = status ? 0 : d->cuStreamCreate(&d->stream, 1);
+  code = in_context(d, QCOMP_DEVICE_FAILED, "the stream", code);
+  return status ? status : code;
 }
 
 static int device_buffer(device *d, handle *made, size_t bytes) {

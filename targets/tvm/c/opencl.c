@@ -142,8 +142,9 @@ static int device_open(device *d, const char *wanted, void *context, void *id) {
     d->context = 0;
     return failed(d, QCOMP_NO_DEVICE, "the context", code);
   }
-  d->clGetDeviceInfo(d->id, DEVICE_ALIGN_BITS, sizeof align, &align, 0);
-  d->clGetDeviceInfo(d->id, DEVICE_GROUP, sizeof group, &group, 0);
+  code = d->clGetDeviceInfo(d->id, DEVICE_ALIGN_BITS, sizeof align, &align, 0);
+  if (!code) code = d->clGetDeviceInfo(d->id, DEVICE_GROUP, sizeof group, &group, 0);
+  if (code) return failed(d, QCOMP_NO_DEVICE, "what the device is", code);
   if (align / 8 > PLACE_ALIGN || group < MOST_THREADS) {
     snprintf(d->message, MESSAGE_BYTES,
              "the device aligns buffers to %u bytes and has groups of %u; expected at most %u, "

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from qcomp.errors import TargetError
+from qcomp.targets.cpu.library.link import versioned, write_versioned
 
 _NAMES = ("cc", "gcc", "clang")
 _FLAGS = ("-std=c99", "-O2", "-fPIC", "-w", "-c")
@@ -41,16 +42,25 @@ def linked(objects: Mapping[str, bytes], library: Path, libraries: Sequence[str]
     with tempfile.TemporaryDirectory(prefix="qcomp-") as folder:
         for name, content in objects.items():
             (Path(folder) / name).write_bytes(content)
-        options = [f"-Wl,-soname,{library.name},-z,noexecstack", "-o", str(library.absolute())]
+        options = [
+            f"-Wl,-soname,{versioned(library.name)},-z,noexecstack",
+            "-o",
+            str(library.absolute()),
+        ]
         needed = [f"-l{name}" for name in libraries]
         run_tool([*compiler(), "-shared", *options, *objects, *needed], Path(folder))
+    write_versioned(library)
+
+
+def nvcc() -> str | None:
+    """CUDA's compiler, of version 12 or 13."""
+    return shutil.which("nvcc")
 
 
 def cuda_image(source: str, architectures: Sequence[str]) -> bytes:
-    """A cubin of CUDA's C++, or a fatbin of several; TargetError without nvcc."""
-    nvcc = shutil.which("nvcc")
-    if nvcc is None:
-        raise TargetError("targets of CUDA need nvcc, which is not in PATH; expected CUDA 12 or 13")
+    """A cubin of CUDA's C++, or a fatbin of several; needs nvcc."""
+    program = nvcc()
+    assert program is not None
     if len(architectures) == 1:
         what = ["-cubin", f"-arch={architectures[0]}"]
     else:
@@ -58,7 +68,7 @@ def cuda_image(source: str, architectures: Sequence[str]) -> bytes:
         what = ["-fatbin", *codes]
     with tempfile.TemporaryDirectory(prefix="qcomp-") as folder:
         (Path(folder) / "kernels.cu").write_text(source, encoding="utf-8")
-        command = [nvcc, "-O3", "-w", *what, "kernels.cu", "-o", "kernels.image"]
+        command = [program, "-O3", "-w", *what, "kernels.cu", "-o", "kernels.image"]
         run_tool(command, Path(folder))
         return (Path(folder) / "kernels.image").read_bytes()
 

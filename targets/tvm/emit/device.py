@@ -9,9 +9,16 @@ from importlib import resources
 from qcomp.ir.graph import Graph
 from qcomp.targets.cpu.library.header import COMMON
 from qcomp.targets.cpu.library.module import data_symbol
+from qcomp.targets.identity import Identity
 from qcomp.targets.memory import ALIGN
 from qcomp.targets.tvm.emit.header import DEVICE
-from qcomp.targets.tvm.emit.pieces import HIDDEN, descriptions, run_arguments, run_parameters
+from qcomp.targets.tvm.emit.pieces import (
+    HIDDEN,
+    descriptions,
+    identity,
+    run_arguments,
+    run_parameters,
+)
 from qcomp.targets.tvm.program import Data, Input, Output, Place, Program
 
 _POINTER = 8  # bytes
@@ -36,10 +43,11 @@ def launcher(
     code = [(folder / file).read_text(encoding="utf-8") for file in (driver, "launcher.c")]
     parts = [
         "#define _GNU_SOURCE",
-        "#include <stdint.h>\n#include <string.h>",
+        "#include <stdint.h>\n#include <string.h>\n#include <time.h>",
         COMMON,
         DEVICE,
         *descriptions(program.graph, name),
+        *identity(Identity.of(program.graph, arena_bytes(program), ALIGN, program.data.size), name),
         *_tables(program, name, parameters),
         source,
         *(text.replace("NAME_", f"{name}_") for text in code),

@@ -2,34 +2,29 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import resources
 
-from qcomp.targets.tvm.api import Code, device_code
-from qcomp.targets.tvm.emit.compiler import cuda_image
+from qcomp.targets.tvm.api.code import Code, device_code
+from qcomp.targets.tvm.emit.compiler import cuda_image, nvcc
 from qcomp.targets.tvm.emit.device import text_in_c
 from qcomp.targets.tvm.emit.pieces import words_in_c
-from qcomp.targets.tvm.machine import DOT4, Machine
+from qcomp.targets.tvm.machine import Machine
 from qcomp.targets.tvm.program import Program
+
+_LOG = logging.getLogger(__name__)
+
+
+def source_of(file: str) -> str:
+    """A file of qcomp/targets/tvm/c."""
+    return (resources.files("qcomp.targets.tvm") / "c" / file).read_text("utf-8")
 
 
 def functions(i64: str, storage: str) -> str:
     """What kernels call, in a language's own words for an integer of 64 bits and a function."""
-    text = (resources.files("qcomp.targets.tvm") / "c" / "functions.h").read_text("utf-8")
-    return f"#define FUNCTION {storage}\ntypedef {i64} qcomp_i64;\n{text}"
-
-
-DOT4_IN_OPENCL = f"""\
-static inline int {DOT4}(int a, int b) {{
-#ifdef __opencl_c_integer_dot_product_input_4x8bit_packed
-  return dot_4x8packed_ss_int(as_uint(a), as_uint(b));
-#else
-  return (a << 24 >> 24) * (b << 24 >> 24) + (a << 16 >> 24) * (b << 16 >> 24) +
-         (a << 8 >> 24) * (b << 8 >> 24) + (a >> 24) * (b >> 24);
-#endif
-}}
-"""
+    return f"#define FUNCTION {storage}\ntypedef {i64} qcomp_i64;\n{source_of('functions.h')}"
 
 
 @dataclass(frozen=True)
@@ -63,15 +58,15 @@ class DeviceSource:
         return DeviceSource(code, {f"{name}.{language.suffix}": text}, language.embedded(text))
 
 
-DOT4_IN_CUDA = f"""\
-static __device__ __forceinline__ int {DOT4}(int a, int b) {{ return __dp4a(a, b, 0); }}
-"""
-
-
 def image_of(architectures: tuple[str, ...]) -> Callable[[str], str]:
-    """C of what nvcc makes of the source, for these architectures."""
+    """C of what nvcc makes of the source, for these architectures; of the source itself without
+    nvcc, which NVRTC compiles for its device when the library is opened.
+    """
 
     def embedded(text: str) -> str:
+        if nvcc() is None:
+            _LOG.warning("no nvcc in PATH: NVRTC has to compile the kernels where they run")
+            return f"#define KERNELS_AS_SOURCE\n{source_text(text)}"
         return "\n".join(words_in_c("kernel_image", cuda_image(text, architectures), "static "))
 
     return embedded

@@ -8,9 +8,16 @@ from qcomp.targets.cpu.library.header import COMMON
 from qcomp.targets.cpu.library.module import data_symbol
 from qcomp.targets.cpu.library.objects import data_object
 from qcomp.targets.cpu.platform import Platform
+from qcomp.targets.identity import Identity
 from qcomp.targets.memory import ALIGN
 from qcomp.targets.tvm.emit.device_source import functions
-from qcomp.targets.tvm.emit.pieces import HIDDEN, descriptions, run_arguments, run_parameters
+from qcomp.targets.tvm.emit.pieces import (
+    HIDDEN,
+    descriptions,
+    identity,
+    run_arguments,
+    run_parameters,
+)
 from qcomp.targets.tvm.program import Data, Input, Output, Place, Program
 
 BAD_ARENA = 1
@@ -34,6 +41,8 @@ def _launcher(program: Program, name: str) -> Iterator[str]:
         yield f"{HIDDEN}void {kernel.name}({pointers});"
     yield functions("int64_t", WEAK)
     yield from descriptions(graph, name)
+    sizes = program.memory.arena_bytes, ALIGN, program.data.size
+    yield from identity(Identity.of(graph, *sizes), name)
     yield f"void {name}_set_parallel_for(qcomp_parallel_for function, void *user) {{}}"
     yield f"int {name}_run({', '.join(run_parameters(graph))}) {{"
     yield "  unsigned char *a = (unsigned char *)arena;"

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import astuple
 
 from qcomp.errors import TargetError
 from qcomp.ir.graph import Graph
 from qcomp.ir.tensor import Tensor
+from qcomp.targets.base import ABI
 from qcomp.targets.cpu.library.float_helpers import C_TYPES, suffix_of
 from qcomp.targets.cpu.library.module import MAX_RANK, NAME_BYTES, TYPE_CODES
+from qcomp.targets.identity import MARK, Identity
 
 _A_LINE = 8  # words
 HIDDEN = """\
@@ -58,6 +61,15 @@ def _description(name: str, tensor: Tensor) -> str:
     scale = (q.scale if q else 1.0).hex()
     code, zero_point = TYPE_CODES[type.dtype], q.zero_point if q else 0
     return f'{{"{text}", {code}, {type.rank}, {{{extents}}}, (float){scale}, {zero_point}}}'
+
+
+def identity(of: Identity, name: str) -> Iterator[str]:
+    """NAME_abi and NAME_sizes."""
+    mark = ", ".join(f"'{chr(byte)}'" for byte in MARK)
+    yield f"static const struct {{ char mark[{len(MARK)}]; qcomp_sizes sizes; }} of_the_build ="
+    yield f"  {{{{{mark}}}, {{{', '.join(f'{n}u' for n in astuple(of))}}}}};"
+    yield f"int {name}_abi(void) {{ return {ABI}; }}"
+    yield f"const qcomp_sizes *{name}_sizes(void) {{ return &of_the_build.sizes; }}"
 
 
 def words_in_c(symbol: str, content: bytes, storage: str = HIDDEN) -> Iterator[str]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from qcomp.ir.ops import QCompare, QSelect, Relation
-from qcomp.targets.tvm.api import Expr, Tensor, const, select
+from qcomp.targets.tvm.api.expressions import Expr, const, select
+from qcomp.targets.tvm.api.tensors import Tensor
 from qcomp.targets.tvm.arithmetic import i32
 from qcomp.targets.tvm.builder import Builder, Functions
 from qcomp.targets.tvm.ops.elementwise import elementwise

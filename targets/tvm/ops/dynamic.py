@@ -6,20 +6,8 @@ import numpy as np
 
 from qcomp.ir.evaluate.dynamic import LARGEST
 from qcomp.ir.ops import QDenseBy, QuantizeBy, ScaleOf
-from qcomp.targets.tvm.api import (
-    Expr,
-    Tensor,
-    axis,
-    compute,
-    const,
-    index_of,
-    largest,
-    maximum,
-    quotient,
-    select,
-    shape_of,
-    total,
-)
+from qcomp.targets.tvm.api.expressions import Expr, const, maximum, quotient, select
+from qcomp.targets.tvm.api.tensors import Tensor, axis, compute, index_of, largest, shape_of, total
 from qcomp.targets.tvm.arithmetic import I32, absolute, clamp, i32, i64, rounded_quotient
 from qcomp.targets.tvm.builder import Builder, Functions
 from qcomp.targets.tvm.ops.linear import Layer, dense_sums

@@ -15,12 +15,14 @@ from qcomp.ir.ops import (
     QMinimum,
     QMul,
     QPRelu,
+    QPReluRescaled,
     QRescale,
     Table,
 )
 from qcomp.ir.tensor import DType, TensorId
 from qcomp.quant.interpolation import FRACTION_BITS
-from qcomp.targets.tvm.api import Expr, Tensor, compute, maximum, minimum, select
+from qcomp.targets.tvm.api.expressions import Expr, maximum, minimum, select
+from qcomp.targets.tvm.api.tensors import Tensor, compute
 from qcomp.targets.tvm.arithmetic import (
     I32,
     I64,
@@ -171,6 +173,17 @@ def q_prelu(b: Builder, op: QPRelu) -> Tensor:
     return elementwise(b, (op.x, op.negative_multiplier), b.type(op.x).shape, element)
 
 
+def q_prelu_rescaled(b: Builder, op: QPReluRescaled) -> Tensor:
+    def element(x: Expr, slope: Expr) -> Expr:
+        t = i32(x) - i32(op.x_zero_point)
+        product = t * (i32(slope) - i32(op.slope_zero_point))
+        above = requantize(t, Factor(op.positive_multiplier, op.positive_shift), op.requantize)
+        below = requantize(product, Factor(op.multiplier, op.shift), op.requantize)
+        return select(t < i32(0), below, above)
+
+    return elementwise(b, (op.x, op.slope), b.type(op.x).shape, element)
+
+
 FUNCTIONS: Functions = {
     QAdd: q_add,
     QAddWide: q_add_wide,
@@ -183,4 +196,5 @@ FUNCTIONS: Functions = {
     QRescale: q_rescale,
     Interpolate: interpolate,
     QPRelu: q_prelu,
+    QPReluRescaled: q_prelu_rescaled,
 }

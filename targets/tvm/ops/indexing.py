@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from qcomp.targets.tvm.api import Expr, Tensor, all_of, const, dtype_of, guarded, shape_of
+from qcomp.targets.tvm.api.expressions import Expr, all_of, const, guarded
+from qcomp.targets.tvm.api.tensors import Tensor, dtype_of, shape_of
 
 
 def broadcast(tensor: Tensor, indices: Sequence[Expr]) -> Expr:

@@ -16,18 +16,14 @@ from numpy.typing import NDArray
 from qcomp.ir.evaluate.integer_linear import centered_weight
 from qcomp.ir.ops import QConv2d, QDense, QMatMul, QWeighted
 from qcomp.ir.tensor import DType
-from qcomp.targets.tvm.api import (
+from qcomp.targets.tvm.api.expressions import (
     Expr,
-    Tensor,
-    axis,
-    compute,
     const,
-    dtype_of,
     floor_quotient,
     function_of_c,
-    shape_of,
-    total,
+    vector_function,
 )
+from qcomp.targets.tvm.api.tensors import Tensor, axis, compute, dtype_of, shape_of, total
 from qcomp.targets.tvm.arithmetic import I32, I64, WIDTHS
 from qcomp.targets.tvm.builder import Builder, Functions
 from qcomp.targets.tvm.machine import DOT4, PIXELS
@@ -105,9 +101,10 @@ def weights_by_step(weight: Array, width: int) -> Array:
     return np.ascontiguousarray(np.moveaxis(steps, -2, -1)).view(np.int32)[..., 0]
 
 
-def product(x: Expr, w: Expr, width: int, lanes: str) -> Expr:
+def product(b: Builder, x: Expr, w: Expr, width: int, lanes: str) -> Expr:
     if width == 4:
-        return function_of_c(I32, DOT4, x, w)
+        call = vector_function if b.machine.dot4 > 1 else function_of_c
+        return call(I32, DOT4, x, w)
     return WIDTHS[lanes](x) * WIDTHS[lanes](w)
 
 
@@ -117,7 +114,8 @@ def q_conv2d(b: Builder, op: QConv2d) -> Tensor:
     x = stepped(b, op.x, depth, own, op.x_zero_point)
     steps = depth // x.width
     weight = b.constant(weights_by_step(own.weight, x.width))
-    i, j, k = axis(kh), axis(kw), axis(steps)
+    i, j, k = axis(kh), axis(kw), axis(steps) if steps > 1 else const(0, I32)
+    walks = (i, j, k) if steps > 1 else (i, j)
     top, left, bottom, right = op.padding
     checked = (False, bool(top or bottom), bool(left or right), False)
     channel = _channel(op.groups, outputs, steps)
@@ -137,7 +135,7 @@ def q_conv2d(b: Builder, op: QConv2d) -> Tensor:
         row = y * op.stride[0] + i * op.dilation[0] - top
         column = z * op.stride[1] + j * op.dilation[1] - left
         pixel = padded(source, (n, row, column, channel(c, k)), checked, x.outside)
-        return total(product(pixel, weight[i, j, k, c], x.width, own.lanes), (i, j, k))
+        return total(product(b, pixel, weight[i, j, k, c], x.width, own.lanes), walks)
 
     return requantized(b, op, own.bias, compute(b.type(op.output).shape, element))
 
@@ -148,7 +146,7 @@ def _channel(groups: int, outputs: int, steps: int) -> Callable[[Expr, Expr], Ex
     if groups == 1:
         return lambda c, k: k
     if each == 1:
-        return lambda c, k: c * steps + k
+        return lambda c, k: c if steps == 1 else c * steps + k
     return lambda c, k: floor_quotient(c, const(each, I32)) * steps + k
 
 
@@ -158,7 +156,7 @@ def dense_sums(b: Builder, id: str, own: Layer, zero_point: int, shape: Sequence
     weight, k = b.constant(weights_by_step(own.weight, x.width)), axis(depth // x.width)
 
     def element(*i: Expr) -> Expr:
-        return total(product(x.tensor[(*i[:-1], k)], weight[k, i[-1]], x.width, own.lanes), (k,))
+        return total(product(b, x.tensor[(*i[:-1], k)], weight[k, i[-1]], x.width, own.lanes), (k,))
 
     return compute(shape, element)
 

@@ -30,19 +30,16 @@ from qcomp.quant.resample import (
     linear_weights,
     nearest_indices,
 )
-from qcomp.targets.tvm.api import (
+from qcomp.targets.tvm.api.expressions import (
     Expr,
-    Tensor,
     all_of,
-    compute,
     const,
-    dtype_of,
     floor_quotient,
     guarded,
     remainder,
     select,
-    shape_of,
 )
+from qcomp.targets.tvm.api.tensors import Tensor, compute, dtype_of, shape_of
 from qcomp.targets.tvm.arithmetic import I32, I64, WIDTHS, clamp, i32, rounding_shift
 from qcomp.targets.tvm.builder import Builder, Functions
 from qcomp.targets.tvm.ops.indexing import broadcast, padded

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from qcomp.ir.evaluate.windows import padded as with_border
 from qcomp.ir.evaluate.windows import taps
 from qcomp.ir.ops import MaxPool2d, QAveragePool2d
-from qcomp.targets.tvm.api import Expr, Tensor, axis, compute, dtype_of, largest, total
+from qcomp.targets.tvm.api.expressions import Expr
+from qcomp.targets.tvm.api.tensors import Tensor, axis, compute, dtype_of, largest, total
 from qcomp.targets.tvm.arithmetic import I32, I64, WIDTHS
 from qcomp.targets.tvm.builder import Builder, Functions
 from qcomp.targets.tvm.ops.indexing import padded

@@ -5,7 +5,8 @@ from __future__ import annotations
 from qcomp.ir.evaluate.power import FRACTION
 from qcomp.ir.ops import QLogPower
 from qcomp.quant.qparams import integer_range
-from qcomp.targets.tvm.api import Expr, Tensor, compute, maximum
+from qcomp.targets.tvm.api.expressions import Expr, maximum
+from qcomp.targets.tvm.api.tensors import Tensor, compute
 from qcomp.targets.tvm.arithmetic import i64, rounding_shift
 from qcomp.targets.tvm.builder import Builder, Functions
 from qcomp.targets.tvm.ops.elementwise import elementwise

@@ -16,19 +16,14 @@ from qcomp.ir.ops import (
 )
 from qcomp.quant.fixed_point import Form
 from qcomp.quant.qparams import integer_range
-from qcomp.targets.tvm.api import (
-    Expr,
+from qcomp.targets.tvm.api.expressions import Expr, const, function_of_c, let, quotient, select
+from qcomp.targets.tvm.api.tensors import (
     Tensor,
     axis,
     compute,
-    const,
     dtype_of,
-    function_of_c,
     index_of,
     largest,
-    let,
-    quotient,
-    select,
     shape_of,
     smallest,
     total,

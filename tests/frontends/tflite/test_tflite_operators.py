@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from exact_cases import EXACT, LACKING, REFUSED, operator_of
 from numpy.testing import assert_allclose
 from operator_cases import BOTH, FLOATS, Case, Net
 from tflite_models import reference
@@ -87,7 +88,7 @@ def integers_of(model: bytes) -> Graph:
 
 
 def operators(cases: Iterable[str]) -> set[str]:
-    return {name.split(",")[0].split(" ")[0] for name in cases}
+    return set(map(operator_of, cases))
 
 
 def test_every_rule_has_a_case() -> None:
@@ -115,6 +116,7 @@ HEAD = "| operator | floats | int8 | uint8 | int16 |\n|---|---|---|---|---|"
 def told(kind: str, name: str) -> str:
     if kind == "float":
         return "no" if name == "QUANTIZE" else "yes"
-    if name not in operators(BOTH):
-        return "weights" if name == "DEQUANTIZE" else "not tried"
-    return "not tried" if (name, kind) in EXEMPT else "yes"
+    near = name in operators(BOTH) and (name, kind) not in EXEMPT
+    exact = name in operators(EXACT) and (name, kind) not in {**LACKING, **REFUSED}
+    known = [word for word, holds in (("yes", near), ("bits", exact)) if holds]
+    return ", ".join(known) or ("weights" if name == "DEQUANTIZE" else "not tried")

@@ -99,7 +99,10 @@ def _scaled_sizes(node: Node, scales: tuple[float, ...]) -> tuple[int, ...]:
     node.require(len(scales) == len(x), f"{len(scales)} scales for rank {len(x)}")
     node.require(all(math.isfinite(s) and s > 0 for s in scales), f"scales {list(scales)}")
     # In f32, as onnx's shape inference and onnxruntime do: 10 * 0.7f is 7.
-    return tuple(math.floor(np.float32(e) * np.float32(s)) for e, s in zip(x, scales, strict=True))
+    with np.errstate(over="ignore"):
+        sizes = [np.float32(e) * np.float32(s) for e, s in zip(x, scales, strict=True)]
+    node.require(all(map(math.isfinite, sizes)), f"scales {list(scales)} of {list(x)}")
+    return tuple(map(math.floor, sizes))
 
 
 def _from_sizes(node: Node, axes: tuple[int, ...]) -> tuple[tuple[float, ...], tuple[int, ...]]:

@@ -60,9 +60,8 @@ def gelu(node: Node) -> None:
 
 
 def prelu(node: Node) -> None:
-    """Slopes are floats: those of integers are products of two scales."""
-    slopes = node.graph.add_constant(node.tensor(1).name, node.floats(1, "the slopes"))
-    node.finish(PRelu(inputs=(node.x(), slopes), output=node.out()))
+    node.require(node.is_constant(1), "the slopes must be a constant", "a buffer of the file")
+    node.finish(PRelu(inputs=(node.x(), node.weight(1)), output=node.out()))
 
 
 def power(node: Node) -> None:

@@ -123,7 +123,8 @@ def _on_the_grid(node: Node, index: int) -> TensorId:
     id = node.x(index)
     source = node.graph.producer(id)
     own = node.graph.tensor(source.x).qparams if isinstance(source, Dequantize) else None
-    return id if own == qparams else node.context.rounded(id, qparams, None)
+    origin = node.context.origin(node.result(), named=False)
+    return id if own == qparams else node.context.rounded(id, qparams, origin)
 
 
 def unpack(node: Node) -> None:

@@ -26,11 +26,13 @@ from qcomp.targets.cpu.emit.folds import extreme
 from qcomp.targets.cpu.emit.lanes import scalar
 from qcomp.targets.cpu.emit.reduce import fold_line, over_axes
 from qcomp.targets.cpu.emit.softmax import LogSpec, SoftmaxSpec
+from qcomp.targets.cpu.emit.words import word_type
 
 EXPONENTS = 48  # entries of the table of logarithms before the mantissas
 MANTISSA_BITS = 46
 FINE_STEPS = 256  # of the first half of the table of exponentials; the other is in as large steps
 Q = 30  # of the exponentials of i16
+_KEPT, _RECIPROCAL_BITS = 31, 48  # see _divider
 
 
 @dataclass(frozen=True)
@@ -52,10 +54,11 @@ def emit_softmax(
         exponential = _exponentials(b, spec, types, x, top, exp_table)
         total = _total(b, spec, exponential)
         half = b.lshr(total, i64(1))
+        divided = _divider(b, types, total)
 
         def element(i: Value | int) -> None:
             scaled = b.mul(exponential(i), i64(levels))
-            quotient = b.add(b.udiv(b.add(scaled, half), total), i64(least))
+            quotient = b.add(divided(b.add(scaled, half)), i64(least))
             _store(b, spec, types, quotient, y, i)
 
         loop(b, spec.axis.count, element, "element")
@@ -126,6 +129,32 @@ def _total(
         b, spec.axis.count, [i64(0)], lambda i, sums: [b.add(sums[0], exponential(i))], "sum"
     )
     return total
+
+
+def _divider(b: ir.IRBuilder, types: Types, total: Value) -> Callable[[Value], Value]:
+    """n -> n // S for n <= 2^15 * S + S / 2, by a reciprocal and one correction.
+
+    S is at least 2^16 from i8, and 2^30 from i16, which loses its low bits here: T = S >> s has 31.
+    With M = 2^48 // (T + 1) the number q = (n >> s) * M >> 48 is at most n // S, and less than 2
+    below n / S: T + 1 takes away 2^15.01 / T <= 0.504 at most, M n / 2^48 <= 1/4 more and the floor
+    the rest. So q is n // S or 1 less, which the remainder tells. (n >> s) * M < 2^15.01 * 2^48
+    fits u64.
+    """
+    if word_type(b).width < 64:
+        return lambda n: b.udiv(n, total)
+    lost: Value = i64(0)
+    if types.source.width == 16:
+        zeros = b.ctlz(total, ir.Constant(ir.IntType(1), 1))
+        lost = b.sub(i64(64 - _KEPT), zeros)  # S has 31 bits or more
+    above = b.add(b.lshr(total, lost), i64(1))
+    reciprocal = b.udiv(i64(1 << _RECIPROCAL_BITS), above)
+
+    def divided(n: Value) -> Value:
+        q = b.lshr(b.mul(b.lshr(n, lost), reciprocal), i64(_RECIPROCAL_BITS))
+        rest = b.sub(n, b.mul(q, total))
+        return b.add(q, b.zext(b.icmp_unsigned(">=", rest, total), I64))
+
+    return divided
 
 
 def logarithm(b: ir.IRBuilder, total: Value, table: Value) -> Value:

@@ -44,7 +44,7 @@ BINARY: Mapping[type[QBinary], Callable[..., Value]] = {
 }
 EXEMPT: Exemptions = {
     QAdd: "has 8-bit operands only",
-    QAddRescaled: "has 8-bit operands only",
+    QAddRescaled: "no kernel of 16 bits rounds the operands of a sum one by one",
 }
 
 

@@ -22,7 +22,9 @@ def lower_average_pool2d(lowering: Lowering, op: QAveragePool2d) -> None:
 
     key = (op.x_zero_point, op.shift, op.requantize)
     spec = pool_spec(lowering, op, bits=32)
-    pool(lowering, op, spec, key, fold, [multipliers(lowering, op)], stored=False)
+    pool(
+        lowering, op, spec, key, fold, [lowering.constant(multipliers(lowering, op))], stored=False
+    )
 
 
 def lower_reduce_sum(lowering: Lowering, op: QReduceSum) -> None:

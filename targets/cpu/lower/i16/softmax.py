@@ -10,7 +10,7 @@ from qcomp.targets.cpu.emit.builder import Value
 from qcomp.targets.cpu.emit.i16.softmax import Types, emit_log_softmax, emit_softmax
 from qcomp.targets.cpu.emit.softmax import LogSpec
 from qcomp.targets.cpu.lower.context import Lowering, LowerOp, element_types
-from qcomp.targets.cpu.lower.softmax import softmax_spec
+from qcomp.targets.cpu.lower.softmax import lower_rows, softmax_spec
 
 
 def lower_softmax(lowering: Lowering, op: QSoftmax) -> None:
@@ -18,6 +18,10 @@ def lower_softmax(lowering: Lowering, op: QSoftmax) -> None:
         softmax_spec(lowering, op, op.finer),
         Types(*element_types(lowering.graph, op.x, op.output)),
     )
+    rows = lowering.isa.machine.softmax_16
+    if rows is not None and types.source.width == 8 and rows.takes(spec):
+        lower_rows(lowering, op, spec, rows)
+        return
 
     def emit(b: ir.IRBuilder, pointers: tuple[Value, ...]) -> None:
         emit_softmax(b, spec, types, *pointers)

@@ -1,0 +1,98 @@
+"""Samples that are no typical inputs: noise, one sample many times, and others of another scale."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qcomp.calibration.samples import Run
+from qcomp.findings.inputs import ENOUGH_SAMPLES
+from qcomp.findings.record import Finding, Kind
+from qcomp.ir.tensor import Array
+
+F64 = NDArray[np.float64]
+
+_LEAST_EXTENT = 8  # of an axis that has neighbours to compare
+_CHANNELS = (1, 3, 4)
+_UNRELATED = 0.05  # correlation of neighbours; photographs, drawings and spectrograms: above 0.2
+_ENOUGH_VALUES = 5000
+_APART = 32.0  # times, between samples of 0..1 and of 0..255
+_SHARE = 1 / 16  # of the samples on either side, at least: fewer are outliers
+
+
+def noise(runs: Sequence[Run]) -> Iterator[Finding]:
+    """Images whose neighbouring values have no more to do with each other than distant ones."""
+    for name, values in _floats(runs):
+        if values.ndim != 5 or values[0].size * len(values) < _ENOUGH_VALUES:
+            continue
+        channels = 2 if values.shape[2] in _CHANNELS else 4
+        axes = [a for a in (2, 3, 4) if a != channels and values.shape[a] >= _LEAST_EXTENT]
+        if values.shape[channels] not in _CHANNELS or not axes:
+            continue
+        related = [_correlation(values, axis) for axis in axes]
+        if all(r is not None and abs(r) < _UNRELATED for r in related):
+            most = max(abs(r) for r in related if r is not None)
+            text = f"neighbouring values are unrelated (correlation {most:.2f}), as in noise"
+            help = "give --calibration real inputs: ranges of noise are not theirs"
+            yield Finding(Kind.NOISE, name, most, text, help)
+
+
+def repeated(runs: Sequence[Run]) -> Iterator[Finding]:
+    """Fewer different samples than there are, and fewer than are enough.
+
+    Inputs that are constant throughout are told of by the ranges.
+    """
+    different = different_ones(runs)
+    is_blank = different == 1 and all(np.ptp(value) == 0 for value in runs[0].values())
+    if different < ENOUGH_SAMPLES and 2 * different <= len(runs) and not is_blank:
+        text = (
+            "all samples that were looked at are equal"
+            if different == 1
+            else f"there are {different} different ones among the first {len(runs)} samples"
+        )
+        help = "give --calibration samples that differ, a few tens to a hundred"
+        yield Finding(Kind.REPEATED, "calibration data", different, text, help)
+
+
+def different_ones(runs: Sequence[Run]) -> int:
+    """How many of the samples differ from all before them."""
+    return len({tuple(value.tobytes() for value in run.values()) for run in runs})
+
+
+def unlike(runs: Sequence[Run]) -> Iterator[Finding]:
+    """Samples in two groups with ranges far apart, as of files that were scaled differently."""
+    for name, values in _floats(runs):
+        peaks = np.sort(np.abs(values.reshape(len(values), -1)).max(axis=1))
+        order = peaks[peaks > 0.0]
+        if len(order) < ENOUGH_SAMPLES:
+            continue
+        steps = order[1:] / order[:-1]
+        place = int(steps.argmax()) + 1
+        if steps[place - 1] >= _APART and _SHARE < place / len(order) < 1.0 - _SHARE:
+            text = (
+                f"{place} of {len(order)} samples reach {order[place - 1]:.3g} at most, and the "
+                f"others {order[place]:.3g} at least"
+            )
+            help = "scale all samples of --calibration as in training"
+            yield Finding(Kind.UNLIKE, name, float(steps[place - 1]), text, help)
+
+
+def _floats(runs: Sequence[Run]) -> Iterator[tuple[str, Array]]:
+    """Each float input over the runs, [runs, ...]."""
+    for name, value in runs[0].items() if runs else ():
+        if np.issubdtype(value.dtype, np.floating):
+            yield name, np.stack([run[name] for run in runs])
+
+
+def _correlation(values: Array, axis: int) -> float | None:
+    """Of neighbours along an axis, around the mean of each place; None where all are alike."""
+    centred = values.astype(np.float64) - values.mean(axis=0, dtype=np.float64)
+    if len(values) == 1:
+        centred = values.astype(np.float64) - values.mean(dtype=np.float64)
+    power = float(np.mean(centred**2))
+    if not np.isfinite(power) or power == 0.0:
+        return None
+    steps = float(np.mean(np.diff(centred, axis=axis) ** 2))
+    return 1.0 - steps / (2.0 * power)
