@@ -191,6 +191,24 @@ def test_an_element_at_a_computed_place_is_refused(onnx_model: Any) -> None:
         import_onnx(onnx_model(nodes, {"x": [2, 3]}, ["y"]))
 
 
+NONSENSE = {
+    "a sequence of sequences": [make_node("SequenceConstruct", ["s"], ["y"], name="bad")],
+    "parts of a sequence": [make_node("SplitToSequence", ["s"], ["y"], name="bad")],
+    "a function of a sequence": [make_node("Relu", ["s"], ["y"], name="bad")],
+    "sizes that are no integers": [make_node("SplitToSequence", ["x", "i"], ["y"], name="bad")],
+    "no depth": [make_node("OneHot", ["x", "i", "x"], ["y"], name="bad")],
+    "no axis": [make_node("CumSum", ["x", "i"], ["y"], name="bad")],
+}
+
+
+@pytest.mark.parametrize("name", NONSENSE)
+def test_nonsense_is_refused_by_name(onnx_model: Any, name: str) -> None:
+    nodes = [make_node("SequenceConstruct", ["x", "x"], ["s"]), *NONSENSE[name]]
+    model = onnx_model(nodes, {"x": [2, 3]}, ["y"], {"i": np.float32(np.inf)})
+    with pytest.raises(UnsupportedOp, match="node 'bad': "):
+        import_onnx(model)
+
+
 def test_what_a_sequence_of_refused_values_gives_is_no_other_problem(onnx_model: Any) -> None:
     nodes = [
         make_node("Det", ["x"], ["d"], name="first"),

@@ -71,8 +71,8 @@ generated for it:
 - **integer code**: the op that kernels are written for, with activations of 8 bits, and of 16.
 - **exact**: code equals the op's [specification](arithmetic.md) in every bit, always. Then what
   LiteRT's reference gives for TFLite files of integers, "a step" being the most that results differ
-  by, and ONNX Runtime's results for operators of integers, in which operands are not rounded:
-  within 2 % of the largest.
+  by, and "bits" that with `arithmetic="tflite"` none does; and ONNX Runtime's results for operators
+  of integers, in which operands are not rounded: within 2 % of the largest.
 
 Batch normalisations are folded into layers before there are integers.
 

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from qcomp.exporters.tflite.integers import Integers, stored
 from qcomp.exporters.tflite.moves import looked_up
-from qcomp.exporters.tflite.writer import Integers, Writer
+from qcomp.exporters.tflite.writer import Writer
 from qcomp.ir.evaluate import MEANINGS
 from qcomp.ir.ops import (
     Add,
@@ -73,16 +74,17 @@ def binary(w: Writer, op: Binary) -> None:
 
 
 def prelu(w: Writer, op: PRelu) -> None:
-    """Slopes are integers as the model has them, or else of 8 bits."""
-    bits = w.bits(op)
-    if not w.graph.is_constant(op.slope):
-        w.finish(op, "PRELU", [w.operand(op.x, bits), w.operand(op.slope, bits)])
-        return
-    slope = w.graph.data(op.slope).astype(np.float64)
-    (scale,) = minmax_scales(slope.reshape(1, -1), 8)
-    q = QParams(float(np.float32(scale)) or 1.0)
-    alpha = w.literal(slope.astype(np.float32), q)
-    w.finish(op, "PRELU", [w.operand(op.x, bits), alpha])
+    """Slopes have 8 bits beside any activations."""
+    bits, producer = w.bits(op), w.graph.producer(op.slope)
+    if isinstance(producer, QuantizedConstant):
+        given = stored(w.graph, producer)
+        kept = Integers(given.data.astype(np.int8), given.scale, given.axis, given.zero_point)
+        alpha = w.integers(op.slope, kept)
+    else:
+        slope = w.graph.data(op.slope).astype(np.float64)
+        (scale,) = minmax_scales(slope.reshape(1, -1), 8)
+        alpha = w.literal(slope.astype(np.float32), QParams(float(np.float32(scale)) or 1.0))
+    w.finish(op, "PRELU", [w.operand(op.x, bits), alpha], bits=bits)
 
 
 def clamp(w: Writer, op: Clamp) -> None:

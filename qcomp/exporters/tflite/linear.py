@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from qcomp.exporters.tflite.integers import Integers, in_bits, stored
 from qcomp.exporters.tflite.moves import sliced
 from qcomp.exporters.tflite.transposed import is_absorbed, whole_shape, zeros_before
-from qcomp.exporters.tflite.writer import Integers, Writer, in_bits, stored
+from qcomp.exporters.tflite.writer import Writer
 from qcomp.ir.ops import (
     AveragePool2d,
     Conv2d,

@@ -7,9 +7,10 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from qcomp.exporters.tflite.integers import Integers
 from qcomp.exporters.tflite.moves import gathered, looked_up, reshaped, sliced, transposed
 from qcomp.exporters.tflite.transposed import is_absorbed
-from qcomp.exporters.tflite.writer import Integers, Writer
+from qcomp.exporters.tflite.writer import Writer
 from qcomp.ir.ops import (
     BlockOrder,
     BroadcastTo,

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from qcomp.exporters.tflite.integers import Integers, in_bits
 from qcomp.exporters.tflite.linear import SAME, VALID, padded, padding_of
 from qcomp.exporters.tflite.moves import transposed
-from qcomp.exporters.tflite.writer import Integers, Writer, in_bits
+from qcomp.exporters.tflite.writer import Writer
 from qcomp.formats.tflite import ELEMENT_TYPES
 from qcomp.ir.ops import (
     ArgMax,

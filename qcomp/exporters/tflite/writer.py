@@ -8,14 +8,22 @@ written with 16 first, which changes no value, and a result of 16 is written wit
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from qcomp.errors import UnsupportedOp
+from qcomp.exporters.tflite.integers import (
+    Integers,
+    computed_in,
+    fused,
+    in_bits,
+    interval,
+    stored,
+)
 from qcomp.exporters.tflite.operators import version_of
 from qcomp.formats.tflite import ELEMENT_TYPES, OPERATORS, OPTIONS
 from qcomp.ir.graph import Graph
@@ -23,15 +31,12 @@ from qcomp.ir.ops import (
     NO_CLAMP,
     ClampRange,
     Dequantize,
-    FakeQuantConstant,
-    IntegerConstant,
     Op,
     Quantize,
     QuantizedConstant,
 )
 from qcomp.ir.tensor import Array, TensorId
 from qcomp.ir.text import format_op
-from qcomp.quant.grid import Grid
 from qcomp.quant.qparams import INTEGERS, QParams, integer_range, quantize
 
 _KINDS: Mapping[str, str] = {
@@ -42,23 +47,6 @@ _KINDS: Mapping[str, str] = {
     "bool": "BOOL",
 }
 _TABLES: Mapping[str, int] = {name: number for number, name in OPTIONS.items()}
-FUSED: Sequence[tuple[str, float, float]] = (
-    ("NONE", -np.inf, np.inf),
-    ("RELU", 0.0, np.inf),
-    ("RELU_N1_TO_1", -1.0, 1.0),
-    ("RELU6", 0.0, 6.0),
-)
-"""Clamps that operators may have fused, by number."""
-
-
-@dataclass(frozen=True, eq=False)
-class Integers:
-    """The integers of a constant, and the scales [C] along an axis, or one, that they stand for."""
-
-    data: Array
-    scale: NDArray[np.float64]
-    axis: int = 0
-    zero_point: int = 0
 
 
 @dataclass
@@ -262,7 +250,7 @@ class Writer:
         width = self.bits(op) if bits is None else bits
         made, low, high = self.plan(op, width, clamp, gives)
         if fuses:
-            number = _fused(low, high, made)
+            number = fused(low, high, made)
             options["fused_activation_function"] = number or 0
             if number is not None:
                 low, high = integer_range(made.bits)
@@ -275,8 +263,8 @@ class Writer:
     ) -> tuple[QParams, int, int]:
         """The parameters in which the op is computed, and what its integers are clamped to."""
         wanted = self.result_qparams(op)
-        made = gives or _with_bits(wanted, bits)
-        return made, *_interval(clamp, made, wanted)
+        made = gives or computed_in(wanted, bits)
+        return made, *interval(clamp, made, wanted)
 
     def settle(
         self, op: Op, y: int, made: QParams, low: int | None = None, high: int | None = None
@@ -295,55 +283,3 @@ class Writer:
         ):
             y = self.through("QUANTIZE", y, shape, wanted)
         self.define(op.output, y)
-
-
-def in_bits(q: QParams, bits: int) -> QParams:
-    """In which an operand is read by an op of these bits: the same steps."""
-    return q if q.bits == bits else QParams(q.scale, 0, *integer_range(bits))
-
-
-def _with_bits(q: QParams, bits: int) -> QParams:
-    """Of a tensor that is computed in more bits than it is kept in: in steps 256 times finer, so
-    that rounding again changes little.
-    """
-    if bits == q.bits:
-        return q
-    reach = max(abs(bound) for bound in q.range)
-    return QParams(float(np.float32(reach / 32767)), 0, *integer_range(16))
-
-
-def _interval(clamp: ClampRange, made: QParams, wanted: QParams) -> tuple[int, int]:
-    """The integers that results may be."""
-    low, high = integer_range(made.bits)
-    if wanted == made:
-        low, high = wanted.qmin, wanted.qmax
-    bounds = quantize(np.array([clamp.low, clamp.high], np.float32), made)
-    return max(low, int(bounds[0])), min(high, int(bounds[1]))
-
-
-def _fused(low: int, high: int, q: QParams) -> int | None:
-    """The number of the activation that leaves these integers, or None."""
-    least, most = integer_range(q.bits)
-    for number, (_, *bounds) in enumerate(FUSED):
-        ends = quantize(np.array(bounds, np.float32), q)
-        if (max(least, int(ends[0])), min(most, int(ends[1]))) == (low, high):
-            return number
-    return None
-
-
-def stored(graph: Graph, op: QuantizedConstant) -> Integers:
-    """The integers that a constant stands for; a zero point per channel is taken out of them."""
-    data, scale = graph.data(op.x), graph.data(op.scale)
-    if isinstance(op, FakeQuantConstant):
-        grid: Grid = op.grid(*(graph.data(t) for t in op.inputs[1:]))
-        return Integers(grid.integers(data), scale, op.axis)
-    assert isinstance(op, IntegerConstant)
-    zero = graph.data(op.zero_point).astype(np.int64)
-    if scale.size == 1:
-        return Integers(data.astype(np.int64), scale, op.axis, int(zero[0]))
-    along = [1] * data.ndim
-    along[op.axis] = -1
-    return Integers(data.astype(np.int64) - zero.reshape(along), scale, op.axis)
-
-
-Rule = Callable[..., None]

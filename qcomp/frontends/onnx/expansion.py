@@ -47,9 +47,12 @@ class Source:
 
     def shape(self, index: int) -> tuple[int, ...]:
         """Of an operand."""
-        if not self.input(index):
+        name = self.input(index)
+        if not name:
             raise Refused(f"input {index} is missing")
-        return self.context.shape(self.input(index))
+        if name in self.context.sequences:
+            raise Refused(f"{name!r} is a sequence", "tensors")
+        return self.context.shape(name)
 
     def number(self, index: int, what: str, default: int | None = None) -> float:
         """An operand with one element, which must be known; `default` where the node lacks it."""

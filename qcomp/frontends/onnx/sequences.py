@@ -25,6 +25,10 @@ def _elements(s: Source, index: int = 0) -> list[str]:
 
 
 def _give(s: Source, names: list[str]) -> None:
+    """The result is a sequence of these tensors."""
+    for name in names:
+        if not name or name in s.context.sequences:
+            raise Refused(f"{name!r} as an element", "tensors")
     s.context.sequences[s.output] = names
     s.context.used.update(names)
 
@@ -66,7 +70,10 @@ def _sizes(s: Source, extent: int) -> tuple[list[int], bool]:
     """Of the parts, and whether they lose the axis."""
     if not s.input(1):
         return [1] * min(extent, _MOST + 1), s.integer("keepdims", 1) == 0
-    given = s.constant(1, "the sizes").astype(np.int64)
+    given = s.constant(1, "the sizes")
+    if given.dtype.kind not in "iu":
+        raise Refused(f"sizes of {given.dtype}", "integers")
+    given = given.astype(np.int64)
     if given.ndim:
         return given.reshape(-1).tolist(), False
     size = max(int(given), 1)

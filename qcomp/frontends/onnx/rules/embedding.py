@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -42,7 +43,9 @@ def embedding(node: Node) -> None:
 
 def one_hot(node: Node) -> None:
     """A row for each index from -depth on; one that is no index has a row of nothing."""
-    depth = int(node.scalar(1, "the depth"))
+    given = node.scalar(1, "the depth")
+    node.require(math.isfinite(given), f"depth {given}")
+    depth = int(given)
     values = node.constant(2, "the values").astype(np.float32).reshape(-1)
     node.require(depth > 0 and 2 * depth + 2 <= _MOST_ROWS, f"depth {depth}")
     node.require(values.size == 2, f"{values.size} values", "that of the others and of the one")
