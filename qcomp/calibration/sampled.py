@@ -7,6 +7,7 @@ differs between the networks, and not by chance.
 from __future__ import annotations
 
 import math
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -29,12 +30,15 @@ SMALL = 64  # positions of a map that are all taken: it says more of the outputs
 class Positions:
     """Which positions of a tensor [..., C] are taken, of each sample: `count`, or all."""
 
+    tensor: TensorId
     extents: tuple[int, ...]
     count: int
 
     def of(self, sample: int) -> NDArray[np.int64]:
         """Flat positions in the result of one sample, ascending."""
-        return _drawn(math.prod(self.extents), self.count, sample)
+        total = math.prod(self.extents)
+        drawn = _drawn(total, self.count, sample)
+        return np.sort((drawn + zlib.crc32(self.tensor.encode())) % total)
 
     def rows(self, value: Array, sample: int) -> Array:
         """What a tensor has there in one sample [rows, C]."""
@@ -44,17 +48,20 @@ class Positions:
 
 @lru_cache(maxsize=4096)
 def _drawn(total: int, count: int, sample: int) -> NDArray[np.int64]:
-    """Some numbers below `total`, always the same: layers with maps of one size share them."""
+    """Some numbers below `total`, one of each of `count` equal parts, always the same.
+
+    Layers with maps of one size share them, and take them from where their names tell.
+    """
     if count >= total:
         return np.arange(total)
     random = np.random.default_rng([total, sample])
-    return np.sort(random.choice(total, count, replace=False))
+    return ((np.arange(count) + random.random(count)) * (total / count)).astype(np.int64)
 
 
 def positions(graph: Graph, id: TensorId, count: int) -> Positions:
     """Some of a tensor's, or all of a small map."""
     extents = graph.type(id).shape[:-1]
-    return Positions(extents, SMALL if math.prod(extents) <= SMALL else count)
+    return Positions(id, extents, SMALL if math.prod(extents) <= SMALL else count)
 
 
 @dataclass(frozen=True, eq=False)

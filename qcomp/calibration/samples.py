@@ -135,6 +135,10 @@ class Samples:
         """Every second run from the run `first`, 0 or 1."""
         return _EveryOther(self, first)
 
+    def limited(self, most: int) -> Samples:
+        """The first runs as samples, which are read when they are gone through."""
+        return _Limited(self, most)
+
     def _again(self, copy: IO[bytes]) -> Iterator[Run]:
         place = 0
         while True:
@@ -178,6 +182,23 @@ class _EveryOther(Samples):
 
     def __iter__(self) -> Iterator[Run]:
         return itertools.islice(iter(self._whole), self._first, None, 2)
+
+
+class _Limited(Samples):
+    """Reads the samples that it is part of, and keeps nothing."""
+
+    def __init__(self, whole: Samples, most: int) -> None:
+        super().__init__((), whole.inputs, preprocessing=whole.preprocessing)
+        self._whole = whole
+        self._most = most
+
+    @property
+    def expected(self) -> int | None:
+        whole = self._whole.expected
+        return None if whole is None else min(whole, self._most)
+
+    def __iter__(self) -> Iterator[Run]:
+        return itertools.islice(iter(self._whole), self._most)
 
 
 def samples_of(graph: Graph, source: Source, **options: Any) -> Samples:

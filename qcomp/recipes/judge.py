@@ -1,7 +1,7 @@
 """What trials of configurations are judged by: the noise that quantization puts on the outputs.
 
-A trial simulates the QDQ form with ONNX Runtime on a few samples: on the first 8, and on more
-for as long as the wrong one of two might be taken, and that might cost something. Most of what is
+A trial simulates the QDQ form with ONNX Runtime on a few samples: on the first 16, and on the
+others where the wrong one of two might be taken, and that might cost something. Most of what is
 tried is far better, far worse or all the same, and then the rest would be run for nothing.
 
 Where outputs have several parts, the noise of each is weighed: it counts in units of what 16 bits
@@ -37,8 +37,8 @@ Feed = Mapping[str, NDArray[Any]]
 PartNoise = Mapping[Part, Noise]
 
 GOOD_ENOUGH = 1e-4  # noise to signal of a part: 40 dB
-_FIRST = (8, 16)  # samples, before all
-_NO_LOSS = 10.0**0.005 - 1.0  # of the noise: 0.05 dB
+_FIRST = 16  # samples, before all: of fewer, one that is unlike the others decides
+_NO_LOSS = 10.0**0.002 - 1.0  # of the noise: 0.02 dB
 
 
 @dataclass
@@ -170,8 +170,8 @@ def decided(ours: Trial, theirs: Trial, least: float) -> tuple[Judgement, Judgem
 
 
 def _stages(available: int) -> Sequence[int]:
-    """How many samples a comparison takes, for as long as they leave it open."""
-    return [*(n for n in _FIRST if 2 * n <= available), available]
+    """How many samples a comparison takes, and how many if these leave it open."""
+    return [_FIRST, available] if available >= 2 * _FIRST else [available]
 
 
 @dataclass(frozen=True)
@@ -214,11 +214,11 @@ class Judgement:
 
         The expected loss of the choice that looks best, over how these few samples may mislead
         (Chick and Inoue, "New two-stage and sequential procedures for selecting the best simulated
-        system", Operations Research 49, 2001), is below what is taken for chance. Where outputs
+        system", Operations Research 49, 2001), is next to nothing. Where outputs
         have several parts, what is better on the whole may be unfair to one of them, and only what
         is worse is clear.
         """
-        if len(self.runs) < _FIRST[0]:
+        if len(self.runs) < _FIRST:
             return False
         asked = 10.0 ** (least / 10.0)
         gains = np.array(

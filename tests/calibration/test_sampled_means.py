@@ -38,6 +38,19 @@ def test_what_layers_read_is_sampled_too_and_all_of_a_small_map() -> None:
     np.testing.assert_array_equal(places["y"].rows(value, 5), value.reshape(-1, 3))
 
 
+def test_positions_are_spread_over_a_map_and_differ_between_tensors_and_samples() -> None:
+    place = positions(GRAPH, "bent", 64)
+    parts = 96 * 96 // 64
+    for sample in (0, 1):
+        found = place.of(sample)
+        assert (np.diff(found) > 0).all()
+        assert np.diff(found).max() < 2 * parts
+        assert len(found) == 64
+    assert place.of(0).tolist() == positions(GRAPH, "bent", 64).of(0).tolist()
+    assert place.of(0).tolist() != place.of(1).tolist()
+    assert place.of(0).tolist() != positions(GRAPH, "x", 64).of(0).tolist()
+
+
 def test_means_are_those_of_the_first_runs_at_these_positions() -> None:
     x = np.random.default_rng(2).normal(size=(3, 96, 96, 2)).astype(np.float32)
     found = collect(GRAPH, x).sampled
