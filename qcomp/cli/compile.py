@@ -199,10 +199,13 @@ def compile(
     preprocessing: Preprocessing | None = None,
 ) -> None:
     """Compile a float network to an integer-only C library."""
+    from qcomp.names import c_name, default_name
     from qcomp.runtime.builds import expect_bindings
+    from qcomp.runtime.store import expect_no_other
 
     bindings, values = parse_bindings(bind), parse_values(bind_value)
     expect_bindings(languages or ())
+    expect_no_other(output, c_name(default_name(model) if name is None else name))
     config = QuantizationConfig(
         recipe=recipe,
         weight_bits=weight_bits,

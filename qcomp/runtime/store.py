@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from qcomp.accuracy.record import plain, read
-from qcomp.errors import CompileError, ModelError, TargetError
+from qcomp.errors import CompileError, ModelError, OutputError, TargetError
 from qcomp.files import open_regular
 from qcomp.findings import record
 from qcomp.ir.form import Form
@@ -62,11 +62,25 @@ def save(
     def earlier(there: Path) -> set[str]:
         return _libraries(there / f"{net.name}{SUFFIX}")
 
+    expect_no_other(directory, net.name)
     with staged(directory, last=SUFFIX, obsolete=earlier) as aside:
         for name, content in (net.runtime.thread_pool() if threads_pool else {}).items():
             (aside / name).write_bytes(content)
         _write_files(net, aside, bindings)
     return directory
+
+
+def expect_no_other(directory: Path, name: str) -> None:
+    """OutputError where the directory holds another network: it is loaded by its one manifest."""
+    others: list[str] = []
+    with suppress(OSError):  # no directory can be there, as writing will say
+        others = sorted(f.name for f in directory.glob(f"*{SUFFIX}"))
+    others = [file for file in others if file != f"{name}{SUFFIX}"]
+    if others:
+        other = others[0].removesuffix(SUFFIX)
+        raise OutputError(
+            f"{directory} holds the network {other}; expected another directory, or its name"
+        )
 
 
 def _libraries(manifest: Path) -> set[str]:

@@ -253,6 +253,14 @@ def test_a_network_saved_over_another_is_the_one_that_runs(models: Any, tmp_path
     assert (answers[0] != answers[1]).any()
 
 
+def test_a_directory_holds_one_network(dense: Network, pair: Network, tmp_path: Path) -> None:
+    dense.save(tmp_path / "out")
+    before = contents(tmp_path)
+    with pytest.raises(qcomp.OutputError, match=r"out holds the network dense; expected another"):
+        pair.save(tmp_path / "out")
+    assert contents(tmp_path) == before
+
+
 def test_a_link_to_a_directory_stays_a_link(dense: Network, tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "real")
