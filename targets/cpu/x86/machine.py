@@ -113,7 +113,7 @@ def vnni(vectors: Vectors) -> Machine:
         Vnni(vectors),
         _vnni_gemm_costs(vectors),
         _vnni_depthwise_costs(vectors),
-        Rates(macs=24.0, macs_16=12.0, results_16=1.7),
+        Rates(macs=24.0, macs_16=15.0, results_16=1.7),
     )
 
 
