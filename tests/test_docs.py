@@ -309,7 +309,7 @@ def test_tflite(shown: dict[str, Any], acc: int, m: int, e: int, z: int) -> None
     assert shown["saturate"](z + shown["tflite"](acc, m, e)) == q[0]
 
 
-@given(st.integers(-(2**31), 2**31 - 1), st.integers(0, 2**31 - 1), st.integers(1, 62), I8)
+@given(st.integers(-(2**31), 2**31 - 1), st.integers(0, 2**46 - 1), st.integers(16, 77), I8)
 def test_away(shown: dict[str, Any], acc: int, m: int, s: int, z: int) -> None:
     q = requantize(np.array([acc]), np.array([m]), np.array([s]), Requantize(Form.AWAY, z))
     assert shown["saturate"](z + shown["away"](acc, m, s)) == q[0]

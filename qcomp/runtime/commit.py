@@ -121,7 +121,7 @@ def _renamed(stage: Path, directory: Path) -> bool:
 def _exchanged(stage: Path, directory: Path, obsolete: set[str]) -> bool:
     """Whether the stage, with the user's own files, is the directory now."""
     old = directory.stat()
-    if os.path.samestat(old, Path.cwd().stat()) or old.st_uid != os.getuid():
+    if os.path.samestat(old, Path.cwd().stat()) or _is_anothers(old):
         return False
     new = {file.name for file in stage.iterdir()}
     kept = [f for f in directory.iterdir() if f.name not in new | obsolete]
@@ -130,7 +130,8 @@ def _exchanged(stage: Path, directory: Path, obsolete: set[str]) -> bool:
     try:
         for file in kept:
             os.link(file, stage / file.name, follow_symlinks=False)
-        os.chown(stage, -1, old.st_gid)
+        if hasattr(os, "chown"):
+            os.chown(stage, -1, old.st_gid)
         shutil.copystat(directory, stage)
         os.utime(stage)
         _sync_folder(stage)
@@ -141,6 +142,11 @@ def _exchanged(stage: Path, directory: Path, obsolete: set[str]) -> bool:
         for file in kept:
             (stage / file.name).unlink(missing_ok=True)
     return done
+
+
+def _is_anothers(folder: os.stat_result) -> bool:
+    """Whether it belongs to another user."""
+    return hasattr(os, "getuid") and folder.st_uid != os.getuid()
 
 
 def _replace_one_by_one(stage: Path, directory: Path, last: str) -> None:

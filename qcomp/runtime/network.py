@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, fields
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,10 @@ from qcomp.runtime.summary import card, one_line, summary
 from qcomp.targets.base import Artifact, Entry, Profile, Runtime
 
 _NOT_COPIED: Mapping[str, None] = {"_loaded": None, "library": None, "directory": None}
+
+
+def _itself(graph: Graph) -> Graph:
+    return graph
 
 
 @dataclass
@@ -75,7 +79,10 @@ class CompiledNetwork:
 
         A copy runs the best of its instruction sets, and is not bound to a directory.
         """
-        return {**{f.name: getattr(self, f.name) for f in fields(self)}, **_NOT_COPIED}
+        kept = {f.name: getattr(self, f.name) for f in fields(self)}
+        if self.qdq is not None:
+            kept["stored_qdq"] = partial(_itself, self.qdq)
+        return {**kept, **_NOT_COPIED}
 
     @cached_property
     def qdq(self) -> Graph | None:

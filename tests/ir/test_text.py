@@ -27,6 +27,7 @@ from qcomp.ir.ops import (
     ClampRange,
     Conv2d,
     Function,
+    QWeighted,
     Unary,
 )
 from qcomp.ir.tensor import Mark, NormalStatistics, Origin
@@ -36,6 +37,7 @@ from qcomp.quant.fixed_point import Requantize
 from qcomp.quant.qparams import QParams
 
 FLOATS = st.floats(allow_nan=False)
+MULTIPLIER = 3  # an operand of convolutions and dense layers, with 46 bits in the form away
 NAMES = st.text(max_size=12)
 
 
@@ -76,8 +78,11 @@ def graph_of(mnemonic: str, drawn: Mapping[str, Any]) -> Graph:
     cls, example = OPS[mnemonic], EXAMPLES[mnemonic]
     graph = Graph(mnemonic)
     inputs = []
+    wide = getattr(drawn.get("requantize"), "form", None) is RequantizeForm.AWAY
     for i, text in enumerate(example.operands):
         type = tensor_type(text)
+        if wide and issubclass(cls, QWeighted) and i == MULTIPLIER:
+            type = dataclasses.replace(type, dtype=DType.I64)
         if i in cls.constant_operands:
             inputs.append(graph.add_constant(f"c{i}", np.zeros(type.shape, type.dtype.numpy)))
         else:
