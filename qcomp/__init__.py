@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     from qcomp.precision.search import mixed_precision
     from qcomp.precision.table import SensitivityTable
     from qcomp.runtime.interface import TensorInfo
+    from qcomp.runtime.load import load
     from qcomp.runtime.network import CompiledNetwork
-    from qcomp.runtime.store import load
 
 __version__ = VERSION
 
@@ -79,7 +79,7 @@ _HOMES: Mapping[str, str] = {
     "TensorInfo": "qcomp.runtime.interface",
     "compile": "qcomp.compiler",
     "evaluate": "qcomp.evaluation.run",
-    "load": "qcomp.runtime.store",
+    "load": "qcomp.runtime.load",
     "mixed_precision": "qcomp.precision.search",
     "sensitivity": "qcomp.precision.run",
 }

@@ -19,19 +19,18 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from qcomp.config import AUTO, QuantizationConfig
 from qcomp.execute.blocks import work_of
 from qcomp.ir.graph import Graph, computes_the_same
-from qcomp.passes.events import PassLog
 from qcomp.passes.lib.gates import gates
 from qcomp.recipes.activations import Activations, assigned, with_ranges
+from qcomp.recipes.choice import WORTHWHILE_DB, Choice
 from qcomp.recipes.estimated_time import CostOf
 from qcomp.recipes.judge import Feed, Judge, Trial, decided
 from qcomp.recipes.own_ranges import OwnRange, own_ranges
-from qcomp.recipes.wide_activations import Budget, Unit, free_units, loud_units, with_wide
+from qcomp.recipes.widen import widen
 
 ESTIMATORS = ("mse", "minmax", "percentile", "kl", "aciq")
 TRIALS: Mapping[str, tuple[Any, ...]] = {
@@ -41,47 +40,8 @@ TRIALS: Mapping[str, tuple[Any, ...]] = {
     "bias_correction": ("empirical", None),
 }
 _LEAST_SAMPLES = 4
-_WORTHWHILE_DB = 0.05  # less is chance
-_SHORT_DB = 1.0  # by which 16 bits are better where 8 bits fall short
-_WORTH_TIME_DB = 0.3  # more than chance, as it costs time
-_TRIED_ALONE = 8  # units of activations that get 16 bits where they don't gain together
-_GOOD_DB = 30.0  # of each part: leaves nothing to wish for at 8 bits
-_NEAR_DB = 3.0  # by which the ratio on the first samples may be off
 _BUDGET = 5e11  # multiplications of all trials, with what moving the activations costs
 _TRIED = 50  # clips of all the activations that count, each about one run of the network
-
-
-@dataclass
-class Choice:
-    """A configuration, and how it was found: an event for each decision.
-
-    is_fitted: whether layers of its trial are fitted one after the other.
-    """
-
-    config: QuantizationConfig
-    trial: Trial
-    is_fitted: bool = False
-    log: PassLog = field(default_factory=PassLog)
-    gain: str = ""
-
-    def consider(self, what: str, config: QuantizationConfig, trial: Trial) -> None:
-        """Take another configuration if it is better."""
-        after, before = decided(trial, self.trial, _WORTHWHILE_DB)
-        told = f"{before.db:.2f} to {after.db:.2f} dB"
-        if after.is_better(before, _WORTHWHILE_DB):
-            self.log.did(f"{what}: {told}", before_db=before.db, after_db=after.db)
-            self.config, self.trial = config, trial
-        else:
-            self.log.declined(what, told, before_db=before.db, after_db=after.db)
-
-    def is_good_without(self, what: str) -> bool:
-        """Whether every part is good enough; then the log says that something is not tried."""
-        least = self.trial.now.least_db
-        if abs(least - _GOOD_DB) < _NEAR_DB:
-            least = self.trial.whole.least_db
-        if least >= _GOOD_DB:
-            self.log.declined(what, f"no part is below {least:.1f} dB")
-        return least >= _GOOD_DB
 
 
 def search(
@@ -109,7 +69,7 @@ def search(
     if config.range == AUTO:
         _own_ranges(activations, choice, samples, advance)
     if config.activation_bits == AUTO:
-        _widen(activations, choice, start, samples, cost, advance)
+        widen(activations, choice, start, samples, cost, advance)
     if choice.config.bias_correction == "empirical":
         first = _confirm(judge, choice, config, start, samples)
     if config.rounding == AUTO:
@@ -199,7 +159,7 @@ def _estimators(activations: Activations, choice: Choice, samples: Sequence[Feed
         noise = activations.noise(assigned(activations.judge, other), count)
         told = f"{first.db:.2f} to {noise.db:.2f} dB of activations alone"
         choice.log.note(f"range={estimator}: {told}", before_db=first.db, after_db=noise.db)
-        if noise.is_better(least, _WORTHWHILE_DB):
+        if noise.is_better(least, WORTHWHILE_DB):
             best, least = other, noise
     if best is not start:
         choice.consider(f"range={best.range}", best, activations.judge.trial(best, samples))
@@ -230,70 +190,6 @@ def _took(judge: Judge, choice: Choice, found: Sequence[OwnRange], samples: Sequ
     told = f"own ranges for {len(ranges)} activations"
     choice.consider(told, other, judge.trial(other, samples))
     return choice.config is other
-
-
-def _widen(
-    activations: Activations,
-    choice: Choice,
-    start: QuantizationConfig,
-    samples: Sequence[Feed],
-    cost: CostOf,
-    advance: Callable[[int, int], None],
-) -> None:
-    """16 bits for the activations that decide: for all that the time allows, or, where these don't
-    gain together, for one after the other of the loudest.
-    """
-    what, judge = "16 bits for single activations", activations.judge
-    if choice.is_good_without(what):
-        return
-    everywhere = with_wide(choice.config, start, free_units(judge, choice.config))
-    wide, narrow = decided(judge.trial(everywhere, samples), choice.trial, _SHORT_DB)
-    if not wide.is_better(narrow, _SHORT_DB):
-        told = f"{narrow.db:.2f} dB, {wide.db:.2f} with 16 bits everywhere"
-        choice.log.declined(what, told)
-        return
-    loud = loud_units(activations, choice.config, advance)
-    budget = Budget(judge.quantizer.equalized(choice.config), cost, choice.config.max_slowdown)
-    if not _take_loudest(judge, choice, start, budget, loud, samples):
-        choice.log.declined(what, "none helps within the time allowed")
-
-
-def _take_loudest(
-    judge: Judge,
-    choice: Choice,
-    start: QuantizationConfig,
-    budget: Budget,
-    loud: Sequence[Unit],
-    samples: Sequence[Feed],
-) -> list[Unit]:
-    """The units that have got 16 bits, of `loud` ones."""
-    taken = _take(judge, choice, start, budget, budget.best(loud), samples)
-    for unit in loud[:_TRIED_ALONE] if not taken else ():
-        if len(budget.affordable([*taken, unit])) > len(taken):
-            taken += _take(judge, choice, start, budget, [unit], samples)
-    return taken
-
-
-def _take(
-    judge: Judge,
-    choice: Choice,
-    start: QuantizationConfig,
-    budget: Budget,
-    units: Sequence[Unit],
-    samples: Sequence[Feed],
-) -> list[Unit]:
-    """The units, if the outputs gain by 16 bits for all of them; else none."""
-    if not units:
-        return []
-    other = with_wide(choice.config, start, [unit.members for unit in units])
-    trial = judge.trial(other, samples)
-    after, before = decided(trial, choice.trial, _WORTH_TIME_DB)
-    if not after.is_better(before, _WORTH_TIME_DB):
-        return []
-    for unit in units:
-        choice.log.note(f"16 bits: {budget.told(unit)}", tensor=unit.members[0], alone_db=unit.db)
-    choice.consider(f"16 bits for {len(units)} units of activations", other, trial)
-    return list(units)
 
 
 def _fit_weights(judge: Judge, choice: Choice, samples: Sequence[Feed]) -> None:

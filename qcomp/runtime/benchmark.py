@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
+from qcomp.runtime.load import load
 from qcomp.runtime.network import CompiledNetwork
-from qcomp.runtime.store import load
 from qcomp.runtime.vectors import random_inputs
 
 _BATCH_SECONDS = 200e-6

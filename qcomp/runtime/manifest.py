@@ -17,6 +17,7 @@ from qcomp.files import open_regular
 VERSION = 2
 SUFFIX = ".manifest.json"
 MOST_BYTES = 1 << 24
+_PART = 1 << 20  # bytes
 _CHECKSUM = "checksum"
 
 
@@ -57,3 +58,12 @@ def read_manifest(path: Path) -> dict[str, Any]:
 
 def _checksum(fields: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
+
+
+def digest_of(file: Path) -> str:
+    """SHA-256 of a file's content."""
+    digest = hashlib.sha256()
+    with open_regular(file) as content:
+        while part := content.read(_PART):
+            digest.update(part)
+    return digest.hexdigest()

@@ -18,8 +18,8 @@ from qcomp.ir.graph import Graph
 from qcomp.ir.ops import QConv2d
 from qcomp.ir.tensor import TensorId
 from qcomp.runtime.benchmark import BenchReport, bench_directory
+from qcomp.runtime.load import load
 from qcomp.runtime.network import CompiledNetwork
-from qcomp.runtime.store import load
 from qcomp.runtime.vectors import random_inputs
 from qcomp.targets.base import Profile
 

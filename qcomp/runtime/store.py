@@ -14,39 +14,29 @@ Files are written aside and take their places in one step when all of them exist
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import os
-import zipfile
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from qcomp.accuracy.record import plain, read
-from qcomp.errors import CompileError, ModelError, OutputError, TargetError
-from qcomp.files import open_regular
+from qcomp.accuracy.record import plain
+from qcomp.errors import ModelError, OutputError, TargetError
 from qcomp.findings import record
-from qcomp.ir.form import Form
-from qcomp.ir.graph import Graph
-from qcomp.ir.parse import ParseError
-from qcomp.recipes.file import config_of, fields_of, recipe_text
+from qcomp.recipes.file import fields_of, recipe_text
 from qcomp.runtime.builds import build_files
 from qcomp.runtime.builds.package import Package
 from qcomp.runtime.commit import staged
-from qcomp.runtime.graphs import load_graph, save_graph
+from qcomp.runtime.graphs import save_graph
 from qcomp.runtime.interface import TensorInfo
-from qcomp.runtime.manifest import SUFFIX, manifest_of, manifest_text, read_manifest
+from qcomp.runtime.manifest import SUFFIX, digest_of, manifest_text, read_manifest
 from qcomp.runtime.network import CompiledNetwork
 from qcomp.runtime.vectors import make_vectors
-from qcomp.targets.base import Artifact, Linked, Memory, Requirements, Runtime
-from qcomp.targets.catalog import runtime
+from qcomp.targets.base import Linked
 from qcomp.version import VERSION
 
 RECIPE = ".recipe.yaml"
-_PART = 1 << 20  # bytes
 _LIBRARIES = {".a", ".so", ".dylib", ".dll", ".lib", ".wasm"}
 
 
@@ -109,7 +99,7 @@ def _write_files(net: CompiledNetwork, folder: Path, bindings: Collection[str]) 
         vectors: dict[str, Any] = {**make_vectors(net)}
         np.savez(file, **vectors)
     manifest = _manifest(net, linked)
-    manifest["sha256"] = {f.name: _sha256(f) for f in sorted(folder.iterdir())}
+    manifest["sha256"] = {f.name: digest_of(f) for f in sorted(folder.iterdir())}
     (folder / f"{name}{SUFFIX}").write_text(manifest_text(manifest), encoding="utf-8")
 
 
@@ -129,14 +119,6 @@ def _package(net: CompiledNetwork, linked: Linked) -> Package:
         net.outputs,
         net.artifact.memory,
     )
-
-
-def _sha256(file: Path) -> str:
-    digest = hashlib.sha256()
-    with open_regular(file) as content:
-        while part := content.read(_PART):
-            digest.update(part)
-    return digest.hexdigest()
 
 
 def _manifest(net: CompiledNetwork, linked: Linked) -> dict[str, Any]:
@@ -171,111 +153,3 @@ def _manifest(net: CompiledNetwork, linked: Linked) -> dict[str, Any]:
 
 def _tensor(info: TensorInfo) -> dict[str, Any]:
     return {**dataclasses.asdict(info), "shape": list(info.shape)}
-
-
-def load(directory: str | os.PathLike[str]) -> CompiledNetwork:
-    """The network that `save` wrote; ModelError where files are missing or do not fit together.
-
-    What another process writes meanwhile is read again.
-
-    >>> net = qcomp.load("build/net")
-    """
-    folder = Path(directory)
-    while True:
-        before = _state(folder)
-        try:
-            return _loaded(folder)
-        except ModelError:
-            if _state(folder) == before:
-                raise
-
-
-def _state(folder: Path) -> list[tuple[int, int]]:
-    """What is different once another process has written there."""
-    found = []
-    for file in (folder, *sorted(folder.glob(f"*{SUFFIX}"))):
-        with suppress(OSError):
-            stat = file.stat()
-            found.append((stat.st_ino, stat.st_mtime_ns))
-    return found
-
-
-def _loaded(folder: Path) -> CompiledNetwork:
-    path, manifest = manifest_of(folder)
-    try:
-        return _network(folder, manifest)
-    except (AttributeError, ArithmeticError, LookupError, OSError, TypeError, ValueError) as error:
-        reason: Exception = error
-    except (CompileError, MemoryError, ParseError, RecursionError, zipfile.BadZipFile) as error:
-        reason = error
-    raise ModelError(f"{path}: the directory is incomplete or damaged: {reason}") from reason
-
-
-def _network(folder: Path, manifest: dict[str, Any]) -> CompiledNetwork:
-    name, library = str(manifest["name"]), manifest["library"]
-    _check_hashes(folder, manifest["sha256"])
-    needed = [library, manifest["static_library"], *manifest["sources"]]
-    needed += [f"{name}.{part}" for part in ("constants.npz", "graph.txt", "vectors.npz")]
-    for file in needed:
-        if file is not None and file not in manifest["sha256"]:
-            raise ValueError(f"{file} has no hash")
-    texts = folder / f"{name}.graph.txt", folder / f"{name}.constants.npz"
-    graph = load_graph(*texts, Form.INTEGER)
-    backend = runtime(manifest["target"])
-    artifact = _artifact(folder, manifest, backend)
-    backend.check(artifact, graph)
-    fields = dict(manifest["config"])
-    recipe = fields.pop("recipe")
-    return CompiledNetwork(
-        graph,
-        artifact,
-        backend,
-        config_of(fields, recipe=recipe),
-        notes=tuple(manifest["notes"]),
-        accuracy=read(manifest["accuracy"]),
-        findings=record.read(manifest["findings"]),
-        directory=folder,
-        library=None if library is None else folder / library,
-        stored_qdq=_stored_qdq(folder, name),
-    )
-
-
-def _stored_qdq(folder: Path, name: str) -> Callable[[], Graph] | None:
-    """A model that comes in integers has none."""
-    files = folder / f"{name}.qdq.txt", folder / f"{name}.qdq.npz"
-    return partial(load_graph, *files, Form.QDQ) if files[0].is_file() else None
-
-
-def _check_hashes(folder: Path, hashes: dict[str, str]) -> None:
-    for file, expected in hashes.items():
-        if Path(file).name != file or not (folder / file).is_file():
-            raise ValueError(f"{file} is missing")
-        if _sha256(folder / file) != expected:
-            raise ValueError(f"{file} was changed after it was written")
-
-
-def _artifact(folder: Path, manifest: dict[str, Any], backend: Runtime) -> Artifact:
-    linked = Linked(manifest["static_library"], manifest["library"])
-    return Artifact(
-        name=manifest["name"],
-        target=manifest["target"],
-        files=backend.files(folder, linked),
-        sources={name: (folder / name).read_text(encoding="utf-8") for name in manifest["sources"]},
-        requires=_requirements(manifest),
-        memory=Memory(
-            arena=manifest["arena_bytes"],
-            align=manifest["arena_align"],
-            live=manifest["live_bytes"],
-            weights=manifest["weights_bytes"],
-        ),
-    )
-
-
-def _requirements(manifest: dict[str, Any]) -> Requirements:
-    triple, isas, features = manifest["triple"], manifest["isa"], manifest["features"]
-    if not isinstance(triple, str):
-        raise TypeError(f"triple is {triple!r}, expected text")
-    if list(features) != isas:
-        raise ValueError(f"features of {', '.join(features)}, expected those of {', '.join(isas)}")
-    libraries = tuple(manifest["system_libraries"])
-    return Requirements(triple, {isa: tuple(features[isa]) for isa in isas}, libraries)

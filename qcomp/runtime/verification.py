@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from qcomp.errors import ModelError, TargetError
 from qcomp.runtime.check_program import Vector, check_program
 from qcomp.runtime.interface import TensorInfo
+from qcomp.runtime.load import load
 from qcomp.runtime.network import CompiledNetwork
 from qcomp.runtime.npz import read_arrays
-from qcomp.runtime.store import load
 from qcomp.runtime.vectors import edge_inputs, random_inputs
 
 Arrays = Mapping[str, NDArray[Any]]

@@ -27,9 +27,10 @@ from qcomp.quant.noise import Noise
 from qcomp.quant.qparams import QParams, dequantize, quantize
 from qcomp.quantizer import Quantizer
 from qcomp.recipes.activations import Activations
+from qcomp.recipes.choice import Choice
 from qcomp.recipes.judge import Judge, Judgement, Trial, with_quantized
 from qcomp.recipes.named import settled
-from qcomp.recipes.search import TRIALS, Choice, _confirm, _is_known
+from qcomp.recipes.search import TRIALS, _confirm, _is_known
 
 Files = dict[str, bytes]
 

@@ -15,10 +15,11 @@ from qcomp.ir.form import Form
 from qcomp.ir.parse import parse
 from qcomp.quant.noise import Noise
 from qcomp.quantizer import Quantizer
+from qcomp.recipes.choice import Choice
 from qcomp.recipes.judge import Judge, Judgement, Trial
 from qcomp.recipes.named import settled
-from qcomp.recipes.search import Choice, _take_loudest
 from qcomp.recipes.wide_activations import Budget, Unit
+from qcomp.recipes.widen import take_loudest
 
 # Three results, of 2, 1 and 1 elements.
 GRAPH = parse(
@@ -85,7 +86,7 @@ def test_units_that_do_not_gain_together_are_taken_one_by_one(
     judge = Known(Quantizer(GRAPH, Form.FLOAT, Evidence(None, (-1.0, 1.0))), noises=noises)
     start = settled(QuantizationConfig(), calibrated=True)
     choice = Choice(start, judge.trial(start, []))
-    found = _take_loudest(judge, choice, start, budget(3.06), LOUD, [])
+    found = take_loudest(judge, choice, start, budget(3.06), LOUD, [])
     assert sorted(u.members[0] for u in found) == sorted(taken)
     assert sorted(choice.config.overrides) == sorted(taken)
     assert all(fields["activation_bits"] == 16 for fields in choice.config.overrides.values())

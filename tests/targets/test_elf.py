@@ -141,16 +141,30 @@ LIBC.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
 PRIVATE_ANONYMOUS_UNBACKED = 0x4022
 
 
+def taken(size: int) -> int:
+    """Addresses that nothing is behind."""
+    return int(LIBC.mmap(None, size, 0, PRIVATE_ANONYMOUS_UNBACKED, -1, 0))
+
+
 @contextmanager
-def hole_in_memory(hole: int) -> Iterator[None]:
-    """A few bytes of free addresses, then none for 4 GiB: what fits lies there, the rest below."""
+def hole_in_memory(hole: int, largest: int) -> Iterator[None]:
+    """A few bytes of free addresses, then none for 4 GiB: what fits lies there, the rest below.
+
+    Other holes above that hold what is largest are filled.
+    """
     size = 4 << 30
-    start = LIBC.mmap(None, size + hole, 0, PRIVATE_ANONYMOUS_UNBACKED, -1, 0)
+    start = taken(size + hole)
     LIBC.munmap(start + size, hole)
+    filled = []
+    while (other := taken(largest)) > start:
+        filled.append(other)
+    LIBC.munmap(other, largest)
     try:
         yield
     finally:
         LIBC.munmap(start, size + hole)
+        for other in filled:
+            LIBC.munmap(other, largest)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="asks the Linux kernel for memory")
@@ -164,7 +178,7 @@ def test_code_finds_data_further_away_than_32_bits_reach() -> None:
     add_registration(module, "net")
     content = np.random.default_rng(0).bytes(32 << 20)
     data = data_object(isa.platform, "net_data", content, 64)
-    with hole_in_memory(64 << 10):
+    with hole_in_memory(64 << 10, len(content)):
         entry = load_objects([code(isa.triple, str(module)), data], "net", 0)
     found = ctypes.CFUNCTYPE(ctypes.c_int64)(entry.address)()
     assert abs(found - entry.address) > 1 << 31

@@ -1,0 +1,136 @@
+"""Directories that `save` wrote, read by what they say of themselves and checked by the library.
+
+A directory comes from anywhere: nothing in it is believed that its hashes, its graph and its
+library do not agree on, and whatever is wrong is a ModelError.
+"""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from qcomp.accuracy.record import read
+from qcomp.errors import CompileError, ModelError
+from qcomp.findings import record
+from qcomp.ir.form import Form
+from qcomp.ir.graph import Graph
+from qcomp.ir.parse import ParseError
+from qcomp.recipes.file import config_of
+from qcomp.runtime.graphs import load_graph
+from qcomp.runtime.manifest import SUFFIX, digest_of, manifest_of
+from qcomp.runtime.network import CompiledNetwork
+from qcomp.targets.base import Artifact, Linked, Memory, Requirements, Runtime
+from qcomp.targets.catalog import runtime
+
+
+def load(directory: str | os.PathLike[str]) -> CompiledNetwork:
+    """The network that `save` wrote; ModelError where files are missing or do not fit together.
+
+    What another process writes meanwhile is read again.
+
+    >>> net = qcomp.load("build/net")
+    """
+    folder = Path(directory)
+    while True:
+        before = _state(folder)
+        try:
+            return _loaded(folder)
+        except ModelError:
+            if _state(folder) == before:
+                raise
+
+
+def _state(folder: Path) -> list[tuple[int, int]]:
+    """What is different once another process has written there."""
+    found = []
+    for file in (folder, *sorted(folder.glob(f"*{SUFFIX}"))):
+        with suppress(OSError):
+            stat = file.stat()
+            found.append((stat.st_ino, stat.st_mtime_ns))
+    return found
+
+
+def _loaded(folder: Path) -> CompiledNetwork:
+    path, manifest = manifest_of(folder)
+    try:
+        return _network(folder, manifest)
+    except (AttributeError, ArithmeticError, LookupError, OSError, TypeError, ValueError) as error:
+        reason: Exception = error
+    except (CompileError, MemoryError, ParseError, RecursionError, zipfile.BadZipFile) as error:
+        reason = error
+    raise ModelError(f"{path}: the directory is incomplete or damaged: {reason}") from reason
+
+
+def _network(folder: Path, manifest: dict[str, Any]) -> CompiledNetwork:
+    name, library = str(manifest["name"]), manifest["library"]
+    _check_hashes(folder, manifest["sha256"])
+    needed = [library, manifest["static_library"], *manifest["sources"]]
+    needed += [f"{name}.{part}" for part in ("constants.npz", "graph.txt", "vectors.npz")]
+    for file in needed:
+        if file is not None and file not in manifest["sha256"]:
+            raise ValueError(f"{file} has no hash")
+    texts = folder / f"{name}.graph.txt", folder / f"{name}.constants.npz"
+    graph = load_graph(*texts, Form.INTEGER)
+    backend = runtime(manifest["target"])
+    artifact = _artifact(folder, manifest, backend)
+    backend.check(artifact, graph)
+    fields = dict(manifest["config"])
+    recipe = fields.pop("recipe")
+    return CompiledNetwork(
+        graph,
+        artifact,
+        backend,
+        config_of(fields, recipe=recipe),
+        notes=tuple(manifest["notes"]),
+        accuracy=read(manifest["accuracy"]),
+        findings=record.read(manifest["findings"]),
+        directory=folder,
+        library=None if library is None else folder / library,
+        stored_qdq=_stored_qdq(folder, name),
+    )
+
+
+def _stored_qdq(folder: Path, name: str) -> Callable[[], Graph] | None:
+    """A model that comes in integers has none."""
+    files = folder / f"{name}.qdq.txt", folder / f"{name}.qdq.npz"
+    return partial(load_graph, *files, Form.QDQ) if files[0].is_file() else None
+
+
+def _check_hashes(folder: Path, hashes: dict[str, str]) -> None:
+    for file, expected in hashes.items():
+        if Path(file).name != file or not (folder / file).is_file():
+            raise ValueError(f"{file} is missing")
+        if digest_of(folder / file) != expected:
+            raise ValueError(f"{file} was changed after it was written")
+
+
+def _artifact(folder: Path, manifest: dict[str, Any], backend: Runtime) -> Artifact:
+    linked = Linked(manifest["static_library"], manifest["library"])
+    return Artifact(
+        name=manifest["name"],
+        target=manifest["target"],
+        files=backend.files(folder, linked),
+        sources={name: (folder / name).read_text(encoding="utf-8") for name in manifest["sources"]},
+        requires=_requirements(manifest),
+        memory=Memory(
+            arena=manifest["arena_bytes"],
+            align=manifest["arena_align"],
+            live=manifest["live_bytes"],
+            weights=manifest["weights_bytes"],
+        ),
+    )
+
+
+def _requirements(manifest: dict[str, Any]) -> Requirements:
+    triple, isas, features = manifest["triple"], manifest["isa"], manifest["features"]
+    if not isinstance(triple, str):
+        raise TypeError(f"triple is {triple!r}, expected text")
+    if list(features) != isas:
+        raise ValueError(f"features of {', '.join(features)}, expected those of {', '.join(isas)}")
+    libraries = tuple(manifest["system_libraries"])
+    return Requirements(triple, {isa: tuple(features[isa]) for isa in isas}, libraries)
