@@ -7,9 +7,8 @@ library do not agree on, and whatever is wrong is a ModelError.
 from __future__ import annotations
 
 import os
-import zipfile
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -57,12 +56,21 @@ def _state(folder: Path) -> list[tuple[int, int]]:
 
 def _loaded(folder: Path) -> CompiledNetwork:
     path, manifest = manifest_of(folder)
-    try:
+    with _damages_named(path):
         return _network(folder, manifest)
+
+
+@contextmanager
+def _damages_named(path: Path) -> Iterator[None]:
+    """ModelError for whatever the content of a directory leads to."""
+    try:
+        yield
     except (AttributeError, ArithmeticError, LookupError, OSError, TypeError, ValueError) as error:
         reason: Exception = error
-    except (CompileError, MemoryError, ParseError, RecursionError, zipfile.BadZipFile) as error:
+    except (CompileError, MemoryError, ParseError, RecursionError) as error:
         reason = error
+    else:
+        return
     raise ModelError(f"{path}: the directory is incomplete or damaged: {reason}") from reason
 
 
@@ -97,8 +105,13 @@ def _network(folder: Path, manifest: dict[str, Any]) -> CompiledNetwork:
 
 def _stored_qdq(folder: Path, name: str) -> Callable[[], Graph] | None:
     """A model that comes in integers has none."""
-    files = folder / f"{name}.qdq.txt", folder / f"{name}.qdq.npz"
-    return partial(load_graph, *files, Form.QDQ) if files[0].is_file() else None
+    text = folder / f"{name}.qdq.txt"
+    return partial(_read_qdq, text, folder / f"{name}.qdq.npz") if text.is_file() else None
+
+
+def _read_qdq(text: Path, arrays: Path) -> Graph:
+    with _damages_named(text):
+        return load_graph(text, arrays, Form.QDQ)
 
 
 def _check_hashes(folder: Path, hashes: dict[str, str]) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import tokenize
 import zipfile
+import zlib
 from pathlib import Path
 from typing import IO, Any
 
@@ -14,10 +16,27 @@ from numpy.typing import NDArray
 from qcomp.files import open_regular
 
 _VERSION = (1, 0)
+# What zipfile and numpy raise on damaged files, besides ValueError and OSError.
+_DAMAGES = (
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+    SyntaxError,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     """The arrays by name, which can't be written to; ValueError or OSError for other files."""
+    try:
+        return _read(path)
+    except _DAMAGES as error:
+        raise ValueError(f"{path.name}: {error}") from error
+
+
+def _read(path: Path) -> dict[str, NDArray[Any]]:
     with open_regular(path) as file, zipfile.ZipFile(file) as archive:
         found = {}
         for entry in archive.infolist():

@@ -7,7 +7,6 @@ every value is an extreme of its type or the zero point, and random ones.
 from __future__ import annotations
 
 import re
-import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -193,7 +192,7 @@ def stored_cases(net: CompiledNetwork, directory: Path) -> list[Case]:
                 zip(zip(*inputs, strict=True), zip(*outputs, strict=True), strict=True)
             )
         ]
-    except (KeyError, OSError, ValueError, zipfile.BadZipFile) as error:
+    except (KeyError, OSError, ValueError) as error:
         raise ModelError(f"{path} does not hold vectors of {net.name}: {error}") from error
 
 

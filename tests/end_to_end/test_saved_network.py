@@ -18,6 +18,7 @@ from numpy.testing import assert_array_equal
 
 import qcomp
 from qcomp.runtime.manifest import read_manifest
+from qcomp.runtime.verification import stored_cases
 
 Network = qcomp.CompiledNetwork
 
@@ -198,6 +199,21 @@ def test_a_manifest_is_a_regular_file(copy: Path) -> None:
     os.mkfifo(copy / "dense.manifest.json")
     with pytest.raises(qcomp.ModelError, match="not a regular file"):
         qcomp.load(copy)
+
+
+@pytest.mark.parametrize("file", ["constants.npz", "qdq.npz", "vectors.npz"])
+def test_arrays_of_which_any_byte_is_wrong_are_read_or_a_model_error(copy: Path, file: str) -> None:
+    """Of what is sealed again, so that only the file's own form tells."""
+    path = copy / f"dense.{file}"
+    content = path.read_bytes()
+    for at in (*range(0, 200, 7), *range(len(content) - 250, len(content), 3)):
+        path.write_bytes(content[:at] + bytes([content[at] ^ 0x55]) + content[at + 1 :])
+        try:
+            net = qcomp.load(rehash(copy))
+            assert net.qdq is not None
+            stored_cases(net, copy)
+        except qcomp.ModelError:
+            continue
 
 
 def test_a_directory_is_read_while_others_write_it(
