@@ -95,6 +95,8 @@ def read_header(file: IO[bytes]) -> NpyArray:
     shape, fortran_order, dtype = _HEADERS[version](file)
     if dtype.hasobject:
         raise ValueError("it holds Python objects; expected numbers")
+    if not all(type(extent) is int for extent in shape):
+        raise ValueError(f"its shape is {shape}; expected whole numbers")
     return NpyArray(tuple(shape), dtype, bool(fortran_order), file)
 
 

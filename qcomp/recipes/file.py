@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -130,13 +131,21 @@ def _typed(name: str, value: Any) -> Any:
             raise RecipeError(f"{name}: expected names with what they are")
         return value
     if isinstance(value, list):
-        if not all(isinstance(v, int | float) and not isinstance(v, bool) for v in value):
+        if not all(map(_is_number, value)):
             raise RecipeError(f"{name}: expected numbers, got {value!r}")
         return tuple(float(v) for v in value)
     default = getattr(_DEFAULTS, name)
+    if isinstance(default, float) and not _is_number(value):
+        raise RecipeError(f"{name}: expected a number such as {default!r}, got {value!r}")
     if isinstance(default, bool | int | tuple) and type(value) is not type(default):
         raise RecipeError(f"{name}: expected a value such as {_plain(default)!r}, got {value!r}")
     return value
+
+
+def _is_number(value: Any) -> bool:
+    """Of a size that floats have."""
+    plain = isinstance(value, int | float) and not isinstance(value, bool)
+    return plain and (isinstance(value, float) or abs(value) <= sys.float_info.max)
 
 
 def _typed_override(key: str, fields: Any) -> dict[str, Any]:

@@ -332,3 +332,10 @@ def test_a_damaged_npz_entry_is_refused(tmp_path: Path) -> None:
 def test_pickles_are_never_loaded(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", np.array([{"a": 1}]), allow_pickle=True)
     assert "it holds Python objects; expected numbers" in failure(tmp_path / "x.npy")
+
+
+def test_a_shape_of_anything_but_whole_numbers_is_refused(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.zeros((8, 1, 2, 2), np.float32))
+    content = (tmp_path / "x.npy").read_bytes()
+    (tmp_path / "x.npy").write_bytes(content.replace(b"(8, 1, 2, 2)", b"(True, 1, 2)"))
+    assert "its shape is (True, 1, 2)" in failure(tmp_path / "x.npy")
