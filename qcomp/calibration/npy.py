@@ -92,7 +92,10 @@ def read_header(file: IO[bytes]) -> NpyArray:
     version = npy_format.read_magic(file)
     if version not in _HEADERS:
         raise ValueError(f"npy format {version} is not supported")
-    shape, fortran_order, dtype = _HEADERS[version](file)
+    try:
+        shape, fortran_order, dtype = _HEADERS[version](file)
+    except TypeError as error:  # names that are no text
+        raise ValueError(f"its header is damaged: {error}") from error
     if dtype.hasobject:
         raise ValueError("it holds Python objects; expected numbers")
     if not all(type(extent) is int for extent in shape):

@@ -22,6 +22,7 @@ _DAMAGES = (
     NotImplementedError,
     RuntimeError,
     SyntaxError,
+    TypeError,
     tokenize.TokenError,
     zipfile.BadZipFile,
     zlib.error,

@@ -339,3 +339,10 @@ def test_a_shape_of_anything_but_whole_numbers_is_refused(tmp_path: Path) -> Non
     content = (tmp_path / "x.npy").read_bytes()
     (tmp_path / "x.npy").write_bytes(content.replace(b"(8, 1, 2, 2)", b"(True, 1, 2)"))
     assert "its shape is (True, 1, 2)" in failure(tmp_path / "x.npy")
+
+
+def test_a_header_of_anything_but_text_is_refused(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.zeros((8, 1, 2, 2), np.float32))
+    content = (tmp_path / "x.npy").read_bytes()
+    (tmp_path / "x.npy").write_bytes(content.replace(b" 'shape'", b"b'shape'"))
+    assert "its header is damaged" in failure(tmp_path / "x.npy")
