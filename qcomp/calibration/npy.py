@@ -94,7 +94,7 @@ def read_header(file: IO[bytes]) -> NpyArray:
         raise ValueError(f"npy format {version} is not supported")
     try:
         shape, fortran_order, dtype = _HEADERS[version](file)
-    except TypeError as error:  # names that are no text
+    except (SyntaxError, TypeError, RecursionError, MemoryError) as error:  # of its parser
         raise ValueError(f"its header is damaged: {error}") from error
     if dtype.hasobject:
         raise ValueError("it holds Python objects; expected numbers")

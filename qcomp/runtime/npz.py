@@ -21,6 +21,7 @@ _DAMAGES = (
     EOFError,
     NotImplementedError,
     RuntimeError,
+    MemoryError,
     SyntaxError,
     TypeError,
     tokenize.TokenError,
