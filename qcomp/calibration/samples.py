@@ -133,11 +133,11 @@ class Samples:
 
     def every_other(self, first: int) -> Samples:
         """Every second run from the run `first`, 0 or 1."""
-        return _EveryOther(self, first)
+        return _Chosen(self, slice(first, None, 2))
 
     def limited(self, most: int) -> Samples:
         """The first runs as samples, which are read when they are gone through."""
-        return _Limited(self, most)
+        return _Chosen(self, slice(most))
 
     def _again(self, copy: IO[bytes]) -> Iterator[Run]:
         place = 0
@@ -167,38 +167,22 @@ class ConvertedSamples(Samples):
             yield run | inside
 
 
-class _EveryOther(Samples):
-    """Reads the samples that it is part of, and keeps nothing."""
+class _Chosen(Samples):
+    """Some of the samples that it is part of, which it reads and does not keep."""
 
-    def __init__(self, whole: Samples, first: int) -> None:
+    def __init__(self, whole: Samples, chosen: slice) -> None:
         super().__init__((), whole.inputs, preprocessing=whole.preprocessing)
         self._whole = whole
-        self._first = first
+        self._chosen = chosen
 
     @property
     def expected(self) -> int | None:
         whole = self._whole.expected
-        return None if whole is None else len(range(self._first, whole, 2))
+        return None if whole is None else len(range(whole)[self._chosen])
 
     def __iter__(self) -> Iterator[Run]:
-        return itertools.islice(iter(self._whole), self._first, None, 2)
-
-
-class _Limited(Samples):
-    """Reads the samples that it is part of, and keeps nothing."""
-
-    def __init__(self, whole: Samples, most: int) -> None:
-        super().__init__((), whole.inputs, preprocessing=whole.preprocessing)
-        self._whole = whole
-        self._most = most
-
-    @property
-    def expected(self) -> int | None:
-        whole = self._whole.expected
-        return None if whole is None else min(whole, self._most)
-
-    def __iter__(self) -> Iterator[Run]:
-        return itertools.islice(iter(self._whole), self._most)
+        chosen = self._chosen
+        return itertools.islice(iter(self._whole), chosen.start, chosen.stop, chosen.step)
 
 
 def samples_of(graph: Graph, source: Source, **options: Any) -> Samples:

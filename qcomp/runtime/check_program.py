@@ -18,7 +18,6 @@ from qcomp.runtime.network import CompiledNetwork
 
 _WORD = 8  # bytes of a number in the tables
 _A_LINE = 4  # numbers
-_C_TYPES = {"int8": "int8_t", "int16": "int16_t", "int32": "int32_t"}
 
 
 @dataclass(frozen=True)
@@ -76,7 +75,7 @@ def _table(name: str, info: TensorInfo, arrays: Sequence[NDArray[Any]]) -> Itera
     """A tensor of all vectors, in numbers of 64 bits; and the one that a run uses."""
     content = b"".join(np.ascontiguousarray(a).tobytes() for a in arrays)
     words = np.frombuffer(content + bytes(-len(content) % _WORD), "<u8")
-    yield f"static {_C_TYPES[info.dtype]} {name}_now[{int(np.prod(info.shape, dtype=np.int64))}];"
+    yield f"static {info.c_type} {name}_now[{info.size}];"
     yield f"static const uint64_t {name}[] = {{"
     for start in range(0, len(words), _A_LINE):
         yield "".join(f"0x{word:x}u," for word in words[start : start + _A_LINE].tolist())

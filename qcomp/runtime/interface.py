@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -48,6 +49,16 @@ class TensorInfo:
     def real(self) -> str:
         """The type of its values in the caller's units."""
         return "float32" if self.is_quantized else self.dtype
+
+    @property
+    def c_type(self) -> str:
+        """The type of its integers in C."""
+        return f"{self.dtype}_t"
+
+    @property
+    def size(self) -> int:
+        """How many integers it has."""
+        return math.prod(self.shape)
 
     @property
     def limits(self) -> tuple[int, int]:

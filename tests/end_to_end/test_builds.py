@@ -14,6 +14,8 @@ import pytest
 from numpy.testing import assert_allclose
 
 import qcomp
+from qcomp.runtime.builds import loader
+from qcomp.targets.base import ABI
 
 Network = qcomp.CompiledNetwork
 STRICT = ("-Wall", "-Wextra", "-Werror", "-pedantic")
@@ -169,6 +171,11 @@ def test_rust_runs_it(dense: Network, directory: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     x = np.frombuffer(struct.pack("4b", 1, -2, 3, -4), np.int8).reshape(1, 4)
     assert done.stdout.strip() == str(dense.run_integer(x)[0].tolist())
+
+
+def test_the_loader_asks_for_the_interface_of_today() -> None:
+    """It is copied into directories, where it can't import the number."""
+    assert loader._ABI == ABI
 
 
 def test_bindings_that_there_are_not_are_named(dense: Network, tmp_path: Path) -> None:

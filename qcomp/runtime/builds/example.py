@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from qcomp.runtime.builds.package import Package
 from qcomp.runtime.interface import TensorInfo
 
-_C_TYPES = {"int8": "int8_t", "int16": "int16_t", "int32": "int32_t"}
 _SHOWN = 10  # values of an output
 
 
@@ -22,7 +21,8 @@ def _lines(package: Package) -> Iterator[str]:
     yield f"/* Runs {name} once. Each argument is a file of float32 numbers for an input, in the"
     yield "   model's order and layout; an input without a file is zero."
     yield ""
-    yield f"     cc -std=c99 {name}_example.c {package.static}{_flags(package)} -o {name}_example"
+    needed = f"{package.static}{package.link_flags}"
+    yield f"     cc -std=c99 {name}_example.c {needed} -o {name}_example"
     yield "*/"
     yield "#include <stdint.h>"
     yield "#include <stdio.h>"
@@ -31,9 +31,9 @@ def _lines(package: Package) -> Iterator[str]:
     yield f"static uint8_t memory[{upper}_ARENA_BYTES + {upper}_ARENA_ALIGN];"
     for number, (variable, info) in enumerate(inputs):
         yield f"static float real_{variable}[{upper}_INPUT{number}_SIZE];"
-        yield f"static {_C_TYPES[info.dtype]} {variable}[{upper}_INPUT{number}_SIZE];"
+        yield f"static {info.c_type} {variable}[{upper}_INPUT{number}_SIZE];"
     for number, (variable, info) in enumerate(outputs):
-        yield f"static {_C_TYPES[info.dtype]} {variable}[{upper}_OUTPUT{number}_SIZE];"
+        yield f"static {info.c_type} {variable}[{upper}_OUTPUT{number}_SIZE];"
         if info.is_quantized:
             yield f"static float real_{variable}[{upper}_OUTPUT{number}_SIZE];"
     yield _READ
@@ -85,10 +85,6 @@ def _named(kind: str, tensors: tuple[TensorInfo, ...]) -> list[tuple[str, Tensor
     if len(tensors) == 1:
         return [(kind, tensors[0])]
     return [(f"{kind}{number}", info) for number, info in enumerate(tensors)]
-
-
-def _flags(package: Package) -> str:
-    return "".join(f" -l{library}" for library in package.libraries)
 
 
 _READ = """

@@ -25,6 +25,7 @@ class Package:
         """Whether an arena is opened before the first run, as that of a device."""
         return self.memory.kept
 
-    def suffix(self, index: int, tensors: tuple[TensorInfo, ...]) -> str:
-        """What the header's names of an input or output end with."""
-        return "" if len(tensors) == 1 else str(index)
+    @property
+    def link_flags(self) -> str:
+        """A linker's, each behind a space."""
+        return "".join(f" -l{library}" for library in self.libraries)

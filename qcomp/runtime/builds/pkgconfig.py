@@ -8,11 +8,10 @@ from qcomp.targets.base import ABI
 
 def pkg_config(package: Package) -> str:
     """The static library by its file, so that programs need nothing when they run."""
-    needed = "".join(f" -l{library}" for library in package.libraries)
     return f"""\
 Name: {package.name}
 Description: An integer network, compiled by qcomp
 Version: {ABI}
 Cflags: -I${{pcfiledir}}
-Libs: ${{pcfiledir}}/{package.static}{needed}
+Libs: ${{pcfiledir}}/{package.static}{package.link_flags}
 """

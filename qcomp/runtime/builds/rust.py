@@ -108,11 +108,8 @@ def _constants(package: Package) -> list[str]:
     for kind, tensors in (("INPUT", package.inputs), ("OUTPUT", package.outputs)):
         for i, info in enumerate(tensors):
             shape = ", ".join(map(str, info.shape))
-            size = 1
-            for extent in info.shape:
-                size *= extent
             lines += [
-                f"pub const {kind}{i}_SIZE: usize = {size};",
+                f"pub const {kind}{i}_SIZE: usize = {info.size};",
                 f"pub const {kind}{i}_SHAPE: [usize; {len(info.shape)}] = [{shape}];",
                 f"pub const {kind}{i}_SCALE: f32 = {info.scale!r};",
                 f"pub const {kind}{i}_ZERO_POINT: i32 = {info.zero_point};",

@@ -19,6 +19,8 @@ from qcomp.ir.ops import (
     QPReluRescaled,
     Table,
 )
+from qcomp.ir.tensor import TensorId
+from qcomp.targets.cpu import llvm_ir as ir
 from qcomp.targets.cpu.emit import elementwise as emit
 from qcomp.targets.cpu.emit.builder import I8, I32, Value
 from qcomp.targets.cpu.emit.nest import Nest
@@ -65,29 +67,31 @@ def lower_binary(lowering: Lowering, op: QBinary) -> None:
 
 
 def lower_prelu(lowering: Lowering, op: QPRelu) -> None:
-    x, slope, y = (lowering.place(t) for t in (op.x, op.negative_multiplier, op.output))
-    shape = y.layout.shape
-    strides = (x.layout.strides, broadcast_strides(slope.layout, shape), y.layout.strides)
-    lowering.nest(
-        "prelu",
-        Nest(shape, strides, (1, 4, 1)),
-        [x.start, slope.start, y.start],
-        [I8, I32, I8],
-        lambda b, values, lanes: emit.prelu(b, op, *values),
-        anonymous(op),
-    )
+    _prelu(lowering, "prelu", op, op.negative_multiplier, I32, emit.prelu)
 
 
 def lower_prelu_rescaled(lowering: Lowering, op: QPReluRescaled) -> None:
-    x, slope, y = (lowering.place(t) for t in (op.x, op.slope, op.output))
+    _prelu(lowering, "prelu_rescaled", op, op.slope, I8, emit.prelu_rescaled)
+
+
+def _prelu(
+    lowering: Lowering,
+    name: str,
+    op: QPRelu | QPReluRescaled,
+    slopes: TensorId,
+    type: ir.IntType,
+    one: Callable[..., Value],
+) -> None:
+    """One value after the other, with slopes of a type, which broadcast to the result."""
+    x, slope, y = (lowering.place(t) for t in (op.x, slopes, op.output))
     shape = y.layout.shape
     strides = (x.layout.strides, broadcast_strides(slope.layout, shape), y.layout.strides)
     lowering.nest(
-        "prelu_rescaled",
-        Nest(shape, strides, (1, 1, 1)),
+        name,
+        Nest(shape, strides, (1, type.width // 8, 1)),
         [x.start, slope.start, y.start],
-        [I8, I8, I8],
-        lambda b, values, lanes: emit.prelu_rescaled(b, op, *values),
+        [I8, type, I8],
+        lambda b, values, lanes: one(b, op, *values),
         anonymous(op),
     )
 
