@@ -76,6 +76,7 @@ EXAMPLES = {
     "q_embedding": Example((I_IMAGE, "i16[9,5]")),
     "q_compare": Example((I_IMAGE, "i16[4]"), {"bits": 8}),
     "q_select": Example((I_IMAGE, "i16[4]", "i16[1]")),
+    "pair_table": Example((I_IMAGE, "i8[4,1]", "i8[65536]")),
     "table": Example((I_IMAGE, "i16[256]")),
     "q_rescale": Example((I_IMAGE,)),
     "interpolate": Example((I16_IMAGE, "i32[513]"), {"step_bits": 7, **I16_RESULT}),

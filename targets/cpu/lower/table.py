@@ -88,12 +88,13 @@ I16_EXEMPT: Exemptions = {
     **_NO_KERNELS,
     ops.QAddRescaled: "no kernel of 16 bits rounds the operands of a sum one by one",
     ops.QPReluRescaled: "its operand has 8 bits",
+    ops.PairTable: "its operands have 8 bits",
     ops.QAdd: "adds i8 in 16-bit lanes; of i16 QAddWide is made",
 }
 
 
 # The arithmetics that kernels have, of the ops that know several.
-_INTEGER_FORMS = (Form.NARROW, Form.WIDE, Form.TFLITE)
+_INTEGER_FORMS = (Form.NARROW, Form.WIDE, Form.TFLITE, Form.ONNX)
 FORMS: Mapping[type[ops.Op], tuple[Form, ...]] = {
     ops.QAddRescaled: (Form.TFLITE,),
     ops.QAveragePool2d: (*_INTEGER_FORMS, Form.QUOTIENT),
