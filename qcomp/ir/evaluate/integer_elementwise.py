@@ -127,7 +127,7 @@ def q_prelu_rescaled(op: QPReluRescaled, x: Array, slope: Array) -> Array:
 
 
 def pair_table(op: PairTable, a: Array, b: Array, table: Array) -> Array:
-    return table[256 * (a.astype(np.intp) + 128) + (b.astype(np.intp) + 128)]
+    return np.asarray(table[256 * (a.astype(np.intp) + 128) + (b.astype(np.intp) + 128)])
 
 
 MEANINGS: Mapping[type[Op], Callable[..., Array]] = {
