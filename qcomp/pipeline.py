@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from qcomp.calibration.statistics import Statistics, float_activations, mnemonics
 from qcomp.config import ONNX, QuantizationConfig
@@ -62,8 +62,8 @@ class Given:
     moments: MomentsOf
     statistics: Callable[[], Statistics]
     fitting: FittingData | None
-    integers: Mapping[str, GivenIntegers]
-    rounds: bool
+    integers: Mapping[str, GivenIntegers] = field(default_factory=dict)
+    rounds: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
