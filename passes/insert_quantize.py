@@ -165,7 +165,9 @@ def _quantize_recurrent(
         ),
     )
     if choices.weight_bits < 8:
-        log.note(f"{op.id}: weights of {choices.weight_bits} bits", op=op.id, bits=choices.weight_bits)
+        log.note(
+            f"{op.id}: weights of {choices.weight_bits} bits", op=op.id, bits=choices.weight_bits
+        )
     inputs = (op.x, _fake_quant(graph, op.weight, grid), *op.inputs[2:])
     graph.replace_op(replace(op, inputs=inputs, hidden_bits=choices.decided_activation_bits))
 

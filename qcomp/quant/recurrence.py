@@ -47,7 +47,7 @@ class Factor:
 
 def mid_scaled(acc: I64, multiplier: I32, shift: I32, left: int) -> I64:
     """Sums [..., C] by their factors [C], in MID18."""
-    t = np.clip(rounding_shift(acc << left, shift), -MID_REACH, MID_REACH - 1)
+    t = np.clip(rounding_shift(acc << left, shift.astype(np.int64)), -MID_REACH, MID_REACH - 1)
     return rounding_shift(t * multiplier.astype(np.int64), MID_SHIFT)
 
 
@@ -66,7 +66,7 @@ def mid_constants(real: F64) -> tuple[I32, I32, int]:
 
 def peephole_constants(real: F64) -> tuple[I32, I32]:
     """(m, s) with |m| < 2^11 and real ~ m * 2^-s, 0 <= s <= 30."""
-    mantissa, exponent = np.frexp(real)
+    _, exponent = np.frexp(real)
     shift = np.clip(MID_BITS - 1 - exponent, 0, MOST_SHIFT)
     most = 2 ** (MID_BITS - 1) - 1
     m = np.clip(np.rint(np.ldexp(real, shift)), -most, most)

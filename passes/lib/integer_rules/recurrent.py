@@ -62,20 +62,22 @@ class _Layer:
         if not isinstance(producer, ops.QuantizedConstant):
             raise ValueError("its weight is no quantized constant")
         weight = stored(site.graph, producer)
-        return cls(
-            site, op, x_id, x_bits, sum_bits, curves, fractions, weight, producer.x
-        )
+        return cls(site, op, x_id, x_bits, sum_bits, curves, fractions, weight, producer.x)
 
-    def hidden(self) -> QParams:
-        """What weights are multiplied by: the result, or with other bits what no sum overflows."""
+    def hidden(self, initial: tuple[float, float]) -> QParams:
+        """What weights are multiplied by: the result if the initial state, whose range is given, is
+        within; else, or with other bits, what holds both and no sum overflows with.
+        """
         y = self.site.qparams
-        if y.bits == 8:
+        inside = y.range[0] <= initial[0] and initial[1] <= y.range[1]
+        if y.bits == 8 and inside:
             return y
         largest = max(abs(v) for v in y.range)
         if self.op.is_bounded:
             largest = min(largest, 1.0)
+        largest = max(largest, *map(abs, initial))
         taps = int(np.abs(self.weight.centered).sum(axis=1).max(initial=1))
-        qmin, qmax = integer_range(self.op.hidden_bits)
+        qmin, qmax = integer_range(min(y.bits, self.op.hidden_bits))
         while taps * (qmax + 1) >= 2**30:
             qmin, qmax = qmin // 2, qmax // 2
         return QParams(largest / qmax, 0, qmin, qmax)
@@ -84,11 +86,12 @@ class _Layer:
         """The operands and fields of `QRecurrent`; the state has so many fraction bits, and its
         factors multipliers of so many.
         """
-        site, op, hidden = self.site, self.op, self.hidden()
+        site, op = self.site, self.op
+        initial_id, initial = _state(site, op.initial_h)
+        hidden = self.hidden(_range(site.graph, op.initial_h, initial))
         product = np.broadcast_to(self.weight.scale * hidden.scale, len(self.weight.integers))
         multiplier, shift, left = mid_constants(product * 2.0**self.sum_bits)
         bias = np.rint(site.graph.data(op.bias) / np.maximum(product, 2.0**-60))
-        initial_id, initial = _state(site, op.initial_h)
         y = site.qparams
         clip = 2**15 if math.isinf(op.clip) else round(op.clip * 2.0**self.sum_bits)
         inputs = (
@@ -162,6 +165,12 @@ def _state(site: Site, id: TensorId) -> tuple[TensorId, QParams]:
     return site.constant(id, quantize(data, q)), q
 
 
+def _range(graph: Graph, id: TensorId, q: QParams) -> tuple[float, float]:
+    """Of an initial state, constant or not."""
+    data = graph.tensor(id).data
+    return q.range if data is None else (float(data.min()), float(data.max()))
+
+
 def rnn(site: Site, op: ops.Rnn) -> ops.Op:
     layer = _Layer.at(site, op)
     fields = layer.fields(layer.fractions[0], VALUE_BITS)
@@ -172,9 +181,7 @@ def gru(site: Site, op: ops.Gru) -> ops.Op:
     layer = _Layer.at(site, op)
     state_bits = max(min(CELL_BITS, layer.sum_bits + 13), layer.fractions[1])
     fields = layer.fields(state_bits, 31)
-    return _with(
-        ops.QGru(**fields, linear_before_reset=op.linear_before_reset), layer.lengths()
-    )
+    return _with(ops.QGru(**fields, linear_before_reset=op.linear_before_reset), layer.lengths())
 
 
 def lstm(site: Site, op: ops.Lstm) -> ops.Op:

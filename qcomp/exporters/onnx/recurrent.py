@@ -26,10 +26,17 @@ NAMES: Mapping[Function, str] = {
     Function.TANH: "Tanh",
 }
 RELU = Activation(Function.LEAKY_RELU, 0.0)
+# A list of alphas has one for each function of the node that takes one.
+_WITH_BETA = (Function.AFFINE, Function.HARD_SIGMOID)
+_WITH_ALPHA = (*_WITH_BETA, Function.ELU, Function.LEAKY_RELU)
 
 
 def activation_name(activation: Activation) -> str:
     return "Relu" if activation == RELU else NAMES[activation.function]
+
+
+def _takes(activation: Activation, functions: tuple[Function, ...]) -> bool:
+    return activation != RELU and activation.function in functions
 
 
 def rnn(w: Writer, op: Rnn) -> None:
@@ -57,7 +64,7 @@ def _one(w: Writer, state: TensorId) -> str:
 def _recurrent(
     w: Writer, op: Recurrent, kind: str, states: Sequence[str], **attributes: Attribute
 ) -> None:
-    _, batch, channels = w.graph.type(op.x).shape
+    channels = w.graph.type(op.x).shape[-1]
     bias = w.graph.data(op.bias)
     zeros = np.zeros_like(bias)
     inputs = [
@@ -68,19 +75,17 @@ def _recurrent(
         _lengths(w, op),
         *states,
     ]
+    attributes |= {
+        "hidden_size": channels // op.gates,
+        "direction": "reverse" if op.reverse else "forward",
+        "activations": [activation_name(f) for f in op.activations],
+        "activation_alpha": [f.alpha for f in op.activations if _takes(f, _WITH_ALPHA)],
+        "activation_beta": [f.beta for f in op.activations if _takes(f, _WITH_BETA)],
+    }
+    given = {name: value for name, value in attributes.items() if value != []}
     if op.clip < float("inf"):
-        attributes["clip"] = op.clip
-    results = w.emit_several(
-        kind,
-        inputs,
-        1 + op.tail_rows,
-        hidden_size=channels // op.gates,
-        direction="reverse" if op.reverse else "forward",
-        activations=[activation_name(f) for f in op.activations],
-        activation_alpha=[float(f.alpha) for f in op.activations],
-        activation_beta=[float(f.beta) for f in op.activations],
-        **attributes,
-    )
+        given["clip"] = op.clip
+    results = w.emit_several(kind, inputs, 1 + op.tail_rows, given)
     y = w.emit("Squeeze", [results[0], w.integers([1])])
     if op.tail:
         y = w.emit("Concat", [y, *results[1:]], axis=0)

@@ -84,14 +84,24 @@ class Writer:
         self, domain: str, kind: str, inputs: Sequence[str], **attributes: Attribute
     ) -> str:
         """The same, of an operator of another domain than ONNX's own."""
-        (name,) = self.emit_several(kind, inputs, 1, domain, **attributes)
+        (name,) = self._append(domain, kind, inputs, 1, attributes)
         self._unnamed[name] = self.nodes[-1]
         return name
 
     def emit_several(
-        self, kind: str, inputs: Sequence[str], count: int, domain: str = "", **attributes: Attribute
+        self, kind: str, inputs: Sequence[str], count: int, attributes: Mapping[str, Attribute]
     ) -> list[str]:
         """Append a node of `count` results; the values' names."""
+        return self._append("", kind, inputs, count, attributes)
+
+    def _append(
+        self,
+        domain: str,
+        kind: str,
+        inputs: Sequence[str],
+        count: int,
+        attributes: Mapping[str, Attribute],
+    ) -> list[str]:
         names = [self._fresh(kind) for _ in range(count)]
         node = helper.make_node(kind, inputs, names, name=names[0], domain=domain)
         node.attribute.extend(helper.make_attribute(k, v) for k, v in attributes.items())

@@ -134,9 +134,7 @@ def _run(
     *lengths: Array,
     out: tuple[Factor, ...] = (),
 ) -> Array:
-    found = np.full(
-        (len(x), *state[0].shape), op.result.zero_point, INTEGERS[op.result.bits]
-    )
+    found = np.full((len(x), *state[0].shape), op.result.zero_point, INTEGERS[op.result.bits])
     for t in step_order(len(x), reverse=op.reverse):
         runs = running(len(x), t, *lengths or (None,))
         after = step(layer.sums(x[t]), *state)

@@ -86,7 +86,7 @@ class Recurrent(Op):
 
     @property
     def least_exponent(self) -> int | None:
-        """The range of the sums is at least 2 to this; None where no bounded function reads them."""
+        """Of two, which the sums' range is not below; None where no bounded function reads them."""
         return LEAST_EXPONENT if any(f.is_bounded for f in self.activations) else None
 
     @property
@@ -100,7 +100,9 @@ class Recurrent(Op):
         expect(len(inputs) == wanted, f"{len(inputs)} operands; expected {wanted}")
         given = len(self.activations)
         expect(given == self.functions, f"{given} activations; expected {self.functions}")
-        return states(self.gates, self.tail_rows, *inputs[:4], *inputs[wanted - 1 :][: self.has_lengths])
+        return states(
+            self.gates, self.tail_rows, *inputs[:4], *inputs[wanted - 1 :][: self.has_lengths]
+        )
 
 
 def states(
@@ -121,7 +123,9 @@ def states(
         f"weight {weight} for sums {x} of {gates} gates",
     )
     expect(bias.shape == (channels,), f"bias {bias} for {channels} sums")
-    expect(initial.shape == (batch, hidden), f"initial state {initial}; expected {batch} of {hidden}")
+    expect(
+        initial.shape == (batch, hidden), f"initial state {initial}; expected {batch} of {hidden}"
+    )
     for t in lengths:
         expect(t.shape == (batch,), f"lengths {t} for {batch} samples")
     return x.with_shape((steps + tail_rows, batch, hidden))
@@ -140,10 +144,10 @@ class Rnn(Recurrent):
 class Gru(Recurrent):
     """Gates z, r, h and activations f, g:
 
-        z = f(x_z + R_z h + b_z);  r = f(x_r + R_r h + b_r)
-        n = g(x_h + r * (R_h h + b_h))   linear_before_reset
-        n = g(x_h + R_h (r * h) + b_h)   else
-        h = (1 - z) * n + z * h
+    z = f(x_z + R_z h + b_z);  r = f(x_r + R_r h + b_r)
+    n = g(x_h + r * (R_h h + b_h))   linear_before_reset
+    n = g(x_h + R_h (r * h) + b_h)   else
+    h = (1 - z) * n + z * h
     """
 
     mnemonic: ClassVar[str] = "gru"

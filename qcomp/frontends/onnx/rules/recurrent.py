@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -35,14 +35,14 @@ _WORD = QParams(1.0, 0, *integer_range(16))
 # Function, and the default of alpha and beta where there are such. As in onnxruntime, a list of
 # alphas has one for each function of the list that takes one.
 _ACTIVATIONS: Mapping[str, tuple[Function, float | None, float | None]] = {
-    "affine": (Function.AFFINE, 1.0, 0.0),
-    "elu": (Function.ELU, 1.0, None),
-    "hardsigmoid": (Function.HARD_SIGMOID, 0.2, 0.5),
-    "leakyrelu": (Function.LEAKY_RELU, 0.01, None),
-    "sigmoid": (Function.SIGMOID, None, None),
-    "softplus": (Function.SOFTPLUS, None, None),
-    "softsign": (Function.SOFTSIGN, None, None),
-    "tanh": (Function.TANH, None, None),
+    "Affine": (Function.AFFINE, 1.0, 0.0),
+    "Elu": (Function.ELU, 1.0, None),
+    "HardSigmoid": (Function.HARD_SIGMOID, 0.2, 0.5),
+    "LeakyRelu": (Function.LEAKY_RELU, 0.01, None),
+    "Sigmoid": (Function.SIGMOID, None, None),
+    "Softplus": (Function.SOFTPLUS, None, None),
+    "Softsign": (Function.SOFTSIGN, None, None),
+    "Tanh": (Function.TANH, None, None),
 }
 _RELU = Activation(Function.LEAKY_RELU, 0.0)
 
@@ -70,17 +70,16 @@ def _activations(node: Node, kind: _Kind, directions: int) -> list[Activation]:
 def _activation(node: Node, name: str, alphas: Any, betas: Any) -> Activation:
     if name.lower() == "relu":
         return _RELU
-    accepted = "Relu, " + ", ".join(f.value for f, _, _ in _ACTIVATIONS.values())
-    node.require(name.lower() in _ACTIVATIONS, f"activation {name}", accepted)
-    function, alpha, beta = _ACTIVATIONS[name.lower()]
+    known = {key.lower(): row for key, row in _ACTIVATIONS.items()}
+    accepted = ", ".join([*_ACTIVATIONS, "Relu"])
+    node.require(name.lower() in known, f"activation {name}", accepted)
+    function, alpha, beta = known[name.lower()]
     found = Activation(
         function,
         1.0 if alpha is None else next(alphas, alpha),
         0.0 if beta is None else next(betas, beta),
     )
-    node.require(
-        math.isfinite(found.alpha) and math.isfinite(found.beta), f"parameters of {name}"
-    )
+    node.require(math.isfinite(found.alpha) and math.isfinite(found.beta), f"parameters of {name}")
     return found
 
 
@@ -138,7 +137,9 @@ class _Layer:
         node, op = self.node, self.kind.op
         of_x, of_h = self.biases(direction)
         w, r = self.weights(W, direction), self.weights(R, direction)
-        bias, own = (node.new_constant(role, data) for role, data in (("bias", of_x), ("own", of_h)))
+        bias, own = (
+            node.new_constant(role, data) for role, data in (("bias", of_x), ("own", of_h))
+        )
         dense = Dense(
             inputs=(self.x, node.weight(W, w, f"direction {direction}"), bias),
             output=self.part(direction, "sums"),
