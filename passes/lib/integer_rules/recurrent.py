@@ -126,6 +126,9 @@ class _Layer:
     def lengths(self) -> tuple[TensorId, ...]:
         if self.op.lengths is None:
             return ()
+        data = self.site.graph.tensor(self.op.lengths).data
+        if data is not None:
+            return (self.site.constant(self.op.lengths, np.rint(data).astype(np.int16)),)
         id, q = self.site.operand(self.op.lengths)
         if q.scale != 1.0 or q.zero_point != 0:
             raise ValueError(f"lengths in steps of {q.scale}; expected whole numbers")
