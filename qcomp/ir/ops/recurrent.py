@@ -144,10 +144,13 @@ class Rnn(Recurrent):
 class Gru(Recurrent):
     """Gates z, r, h and activations f, g:
 
-    z = f(x_z + R_z h + b_z);  r = f(x_r + R_r h + b_r)
-    n = g(x_h + r * (R_h h + b_h))   linear_before_reset
-    n = g(x_h + R_h (r * h) + b_h)   else
-    h = (1 - z) * n + z * h
+        z = f(x_z + R_z h + b_z);  r = f(x_r + R_r h + b_r)
+        n = g(x_h + r * (R_h h + b_h))   linear_before_reset
+        n = g(x_h + R_h (r * h) + b_h)   else
+        h = (1 - z) * n + z * h
+
+    Nothing but h goes from step to step; so where it is `carried`, from one run of the network to
+    the next, it comes in and goes out with 16 bits.
     """
 
     mnemonic: ClassVar[str] = "gru"
@@ -155,6 +158,12 @@ class Gru(Recurrent):
     functions: ClassVar[int] = 2
 
     linear_before_reset: bool = False
+    carried: bool = False
+
+    @property
+    def of_16_bits(self) -> tuple[TensorId, ...]:
+        states = (self.initial_h, self.output) if self.carried else ()
+        return (*super().of_16_bits, *states)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -304,7 +304,11 @@ def _no_fields(node: Node) -> dict[str, Any]:
 
 
 def _gru_fields(node: Node) -> dict[str, Any]:
-    return {"linear_before_reset": node.integer("linear_before_reset", 0) != 0}
+    """A state that comes from outside is taken to be what an earlier run gave."""
+    return {
+        "linear_before_reset": node.integer("linear_before_reset", 0) != 0,
+        "carried": node.has(INITIAL_H) and not node.is_constant(INITIAL_H),
+    }
 
 
 def _lstm_fields(node: Node) -> dict[str, Any]:
