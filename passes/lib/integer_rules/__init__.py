@@ -19,6 +19,7 @@ from qcomp.passes.lib.integer_rules import (
     linear,
     movement,
     power,
+    recurrent,
     reduction,
     unary,
 )
@@ -35,6 +36,7 @@ RULES: Mapping[type[ops.Op], IntegerRule] = merged(
     embedding.RULES,
     linear.RULES,
     movement.RULES,
+    recurrent.RULES,
     reduction.RULES,
     unary.RULES,
 )
@@ -47,7 +49,7 @@ EXEMPT: Exemptions = {
 }
 
 SUMS: Mapping[type[ops.Op], BoundSums] = merged(
-    binary.SUMS, linear.SUMS, power.SUMS, reduction.SUMS, unary.SUMS
+    binary.SUMS, linear.SUMS, power.SUMS, recurrent.SUMS, reduction.SUMS, unary.SUMS
 )
 
 _DOMAINS: Exemptions = {

@@ -22,7 +22,9 @@ _MOST_INTEGERS = 1024  # of axes, pads, shapes and parts
 NOT_AT_ALL = np.float32(-1e30)
 """Stands for -inf in a mask: no score is seen beside it, and several add up to a finite number."""
 
-Attribute = int | float | str | tuple[int, ...] | tuple[float, ...] | onnx.TensorProto
+Attribute = (
+    int | float | str | tuple[int, ...] | tuple[float, ...] | tuple[str, ...] | onnx.TensorProto
+)
 
 
 @dataclass
@@ -238,6 +240,12 @@ class Node:
         if not isinstance(value, str):
             raise Refused(f"attribute {name} is no string")
         return value
+
+    def texts(self, name: str, default: tuple[str, ...]) -> tuple[str, ...]:
+        value = self.attributes.get(name, default)
+        if not (isinstance(value, tuple) and all(isinstance(v, str) for v in value)):
+            raise Refused(f"attribute {name} is no list of strings")
+        return tuple(map(str, value))
 
     # ----------------------------------------------------------------- emitting
 

@@ -20,9 +20,11 @@ from qcomp.ir.evaluate import (
     embedding,
     integer_elementwise,
     integer_linear,
+    integer_recurrent,
     movement,
     pooling,
     power,
+    recurrent,
     reduction,
 )
 from qcomp.ir.evaluate import float as floats
@@ -43,9 +45,11 @@ MEANINGS: Mapping[type[Op], Callable[..., Array]] = merged(
     floats.MEANINGS,
     integer_elementwise.MEANINGS,
     integer_linear.MEANINGS,
+    integer_recurrent.MEANINGS,
     movement.MEANINGS,
     pooling.MEANINGS,
     power.MEANINGS,
+    recurrent.MEANINGS,
     reduction.MEANINGS,
 )
 

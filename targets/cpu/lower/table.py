@@ -28,6 +28,7 @@ from qcomp.targets.cpu.lower import (
     movement,
     pooling,
     power,
+    recurrent,
     reduction,
     resize,
     softmax,
@@ -63,6 +64,7 @@ I16_LOWERINGS: Mapping[type[ops.Op], LowerOp] = merged(
     movement.I16_LOWERINGS,
     pooling.I16_LOWERINGS,
     power.LOWERINGS,
+    recurrent.LOWERINGS,
     reduction.I16_LOWERINGS,
     resize.I16_LOWERINGS,
     i16_elementwise.I16_LOWERINGS,
@@ -82,6 +84,9 @@ _NO_KERNELS: Exemptions = {
 EXEMPT: Exemptions = {
     **_NO_KERNELS,
     ops.Interpolate: "its operand has 16 bits",
+    ops.QGru: "sums of gates have 16 bits",
+    ops.QLstm: "sums of gates have 16 bits",
+    ops.QRnn: "sums of gates have 16 bits",
 }
 
 I16_EXEMPT: Exemptions = {
