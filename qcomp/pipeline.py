@@ -35,6 +35,7 @@ from qcomp.passes.lib.quantization_noise import MomentsOf, Precision
 from qcomp.passes.lib.same_scale import scale_groups
 from qcomp.passes.narrow_saturated_ranges import NarrowSaturatedRanges
 from qcomp.passes.recompose_activations import RecomposeActivations
+from qcomp.passes.recompose_normalization import RecomposeNormalization
 from qcomp.passes.recompose_powers import RecomposePowers
 from qcomp.passes.snap_scales import SnapScales
 from qcomp.passes.split_sliced_layers import SplitSlicedLayers
@@ -101,6 +102,7 @@ def _normalizing(config: QuantizationConfig, given: Given) -> list[Pass]:
     """What the later passes want to see, whatever the choices."""
     return [
         FoldConstants(),
+        RecomposeNormalization(),
         CanonicalizeLayout(),
         RecomposePowers(),
         RecomposeActivations(),
