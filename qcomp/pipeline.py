@@ -140,14 +140,15 @@ def ranging(config: QuantizationConfig, given: Given) -> list[Pass]:
     if known.keys() >= set(float_activations(given.graph)):
         return [AnnotateRanges(known), NarrowSaturatedRanges(config)]
     try:
-        ranges = given.statistics().ranges(config) | known
+        statistics = given.statistics()
+        ranges = statistics.ranges(config) | known
     except CalibrationError as error:
         if not known:
             raise
         lacking = ", ".join(f"%{t}" for t in float_activations(given.graph) if t not in known)
         what = "no interval is given" if decided else "the model has no scales"
         raise CalibrationError(f"{what} for {lacking}; {error}") from error
-    return [AnnotateRanges(ranges), NarrowSaturatedRanges(config)]
+    return [AnnotateRanges(ranges, statistics.reaches), NarrowSaturatedRanges(config)]
 
 
 def decided_ranges(graph: Graph, config: QuantizationConfig) -> dict[TensorId, tuple[float, float]]:
