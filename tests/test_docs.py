@@ -432,7 +432,7 @@ def test_log_power(
     st.lists(st.tuples(I16, I16, st.integers(-(2**30), 2**30)), min_size=1, max_size=20),
     st.integers(0, 8),
     st.integers(0, 2**40),
-    st.integers(0, 28),
+    st.integers(0, 23),
     st.booleans(),
 )
 def test_normalize(
