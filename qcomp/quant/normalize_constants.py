@@ -72,8 +72,8 @@ def _mean(x: QParams, count: int, fraction_bits: int) -> tuple[int, int]:
 
 def precision_of(count: int, reach: float) -> int:
     """The most bits of w for which no |z| <= reach saturates t; |z| <= sqrt(count) always holds."""
-    share = min(1.0, reach / math.sqrt(count))
-    return min(_MOST_PRECISION, math.floor(math.log2(_W_LIMIT / share)))
+    share = max(min(1.0, reach / math.sqrt(count)), _W_LIMIT / 2.0**_MOST_PRECISION)
+    return math.floor(math.log2(_W_LIMIT / share))
 
 
 def reach_within(y: QParams, gamma: F64, beta: F64, low: float, high: float) -> float:
