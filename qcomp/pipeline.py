@@ -35,6 +35,7 @@ from qcomp.passes.lib.quantization_noise import MomentsOf, Precision
 from qcomp.passes.lib.same_scale import scale_groups
 from qcomp.passes.narrow_saturated_ranges import NarrowSaturatedRanges
 from qcomp.passes.recompose_activations import RecomposeActivations
+from qcomp.passes.recompose_normalization import RecomposeNormalization
 from qcomp.passes.recompose_powers import RecomposePowers
 from qcomp.passes.snap_scales import SnapScales
 from qcomp.passes.split_sliced_layers import SplitSlicedLayers
@@ -107,6 +108,7 @@ def _normalizing(config: QuantizationConfig, given: Given) -> list[Pass]:
     stored = given.integers if given.rounds else ()
     return [
         FoldConstants(stored),
+        RecomposeNormalization(),
         CanonicalizeLayout(),
         RecomposePowers(),
         RecomposeActivations(rounds=given.rounds),
@@ -145,14 +147,15 @@ def ranging(config: QuantizationConfig, given: Given) -> list[Pass]:
     if known.keys() >= set(float_activations(given.graph)):
         return [AnnotateRanges(known), *narrow]
     try:
-        ranges = given.statistics().ranges(config) | known
+        statistics = given.statistics()
+        ranges = statistics.ranges(config) | known
     except CalibrationError as error:
         if not known:
             raise
         lacking = ", ".join(f"%{t}" for t in float_activations(given.graph) if t not in known)
         what = "no interval is given" if decided else "the model has no scales"
         raise CalibrationError(f"{what} for {lacking}; {error}") from error
-    return [AnnotateRanges(ranges), *narrow]
+    return [AnnotateRanges(ranges, statistics.reaches), *narrow]
 
 
 def decided_ranges(graph: Graph, config: QuantizationConfig) -> dict[TensorId, tuple[float, float]]:

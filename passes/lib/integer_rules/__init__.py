@@ -18,6 +18,7 @@ from qcomp.passes.lib.integer_rules import (
     embedding,
     linear,
     movement,
+    normalization,
     power,
     recurrent,
     reduction,
@@ -37,6 +38,7 @@ RULES: Mapping[type[ops.Op], IntegerRule] = merged(
     linear.RULES,
     movement.RULES,
     recurrent.RULES,
+    normalization.RULES,
     reduction.RULES,
     unary.RULES,
 )
@@ -49,7 +51,13 @@ EXEMPT: Exemptions = {
 }
 
 SUMS: Mapping[type[ops.Op], BoundSums] = merged(
-    binary.SUMS, linear.SUMS, power.SUMS, recurrent.SUMS, reduction.SUMS, unary.SUMS
+    binary.SUMS,
+    linear.SUMS,
+    normalization.SUMS,
+    power.SUMS,
+    recurrent.SUMS,
+    reduction.SUMS,
+    unary.SUMS,
 )
 
 _DOMAINS: Exemptions = {

@@ -9,7 +9,16 @@ import onnx
 from onnx import helper, numpy_helper
 
 from qcomp.errors import UnsupportedOp
-from qcomp.exporters.onnx import choice, elementwise, ends, linear, movement, recurrent, reduction
+from qcomp.exporters.onnx import (
+    choice,
+    elementwise,
+    ends,
+    linear,
+    movement,
+    normalization,
+    recurrent,
+    reduction,
+)
 from qcomp.exporters.onnx.dialect import EXCHANGE, SESSION, Dialect
 from qcomp.exporters.onnx.writer import OPEN_FIELDS, Writer, open_name
 from qcomp.ir.exemptions import Exemptions, exemption
@@ -27,6 +36,7 @@ RULES: Mapping[type[Op], Callable[..., None]] = merged(
     linear.RULES,
     movement.RULES,
     recurrent.RULES,
+    normalization.RULES,
     reduction.RULES,
 )
 

@@ -22,6 +22,7 @@ from qcomp.ir.ops import (
     integer_resize,
     linear,
     movement,
+    normalization,
     pair_table,
     pooling,
     power,
@@ -41,6 +42,7 @@ from qcomp.ir.ops.integer_recurrent import *
 from qcomp.ir.ops.integer_resize import *
 from qcomp.ir.ops.linear import *
 from qcomp.ir.ops.movement import *
+from qcomp.ir.ops.normalization import *
 from qcomp.ir.ops.pair_table import *
 from qcomp.ir.ops.pooling import *
 from qcomp.ir.ops.power import *
@@ -72,6 +74,7 @@ __all__ += integer_resize.__all__
 __all__ += linear.__all__
 __all__ += movement.__all__
 __all__ += pair_table.__all__
+__all__ += normalization.__all__
 __all__ += pooling.__all__
 __all__ += power.__all__
 __all__ += quantization.__all__
