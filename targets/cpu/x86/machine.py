@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from qcomp.targets.cpu.emit.attention_rows import PortableRows
 from qcomp.targets.cpu.emit.dot import DotProduct
 from qcomp.targets.cpu.emit.gemm_vectors import VectorGemms
 from qcomp.targets.cpu.emit.i16.curves import PlainCurves
@@ -164,6 +165,7 @@ def _machine(
         curves=PlainCurves(gathered_neighbours if vectors.bits == 512 else loaded_neighbours),
         softmax=None,
         softmax_16=None,
+        rows=PortableRows(),
         shuffles=Shuffles((16, 8, 4), two=False),
         matmul=emit_matmul,
         gemms=(VectorGemms(BY_FOURS, gemm),),
