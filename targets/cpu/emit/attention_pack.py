@@ -77,24 +77,27 @@ class Packer:
             loop(b, squares, square, "square")
             done = squares * _SQUARE
             for r in range(count):
-                x, y = at(b, p, r * stride), at(b, q, r * GROUP)
-
-                def group(n: Value | int, x: Value = x, y: Value = y) -> None:
-                    four = load(b, at(b, x, multiple(b, n, GROUP)), I32)
-                    store(b, four, at(b, y, multiple(b, n, GROUP * layout.keys)))
-
-                begin, left = at(b, x, done * GROUP), spec.depth // GROUP - done
-                to = at(b, y, done * GROUP * layout.keys)
-                loop(b, left, lambda n, x=begin, y=to: group(n, x, y), "group")
-                if spec.depth % GROUP:
-                    last = spec.depth // GROUP
-                    four = _few(b, at(b, x, last * GROUP), spec.depth % GROUP)
-                    store(b, four, at(b, y, last * GROUP * layout.keys))
+                x = at(b, p, r * stride + done * GROUP)
+                self._row(b, x, at(b, q, r * GROUP + done * GROUP * layout.keys), done)
 
         loop(b, whole, lambda n: rows(multiple(b, n, _SQUARE), _SQUARE), "key")
         if rest:
             rows(whole * _SQUARE, rest)
         self._starts(b)
+
+    def _row(self, b: ir.IRBuilder, source: Value, target: Value, done: int) -> None:
+        """The groups of a row from `done` on, to which the pointers point."""
+        depth, stride = self.layout.spec.depth, GROUP * self.layout.keys
+        whole = depth // GROUP - done
+
+        def group(n: Value | int) -> None:
+            four = load(b, at(b, source, multiple(b, n, GROUP)), I32)
+            store(b, four, at(b, target, multiple(b, n, stride)))
+
+        loop(b, whole, group, "group")
+        if depth % GROUP:
+            four = _few(b, at(b, source, whole * GROUP), depth % GROUP)
+            store(b, four, at(b, target, whole * stride))
 
     def _starts(self, b: ir.IRBuilder) -> None:
         layout, dot = self.layout, self.isa.machine.dot

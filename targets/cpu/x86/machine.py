@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from qcomp.targets.cpu.emit.attention_rows import PortableRows
 from qcomp.targets.cpu.emit.dot import DotProduct
 from qcomp.targets.cpu.emit.gemm_vectors import VectorGemms
 from qcomp.targets.cpu.emit.i16.curves import PlainCurves
@@ -32,6 +31,7 @@ from qcomp.targets.cpu.storage import Storage
 from qcomp.targets.cpu.vectors import Vectors
 from qcomp.targets.cpu.x86 import intrinsics as x86
 from qcomp.targets.cpu.x86.amx import TileGemms
+from qcomp.targets.cpu.x86.attention import PermutedWeights, ShuffledWeights
 from qcomp.targets.cpu.x86.cpuid import emit_supports
 from qcomp.targets.cpu.x86.dot import Madd, Vnni
 from qcomp.targets.cpu.x86.epilogue import PackedEpilogue
@@ -165,7 +165,7 @@ def _machine(
         curves=PlainCurves(gathered_neighbours if vectors.bits == 512 else loaded_neighbours),
         softmax=None,
         softmax_16=None,
-        rows=PortableRows(),
+        rows=PermutedWeights() if vectors.bits == 512 else ShuffledWeights(vectors),
         shuffles=Shuffles((16, 8, 4), two=False),
         matmul=emit_matmul,
         gemms=(VectorGemms(BY_FOURS, gemm),),
