@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from qcomp.quant.attention import EXCLUDED
 from qcomp.targets.cpu import llvm_ir as ir
 from qcomp.targets.cpu.emit.attention_division import division, finished
 from qcomp.targets.cpu.emit.attention_masks import Where, masked, moved
@@ -43,7 +44,7 @@ def emit_attention(
 ) -> None:
     """Pointers: q, k, v, the result, the table, scratch, and the masks."""
     q, k, v, y, table, scratch, *masks = pointers
-    scores, weights = scratch, at(b, scratch, spec.keys * (spec.score_bits // 8))
+    scores, weights = scratch, at(b, scratch, spec.keys * (4))
     share = spec.heads // spec.groups
 
     def batch(n: Value | int) -> None:
@@ -68,10 +69,6 @@ def emit_attention(
     b.ret_void()
 
 
-def _score(spec: AttentionSpec) -> ir.IntType:
-    return ir.IntType(spec.score_bits)
-
-
 def _sum(spec: AttentionSpec) -> ir.IntType:
     return ir.IntType(spec.sum_bits)
 
@@ -91,8 +88,8 @@ def _scores(
     where: Where,
 ) -> Value:
     """Writes the scores of a query, and gives the largest."""
-    nothing = _constant(_score(spec), spec.excluded)
-    size = spec.score_bits // 8
+    nothing = _constant(I32, EXCLUDED)
+    size = 4
 
     def key(j: Value | int, found: Carried) -> list[Value]:
         acc = _product(b, spec, lanes, row, at(b, keys, multiple(b, j, spec.k[1])))
@@ -106,24 +103,25 @@ def _scores(
 
 
 def _product(b: ir.IRBuilder, spec: AttentionSpec, lanes: int, row: Value, key: Value) -> Value:
-    """sum((q - q_zero_point) * k)"""
+    """rsh(sum((q - q_zero_point) * k), product_shift)"""
     q_type, k_type = (ir.IntType(width) for width in spec.widths[:2])
     q_size, k_size = (width // 8 for width in spec.widths[:2])
-    width = min(lanes * 32 // spec.score_bits, 1 << (spec.depth.bit_length() - 1))
+    type = I64 if spec.wide else I32
+    width = min(lanes * 32 // type.width, 1 << (spec.depth.bit_length() - 1))
 
     def products(d: Value | int, count: int) -> Value:
-        wide = vector(_score(spec), count)
+        wide = vector(type, count)
         x = b.sext(load(b, at(b, row, multiple(b, d, q_size)), vector(q_type, count)), wide)
         w = b.sext(load(b, at(b, key, multiple(b, d, k_size)), vector(k_type, count)), wide)
         if spec.q_zero_point:
-            x = b.sub(x, splat(_score(spec), count, spec.q_zero_point))
+            x = b.sub(x, splat(type, count, spec.q_zero_point))
         return b.mul(x, w)
 
     whole, rest = divmod(spec.depth, width)
     (sums,) = repeat(
         b,
         whole,
-        [splat(_score(spec), width, 0)],
+        [splat(type, width, 0)],
         lambda n, found: [b.add(found[0], products(multiple(b, n, width), width))],
         "d",
     )
@@ -131,7 +129,9 @@ def _product(b: ir.IRBuilder, spec: AttentionSpec, lanes: int, row: Value, key: 
     for start, count in powers(rest):
         part = products(whole * width + start, count)
         total = b.add(total, scalar(b, folded(b, part, _add)))
-    return total
+    half = _constant(type, 1 << spec.product_shift >> 1)
+    total = b.ashr(b.add(total, half), _constant(type, spec.product_shift))
+    return b.trunc(total, I32) if spec.wide else total
 
 
 def _add(b: ir.IRBuilder, x: Value, y: Value) -> Value:
@@ -142,12 +142,12 @@ def _weights(
     b: ir.IRBuilder, spec: AttentionSpec, scores: Value, weights: Value, table: Value, top: Value
 ) -> tuple[Value, Value]:
     """Writes the weights of a row; their sum, and whether there was any key."""
-    nothing = _constant(_score(spec), spec.excluded)
+    nothing = _constant(I32, EXCLUDED)
     attended = b.icmp_signed("!=", top, nothing)
-    size = spec.score_bits // 8
+    size = 4
 
     def key(j: Value | int, found: Carried) -> list[Value]:
-        acc = load(b, at(b, scores, multiple(b, j, size)), _score(spec), size)
+        acc = load(b, at(b, scores, multiple(b, j, size)), I32, size)
         weight = _weight(b, spec, table, b.sub(top, acc))
         excluded = b.and_(b.icmp_signed("==", acc, nothing), attended)
         weight = b.select(excluded, _constant(I32, 0), weight)
@@ -160,15 +160,13 @@ def _weights(
 
 def _weight(b: ir.IRBuilder, spec: AttentionSpec, table: Value, distance: Value) -> Value:
     """Of a key whose score is so far below the largest."""
-    type = _score(spec)
     if spec.score_shift > 0:
-        up = _constant(type, 1 << (spec.score_shift - 1))
-        distance = b.lshr(b.add(distance, up), _constant(type, spec.score_shift))
-    full = _constant(type, _FULL)
+        up = _constant(I32, 1 << (spec.score_shift - 1))
+        distance = b.lshr(b.add(distance, up), _constant(I32, spec.score_shift))
+    full = _constant(I32, _FULL)
     t = smaller_unsigned(b, distance, full)
     if spec.score_shift < 0:
-        t = smaller_unsigned(b, b.shl(t, _constant(type, -spec.score_shift)), full)
-    t = b.trunc(t, I32) if spec.wide else t
+        t = smaller_unsigned(b, b.shl(t, _constant(I32, -spec.score_shift)), full)
     u = b.add(b.mul(t, _constant(I32, spec.multiplier)), _constant(I32, 1 << 14))
     u = b.lshr(u, _constant(I32, 15))
     if spec.probability_bits == 8:

@@ -1,6 +1,6 @@
 """What masks do to scores, one or a vector of them.
 
-Meaning: qcomp.ir.evaluate.attention (QAttention). A score that is excluded is `spec.excluded`, less
+Meaning: qcomp.ir.evaluate.attention (QAttention). A score that is excluded is EXCLUDED, less
 than any other, whatever is added to it later.
 """
 
@@ -10,8 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from qcomp.ir.ops.attention import Mask
+from qcomp.quant.attention import EXCLUDED, MASK_LIMIT
 from qcomp.targets.cpu import llvm_ir as ir
 from qcomp.targets.cpu.emit.builder import (
+    I32,
     I64,
     Value,
     at,
@@ -58,17 +60,16 @@ def masked(
     if spec.is_causal:
         last = plus(b, where.query, spec.ahead)
         behind = b.sub(_as_word(b, last), _as_word(b, key))
-        ahead = broadcast(b, in_bits_of(b, behind, spec), acc.type.count)
+        ahead = broadcast(b, _as_i32(b, behind), acc.type.count)
         lanes = ir.vector_of(acc.type.element, range(acc.type.count))
         seen = b.icmp_signed("<=", lanes, ahead)
-        acc = b.select(seen, acc, _number(acc, spec.excluded))
+        acc = b.select(seen, acc, _number(acc, EXCLUDED))
     return acc
 
 
-def in_bits_of(b: ir.IRBuilder, count: Value, spec: AttentionSpec) -> Value:
-    """A count of keys, perhaps below 0, in the type of scores."""
-    type = ir.IntType(spec.score_bits)
-    return count if count.type == type else in_bits(b, count, type)
+def _as_i32(b: ir.IRBuilder, count: Value) -> Value:
+    """A count of keys, perhaps below 0."""
+    return count if count.type == I32 else in_bits(b, count, I32)
 
 
 def _as_word(b: ir.IRBuilder, x: Value | int) -> Value:
@@ -88,13 +89,13 @@ def _values(b: ir.IRBuilder, mask: MaskSpec, place: Value, count: int) -> Value:
 
 
 def _with(b: ir.IRBuilder, spec: AttentionSpec, mask: MaskSpec, value: Value, acc: Value) -> Value:
-    nothing = _number(acc, spec.excluded)
+    nothing = _number(acc, EXCLUDED)
     if mask.kind in (Mask.ALLOWED, Mask.EXCLUDED):
         relation = "==" if mask.kind is Mask.ALLOWED else "!="
         excluded = b.icmp_signed(relation, value, _number(value, mask.zero_point))
         return b.select(excluded, nothing, acc)
     if mask.kind is Mask.SCORES:
-        least, added = -spec.limit, value
+        least, added = -MASK_LIMIT, value
     else:
         least, added = spec.added_least, _added(b, spec, mask, value)
     excluded = b.or_(
@@ -111,5 +112,5 @@ def _added(b: ir.IRBuilder, spec: AttentionSpec, mask: MaskSpec, value: Value) -
     )
     rounded = b.add(product, _number(wide, 1 << spec.added_shift >> 1))
     shifted = b.ashr(rounded, _number(wide, spec.added_shift))
-    bounded = smaller(b, larger(b, shifted, _number(wide, -spec.limit)), _number(wide, spec.limit))
-    return bounded if spec.wide else b.trunc(bounded, vector(ir.IntType(32), value.type.count))
+    bounded = smaller(b, larger(b, shifted, _number(wide, -MASK_LIMIT)), _number(wide, MASK_LIMIT))
+    return b.trunc(bounded, vector(I32, value.type.count))

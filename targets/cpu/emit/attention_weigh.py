@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from qcomp.ir.ops.attention import Unattended
+from qcomp.quant.attention import EXCLUDED
 from qcomp.targets.cpu import llvm_ir as ir
 from qcomp.targets.cpu.emit.attention_masks import Where, masked
 from qcomp.targets.cpu.emit.attention_pack import Packer
@@ -68,7 +69,7 @@ class Weigher:
             here = Where(where.batch, where.head, plus(b, where.query, row))
             self._mask(b, scores, here)
         self._exclude_padding(b, scores)
-        nothing = splat(I32, lanes, spec.excluded)
+        nothing = splat(I32, lanes, EXCLUDED)
 
         def score(n: Value | int) -> Value:
             return load(b, at(b, scores, multiple(b, n, 4 * lanes)), vector(I32, lanes))
@@ -77,7 +78,7 @@ class Weigher:
             b, layout.keys // lanes, [nothing], lambda n, m: [larger(b, m[0], score(n))], "top"
         )
         top = scalar(b, folded(b, tops[0], larger))
-        attended = b.icmp_signed("!=", top, ir.Constant(I32, spec.excluded))
+        attended = b.icmp_signed("!=", top, ir.Constant(I32, EXCLUDED))
         every = broadcast(b, top, lanes)
 
         def pair(n: Value | int, found: Carried, kept: Value | None = None) -> list[Value]:
@@ -85,7 +86,7 @@ class Weigher:
             p = self.rows.of(b, [b.sub(every, s) for s in (low, high)])
             if spec.excludes and not spec.saturates:
                 apart = shuffle(b, low, high, range(2 * lanes))
-                gone = b.icmp_signed("==", apart, splat(I32, 2 * lanes, spec.excluded))
+                gone = b.icmp_signed("==", apart, splat(I32, 2 * lanes, EXCLUDED))
                 gone = b.and_(gone, broadcast(b, attended, 2 * lanes))
                 p = b.select(gone, splat(I16, 2 * lanes, 0), p)
             if kept is not None:
@@ -124,7 +125,7 @@ class Weigher:
         """Keys that are not there."""
         for start, count in powers(self.layout.keys - self.spec.keys):
             place = at(b, scores, 4 * (self.spec.keys + start))
-            store(b, splat(I32, count, self.spec.excluded), place)
+            store(b, splat(I32, count, EXCLUDED), place)
 
     def _store(self, b: ir.IRBuilder, p: Value, place: Value) -> None:
         """Of 8 bits as activations of dot products are stored."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from qcomp.ir.ops.attention import Mask, Unattended
-from qcomp.quant.attention import excluded_score, mask_limit
+from qcomp.quant.attention import MASK_LIMIT
 
 GROUP = 4  # bytes that one dot product takes of each operand
 MOST_QUERIES = 16  # of a block, whose scores are in memory at a time
@@ -45,6 +45,7 @@ class AttentionSpec:
     widths: tuple[int, int, int, int]
     q_zero_point: int
     v_zero_point: int
+    product_shift: int
     score_shift: int
     multiplier: int
     probability_bits: int
@@ -61,12 +62,8 @@ class AttentionSpec:
 
     @property
     def wide(self) -> bool:
-        """Whether scores are i64."""
+        """Whether products may leave i32."""
         return 16 in self.widths[:2]
-
-    @property
-    def score_bits(self) -> int:
-        return 64 if self.wide else 32
 
     @property
     def sum_bits(self) -> int:
@@ -83,27 +80,17 @@ class AttentionSpec:
         return bool(self.masks) or self.is_causal
 
     @property
-    def excluded(self) -> int:
-        """The score of what is excluded."""
-        return excluded_score(self.wide)
-
-    @property
-    def limit(self) -> int:
-        """The largest magnitude that a mask adds."""
-        return mask_limit(self.wide)
-
-    @property
     def saturates(self) -> bool:
         """Whether what is excluded is so far below any score that its weight is 0 by itself.
 
         Scores are within three times the limit, the excluded one is four times below zero.
         """
-        return self.limit >> max(self.score_shift, 0) >= 2**15 - 1
+        return MASK_LIMIT >> max(self.score_shift, 0) >= 2**15 - 1
 
     @property
     def row_bytes(self) -> int:
         """Scratch of one query at a time: a row of scores, and one of weights in i16."""
-        return self.keys * (self.score_bits // 8 + 2)
+        return self.keys * 6
 
 
 @dataclass(frozen=True)

@@ -56,6 +56,7 @@ def attention_spec(
         widths=_widths(q, k, v, y),
         q_zero_point=op.q_zero_point,
         v_zero_point=op.v_zero_point,
+        product_shift=op.product_shift,
         score_shift=op.score_shift,
         multiplier=op.multiplier,
         probability_bits=op.probability_bits,
