@@ -35,6 +35,7 @@ from qcomp.passes.lib.quantization_noise import MomentsOf, Precision
 from qcomp.passes.lib.same_scale import scale_groups
 from qcomp.passes.narrow_saturated_ranges import NarrowSaturatedRanges
 from qcomp.passes.recompose_activations import RecomposeActivations
+from qcomp.passes.recompose_attention import RecomposeAttention
 from qcomp.passes.recompose_normalization import RecomposeNormalization
 from qcomp.passes.recompose_powers import RecomposePowers
 from qcomp.passes.snap_scales import SnapScales
@@ -57,6 +58,7 @@ class Given:
     quicker so, and parts of graphs of different bits can be put together. `integers` are those that
     the model has of constants, by their names. `rounds`: activations that have a scale of the
     model's own are rounded to it, one by one, as the tool that it comes from does.
+    `whole_attention` says whether whoever takes the integers knows attention as one op.
     """
 
     graph: Graph
@@ -65,6 +67,7 @@ class Given:
     fitting: FittingData | None
     integers: Mapping[str, GivenIntegers] = field(default_factory=dict)
     rounds: bool = False
+    whole_attention: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,6 +112,7 @@ def _normalizing(config: QuantizationConfig, given: Given) -> list[Pass]:
     return [
         FoldConstants(stored),
         RecomposeNormalization(),
+        *([RecomposeAttention()] if given.whole_attention else []),
         CanonicalizeLayout(),
         RecomposePowers(),
         RecomposeActivations(rounds=given.rounds),

@@ -75,6 +75,8 @@ class Quantizer:
     rounds: activations that have scales of the model's own are rounded to each of them.
     whole: has all of the data that the evidence is a part of, and gives its equalized graphs, so
         that channels are scaled for all of it, once.
+    whole_attention: whether attention becomes one op, which has one arithmetic, and which not all
+        targets know.
 
     Graphs that it gives are shared: change a clone.
     """
@@ -90,6 +92,7 @@ class Quantizer:
         whole: Quantizer | None = None,
         integers: Mapping[str, GivenIntegers] | None = None,
         rounds: bool = False,
+        whole_attention: bool = True,
     ) -> None:
         self.form = form
         self.evidence = evidence
@@ -101,6 +104,7 @@ class Quantizer:
         self._pinned: Reached | None = None
         self._whole = whole
         self._integers, self._rounds = integers or {}, rounds
+        self._whole_attention = whole_attention
         self._kept: dict[str, list[Reached]] = {stage.name: [] for stage in STAGES}
 
     def keep_equalized(self, config: QuantizationConfig) -> None:
@@ -119,6 +123,7 @@ class Quantizer:
             whole=self,
             integers=self._integers,
             rounds=self._rounds,
+            whole_attention=self._whole_attention,
         )
 
     @cached_property
@@ -288,6 +293,7 @@ class Quantizer:
             None if fitted_to is None else self._fitting(before, fitted_to),
             self._integers,
             self._rounds,
+            self._whole_attention,
         )
 
     def _fitting(self, before: Reached, samples: Samples) -> FittingData:

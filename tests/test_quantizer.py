@@ -150,6 +150,7 @@ def test_observers_see_the_passes_of_the_result_once_and_no_trial() -> None:
     assert [record.name for record in seen.kept] == [
         "fold-constants",
         "recompose-normalization",
+        "recompose-attention",
         "canonicalize-layout",
         "recompose-powers",
         "recompose-activations",
