@@ -22,6 +22,7 @@ from qcomp.frontends.torch_modules import exported, is_torch
 from qcomp.ir.tensor import Array
 from qcomp.names import c_name, default_name
 from qcomp.output_forms import with_indices
+from qcomp.passes.ledger import Ledger
 from qcomp.passes.observers import Logged
 from qcomp.picture_bytes import with_picture_bytes
 from qcomp.quantizer import Quantizer
@@ -112,12 +113,16 @@ def compile(
         config = dataclasses.replace(config, preprocessing=evidence.data.preprocessing)
     inside = ends_outside(taken, imported.form, evidence, float_tail=config.float_tail)
     inner = evidence.inside(inside)
+    ledger = Ledger()
     quantizer = Quantizer(
         inside,
         imported.form,
         inner,
         cache=None if cache is None else Path(cache),
-        observers=(Logged(), *(() if dump is None else dumping(Path(dump), inside, inner))),
+        observers=(
+            Logged(),
+            *((ledger,) if dump is None else dumping(Path(dump), inside, inner, ledger)),
+        ),
     )
     told: tuple[str, ...] = ()
     if table is not None:
@@ -144,6 +149,7 @@ def compile(
         ),
         records=quantizer.records,
         samples=_first(evidence, len(quantizer.samples(chosen.config))),
+        stored_ledger=lambda: tuple(ledger.entries),
         stored_qdq=None if lowered is None else lambda: with_indices(lowered(), config.outputs),
     )
     assess(net, taken, evidence.data, quantizer, demands)

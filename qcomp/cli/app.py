@@ -15,6 +15,7 @@ from qcomp.cli.doctor import doctor
 from qcomp.cli.evaluate import evaluate
 from qcomp.cli.export import export
 from qcomp.cli.inspect import inspect
+from qcomp.cli.passes import passes
 from qcomp.cli.precision import sensitivity
 from qcomp.cli.run import run as run_samples
 from qcomp.cli.search import search
@@ -38,6 +39,7 @@ COMMANDS = (
     verify,
     bench,
     run_samples,
+    passes,
     export,
     sensitivity,
     search,

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, fields
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -22,16 +22,18 @@ from qcomp.frontends import ModelLike
 from qcomp.ir.evaluate import evaluate
 from qcomp.ir.graph import Graph
 from qcomp.passes.base import PassRecord
+from qcomp.passes.ledger import PassEntry
 from qcomp.runtime.calls import Calls
 from qcomp.runtime.interface import Answers, Array, Arrays, Interface, TensorInfo
 from qcomp.runtime.summary import card, one_line, summary
 from qcomp.targets.base import Artifact, Entry, Profile, Runtime
 
+_T = TypeVar("_T")
 _NOT_COPIED: Mapping[str, None] = {"_loaded": None, "library": None, "directory": None}
 
 
-def _itself(graph: Graph) -> Graph:
-    return graph
+def _itself(value: _T) -> _T:
+    return value
 
 
 @dataclass
@@ -58,6 +60,7 @@ class CompiledNetwork:
     directory: Path | None = None
     library: Path | None = None  # the shared one that it was loaded with
     stored_qdq: Callable[[], Graph] | None = None
+    stored_ledger: Callable[[], tuple[PassEntry, ...]] | None = None
     _loaded: Entry | None = field(default=None, init=False, repr=False)
 
     def __repr__(self) -> str:
@@ -82,11 +85,17 @@ class CompiledNetwork:
         kept = {f.name: getattr(self, f.name) for f in fields(self)}
         if self.qdq is not None:
             kept["stored_qdq"] = partial(_itself, self.qdq)
+        kept["stored_ledger"] = partial(_itself, self.ledger)
         return {**kept, **_NOT_COPIED}
 
     @cached_property
     def qdq(self) -> Graph | None:
         return None if self.stored_qdq is None else self.stored_qdq()
+
+    @cached_property
+    def ledger(self) -> tuple[PassEntry, ...]:
+        """What each pass of the compilation did; empty where an earlier version saved it."""
+        return () if self.stored_ledger is None else self.stored_ledger()
 
     @property
     def name(self) -> str:
