@@ -12,6 +12,7 @@ import typer
 from qcomp.cli.check import bench, verify
 from qcomp.cli.compile import compile
 from qcomp.cli.doctor import doctor
+from qcomp.cli.errors import errors
 from qcomp.cli.evaluate import evaluate
 from qcomp.cli.export import export
 from qcomp.cli.inspect import inspect
@@ -40,6 +41,7 @@ COMMANDS = (
     bench,
     run_samples,
     passes,
+    errors,
     export,
     sensitivity,
     search,

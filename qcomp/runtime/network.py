@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, fields
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -27,6 +27,9 @@ from qcomp.runtime.calls import Calls
 from qcomp.runtime.interface import Answers, Array, Arrays, Interface, TensorInfo
 from qcomp.runtime.summary import card, one_line, summary
 from qcomp.targets.base import Artifact, Entry, Profile, Runtime
+
+if TYPE_CHECKING:
+    from qcomp.report.measure import Errors
 
 _T = TypeVar("_T")
 _NOT_COPIED: Mapping[str, None] = {"_loaded": None, "library": None, "directory": None}
@@ -238,6 +241,29 @@ class CompiledNetwork:
         from qcomp.evaluation.run import evaluate
 
         return evaluate(model, self, data, labels, **options)
+
+    def errors(
+        self,
+        data: Source,
+        *,
+        count: int | None = 32,
+        model: ModelLike | None = None,
+        calibration: Source | None = None,
+        **options: Any,
+    ) -> Errors:
+        """What each tensor errs by, alone and in the network, with causes and shares.
+
+        data: as for `compile`; `count` samples of it at most. model, calibration: those that it was
+        compiled from, without which errors of weights are not known; options: `samples`, `bind`,
+        `bind_values` of then, and `progress`.
+
+        >>> net.errors("photos/", model="net.onnx", calibration="photos/").shares[0]
+        """
+        from qcomp.report.measure import errors, subject
+
+        found = subject(self, model, calibration, **options)
+        shown = bool(options.get("progress"))
+        return errors(found, found.samples(data, count), progress=shown)
 
     def export(self, path: str | os.PathLike[str], format: str | None = None) -> tuple[str, ...]:
         """Write the network as another tool reads it; what is to be told of the file.
