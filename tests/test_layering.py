@@ -198,6 +198,7 @@ ALLOWED: dict[str, set[str]] = {
         "qcomp.passes",
         "qcomp.passes.events",
         "qcomp.precision",
+        "qcomp.preprocessing",
         "qcomp.progress",
         "qcomp.quant",
         "qcomp.quantizer",

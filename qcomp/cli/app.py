@@ -18,6 +18,7 @@ from qcomp.cli.export import export
 from qcomp.cli.inspect import inspect
 from qcomp.cli.passes import passes
 from qcomp.cli.precision import sensitivity
+from qcomp.cli.report import report
 from qcomp.cli.run import run as run_samples
 from qcomp.cli.search import search
 from qcomp.cli.session import Session, hoisted
@@ -42,6 +43,7 @@ COMMANDS = (
     run_samples,
     passes,
     errors,
+    report,
     export,
     sensitivity,
     search,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -37,6 +37,26 @@ class Errors:
     outputs: tuple[TensorId, ...]
     notes: tuple[str, ...]
 
+    @staticmethod
+    def summed(
+        found: Subject,
+        measurement: Measurement,
+        shares: OutputShares,
+        batch: int,
+        told: Callable[[], None],
+    ) -> Errors:
+        """Of what was measured; `told` is called after each op's share."""
+        ranked = tuple(shares.found(told))
+        return Errors(
+            found.net.name,
+            tuple(measurement.found),
+            ranked,
+            measurement.samples * batch,
+            shares.samples * batch,
+            tuple(dict.fromkeys(found.net.graph.outputs.values())),
+            (*found.notes, *measurement.notes),
+        )
+
     @cached_property
     def of(self) -> Mapping[TensorId, TensorError]:
         """By integer tensor."""
@@ -47,7 +67,6 @@ class Errors:
         """Of the integer network at all outputs together."""
         measured = [self.of[id].cumulative for id in self.outputs if id in self.of]
         return sum((figures.noise for figures in measured if figures), Noise())
-
 
     @property
     def explained(self) -> Noise:
@@ -69,7 +88,7 @@ class Subject:
         """Data in the units of the float graph's inputs."""
         if self.replay is not None:
             return self.replay.samples(source, count)
-        inputs = {i.name: _type(i) for i in self.net.inputs}
+        inputs = inputs_of(self.net)
         how = self.net.config.preprocessing
         given = Samples(source, inputs, preprocessing=how, samples=count)
         return ConvertedSamples(given, self.net.graph.conversions)
@@ -122,16 +141,12 @@ def errors(found: Subject, samples: Samples, *, progress: bool = False) -> Error
     for sample in tracked(samples, "errors of tensors", samples.expected, shown=progress):
         shares.add(*measurement.add(sample))
     with bar("shares of ops", shown=progress) as done:
-        ranked = tuple(shares.found(done.advance))
-    return Errors(
-        found.net.name,
-        tuple(measurement.found),
-        ranked,
-        measurement.samples * samples.batch,
-        shares.samples * samples.batch,
-        tuple(dict.fromkeys(found.net.graph.outputs.values())),
-        (*found.notes, *measurement.notes),
-    )
+        return Errors.summed(found, measurement, shares, samples.batch, done.advance)
+
+
+def inputs_of(net: Network) -> Mapping[str, TensorType]:
+    """The types of a network's inputs, in the caller's units."""
+    return {i.name: _type(i) for i in net.inputs}
 
 
 def _type(tensor: Tensor) -> TensorType:

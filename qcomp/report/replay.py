@@ -7,7 +7,7 @@ must be near those of the network.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,9 +20,11 @@ from qcomp.frontends import ModelLike, import_model
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import Dequantize, Quantize, QuantizedConstant, Weighted
 from qcomp.ir.tensor import TensorId
+from qcomp.passes.ledger import Ledger, PassEntry
 from qcomp.quant.noise import Noise
 from qcomp.quantizer import Quantizer
 from qcomp.recipes.choose import evidence_for
+from qcomp.report.answers import output_difference
 
 _NEAR_DB = 3.0  # of a layer's weights, which those of one bit pass
 
@@ -38,6 +40,16 @@ class Replay:
     inside: Graph
     quantizer: Quantizer
     config: QuantizationConfig
+    seen: Ledger
+
+    def passes(self) -> Sequence[PassEntry]:
+        """Every pass, and by how much it moved the outputs; none where layers are fitted to data,
+        which takes as long as it took.
+        """
+        if self.quantizer.fits(self.config):
+            return ()
+        self.quantizer.integer(self.config)
+        return self.seen.entries
 
     @property
     def graph(self) -> Graph:
@@ -65,8 +77,10 @@ def replayed(
     taken = inputs_taken(imported.graph, imported.form, config.inputs)
     evidence = evidence_for(taken, calibration, config, samples=samples, progress=progress)
     inside = ends_outside(taken, imported.form, evidence, float_tail=config.float_tail)
-    quantizer = Quantizer(inside, imported.form, evidence.inside(inside))
-    return Replay(taken, inside, quantizer, config)
+    inner, ledger = evidence.inside(inside), Ledger()
+    observers = (output_difference(inside, inner), ledger)
+    quantizer = Quantizer(inside, imported.form, inner, observers=observers)
+    return Replay(taken, inside, quantizer, config, ledger)
 
 
 def expect_alike(reference: Graph, qdq: Graph) -> None:

@@ -265,6 +265,17 @@ class CompiledNetwork:
         shown = bool(options.get("progress"))
         return errors(found, found.samples(data, count), progress=shown)
 
+    def report(self, path: str | os.PathLike[str], **options: Any) -> Path:
+        """Write one HTML file with all that is known of the network.
+
+        options: `model`, `calibration`, `data`, `labels` and others of qcomp.report.make.report.
+
+        >>> net.report("report.html", model="net.onnx", calibration="photos/")
+        """
+        from qcomp.report.make import report
+
+        return report(self, path, **options)
+
     def export(self, path: str | os.PathLike[str], format: str | None = None) -> tuple[str, ...]:
         """Write the network as another tool reads it; what is to be told of the file.
 
