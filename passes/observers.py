@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -106,7 +107,11 @@ class OutputDifference:
             self._before, self._ops = after, ops
         if self._ratio is not None:
             text, db = self._ratio
-            record.log.note(f"outputs against the imported ones: {text}", sqnr_db=db)
+            told = f"outputs against the imported ones: {text}"
+            if math.isfinite(db):
+                record.log.note(told, sqnr_db=db)
+            else:
+                record.log.note(told, exact=1.0)
 
     def recorded(self, record: PassRecord) -> None:
         """The graph is as it was."""

@@ -97,6 +97,7 @@ def plain(found: Errors) -> dict[str, Any]:
             record["causes"] = {
                 cause.value: power / alone.figures.noise.noise if alone.figures.noise.noise else 0.0
                 for cause, power in alone.causes.items()
+                if cause not in alone.outside
             }
         if share is not None:
             record["share"] = share.share
@@ -131,7 +132,7 @@ def report(found: Errors, top: int) -> str:
     shown = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     shown.add_column("tensor", no_wrap=True, overflow="ellipsis", max_width=_LONGEST_ID)
     shown.add_column("op", no_wrap=True)
-    for name in ("share", "alone", "in all", "cause", "bias"):
+    for name in ("share", "alone", "in all", "cause", "shift"):
         shown.add_column(name, justify="right", no_wrap=True)
     for share in found.shares[:top]:
         error = found.of[share.id]

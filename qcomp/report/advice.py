@@ -13,10 +13,11 @@ from qcomp.report.network import Network
 _MOST = 3  # ops that are named
 _MUCH = 0.1  # of the error at the outputs, from which an op is named
 _BIASED = 0.5  # of an error, that is the mean of channels
-_CLIPPED = 0.5
+_LARGE = 0.3  # of an op's error, from which a cause is named
 
 _HELP = {
     Cause.WEIGHTS: "its weights: try --recipe best, or --rounding adaround",
+    Cause.BIAS: "its bias, corrected without data: try --recipe best",
     Cause.CLIPPING: "its range cuts values off: try --range minmax, or more --calibration data",
     Cause.ROUNDING: "its steps are too coarse: try 16 bits for it, activation_bits of an override "
     "in the recipe file",
@@ -36,11 +37,14 @@ def _of_ops(errors: Errors) -> Iterator[dict[str, Any]]:
         alone = errors.of[share.id].isolated
         if share.share < _MUCH or alone is None:
             continue
-        cause, noise = alone.main_cause, alone.figures.noise.noise
-        part = alone.causes[cause] / noise if noise else 0.0
+        noise = alone.figures.noise.noise
+        inside = {c: power for c, power in alone.causes.items() if c not in alone.outside}
+        parts = {c: power / noise for c, power in inside.items() if power}
+        large = [c for c in sorted(parts, key=lambda c: -parts[c]) if parts[c] >= _LARGE]
+        by = " and ".join(f"{100 * parts[c]:.0f} % of it by {c}" for c in large)
         text = (
-            f"%{share.id} alone makes {100 * share.share:.0f} % of the error at the outputs, "
-            f"{100 * part:.0f} % of it by {cause}: {_HELP[cause]}"
+            f"%{share.id} alone makes {100 * share.share:.0f} % of the error at the outputs, {by}: "
+            + "; ".join(_HELP[c] for c in large)
         )
         if alone.figures.bias > _BIASED * noise:
             text += "; it shifts the means of channels: --recipe best corrects biases on data"

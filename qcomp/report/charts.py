@@ -8,14 +8,15 @@ from typing import Any
 
 Json = dict[str, Any]
 
-_WIDTH, _HEIGHT = 920.0, 220.0
-_LEFT, _RIGHT, _TOP, _BOTTOM = 52.0, 12.0, 14.0, 96.0
+_WIDTH, _HEIGHT = 980.0, 250.0
+_LEFT, _RIGHT, _TOP, _BOTTOM = 66.0, 90.0, 14.0, 110.0
 _MOST_DB = 120.0  # float arithmetic itself
 
 
 def timeline(passes: Sequence[Json]) -> str:
     """The ratio of the outputs behind each pass that was measured; nothing where none was."""
-    known = [(i, min(p["db"], _MOST_DB)) for i, p in enumerate(passes) if p["db"] is not None]
+    ratios = [_MOST_DB if p["exact"] else p["db"] for p in passes]
+    known = [(i, min(db, _MOST_DB)) for i, db in enumerate(ratios) if db is not None]
     if not known:
         return ""
     step = (_WIDTH - _LEFT - _RIGHT) / max(len(passes) - 1, 1)
@@ -34,8 +35,8 @@ def timeline(passes: Sequence[Json]) -> str:
     )
     path = " ".join(f"{x(i):.1f},{y(db):.1f}" for i, db in known)
     dots = "".join(
-        f'<circle cx="{x(i):.1f}" cy="{y(db):.1f}" r="4"><title>{html.escape(passes[i]["name"])}: '
-        f"{passes[i]['db']:.1f} dB</title></circle>"
+        f'<circle cx="{x(i):.1f}" cy="{y(db):.1f}" r="4"><title>{html.escape(_told(passes[i]))}'
+        "</title></circle>"
         for i, db in known
     )
     names = "".join(
@@ -48,6 +49,10 @@ def timeline(passes: Sequence[Json]) -> str:
         'aria-label="ratio of the outputs to those of the model, in dB, behind each pass">'
         f'{lines}<polyline points="{path}"/>{dots}{names}</svg>'
     )
+
+
+def _told(one: Json) -> str:
+    return f"{one['name']}: " + ("exact" if one["exact"] else f"{one['db']:.1f} dB")
 
 
 def arena(memory: Json) -> str:

@@ -3,14 +3,16 @@
     cumulative   the integer network's values, against those of the float network
     isolated     what the op alone makes of the float network's values
 
-The isolated error is a sum of four, each the difference of two neighbours in this row:
+The isolated error is a sum, each part the difference of two neighbours in these rows:
 
-    y  --weights-->  y_w  --clipping-->  within the range  --rounding-->  on the grid
+    y  --weights-->  y_w  --bias-->  y_b  --clipping-->  in the range  --rounding-->  on the grid
     y_x on the grid  --arithmetic-->  what the integer op gives
 
-y, y_w and y_x are those of twins.py. Arithmetic is what fixed-point factors, tables and sums of
-integers add to the one rounding that can't be avoided: the requantize error, or the table error.
-Powers of the four add up to that of the whole only where they are independent.
+y, y_w, y_b and y_x are those of twins.py. A bias that was corrected on data takes back what ops
+before it err, so alone it would be an error itself: then y_w is what is clipped and rounded, and
+the bias is told of but no part of the sum. Arithmetic is what fixed-point factors, tables and sums
+of integers add to the one rounding that can't be avoided: the requantize or the table error.
+Powers of the parts add up to that of the whole only where they are independent.
 """
 
 from __future__ import annotations
@@ -42,6 +44,7 @@ class Cause(enum.StrEnum):
     """Where a part of an isolated error comes from."""
 
     WEIGHTS = "weights"
+    BIAS = "bias"
     CLIPPING = "clipping"
     ROUNDING = "rounding"
     REQUANTIZE = "requantize"
@@ -52,18 +55,20 @@ class Cause(enum.StrEnum):
 class Isolated:
     """Of an op by itself.
 
-    causes: the power of each. clipped: the share of its results that lie beyond the range by more
-    than half a step.
+    causes: the power of each. outside: those that are no part of the error.
+    clipped: the share of its results that lie beyond the range by more than half a step.
     """
 
     figures: Figures
     causes: Mapping[Cause, float]
     clipped: float
+    outside: frozenset[Cause] = frozenset()
 
     @property
     def main_cause(self) -> Cause:
-        """Of the largest power."""
-        return max(self.causes, key=lambda cause: self.causes[cause])
+        """Of the largest power among the parts of the error."""
+        inside = [cause for cause in self.causes if cause not in self.outside]
+        return max(inside, key=lambda cause: self.causes[cause])
 
 
 @dataclass(frozen=True)
@@ -91,18 +96,22 @@ class _Alone:
     arithmetic: Cause
     total: Sums
     powers: dict[Cause, float]
+    outside: frozenset[Cause]
     clipped: int = 0
     count: int = 0
 
-    def add(self, y: Array, weighted: Array, arithmetic: Array | None) -> Array:
+    def add(self, y: Array, weighted: Array, biased: Array, arithmetic: Array | None) -> Array:
         """One sample; the isolated value."""
         low, high = (np.float32(limit) for limit in self.q.range)
-        inside = np.clip(weighted, low, high)
-        rounded = _on_grid(weighted, self.q)
+        value = weighted if Cause.BIAS in self.outside else biased
+        inside = np.clip(value, low, high)
+        rounded = _on_grid(value, self.q)
         error = rounded - y
         if weighted is not y:
             self._power(Cause.WEIGHTS, weighted - y)
-        beyond = weighted - inside
+        if biased is not weighted:
+            self._power(Cause.BIAS, biased - weighted)
+        beyond = value - inside
         if beyond.any():
             self._power(Cause.CLIPPING, beyond)
             self.clipped += int(np.count_nonzero(np.abs(beyond) > self.q.scale / 2))
@@ -120,17 +129,21 @@ class _Alone:
 
     @property
     def found(self) -> Isolated:
-        return Isolated(self.total.figures, dict(self.powers), self.clipped / max(self.count, 1))
+        return Isolated(
+            self.total.figures, dict(self.powers), self.clipped / max(self.count, 1), self.outside
+        )
 
 
 @dataclass
 class Measurement:
     """Measures a network, a sample after the other.
 
-    pairs: its three forms. cumulative, isolated: which of both ways.
+    pairs: its three forms. corrected: biases were, on data. cumulative, isolated: which of both
+    ways.
     """
 
     pairs: Pairs
+    corrected: bool = False
     cumulative: bool = True
     isolated: bool = True
     samples: int = 0
@@ -184,8 +197,9 @@ class Measurement:
     def _sums_alone(self, id: TensorId) -> _Alone:
         q, op = _q(self.pairs.integer, id), self.pairs.integer.producer(id)
         arithmetic = Cause.TABLE if isinstance(op, _BY_TABLE) else Cause.REQUANTIZE
-        powers = dict.fromkeys((Cause.WEIGHTS, Cause.CLIPPING, Cause.ROUNDING, arithmetic), 0.0)
-        return _Alone(q, arithmetic, Sums(q.scale), powers)
+        causes = (Cause.WEIGHTS, Cause.BIAS, Cause.CLIPPING, Cause.ROUNDING, arithmetic)
+        outside = frozenset({Cause.BIAS} if self.corrected else ())
+        return _Alone(q, arithmetic, Sums(q.scale), dict.fromkeys(causes, 0.0), outside)
 
     def _add_cumulative(self, real: Values) -> None:
         graph, floats = self.pairs.integer, self.pairs.floats
@@ -203,7 +217,7 @@ class Measurement:
         found: dict[TensorId, Array] = {}
         for id in self._inputs:
             y = real[twins.floats[id]]
-            found[id] = self._alone[id].add(y, y, None)
+            found[id] = self._alone[id].add(y, y, y, None)
         for op in self._own:
             id, q = op.id, _q(graph, op.id)
             ideal = quantize(real[twins.operands[id]], q)
@@ -211,8 +225,10 @@ class Measurement:
             differ = None
             if not np.array_equal(ideal, got):
                 differ = (got.astype(np.float32) - ideal) * np.float32(q.scale)
-            y, weighted = real[twins.floats[id]], real[twins.weights[id]]
-            found[id] = self._alone[id].add(y, y if weighted is y else weighted, differ)
+            y, weighted, biased = (
+                real[kind[id]] for kind in (twins.floats, twins.weights, twins.biases)
+            )
+            found[id] = self._alone[id].add(y, weighted, biased, differ)
         return found
 
     def _given(self, id: TensorId, real: Values) -> Array:

@@ -182,7 +182,9 @@ def _error(error: TensorError, found: Errors) -> Json:
     }
     if alone is not None:
         noise = alone.figures.noise.noise or 1.0
-        record["causes"] = {c.value: _rounded(p / noise) for c, p in alone.causes.items()}
+        record["causes"] = {
+            c.value: _rounded(p / noise) for c, p in alone.causes.items() if c not in alone.outside
+        }
         record["clipped"] = _rounded(alone.clipped)
     share = {s.id: s for s in found.shares}.get(error.id)
     if share is not None:
@@ -266,6 +268,7 @@ def _pass(entry: PassEntry) -> Json:
         "left": entry.count(EventKind.SKIPPED),
         "moved": _rounded(entry.number("difference")),
         "db": _rounded(entry.number("sqnr_db")),
+        "exact": entry.number("exact") is not None,
         "seconds": _rounded(entry.seconds),
         "peak": entry.peak_bytes,
         "events": [[e.kind.value, e.text, e.line] for e in entry.events[:MOST_EVENTS]],

@@ -12,9 +12,9 @@ from typing import Any
 from qcomp.report.colours import of_db, of_share
 from qcomp.report.layering import Drawing, Point, drawn
 
-WIDTH, HEIGHT = 184.0, 40.0
+WIDTH, HEIGHT = 190.0, 40.0
 _MARGIN = 16.0
-_LONGEST = 27  # characters of a name
+_LONGEST = 25  # characters of a name
 
 Json = dict[str, Any]
 

@@ -20,7 +20,6 @@ from qcomp.report.advice import advice
 from qcomp.report.changed import compared
 from qcomp.report.channels import channel_ranges
 from qcomp.report.distributions import Observed, Values
-from qcomp.report.errors import Measurement
 from qcomp.report.facts import Findings, Json, facts
 from qcomp.report.measure import Errors, Subject, inputs_of, subject
 from qcomp.report.network import Network
@@ -136,7 +135,7 @@ def _measured(
 ) -> tuple[Errors, Mapping[TensorId, Values]]:
     """Errors, and the values of the tensors that have any, in one go over the samples."""
     pairs = found.pairs
-    measurement, shares = Measurement(pairs), OutputShares(pairs)
+    measurement, shares = found.measurement(), OutputShares(pairs)
     observed = Observed(dict.fromkeys(pairs.floats.values()))
     data = found.samples(source, count)
     for sample in tracked(data, "errors of tensors", data.expected, shown=progress):

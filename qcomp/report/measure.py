@@ -84,6 +84,10 @@ class Subject:
     replay: Replay | None
     notes: tuple[str, ...]
 
+    def measurement(self) -> Measurement:
+        """Of this network."""
+        return Measurement(self.pairs, self.net.config.bias_correction == "empirical")
+
     def samples(self, source: Source, count: int | None) -> Samples:
         """Data in the units of the float graph's inputs."""
         if self.replay is not None:
@@ -137,7 +141,7 @@ def subject(
 
 def errors(found: Subject, samples: Samples, *, progress: bool = False) -> Errors:
     """Both ways, with causes and shares."""
-    measurement, shares = Measurement(found.pairs), OutputShares(found.pairs)
+    measurement, shares = found.measurement(), OutputShares(found.pairs)
     for sample in tracked(samples, "errors of tensors", samples.expected, shown=progress):
         shares.add(*measurement.add(sample))
     with bar("shares of ops", shown=progress) as done:

@@ -199,7 +199,7 @@ def _ranking(found: Json) -> str:
     return f"<p>{told}</p><p class=key>{key}</p>{_table(heads, rows)}"
 
 
-_CAUSES = ("weights", "clipping", "rounding", "requantize", "table")
+_CAUSES = ("weights", "bias", "clipping", "rounding", "requantize", "table")
 
 
 def _causes(causes: dict[str, float]) -> str:
@@ -260,7 +260,7 @@ def _pass(n: int, one: Json) -> str:
         f"{one['left']} left",
         f"{one['lines']} lines",
         "" if one["moved"] is None else f"moved by {one['moved']:.2g}",
-        "" if one["db"] is None else f"{one['db']:.1f} dB",
+        "exact" if one["exact"] else "" if one["db"] is None else f"{one['db']:.1f} dB",
         "" if one["seconds"] is None else f"{one['seconds']:.2f} s",
         "" if one["peak"] is None else human(one["peak"]),
     ]

@@ -1,10 +1,11 @@
-"""A float graph in which each op stands three times, so that what it errs by itself has causes.
+"""A float graph in which each op stands four times, so that what it errs by itself has causes.
 
     y      as the float network has it
-    y_w    the op with its rounded constants, on the float network's values
-    y_x    the op with its rounded constants, on those values rounded
+    y_w    the op with its rounded weights, on the float network's values
+    y_b    and with its bias, rounded and corrected
+    y_x    the same on those values rounded
 
-All three read what the float network gives, so no error reaches another op.
+All of them read what the float network gives, so no error reaches another op.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from qcomp.execute.session import FloatSession
-from qcomp.ir.ops import Dequantize, Op, QuantizedConstant
+from qcomp.ir.ops import Dequantize, Op, QuantizedConstant, Weighted
 from qcomp.ir.region import with_outputs
 from qcomp.ir.tensor import Array, TensorId
 from qcomp.precision.mixture import Copier
@@ -22,10 +23,11 @@ from qcomp.report.pairs import Pairs, behind
 
 @dataclass(frozen=True)
 class Twins:
-    """Ids of y, y_w and y_x by the integer op; they are one where nothing differs."""
+    """Ids of y, y_w, y_b and y_x by the integer op; they are one where nothing differs."""
 
     floats: Mapping[TensorId, TensorId]
     weights: Mapping[TensorId, TensorId]
+    biases: Mapping[TensorId, TensorId]
     operands: Mapping[TensorId, TensorId]
 
 
@@ -40,13 +42,12 @@ class TwinSession:
         self._graph = pairs.reference.clone()
         self._copier = Copier(pairs.reference, pairs.qdq, self._graph)
         self._made: dict[tuple[type[Op], tuple[TensorId, ...], TensorId], TensorId] = {}
-        weights, operands = {}, {}
-        for op in ops:
-            weights[op.id], operands[op.id] = self._twins(op)
-        self.twins = Twins(pairs.floats, weights, operands)
+        made_of = {op.id: self._twins(op) for op in ops}
+        weights, biases, operands = ({id: t[i] for id, t in made_of.items()} for i in range(3))
+        self.twins = Twins(pairs.floats, weights, biases, operands)
         outputs = pairs.reference.outputs.values()
         wanted = dict.fromkeys(
-            (*pairs.floats.values(), *outputs, *weights.values(), *operands.values())
+            (*pairs.floats.values(), *outputs, *(t for twins in made_of.values() for t in twins))
         )
         self._given = [t for t in wanted if self._graph.producer(t) is None]
         made = [t for t in wanted if self._graph.producer(t) is not None]
@@ -58,14 +59,24 @@ class TwinSession:
         constants = {t: self._graph.data(t) for t in self._given if self._graph.is_constant(t)}
         return {**feed, **constants, **self._session.run(feed)}
 
-    def _twins(self, op: Op) -> tuple[TensorId, TensorId]:
-        """y_w and y_x of an integer op."""
+    def _twins(self, op: Op) -> tuple[TensorId, TensorId, TensorId]:
+        """y_w, y_b and y_x of an integer op."""
         real, made = self._pairs.floats[op.output], self._pairs.float_op(op)
         if made is None:  # a change of scale
-            return real, self._copier.copy(self._rounded(op))
+            return real, real, self._copier.copy(self._rounded(op))
         values = tuple(self._value(t) for t in made.inputs)
         rounded = tuple(self._copier.copy(t) for t in made.inputs)
-        return self._twin(made, values, real), self._twin(made, rounded, real)
+        twins = [self._twin(made, operands, real) for operands in (values, rounded)]
+        return self._with_own_bias(made, values, real), twins[0], twins[1]
+
+    def _with_own_bias(self, made: Op, values: tuple[TensorId, ...], real: TensorId) -> TensorId:
+        """The twin with the bias of the float network, where the op has one."""
+        own = self._pairs.reference.producer(real)
+        if isinstance(made, Weighted) and isinstance(own, Weighted):
+            values = tuple(
+                own.bias if t == made.bias else v for t, v in zip(made.inputs, values, strict=True)
+            )
+        return self._twin(made, values, real)
 
     def _rounded(self, op: Op) -> TensorId:
         """The dequantize that a change of scale is lowered from."""
