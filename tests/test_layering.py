@@ -204,6 +204,7 @@ ALLOWED: dict[str, set[str]] = {
         "qcomp.quantizer",
         "qcomp.recipes",
         "qcomp.targets",
+        "qcomp.version",
     },
     "qcomp.runtime": {
         "qcomp.report",

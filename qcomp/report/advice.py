@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from qcomp.findings.record import told
-from qcomp.report.errors import Cause
+from qcomp.report.alone import Cause
 from qcomp.report.measure import Errors
 from qcomp.report.network import Network
 

@@ -17,7 +17,6 @@ Powers of the parts add up to that of the whole only where they are independent.
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -28,9 +27,10 @@ from qcomp.ir.ops import Interpolate, Op, QLogSoftmax, QSoftmax, Table
 from qcomp.ir.region import with_outputs
 from qcomp.ir.tensor import Array, TensorId
 from qcomp.quant.qparams import QParams, dequantize, quantize
+from qcomp.report.alone import AloneSums, Cause, TensorError
 from qcomp.report.integers import IntegerSession, each_alone
 from qcomp.report.pairs import Pairs
-from qcomp.report.sums import Figures, Sums
+from qcomp.report.sums import Sums
 from qcomp.report.twins import TwinSession
 
 Sample = Mapping[str, Array]
@@ -38,100 +38,6 @@ Values = Mapping[TensorId, Array]
 
 _BY_TABLE = (Table, Interpolate, QSoftmax, QLogSoftmax)
 INPUT = "input"
-
-
-class Cause(enum.StrEnum):
-    """Where a part of an isolated error comes from."""
-
-    WEIGHTS = "weights"
-    BIAS = "bias"
-    CLIPPING = "clipping"
-    ROUNDING = "rounding"
-    REQUANTIZE = "requantize"
-    TABLE = "table"
-
-
-@dataclass(frozen=True)
-class Isolated:
-    """Of an op by itself.
-
-    causes: the power of each. outside: those that are no part of the error.
-    clipped: the share of its results that lie beyond the range by more than half a step.
-    """
-
-    figures: Figures
-    causes: Mapping[Cause, float]
-    clipped: float
-    outside: frozenset[Cause] = frozenset()
-
-    @property
-    def main_cause(self) -> Cause:
-        """Of the largest power among the parts of the error."""
-        inside = [cause for cause in self.causes if cause not in self.outside]
-        return max(inside, key=lambda cause: self.causes[cause])
-
-
-@dataclass(frozen=True)
-class TensorError:
-    """Of one integer tensor: `real` is its float, `mnemonic` that of its op, "input" of an input.
-
-    cumulative: None where the integer network was not run. isolated: None for an op that only
-    copies integers, or of which some tensor stands for no float; `reason` says which.
-    """
-
-    id: TensorId
-    real: TensorId
-    mnemonic: str
-    qparams: QParams
-    cumulative: Figures | None
-    isolated: Isolated | None
-    reason: str = ""
-
-
-@dataclass
-class _Alone:
-    """Sums of one op's isolated error."""
-
-    q: QParams
-    arithmetic: Cause
-    total: Sums
-    powers: dict[Cause, float]
-    outside: frozenset[Cause]
-    clipped: int = 0
-    count: int = 0
-
-    def add(self, y: Array, weighted: Array, biased: Array, arithmetic: Array | None) -> Array:
-        """One sample; the isolated value."""
-        low, high = (np.float32(limit) for limit in self.q.range)
-        value = weighted if Cause.BIAS in self.outside else biased
-        inside = np.clip(value, low, high)
-        rounded = _on_grid(value, self.q)
-        error = rounded - y
-        if weighted is not y:
-            self._power(Cause.WEIGHTS, weighted - y)
-        if biased is not weighted:
-            self._power(Cause.BIAS, biased - weighted)
-        beyond = value - inside
-        if beyond.any():
-            self._power(Cause.CLIPPING, beyond)
-            self.clipped += int(np.count_nonzero(np.abs(beyond) > self.q.scale / 2))
-        self._power(Cause.ROUNDING, rounded - inside)
-        if arithmetic is not None and arithmetic.any():
-            self._power(self.arithmetic, arithmetic)
-            error += arithmetic
-        self.count += y.size
-        self.total.add(y, error)
-        return np.asarray(y + error)
-
-    def _power(self, cause: Cause, error: Array) -> None:
-        flat = error.ravel()
-        self.powers[cause] += float(np.dot(flat, flat))
-
-    @property
-    def found(self) -> Isolated:
-        return Isolated(
-            self.total.figures, dict(self.powers), self.clipped / max(self.count, 1), self.outside
-        )
 
 
 @dataclass
@@ -149,7 +55,7 @@ class Measurement:
     samples: int = 0
     notes: tuple[str, ...] = ()
     _sums: dict[TensorId, Sums] = field(default_factory=dict)
-    _alone: dict[TensorId, _Alone] = field(default_factory=dict)
+    _alone: dict[TensorId, AloneSums] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         graph, floats = self.pairs.integer, self.pairs.floats
@@ -194,12 +100,12 @@ class Measurement:
             self.notes = tuple(dict.fromkeys((*self.notes, told)))
         return session
 
-    def _sums_alone(self, id: TensorId) -> _Alone:
+    def _sums_alone(self, id: TensorId) -> AloneSums:
         q, op = _q(self.pairs.integer, id), self.pairs.integer.producer(id)
         arithmetic = Cause.TABLE if isinstance(op, _BY_TABLE) else Cause.REQUANTIZE
         causes = (Cause.WEIGHTS, Cause.BIAS, Cause.CLIPPING, Cause.ROUNDING, arithmetic)
         outside = frozenset({Cause.BIAS} if self.corrected else ())
-        return _Alone(q, arithmetic, Sums(q.scale), dict.fromkeys(causes, 0.0), outside)
+        return AloneSums(q, arithmetic, Sums(q.scale), dict.fromkeys(causes, 0.0), outside)
 
     def _add_cumulative(self, real: Values) -> None:
         graph, floats = self.pairs.integer, self.pairs.floats
@@ -260,7 +166,3 @@ def _q(graph: Graph, id: TensorId) -> QParams:
     q = graph.tensor(id).qparams
     assert q is not None  # as it stands for a float
     return q
-
-
-def _on_grid(value: Array, q: QParams) -> Array:
-    return dequantize(quantize(value, q), q)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from qcomp.report.colours import of_db, of_share
-from qcomp.report.layering import Drawing, Point, drawn
+from qcomp.report.drawing import Drawing, Point, drawn
 
 WIDTH, HEIGHT = 190.0, 40.0
 _MARGIN = 16.0

@@ -20,9 +20,10 @@ from qcomp.report.advice import advice
 from qcomp.report.changed import compared
 from qcomp.report.channels import channel_ranges
 from qcomp.report.distributions import Observed, Values
-from qcomp.report.facts import Findings, Json, facts
+from qcomp.report.facts import facts
 from qcomp.report.measure import Errors, Subject, inputs_of, subject
 from qcomp.report.network import Network
+from qcomp.report.node_facts import Findings, Json
 from qcomp.report.page import page
 from qcomp.report.shares import OutputShares
 

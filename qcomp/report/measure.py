@@ -14,7 +14,8 @@ from qcomp.frontends import ModelLike
 from qcomp.ir.tensor import DType, TensorId, TensorType
 from qcomp.progress import bar, tracked
 from qcomp.quant.noise import Noise
-from qcomp.report.errors import Measurement, TensorError
+from qcomp.report.alone import TensorError
+from qcomp.report.errors import Measurement
 from qcomp.report.network import Network, Tensor
 from qcomp.report.pairs import Pairs, unrounded
 from qcomp.report.replay import Replay, expect_alike, replayed

@@ -20,7 +20,8 @@ from qcomp.ir.ops import Quantize, Weighted
 from qcomp.passes.base import run_pass
 from qcomp.passes.fuse_requantize import FuseRequantize
 from qcomp.quant.qparams import QParams, dequantize, quantize
-from qcomp.report.errors import Cause, Measurement, TensorError
+from qcomp.report.alone import Cause, TensorError
+from qcomp.report.errors import Measurement
 from qcomp.report.pairs import Pairs, unrounded
 from qcomp.report.shares import OutputShares
 
