@@ -29,6 +29,8 @@ from qcomp.quantizer import Quantizer
 from qcomp.recipes.calibration_table import table_of, with_table
 from qcomp.recipes.choose import decide, evidence_for
 from qcomp.recipes.file import with_recipe_file
+from qcomp.report.make import advised
+from qcomp.report.replay import Replay
 from qcomp.runtime.network import CompiledNetwork
 from qcomp.targets.base import tunable
 from qcomp.targets.catalog import target as find_target
@@ -53,6 +55,7 @@ def compile(
     samples: int | None = None,
     tune: int = 0,
     tiles: str | os.PathLike[str] | None = None,
+    advise: bool = False,
     progress: bool = False,
 ) -> CompiledNetwork:
     """From a trained float network to integer code.
@@ -80,6 +83,7 @@ def compile(
     samples: of the calibration data, at most; those of a folder of pictures are spread evenly.
     tune: trials on the device at hand that choose how its kernels share work; targets of devices.
     tiles: a NAME.tiles.json of such a compilation, which is followed without a device.
+    advise: `net.advice` says what to try next, with what each gains on some of the data.
     progress: bars on standard error.
 
     Raises CompileError: UnsupportedOp, ModelError, CalibrationError, PassError, TargetError,
@@ -153,6 +157,8 @@ def compile(
         stored_qdq=None if lowered is None else lambda: with_indices(lowered(), config.outputs),
     )
     assess(net, taken, evidence.data, quantizer, demands)
+    if advise:
+        net.advice = tuple(map(str, advised(net, Replay(taken, inside, quantizer, net.config))))
     return net
 
 

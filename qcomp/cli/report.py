@@ -55,6 +55,9 @@ def report(
     count: Annotated[
         int, typer.Option("--count", min=1, metavar="N", help="Samples to measure on, at most.")
     ] = 32,
+    advise: Annotated[
+        bool, typer.Option("--advise", help="Also measure what each advice gains.")
+    ] = False,
     bind: Bindings = None,
     bind_value: BoundValues = None,
 ) -> None:
@@ -68,6 +71,7 @@ def report(
         classes=classes,
         label_offset=label_offset,
         count=count,
+        advise=advise,
         samples=samples,
         bind=parse_bindings(bind),
         bind_values=parse_values(bind_value),

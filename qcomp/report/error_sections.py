@@ -16,7 +16,7 @@ def advice_section(advice: Sequence[Json]) -> str:
     if not advice:
         return "<p class=quiet>Nothing was found that costs much accuracy.</p>"
     items = "".join(
-        f"<li>{esc(one['text'])}{jump(one['id']) if 'id' in one else ''}{_gain(one)}</li>"
+        f"<li>{esc(one['text'])}{jump(one['id']) if one['id'] else ''}{_gain(one)}</li>"
         for one in advice
     )
     return f"<ul class=advice>{items}</ul>"

@@ -13,6 +13,7 @@ from qcomp.ir.tensor import TensorId
 from qcomp.passes.events import EventKind
 from qcomp.passes.ledger import PassEntry
 from qcomp.recipes.file import fields_of
+from qcomp.report.advice import Advice
 from qcomp.report.changed import Comparison
 from qcomp.report.measure import Errors
 from qcomp.report.network import Network
@@ -47,7 +48,7 @@ def facts(net: Network, found: Findings) -> Json:
         "accuracy": plain(net.accuracy),
         "errors": _of_errors(found.errors),
         "comparison": _comparison(found.comparison),
-        "advice": list(found.advice),
+        "advice": [_advice(one) for one in found.advice],
         "notes": [*net.notes, *found.notes, *told],
         "config": {"recipe": net.config.recipe, **fields_of(net.config)},
         "nodes": nodes,
@@ -55,6 +56,10 @@ def facts(net: Network, found: Findings) -> Json:
         "passes": [_pass(entry) for entry in found.passes],
         "memory": None if layout is None else _memory(layout, len(net.graph.ops())),
     }
+
+
+def _advice(one: Advice) -> Json:
+    return {"text": one.text, "id": one.id, "gain": one.gain, "gain_db": rounded(one.gain_db)}
 
 
 def _layout(net: Network) -> tuple[Layout | None, tuple[str, ...]]:

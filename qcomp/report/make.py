@@ -11,22 +11,27 @@ from typing import Any
 from qcomp.calibration.data import Source
 from qcomp.errors import CompileError
 from qcomp.files import write_file
+from qcomp.findings.record import told
 from qcomp.frontends import ModelLike
 from qcomp.ir.graph import Graph
 from qcomp.ir.tensor import TensorId
 from qcomp.passes.ledger import PassEntry
 from qcomp.progress import bar, tracked
-from qcomp.report.advice import advice
+from qcomp.report.advice import Advice, advice, tried
 from qcomp.report.changed import compared
 from qcomp.report.channels import channel_ranges
 from qcomp.report.distributions import Observed, Values
 from qcomp.report.facts import facts
 from qcomp.report.measure import Errors, Subject, inputs_of, subject
+from qcomp.report.measure import errors as errors_of
 from qcomp.report.network import Network
 from qcomp.report.node_facts import Findings, Json
 from qcomp.report.page import page
+from qcomp.report.pairs import Pairs
+from qcomp.report.replay import Replay
 from qcomp.report.shares import OutputShares
 
+MOST_ADVISED = 8
 MOST_MEASURED = 32  # samples, unless told otherwise
 
 
@@ -44,6 +49,7 @@ def report(
     samples: int | None = None,
     bind: Mapping[str, int] | None = None,
     bind_values: Mapping[str, Any] | None = None,
+    advise: bool = False,
     progress: bool = False,
 ) -> Path:
     """Write one HTML file that needs nothing else.
@@ -51,6 +57,7 @@ def report(
     model, calibration, samples, bind, bind_values: as `compile` was given them; without the model
         there are no errors of weights, without any data no errors at all.
     data: to measure on, else the calibration data; `count` samples at most, None: all.
+    advise: measure what each advice gains; takes the model and the calibration data.
     labels, classes, label_offset: as for `evaluate`; labels may also be in the data.
     """
     found = collected(
@@ -65,6 +72,7 @@ def report(
         samples=samples,
         bind=bind,
         bind_values=bind_values,
+        advise=advise,
         progress=progress,
     )
     target = Path(path)
@@ -85,6 +93,7 @@ def collected(
     samples: int | None,
     bind: Mapping[str, int] | None,
     bind_values: Mapping[str, Any] | None,
+    advise: bool,
     progress: bool,
 ) -> Json:
     """What the page shows."""
@@ -127,8 +136,10 @@ def collected(
         )
     passes = _passes(net, subject_)
     channels = {} if subject_ is None else channel_ranges(_normalized(subject_), _graph(subject_))
-    told = advice(net, errors)
-    return facts(net, Findings(errors, passes, values, channels, comparison, told, notes, began))
+    told_ = advice(subject_, told(net.findings), errors, tries=advise)
+    if advise and subject_ is not None and subject_.replay is not None:
+        told_ = tried(told_, subject_.replay.quantizer, net.config)
+    return facts(net, Findings(errors, passes, values, channels, comparison, told_, notes, began))
 
 
 def _measured(
@@ -163,3 +174,13 @@ def _normalized(found: Subject) -> Graph | None:
 
 def _graph(found: Subject) -> Graph:
     return found.pairs.reference
+
+
+def advised(net: Network, replay: Replay) -> list[Advice]:
+    """What a compilation noticed, on its own calibration data, with what each advice gains."""
+    if net.qdq is None or replay.quantizer.evidence.data is None:
+        return advice(None, told(net.findings), None)
+    found = Subject(net, Pairs(replay.graph, net.qdq, net.graph), replay, ())
+    data = replay.quantizer.evidence.data.limited(MOST_ADVISED)
+    listed = advice(found, told(net.findings), errors_of(found, data), tries=True)
+    return tried(listed, replay.quantizer, net.config)

@@ -12,6 +12,7 @@ from qcomp.ir.ops import Op
 from qcomp.ir.tensor import Tensor, TensorId
 from qcomp.ir.text import format_op
 from qcomp.passes.ledger import PassEntry
+from qcomp.report.advice import Advice
 from qcomp.report.alone import TensorError
 from qcomp.report.changed import Comparison
 from qcomp.report.channels import ChannelRanges
@@ -37,7 +38,7 @@ class Findings:
     values: Mapping[TensorId, Values]
     channels: Mapping[TensorId, ChannelRanges]
     comparison: Comparison | None
-    advice: Sequence[Json]
+    advice: Sequence[Advice]
     notes: Sequence[str]
     began: float
 

@@ -8,7 +8,7 @@ must be near those of the network.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from qcomp.calibration.data import Source
@@ -40,7 +40,7 @@ class Replay:
     inside: Graph
     quantizer: Quantizer
     config: QuantizationConfig
-    seen: Ledger
+    seen: Ledger = field(default_factory=Ledger)
 
     def passes(self) -> Sequence[PassEntry]:
         """Every pass, and by how much it moved the outputs; none where layers are fitted to data,

@@ -59,6 +59,7 @@ class CompiledNetwork:
     records: tuple[PassRecord, ...] = ()
     accuracy: Accuracy | None = None
     findings: tuple[Finding, ...] = ()
+    advice: tuple[str, ...] = ()
     samples: tuple[Mapping[str, Array], ...] = ()
     directory: Path | None = None
     library: Path | None = None  # the shared one that it was loaded with
