@@ -185,6 +185,10 @@ class Quantizer:
         graph = self.quantized(config, self.evidence.data)
         return lambda: graph
 
+    def fits(self, config: QuantizationConfig) -> bool:
+        """Whether `integer` fits the weights of layers to data, which takes long."""
+        return fits_weights(config)
+
     @property
     def records(self) -> tuple[PassRecord, ...]:
         """Of all that observers were told of, in order."""

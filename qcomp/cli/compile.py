@@ -196,6 +196,10 @@ def compile(
             "--tiles", metavar="FILE", help="What trials chose, a NAME.tiles.json: the same code."
         ),
     ] = None,
+    advise: Annotated[
+        bool,
+        typer.Option("--advise", help="Say what to try next, with what it gains: measured."),
+    ] = False,
     as_json: Json = False,
     preprocessing: Preprocessing | None = None,
 ) -> None:
@@ -242,6 +246,7 @@ def compile(
         progress=Session.of(context).progress,
         tune=tune,
         tiles=tiles,
+        advise=advise,
     )
     directory = net.save(output, threads_pool=threads_pool, bindings=languages or ())
     summary = summarize(net, directory, time.perf_counter() - began)
