@@ -209,6 +209,26 @@ class Profile(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Step:
+    """How an op is computed, or an input copied: by kernels of these kinds, in order.
+
+    There are none where the result is a view of its operand.
+
+    op: its id, or that of the input.
+    result: the tensor that is written, which is another one's where that is computed too.
+    arena: the bytes [begin, end) that hold the result, with its border; several where a part of it
+        after the other is computed, none where it lies in the caller's memory.
+    live: the first and the last op, counted from 1, while these bytes hold it.
+    """
+
+    op: TensorId
+    kernels: tuple[str, ...]
+    result: TensorId
+    arena: tuple[tuple[int, int], ...]
+    live: tuple[int, int]
+
+
 class Runtime(Protocol):
     """What is done with the artifacts of a kind of target, whichever of them made it."""
 
@@ -225,6 +245,10 @@ class Runtime(Protocol):
 
     def profile(self, artifact: Artifact, graph: Graph) -> Profile:
         """The code by layers; TargetError as for `load`."""
+        ...
+
+    def steps(self, artifact: Artifact, graph: Graph) -> Mapping[str, Sequence[Step]]:
+        """What its code does, in order, by instruction set; nothing where it is not known."""
         ...
 
     def emulator(self, artifact: Artifact) -> Callable[[str], Emulated]:

@@ -11,8 +11,10 @@ import typer
 
 from qcomp.cli.check import bench, verify
 from qcomp.cli.compile import compile
+from qcomp.cli.diff import diff
 from qcomp.cli.doctor import doctor
 from qcomp.cli.evaluate import evaluate
+from qcomp.cli.explain import explain
 from qcomp.cli.export import export
 from qcomp.cli.inspect import inspect
 from qcomp.cli.precision import sensitivity
@@ -33,6 +35,8 @@ app = typer.Typer(
 )
 COMMANDS = (
     inspect,
+    explain,
+    diff,
     compile,
     evaluate,
     verify,

@@ -87,8 +87,9 @@ def lower_graph(
     _copy_outputs(lowering, len(ops) + 1)
     lifetimes = _lifetimes(lowering, ops, plan)
     return Program(
-        graph, isa, prefix, module, tuple(lowering.calls), lowering.data,
-        plan_memory(lifetimes), _live_bytes(graph, ops, stored, unstored, plan),
+        graph, isa, prefix, module, tuple(lowering.calls), lowering.data, plan_memory(lifetimes),
+        stored, _buffers(lowering, plan), {t.name: t for t in lifetimes},
+        _live_bytes(graph, ops, stored, unstored, plan),
     )  # fmt: skip
 
 
@@ -132,6 +133,15 @@ def _copy_outputs(lowering: Lowering, step: int) -> None:
             lowering.current = tensor
             layout = dense_layout(place.layout.shape, place.layout.element)
             copy_tensor(lowering, place, Place(Argument(index, is_output=True), layout))
+
+
+def _buffers(lowering: Lowering, plan: Schedule) -> Mapping[TensorId, tuple[str, ...]]:
+    """Those that hold each activation that lies in the arena."""
+    found: dict[TensorId, tuple[str, ...]] = {}
+    for tensor, place in lowering.places.items():
+        if isinstance(place.base, Arena):
+            found[tensor] = tuple(plan.windows.get(tensor, (place.base.buffer,)))
+    return found
 
 
 def _lifetimes(lowering: Lowering, ops: list[Op], plan: Schedule) -> list[Lifetime]:
