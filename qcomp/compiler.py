@@ -29,7 +29,7 @@ from qcomp.recipes.calibration_table import table_of, with_table
 from qcomp.recipes.choose import decide, evidence_for
 from qcomp.recipes.file import with_recipe_file
 from qcomp.runtime.network import CompiledNetwork
-from qcomp.targets.base import tunable
+from qcomp.targets.base import tappable, tunable
 from qcomp.targets.catalog import target as find_target
 
 
@@ -52,6 +52,7 @@ def compile(
     samples: int | None = None,
     tune: int = 0,
     tiles: str | os.PathLike[str] | None = None,
+    taps: bool = False,
     progress: bool = False,
 ) -> CompiledNetwork:
     """From a trained float network to integer code.
@@ -79,6 +80,7 @@ def compile(
     samples: of the calibration data, at most; those of a folder of pictures are spread evenly.
     tune: trials on the device at hand that choose how its kernels share work; targets of devices.
     tiles: a NAME.tiles.json of such a compilation, which is followed without a device.
+    taps: the library tells of each tensor while it runs, to find where a device goes wrong.
     progress: bars on standard error.
 
     Raises CompileError: UnsupportedOp, ModelError, CalibrationError, PassError, TargetError,
@@ -96,6 +98,8 @@ def compile(
         backend = tunable(backend).following(Path(tiles).read_text(encoding="utf-8"))
     if tune:
         tunable(backend)
+    if taps:
+        backend = tappable(backend).tapped()
     kept = user_cache("objects") if object_cache == AUTO else object_cache
     if kept is not None:
         backend = backend.keeping(Path(kept))

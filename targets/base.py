@@ -76,12 +76,24 @@ class Memory:
 
 
 @dataclass(frozen=True)
+class Taps:
+    """Which tensors a library tells of while it runs.
+
+    `tensors` are all activations by their numbers (qcomp/ir/numbering.py); those of `missing` lie
+    in no memory, by instruction set: the kernel of another op computes them in registers.
+    """
+
+    tensors: tuple[TensorId, ...]
+    missing: Mapping[str, tuple[TensorId, ...]]
+
+
+@dataclass(frozen=True)
 class Artifact:
     """Code for one model on one target.
 
     `files` are what is linked (relocatable objects: code, and data that they share), `sources` what
     programs are compiled with (NAME.h); both by file name, which begins with `name`. `notes` tell
-    the user what was decided.
+    the user what was decided. `taps` are those of a library that has some.
     """
 
     name: str
@@ -91,6 +103,7 @@ class Artifact:
     requires: Requirements
     memory: Memory
     notes: tuple[str, ...] = field(default=(), compare=False)
+    taps: Taps | None = None
 
 
 @dataclass(frozen=True)
@@ -159,6 +172,24 @@ class Entry(Protocol):
 
     def set_isa(self, number: int) -> bool:
         """Whether later runs use instruction set `number` (from 1); 0 is the best here."""
+        ...
+
+
+Told = Callable[[int, bytes], None]
+"""Is told of a tensor by its number, and its values as they lie in memory, dense."""
+
+
+@runtime_checkable
+class TappedEntry(Entry, Protocol):
+    """Code with taps."""
+
+    def run_tapped(
+        self, inputs: Arrays, outputs: Arrays, arena: NDArray[np.uint8], tap: Told
+    ) -> None:
+        """One run, which tells of each tensor behind the op that computes it.
+
+        The arena begins with the number of clipped values of each tensor, int32, afterwards.
+        """
         ...
 
 
@@ -312,6 +343,15 @@ class Target(Protocol):
 
 
 @runtime_checkable
+class Tappable(Target, Protocol):
+    """A target whose libraries can tell of tensors while they run."""
+
+    def tapped(self) -> Target:
+        """With taps, and so with other code."""
+        ...
+
+
+@runtime_checkable
 class Tunable(Target, Protocol):
     """A target that can choose by measuring."""
 
@@ -328,6 +368,13 @@ def tunable(target: Target) -> Tunable:
     """TargetError for a target that has nothing to measure."""
     if not isinstance(target, Tunable):
         raise TargetError(f"{target.name} has nothing to tune; expected a device, such as opencl")
+    return target
+
+
+def tappable(target: Target) -> Tappable:
+    """TargetError for a target whose libraries have no taps."""
+    if not isinstance(target, Tappable):
+        raise TargetError(f"{target.name} has no taps; expected one processor, such as native")
     return target
 
 

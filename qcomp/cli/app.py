@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from qcomp.cli.check import bench, verify
+from qcomp.cli.compare import compare
 from qcomp.cli.compile import compile
 from qcomp.cli.diff import diff
 from qcomp.cli.doctor import doctor
@@ -40,6 +41,7 @@ COMMANDS = (
     compile,
     evaluate,
     verify,
+    compare,
     bench,
     run_samples,
     export,

@@ -195,6 +195,12 @@ def compile(
             "--tiles", metavar="FILE", help="What trials chose, a NAME.tiles.json: the same code."
         ),
     ] = None,
+    taps: Annotated[
+        bool,
+        typer.Option(
+            "--taps", help="The library tells of each tensor while it runs, for `qcomp compare`."
+        ),
+    ] = False,
     as_json: Json = False,
     preprocessing: Preprocessing | None = None,
 ) -> None:
@@ -241,6 +247,7 @@ def compile(
         progress=Session.of(context).progress,
         tune=tune,
         tiles=tiles,
+        taps=taps,
     )
     directory = net.save(output, threads_pool=threads_pool, bindings=languages or ())
     summary = summarize(net, directory, time.perf_counter() - began)

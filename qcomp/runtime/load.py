@@ -20,6 +20,7 @@ from qcomp.ir.form import Form
 from qcomp.ir.graph import Graph
 from qcomp.ir.parse import ParseError
 from qcomp.recipes.file import config_of
+from qcomp.runtime import taps
 from qcomp.runtime.graphs import load_graph
 from qcomp.runtime.manifest import SUFFIX, digest_of, manifest_of
 from qcomp.runtime.network import CompiledNetwork
@@ -87,6 +88,8 @@ def _network(folder: Path, manifest: dict[str, Any]) -> CompiledNetwork:
     backend = runtime(manifest["target"])
     artifact = _artifact(folder, manifest, backend)
     backend.check(artifact, graph)
+    if artifact.taps is not None:
+        taps.expect(artifact.taps, graph, artifact.requires.isas)
     fields = dict(manifest["config"])
     recipe = fields.pop("recipe")
     return CompiledNetwork(
@@ -136,6 +139,7 @@ def _artifact(folder: Path, manifest: dict[str, Any], backend: Runtime) -> Artif
             live=manifest["live_bytes"],
             weights=manifest["weights_bytes"],
         ),
+        taps=taps.read(manifest["taps"]) if "taps" in manifest else None,
     )
 
 

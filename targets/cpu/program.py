@@ -77,6 +77,16 @@ class Reach:
 
 
 @dataclass(frozen=True)
+class Tap:
+    """A tensor that is told of: its number, and where its values are, dense."""
+
+    tensor: TensorId
+    number: int
+    values: Address
+    bytes: int
+
+
+@dataclass(frozen=True)
 class Call:
     """One kernel call; `op` is the id of the op it belongs to.
 
@@ -90,6 +100,7 @@ class Call:
     first: int = 0  # unit
     band: int | None = None  # neighbouring calls of different bands may run at the same time
     reach: Reach | None = field(default=None, compare=False)  # where known
+    tap: Tap | None = None  # is told of behind the call
 
 
 @dataclass
@@ -181,3 +192,8 @@ class Program:
     buffers: Mapping[TensorId, tuple[str, ...]]  # of the arena, that hold an activation
     lifetimes: Mapping[str, Lifetime]  # of these buffers; a step is an op, counted from 1
     live_bytes: int  # largest sum of simultaneously live tensors, without borders and slack
+
+    @property
+    def tapped(self) -> tuple[TensorId, ...]:
+        """The tensors that it tells of, in order; none where it has no taps."""
+        return tuple(call.tap.tensor for call in self.calls if call.tap is not None)

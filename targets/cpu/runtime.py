@@ -69,7 +69,8 @@ class CpuRuntime:
     def steps(self, artifact: Artifact, graph: Graph) -> Mapping[str, Sequence[Step]]:
         """Of each set, from the least to the most able; none of what TVM generates."""
         known = (_SETS[isa] for isa in artifact.requires.isas if isa in _SETS)
-        return {isa.name: steps_of(lower_graph(graph, isa, artifact.name)) for isa in known}
+        name, taps = artifact.name, artifact.taps is not None
+        return {isa.name: steps_of(lower_graph(graph, isa, name, taps=taps)) for isa in known}
 
     def _check(self, artifact: Artifact) -> None:
         if (lacking := self.lacking(artifact.requires)) is not None:

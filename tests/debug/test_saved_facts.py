@@ -11,7 +11,7 @@ import pytest
 
 import qcomp
 from qcomp.cli.facts import NARROW, cut, short, wrapped
-from qcomp.debug.explain import MARKS, explain
+from qcomp.debug.explain import MARKS, explain, life
 from qcomp.debug.facts import Facts, steps_by_op
 from qcomp.debug.names import tensor_named
 from qcomp.ir.tensor import Mark
@@ -100,10 +100,10 @@ def test_a_name_that_is_nearly_right_is_answered_with_the_right_one(
 def test_every_tensor_has_a_life(digits: Path) -> None:
     net = qcomp.load(digits)
     for tensor in net.graph.tensors():
-        told = dict(explain(digits, tensor.id)) if tensor.id.startswith("stem") else None
-        if told is not None:
-            assert tensor.id in told["tensor"][0]
-            assert ("constant" in told) is tensor.is_constant
+        told = dict(life(net, tensor.id))
+        assert f"%{tensor.id}: {tensor.type}" in told["tensor"][0]
+        assert ("constant" in told) is tensor.is_constant
+        assert ("code" in told) is not tensor.is_constant
 
 
 def test_the_life_of_a_result_goes_from_the_model_to_the_kernel(digits: Path) -> None:

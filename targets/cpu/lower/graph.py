@@ -27,6 +27,7 @@ from qcomp.targets.cpu.lower.schedule import (
     schedule,
 )
 from qcomp.targets.cpu.lower.table import lowering_of, refusals
+from qcomp.targets.cpu.lower.taps import begin_taps, tapped, with_counts
 from qcomp.targets.cpu.lower.windows import is_stored
 from qcomp.targets.cpu.machine import Isa
 from qcomp.targets.cpu.memory import SLACK, dense_layout
@@ -34,14 +35,16 @@ from qcomp.targets.cpu.program import Arena, Argument, Call, ConstantData, Kerne
 from qcomp.targets.memory import Lifetime, plan_memory
 
 
-def lower_variants(graph: Graph, isas: Sequence[Isa], name: str) -> list[Program]:
+def lower_variants(
+    graph: Graph, isas: Sequence[Isa], name: str, *, taps: bool = False
+) -> list[Program]:
     """Programs of one module and one data: weights that are packed alike are stored once."""
     if len(isas) == 1:
-        return [lower_graph(graph, isas[0], name)]
+        return [lower_graph(graph, isas[0], name, taps=taps)]
     module, data = ir.Module(name, isas[0].platform), ConstantData()
     prefixes = (f"{name}_{identifier(isa.name)}" for isa in isas)
     return [
-        lower_graph(graph, isa, prefix, module, data)
+        lower_graph(graph, isa, prefix, module, data, taps=taps)
         for isa, prefix in zip(isas, prefixes, strict=True)
     ]
 
@@ -53,8 +56,10 @@ def lower_graph(
     module: ir.Module | None = None,
     data: ConstantData | None = None,
     chaining: Chaining = CHAINING,
+    *,
+    taps: bool = False,
 ) -> Program:
-    """A program of its own, or one more of a module and its data.
+    """A program of its own, or one more of a module and its data; with taps if they are wanted.
 
     Raises TargetError that lists every op the target lacks.
     """
@@ -77,17 +82,22 @@ def lower_graph(
     lowering = Lowering(
         graph, isa, kernels, places, ceilings, residuals, lookups, data or ConstantData()
     )
+    lowering.calls += begin_taps(lowering) if taps else ()
     _copy_inputs(lowering, borders)
     layers = []
     for step, op in enumerate(ops, start=1):
         if op.id not in absorbed:
             result = stored.get(op.id, op.output)
-            layers.append(Layer(op, step, result, _lowered(lowering, op, step)))
+            calls = _lowered(lowering, op, step)
+            calls += tapped(lowering, result) if taps else ()
+            layers.append(Layer(op, step, result, calls))
     plan = schedule(lowering, layers, borders, chaining)
     _copy_outputs(lowering, len(ops) + 1)
     lifetimes = _lifetimes(lowering, ops, plan)
+    memory = plan_memory(lifetimes)
     return Program(
-        graph, isa, prefix, module, tuple(lowering.calls), lowering.data, plan_memory(lifetimes),
+        graph, isa, prefix, module, tuple(lowering.calls), lowering.data,
+        with_counts(memory, graph) if taps else memory,
         stored, _buffers(lowering, plan), {t.name: t for t in lifetimes},
         _live_bytes(graph, ops, stored, unstored, plan),
     )  # fmt: skip
