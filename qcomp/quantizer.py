@@ -9,7 +9,7 @@ configurations which differ later share what comes before.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -73,6 +73,7 @@ class Quantizer:
         that are not taken remain unseen.
     whole: has all of the data that the evidence is a part of, and gives its equalized graphs, so
         that channels are scaled for all of it, once.
+    without: passes that are left out, by name, to see what they do.
 
     Graphs that it gives are shared: change a clone.
     """
@@ -86,6 +87,7 @@ class Quantizer:
         cache: Path | None = None,
         observers: Sequence[Observer] = (),
         whole: Quantizer | None = None,
+        without: Collection[str] = (),
     ) -> None:
         self.form = form
         self.evidence = evidence
@@ -96,6 +98,7 @@ class Quantizer:
         self._start = Reached(PassManager(self._observers).begin(imported, form), evidence)
         self._pinned: Reached | None = None
         self._whole = whole
+        self._without = frozenset(without)
         self._kept: dict[str, list[Reached]] = {stage.name: [] for stage in STAGES}
 
     def keep_equalized(self, config: QuantizationConfig) -> None:
@@ -250,7 +253,8 @@ class Quantizer:
             if reached.values == values and reached.fitted_to is fitted_to:
                 return reached
         fits = stage.fits and fitted_to is not None
-        passes = stage.passes(config, self._given(before, fitted_to if fits else None))
+        given = self._given(before, fitted_to if fits else None)
+        passes = [p for p in stage.passes(config, given) if p.name not in self._without]
         if not passes:
             return before
         manager = PassManager((tape,), list(before.records))

@@ -350,6 +350,10 @@ class Tappable(Target, Protocol):
         """With taps, and so with other code."""
         ...
 
+    def otherwise(self) -> Mapping[str, Target]:
+        """Targets of the same machine whose code is to do the same in another way, by name."""
+        ...
+
 
 @runtime_checkable
 class Tunable(Target, Protocol):

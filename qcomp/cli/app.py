@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from qcomp.cli.bisect import bisect
 from qcomp.cli.check import bench, verify
 from qcomp.cli.compare import compare
 from qcomp.cli.compile import compile
@@ -45,6 +46,7 @@ COMMANDS = (
     bench,
     run_samples,
     export,
+    bisect,
     sensitivity,
     search,
     doctor,

@@ -6,7 +6,7 @@ all that follow, the first one counts, and what it was computed from is right.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from qcomp.ir.numbering import activations
 from qcomp.ir.tensor import Array, TensorId
 from qcomp.ir.text import format_op
 from qcomp.runtime.network import CompiledNetwork
-from qcomp.runtime.verification import all_cases
+from qcomp.runtime.verification import Case, all_cases
 from qcomp.targets.base import TappedEntry
 
 
@@ -129,15 +129,21 @@ def compare_dump(net: CompiledNetwork, path: Path) -> Comparison:
 
 
 def compare_here(net: CompiledNetwork, samples: int) -> Comparison:
-    """Runs of a library with taps on this machine, of each instruction set that it has.
+    """Runs of a saved library on this machine, on stored, edge and random vectors, as in `verify`.
 
-    On stored, edge and random vectors, as `verify` has them. TargetError without taps.
+    TargetError for one without taps.
     """
-    entry, directory = net.entry(), net.directory
-    if net.artifact.taps is None or not isinstance(entry, TappedEntry) or directory is None:
+    if net.artifact.taps is None or net.directory is None:
         raise TargetError(f"{net.name} has no taps; compile it with --taps, or give a dump")
+    return compare_runs(net, all_cases(net, net.directory, samples))
+
+
+def compare_runs(net: CompiledNetwork, cases: Sequence[Case]) -> Comparison:
+    """Runs of a library with taps, of each instruction set that this machine has."""
+    entry = net.entry()
+    assert isinstance(entry, TappedEntry)
     comparer = _Comparer(net.graph)
-    for case in all_cases(net, directory, samples):
+    for case in cases:
         inputs = [case.inputs[info.name] for info in net.inputs]
         for isa in net.runnable_isas():
             net.use_isa(isa)

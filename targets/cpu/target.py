@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +17,7 @@ from qcomp.targets.cpu.library.header import header
 from qcomp.targets.cpu.library.kept import KeptObjects
 from qcomp.targets.cpu.library.module import build_objects
 from qcomp.targets.cpu.library.parallel import SPLITTING, Splitting
-from qcomp.targets.cpu.lower.graph import lower_variants
+from qcomp.targets.cpu.lower.graph import CHOICES, lower_variants
 from qcomp.targets.cpu.lower.table import refusal
 from qcomp.targets.cpu.lower.taps import taps_of
 from qcomp.targets.cpu.machine import Isa
@@ -61,6 +61,7 @@ class CpuTarget:
     splitting: Splitting = SPLITTING
     generate: Generate = object_code
     taps: bool = False
+    without: frozenset[str] = frozenset()  # of CHOICES
 
     @property
     def runtime(self) -> CpuRuntime:
@@ -72,7 +73,7 @@ class CpuTarget:
     @without_collections()
     def emit(self, graph: Graph, name: str) -> Artifact:
         """Lower, generate code and describe it."""
-        programs = lower_variants(graph, self.isas, name, taps=self.taps)
+        programs = lower_variants(graph, self.isas, name, taps=self.taps, without=self.without)
         taps = taps_of(programs) if self.taps else None
         weights = programs[0].data.size
         arena = max(program.memory.arena_bytes for program in programs)
@@ -99,6 +100,11 @@ class CpuTarget:
             notes=() if taps is None else _told(taps),
             taps=taps,
         )
+
+    def otherwise(self) -> Mapping[str, CpuTarget]:
+        every = {"plain code": frozenset(CHOICES)}
+        kinds = every | {f"no {choice}": frozenset({choice}) for choice in CHOICES}
+        return {name: replace(self, without=left) for name, left in kinds.items()}
 
     def tapped(self) -> CpuTarget:
         return replace(self, taps=True)

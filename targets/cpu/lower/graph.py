@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Collection, Mapping, Sequence, Set
+from dataclasses import replace
 
 from qcomp.errors import TargetError
 from qcomp.ir.form import Form
@@ -34,17 +35,26 @@ from qcomp.targets.cpu.memory import SLACK, dense_layout
 from qcomp.targets.cpu.program import Arena, Argument, Call, ConstantData, Kernels, Program
 from qcomp.targets.memory import Lifetime, plan_memory
 
+CHAINS, CEILINGS, RESIDUALS, LOOKUPS = "chains", "fused minima", "fused additions", "fused lookups"
+CHOICES = (CHAINS, CEILINGS, RESIDUALS, LOOKUPS)  # of code, that a program can do without
+LARGEST = 1 << 62  # bytes, more than any tensor has
+
 
 def lower_variants(
-    graph: Graph, isas: Sequence[Isa], name: str, *, taps: bool = False
+    graph: Graph,
+    isas: Sequence[Isa],
+    name: str,
+    *,
+    taps: bool = False,
+    without: Collection[str] = (),
 ) -> list[Program]:
     """Programs of one module and one data: weights that are packed alike are stored once."""
     if len(isas) == 1:
-        return [lower_graph(graph, isas[0], name, taps=taps)]
+        return [lower_graph(graph, isas[0], name, taps=taps, without=without)]
     module, data = ir.Module(name, isas[0].platform), ConstantData()
     prefixes = (f"{name}_{identifier(isa.name)}" for isa in isas)
     return [
-        lower_graph(graph, isa, prefix, module, data, taps=taps)
+        lower_graph(graph, isa, prefix, module, data, taps=taps, without=without)
         for isa, prefix in zip(isas, prefixes, strict=True)
     ]
 
@@ -58,8 +68,11 @@ def lower_graph(
     chaining: Chaining = CHAINING,
     *,
     taps: bool = False,
+    without: Collection[str] = (),
 ) -> Program:
     """A program of its own, or one more of a module and its data; with taps if they are wanted.
+
+    `without` some of CHOICES.
 
     Raises TargetError that lists every op the target lacks.
     """
@@ -69,8 +82,10 @@ def lower_graph(
     if module is None:
         module = ir.Module(prefix, isa.platform)
     ops = graph.ops()
-    ceilings, residuals = fused_ceilings(graph, isa), fused_residuals(graph, isa)
-    lookups = fused_lookups(graph, isa)
+    ceilings = {} if CEILINGS in without else fused_ceilings(graph, isa)
+    residuals = {} if RESIDUALS in without else fused_residuals(graph, isa)
+    lookups = {} if LOOKUPS in without else fused_lookups(graph, isa)
+    chaining = replace(chaining, far=LARGEST) if CHAINS in without else chaining
     stored = {id: c.result for id, c in ceilings.items()}
     stored |= {id: r.result for id, r in residuals.items()}
     stored |= {id: t.result for id, t in lookups.items()}
