@@ -206,6 +206,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "qcomp.debug": {
         "qcomp.runtime",
+        "qcomp.picture_bytes",
         "qcomp.evaluation",
         "qcomp.recipes",
         "qcomp.quantizer",

@@ -26,6 +26,14 @@ def choices(config: QuantizationConfig, *, has_data: bool) -> Iterator[Choice]:
     """Of a configuration with no field left "auto"; `has_data`: layers can be fitted to some."""
     for name, other, option in _others(config, has_data=has_data):
         yield _field(config, name, other, option)
+
+
+def overrides(config: QuantizationConfig) -> list[Choice]:
+    """The configuration without one of its overrides."""
+    return list(_overrides(config))
+
+
+def _overrides(config: QuantizationConfig) -> Iterator[Choice]:
     for key, fields in config.overrides.items():
         told = ", ".join(f"{name}={value}" for name, value in fields.items())
         yield Choice(f"override {key}", f"without the override {told}", _without(key))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,7 +13,7 @@ import numpy as np
 from qcomp.calibration.samples import Run
 from qcomp.config import QuantizationConfig
 from qcomp.debug.bisection import Bisection, Trial
-from qcomp.debug.choices import Choice, choices
+from qcomp.debug.choices import Choice, choices, overrides
 from qcomp.debug.inputs import treatments
 from qcomp.debug.metrics import Metric
 from qcomp.debug.trials import Trials, answers_of
@@ -20,6 +22,7 @@ from qcomp.progress import bar
 
 BITS = ("activation_bits", "weight_bits", "first_last_weight_bits")  # what costs time or bytes
 _MOST_CAUSES = 4
+_FEW = 8  # overrides that are tried alone in any case
 _ENOUGH = 0.9  # of the loss, that named causes explain
 NARROW = "narrow-saturated-ranges"
 # Passes that the later ones can do without, and whose work no field of the configuration turns off.
@@ -136,15 +139,34 @@ class Search:
         """The changes that gain, alone and then together, until little is left to gain."""
         if best is not None and best - self.base < self.metric.least:
             return [], None
-        for choice in choices(self.config, has_data=self.trials.calibration is not None):
+        for choice in self._choices():
             self._try_choice(choice)
+        self._try_overrides()
         for name in PASSES:
             self._try_without(name)
         self._try_calibration()
         gained = [t for t in self.made if t.gain is not None and t.gain >= self.metric.least]
-        gained.sort(key=lambda trial: -(trial.gain or 0.0))
         free = [trial for trial in gained if trial.name not in BITS]
-        return self._together(free or gained, best)
+        if not gained:
+            return [], None
+        return self._together(max(free or gained, key=lambda trial: trial.gain or 0.0), best)
+
+    def _choices(self) -> list[Choice]:
+        return list(choices(self.config, has_data=self.trials.calibration is not None))
+
+    def _try_overrides(self) -> None:
+        """Each alone, where they are few or where all of them together cost something."""
+        every = overrides(self.config)
+        if len(every) > _FEW:
+            none = self._tried(
+                "all overrides",
+                f"without the {len(every)} overrides",
+                lambda: self._measured(dataclasses.replace(self.config, overrides={})),
+            )
+            if none.gain is not None and none.gain < self.metric.least:
+                return
+        for choice in every:
+            self._try_choice(choice)
 
     def _try_without(self, name: str) -> None:
         """A pass that did nothing need not be left out."""
@@ -169,28 +191,33 @@ class Search:
 
             self._tried(f"calibration: {treatment.name}", treatment.told, value)
 
-    def _together(
-        self, gained: Sequence[Trial], best: float | None
-    ) -> tuple[list[str], float | None]:
-        """The best change, and those that gain more on top of it."""
-        if not gained:
-            return [], None
-        named = {c.name: c for c in choices(self.config, has_data=True)}
-        causes, value = [gained[0].name], gained[0].value
+    def _together(self, first: Trial, best: float | None) -> tuple[list[str], float | None]:
+        """The change that gains most, and those that gain more on top of it.
+
+        Whether they gain alone does not matter: a large loss hides a small one.
+        """
+        left = {c.name: c for c in (*self._choices(), *overrides(self.config))}
+        causes, value, config = [first.name], first.value, self.config
         assert value is not None
-        if gained[0].name not in named:
-            return causes, value
-        config = named[gained[0].name].apply(self.config)
-        for trial in gained[1:]:
-            if len(causes) == _MOST_CAUSES or self._is_explained(value, best):
+        chosen = left.pop(first.name, None)
+        while chosen is not None and chosen.name not in BITS and len(causes) < _MOST_CAUSES:
+            config = chosen.apply(config)
+            if self._is_explained(value, best):
                 break
-            if trial.name not in named:
-                continue
-            both = named[trial.name].apply(config)
-            found = self._measured(both)
-            if _gain(found, value) >= self.metric.least:
-                config, value = both, found
-                causes.append(trial.name)
+            chosen, found = None, value
+            for choice in left.values():
+                if choice.name in BITS:
+                    continue
+                name = " and ".join((*causes, choice.name))
+                measured = partial(self._measured, choice.apply(config))
+                both = self._tried(name, choice.told, measured, value)
+                if both.value is not None and _gain(both.value, found) > 0.0:
+                    chosen, found = choice, both.value
+            if chosen is None or _gain(found, value) < self.metric.least:
+                break
+            causes.append(chosen.name)
+            value = found
+            del left[chosen.name]
         return causes, value
 
     def _is_explained(self, value: float, best: float | None) -> bool:
