@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from qcomp.assessment import assess
 from qcomp.calibration.data import Source, is_pictures
 from qcomp.calibration.evidence import Evidence
-from qcomp.config import AUTO, QuantizationConfig
+from qcomp.config import AUTO, ONNX, QuantizationConfig
 from qcomp.dumping import dumping
 from qcomp.ends import ends_outside, inputs_taken
 from qcomp.files import user_cache
@@ -121,6 +121,8 @@ def compile(
         imported.form,
         inner,
         cache=None if cache is None else Path(cache),
+        integers=imported.integers,
+        rounds=config.arithmetic == ONNX,
         observers=(Logged(), *(() if dump is None else dumping(Path(dump), inside, inner))),
     )
     told: tuple[str, ...] = ()

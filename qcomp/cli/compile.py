@@ -147,7 +147,8 @@ def compile(
         str,
         typer.Option(
             help=f"{one_of(ARITHMETICS)}: the bits of TensorFlow Lite's reference kernels, of "
-            "TFLite files of integers."
+            "TFLite files of integers, or of ONNX Runtime's quantized kernels, of quantized ONNX "
+            "models."
         ),
     ] = DEFAULTS.arithmetic,
     dump: Annotated[

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike
 from qcomp.calibration.data import Source, is_pictures
 from qcomp.calibration.samples import Run, Samples
 from qcomp.calibration.statistics import float_outputs
-from qcomp.config import QuantizationConfig
+from qcomp.config import ONNX, QuantizationConfig
 from qcomp.debug.bisection import Bisection
 from qcomp.debug.exactness import EXACT, Exactness
 from qcomp.debug.metrics import metric_of
@@ -84,7 +84,14 @@ def bisect(
     if evidence.data is not None:
         config = dataclasses.replace(config, preprocessing=evidence.data.preprocessing)
     backend = find_target(target)
-    trials = Trials(graph, imported.form, calibrated, config.input_range)
+    trials = Trials(
+        graph,
+        imported.form,
+        calibrated,
+        config.input_range,
+        imported.integers,
+        rounds=config.arithmetic == ONNX,
+    )
     config = decide(trials.quantizer(), config, backend.cost, progress=progress).config
     if metric == EXACT:
         integer = trials.quantizer().integer(config)

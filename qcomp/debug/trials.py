@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from qcomp.calibration.evidence import Evidence
 from qcomp.calibration.samples import Run, Samples
@@ -11,6 +11,7 @@ from qcomp.config import QuantizationConfig
 from qcomp.evaluation.scores import Answers
 from qcomp.execute.session import FloatSession
 from qcomp.ir.form import Form
+from qcomp.ir.given import GivenIntegers
 from qcomp.ir.graph import Graph
 from qcomp.quantizer import Quantizer
 
@@ -25,6 +26,8 @@ def answers_of(graph: Graph, runs: Sequence[Run]) -> list[Answers]:
 class Trials:
     """What follows from a model's graph and calibration runs.
 
+    inputs: their interval without data. integers, rounds: as the quantizer has them.
+
     Stages that trials have in common are gone through once. Layers are fitted to the data as in a
     compilation.
     """
@@ -33,13 +36,22 @@ class Trials:
     form: Form
     calibration: Sequence[Run] | None
     inputs: tuple[float, float]
+    integers: Mapping[str, GivenIntegers]
+    rounds: bool
     _whole: Quantizer | None = None
 
     def quantizer(self, without: Collection[str] = ()) -> Quantizer:
         """With passes left out; that with all of them is kept."""
         if not without and self._whole is not None:
             return self._whole
-        made = Quantizer(self.graph, self.form, self._evidence(), without=without)
+        made = Quantizer(
+            self.graph,
+            self.form,
+            self._evidence(),
+            integers=self.integers,
+            rounds=self.rounds,
+            without=without,
+        )
         if not without:
             self._whole = made
         return made
@@ -51,7 +63,7 @@ class Trials:
 
     def on(self, calibration: Sequence[Run]) -> Trials:
         """The same model with other calibration runs."""
-        return Trials(self.graph, self.form, calibration, self.inputs)
+        return replace(self, calibration=calibration, _whole=None)
 
     def _evidence(self) -> Evidence:
         if self.calibration is None:

@@ -18,7 +18,9 @@ from qcomp.passes.lib.integer_rules import (
     embedding,
     linear,
     movement,
+    normalization,
     power,
+    recurrent,
     reduction,
     unary,
 )
@@ -35,6 +37,8 @@ RULES: Mapping[type[ops.Op], IntegerRule] = merged(
     embedding.RULES,
     linear.RULES,
     movement.RULES,
+    recurrent.RULES,
+    normalization.RULES,
     reduction.RULES,
     unary.RULES,
 )
@@ -47,7 +51,13 @@ EXEMPT: Exemptions = {
 }
 
 SUMS: Mapping[type[ops.Op], BoundSums] = merged(
-    binary.SUMS, linear.SUMS, power.SUMS, reduction.SUMS, unary.SUMS
+    binary.SUMS,
+    linear.SUMS,
+    normalization.SUMS,
+    power.SUMS,
+    recurrent.SUMS,
+    reduction.SUMS,
+    unary.SUMS,
 )
 
 _DOMAINS: Exemptions = {
