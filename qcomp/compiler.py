@@ -32,7 +32,7 @@ from qcomp.recipes.file import with_recipe_file
 from qcomp.report.make import advised
 from qcomp.report.replay import Replay
 from qcomp.runtime.network import CompiledNetwork
-from qcomp.targets.base import tunable
+from qcomp.targets.base import tappable, tunable
 from qcomp.targets.catalog import target as find_target
 from qcomp.whole_attention import knows_attention
 
@@ -57,6 +57,7 @@ def compile(
     tune: int = 0,
     tiles: str | os.PathLike[str] | None = None,
     advise: bool = False,
+    taps: bool = False,
     progress: bool = False,
 ) -> CompiledNetwork:
     """From a trained float network to integer code.
@@ -85,6 +86,7 @@ def compile(
     tune: trials on the device at hand that choose how its kernels share work; targets of devices.
     tiles: a NAME.tiles.json of such a compilation, which is followed without a device.
     advise: `net.advice` says what to try next, with what each gains on some of the data.
+    taps: the library tells of each tensor while it runs, to find where a device goes wrong.
     progress: bars on standard error.
 
     Raises CompileError: UnsupportedOp, ModelError, CalibrationError, PassError, TargetError,
@@ -102,6 +104,8 @@ def compile(
         backend = tunable(backend).following(Path(tiles).read_text(encoding="utf-8"))
     if tune:
         tunable(backend)
+    if taps:
+        backend = tappable(backend).tapped()
     kept = user_cache("objects") if object_cache == AUTO else object_cache
     if kept is not None:
         backend = backend.keeping(Path(kept))

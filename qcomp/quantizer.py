@@ -9,7 +9,7 @@ configurations which differ later share what comes before.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -77,6 +77,7 @@ class Quantizer:
         that channels are scaled for all of it, once.
     whole_attention: whether attention becomes one op, which has one arithmetic, and which not all
         targets know.
+    without: passes that are left out, by name, to see what they do.
 
     Graphs that it gives are shared: change a clone.
     """
@@ -93,6 +94,7 @@ class Quantizer:
         integers: Mapping[str, GivenIntegers] | None = None,
         rounds: bool = False,
         whole_attention: bool = True,
+        without: Collection[str] = (),
     ) -> None:
         self.form = form
         self.evidence = evidence
@@ -105,6 +107,7 @@ class Quantizer:
         self._whole = whole
         self._integers, self._rounds = integers or {}, rounds
         self._whole_attention = whole_attention
+        self._without = frozenset(without)
         self._kept: dict[str, list[Reached]] = {stage.name: [] for stage in STAGES}
 
     def keep_equalized(self, config: QuantizationConfig) -> None:
@@ -271,7 +274,8 @@ class Quantizer:
             if reached.values == values and reached.fitted_to is fitted_to:
                 return reached
         fits = stage.fits and fitted_to is not None
-        passes = stage.passes(config, self._given(before, fitted_to if fits else None))
+        given = self._given(before, fitted_to if fits else None)
+        passes = [p for p in stage.passes(config, given) if p.name not in self._without]
         if not passes:
             return before
         manager = PassManager((tape,), list(before.records))

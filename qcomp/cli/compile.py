@@ -200,6 +200,12 @@ def compile(
         bool,
         typer.Option("--advise", help="Say what to try next, with what it gains: measured."),
     ] = False,
+    taps: Annotated[
+        bool,
+        typer.Option(
+            "--taps", help="The library tells of each tensor while it runs, for `qcomp compare`."
+        ),
+    ] = False,
     as_json: Json = False,
     preprocessing: Preprocessing | None = None,
 ) -> None:
@@ -247,6 +253,7 @@ def compile(
         tune=tune,
         tiles=tiles,
         advise=advise,
+        taps=taps,
     )
     directory = net.save(output, threads_pool=threads_pool, bindings=languages or ())
     summary = summarize(net, directory, time.perf_counter() - began)

@@ -24,6 +24,7 @@ from qcomp.passes.ledger import PassEntry
 from qcomp.passes.ledger_file import SUFFIX as LEDGER
 from qcomp.passes.ledger_file import unpacked
 from qcomp.recipes.file import config_of
+from qcomp.runtime import taps
 from qcomp.runtime.graphs import load_graph
 from qcomp.runtime.manifest import SUFFIX, digest_of, manifest_of
 from qcomp.runtime.network import CompiledNetwork
@@ -91,6 +92,8 @@ def _network(folder: Path, manifest: dict[str, Any]) -> CompiledNetwork:
     backend = runtime(manifest["target"])
     artifact = _artifact(folder, manifest, backend)
     backend.check(artifact, graph)
+    if artifact.taps is not None:
+        taps.expect(artifact.taps, graph, artifact.requires.isas)
     fields = dict(manifest["config"])
     recipe = fields.pop("recipe")
     return CompiledNetwork(
@@ -149,6 +152,7 @@ def _artifact(folder: Path, manifest: dict[str, Any], backend: Runtime) -> Artif
             live=manifest["live_bytes"],
             weights=manifest["weights_bytes"],
         ),
+        taps=taps.read(manifest["taps"]) if "taps" in manifest else None,
     )
 
 
