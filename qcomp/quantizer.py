@@ -26,15 +26,18 @@ from qcomp.ir.graph import Graph
 from qcomp.passes.base import Observer, PassManager, PassRecord
 from qcomp.passes.events import PassLog
 from qcomp.passes.observers import Records, Tape
+from qcomp.passes.own import OwnPass, placed
 from qcomp.pipeline import (
     EQUALIZE,
     LOWER,
     NORMALIZE,
     QUANTIZE,
+    RANGING,
     STAGES,
     Given,
     Stage,
     decided_ranges,
+    expect_places,
     fits_weights,
     known_ranges,
     ranging,
@@ -71,6 +74,7 @@ class Quantizer:
     cache: a directory that keeps layers whose rounding was learned.
     observers: see the import and each pass on the way to what `integer` gives; passes of trials
         that are not taken remain unseen.
+    own: passes of the caller; PassError for places that this model's way does not have.
     whole: has all of the data that the evidence is a part of, and gives its equalized graphs, so
         that channels are scaled for all of it, once.
 
@@ -85,12 +89,15 @@ class Quantizer:
         *,
         cache: Path | None = None,
         observers: Sequence[Observer] = (),
+        own: Sequence[OwnPass] = (),
         whole: Quantizer | None = None,
     ) -> None:
         self.form = form
         self.evidence = evidence
         self._cache = cache
+        self._own = own
         self._stages = stages_from(form)
+        expect_places(self._stages, own)
         self._records = Records()
         self._observers = (*observers, self._records)
         self._start = Reached(PassManager(self._observers).begin(imported, form), evidence)
@@ -107,7 +114,7 @@ class Quantizer:
 
     def on(self, evidence: Evidence) -> Quantizer:
         """The same model on a part of the data, for trials: nothing of it is seen or kept."""
-        return Quantizer(self.normalized, self.form, evidence, whole=self)
+        return Quantizer(self.normalized, self.form, evidence, own=self._own, whole=self)
 
     @cached_property
     def normalized(self) -> Graph:
@@ -132,7 +139,9 @@ class Quantizer:
     def annotated(self, config: QuantizationConfig) -> Graph:
         """That graph with the range of every activation."""
         before = self._equalized(config)
-        return PassManager().run(before.graph.clone(), ranging(config, self._given(before, None)))
+        passes = ranging(config, self._given(before, None))
+        passes = placed(passes, RANGING, self._own, QUANTIZE.needs)
+        return PassManager().run(before.graph.clone(), passes)
 
     def quantized(self, config: QuantizationConfig, fitted_to: Samples | None = None) -> Graph:
         """The QDQ graph of a configuration.
@@ -251,6 +260,7 @@ class Quantizer:
                 return reached
         fits = stage.fits and fitted_to is not None
         passes = stage.passes(config, self._given(before, fitted_to if fits else None))
+        passes = placed(passes, stage.order, self._own, stage.needs)
         if not passes:
             return before
         manager = PassManager((tape,), list(before.records))
