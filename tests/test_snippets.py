@@ -1,5 +1,7 @@
 """Python and commands on the pages that teach are run, in their order, in a fresh directory.
 
+A block of C is main.c, one of YAML a recipe.
+
 What a page leaves to its reader, such as a model, is said here. Blocks of `text` and `toml` show
 what others write.
 """
@@ -16,6 +18,8 @@ from typing import Any
 
 import pytest
 
+from qcomp.recipes.file import read_recipe
+
 ROOT = Path(__file__).resolve().parent.parent
 GIVEN = """
 import sys
@@ -23,9 +27,13 @@ import numpy as np
 import qcomp
 sys.path.insert(0, "examples")
 model = "examples/digits.onnx"
-samples = np.load("examples/digits_calibration.npz")["image"]
+with np.load("examples/digits_calibration.npz") as data:
+    samples = data["image"]
 """
 PAGES = {
+    "tutorial.md": "",
+    "accuracy-help.md": "",
+    "coming-from.md": GIVEN,
     "extending.md": GIVEN + "from own_pass import Prune\n",
 }
 
@@ -69,6 +77,11 @@ def test_the_snippets_of_a_page_run_in_their_order(page: str) -> None:
             exec(compile(text, f"{page}, block {run + 1}", "exec"), names)
         elif language == "sh":
             shell(text)
+        elif language == "c":
+            Path("main.c").write_text(text)
+        elif language == "yaml":
+            Path("recipe.yaml").write_text(text)
+            read_recipe("recipe.yaml")
         run += language in ("python", "sh")
     assert run > 0
 
