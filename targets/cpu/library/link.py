@@ -29,7 +29,8 @@ _APPLE = {
     "x86_64-apple-macosx11.0.0": "x86_64-macos.11.0",
 }
 _COFF_MACHINES = {"x86_64": "x64", "aarch64": "arm64"}
-_FUNCTIONS, _ARRAYS = ("run", "set_parallel_for", "set_isa", "abi", "sizes"), ("inputs", "outputs")
+_FUNCTIONS = ("run", "init", "set_parallel_for", "set_isa", "abi", "sizes")
+_ARRAYS = ("inputs", "outputs")
 
 
 def static_library(artifact: Artifact) -> bytes:
