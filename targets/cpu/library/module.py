@@ -18,6 +18,7 @@ from qcomp.targets.cpu.library.dispatch import (
     STATUS_BAD_ARENA,
     STATUS_OK,
     add_dispatch,
+    add_init,
     asks_processor,
 )
 from qcomp.targets.cpu.library.division import add_division
@@ -45,7 +46,7 @@ def build_objects(
     generate: Generate = object_code,
 ) -> dict[str, bytes]:
     """Relocatable files by name: NAME_run, NAME_inputs, NAME_outputs, NAME_set_parallel_for,
-    NAME_abi, NAME_sizes; with taps NAME_run_tapped, NAME_tensors; and hidden, NAME_data.
+    NAME_init, NAME_abi, NAME_sizes; with taps NAME_run_tapped, NAME_tensors; and hidden, NAME_data.
 
     Several programs, of one module, are the variants of a library, from the least to the most able
     instruction set; see dispatch.py.
@@ -62,6 +63,7 @@ def build_objects(
         add_dispatch(module, name, isas, variants, run)
     else:
         add_entry_point(first, run, name, splitting)
+        add_init(module, name)
     add_descriptions(module, first.graph, name)
     if first.tapped:
         add_untapped_run(module, name)
