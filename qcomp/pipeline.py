@@ -18,6 +18,7 @@ from qcomp.errors import CalibrationError, CompileError
 from qcomp.ir.form import Form
 from qcomp.ir.given import given_qparams
 from qcomp.ir.graph import Graph
+from qcomp.ir.ops import Embedding
 from qcomp.ir.tensor import TensorId
 from qcomp.passes.absorb_high_bias import AbsorbHighBias
 from qcomp.passes.annotate_ranges import AnnotateRanges
@@ -131,14 +132,14 @@ def ranging(config: QuantizationConfig, given: Given) -> list[Pass]:
     """The range of every activation, with which the stage `quantize` begins.
 
     Of those that the model has parameters for, theirs, and intervals that are chosen; if these are
-    all, no statistics are taken.
+    all, no statistics are taken. Of looked-up rows that of the table.
     """
     decided = decided_ranges(given.graph, config)
     known = decided | known_ranges(given.graph)
     if known.keys() >= set(float_activations(given.graph)):
         return [AnnotateRanges(known), NarrowSaturatedRanges(config)]
     try:
-        ranges = given.statistics().ranges(config) | known
+        ranges = given.statistics().ranges(config) | table_ranges(given.graph) | known
     except CalibrationError as error:
         if not known:
             raise
@@ -152,6 +153,12 @@ def decided_ranges(graph: Graph, config: QuantizationConfig) -> dict[TensorId, t
     """Intervals that overrides choose."""
     chosen = {t: config.at(t, mnemonic).range for t, mnemonic in mnemonics(graph).items()}
     return {t: interval for t, interval in chosen.items() if isinstance(interval, tuple)}
+
+
+def table_ranges(graph: Graph) -> dict[TensorId, tuple[float, float]]:
+    """Of rows that are looked up: of all, since data shows but a few of many words."""
+    tables = {op.output: graph.data(op.table) for op in graph.ops() if isinstance(op, Embedding)}
+    return {id: (float(t.min()), float(t.max())) for id, t in tables.items()}
 
 
 def known_ranges(graph: Graph) -> dict[TensorId, tuple[float, float]]:

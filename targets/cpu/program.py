@@ -91,6 +91,17 @@ class Call:
     reach: Reach | None = field(default=None, compare=False)  # where known
 
 
+@dataclass(frozen=True)
+class IndexCheck:
+    """The integers that an input may have, in all of it or at addresses, each by itself."""
+
+    index: int  # of the input
+    count: int
+    element_bytes: int
+    low: int | Address
+    high: int | Address
+
+
 @dataclass
 class ConstantData:
     """The read-only bytes of the library, 64-byte aligned, equal arrays stored once."""
@@ -176,4 +187,5 @@ class Program:
     calls: tuple[Call, ...]
     data: ConstantData
     memory: MemoryPlan
+    checks: tuple[IndexCheck, ...]  # before the first call
     live_bytes: int  # largest sum of simultaneously live tensors, without borders and slack

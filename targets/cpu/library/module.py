@@ -15,12 +15,14 @@ from qcomp.targets.cpu.emit.words import word, word_type
 from qcomp.targets.cpu.library.codegen import Generate, object_code
 from qcomp.targets.cpu.library.dispatch import (
     STATUS_BAD_ARENA,
+    STATUS_BAD_INPUT,
     STATUS_OK,
     add_dispatch,
     asks_processor,
 )
 from qcomp.targets.cpu.library.division import add_division
 from qcomp.targets.cpu.library.frame import Frame
+from qcomp.targets.cpu.library.index_checks import emit_check
 from qcomp.targets.cpu.library.objects import data_object
 from qcomp.targets.cpu.library.parallel import SPLITTING, Caller, Splitting, add_registration
 from qcomp.targets.cpu.library.windows import follow_windows
@@ -135,6 +137,9 @@ def add_entry_point(program: Program, symbol: str, name: str, splitting: Splitti
     b.position_at_end(good)
     data = emit_address(b, data_symbol(name))
     frame = Frame(run.args[:inputs], run.args[inputs:-1], arena, data, program.memory.offsets)
+    for check in program.checks:
+        with b.if_then(emit_check(b, frame, check)):
+            b.ret(ir.Constant(I32, STATUS_BAD_INPUT))
     Caller(b, program, frame, splitting).emit()
     b.ret(ir.Constant(I32, STATUS_OK))
     return run

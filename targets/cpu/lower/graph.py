@@ -14,6 +14,7 @@ from qcomp.targets.cpu import llvm_ir as ir
 from qcomp.targets.cpu.isa import identifier
 from qcomp.targets.cpu.lower.ceiling import fused_ceilings
 from qcomp.targets.cpu.lower.context import Lowering, Place
+from qcomp.targets.cpu.lower.index_checks import index_checks
 from qcomp.targets.cpu.lower.lookup import fused_lookups
 from qcomp.targets.cpu.lower.movement import copy_tensor
 from qcomp.targets.cpu.lower.places import Border, plan_places
@@ -88,7 +89,8 @@ def lower_graph(
     lifetimes = _lifetimes(lowering, ops, plan)
     return Program(
         graph, isa, prefix, module, tuple(lowering.calls), lowering.data,
-        plan_memory(lifetimes), _live_bytes(graph, ops, stored, unstored, plan),
+        plan_memory(lifetimes), index_checks(graph, lowering.data),
+        _live_bytes(graph, ops, stored, unstored, plan),
     )  # fmt: skip
 
 
