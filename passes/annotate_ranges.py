@@ -24,6 +24,7 @@ from qcomp.ir.ops import (
     Compare,
     Function,
     LogSoftmax,
+    Normalize,
     Op,
     Softmax,
     Unary,
@@ -99,7 +100,7 @@ def _annotate(graph: Graph, tensor: Tensor, measured: tuple[float, float], log: 
 def guaranteed(op: Op) -> ClampRange:
     """An interval that contains the op's result for every input."""
     match op:
-        case Clamp() | Weighted() | Binary():
+        case Clamp() | Weighted() | Binary() | Normalize():
             return op.clamp
         case LogSoftmax():
             return ClampRange(-math.inf, 0.0)

@@ -19,6 +19,7 @@ from qcomp.ir.ops import (
     DepthToSpace,
     Gather,
     MaxPool2d,
+    Normalize,
     Op,
     Reduce,
     Reduction,
@@ -32,7 +33,7 @@ from qcomp.ir.ops import (
 from qcomp.ir.tensor import Mark, TensorId
 from qcomp.passes.events import PassLog
 
-Clamping = Weighted | Binary | Clamp
+Clamping = Weighted | Binary | Clamp | Normalize
 
 _SELECTING = (
     BroadcastTo,

@@ -21,7 +21,15 @@ from qcomp.calibration.statistics import BATCH_NORM, Statistics
 from qcomp.cli import main
 from qcomp.cli.app import app
 from qcomp.config import RANGES
-from qcomp.ir.evaluate import dynamic, integer_elementwise, movement, pooling, power, reduction
+from qcomp.ir.evaluate import (
+    dynamic,
+    integer_elementwise,
+    movement,
+    normalization,
+    pooling,
+    power,
+    reduction,
+)
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import (
     OPS,
@@ -38,6 +46,7 @@ from qcomp.ir.ops import (
     QLogPower,
     QLogSoftmax,
     QMul,
+    QNormalize,
     QPRelu,
     QPReluRescaled,
     QRescale,
@@ -53,7 +62,7 @@ from qcomp.passes.leave_float_tail import LeaveFloatTail
 from qcomp.passes.move_affine_ends import MoveAffineEnds
 from qcomp.passes.take_inputs import TakeInputs
 from qcomp.pipeline import STAGES, Given
-from qcomp.quant import gemmlowp, tables
+from qcomp.quant import gemmlowp, inverse_root, tables
 from qcomp.quant.estimators import ESTIMATORS
 from qcomp.quant.estimators.percentile import PERCENTILE
 from qcomp.quant.fixed_point import Form, Requantize, requantize
@@ -417,6 +426,38 @@ def test_log_power(
     meaning = power.q_log_power(op, a16(x), a16(y), table)
     got = shown["q_log_power"](x, y, table.tolist(), 0, down, added, least, offset, -3)
     assert got == meaning[0]
+
+
+@given(
+    st.lists(st.tuples(I16, I16, st.integers(-(2**30), 2**30)), min_size=1, max_size=20),
+    st.integers(0, 8),
+    st.integers(0, 2**40),
+    st.integers(0, 28),
+    st.booleans(),
+)
+def test_normalize(
+    shown: dict[str, Any],
+    values: list[tuple[int, int, int]],
+    f: int,
+    added: int,
+    precision: int,
+    centered: bool,
+) -> None:
+    row, gamma, beta = map(list, zip(*values, strict=True))
+    table = inverse_root.inverse_root_table()
+    assert shown["INVERSE_ROOTS"] == table.tolist()
+    m, q = round(2 ** (30 + f) / len(row)) >> 4, 26
+    op = QNormalize(
+        inputs=("x", "r", "g", "b"), output="y", axes=(0,), centered=centered, x_zero_point=7,
+        fraction_bits=f, mean_multiplier=m, mean_shift=q, added=added, least=3,
+        precision=precision, shift=17, qmin=-128, qmax=127,
+    )  # fmt: skip
+    meaning = normalization.q_normalize(
+        op, a16(*row), table, np.array(gamma, np.int16), np.array(beta, np.int32)
+    )
+    c = shown["rounding_shift"](sum(row) * m, q) if centered else 7 << f
+    got = shown["q_normalize"](row, f, c, added, 3, precision, gamma, beta, 17)
+    assert got == meaning.tolist()
 
 
 @given(st.lists(I16, min_size=1, max_size=20), st.floats(1e-6, 1e-2), st.sampled_from([8, 16]))

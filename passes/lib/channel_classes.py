@@ -49,6 +49,7 @@ from qcomp.ir.ops import (
     MaxPool2d,
     Minimum,
     Mul,
+    Normalize,
     Op,
     Pad,
     PRelu,
@@ -326,6 +327,7 @@ RULES: Mapping[type[Op], Callable[[_Ties, Op], None]] = {
 EXEMPT: Exemptions = {
     Domain.INTEGER: "has scales already",
     Domain.BORDER: "has scales already",
+    Normalize: "is the same for a factor of all channels of a group",
     MatMul: "sums over channels of both operands",
     BatchNorm: "is folded into layers before; one that is left has numbers per channel",
     ArgMax: "compares channels",

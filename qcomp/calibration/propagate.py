@@ -54,6 +54,7 @@ from qcomp.ir.ops import (
     MaxPool2d,
     Minimum,
     Mul,
+    Normalize,
     Op,
     Pad,
     PadMode,
@@ -234,6 +235,14 @@ def _softmax(beliefs: Beliefs, op: Softmax) -> Moments:
     return Moments(np.full_like(unit.mean, share), unit.std * share, unit.low, unit.high)
 
 
+def _normalize(beliefs: Beliefs, op: Normalize) -> Moments:
+    """Groups have a mean of 0 and a deviation of 1, as batch normalisation makes channels."""
+    channels = beliefs.channels(op.output)
+    unit = spread(normal(np.zeros(1), np.ones(1)), channels)
+    gamma, beta = (beliefs.read(t, channels) for t in (op.gamma, op.beta))
+    return clamped(added(multiplied(unit, gamma), beta), op.clamp)
+
+
 def _log_softmax(beliefs: Beliefs, op: LogSoftmax) -> Moments:
     low, high = beliefs.read(op.x).range
     least = low - high - math.log(beliefs.graph.type(op.x).shape[op.axis])
@@ -306,6 +315,7 @@ RULES: Mapping[type[Op], Callable[[Beliefs, Any], Moments]] = {
     AveragePool2d: _average_pool,
     Reduce: _reduce,
     Softmax: _softmax,
+    Normalize: _normalize,
     LogSoftmax: _log_softmax,
     Concat: _concat,
     Slice: _slice,

@@ -7,7 +7,7 @@ from qcomp.ir.exemptions import Exemptions, exemption
 from qcomp.ir.graph import Graph
 from qcomp.ir.index_bounds import index_bounds
 from qcomp.ir.merged import merged
-from qcomp.ir.ops import Domain, Op, QEmbedding, QResize2d, QSoftmax
+from qcomp.ir.ops import Domain, Op, QEmbedding, QNormalize, QResize2d, QSoftmax
 from qcomp.ir.tensor import FLOATS
 from qcomp.ir.text import format_op
 from qcomp.quant.fixed_point import Form
@@ -37,6 +37,7 @@ FUNCTIONS = merged(
 EXEMPT: Exemptions = {
     Domain.FLOAT: "kernels compute with integers only",
     Domain.BORDER: "kernels take and give integers",
+    QNormalize: "no function computes an inverse root of sums",
     QResize2d: "no function knows weights that are operands",
 }
 

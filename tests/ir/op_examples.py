@@ -88,6 +88,24 @@ EXAMPLES = {
     "q_softmax": Example(
         (I_IMAGE, "i32[256]"), {"axis": 3, "finer": 0, "bits": 8, "form": Form.TFLITE}
     ),
+    "normalize": Example(
+        (IMAGE, "f32[4]", "f32[1]"), {"axes": (1, 2), "epsilon": 1e-5, "least": 0.0, "reach": 7.5}
+    ),
+    "q_normalize": Example(
+        (I_IMAGE, "i32[192]", "i16[4]", "i32[4]"),
+        {
+            "axes": (1, 3),
+            "fraction_bits": 8,
+            "mean_shift": 30,
+            "added": 2**40,
+            "least": 1,
+            "precision": 13,
+            "shift": 12,
+            "qmin": -128,
+            "qmax": 127,
+            "bits": 8,
+        },
+    ),
     "log_power": Example((IMAGE, IMAGE)),
     "q_log_power": Example((I16_IMAGE, I16_IMAGE, "i64[305]"), {"bits": 8, "down": 3}),
     "q_log_softmax": Example((I16_IMAGE, "i32[512]", "i64[305]"), {"axis": 0, **I16_RESULT}),

@@ -31,6 +31,7 @@ from qcomp.ir.ops import (
     MaxPool2d,
     Minimum,
     Mul,
+    Normalize,
     Op,
     Pad,
     PadMode,
@@ -94,6 +95,21 @@ CASES: list[Op] = [
     PRelu(inputs=("x", "c"), output="y"),
     PRelu(inputs=("x", "plane"), output="y"),
     LogPower(inputs=("x", "x"), output="y", added=0.5, least=0.75),
+    *(
+        Normalize(
+            inputs=("x", "c", "plane"),
+            output="y",
+            axes=axes,
+            centered=centered,
+            epsilon=epsilon,
+            clamp=clamp,
+        )
+        for axes, centered, epsilon, clamp in [
+            ((1, 2), True, 1e-3, ClampRange()),
+            ((3,), False, 0.0, RELU),
+            ((0, 2, 3), True, 1e-5, ClampRange(-1, 1)),
+        ]
+    ),
     Add(inputs=("x", "x"), output="y", clamp=RELU),
     Add(inputs=("x", "plane"), output="y"),
     Sub(inputs=("c", "x"), output="y"),

@@ -18,6 +18,7 @@ from qcomp.passes.lib.integer_rules import (
     embedding,
     linear,
     movement,
+    normalization,
     power,
     reduction,
     unary,
@@ -35,6 +36,7 @@ RULES: Mapping[type[ops.Op], IntegerRule] = merged(
     embedding.RULES,
     linear.RULES,
     movement.RULES,
+    normalization.RULES,
     reduction.RULES,
     unary.RULES,
 )
@@ -47,7 +49,7 @@ EXEMPT: Exemptions = {
 }
 
 SUMS: Mapping[type[ops.Op], BoundSums] = merged(
-    binary.SUMS, linear.SUMS, power.SUMS, reduction.SUMS, unary.SUMS
+    binary.SUMS, linear.SUMS, normalization.SUMS, power.SUMS, reduction.SUMS, unary.SUMS
 )
 
 _DOMAINS: Exemptions = {

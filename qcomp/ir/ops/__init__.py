@@ -21,6 +21,7 @@ from qcomp.ir.ops import (
     integer_resize,
     linear,
     movement,
+    normalization,
     pooling,
     power,
     quantization,
@@ -37,6 +38,7 @@ from qcomp.ir.ops.integer_linear import *
 from qcomp.ir.ops.integer_resize import *
 from qcomp.ir.ops.linear import *
 from qcomp.ir.ops.movement import *
+from qcomp.ir.ops.normalization import *
 from qcomp.ir.ops.pooling import *
 from qcomp.ir.ops.power import *
 from qcomp.ir.ops.quantization import *
@@ -64,6 +66,7 @@ __all__ += integer_linear.__all__
 __all__ += integer_resize.__all__
 __all__ += linear.__all__
 __all__ += movement.__all__
+__all__ += normalization.__all__
 __all__ += pooling.__all__
 __all__ += power.__all__
 __all__ += quantization.__all__
