@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from qcomp.assessment import assess
 from qcomp.calibration.data import Source, is_pictures
 from qcomp.calibration.evidence import Evidence
-from qcomp.config import AUTO, QuantizationConfig
+from qcomp.config import AUTO, NATIVE, QuantizationConfig
 from qcomp.dumping import dumping
 from qcomp.ends import ends_outside, inputs_taken
 from qcomp.files import user_cache
@@ -31,6 +31,7 @@ from qcomp.recipes.file import with_recipe_file
 from qcomp.runtime.network import CompiledNetwork
 from qcomp.targets.base import tunable
 from qcomp.targets.catalog import target as find_target
+from qcomp.whole_attention import knows_attention
 
 
 def compile(
@@ -117,6 +118,7 @@ def compile(
         imported.form,
         inner,
         cache=None if cache is None else Path(cache),
+        whole_attention=config.arithmetic == NATIVE and knows_attention(backend),
         observers=(Logged(), *(() if dump is None else dumping(Path(dump), inside, inner))),
     )
     told: tuple[str, ...] = ()

@@ -36,6 +36,7 @@ from qcomp.passes.lib.quantization_noise import MomentsOf, Precision
 from qcomp.passes.lib.same_scale import scale_groups
 from qcomp.passes.narrow_saturated_ranges import NarrowSaturatedRanges
 from qcomp.passes.recompose_activations import RecomposeActivations
+from qcomp.passes.recompose_attention import RecomposeAttention
 from qcomp.passes.recompose_powers import RecomposePowers
 from qcomp.passes.snap_scales import SnapScales
 from qcomp.passes.split_sliced_layers import SplitSlicedLayers
@@ -53,13 +54,15 @@ class Given:
     `graph` is what the stage begins with, and `statistics` are those of it. `moments` tells those
     of all f32 activations of any float graph. Without `fitting` no layer depends on how others were
     rounded: weights are rounded to nearest, and each bias is corrected by itself. Trials are
-    quicker so, and parts of graphs of different bits can be put together.
+    quicker so, and parts of graphs of different bits can be put together. `whole_attention` says
+    whether whoever takes the integers knows attention as one op.
     """
 
     graph: Graph
     moments: MomentsOf
     statistics: Callable[[], Statistics]
     fitting: FittingData | None
+    whole_attention: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +105,7 @@ def _normalizing(config: QuantizationConfig, given: Given) -> list[Pass]:
     """What the later passes want to see, whatever the choices."""
     return [
         FoldConstants(),
+        *([RecomposeAttention()] if given.whole_attention else []),
         CanonicalizeLayout(),
         RecomposePowers(),
         RecomposeActivations(),

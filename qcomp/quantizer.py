@@ -73,6 +73,8 @@ class Quantizer:
         that are not taken remain unseen.
     whole: has all of the data that the evidence is a part of, and gives its equalized graphs, so
         that channels are scaled for all of it, once.
+    whole_attention: whether attention becomes one op, which has one arithmetic, and which not all
+        targets know.
 
     Graphs that it gives are shared: change a clone.
     """
@@ -86,6 +88,7 @@ class Quantizer:
         cache: Path | None = None,
         observers: Sequence[Observer] = (),
         whole: Quantizer | None = None,
+        whole_attention: bool = True,
     ) -> None:
         self.form = form
         self.evidence = evidence
@@ -96,6 +99,7 @@ class Quantizer:
         self._start = Reached(PassManager(self._observers).begin(imported, form), evidence)
         self._pinned: Reached | None = None
         self._whole = whole
+        self._whole_attention = whole_attention
         self._kept: dict[str, list[Reached]] = {stage.name: [] for stage in STAGES}
 
     def keep_equalized(self, config: QuantizationConfig) -> None:
@@ -274,6 +278,7 @@ class Quantizer:
             self.evidence.moments,
             lambda: before.statistics,
             None if fitted_to is None else self._fitting(before, fitted_to),
+            self._whole_attention,
         )
 
     def _fitting(self, before: Reached, samples: Samples) -> FittingData:

@@ -7,7 +7,7 @@ from qcomp.ir.exemptions import Exemptions, exemption
 from qcomp.ir.graph import Graph
 from qcomp.ir.index_bounds import index_bounds
 from qcomp.ir.merged import merged
-from qcomp.ir.ops import Domain, Op, QEmbedding, QNormalize, QResize2d, QSoftmax
+from qcomp.ir.ops import Domain, Op, QAttention, QEmbedding, QNormalize, QResize2d, QSoftmax
 from qcomp.ir.tensor import FLOATS
 from qcomp.ir.text import format_op
 from qcomp.quant.fixed_point import Form
@@ -38,6 +38,7 @@ EXEMPT: Exemptions = {
     Domain.FLOAT: "kernels compute with integers only",
     Domain.BORDER: "kernels take and give integers",
     QNormalize: "no function computes an inverse root of sums",
+    QAttention: "no function is written for it; expected products and a softmax",
     QResize2d: "no function knows weights that are operands",
 }
 

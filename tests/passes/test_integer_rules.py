@@ -195,9 +195,10 @@ def test_copies_are_exact(op: type[Op]) -> None:
 
 
 def test_every_rule_has_a_case() -> None:
-    # Embedding is of whole numbers: tests/targets/test_cpu_embedding.py
-    # Normalize has bounds of its own: tests/passes/test_normalization_rule.py
-    elsewhere = {o.Embedding, o.Normalize}
+    # Of whole numbers: tests/targets/test_cpu_embedding.py. Weights of few bits, which are no steps
+    # of the result: tests/passes/test_attention_rule.py. Bounds of its own:
+    # tests/passes/test_normalization_rule.py
+    elsewhere = {o.Attention, o.Embedding, o.Normalize}
     assert {c.op for c in CASES} | elsewhere == set(RULES)
 
 
