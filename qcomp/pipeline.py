@@ -37,6 +37,7 @@ from qcomp.passes.lib.same_scale import scale_groups
 from qcomp.passes.narrow_saturated_ranges import NarrowSaturatedRanges
 from qcomp.passes.recompose_activations import RecomposeActivations
 from qcomp.passes.recompose_attention import RecomposeAttention
+from qcomp.passes.recompose_normalization import RecomposeNormalization
 from qcomp.passes.recompose_powers import RecomposePowers
 from qcomp.passes.snap_scales import SnapScales
 from qcomp.passes.split_sliced_layers import SplitSlicedLayers
@@ -106,6 +107,7 @@ def _normalizing(config: QuantizationConfig, given: Given) -> list[Pass]:
     return [
         FoldConstants(),
         *([RecomposeAttention()] if given.whole_attention else []),
+        RecomposeNormalization(),
         CanonicalizeLayout(),
         RecomposePowers(),
         RecomposeActivations(),

@@ -19,9 +19,9 @@ F64 = NDArray[np.float64]
 
 MOST_FRACTION_BITS = 8  # of d: a mean within 2^-9 of a step is as good as exact
 _SUM_BITS = 62
-_T_LIMIT = 16383.5  # of w: R is 2^14 at least, so t is at most twice as large
+_W_LIMIT = 32767.5  # R is 2^14 at least, so t is at most twice as large, and below 2^16
 _MOST_PRECISION = 26
-_GAMMA_LIMIT, _BETA_LIMIT = 2**15, 2**30
+_GAMMA_LIMIT, _BETA_LIMIT = 2**14, 2**30
 _MOST_SHIFT = 29
 _MEAN_BITS = 62
 
@@ -73,7 +73,7 @@ def _mean(x: QParams, count: int, fraction_bits: int) -> tuple[int, int]:
 def precision_of(count: int, reach: float) -> int:
     """The most bits of w for which no |z| <= reach saturates t; |z| <= sqrt(count) always holds."""
     share = min(1.0, reach / math.sqrt(count))
-    return min(_MOST_PRECISION, math.floor(math.log2(_T_LIMIT / share)))
+    return min(_MOST_PRECISION, math.floor(math.log2(_W_LIMIT / share)))
 
 
 def reach_within(y: QParams, gamma: F64, beta: F64, low: float, high: float) -> float:
@@ -89,9 +89,9 @@ def reach_within(y: QParams, gamma: F64, beta: F64, low: float, high: float) -> 
 def output_constants(
     y: QParams, count: int, precision: int, gamma: F64, beta: F64
 ) -> tuple[NDArray[np.int16], I32, int]:
-    """(gamma, beta, shift) of QNormalize, shift as large as |gamma| < 2^15, |beta| < 2^30 allow.
+    """(gamma, beta, shift) of QNormalize, shift as large as |gamma| < 2^14, |beta| < 2^30 allow.
 
-    |w| <= 2^15, so that w * gamma + beta is below 2^30 + 2^30.
+    |w| < 2^16, so that w * gamma + beta is below 2^30 + 2^30.
     """
     per_w = gamma * (math.sqrt(count) / 2.0**precision / y.scale)
     steps = beta / y.scale + y.zero_point

@@ -86,7 +86,7 @@ def test_integers_are_close_to_the_qdq_form(
 
 
 def bound(graph: Graph, op: QNormalize, feed: Any) -> float:
-    """Steps of the result by which rounding may move it: that of w (2.3, see docs/arithmetic.md)
+    """Steps of the result by which rounding may move it: that of w (3.5, see docs/arithmetic.md)
     and of the mean (half a unit of d), times gamma, and that of gamma, times w.
     """
     values = evaluate_all(graph, quantized(graph, feed))["x"].astype(np.float64)
@@ -95,6 +95,6 @@ def bound(graph: Graph, op: QNormalize, feed: Any) -> float:
     count = math.prod(values.shape[a] for a in op.axes)
     power = float(((d**2).sum(axis=op.axes) + op.added).min())
     mean = (0.51 + math.sqrt(count) / 8) / math.sqrt(max(power, 1.0)) if op.centered else 0.0
-    w = 2.3 + 2.0**op.precision * mean
+    w = 3.5 + 2.0**op.precision * mean
     gamma = float(np.abs(graph.data(op.gamma).astype(np.float64)).max())
     return (w * gamma + 2.0**14) / 2.0**op.shift

@@ -60,7 +60,7 @@ def operands(
     x = random.integers(low, high + 1, shape, np.int8 if source == 8 else np.int16)
     flat = x.reshape(shape[0], -1)
     flat[0] >>= source // 2  # a group of small values
-    gamma = random.integers(-(2**15), 2**15, parameters).astype(np.int16)
+    gamma = random.integers(1 - 2**14, 2**14, parameters).astype(np.int16)
     beta = random.integers(-(2**26), 2**26, parameters).astype(np.int32)
     return [x, *map(kit.fixed, (inverse_root_table(), gamma, beta))]
 

@@ -70,7 +70,7 @@ def normalize_sums(graph: Graph, op: ops.QNormalize) -> Sums:
     power = max(count * largest**2 + op.added, op.least)
     d = max(largest + (1 << max(30 - op.precision, 0)), 1 << op.precision + 1)
     gamma, beta = (np.abs(graph.data(t).astype(np.int64)) for t in (op.gamma, op.beta))
-    result = (gamma.astype(object) * 2**15 + beta.astype(object)).ravel()
+    result = (gamma.astype(object) * 2**16 + beta.astype(object)).ravel()
     narrow = np.maximum(result, d) * 2**32
     return Sums(np.maximum(narrow, max(power, product)), bits=63)
 

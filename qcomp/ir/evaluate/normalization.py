@@ -10,10 +10,12 @@ from numpy.typing import NDArray
 from qcomp.ir.evaluate.integer_elementwise import saturated
 from qcomp.ir.ops import Normalize, Op, QNormalize
 from qcomp.ir.tensor import Array
-from qcomp.quant.fixed_point import I64, mulhrs, rounding_shift, saturate_i16
+from qcomp.quant.fixed_point import I64, mulhrs, rounding_shift
 from qcomp.quant.inverse_root import inverse_root
 
 F32 = NDArray[np.float32]
+
+MOST_SHIFTED = 2**16 - 1  # whose product with an inverse root fits 32 bits
 
 
 def normalize(op: Normalize, x: F32, gamma: F32, beta: F32) -> F32:
@@ -36,7 +38,7 @@ def q_normalize(op: QNormalize, x: Array, roots: Array, gamma: Array, beta: Arra
     d = (values << op.fraction_bits) - center
     power = np.maximum((d * d).sum(axis=op.axes, keepdims=True) + op.added, op.least)
     root, exponent = inverse_root(power, roots)
-    t = saturate_i16(_shifted(d, 31 - exponent - op.precision))
+    t = np.clip(_shifted(d, 31 - exponent - op.precision), -MOST_SHIFTED, MOST_SHIFTED)
     w = mulhrs(t, root)
     y = w * gamma.astype(np.int64) + beta.astype(np.int64) >> op.shift
     return saturated(y, op.qmin, op.qmax, op.bits)

@@ -77,12 +77,13 @@ class QNormalize(IntegerOp):
             else x_zero_point << fraction_bits
         d = (x << fraction_bits) - c;   V = max(sum(d^2) + added, least)
         R, n = inverse_root(V): R * 2^(n - 46) is close to 1 / sqrt(V)
-        k = 31 - n - precision;   t = sat16((d + 2^(k-1)) >> k), or d << -k
+        k = 31 - n - precision;   t = sat17((d + 2^(k-1)) >> k), or of d << -k
         w = (t * R + 2^14) >> 15
 
-    roots i32 [192] is the table of qcomp.quant.inverse_root. gamma i16 and beta i32 broadcast to x;
-    beta has the result's zero point and the half step that rounds in it. Sums have 64 bits, and
-    certify-accumulators proves that V < 2^63 and that d, t and w * gamma + beta fit 32 bits.
+    sat17 saturates to [-65535, 65535]. roots i32 [192] is the table of qcomp.quant.inverse_root.
+    gamma i16 and beta i32 broadcast to x; beta has the result's zero point and the half step that
+    rounds in it. Sums have 64 bits, and certify-accumulators proves that V < 2^63 and that d, t and
+    w * gamma + beta fit 32 bits.
     """
 
     mnemonic: ClassVar[str] = "q_normalize"

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from qcomp.ir.evaluate.normalization import MOST_SHIFTED
 from qcomp.quant.inverse_root import FIRST
 from qcomp.targets.cpu import llvm_ir as ir
 from qcomp.targets.cpu.emit.builder import (
@@ -322,7 +323,7 @@ def _element(
     wide = b.sext(load(b, x, vector(spec.source, lanes)), vector(I32, lanes))
     d = b.sub(b.shl(wide, number(spec.fraction_bits)), group.center)
     rounded = b.ashr(b.add(b.shl(d, group.left), group.half), group.right)
-    t = clamp(b, rounded, -(2**15), 2**15 - 1)
+    t = clamp(b, rounded, -MOST_SHIFTED, MOST_SHIFTED)
     w = b.ashr(b.add(b.mul(t, group.root), number(1 << 14)), number(15))
     scaled = b.mul(w, b.sext(parameter(gamma, I16), vector(I32, lanes)))
     q = b.ashr(b.add(scaled, parameter(beta, I32)), number(spec.shift))
