@@ -18,6 +18,7 @@ from qcomp.errors import CalibrationError, CompileError, PassError, did_you_mean
 from qcomp.ir.form import Form
 from qcomp.ir.given import GivenIntegers, given_qparams
 from qcomp.ir.graph import Graph
+from qcomp.ir.ops import Embedding
 from qcomp.ir.tensor import TensorId
 from qcomp.passes.absorb_high_bias import AbsorbHighBias
 from qcomp.passes.annotate_ranges import AnnotateRanges
@@ -130,8 +131,8 @@ def _normalizing(config: QuantizationConfig, given: Given) -> list[Pass]:
     stored = given.integers if given.rounds else ()
     return [
         FoldConstants(stored),
-        RecomposeNormalization(),
         *([RecomposeAttention()] if given.whole_attention else []),
+        RecomposeNormalization(),
         CanonicalizeLayout(),
         RecomposePowers(),
         RecomposeActivations(rounds=given.rounds),
@@ -162,7 +163,8 @@ def ranging(config: QuantizationConfig, given: Given) -> list[Pass]:
     """The range of every activation, with which the stage `quantize` begins.
 
     Of those that the model has parameters for, theirs, and intervals that are chosen; if these are
-    all, no statistics are taken. Those that activations are rounded to stay as wide as they are.
+    all, no statistics are taken. Of looked-up rows that of the table. Those that activations are
+    rounded to stay as wide as they are.
     """
     narrow = [] if given.rounds else [NarrowSaturatedRanges(config)]
     decided = decided_ranges(given.graph, config)
@@ -171,7 +173,7 @@ def ranging(config: QuantizationConfig, given: Given) -> list[Pass]:
         return [AnnotateRanges(known), *narrow]
     try:
         statistics = given.statistics()
-        ranges = statistics.ranges(config) | known
+        ranges = statistics.ranges(config) | table_ranges(given.graph) | known
     except CalibrationError as error:
         if not known:
             raise
@@ -185,6 +187,12 @@ def decided_ranges(graph: Graph, config: QuantizationConfig) -> dict[TensorId, t
     """Intervals that overrides choose."""
     chosen = {t: config.at(t, mnemonic).range for t, mnemonic in mnemonics(graph).items()}
     return {t: interval for t, interval in chosen.items() if isinstance(interval, tuple)}
+
+
+def table_ranges(graph: Graph) -> dict[TensorId, tuple[float, float]]:
+    """Of rows that are looked up: of all, since data shows but a few of many words."""
+    tables = {op.output: graph.data(op.table) for op in graph.ops() if isinstance(op, Embedding)}
+    return {id: (float(t.min()), float(t.max())) for id, t in tables.items()}
 
 
 def known_ranges(graph: Graph) -> dict[TensorId, tuple[float, float]]:

@@ -18,6 +18,7 @@ from qcomp.targets.cpu.library.parallel import REGISTERED, REGISTERED_POINTERS
 from qcomp.targets.cpu.machine import Isa
 
 STATUS_OK, STATUS_BAD_ARENA, STATUS_BAD_CPU = 0, 1, 2  # qcomp_status of the header
+STATUS_BAD_INPUT = 11
 CHOICE = "isa"
 _WORD = 4
 

@@ -16,6 +16,7 @@ from qcomp.targets.cpu.emit.words import word, word_type
 from qcomp.targets.cpu.library.codegen import Generate, object_code
 from qcomp.targets.cpu.library.dispatch import (
     STATUS_BAD_ARENA,
+    STATUS_BAD_INPUT,
     STATUS_OK,
     add_dispatch,
     add_init,
@@ -23,6 +24,7 @@ from qcomp.targets.cpu.library.dispatch import (
 )
 from qcomp.targets.cpu.library.division import add_division
 from qcomp.targets.cpu.library.frame import Frame
+from qcomp.targets.cpu.library.index_checks import emit_check
 from qcomp.targets.cpu.library.objects import data_object
 from qcomp.targets.cpu.library.parallel import SPLITTING, Caller, Splitting, add_registration
 from qcomp.targets.cpu.library.taps import RUN_TAPPED, TENSORS, add_untapped_run
@@ -149,6 +151,9 @@ def add_entry_point(program: Program, symbol: str, name: str, splitting: Splitti
     tap = (run.args[-2], run.args[-1]) if program.tapped else None
     pointers = run.args[:inputs], run.args[inputs:arrays], arena, data
     frame = Frame(*pointers, program.memory.offsets, tap)
+    for check in program.checks:
+        with b.if_then(emit_check(b, frame, check)):
+            b.ret(ir.Constant(I32, STATUS_BAD_INPUT))
     Caller(b, program, frame, splitting).emit()
     b.ret(ir.Constant(I32, STATUS_OK))
     return run
