@@ -26,6 +26,7 @@ import qcomp
 from qcomp.ir.evaluate import evaluate_all
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import Op
+from qcomp.ir.tensor import Mark
 from qcomp.quant.qparams import QParams
 
 Array = np.ndarray[Any, Any]
@@ -79,6 +80,8 @@ def pairs(
         if n.op_type == "QuantizeLinear" and n.input[1] in constants
     }
     for op in graph.ops():
+        if Mark.REORDERED in graph.tensor(op.output).marks:
+            continue
         origin = graph.tensor(op.output).origin
         named = "" if origin is None else origin.name or ""
         bases = (op.output.removesuffix(".q").removesuffix(".range"), named)
