@@ -119,3 +119,10 @@ def test_a_group_whose_squares_need_all_bits(kit: Any) -> None:
     x = np.where(np.arange(count) % 2, -(2**15), 2**15 - 1).astype(np.int16)[None]
     _, *parameters = operands(kit, np.random.default_rng(5), (1, 1), 16, (1,))
     kit.check(make, x, *parameters)
+
+
+@pytest.mark.parametrize("axes", [(1, 2), (3,), (1, 2, 3)])
+def test_images_with_a_border_in_memory(kit: Any, axes: tuple[int, ...]) -> None:
+    shape = (1, 4, 5, 20)
+    make = normalize(shape, axes, source=8, bits=8)
+    kit.check(make, *operands(kit, np.random.default_rng(6), shape, 8, (20,)), borders=True)
