@@ -146,9 +146,10 @@ def _advanced(
 
 
 def _along(b: ir.IRBuilder, spec: NormalizeSpec, roots: Value, pointers: Sequence[Value]) -> None:
-    """One group."""
+    """One group, whose sums of 64 bits take eight registers at a time."""
+    lanes = max(spec.lanes // 2, 1)
     total, squares = (
-        fold_line(b, fold, spec.reduced, pointers[0], spec.lanes)
+        fold_line(b, fold, spec.reduced, pointers[0], lanes)
         for fold in (_total(spec.source), _squares(spec.source))
     )
     group = _group(b, spec, total, squares, roots)
