@@ -28,6 +28,7 @@ from qcomp.execute.session import FloatSession
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import Reshape, Softmax
 from qcomp.ir.tensor import Array, DType, TensorId
+from qcomp.ir.widths import of_16_bits
 from qcomp.progress import tracked
 from qcomp.quant.distribution import Distribution, Range
 from qcomp.quant.rows import RowSample
@@ -72,6 +73,7 @@ def collect(graph: Graph, source: Source | Samples, *, progress: bool = False) -
         reaches={id: HEADROOM * largest for id, largest in reaches.largest.items()},
         samples=samples,
         kept=tuple(kept),
+        of_16_bits=of_16_bits(graph),
     )
 
 

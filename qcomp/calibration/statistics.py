@@ -36,7 +36,8 @@ class Statistics:
     those of the tensors that Conv2d and Dense read, and `sampled` those of what they give where
     there is data. `reaches` has the largest |z| of each normalisation, with HEADROOM. `samples`
     counts runs of the graph, 0 without data; `kept` holds the inputs of the first few, by public
-    name; `notes` are the assumptions made.
+    name; `of_16_bits` are activations that have these whatever is asked for; `notes` are the
+    assumptions made.
     """
 
     mnemonics: Mapping[TensorId, str | None]
@@ -48,6 +49,7 @@ class Statistics:
     reaches: Mapping[TensorId, float] = field(default_factory=dict)
     samples: int = 0
     kept: tuple[Mapping[str, Array], ...] = ()
+    of_16_bits: frozenset[TensorId] = frozenset()
     notes: tuple[str, ...] = ()
     _found: dict[tuple[TensorId, str, IntegerGrid], Range] = field(default_factory=dict, repr=False)
 
@@ -81,7 +83,7 @@ class Statistics:
             if isinstance(own.range, tuple):
                 found[id] = own.range
             else:
-                bits = own.decided_activation_bits
+                bits = 16 if id in self.of_16_bits else own.decided_activation_bits
                 symmetric = own.symmetric_activations or bits > 8
                 found[id] = self.range(id, own.range, bits=bits, symmetric=symmetric)
         return found

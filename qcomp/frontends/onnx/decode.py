@@ -17,7 +17,6 @@ _SCHEMA_TYPES = {
     if name != "UNDEFINED"
 }
 _KINDS: Mapping[str, str] = {
-    "STRINGS": "a list of texts",
     "GRAPH": "a subgraph",
     "GRAPHS": "a list of subgraphs",
     "TENSORS": "a list of tensors",
@@ -108,10 +107,12 @@ def _attribute(a: onnx.AttributeProto) -> Attribute:
             return tuple(a.ints)
         case kinds.FLOATS:
             return tuple(a.floats)
+        case kinds.STRINGS:
+            return tuple(bytes(s).decode("utf-8", "replace") for s in a.strings)
         case kinds.TENSOR:
             return a.t
         case _:
             raise Refused(
                 f"attribute {a.name} is {_KINDS.get(kinds.AttributeType.Name(a.type), 'unknown')}",
-                "numbers, text and tensors; of subgraphs those of an If with a constant condition",
+                "numbers, texts and tensors; of subgraphs those of an If with a constant condition",
             )
