@@ -212,7 +212,7 @@ def test_slices_merge_unless_the_inner_one_is_read_by_others() -> None:
 def test_shapes_are_merged_from_the_axes_of_their_refinement(
     fine: tuple[int, ...], data: st.DataObject
 ) -> None:
-    """Of any two ways to merge axes; a refinement may be coarser than what they were merged from."""
+    """Of any two ways to merge axes; it may be coarser than what they were merged from."""
 
     def merged() -> tuple[int, ...]:
         cuts = [i for i in range(1, len(fine)) if data.draw(st.booleans())]
