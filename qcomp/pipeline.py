@@ -132,7 +132,7 @@ def _normalizing(config: QuantizationConfig, given: Given) -> list[Pass]:
     return [
         FoldConstants(stored),
         *([RecomposeAttention()] if given.whole_attention else []),
-        RecomposeNormalization(),
+        RecomposeNormalization(rounds=given.rounds),
         CanonicalizeLayout(),
         RecomposePowers(),
         RecomposeActivations(rounds=given.rounds),
