@@ -36,7 +36,7 @@ Arrays = Mapping[str, Array]
 HERE = Path(__file__).parent
 POOL = HERE.parent.parent / "targets/cpu/c"
 PAGE = 4096
-LINE = 64  # bytes, at which constants are aligned
+LINE = 64  # that constants begin with
 
 # By target: the processors to emulate, the least that its sets run on and more.
 PROCESSORS: Mapping[str, tuple[str, ...]] = {
@@ -255,15 +255,13 @@ def _constants_bytes(data: bytes) -> int:
 
 
 def _hole(map: Path, at_end: int) -> int:
-    """The page behind the weights or before them, by the linker's map.
-
-    What begins at a cache line ends up to a line before that page.
-    """
+    """The page behind the weights or before them, by the linker's map."""
     for line in map.read_text(encoding="utf-8").splitlines():
         words = line.split()
         if words[:1] == [".weights"] and len(words) >= 3:
             begin, size = (int(word, 16) for word in words[1:3])
             end = begin + size
-            assert size == 0 or (-end % PAGE < LINE if at_end else begin % PAGE == 0), line
+            beside = -end % PAGE < LINE if at_end else begin % PAGE == 0
+            assert size == 0 or beside, line
             return -(-end // PAGE) * PAGE if at_end else begin // PAGE * PAGE - PAGE
     raise AssertionError(f"{map} has no weights")

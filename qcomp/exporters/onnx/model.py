@@ -9,7 +9,17 @@ import onnx
 from onnx import helper, numpy_helper
 
 from qcomp.errors import UnsupportedOp
-from qcomp.exporters.onnx import choice, elementwise, ends, linear, movement, reduction
+from qcomp.exporters.onnx import (
+    attention,
+    choice,
+    elementwise,
+    ends,
+    linear,
+    movement,
+    normalization,
+    recurrent,
+    reduction,
+)
 from qcomp.exporters.onnx.dialect import EXCHANGE, SESSION, Dialect
 from qcomp.exporters.onnx.writer import OPEN_FIELDS, Writer, open_name
 from qcomp.ir.exemptions import Exemptions, exemption
@@ -22,7 +32,14 @@ from qcomp.ir.text import format_op
 _LARGE = 1 << 14  # bytes
 
 RULES: Mapping[type[Op], Callable[..., None]] = merged(
-    choice.RULES, elementwise.RULES, linear.RULES, movement.RULES, reduction.RULES
+    attention.RULES,
+    choice.RULES,
+    elementwise.RULES,
+    linear.RULES,
+    movement.RULES,
+    recurrent.RULES,
+    normalization.RULES,
+    reduction.RULES,
 )
 
 EXEMPT: Exemptions = {Domain.INTEGER: "has no ONNX form; export before integers"}

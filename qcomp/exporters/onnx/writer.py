@@ -24,7 +24,7 @@ from qcomp.ir.tensor import Array, TensorId
 OPEN_FIELDS = ("scale", "low", "high")
 """The parameters of a tensor that is open, as of qcomp.quant.rounding.Rounding."""
 
-Attribute = int | float | str | Sequence[int]
+Attribute = int | float | str | Sequence[int] | Sequence[float] | Sequence[str]
 
 
 class Layout(enum.Enum):
@@ -88,12 +88,29 @@ class Writer:
         self, domain: str, kind: str, inputs: Sequence[str], **attributes: Attribute
     ) -> str:
         """The same, of an operator of another domain than ONNX's own."""
-        name = self._fresh(kind)
-        node = helper.make_node(kind, inputs, [name], name=name, domain=domain)
+        (name,) = self._append(domain, kind, inputs, 1, attributes)
+        self._unnamed[name] = self.nodes[-1]
+        return name
+
+    def emit_several(
+        self, kind: str, inputs: Sequence[str], count: int, attributes: Mapping[str, Attribute]
+    ) -> list[str]:
+        """Append a node of `count` results; the values' names."""
+        return self._append("", kind, inputs, count, attributes)
+
+    def _append(
+        self,
+        domain: str,
+        kind: str,
+        inputs: Sequence[str],
+        count: int,
+        attributes: Mapping[str, Attribute],
+    ) -> list[str]:
+        names = [self._fresh(kind) for _ in range(count)]
+        node = helper.make_node(kind, inputs, names, name=names[0], domain=domain)
         node.attribute.extend(helper.make_attribute(k, v) for k, v in attributes.items())
         self.nodes.append(node)
-        self._unnamed[name] = node
-        return name
+        return names
 
     def emit_as(self, name: str, kind: str, inputs: Sequence[str]) -> None:
         """Append a node whose result has the given name."""
