@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from attention_cases import Sizes, attention_case
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -22,6 +23,7 @@ from qcomp.cli import main
 from qcomp.cli.app import app
 from qcomp.config import RANGES
 from qcomp.ir.evaluate import (
+    attention,
     dynamic,
     integer_elementwise,
     integer_recurrent,
@@ -37,6 +39,7 @@ from qcomp.ir.ops import (
     Domain,
     IntegerOp,
     Interpolate,
+    Mask,
     Movement,
     QAdd,
     QAddRescaled,
@@ -58,6 +61,7 @@ from qcomp.ir.ops import (
     Resize2d,
     ResizeMode,
     ScaleOf,
+    Unattended,
 )
 from qcomp.ir.parse import parse
 from qcomp.ir.tensor import Mark
@@ -196,7 +200,7 @@ def test_the_header_shown_is_the_header_of_the_digits_network(digits: Path) -> N
     shown = blocks("c-interface.md", "c")[0].splitlines()
     header = (digits / "digits.h").read_text()
     varies = re.compile(r"(?<=WEIGHTS_BYTES )\d+|(?<=_MODEL )\w+|(?<=SCALE )\S+")
-    assert len(shown) == 26
+    assert len(shown) == 27
     for line in shown:
         assert varies.sub("", line.rstrip(";")) in varies.sub("", header), line
 
@@ -467,6 +471,29 @@ def test_normalize(
     c = shown["rounding_shift"](sum(row) * m, q) if centered else 7 << f
     got = shown["q_normalize"](row, f, c, added, 3, precision, gamma, beta, 17)
     assert got == meaning.tolist()
+
+
+@given(st.integers(0, 2**32 - 1), st.sampled_from([8, 16]), st.sampled_from([8, 16]))
+def test_attention(shown: dict[str, Any], seed: int, v_bits: int, y_bits: int) -> None:
+    random = np.random.default_rng(seed)
+    sizes = Sizes(1, 1, 1, 1, int(random.integers(1, 40)), 4, 3)
+    masks = (Mask.SCORES,) if seed % 3 else ()
+    unattended = list(Unattended)[seed % 2]
+    widths, step = (8, 8, v_bits, y_bits), float(np.exp(random.uniform(-9, 2)))
+    case = attention_case(seed, sizes, widths=widths, masks=masks, unattended=unattended, step=step)
+    (q, k, v), (table, *added) = case.operands, case.constants
+    op = case.make(inputs=(), output="y")
+    scores = (k[0, :, 0].astype(int) @ (q[0, 0, 0].astype(int) - op.q_zero_point)).tolist()
+    for mask in added:
+        row = np.broadcast_to(mask, (1, 1, 1, sizes.keys)).ravel().tolist()
+        scores = [None if m < -(2**28) else s + m for s, m in zip(scores, row, strict=True)]
+    meaning = attention.q_attention(op, q, k, v, table, *added)
+    got = shown["q_attention"](
+        scores, v[0, :, 0].tolist(), op.v_zero_point, table.tolist(), op.score_shift, op.multiplier,
+        op.probability_bits, op.down, op.numerator, op.shift, op.zero_point,
+        *integer_range(y_bits), unattended is Unattended.ZERO,
+    )  # fmt: skip
+    assert got == meaning.ravel().tolist()
 
 
 @given(st.lists(I16, min_size=1, max_size=20), st.floats(1e-6, 1e-2), st.sampled_from([8, 16]))

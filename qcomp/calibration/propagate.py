@@ -33,6 +33,7 @@ from qcomp.ir.graph import Graph
 from qcomp.ir.ops import (
     Add,
     ArgMax,
+    Attention,
     AveragePool2d,
     BatchNorm,
     Binary,
@@ -243,6 +244,11 @@ def _reduce(beliefs: Beliefs, op: Reduce) -> Moments:
     return scaled(x, float(terms)) if op.kind is Reduction.SUM else x
 
 
+def _attention(beliefs: Beliefs, op: Attention) -> Moments:
+    """A mean of v has its mean, and less than its spread."""
+    return beliefs.read(op.v)
+
+
 def _softmax(beliefs: Beliefs, op: Softmax) -> Moments:
     share = 1.0 / beliefs.graph.type(op.x).shape[op.axis]
     unit = spread(uniform(0.0, 1.0), beliefs.channels(op.output))
@@ -330,6 +336,7 @@ RULES: Mapping[type[Op], Callable[[Beliefs, Any], Moments]] = {
     Reduce: _reduce,
     Softmax: _softmax,
     Normalize: _normalize,
+    Attention: _attention,
     LogSoftmax: _log_softmax,
     Concat: _concat,
     Slice: _slice,

@@ -15,11 +15,14 @@ from qcomp.cli.compare import compare
 from qcomp.cli.compile import compile
 from qcomp.cli.diff import diff
 from qcomp.cli.doctor import doctor
+from qcomp.cli.errors import errors
 from qcomp.cli.evaluate import evaluate
 from qcomp.cli.explain import explain
 from qcomp.cli.export import export
 from qcomp.cli.inspect import inspect
+from qcomp.cli.passes import passes
 from qcomp.cli.precision import sensitivity
+from qcomp.cli.report import report
 from qcomp.cli.run import run as run_samples
 from qcomp.cli.search import search
 from qcomp.cli.session import Session, hoisted
@@ -45,6 +48,9 @@ COMMANDS = (
     compare,
     bench,
     run_samples,
+    passes,
+    errors,
+    report,
     export,
     bisect,
     sensitivity,

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from qcomp.errors import TargetError
 from qcomp.ir.graph import Graph
-from qcomp.targets.base import Artifact, Emulated, Linked, Requirements, Step
+from qcomp.targets.base import Artifact, Emulated, Layout, Linked, Requirements, Step
 from qcomp.targets.cpu.isa import FAMILIES
+from qcomp.targets.cpu.layout import layout_of
 from qcomp.targets.cpu.library.archive import members
 from qcomp.targets.cpu.library.link import (
     format_of_files,
@@ -65,6 +66,13 @@ class CpuRuntime:
         if able[-1] not in _SETS:
             raise TargetError(f"{able[-1]} is no instruction set that can be timed by layers")
         return CpuProfile(graph, _SETS[able[-1]], artifact.name)
+
+    def layout(self, artifact: Artifact, graph: Graph) -> Layout:
+        """Found by lowering the graph again; the machine need not run it."""
+        isa = artifact.requires.isas[-1]
+        if isa not in _SETS:
+            raise TargetError(f"{isa} is no instruction set of which the layout can be told")
+        return layout_of(lower_graph(graph, _SETS[isa], artifact.name))
 
     def steps(self, artifact: Artifact, graph: Graph) -> Mapping[str, Sequence[Step]]:
         """Of each set, from the least to the most able; none of what TVM generates."""

@@ -13,6 +13,7 @@ from qcomp.targets.base import (
     Artifact,
     Emulated,
     Entry,
+    Layout,
     Linked,
     Profile,
     Requirements,
@@ -46,6 +47,11 @@ class MixedRuntime:
     def profile(self, artifact: Artifact, graph: Graph) -> Profile:
         targets = ", ".join(self.runtimes)
         raise TargetError(f"{artifact.name} is of {targets}; times by layers are of one target")
+
+    def layout(self, artifact: Artifact, graph: Graph) -> Layout:
+        raise TargetError(
+            f"{artifact.name} is of several targets; the layout of code is told of one"
+        )
 
     def steps(self, artifact: Artifact, graph: Graph) -> Mapping[str, Sequence[Step]]:
         """The parts number and name tensors in their own way."""

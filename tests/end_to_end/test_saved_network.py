@@ -25,7 +25,7 @@ Network = qcomp.CompiledNetwork
 FAST = qcomp.QuantizationConfig(recipe="fast")
 BUILDS = ["Config.cmake", "ConfigVersion.cmake", ".pc", "_example.c", ".py"]
 FILES = ["constants.npz", "graph.txt", "h", "manifest.json", "qdq.npz", "qdq.txt", "recipe.yaml"]
-FILES += ["vectors.npz"]
+FILES += ["vectors.npz", "passes.json.gz"]
 
 
 def contents(folder: Path) -> dict[str, bytes]:

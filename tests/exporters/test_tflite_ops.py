@@ -25,6 +25,7 @@ from qcomp.ir.ops import (
     RELU,
     Add,
     ArgMax,
+    Attention,
     AveragePool2d,
     BatchNorm,
     ClampRange,
@@ -59,7 +60,7 @@ from qcomp.recipes.named import settled
 SAYABLE = [
     op
     for op in CASES
-    if not isinstance(op, BatchNorm | LogPower | Normalize)
+    if not isinstance(op, Attention | BatchNorm | LogPower | Normalize)
     and not (isinstance(op, ArgMax) and op.last)
     and not (isinstance(op, MaxPool2d) and (op.dilation != (1, 1) or op.kernel == (2, 3)))
 ]
@@ -291,6 +292,7 @@ def test_a_result_that_two_outputs_share_has_two_names() -> None:
             Normalize(inputs=("x", "c", "c"), output="y", axes=(3,), centered=True, epsilon=1e-5),
             "no normalisation of groups",
         ),
+        (Attention(inputs=("x", "x", "x"), output="y", scale=1.0, ahead=1), "no such operator"),
     ],
     ids=lambda v: v.mnemonic if isinstance(v, Op) else None,
 )

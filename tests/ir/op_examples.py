@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from qcomp.ir.ops import Activation, Function, Reduction
+from qcomp.ir.ops import Activation, Function, Mask, Reduction
 from qcomp.quant.fixed_point import Form, Requantize
 
 
@@ -135,6 +135,28 @@ EXAMPLES = {
             "qmin": -128,
             "qmax": 127,
             "bits": 8,
+        },
+    ),
+    "attention": Example(
+        ("f32[2,3,4,8]", "f32[2,5,2,8]", "f32[2,5,2,6]", "f32[3,5]", "f32[2,1,1,1]"),
+        {"masks": (Mask.ADDED, Mask.EXCLUDED)},
+    ),
+    "q_attention": Example(
+        (
+            "i8[2,3,4,8]",
+            "i16[2,5,2,8]",
+            "i8[2,5,2,6]",
+            "i16[64]",
+            "i16[3,5]",
+            "i32[4,1,1]",
+            "i8[1]",
+        ),
+        {
+            "masks": (Mask.ADDED, Mask.SCORES, Mask.ALLOWED),
+            "mask_zero_points": (0, 0, -3),
+            "probability_bits": 15,
+            "product_shift": 3,
+            **I16_RESULT,
         },
     ),
     "log_power": Example((IMAGE, IMAGE)),

@@ -13,6 +13,7 @@ from qcomp.ir import ops
 from qcomp.ir.exemptions import Exemptions
 from qcomp.ir.merged import merged
 from qcomp.passes.lib.integer_rules import (
+    attention,
     binary,
     choice,
     embedding,
@@ -31,6 +32,7 @@ from qcomp.passes.lib.sums import BoundSums
 __all__ = ["EXEMPT", "NO_SUMS", "RULES", "SUMS", "Site", "rescale"]
 
 RULES: Mapping[type[ops.Op], IntegerRule] = merged(
+    attention.RULES,
     binary.RULES,
     power.RULES,
     choice.RULES,
@@ -51,6 +53,7 @@ EXEMPT: Exemptions = {
 }
 
 SUMS: Mapping[type[ops.Op], BoundSums] = merged(
+    attention.SUMS,
     binary.SUMS,
     linear.SUMS,
     normalization.SUMS,

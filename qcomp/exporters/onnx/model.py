@@ -10,6 +10,7 @@ from onnx import helper, numpy_helper
 
 from qcomp.errors import UnsupportedOp
 from qcomp.exporters.onnx import (
+    attention,
     choice,
     elementwise,
     ends,
@@ -31,6 +32,7 @@ from qcomp.ir.text import format_op
 _LARGE = 1 << 14  # bytes
 
 RULES: Mapping[type[Op], Callable[..., None]] = merged(
+    attention.RULES,
     choice.RULES,
     elementwise.RULES,
     linear.RULES,

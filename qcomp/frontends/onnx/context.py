@@ -15,12 +15,11 @@ from qcomp.frontends.limits import Folding, Refused, check_result
 from qcomp.ir.given import GivenIntegers
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import Op
+from qcomp.ir.saturation import NOT_AT_ALL
 from qcomp.ir.tensor import Array, Mark, Origin, TensorId, TensorType
 from qcomp.quant.qparams import QParams
 
 _MOST_INTEGERS = 1024  # of axes, pads, shapes and parts
-NOT_AT_ALL = np.float32(-1e30)
-"""Stands for -inf in a mask: no score is seen beside it, and several add up to a finite number."""
 
 Attribute = (
     int | float | str | tuple[int, ...] | tuple[float, ...] | tuple[str, ...] | onnx.TensorProto

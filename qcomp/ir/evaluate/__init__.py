@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from qcomp.ir.evaluate import (
+    attention,
     border,
     choice,
     dynamic,
@@ -39,6 +40,7 @@ from qcomp.quant.qparams import QParams, dequantize, quantize
 __all__ = ["MEANINGS", "apply", "checked_inputs", "evaluate", "evaluate_all"]
 
 MEANINGS: Mapping[type[Op], Callable[..., Array]] = merged(
+    attention.MEANINGS,
     border.MEANINGS,
     choice.MEANINGS,
     dynamic.MEANINGS,

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from qcomp.ir.ops import (
+    attention,
     base,
     choice,
     dynamic,
@@ -30,6 +31,7 @@ from qcomp.ir.ops import (
     recurrent,
     reduction,
 )
+from qcomp.ir.ops.attention import *
 from qcomp.ir.ops.base import *
 from qcomp.ir.ops.choice import *
 from qcomp.ir.ops.dynamic import *
@@ -61,6 +63,7 @@ def _concrete(cls: type[base.Op]) -> Iterator[type[base.Op]]:
 OPS: dict[str, type[base.Op]] = {cls.mnemonic: cls for cls in _concrete(base.Op)}
 
 __all__ = ["OPS"]
+__all__ += attention.__all__
 __all__ += base.__all__
 __all__ += choice.__all__
 __all__ += dynamic.__all__

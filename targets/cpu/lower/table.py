@@ -19,6 +19,7 @@ from qcomp.ir.tensor import FLOATS
 from qcomp.ir.text import format_op
 from qcomp.quant.fixed_point import Form
 from qcomp.targets.cpu.lower import (
+    attention,
     choice,
     concat,
     elementwise,
@@ -43,6 +44,7 @@ from qcomp.targets.cpu.lower.i16 import softmax as i16_softmax
 from qcomp.targets.cpu.lower.i16.types import is_i16
 
 LOWERINGS: Mapping[type[ops.Op], LowerOp] = merged(
+    attention.LOWERINGS,
     embedding.LOWERINGS,
     choice.LOWERINGS,
     concat.LOWERINGS,
@@ -60,6 +62,7 @@ LOWERINGS: Mapping[type[ops.Op], LowerOp] = merged(
 )
 
 I16_LOWERINGS: Mapping[type[ops.Op], LowerOp] = merged(
+    attention.LOWERINGS,
     embedding.LOWERINGS,
     choice.LOWERINGS,
     concat.I16_LOWERINGS,
