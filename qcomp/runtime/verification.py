@@ -220,4 +220,4 @@ def random_cases(net: CompiledNetwork, count: int) -> Iterator[Case]:
 
 def _extremes(info: TensorInfo, random: np.random.Generator) -> NDArray[np.integer]:
     low, high = info.limits
-    return np.where(random.random(info.shape) < 0.5, low, high).astype(info.dtype)
+    return info.within(np.where(random.random(info.shape) < 0.5, low, high).astype(info.dtype))
