@@ -99,6 +99,8 @@ class QuantizationConfig:
         "mean": 127.5, "std": (58.4, 57.1, 57.4), "layout": "NHWC"}, each of which may be left out.
         The model gets (x - mean) / std, with channels where it has them.
     outputs: {name: "argmax"}: the index of the largest value along the last axis, not the values.
+    states: {"h_in": "h_out"}: an input has in the next run what an output has in this one. Both
+        have the same integers, so nothing is rounded between; see docs/c-interface.md.
     arithmetic: how results are rounded to integers: "native", or "tflite", the bits of TensorFlow
         Lite's reference kernels, of TFLite files whose activations are integers.
     overrides: other values of some fields for some tensors and layers. A key is the id of a layer
@@ -128,6 +130,7 @@ class QuantizationConfig:
     preprocessing: Preprocessing | None = None
     inputs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     outputs: Mapping[str, str] = field(default_factory=dict)
+    states: Mapping[str, str] = field(default_factory=dict)
     arithmetic: str = NATIVE
     overrides: Overrides = field(default_factory=dict)
 

@@ -191,6 +191,7 @@ _NOT_QUANTIZING = (
     "float_tail",
     "arithmetic",  # behind them
     "outputs",
+    "states",
 )
 _QUANTIZING = tuple(
     f.name for f in dataclasses.fields(QuantizationConfig) if f.name not in _NOT_QUANTIZING

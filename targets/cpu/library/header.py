@@ -18,6 +18,7 @@ from qcomp.targets.cpu.library.float_helpers import (
     suffix_of,
 )
 from qcomp.targets.cpu.library.module import MAX_RANK, NAME_BYTES
+from qcomp.targets.cpu.library.state_helpers import state_helpers
 from qcomp.targets.cpu.library.top_helper import top_helpers
 from qcomp.targets.cpu.machine import Isa
 from qcomp.targets.cpu.platform import ObjectFormat
@@ -136,6 +137,7 @@ def declared(
     ]
     lines += float_helpers(graph, name)
     lines += top_helpers(graph, name)
+    lines += state_helpers(graph, name)
     lines += ["#ifdef __cplusplus", "}", "#endif", "", "#endif", ""]
     return "\n".join(lines)
 
