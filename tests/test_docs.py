@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from attention_cases import Sizes, attention_case
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -22,10 +23,12 @@ from qcomp.cli import main
 from qcomp.cli.app import app
 from qcomp.config import RANGES
 from qcomp.ir.evaluate import (
+    attention,
     dynamic,
     integer_elementwise,
     integer_recurrent,
     movement,
+    normalization,
     pooling,
     power,
     reduction,
@@ -36,6 +39,7 @@ from qcomp.ir.ops import (
     Domain,
     IntegerOp,
     Interpolate,
+    Mask,
     Movement,
     QAdd,
     QAddRescaled,
@@ -48,6 +52,7 @@ from qcomp.ir.ops import (
     QLogSoftmax,
     QLstm,
     QMul,
+    QNormalize,
     QPRelu,
     QPReluRescaled,
     QRescale,
@@ -56,6 +61,7 @@ from qcomp.ir.ops import (
     Resize2d,
     ResizeMode,
     ScaleOf,
+    Unattended,
 )
 from qcomp.ir.parse import parse
 from qcomp.ir.tensor import Mark
@@ -63,7 +69,7 @@ from qcomp.passes.leave_float_tail import LeaveFloatTail
 from qcomp.passes.move_affine_ends import MoveAffineEnds
 from qcomp.passes.take_inputs import TakeInputs
 from qcomp.pipeline import STAGES, Given
-from qcomp.quant import gemmlowp, tables
+from qcomp.quant import gemmlowp, inverse_root, tables
 from qcomp.quant.estimators import ESTIMATORS
 from qcomp.quant.estimators.percentile import PERCENTILE
 from qcomp.quant.fixed_point import Form, Requantize, requantize
@@ -106,12 +112,17 @@ def test_every_page_is_in_the_index() -> None:
 def test_the_passes_are_listed_in_their_order() -> None:
     every = qcomp.QuantizationConfig(equalize=True, absorb_bias=True, rounding="adaround")
     config = settled(every, calibrated=True)
+    onnx = dataclasses.replace(config, arithmetic="onnx")
     nothing, graph = Statistics(mnemonics={}, channel_means={}), Graph("g")
     run: list[str] = [TakeInputs.name, LeaveFloatTail.name, MoveAffineEnds.name]  # before them
     for stage in STAGES:
         for fitting in (FittingData(graph, (), SampledMeans({})), None):
             given = Given(graph, lambda graph: {}, lambda: nothing, fitting)
-            run += [p.name for p in stage.passes(config, given) if p.name not in run]
+            names = [p.name for p in stage.passes(config, given)]
+            stored = [p.name for p in stage.passes(onnx, given)]
+            for name in [name for name in stored if name not in names]:
+                names.insert(stored.index(name), name)
+            run += [name for name in names if name not in run]
     listed = re.findall(r"^## ([a-z-]+)$", page("passes.md"), re.MULTILINE)
     assert listed == run
 
@@ -428,6 +439,61 @@ def test_log_power(
     meaning = power.q_log_power(op, a16(x), a16(y), table)
     got = shown["q_log_power"](x, y, table.tolist(), 0, down, added, least, offset, -3)
     assert got == meaning[0]
+
+
+@given(
+    st.lists(st.tuples(I16, I16, st.integers(-(2**30), 2**30)), min_size=1, max_size=20),
+    st.integers(0, 8),
+    st.integers(0, 2**40),
+    st.integers(0, 23),
+    st.booleans(),
+)
+def test_normalize(
+    shown: dict[str, Any],
+    values: list[tuple[int, int, int]],
+    f: int,
+    added: int,
+    precision: int,
+    centered: bool,
+) -> None:
+    row, gamma, beta = map(list, zip(*values, strict=True))
+    table = inverse_root.inverse_root_table()
+    assert shown["INVERSE_ROOTS"] == table.tolist()
+    m, q = round(2 ** (30 + f) / len(row)) >> 4, 26
+    op = QNormalize(
+        inputs=("x", "r", "g", "b"), output="y", axes=(0,), centered=centered, x_zero_point=7,
+        fraction_bits=f, mean_multiplier=m, mean_shift=q, added=added, least=3,
+        precision=precision, shift=17, qmin=-128, qmax=127,
+    )  # fmt: skip
+    meaning = normalization.q_normalize(
+        op, a16(*row), table, np.array(gamma, np.int16), np.array(beta, np.int32)
+    )
+    c = shown["rounding_shift"](sum(row) * m, q) if centered else 7 << f
+    got = shown["q_normalize"](row, f, c, added, 3, precision, gamma, beta, 17)
+    assert got == meaning.tolist()
+
+
+@given(st.integers(0, 2**32 - 1), st.sampled_from([8, 16]), st.sampled_from([8, 16]))
+def test_attention(shown: dict[str, Any], seed: int, v_bits: int, y_bits: int) -> None:
+    random = np.random.default_rng(seed)
+    sizes = Sizes(1, 1, 1, 1, int(random.integers(1, 40)), 4, 3)
+    masks = (Mask.SCORES,) if seed % 3 else ()
+    unattended = list(Unattended)[seed % 2]
+    widths, step = (8, 8, v_bits, y_bits), float(np.exp(random.uniform(-9, 2)))
+    case = attention_case(seed, sizes, widths=widths, masks=masks, unattended=unattended, step=step)
+    (q, k, v), (table, *added) = case.operands, case.constants
+    op = case.make(inputs=(), output="y")
+    scores = (k[0, :, 0].astype(int) @ (q[0, 0, 0].astype(int) - op.q_zero_point)).tolist()
+    for mask in added:
+        row = np.broadcast_to(mask, (1, 1, 1, sizes.keys)).ravel().tolist()
+        scores = [None if m < -(2**28) else s + m for s, m in zip(scores, row, strict=True)]
+    meaning = attention.q_attention(op, q, k, v, table, *added)
+    got = shown["q_attention"](
+        scores, v[0, :, 0].tolist(), op.v_zero_point, table.tolist(), op.score_shift, op.multiplier,
+        op.probability_bits, op.down, op.numerator, op.shift, op.zero_point,
+        *integer_range(y_bits), unattended is Unattended.ZERO,
+    )  # fmt: skip
+    assert got == meaning.ravel().tolist()
 
 
 @given(st.lists(I16, min_size=1, max_size=20), st.floats(1e-6, 1e-2), st.sampled_from([8, 16]))

@@ -33,6 +33,7 @@ from qcomp.ir.graph import Graph
 from qcomp.ir.ops import (
     Add,
     ArgMax,
+    Attention,
     AveragePool2d,
     BatchNorm,
     Binary,
@@ -56,6 +57,7 @@ from qcomp.ir.ops import (
     MaxPool2d,
     Minimum,
     Mul,
+    Normalize,
     Op,
     Pad,
     PadMode,
@@ -242,10 +244,23 @@ def _reduce(beliefs: Beliefs, op: Reduce) -> Moments:
     return scaled(x, float(terms)) if op.kind is Reduction.SUM else x
 
 
+def _attention(beliefs: Beliefs, op: Attention) -> Moments:
+    """A mean of v has its mean, and less than its spread."""
+    return beliefs.read(op.v)
+
+
 def _softmax(beliefs: Beliefs, op: Softmax) -> Moments:
     share = 1.0 / beliefs.graph.type(op.x).shape[op.axis]
     unit = spread(uniform(0.0, 1.0), beliefs.channels(op.output))
     return Moments(np.full_like(unit.mean, share), unit.std * share, unit.low, unit.high)
+
+
+def _normalize(beliefs: Beliefs, op: Normalize) -> Moments:
+    """Groups have a mean of 0 and a deviation of 1, as batch normalisation makes channels."""
+    channels = beliefs.channels(op.output)
+    unit = spread(normal(np.zeros(1), np.ones(1)), channels)
+    gamma, beta = (beliefs.read(t, channels) for t in (op.gamma, op.beta))
+    return clamped(added(multiplied(unit, gamma), beta), op.clamp)
 
 
 def _log_softmax(beliefs: Beliefs, op: LogSoftmax) -> Moments:
@@ -320,6 +335,8 @@ RULES: Mapping[type[Op], Callable[[Beliefs, Any], Moments]] = {
     AveragePool2d: _average_pool,
     Reduce: _reduce,
     Softmax: _softmax,
+    Normalize: _normalize,
+    Attention: _attention,
     LogSoftmax: _log_softmax,
     Concat: _concat,
     Slice: _slice,

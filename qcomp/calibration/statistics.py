@@ -34,9 +34,10 @@ class Statistics:
     input). `distributions` are measured, and `implied` are the ranges that batch-norm statistics
     imply; either may be empty, and `unimplied` says why the latter is. `channel_means` [C] are
     those of the tensors that Conv2d and Dense read, and `sampled` those of what they give where
-    there is data. `samples` counts runs of the graph, 0 without data; `kept` holds the inputs of
-    the first few, by public name; `of_16_bits` are activations that have these whatever is asked
-    for; `notes` are the assumptions made.
+    there is data. `reaches` has the largest |z| of each normalisation, with HEADROOM. `samples`
+    counts runs of the graph, 0 without data; `kept` holds the inputs of the first few, by public
+    name; `of_16_bits` are activations that have these whatever is asked for; `notes` are the
+    assumptions made.
     """
 
     mnemonics: Mapping[TensorId, str | None]
@@ -45,6 +46,7 @@ class Statistics:
     implied: Mapping[TensorId, Range] = field(default_factory=dict)
     unimplied: str = ""
     sampled: SampledMeans | None = None
+    reaches: Mapping[TensorId, float] = field(default_factory=dict)
     samples: int = 0
     kept: tuple[Mapping[str, Array], ...] = ()
     of_16_bits: frozenset[TensorId] = frozenset()

@@ -156,7 +156,8 @@ def compile(
         str,
         typer.Option(
             help=f"{one_of(ARITHMETICS)}: the bits of TensorFlow Lite's reference kernels, of "
-            "TFLite files of integers."
+            "TFLite files of integers, or of ONNX Runtime's quantized kernels, of quantized ONNX "
+            "models."
         ),
     ] = DEFAULTS.arithmetic,
     dump: Annotated[
@@ -204,6 +205,16 @@ def compile(
             "--tiles", metavar="FILE", help="What trials chose, a NAME.tiles.json: the same code."
         ),
     ] = None,
+    advise: Annotated[
+        bool,
+        typer.Option("--advise", help="Say what to try next, with what it gains: measured."),
+    ] = False,
+    taps: Annotated[
+        bool,
+        typer.Option(
+            "--taps", help="The library tells of each tensor while it runs, for `qcomp compare`."
+        ),
+    ] = False,
     as_json: Json = False,
     preprocessing: Preprocessing | None = None,
 ) -> None:
@@ -251,6 +262,8 @@ def compile(
         progress=Session.of(context).progress,
         tune=tune,
         tiles=tiles,
+        advise=advise,
+        taps=taps,
     )
     directory = net.save(output, threads_pool=threads_pool, bindings=languages or ())
     summary = summarize(net, directory, time.perf_counter() - began)

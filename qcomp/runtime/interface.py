@@ -160,7 +160,7 @@ class Interface:
     def expect_numbers(self, arrays: Sequence[Array]) -> None:
         """ValueError for what can't be rounded to integers."""
         for array, info in zip(arrays, self.inputs, strict=True):
-            if array.dtype.kind not in "fiu":
+            if array.dtype.kind not in "fiub":
                 raise ValueError(f"input {info.name}: expected numbers, got {array.dtype}")
 
     def quantized(self, arrays: Sequence[Array]) -> list[Array]:

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from qcomp.ir.ops import Activation, Function, Reduction
+from qcomp.ir.ops import Activation, Function, Mask, Reduction
 from qcomp.quant.fixed_point import Form, Requantize
 
 
@@ -106,6 +106,7 @@ EXAMPLES = {
     "q_embedding": Example((I_IMAGE, "i16[9,5]")),
     "q_compare": Example((I_IMAGE, "i16[4]"), {"bits": 8}),
     "q_select": Example((I_IMAGE, "i16[4]", "i16[1]")),
+    "pair_table": Example((I_IMAGE, "i8[4,1]", "i8[65536]")),
     "table": Example((I_IMAGE, "i16[256]")),
     "q_rescale": Example((I_IMAGE,)),
     "interpolate": Example((I16_IMAGE, "i32[513]"), {"step_bits": 7, **I16_RESULT}),
@@ -117,6 +118,46 @@ EXAMPLES = {
     "q_reduce_extreme": Example((I_IMAGE,), {"axes": (0, 1, 2, 3), "kind": Reduction.MIN}),
     "q_softmax": Example(
         (I_IMAGE, "i32[256]"), {"axis": 3, "finer": 0, "bits": 8, "form": Form.TFLITE}
+    ),
+    "normalize": Example(
+        (IMAGE, "f32[4]", "f32[1]"), {"axes": (1, 2), "epsilon": 1e-5, "least": 0.0, "reach": 7.5}
+    ),
+    "q_normalize": Example(
+        (I_IMAGE, "i32[192]", "i16[4]", "i32[4]"),
+        {
+            "axes": (1, 3),
+            "fraction_bits": 8,
+            "mean_shift": 30,
+            "added": 2**40,
+            "least": 1,
+            "precision": 13,
+            "shift": 12,
+            "qmin": -128,
+            "qmax": 127,
+            "bits": 8,
+        },
+    ),
+    "attention": Example(
+        ("f32[2,3,4,8]", "f32[2,5,2,8]", "f32[2,5,2,6]", "f32[3,5]", "f32[2,1,1,1]"),
+        {"masks": (Mask.ADDED, Mask.EXCLUDED)},
+    ),
+    "q_attention": Example(
+        (
+            "i8[2,3,4,8]",
+            "i16[2,5,2,8]",
+            "i8[2,5,2,6]",
+            "i16[64]",
+            "i16[3,5]",
+            "i32[4,1,1]",
+            "i8[1]",
+        ),
+        {
+            "masks": (Mask.ADDED, Mask.SCORES, Mask.ALLOWED),
+            "mask_zero_points": (0, 0, -3),
+            "probability_bits": 15,
+            "product_shift": 3,
+            **I16_RESULT,
+        },
     ),
     "log_power": Example((IMAGE, IMAGE)),
     "q_log_power": Example((I16_IMAGE, I16_IMAGE, "i64[305]"), {"bits": 8, "down": 3}),

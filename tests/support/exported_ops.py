@@ -14,6 +14,7 @@ from qcomp.ir.ops import (
     Activation,
     Add,
     ArgMax,
+    Attention,
     BatchNorm,
     BlockOrder,
     BroadcastTo,
@@ -30,11 +31,13 @@ from qcomp.ir.ops import (
     LogPower,
     LogSoftmax,
     Lstm,
+    Mask,
     MatMul,
     Maximum,
     MaxPool2d,
     Minimum,
     Mul,
+    Normalize,
     Op,
     Pad,
     PadMode,
@@ -48,6 +51,7 @@ from qcomp.ir.ops import (
     Sub,
     Tile,
     Transpose,
+    Unattended,
     ZeroStuff,
 )
 from qcomp.ir.tensor import DType, TensorType
@@ -66,6 +70,9 @@ CONSTANTS: Mapping[str, np.ndarray] = {
     "plane": RNG.normal(size=(6, 1, 8)).astype(np.float32),
     "fc": RNG.normal(size=(4, 8)).astype(np.float32),
     "rows": RNG.normal(size=(8, 3)).astype(np.float32),
+    "biases": RNG.choice(np.array([-1e9, -0.5, 0.75], np.float32), (5, 6, 6)),
+    "c6": np.array([1, 1, 0, 2, 1, 0], np.float32),
+    "d6": np.array([0, 0, 1, 0, 3, 0], np.float32),
     "i": np.array([3, 0, 3], np.int64),
     **{
         f"{name}{hidden}": (RNG.normal(size=shape) / 2).astype(np.float32)
@@ -106,6 +113,21 @@ CASES: list[Op] = [
     PRelu(inputs=("x", "c"), output="y"),
     PRelu(inputs=("x", "plane"), output="y"),
     LogPower(inputs=("x", "x"), output="y", added=0.5, least=0.75),
+    *(
+        Normalize(
+            inputs=("x", "c", "plane"),
+            output="y",
+            axes=axes,
+            centered=centered,
+            epsilon=epsilon,
+            clamp=clamp,
+        )
+        for axes, centered, epsilon, clamp in [
+            ((1, 2), True, 1e-3, ClampRange()),
+            ((3,), False, 0.0, RELU),
+            ((0, 2, 3), True, 1e-5, ClampRange(-1, 1)),
+        ]
+    ),
     Add(inputs=("x", "x"), output="y", clamp=RELU),
     Add(inputs=("x", "plane"), output="y"),
     Sub(inputs=("c", "x"), output="y"),
@@ -123,6 +145,15 @@ CASES: list[Op] = [
     Reduce(inputs=X, output="y", kind=Reduction.MIN, axes=(3,)),
     Reduce(inputs=X, output="y", kind=Reduction.SUM, axes=(0, 1, 2, 3), keepdims=False),
     Reduce(inputs=X, output="y", kind=Reduction.MEAN, axes=()),
+    Attention(inputs=("x", "x", "x"), output="y", scale=0.4, ahead=1),
+    Attention(
+        inputs=("x", "x", "x", "biases", "c6", "d6"),
+        output="y",
+        scale=0.4,
+        ahead=5,
+        masks=(Mask.ADDED, Mask.ALLOWED, Mask.EXCLUDED),
+        unattended=Unattended.ZERO,
+    ),
     Softmax(inputs=X, output="y", axis=3),
     Softmax(inputs=X, output="y", axis=1),
     LogSoftmax(inputs=X, output="y", axis=2),

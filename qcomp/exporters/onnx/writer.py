@@ -43,13 +43,15 @@ class Layout(enum.Enum):
 
 
 _OTHER = {Layout.OURS: Layout.FIRST, Layout.FIRST: Layout.OURS}
+_MARKS = {Layout.OURS: "nhwc", Layout.FIRST: "nchw"}
 _FROM_OTHER = {Layout.OURS: (0, 2, 3, 1), Layout.FIRST: (0, 3, 1, 2)}
 
 
 class Writer:
     """The nodes of one model, and its initializers as arrays.
 
-    `names` holds the ONNX name of each tensor.
+    `names` holds the ONNX name of each tensor, which is that of its value in OURS, or in FIRST for
+    those that are `channels_first`.
     `open_tensors` are quantized, and their parameters are inputs of the model.
     """
 
@@ -59,8 +61,10 @@ class Writer:
         names: Mapping[TensorId, str],
         open_tensors: Collection[TensorId],
         dialect: Dialect = SESSION,
+        channels_first: Collection[TensorId] = (),
     ) -> None:
         self.graph = graph
+        self.channels_first = frozenset(channels_first)
         self.open_tensors = frozenset(open_tensors)
         self.dialect = dialect
         self.nodes: list[onnx.NodeProto] = []
@@ -178,8 +182,13 @@ class Writer:
             return Layout.FIRST
         return Layout.OURS
 
+    def layout(self, id: TensorId) -> Layout:
+        """That of the value that has the tensor's own name."""
+        return Layout.FIRST if id in self.channels_first else Layout.OURS
+
     def _name(self, id: TensorId, layout: Layout) -> str:
-        return self._names[id] if layout is Layout.OURS else f"{self._names[id]}:nchw"
+        name = self._names[id]
+        return name if layout is self.layout(id) else f"{name}:{_MARKS[layout]}"
 
     # ------------------------------------------------------------- parameters
 

@@ -27,6 +27,12 @@ _KINDS: Mapping[str, str] = {
 }
 _ELEMENT_TYPES = frozenset(onnx.TensorProto.DataType.keys())
 
+_DEPRECATED_AFTERWARDS = ("GroupNormalization",)
+"""Whose form of the opsets 18 to 20, which models have, was deprecated with the next form."""
+
+_READ_BEFORE = {"LayerNormalization": 17, "RMSNormalization": 23}
+"""The opsets that operators came with which ONNX Runtime has in every one."""
+
 
 def decode_node(context: Context, proto: onnx.NodeProto) -> Node:
     """Check the node against its ONNX schema and decode its attributes."""
@@ -79,10 +85,11 @@ def _only(kinds: Sequence[str]) -> int:
 
 def _schema(proto: onnx.NodeProto, opset: int) -> onnx.defs.OpSchema:
     try:
-        schema = onnx.defs.get_schema(proto.op_type, opset, "")
+        least = _READ_BEFORE.get(proto.op_type, opset)
+        schema = onnx.defs.get_schema(proto.op_type, max(opset, least), "")
     except onnx.defs.SchemaError as error:
         raise Refused(f"operator {proto.op_type} is unknown in opset {opset}") from error
-    if schema.deprecated:
+    if schema.deprecated and proto.op_type not in _DEPRECATED_AFTERWARDS:
         raise Refused(f"operator {proto.op_type} is no longer part of opset {opset}")
     return schema
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from qcomp.ir.evaluate import (
+    attention,
     border,
     choice,
     dynamic,
@@ -22,6 +23,7 @@ from qcomp.ir.evaluate import (
     integer_linear,
     integer_recurrent,
     movement,
+    normalization,
     pooling,
     power,
     recurrent,
@@ -38,6 +40,7 @@ from qcomp.quant.qparams import QParams, dequantize, quantize
 __all__ = ["MEANINGS", "apply", "checked_inputs", "evaluate", "evaluate_all"]
 
 MEANINGS: Mapping[type[Op], Callable[..., Array]] = merged(
+    attention.MEANINGS,
     border.MEANINGS,
     choice.MEANINGS,
     dynamic.MEANINGS,
@@ -47,6 +50,7 @@ MEANINGS: Mapping[type[Op], Callable[..., Array]] = merged(
     integer_linear.MEANINGS,
     integer_recurrent.MEANINGS,
     movement.MEANINGS,
+    normalization.MEANINGS,
     pooling.MEANINGS,
     power.MEANINGS,
     recurrent.MEANINGS,

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from qcomp.ir.ops import (
+    attention,
     base,
     choice,
     dynamic,
@@ -22,12 +23,15 @@ from qcomp.ir.ops import (
     integer_resize,
     linear,
     movement,
+    normalization,
+    pair_table,
     pooling,
     power,
     quantization,
     recurrent,
     reduction,
 )
+from qcomp.ir.ops.attention import *
 from qcomp.ir.ops.base import *
 from qcomp.ir.ops.choice import *
 from qcomp.ir.ops.dynamic import *
@@ -40,6 +44,8 @@ from qcomp.ir.ops.integer_recurrent import *
 from qcomp.ir.ops.integer_resize import *
 from qcomp.ir.ops.linear import *
 from qcomp.ir.ops.movement import *
+from qcomp.ir.ops.normalization import *
+from qcomp.ir.ops.pair_table import *
 from qcomp.ir.ops.pooling import *
 from qcomp.ir.ops.power import *
 from qcomp.ir.ops.quantization import *
@@ -57,6 +63,7 @@ def _concrete(cls: type[base.Op]) -> Iterator[type[base.Op]]:
 OPS: dict[str, type[base.Op]] = {cls.mnemonic: cls for cls in _concrete(base.Op)}
 
 __all__ = ["OPS"]
+__all__ += attention.__all__
 __all__ += base.__all__
 __all__ += choice.__all__
 __all__ += dynamic.__all__
@@ -69,6 +76,8 @@ __all__ += integer_recurrent.__all__
 __all__ += integer_resize.__all__
 __all__ += linear.__all__
 __all__ += movement.__all__
+__all__ += pair_table.__all__
+__all__ += normalization.__all__
 __all__ += pooling.__all__
 __all__ += power.__all__
 __all__ += quantization.__all__

@@ -36,14 +36,17 @@ def variables(isas: Sequence[Isa]) -> dict[str, int]:
 
 
 def add_dispatch(
-    module: ir.Module, name: str, isas: Sequence[Isa], variants: Sequence[ir.Function]
+    module: ir.Module, name: str, isas: Sequence[Isa], variants: Sequence[ir.Function], symbol: str
 ) -> None:
-    """NAME_run and, of several, NAME_set_isa; `isas` from the least to the most able."""
+    """The function `symbol` and, of several, NAME_set_isa; `isas` from the least to the most able.
+
+    `symbol` is NAME_run, or that with taps.
+    """
     chosen = ir.GlobalVariable(module, I32, f"{name}_{CHOICE}")
     chosen.linkage = "internal"
     chosen.initializer = _i32(0)
     best = _add_best(module, name, isas)
-    _add_run(module, name, variants, chosen, best)
+    _add_run(module, symbol, variants, chosen, best)
     if len(isas) > 1:
         _add_set_isa(module, name, isas, chosen)
 
@@ -62,12 +65,12 @@ def _add_best(module: ir.Module, name: str, isas: Sequence[Isa]) -> ir.Function:
 
 def _add_run(
     module: ir.Module,
-    name: str,
+    symbol: str,
     variants: Sequence[ir.Function],
     chosen: ir.GlobalVariable,
     best: ir.Function,
 ) -> None:
-    run = ir.Function(module, variants[0].function_type, f"{name}_run")
+    run = ir.Function(module, variants[0].function_type, symbol)
     run.attributes.add("nounwind")
     entry, first, known, bad = (
         run.append_basic_block(n) for n in ("entry", "first", "known", "bad")

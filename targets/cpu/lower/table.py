@@ -19,6 +19,7 @@ from qcomp.ir.tensor import FLOATS
 from qcomp.ir.text import format_op
 from qcomp.quant.fixed_point import Form
 from qcomp.targets.cpu.lower import (
+    attention,
     choice,
     concat,
     elementwise,
@@ -26,6 +27,7 @@ from qcomp.targets.cpu.lower import (
     linear,
     matmul,
     movement,
+    normalization,
     pooling,
     power,
     recurrent,
@@ -42,6 +44,7 @@ from qcomp.targets.cpu.lower.i16 import softmax as i16_softmax
 from qcomp.targets.cpu.lower.i16.types import is_i16
 
 LOWERINGS: Mapping[type[ops.Op], LowerOp] = merged(
+    attention.LOWERINGS,
     embedding.LOWERINGS,
     choice.LOWERINGS,
     concat.LOWERINGS,
@@ -49,6 +52,7 @@ LOWERINGS: Mapping[type[ops.Op], LowerOp] = merged(
     linear.LOWERINGS,
     matmul.LOWERINGS,
     movement.LOWERINGS,
+    normalization.LOWERINGS,
     pooling.LOWERINGS,
     power.LOWERINGS,
     reduction.LOWERINGS,
@@ -58,10 +62,12 @@ LOWERINGS: Mapping[type[ops.Op], LowerOp] = merged(
 )
 
 I16_LOWERINGS: Mapping[type[ops.Op], LowerOp] = merged(
+    attention.LOWERINGS,
     embedding.LOWERINGS,
     choice.LOWERINGS,
     concat.I16_LOWERINGS,
     movement.I16_LOWERINGS,
+    normalization.LOWERINGS,
     pooling.I16_LOWERINGS,
     power.LOWERINGS,
     recurrent.LOWERINGS,
@@ -93,12 +99,13 @@ I16_EXEMPT: Exemptions = {
     **_NO_KERNELS,
     ops.QAddRescaled: "no kernel of 16 bits rounds the operands of a sum one by one",
     ops.QPReluRescaled: "its operand has 8 bits",
+    ops.PairTable: "its operands have 8 bits",
     ops.QAdd: "adds i8 in 16-bit lanes; of i16 QAddWide is made",
 }
 
 
 # The arithmetics that kernels have, of the ops that know several.
-_INTEGER_FORMS = (Form.NARROW, Form.WIDE, Form.TFLITE)
+_INTEGER_FORMS = (Form.NARROW, Form.WIDE, Form.TFLITE, Form.ONNX)
 FORMS: Mapping[type[ops.Op], tuple[Form, ...]] = {
     ops.QAddRescaled: (Form.TFLITE,),
     ops.QAveragePool2d: (*_INTEGER_FORMS, Form.QUOTIENT),
