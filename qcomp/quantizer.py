@@ -26,15 +26,18 @@ from qcomp.ir.graph import Graph
 from qcomp.passes.base import Observer, PassManager, PassRecord
 from qcomp.passes.events import PassLog
 from qcomp.passes.observers import Records, Tape
+from qcomp.passes.own import OwnPass, placed
 from qcomp.pipeline import (
     EQUALIZE,
     LOWER,
     NORMALIZE,
     QUANTIZE,
+    RANGING,
     STAGES,
     Given,
     Stage,
     decided_ranges,
+    expect_places,
     fits_weights,
     known_ranges,
     ranging,
@@ -73,6 +76,7 @@ class Quantizer:
         that are not taken remain unseen.
     integers: those that the model has of constants, by their names.
     rounds: activations that have scales of the model's own are rounded to each of them.
+    own: passes of the caller; PassError for places that this model's way does not have.
     whole: has all of the data that the evidence is a part of, and gives its equalized graphs, so
         that channels are scaled for all of it, once.
     whole_attention: whether attention becomes one op, which has one arithmetic, and which not all
@@ -90,6 +94,7 @@ class Quantizer:
         *,
         cache: Path | None = None,
         observers: Sequence[Observer] = (),
+        own: Sequence[OwnPass] = (),
         whole: Quantizer | None = None,
         integers: Mapping[str, GivenIntegers] | None = None,
         rounds: bool = False,
@@ -99,7 +104,9 @@ class Quantizer:
         self.form = form
         self.evidence = evidence
         self._cache = cache
+        self._own = own
         self._stages = stages_from(form)
+        expect_places(self._stages, own)
         self._records = Records()
         self._observers = (*observers, self._records)
         self._start = Reached(PassManager(self._observers).begin(imported, form), evidence)
@@ -127,6 +134,8 @@ class Quantizer:
             integers=self._integers,
             rounds=self._rounds,
             whole_attention=self._whole_attention,
+            own=self._own,
+            without=self._without,
         )
 
     @cached_property
@@ -152,7 +161,9 @@ class Quantizer:
     def annotated(self, config: QuantizationConfig) -> Graph:
         """That graph with the range of every activation."""
         before = self._equalized(config)
-        return PassManager().run(before.graph.clone(), ranging(config, self._given(before, None)))
+        passes = ranging(config, self._given(before, None))
+        passes = placed(passes, RANGING, self._own, QUANTIZE.needs)
+        return PassManager().run(before.graph.clone(), passes)
 
     def quantized(self, config: QuantizationConfig, fitted_to: Samples | None = None) -> Graph:
         """The QDQ graph of a configuration.
@@ -275,7 +286,8 @@ class Quantizer:
                 return reached
         fits = stage.fits and fitted_to is not None
         given = self._given(before, fitted_to if fits else None)
-        passes = [p for p in stage.passes(config, given) if p.name not in self._without]
+        passes = placed(stage.passes(config, given), stage.order, self._own, stage.needs)
+        passes = [p for p in passes if p.name not in self._without]
         if not passes:
             return before
         manager = PassManager((tape,), list(before.records))

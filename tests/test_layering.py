@@ -19,10 +19,16 @@ SOURCES = {
 ALLOWED: dict[str, set[str]] = {
     "qcomp.errors": set(),
     "qcomp.version": set(),
+    "qcomp.extensions": {"qcomp.errors"},
     "qcomp.files": {"qcomp.errors"},
     "qcomp.cache": {"qcomp.errors", "qcomp.files"},
     "qcomp.preprocessing": {"qcomp.errors"},
-    "qcomp.config": {"qcomp.errors", "qcomp.input_forms", "qcomp.preprocessing"},
+    "qcomp.config": {
+        "qcomp.errors",
+        "qcomp.extensions",
+        "qcomp.input_forms",
+        "qcomp.preprocessing",
+    },
     "qcomp.data": {"qcomp.preprocessing", "qcomp.errors"},
     "qcomp.input_forms": {"qcomp.errors"},
     "qcomp.processors": set(),
@@ -39,6 +45,7 @@ ALLOWED: dict[str, set[str]] = {
         "qcomp.processors",
     },
     "qcomp.calibration": {
+        "qcomp.extensions",
         "qcomp.data",
         "qcomp.preprocessing",
         "qcomp.execute",
@@ -65,6 +72,7 @@ ALLOWED: dict[str, set[str]] = {
         "qcomp.errors",
     },
     "qcomp.frontends": {
+        "qcomp.extensions",
         "qcomp.formats",
         "qcomp.ir",
         "qcomp.quant",
@@ -123,6 +131,13 @@ ALLOWED: dict[str, set[str]] = {
         "qcomp.errors",
         "qcomp.config",
     },
+    "qcomp.own_passes": {
+        "qcomp.passes",
+        "qcomp.passes.events",
+        "qcomp.config",
+        "qcomp.errors",
+        "qcomp.extensions",
+    },
     "qcomp.ends": {
         "qcomp.input_forms",
         "qcomp.passes",
@@ -149,6 +164,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "qcomp.picture_bytes": {"qcomp.config", "qcomp.preprocessing", "qcomp.errors"},
     "qcomp.precision": {
+        "qcomp.own_passes",
         "qcomp.picture_bytes",
         "qcomp.ends",
         "qcomp.quantizer",
@@ -168,7 +184,13 @@ ALLOWED: dict[str, set[str]] = {
         "qcomp.processors",
         "qcomp.progress",
     },
-    "qcomp.targets": {"qcomp.ir", "qcomp.quant", "qcomp.errors", "qcomp.version"},
+    "qcomp.targets": {
+        "qcomp.extensions",
+        "qcomp.ir",
+        "qcomp.quant",
+        "qcomp.errors",
+        "qcomp.version",
+    },
     "qcomp.evaluation": {
         "qcomp.ends",
         "qcomp.accuracy",

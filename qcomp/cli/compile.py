@@ -89,10 +89,18 @@ def compile(
     per_tensor: Annotated[
         bool, typer.Option("--per-tensor", help="One weight scale per tensor, not per channel.")
     ] = False,
+    passes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--pass", metavar="NAME[@AFTER]", help="A pass of another package; repeatable."
+        ),
+    ] = None,
     range: Annotated[
         str,
         typer.Option(
-            "--range", help=f"How activation ranges are estimated: auto, {', '.join(RANGES)}."
+            "--range",
+            help=f"How activation ranges are estimated: auto, {', '.join(RANGES)}, or an estimator "
+            "of another package.",
         ),
     ] = AUTO,
     rounding: Annotated[
@@ -220,6 +228,7 @@ def compile(
 ) -> None:
     """Compile a float network to an integer-only C library."""
     from qcomp.names import c_name, default_name
+    from qcomp.own_passes import with_own_passes
     from qcomp.runtime.builds import expect_bindings
     from qcomp.runtime.store import expect_no_other
 
@@ -244,6 +253,9 @@ def compile(
         preprocessing=preprocessing,
         arithmetic=arithmetic,
     )
+    for named in passes or ():
+        pass_name, _, place = named.partition("@")
+        config, _ = with_own_passes(config, [pass_name], place or None)
     began = time.perf_counter()
     net = qcomp.compile(
         model,

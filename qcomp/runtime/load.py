@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from qcomp.accuracy.record import read
-from qcomp.errors import CompileError, ModelError
+from qcomp.errors import CompileError, ExtensionError, ModelError
 from qcomp.files import open_regular
 from qcomp.findings import record
 from qcomp.ir.form import Form
@@ -70,6 +70,8 @@ def _damages_named(path: Path) -> Iterator[None]:
     """ModelError for whatever the content of a directory leads to."""
     try:
         yield
+    except ExtensionError:  # the directory is as it should be, and a package is not there
+        raise
     except (AttributeError, ArithmeticError, LookupError, OSError, TypeError, ValueError) as error:
         reason: Exception = error
     except (CompileError, MemoryError, ParseError, RecursionError) as error:

@@ -158,4 +158,6 @@ def _manifest(net: CompiledNetwork, linked: Linked) -> dict[str, Any]:
 
 
 def _tensor(info: TensorInfo) -> dict[str, Any]:
-    return {**dataclasses.asdict(info), "shape": list(info.shape)}
+    told = dataclasses.asdict(dataclasses.replace(info, bounds=None))
+    del told["bounds"]  # follow from the network, and stand in the header
+    return {**told, "shape": list(info.shape)}

@@ -103,6 +103,17 @@ class Call:
     tap: Tap | None = None  # is told of behind the call
 
 
+@dataclass(frozen=True)
+class IndexCheck:
+    """The integers that an input may have, in all of it or at addresses, each by itself."""
+
+    index: int  # of the input
+    count: int
+    element_bytes: int
+    low: int | Address
+    high: int | Address
+
+
 @dataclass
 class ConstantData:
     """The read-only bytes of the library, 64-byte aligned, equal arrays stored once."""
@@ -191,6 +202,7 @@ class Program:
     results: Mapping[TensorId, TensorId]  # what the kernels of an op write, if not its own result
     buffers: Mapping[TensorId, tuple[str, ...]]  # of the arena, that hold an activation
     lifetimes: Mapping[str, Lifetime]  # of these buffers; a step is an op, counted from 1
+    checks: tuple[IndexCheck, ...]  # before the first call
     live_bytes: int  # largest sum of simultaneously live tensors, without borders and slack
 
     @property

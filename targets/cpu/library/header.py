@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from qcomp.ir.graph import Graph
+from qcomp.ir.index_bounds import IndexBounds, index_bounds
 from qcomp.ir.tensor import Tensor, TensorId
 from qcomp.targets.base import Taps
 from qcomp.targets.cpu.isa import identifier
@@ -36,7 +37,8 @@ typedef enum {{
   QCOMP_OK = 0,
   QCOMP_BAD_ARENA = 1,
   QCOMP_BAD_CPU = 2,
-  QCOMP_BAD_LIBRARY = 10 /* of NAME_check */
+  QCOMP_BAD_LIBRARY = 10, /* of NAME_check */
+  QCOMP_BAD_INPUT = 11
 }} qcomp_status;
 /* real = scale * (q - zero_point); rank <= {MAX_RANK}, unused extents are 0. */
 typedef struct {{
@@ -133,6 +135,10 @@ def declared(
         "/* Thread-safe and re-entrant: all mutable state is in `arena`, ARENA_BYTES bytes",
         "   aligned to ARENA_ALIGN and is the caller's. Returns 0, or a qcomp_status. */",
         f"int {name}_run({', '.join(_arguments(graph))}, void *arena);",
+        "",
+        "/* What the first run does besides, which may be a system call: finds out what the",
+        "   processor has. Returns 0, or QCOMP_BAD_CPU. */",
+        f"int {name}_init(void);",
         "",
         "/* How later runs share their work among threads; null, as at the beginning: not at all.",
         "   The result is the same in every bit. Not while a run is in progress. */",
@@ -258,12 +264,23 @@ def _choice(name: str, isas: Sequence[Isa]) -> list[str]:
     ]
 
 
+def _accepted(name: str, bounds: IndexBounds, zero_point: int) -> list[str]:
+    """Which indices of the rows of tables are such."""
+    interval = bounds.interval
+    low, high = interval or (int(bounds.low.max()), int(bounds.high.min()))
+    numbers = f"{low - zero_point} to {high - zero_point}"
+    rows = f"of all places rows {numbers}" if interval is None else f"rows {numbers}"
+    return [f"/* {name} has {rows} of a table; QCOMP_BAD_INPUT, and nothing is written, else. */"]
+
+
 def _whole_numbers(graph: Graph, inputs: list[TensorId]) -> list[str]:
     """What inputs of scale 1 are, such as bytes of an image: no float is needed for them."""
-    lines = []
+    lines, bounds = [], index_bounds(graph)
     for i, (public, t) in enumerate(graph.inputs.items()):
         q = graph.tensor(t).qparams
         if q is not None and q.scale == 1.0 and public not in graph.conversions:
             told = f"holds whole numbers: q = number + ({q.zero_point})"
             lines.append(f"/* input{suffix_of(i, inputs)} {told}. */")
+        if t in bounds:
+            lines += _accepted(f"input{suffix_of(i, inputs)}", bounds[t], q.zero_point if q else 0)
     return lines

@@ -30,7 +30,7 @@ _APPLE = {
     "x86_64-apple-macosx11.0.0": "x86_64-macos.11.0",
 }
 _COFF_MACHINES = {"x86_64": "x64", "aarch64": "arm64"}
-_FUNCTIONS = ("run", RUN_TAPPED, "set_parallel_for", "set_isa", "abi", "sizes")
+_FUNCTIONS = ("run", RUN_TAPPED, "init", "set_parallel_for", "set_isa", "abi", "sizes")
 _ARRAYS = ("inputs", "outputs", TENSORS)
 
 

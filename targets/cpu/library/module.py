@@ -16,12 +16,15 @@ from qcomp.targets.cpu.emit.words import word, word_type
 from qcomp.targets.cpu.library.codegen import Generate, object_code
 from qcomp.targets.cpu.library.dispatch import (
     STATUS_BAD_ARENA,
+    STATUS_BAD_INPUT,
     STATUS_OK,
     add_dispatch,
+    add_init,
     asks_processor,
 )
 from qcomp.targets.cpu.library.division import add_division
 from qcomp.targets.cpu.library.frame import Frame
+from qcomp.targets.cpu.library.index_checks import emit_check
 from qcomp.targets.cpu.library.objects import data_object
 from qcomp.targets.cpu.library.parallel import SPLITTING, Caller, Splitting, add_registration
 from qcomp.targets.cpu.library.taps import RUN_TAPPED, TENSORS, add_untapped_run
@@ -45,7 +48,7 @@ def build_objects(
     generate: Generate = object_code,
 ) -> dict[str, bytes]:
     """Relocatable files by name: NAME_run, NAME_inputs, NAME_outputs, NAME_set_parallel_for,
-    NAME_abi, NAME_sizes; with taps NAME_run_tapped, NAME_tensors; and hidden, NAME_data.
+    NAME_init, NAME_abi, NAME_sizes; with taps NAME_run_tapped, NAME_tensors; and hidden, NAME_data.
 
     Several programs, of one module, are the variants of a library, from the least to the most able
     instruction set; see dispatch.py.
@@ -62,6 +65,7 @@ def build_objects(
         add_dispatch(module, name, isas, variants, run)
     else:
         add_entry_point(first, run, name, splitting)
+        add_init(module, name)
     add_descriptions(module, first.graph, name)
     if first.tapped:
         add_untapped_run(module, name)
@@ -147,6 +151,9 @@ def add_entry_point(program: Program, symbol: str, name: str, splitting: Splitti
     tap = (run.args[-2], run.args[-1]) if program.tapped else None
     pointers = run.args[:inputs], run.args[inputs:arrays], arena, data
     frame = Frame(*pointers, program.memory.offsets, tap)
+    for check in program.checks:
+        with b.if_then(emit_check(b, frame, check)):
+            b.ret(ir.Constant(I32, STATUS_BAD_INPUT))
     Caller(b, program, frame, splitting).emit()
     b.ret(ir.Constant(I32, STATUS_OK))
     return run

@@ -15,6 +15,7 @@ from qcomp.targets.cpu import llvm_ir as ir
 from qcomp.targets.cpu.isa import identifier
 from qcomp.targets.cpu.lower.ceiling import fused_ceilings
 from qcomp.targets.cpu.lower.context import Lowering, Place
+from qcomp.targets.cpu.lower.index_checks import index_checks
 from qcomp.targets.cpu.lower.lookup import fused_lookups
 from qcomp.targets.cpu.lower.movement import copy_tensor
 from qcomp.targets.cpu.lower.places import Border, plan_places
@@ -114,6 +115,7 @@ def lower_graph(
         graph, isa, prefix, module, tuple(lowering.calls), lowering.data,
         with_counts(memory, graph) if taps else memory,
         stored, _buffers(lowering, plan), {t.name: t for t in lifetimes},
+        index_checks(graph, lowering.data),
         _live_bytes(graph, ops, stored, unstored, plan),
     )  # fmt: skip
 

@@ -14,7 +14,12 @@ from numpy.typing import NDArray
 
 from qcomp.errors import TargetError
 from qcomp.targets.base import Artifact, Rounded, Told, aligned
-from qcomp.targets.cpu.library.dispatch import STATUS_BAD_ARENA, STATUS_BAD_CPU, STATUS_OK
+from qcomp.targets.cpu.library.dispatch import (
+    STATUS_BAD_ARENA,
+    STATUS_BAD_CPU,
+    STATUS_BAD_INPUT,
+    STATUS_OK,
+)
 from qcomp.targets.cpu.library.objects import defined_symbols
 from qcomp.targets.cpu.library.taps import RUN_TAPPED
 from qcomp.targets.cpu.process.floats import FloatCall
@@ -30,6 +35,7 @@ _OPTIONAL = (_SET_ISA, _TAPPED)
 _STATUSES = {
     STATUS_BAD_ARENA: "QCOMP_BAD_ARENA: the arena is null or misaligned",
     STATUS_BAD_CPU: "QCOMP_BAD_CPU: the processor lacks the instruction set",
+    STATUS_BAD_INPUT: "QCOMP_BAD_INPUT: an index is no row of its table",
 }
 
 _TAP = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t)
