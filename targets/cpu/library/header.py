@@ -265,12 +265,12 @@ def _choice(name: str, isas: Sequence[Isa]) -> list[str]:
 
 
 def _accepted(name: str, bounds: IndexBounds, zero_point: int) -> list[str]:
-    """Which indices of the rows of tables are such."""
+    """Which indices of the rows of tables, or lengths of a sequence, are such."""
     interval = bounds.interval
     low, high = interval or (int(bounds.low.max()), int(bounds.high.min()))
     numbers = f"{low - zero_point} to {high - zero_point}"
-    rows = f"of all places rows {numbers}" if interval is None else f"rows {numbers}"
-    return [f"/* {name} has {rows} of a table; QCOMP_BAD_INPUT, and nothing is written, else. */"]
+    told = f"numbers {numbers}" if interval else f"at all places numbers {numbers}"
+    return [f"/* {name} has {told}; QCOMP_BAD_INPUT, and nothing is written, else. */"]
 
 
 def _whole_numbers(graph: Graph, inputs: list[TensorId]) -> list[str]:
