@@ -233,6 +233,7 @@ _NOT_QUANTIZING = (
     "inputs",  # before the stages
     "float_tail",
     "outputs",
+    "states",
     "passes",  # the same for all of a route
 )
 _QUANTIZING = tuple(
