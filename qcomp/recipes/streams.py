@@ -4,6 +4,8 @@
                            layers, looked-up rows, and of normalisations where these are added
     pre-activations        results of dense layers, behind normalisations, that a curve is taken of,
                            and the curve's where products or factors per channel read it
+    rotated heads          what queries and keys are computed from between their layers and
+                           attention: products with cosines and sines, and their sums
 
 A few channels of the stream are far larger than the others and set its scale, and a normalisation
 lifts what is left of these (qcomp/ir/transformer.py). Layers read 8 bits all the same, of
@@ -13,10 +15,12 @@ normalisations of their own where others read these too.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TypeGuard
 
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import (
     Add,
+    Attention,
     Conv2d,
     Dense,
     Function,
@@ -35,7 +39,7 @@ def wide_streams(graph: Graph) -> list[TensorId]:
     """The activations of a transformer that need 16 bits, in the graph's order."""
     if not is_transformer(graph):
         return []
-    found = {*_summed(graph), *_curved(graph)}
+    found = {*_summed(graph), *_curved(graph), *_rotated(graph)}
     return [tensor.id for tensor in graph.tensors() if tensor.id in found]
 
 
@@ -53,6 +57,35 @@ def _summed(graph: Graph) -> set[TensorId]:
         if isinstance(producer, Add | Sub) or (producer is not None and producer.copies_integers):
             waiting += graph.activations(producer)
     return found
+
+
+def _rotated(graph: Graph) -> set[TensorId]:
+    """From the operands of the last sums or products before attention back to the layers."""
+    attending = [op for op in graph.ops() if isinstance(op, Attention)]
+    found: set[TensorId] = set()
+    for narrow in {id for op in attending for id in (op.q, op.k)}:
+        waiting, wide = [narrow], list[TensorId]()
+        while waiting:
+            producer = graph.producer(waiting.pop())
+            if _is_arithmetic(producer):
+                wide += graph.activations(producer)
+            elif producer is not None and producer.copies_integers:
+                waiting += graph.activations(producer)
+        while wide:
+            id = wide.pop()
+            producer = graph.producer(id)
+            if id in found or producer is None:
+                continue
+            found.add(id)
+            if _is_arithmetic(producer) or producer.copies_integers:
+                wide += graph.activations(producer)
+    return found
+
+
+def _is_arithmetic(op: Op | None) -> TypeGuard[Op]:
+    return isinstance(op, Add | Mul | Sub) or (
+        isinstance(op, Unary) and op.function in (Function.AFFINE, Function.NEG)
+    )
 
 
 def _curved(graph: Graph) -> Iterator[TensorId]:

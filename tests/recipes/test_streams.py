@@ -22,6 +22,7 @@ NORM = "axes=(2,), centered=True, epsilon=1e-5"
 HEAD = """graph @g(%x: f32[1,3,4]) {
   %gamma = constant : f32[4]
   %w = constant : f32[4,4]
+  %w3 = constant : f32[3,4]
   %b = constant : f32[4]
   %e = dense(%x, %w, %b) : f32[1,3,4]
 """
@@ -57,16 +58,32 @@ ELSEWHERE = """
   %s = add(%e, %n) : f32[1,3,4]
   return s=%s
 }"""
+ROTATED = f"""
+  %n = normalize(%e, %gamma, %b) {{{NORM}}} : f32[1,3,4]
+  %u = dense(%n, %w, %b) : f32[1,3,4]
+  %c = mul(%u, %w3) : f32[1,3,4]
+  %l = slice(%u) {{starts=(0, 0, 0), sizes=(1, 3, 2), steps=(1, 1, 1)}} : f32[1,3,2]
+  %m = slice(%u) {{starts=(0, 0, 2), sizes=(1, 3, 2), steps=(1, 1, 1)}} : f32[1,3,2]
+  %o = unary(%m) {{function=neg}} : f32[1,3,2]
+  %h = concat(%o, %l) {{axis=2}} : f32[1,3,4]
+  %i = mul(%h, %w3) : f32[1,3,4]
+  %r = add(%c, %i) : f32[1,3,4]
+  %q = reshape(%r) {{shape=(1, 3, 2, 2)}} : f32[1,3,2,2]
+  %v = reshape(%n) {{shape=(1, 3, 2, 2)}} : f32[1,3,2,2]
+  %a = attention(%q, %q, %v) {{scale=1.0, ahead=3}} : f32[1,3,2,2]
+  return a=%a
+}}"""
 NETWORKS = {
     "normalised before layers": (BEFORE, ["e", "u", "d", "s"]),
     "normalised behind sums": (BEHIND, ["e", "n", "d", "r", "s"]),
+    "rotated": (ROTATED, ["e", "u", "c", "l", "m", "o", "h", "i"]),
     "with a gate": (GATED, ["e", "u", "v", "g"]),
     "normalised along another axis": (ELSEWHERE, []),
 }
 
 
 def network(text: str, **arrays: np.ndarray) -> Graph:
-    return parse(HEAD.rstrip() + text, arrays)
+    return parse(HEAD.rstrip() + text, {"w3": np.zeros((3, 4), np.float32), **arrays})
 
 
 @pytest.mark.parametrize(("text", "wide"), NETWORKS.values(), ids=NETWORKS)
