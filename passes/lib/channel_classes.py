@@ -43,8 +43,10 @@ from qcomp.ir.ops import (
     Embedding,
     Function,
     Gather,
+    Gru,
     LogPower,
     LogSoftmax,
+    Lstm,
     MatMul,
     Maximum,
     MaxPool2d,
@@ -57,6 +59,7 @@ from qcomp.ir.ops import (
     Reduce,
     Reshape,
     Resize2d,
+    Rnn,
     Select,
     Slice,
     Softmax,
@@ -339,5 +342,8 @@ EXEMPT: Exemptions = {
     LogPower: "adds the squares of two operands",
     Softmax: "compares channels",
     LogSoftmax: "compares channels",
+    Gru: "its states meet weights that it has",
+    Lstm: "its states meet weights that it has",
+    Rnn: "its states meet weights that it has",
 }
 """Ops without a row keep the factor 1 on both sides."""

@@ -48,8 +48,10 @@ from qcomp.ir.ops import (
     Domain,
     Embedding,
     Gather,
+    Gru,
     LogPower,
     LogSoftmax,
+    Lstm,
     MatMul,
     Maximum,
     MaxPool2d,
@@ -60,10 +62,12 @@ from qcomp.ir.ops import (
     Pad,
     PadMode,
     PRelu,
+    Recurrent,
     Reduce,
     Reduction,
     Reshape,
     Resize2d,
+    Rnn,
     Select,
     Slice,
     Softmax,
@@ -211,6 +215,16 @@ def _embedding(beliefs: Beliefs, op: Embedding) -> Moments:
     return of_constant(table, channels)
 
 
+def _recurrent(beliefs: Beliefs, op: Recurrent) -> Moments:
+    """Bounded activations bound the hidden state; a cell state has no bound but by the steps."""
+    if op.tail or not op.is_bounded:
+        raise CalibrationError(
+            f"{format_op(beliefs.graph, op)}\n  has states that nothing bounds; needs calibration "
+            "data"
+        )
+    return spread(uniform(-1.0, 1.0), beliefs.channels(op.output))
+
+
 def _unchanged(beliefs: Beliefs, op: Any) -> Moments:
     """Values move, or are averaged or chosen within a channel, and stay in their bounds."""
     return beliefs.read(op.x, beliefs.channels(op.output))
@@ -321,12 +335,15 @@ RULES: Mapping[type[Op], Callable[[Beliefs, Any], Moments]] = {
     AveragePool2d: _average_pool,
     Reduce: _reduce,
     Softmax: _softmax,
-    Attention: _attention,
     Normalize: _normalize,
+    Attention: _attention,
     LogSoftmax: _log_softmax,
     Concat: _concat,
     Slice: _slice,
     Embedding: _embedding,
+    Gru: _recurrent,
+    Lstm: _recurrent,
+    Rnn: _recurrent,
     Gather: _gather,
     Pad: _pad,
     ZeroStuff: _zero_stuff,

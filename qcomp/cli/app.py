@@ -9,13 +9,20 @@ from typing import Annotated
 
 import typer
 
+from qcomp.cli.bisect import bisect
 from qcomp.cli.check import bench, verify
+from qcomp.cli.compare import compare
 from qcomp.cli.compile import compile
+from qcomp.cli.diff import diff
 from qcomp.cli.doctor import doctor
+from qcomp.cli.errors import errors
 from qcomp.cli.evaluate import evaluate
+from qcomp.cli.explain import explain
 from qcomp.cli.export import export
 from qcomp.cli.inspect import inspect
+from qcomp.cli.passes import passes
 from qcomp.cli.precision import sensitivity
+from qcomp.cli.report import report
 from qcomp.cli.run import run as run_samples
 from qcomp.cli.search import search
 from qcomp.cli.session import Session, hoisted
@@ -33,12 +40,19 @@ app = typer.Typer(
 )
 COMMANDS = (
     inspect,
+    explain,
+    diff,
     compile,
     evaluate,
     verify,
+    compare,
     bench,
     run_samples,
+    passes,
+    errors,
+    report,
     export,
+    bisect,
     sensitivity,
     search,
     doctor,

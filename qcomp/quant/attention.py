@@ -18,41 +18,43 @@ MOST_DEPTH = 8192
 MOST_KEYS_OF_8_BITS = 256
 """Beyond, weights of 8 bits lose the tails of long rows: what is below 1/510 of the largest."""
 
+MASK_LIMIT = 1 << 28
+"""The largest magnitude of a score, and of each of two masks that are added to it."""
+
+EXCLUDED = -(1 << 30)
+"""What a constant of scores has where it excludes a key: less than any score."""
+
+LEAST_SHIFT = 9
+"""Of products of 16 bits by 16: they are two sums, of which one is shifted by 8 and rounded."""
+
 VALUE_BITS = {8: 16, 16: 18}
 """Of a row's sums when they meet the reciprocal, by the bits of the result."""
 
 _STEP_BITS = {8: 5, 15: 10}  # of an octave
 _MULTIPLIER_BITS = {8: 12, 15: 15}  # so that the largest difference there is gives the weight 0
-_DISTANCE_BITS = {False: 30, True: 60}  # of the difference of two scores, by whether they are i64
+_MOST_SHIFT = 30  # of the difference of two scores
 _NOTHING = 16  # a shift that leaves nothing of a weight
-
-
-def mask_limit(wide: bool) -> int:
-    """The largest magnitude that is added to a score: a quarter of the room of a difference.
-
-    wide: whether scores are i64, as of q or k of 16 bits.
-    """
-    return 1 << (_DISTANCE_BITS[wide] - 2)
-
-
-def excluded_score(wide: bool) -> int:
-    """What a constant of scores has where it excludes a key."""
-    return -(1 << _DISTANCE_BITS[wide])
 
 
 @dataclass(frozen=True)
 class ScoreConstants:
     """Fields of QAttention: a step of the scores is multiplier * 2^-(shift + 15) steps of u."""
 
+    product_shift: int
     shift: int
     multiplier: int
 
 
-def score_constants(step: float, probability_bits: int, *, wide: bool) -> ScoreConstants:
-    """`step`: of a score, in nats. Steps so small that no difference reaches one of u count as
-    somewhat larger ones.
+def score_constants(
+    step: float, probability_bits: int, *, largest: int = MASK_LIMIT - 1, least_shift: int = 0
+) -> ScoreConstants:
+    """`step`: of a sum of products, in nats; `largest`: the magnitude of such a sum.
+
+    Steps so small that no difference reaches one of u count as somewhat larger ones.
     """
     _expect(step, "a score's step")
+    product_shift = max(least_shift, largest.bit_length() - (MASK_LIMIT.bit_length() - 1))
+    step *= 2.0**product_shift
     bits = _MULTIPLIER_BITS[probability_bits]
     factor = step / math.log(2) * 2.0 ** _STEP_BITS[probability_bits]
     mantissa, exponent = math.frexp(factor)
@@ -60,7 +62,7 @@ def score_constants(step: float, probability_bits: int, *, wide: bool) -> ScoreC
     shift = bits - exponent - 15
     if shift < -15:
         raise ValueError(f"a score's step of {step:.3g} nats; expected less than 32")
-    return ScoreConstants(min(shift, _DISTANCE_BITS[wide]), multiplier)
+    return ScoreConstants(product_shift, min(shift, _MOST_SHIFT), multiplier)
 
 
 def exponential_table(keys: int, probability_bits: int) -> NDArray[np.int16]:

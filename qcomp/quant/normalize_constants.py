@@ -20,7 +20,7 @@ F64 = NDArray[np.float64]
 MOST_FRACTION_BITS = 8  # of d: a mean within 2^-9 of a step is as good as exact
 _SUM_BITS = 62
 _W_LIMIT = 32767.5  # R is 2^14 at least, so t is at most twice as large, and below 2^16
-_MOST_PRECISION = 26
+_MOST_PRECISION = 23  # beside 8 fraction bits a shift to the left stays below 32
 _GAMMA_LIMIT, _BETA_LIMIT = 2**14, 2**30
 _MOST_SHIFT = 29
 _MEAN_BITS = 62
@@ -72,8 +72,8 @@ def _mean(x: QParams, count: int, fraction_bits: int) -> tuple[int, int]:
 
 def precision_of(count: int, reach: float) -> int:
     """The most bits of w for which no |z| <= reach saturates t; |z| <= sqrt(count) always holds."""
-    share = min(1.0, reach / math.sqrt(count))
-    return min(_MOST_PRECISION, math.floor(math.log2(_W_LIMIT / share)))
+    share = max(min(1.0, reach / math.sqrt(count)), _W_LIMIT / 2.0**_MOST_PRECISION)
+    return math.floor(math.log2(_W_LIMIT / share))
 
 
 def reach_within(y: QParams, gamma: F64, beta: F64, low: float, high: float) -> float:

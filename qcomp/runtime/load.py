@@ -14,12 +14,17 @@ from pathlib import Path
 from typing import Any
 
 from qcomp.accuracy.record import read
-from qcomp.errors import CompileError, ModelError
+from qcomp.errors import CompileError, ExtensionError, ModelError
+from qcomp.files import open_regular
 from qcomp.findings import record
 from qcomp.ir.form import Form
 from qcomp.ir.graph import Graph
 from qcomp.ir.parse import ParseError
+from qcomp.passes.ledger import PassEntry
+from qcomp.passes.ledger_file import SUFFIX as LEDGER
+from qcomp.passes.ledger_file import unpacked
 from qcomp.recipes.file import config_of
+from qcomp.runtime import taps
 from qcomp.runtime.graphs import load_graph
 from qcomp.runtime.manifest import SUFFIX, digest_of, manifest_of
 from qcomp.runtime.network import CompiledNetwork
@@ -65,6 +70,8 @@ def _damages_named(path: Path) -> Iterator[None]:
     """ModelError for whatever the content of a directory leads to."""
     try:
         yield
+    except ExtensionError:  # the directory is as it should be, and a package is not there
+        raise
     except (AttributeError, ArithmeticError, LookupError, OSError, TypeError, ValueError) as error:
         reason: Exception = error
     except (CompileError, MemoryError, ParseError, RecursionError) as error:
@@ -87,6 +94,8 @@ def _network(folder: Path, manifest: dict[str, Any]) -> CompiledNetwork:
     backend = runtime(manifest["target"])
     artifact = _artifact(folder, manifest, backend)
     backend.check(artifact, graph)
+    if artifact.taps is not None:
+        taps.expect(artifact.taps, graph, artifact.requires.isas)
     fields = dict(manifest["config"])
     recipe = fields.pop("recipe")
     return CompiledNetwork(
@@ -100,6 +109,7 @@ def _network(folder: Path, manifest: dict[str, Any]) -> CompiledNetwork:
         directory=folder,
         library=None if library is None else folder / library,
         stored_qdq=_stored_qdq(folder, name),
+        stored_ledger=partial(_read_ledger, folder / f"{name}.{LEDGER}"),
     )
 
 
@@ -112,6 +122,14 @@ def _stored_qdq(folder: Path, name: str) -> Callable[[], Graph] | None:
 def _read_qdq(text: Path, arrays: Path) -> Graph:
     with _damages_named(text):
         return load_graph(text, arrays, Form.QDQ)
+
+
+def _read_ledger(file: Path) -> tuple[PassEntry, ...]:
+    """Of a directory, whose hash was right when it was loaded; an earlier version wrote none."""
+    if not file.is_file():
+        return ()
+    with _damages_named(file), open_regular(file) as content:
+        return unpacked(content.read())
 
 
 def _check_hashes(folder: Path, hashes: dict[str, str]) -> None:
@@ -136,6 +154,7 @@ def _artifact(folder: Path, manifest: dict[str, Any], backend: Runtime) -> Artif
             live=manifest["live_bytes"],
             weights=manifest["weights_bytes"],
         ),
+        taps=taps.read(manifest["taps"]) if "taps" in manifest else None,
     )
 
 

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from qcomp.errors import TargetError
 from qcomp.ir.graph import Graph
-from qcomp.targets.base import Artifact, Emulated, Entry, Linked, Profile, Requirements, Runtime
+from qcomp.targets.base import (
+    Artifact,
+    Emulated,
+    Entry,
+    Layout,
+    Linked,
+    Profile,
+    Requirements,
+    Runtime,
+    Step,
+)
 from qcomp.targets.mixed.entry import MixedEntry
 from qcomp.targets.mixed.plan import parsed, plan_file, plan_of
 
@@ -37,6 +47,15 @@ class MixedRuntime:
     def profile(self, artifact: Artifact, graph: Graph) -> Profile:
         targets = ", ".join(self.runtimes)
         raise TargetError(f"{artifact.name} is of {targets}; times by layers are of one target")
+
+    def layout(self, artifact: Artifact, graph: Graph) -> Layout:
+        raise TargetError(
+            f"{artifact.name} is of several targets; the layout of code is told of one"
+        )
+
+    def steps(self, artifact: Artifact, graph: Graph) -> Mapping[str, Sequence[Step]]:
+        """The parts number and name tensors in their own way."""
+        return {}
 
     def emulator(self, artifact: Artifact) -> Callable[[str], Emulated]:
         raise TargetError(f"{artifact.name} is of {', '.join(self.runtimes)}; C can't call it")

@@ -7,7 +7,18 @@ from qcomp.ir.exemptions import Exemptions, exemption
 from qcomp.ir.graph import Graph
 from qcomp.ir.index_bounds import index_bounds
 from qcomp.ir.merged import merged
-from qcomp.ir.ops import Domain, Op, QAttention, QEmbedding, QNormalize, QResize2d, QSoftmax
+from qcomp.ir.ops import (
+    Domain,
+    Op,
+    QAttention,
+    QEmbedding,
+    QGru,
+    QLstm,
+    QNormalize,
+    QResize2d,
+    QRnn,
+    QSoftmax,
+)
 from qcomp.ir.tensor import FLOATS
 from qcomp.ir.text import format_op
 from qcomp.quant.fixed_point import Form
@@ -40,6 +51,7 @@ EXEMPT: Exemptions = {
     QNormalize: "no function computes an inverse root of sums",
     QAttention: "no function is written for it; expected products and a softmax",
     QResize2d: "no function knows weights that are operands",
+    **dict.fromkeys((QGru, QLstm, QRnn), "no function has a loop over steps"),
 }
 
 

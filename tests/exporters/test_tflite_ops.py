@@ -28,6 +28,7 @@ from qcomp.ir.ops import (
     Attention,
     AveragePool2d,
     BatchNorm,
+    ClampRange,
     Compare,
     Conv2d,
     Coordinates,
@@ -125,10 +126,11 @@ def test_the_reference_gives_the_integers_of_function(function: Function) -> Non
     assert steps(graph, x) <= (0 if by_table else 2)
 
 
+@pytest.mark.parametrize("clamp", [RELU, ClampRange(-np.inf, 0.0)], ids=["relu", "negative"])
 @pytest.mark.parametrize("bits", [8, 16])
-def test_activations_of_16_bits_meet_those_of_8(bits: int) -> None:
+def test_activations_of_16_bits_meet_those_of_8(bits: int, clamp: ClampRange) -> None:
     """A layer between both widths is computed in 16, of which its operands keep every value."""
-    op = Conv2d(inputs=("x", "w", "b"), output="y", padding=(1, 1, 1, 1), clamp=RELU)
+    op = Conv2d(inputs=("x", "w", "b"), output="y", padding=(1, 1, 1, 1), clamp=clamp)
     x = values()
     graph = quantized(
         graph_of(op, SHAPE, spatial_first=False),

@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from onnx.helper import make_node
+from onnx.helper import make_node, make_opsetid
 
 from qcomp.errors import UnsupportedOp
 from qcomp.frontends.onnx import import_onnx
@@ -231,3 +231,57 @@ def test_attributes_that_mean_nothing_here_are_refused(
 ) -> None:
     with pytest.raises(UnsupportedOp, match=reason):
         import_onnx(onnx_model([node], {"x": [2, 4]}, ["y"], PARAMETERS, 21))
+
+
+FUSED = {
+    "with a residual": ("SkipLayerNormalization", ["x", "u", "s", "b"], ["y"]),
+    "without beta": ("SkipLayerNormalization", ["x", "u", "s"], ["y"]),
+    "with a bias": ("SkipLayerNormalization", ["x", "u", "s", "b", "s"], ["y"]),
+    "and the sum": ("SkipLayerNormalization", ["x", "u", "s", "b", ""], ["y", "", "", "total"]),
+    "root mean square": ("SkipSimplifiedLayerNormalization", ["x", "u", "s"], ["y"]),
+    "with its bias": (
+        "SkipSimplifiedLayerNormalization", ["x", "u", "s", "b"], ["y", "", "", "total"]
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "inputs", "results"), FUSED.values(), ids=FUSED)
+@pytest.mark.parametrize("attributes", [{}, {"epsilon": 0.25}], ids=str)
+def test_normalisations_that_onnx_runtime_fuses(
+    onnx_model: Any, kind: str, inputs: list[str], results: list[str], attributes: dict[str, float]
+) -> None:
+    node = make_node(kind, inputs, results, domain="com.microsoft", **attributes)
+    shapes, named = {"x": [2, 3, 4], "u": [2, 3, 4]}, [name for name in results if name]
+    model = onnx_model([node], shapes, named, PARAMETERS, 17)
+    model.opset_import.append(make_opsetid("com.microsoft", 1))
+    x, u = RANDOM.normal(size=(2, 2, 3, 4)).astype("f")
+    ops = agrees(model, x, u=u)
+    assert ops[-1] == "normalize"
+    assert set(ops) == {"add", "normalize"}
+
+
+@pytest.mark.parametrize("opset", [12, 17])
+def test_normalisations_that_onnx_runtime_has_in_every_opset(onnx_model: Any, opset: int) -> None:
+    nodes = [
+        make_node("LayerNormalization", ["x", "s", "b"], ["z"], axis=-1),
+        make_node("SimplifiedLayerNormalization", ["z", "s34"], ["y"], axis=1, epsilon=0.5),
+    ]
+    model = onnx_model(nodes, {"x": [2, 3, 4]}, ["y"], PARAMETERS, opset)
+    assert agrees(model, RANDOM.normal(size=(2, 3, 4)).astype("f")) == ["normalize"] * 2
+
+
+@pytest.mark.parametrize(
+    ("kind", "inputs", "reason"),
+    [
+        ("SkipLayerNormalization", ["x", "x", "s"], "the mean and the deviation are results"),
+        ("SimplifiedLayerNormalization", ["x", "s"], "the deviation is a result"),
+    ],
+)
+def test_statistics_of_what_is_fused_are_refused(
+    onnx_model: Any, kind: str, inputs: list[str], reason: str
+) -> None:
+    node = make_node(kind, inputs, ["y", "mean"], domain="com.microsoft")
+    model = onnx_model([node], {"x": [2, 3, 4]}, ["y"], PARAMETERS, 17)
+    model.opset_import.append(make_opsetid("com.microsoft", 1))
+    with pytest.raises(UnsupportedOp, match=f"{kind} node .*{reason}"):
+        import_onnx(model)

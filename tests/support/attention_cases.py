@@ -60,13 +60,14 @@ def attention_case(
     """`step` is that of a score in nats, `ratio` how much finer the result's steps are than v's."""
     random = np.random.default_rng(seed)
     q_bits, k_bits, v_bits, y_bits = widths
-    wide = 16 in (q_bits, k_bits)
     if v_bits == 16:
         v_zero_point = 0
     narrow = y_bits == 8 and v_bits == 8 and sizes.keys <= numbers.MOST_KEYS_OF_8_BITS
     bits = 8 if narrow else 15
     shape = (sizes.batch, sizes.heads, sizes.queries, sizes.keys)
-    score = numbers.score_constants(step, bits, wide=wide)
+    products = sizes.depth << (q_bits + k_bits - 1)
+    least_shift = numbers.LEAST_SHIFT if q_bits == k_bits == 16 else 0
+    score = numbers.score_constants(step, bits, largest=products, least_shift=least_shift)
     largest = 32768 if v_bits == 16 else 128 + abs(v_zero_point)
     result = numbers.result_constants(ratio, 1.0, largest_v=largest, bits=y_bits)
     mask_type = INTEGERS[mask_width]
@@ -76,8 +77,8 @@ def attention_case(
         if kind is Mask.SCORES:
             values = random.integers(-2000, 2000, where)
             gone = random.random(where) < 0.3
-            values = np.where(gone, numbers.excluded_score(wide), values)
-            scores.append(values.astype(np.int64 if wide else np.int32))
+            values = np.where(gone, numbers.EXCLUDED, values)
+            scores.append(values.astype(np.int32))
         elif kind is Mask.ADDED:
             mask_operands.append(random.integers(-128, 128, where).astype(mask_type))
         else:
@@ -87,6 +88,7 @@ def attention_case(
         QAttention,
         q_zero_point=0 if q_bits == 16 else -5,
         v_zero_point=v_zero_point,
+        product_shift=score.product_shift,
         score_shift=score.shift,
         multiplier=score.multiplier,
         probability_bits=bits,

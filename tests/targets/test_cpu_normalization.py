@@ -73,3 +73,49 @@ def test_groups_of_any_axes(kit: Any, layout: Any, centered: bool, source: int, 
     random = np.random.default_rng(0)
     make = normalize(shape, axes, source=source, bits=bits, centered=centered)
     kit.check(make, *operands(kit, random, shape, source, parameters))
+
+
+def rows_of_every_size(random: np.random.Generator, count: int, source: int) -> Any:
+    """Equal values, single values, the least and the largest, and random rows of every size."""
+    low, high = integer_range(source)
+    rows = [np.full(count, v) for v in (0, 1, -1, low, high)]
+    last = np.arange(count) == count - 1
+    rows += [np.where(last, value, 0) for value in (1, -1, low, high)]
+    rows.append(np.where(np.arange(count) % 2, low, high))
+    rows += [random.integers(-(2**k), 2**k, count) for k in range(source)]
+    return np.array(rows, np.int8 if source == 8 else np.int16)
+
+
+@pytest.mark.parametrize(("source", "bits"), WIDTHS)
+@pytest.mark.parametrize("centered", [True, False])
+@pytest.mark.parametrize("epsilon", [0.0, 1e-5, 1e9])
+@pytest.mark.parametrize("reach", [math.inf, 0.02])
+def test_rows_of_every_size(
+    kit: Any, reach: float, epsilon: float, centered: bool, source: int, bits: int
+) -> None:
+    """From shifts to the left of a row of one step to those to the right of the largest."""
+    count = 45
+    random = np.random.default_rng(3)
+    x = rows_of_every_size(random, count, source)
+    make = normalize(
+        x.shape, (1,), source=source, bits=bits, centered=centered, epsilon=epsilon, reach=reach
+    )
+    _, *parameters = operands(kit, random, (1, 1), source, (count,))
+    kit.check(make, x, *parameters)
+
+
+def test_a_zero_point_is_taken_off_where_there_is_no_mean(kit: Any) -> None:
+    random = np.random.default_rng(4)
+    make = normalize((4, 33), (1,), source=8, bits=16, centered=False)
+    shifted = partial(make, x_zero_point=-97)
+    kit.check(shifted, *operands(kit, random, (4, 33), 8, (33,)), zero_point=-97)
+
+
+def test_a_group_whose_squares_need_all_bits(kit: Any) -> None:
+    """Of 131072 values of 16 bits 6 fraction bits are left."""
+    count = 1 << 17
+    make = normalize((1, count), (1,), source=16, bits=8)
+    assert make.keywords["fraction_bits"] == 6
+    x = np.where(np.arange(count) % 2, -(2**15), 2**15 - 1).astype(np.int16)[None]
+    _, *parameters = operands(kit, np.random.default_rng(5), (1, 1), 16, (1,))
+    kit.check(make, x, *parameters)

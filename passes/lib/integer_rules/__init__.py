@@ -21,6 +21,7 @@ from qcomp.passes.lib.integer_rules import (
     movement,
     normalization,
     power,
+    recurrent,
     reduction,
     unary,
 )
@@ -38,6 +39,7 @@ RULES: Mapping[type[ops.Op], IntegerRule] = merged(
     embedding.RULES,
     linear.RULES,
     movement.RULES,
+    recurrent.RULES,
     normalization.RULES,
     reduction.RULES,
     unary.RULES,
@@ -56,6 +58,7 @@ SUMS: Mapping[type[ops.Op], BoundSums] = merged(
     linear.SUMS,
     normalization.SUMS,
     power.SUMS,
+    recurrent.SUMS,
     reduction.SUMS,
     unary.SUMS,
 )

@@ -11,7 +11,7 @@ from qcomp.ir.evaluate.integer_elementwise import saturated
 from qcomp.ir.ops.attention import EXCLUDES, Attention, Mask, QAttention, Unattended
 from qcomp.ir.ops.base import Op
 from qcomp.ir.tensor import Array
-from qcomp.quant.attention import VALUE_BITS, exponentials, mask_limit, rounded, sixteen_bits
+from qcomp.quant.attention import MASK_LIMIT, VALUE_BITS, exponentials, rounded, sixteen_bits
 from qcomp.quant.fixed_point import I64, rounding_shift
 from qcomp.quant.qparams import integer_range
 
@@ -52,9 +52,8 @@ def visible(shape: tuple[int, ...], ahead: int) -> Flags:
 def q_attention(op: QAttention, q: Array, k: Array, v: Array, table: Array, *masks: Array) -> Array:
     """Products of integers in float64: below 2^53, as the certificate says."""
     product = (by_heads(q, q) - op.q_zero_point) @ by_heads(k, q).swapaxes(2, 3)
-    acc = product.astype(np.int64)
-    wide = 2 in (q.dtype.itemsize, k.dtype.itemsize)
-    acc, allowed = _masked(op, acc, masks, mask_limit(wide))
+    acc = rounding_shift(product.astype(np.int64), op.product_shift)
+    acc, allowed = _masked(op, acc, masks)
     attended = allowed.any(axis=3, keepdims=True)
     seen = allowed | ~attended
     acc = np.where(attended, acc, 0)
@@ -76,18 +75,18 @@ def q_attention(op: QAttention, q: Array, k: Array, v: Array, table: Array, *mas
     return np.ascontiguousarray(y.swapaxes(1, 2))
 
 
-def _masked(op: QAttention, acc: I64, masks: tuple[Array, ...], limit: int) -> tuple[I64, Flags]:
+def _masked(op: QAttention, acc: I64, masks: tuple[Array, ...]) -> tuple[I64, Flags]:
     """The scores with what is added to them, and which keys are not excluded."""
     allowed = visible(acc.shape, op.ahead)
     zero_points = op.mask_zero_points
     for kind, mask, zero_point in zip(op.masks, masks, zero_points, strict=True):
         values = mask.astype(np.int64)
         if kind is Mask.SCORES:
-            acc = acc + np.maximum(values, -limit)
-            allowed = allowed & (values >= -limit)
+            acc = acc + np.maximum(values, -MASK_LIMIT)
+            allowed = allowed & (values >= -MASK_LIMIT)
         elif kind is Mask.ADDED:
             added = rounding_shift((values - zero_point) * op.added_multiplier, op.added_shift)
-            acc = acc + np.clip(added, -limit, limit)
+            acc = acc + np.clip(added, -MASK_LIMIT, MASK_LIMIT)
             allowed = allowed & (values >= op.added_least)
         else:
             allowed = allowed & ((values != zero_point) == (kind is Mask.ALLOWED))

@@ -19,13 +19,18 @@ MOST_SHIFTED = 2**16 - 1  # whose product with an inverse root fits 32 bits
 
 
 def normalize(op: Normalize, x: F32, gamma: F32, beta: F32) -> F32:
+    y = normalized(op, x) * gamma + beta
+    return np.asarray(np.clip(y, op.clamp.low, op.clamp.high), np.float32)
+
+
+def normalized(op: Normalize, x: F32) -> NDArray[np.float64]:
+    """z: what gamma and beta are applied to."""
     d = x.astype(np.float64)
     if op.centered:
         d = d - d.mean(axis=op.axes, keepdims=True)
     power = (d * d).mean(axis=op.axes, keepdims=True) + op.epsilon
     root = np.sqrt(np.maximum(power, op.least))
-    z = d / np.where(root > 0.0, root, 1.0)
-    return np.clip(z * gamma + beta, op.clamp.low, op.clamp.high).astype(np.float32)
+    return d / np.where(root > 0.0, root, 1.0)
 
 
 def q_normalize(op: QNormalize, x: Array, roots: Array, gamma: Array, beta: Array) -> Array:

@@ -22,6 +22,7 @@ from qcomp.ir.ops.base import (
 )
 from qcomp.ir.ops.integer import IntegerOp, result_dtype
 from qcomp.ir.tensor import DType, TensorId, TensorType
+from qcomp.quant.attention import LEAST_SHIFT
 
 __all__ = ["EXCLUDES", "Attention", "Mask", "QAttention", "Unattended"]
 
@@ -102,7 +103,7 @@ class Attention(Op):
 class QAttention(IntegerOp):
     """The same in integers; no weight is normalised, the sum over v is divided instead.
 
-        acc = sum((q - q_zero_point) * k) + masks      A row of scores; what is excluded is none.
+        acc = rsh(sum((q - q_zero_point) * k), product_shift) + masks    A row of scores, i32.
         M = max(acc);  d = M - acc                     Over the keys that are not excluded.
         u = mulhrs(min(32767, rsh(d, score_shift)), multiplier)
         P = 2^-(u / 2^b) from the table, see below;    0 for excluded keys
@@ -120,8 +121,8 @@ class QAttention(IntegerOp):
 
     Masks: ALLOWED and EXCLUDED compare with their zero point. ADDED, of which there is at most one,
     excludes below `added_least` and adds rsh((mask - zero point) * added_multiplier, added_shift),
-    saturated to a quarter of the scores' room (2^28, or 2^58 in i64); SCORES, a constant i32, or
-    i64 where q or k is an i16, is within that too, and excludes where it is less.
+    saturated to 2^28; SCORES, a constant i32, is within that too, and excludes where it is less.
+    Without masks scores are below 2^28; of q and k of 16 bits product_shift is 9 or more.
     """
 
     mnemonic: ClassVar[str] = "q_attention"
@@ -134,6 +135,7 @@ class QAttention(IntegerOp):
 
     q_zero_point: int
     v_zero_point: int
+    product_shift: int
     score_shift: int
     multiplier: int
     probability_bits: int
@@ -167,11 +169,15 @@ class QAttention(IntegerOp):
         )
         for kind, t in zip(self.masks, masks, strict=True):
             if kind is Mask.SCORES:
-                wide = DType.I16 in (q.dtype, k.dtype)
-                scores = DType.I64 if wide else DType.I32
-                expect(t.dtype is scores, f"expected scores {scores.value}, got {t}")
+                expect(t.dtype is DType.I32, f"expected scores i32, got {t}")
             else:
                 expect_activation(t)
+        both = q.dtype is DType.I16 and k.dtype is DType.I16
+        expect(
+            self.product_shift >= (LEAST_SHIFT if both else 0),
+            f"product_shift {self.product_shift} of {q} and {k}; expected {LEAST_SHIFT} or more of "
+            "two i16, else none below 0",
+        )
         for kind in (Mask.ADDED, Mask.SCORES):
             expect(self.masks.count(kind) <= 1, f"several masks are {kind.value}; expected one")
         return TensorType(result_dtype(self.bits, self.zero_point), shape)

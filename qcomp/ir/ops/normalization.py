@@ -122,7 +122,7 @@ class QNormalize(IntegerOp):
             ("mean_shift", self.mean_shift, 0, 62),
             ("added", self.added, 0, 2**62),
             ("least", self.least, 1, 2**62),
-            ("precision", self.precision, 0, 28),
+            ("precision", self.precision, 0, 23),
             ("shift", self.shift, 0, 30),
         ):
             expect(least <= value <= most, f"{name}={value}; expected {least} to {most}")

@@ -59,6 +59,7 @@ def _library(package: Package) -> str:
     functions += [
         f"pub fn {package.name}_set_parallel_for("
         "function: Option<ParallelFor>, user: *mut c_void);",
+        f"pub fn {package.name}_init() -> c_int;",
         f"pub fn {package.name}_abi() -> c_int;",
         f"pub fn {package.name}_sizes() -> *const Sizes;",
     ]

@@ -91,19 +91,22 @@ class NormalizeSpec:
 
 @dataclass(frozen=True)
 class _Group:
-    """Of each lane's group, i32: the mean, how far deviations are shifted, and the inverse root."""
+    """Of each lane's group, i32: deviations are (x << left) - center, modulo 2^32, in units that
+    `right` shifts to those of t, whose half is in the center; and the inverse root.
+
+    left < 32, as QNormalize has a precision of 23 at most beside 8 fraction bits.
+    """
 
     center: Value
     left: Value
     right: Value
-    half: Value
     root: Value
 
     def spread(self, b: ir.IRBuilder, lanes: int) -> _Group:
         """Of one lane, in every lane."""
         if lanes == self.center.type.count:
             return self
-        parts = (self.center, self.left, self.right, self.half, self.root)
+        parts = (self.center, self.left, self.right, self.root)
         zeros = [0] * lanes
         return _Group(*(b.shuffle_vector(v, v, zeros) for v in parts))
 
@@ -273,7 +276,9 @@ def _group(
     nothing, one = splat(I32, lanes, 0), splat(I32, lanes, 1)
     right = larger(b, k, nothing)
     left = larger(b, b.sub(nothing, k), nothing)
-    return _Group(b.trunc(center, narrow), left, right, b.lshr(b.shl(one, right), one), root)
+    half = b.lshr(b.shl(one, right), one)
+    offset = b.sub(b.shl(b.trunc(center, narrow), left), half)
+    return _Group(offset, b.add(left, splat(I32, lanes, f)), right, root)
 
 
 def _inverse_roots(b: ir.IRBuilder, power: Value, roots: Value) -> tuple[Value, Value]:
@@ -321,9 +326,8 @@ def _element(
         return load(b, p, vector(type, lanes), type.width // 8)
 
     wide = b.sext(load(b, x, vector(spec.source, lanes)), vector(I32, lanes))
-    d = b.sub(b.shl(wide, number(spec.fraction_bits)), group.center)
-    rounded = b.ashr(b.add(b.shl(d, group.left), group.half), group.right)
-    t = clamp(b, rounded, -MOST_SHIFTED, MOST_SHIFTED)
+    d = b.sub(b.shl(wide, group.left), group.center)
+    t = clamp(b, b.ashr(d, group.right), -MOST_SHIFTED, MOST_SHIFTED)
     w = b.ashr(b.add(b.mul(t, group.root), number(1 << 14)), number(15))
     scaled = b.mul(w, b.sext(parameter(gamma, I16), vector(I32, lanes)))
     q = b.ashr(b.add(scaled, parameter(beta, I32)), number(spec.shift))

@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 
 from qcomp.ir.ops import Op, QAttention
 from qcomp.targets.cpu import llvm_ir as ir
-from qcomp.targets.cpu.emit.attention import AttentionSpec, MaskSpec, emit_attention
+from qcomp.targets.cpu.emit.attention import emit_attention
+from qcomp.targets.cpu.emit.attention_blocks import AttentionBlocks
 from qcomp.targets.cpu.emit.builder import Value
+from qcomp.targets.cpu.kernels.attention import AttentionSpec, MaskSpec
 from qcomp.targets.cpu.lower.context import Lowering, LowerOp, Place, broadcast_strides
 
 
@@ -15,14 +17,20 @@ def lower_attention(lowering: Lowering, op: QAttention) -> None:
     q, k, v, y = (lowering.place(t) for t in (op.q, op.k, op.v, op.output))
     masks = [lowering.place(t) for t in op.mask_operands]
     spec = attention_spec(op, q, k, v, y, masks)
+    table = lowering.constant(lowering.graph.data(op.table))
+    places = [*(p.start for p in (q, k, v, y)), table]
+    if 16 not in spec.widths[:3]:
+        blocks = AttentionBlocks(spec, lowering.isa)
+        scratch = lowering.temporary(blocks.scratch)
+        arguments = [*places, scratch, *(m.start for m in masks)]
+        lowering.ranged("attention_blocks", spec, arguments, blocks.emit, blocks.units)
+        return
     lanes = lowering.isa.lanes
 
     def emit(b: ir.IRBuilder, pointers: Sequence[Value]) -> None:
         emit_attention(b, spec, lanes, pointers)
 
-    table = lowering.constant(lowering.graph.data(op.table))
-    scratch = lowering.temporary(spec.scratch)
-    arguments = [*(p.start for p in (q, k, v, y)), table, scratch, *(m.start for m in masks)]
+    arguments = [*places, lowering.temporary(spec.row_bytes), *(m.start for m in masks)]
     lowering.call("attention", (spec, lanes), arguments, emit)
 
 
@@ -48,6 +56,7 @@ def attention_spec(
         widths=_widths(q, k, v, y),
         q_zero_point=op.q_zero_point,
         v_zero_point=op.v_zero_point,
+        product_shift=op.product_shift,
         score_shift=op.score_shift,
         multiplier=op.multiplier,
         probability_bits=op.probability_bits,
