@@ -44,6 +44,7 @@ _CHOICES: Mapping[str, tuple[Any, ...]] = {
     "rounding": (AUTO, *ROUNDINGS),
     "bias_correction": (AUTO, *CORRECTIONS),
     "equalize": (AUTO, "gates", True, False),
+    "smooth": (AUTO, True, False),
     "absorb_bias": (AUTO, True, False),
     "arithmetic": ARITHMETICS,
 }
@@ -90,6 +91,8 @@ class QuantizationConfig:
     input_range: the interval of the model's inputs, where there is no calibration data.
     equalize: cross-layer equalization before quantization (Nagel et al. 2019); "gates": also
         through SiLU, hard-swish and GELU where that spares noise, at the cost of time.
+    smooth: channels of what the dense layers of a transformer read are scaled, and weights
+        inversely (SmoothQuant, Xiao et al. 2023).
     absorb_bias: high biases are absorbed by the next layer (same paper).
     bias_correction: "empirical" (on calibration data, layer by layer), "analytic" (from channel
         means of the float network, measured or implied by batch normalisation) or None.
@@ -129,6 +132,7 @@ class QuantizationConfig:
     weight_range: str = AUTO
     input_range: tuple[float, float] = (-1.0, 1.0)
     equalize: bool | str = AUTO
+    smooth: bool | str = AUTO
     absorb_bias: bool | str = AUTO
     bias_correction: str | None = AUTO
     rounding: str = AUTO
