@@ -55,6 +55,12 @@ def test_widths(kit: Any, n: int, widths: tuple[int, int, int, int]) -> None:
         check(kit, n, sizes, widths=widths, masks=masks, mask_width=widths[n % 4], step=1e-5)
 
 
+@pytest.mark.parametrize("widths", [(16, 16, 8, 8), (16, 16, 16, 16)])
+def test_deep_products(kit: Any, widths: tuple[int, int, int, int]) -> None:
+    sizes = Sizes(heads=4, groups=2, queries=3, keys=9, depth=300, elements=21)
+    check(kit, 0, sizes, widths=widths, masks=(CONDITION, ADDED, SCORES), step=1e-6, ahead=4)
+
+
 @pytest.mark.parametrize("bits", [8, 16])
 @pytest.mark.parametrize("step", [1e-9, 1e-6, 1e-4, 1e-2, 1.0, 20.0])
 @pytest.mark.parametrize("ratio", [1e-6, 0.3, 1.0, 30.0, 3000.0])
