@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,13 +14,15 @@ import numpy as np
 from qcomp.errors import OutputError
 from qcomp.ir.form import Form
 from qcomp.ir.graph import Graph
+from qcomp.ir.ops import Op
 from qcomp.ir.tensor import Array
 from qcomp.passes.base import Observer, PassRecord
 from qcomp.passes.events import EventKind, PassLog
+from qcomp.quant.noise import Noise
 
 _LOG = logging.getLogger("qcomp.passes")
 
-Answers = Callable[[Graph], Mapping[str, Array]]
+Answers = Callable[[Graph, Form], Sequence[Mapping[str, Array]]]
 
 
 @dataclass
@@ -77,23 +80,38 @@ class Logged:
 
 @dataclass
 class OutputDifference:
-    """Notes in the log of each pass that leaves a float graph by how much it moved the outputs.
+    """Notes in the log of each pass by how much it moved the outputs of a float graph, and how near
+    they are to those of the graph that the passes began with.
 
-    `answers` runs a float graph on some inputs. Observers that show the log come behind this one.
+    `answers` runs a graph of any form on some samples, and gives real numbers. Observers that show
+    the log come behind this one.
     """
 
     answers: Answers
-    _before: Mapping[str, Array] = field(default_factory=dict)
+    _first: Sequence[Mapping[str, Array]] = ()
+    _before: Sequence[Mapping[str, Array]] = ()
+    _ratio: tuple[str, float] | None = None
+    _ops: Sequence[Op] = ()
 
     def began(self, graph: Graph, form: Form) -> None:
-        if form is Form.FLOAT:
-            self._before = self.answers(graph)
+        self._first = self._before = self.answers(graph, form)
+        self._ops = graph.ops()
 
     def passed(self, graph: Graph, record: PassRecord) -> None:
-        if record.gives is Form.FLOAT:
-            after = self.answers(graph)
-            _note_difference(record.log, self._before, after)
-            self._before = after
+        ops = graph.ops()
+        if record.gives is Form.FLOAT or record.log.count(EventKind.DID) or ops != self._ops:
+            after = self.answers(graph, record.gives)
+            if record.gives is Form.FLOAT:
+                _note_difference(record.log, self._before, after)
+            self._ratio = _ratio(self._first, after)
+            self._before, self._ops = after, ops
+        if self._ratio is not None:
+            text, db = self._ratio
+            told = f"outputs against the imported ones: {text}"
+            if math.isfinite(db):
+                record.log.note(told, sqnr_db=db)
+            else:
+                record.log.note(told, exact=1.0)
 
     def recorded(self, record: PassRecord) -> None:
         """The graph is as it was."""
@@ -147,10 +165,28 @@ class Tape:
         """Passes of a stage leave no other records."""
 
 
-def _note_difference(log: PassLog, before: Mapping[str, Array], after: Mapping[str, Array]) -> None:
+def _note_difference(
+    log: PassLog, before: Sequence[Mapping[str, Array]], after: Sequence[Mapping[str, Array]]
+) -> None:
     """By how much a pass moved the outputs at most."""
-    pairs = [(before[name].astype(np.float64), after[name]) for name in before]
+    pairs = [
+        (one[name].astype(np.float64), other[name])
+        for one, other in zip(before, after, strict=True)
+        for name in one
+    ]
     largest = max((float(np.abs(a - b).max(initial=0.0)) for a, b in pairs), default=0.0)
     reach = max((float(np.abs(a).max(initial=0.0)) for a, _ in pairs), default=0.0)
     told = f"max difference of the outputs {largest:.3g}, values up to {reach:.3g}"
     log.note(told, difference=largest, reach=reach)
+
+
+def _ratio(
+    first: Sequence[Mapping[str, Array]], after: Sequence[Mapping[str, Array]]
+) -> tuple[str, float]:
+    """Of each output, as text, and of all of them; infinite where nothing differs."""
+    noises = {name: Noise() for name in (first[0] if first else ())}
+    for one, other in zip(first, after, strict=True):
+        for name in noises:
+            noises[name] = noises[name].plus([one[name]], [other[name]])
+    told = [f"{name} {noise.db:.1f} dB" for name, noise in noises.items()]
+    return ", ".join(told), sum(noises.values(), Noise()).db

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from qcomp.assessment import assess
 from qcomp.calibration.data import Source, is_pictures
 from qcomp.calibration.evidence import Evidence
-from qcomp.config import AUTO, NATIVE, QuantizationConfig
+from qcomp.config import AUTO, NATIVE, ONNX, QuantizationConfig
 from qcomp.dumping import dumping
 from qcomp.ends import ends_outside, inputs_taken
 from qcomp.files import user_cache
@@ -22,12 +22,15 @@ from qcomp.frontends.torch_modules import exported, is_torch
 from qcomp.ir.tensor import Array
 from qcomp.names import c_name, default_name
 from qcomp.output_forms import with_indices
+from qcomp.passes.ledger import Ledger
 from qcomp.passes.observers import Logged
 from qcomp.picture_bytes import with_picture_bytes
 from qcomp.quantizer import Quantizer
 from qcomp.recipes.calibration_table import table_of, with_table
 from qcomp.recipes.choose import decide, evidence_for
 from qcomp.recipes.file import with_recipe_file
+from qcomp.report.make import advised
+from qcomp.report.replay import Replay
 from qcomp.runtime.network import CompiledNetwork
 from qcomp.targets.base import tunable
 from qcomp.targets.catalog import target as find_target
@@ -53,6 +56,7 @@ def compile(
     samples: int | None = None,
     tune: int = 0,
     tiles: str | os.PathLike[str] | None = None,
+    advise: bool = False,
     progress: bool = False,
 ) -> CompiledNetwork:
     """From a trained float network to integer code.
@@ -80,6 +84,7 @@ def compile(
     samples: of the calibration data, at most; those of a folder of pictures are spread evenly.
     tune: trials on the device at hand that choose how its kernels share work; targets of devices.
     tiles: a NAME.tiles.json of such a compilation, which is followed without a device.
+    advise: `net.advice` says what to try next, with what each gains on some of the data.
     progress: bars on standard error.
 
     Raises CompileError: UnsupportedOp, ModelError, CalibrationError, PassError, TargetError,
@@ -113,13 +118,19 @@ def compile(
         config = dataclasses.replace(config, preprocessing=evidence.data.preprocessing)
     inside = ends_outside(taken, imported.form, evidence, float_tail=config.float_tail)
     inner = evidence.inside(inside)
+    ledger = Ledger()
     quantizer = Quantizer(
         inside,
         imported.form,
         inner,
         cache=None if cache is None else Path(cache),
+        integers=imported.integers,
+        rounds=config.arithmetic == ONNX,
         whole_attention=config.arithmetic == NATIVE and knows_attention(backend),
-        observers=(Logged(), *(() if dump is None else dumping(Path(dump), inside, inner))),
+        observers=(
+            Logged(),
+            *((ledger,) if dump is None else dumping(Path(dump), inside, inner, ledger)),
+        ),
     )
     told: tuple[str, ...] = ()
     if table is not None:
@@ -146,9 +157,12 @@ def compile(
         ),
         records=quantizer.records,
         samples=_first(evidence, len(quantizer.samples(chosen.config))),
+        stored_ledger=lambda: tuple(ledger.entries),
         stored_qdq=None if lowered is None else lambda: with_indices(lowered(), config.outputs),
     )
     assess(net, taken, evidence.data, quantizer, demands)
+    if advise:
+        net.advice = tuple(map(str, advised(net, Replay(taken, inside, quantizer, net.config))))
     return net
 
 

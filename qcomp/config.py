@@ -31,8 +31,8 @@ ROUNDINGS = ("nearest", "adaround", "gptq", "seqmse")
 CORRECTIONS = ("empirical", "analytic", None)
 WEIGHT_BITS = (8, 4, 3, 2, 1)
 ACTIVATION_BITS = (8, 16)
-NATIVE, TFLITE = "native", "tflite"
-ARITHMETICS = (NATIVE, TFLITE)
+NATIVE, TFLITE, ONNX = "native", "tflite", "onnx"
+ARITHMETICS = (NATIVE, TFLITE, ONNX)
 
 _CHOICES: Mapping[str, tuple[Any, ...]] = {
     "weight_bits": WEIGHT_BITS,
@@ -99,8 +99,9 @@ class QuantizationConfig:
         "mean": 127.5, "std": (58.4, 57.1, 57.4), "layout": "NHWC"}, each of which may be left out.
         The model gets (x - mean) / std, with channels where it has them.
     outputs: {name: "argmax"}: the index of the largest value along the last axis, not the values.
-    arithmetic: how results are rounded to integers: "native", or "tflite", the bits of TensorFlow
-        Lite's reference kernels, of TFLite files whose activations are integers.
+    arithmetic: how results are rounded to integers: "native"; "tflite", the bits of TensorFlow
+        Lite's reference kernels, of TFLite files whose activations are integers; or "onnx", those
+        of ONNX Runtime's quantized kernels, of ONNX models that are quantized.
     overrides: other values of some fields for some tensors and layers. A key is the id of a layer
         or tensor, the mnemonic of an operator ("conv2d") or a regular expression that matches a
         whole id; of several that match, the last one wins, field by field.

@@ -2,32 +2,40 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from qcomp.calibration.evidence import Evidence
+from qcomp.files import write_file
+from qcomp.ir.form import Form
 from qcomp.ir.graph import Graph
-from qcomp.passes.base import Observer
-from qcomp.passes.observers import Answers, Dump, OutputDifference
+from qcomp.passes.base import Observer, PassRecord
+from qcomp.passes.ledger import Ledger
+from qcomp.passes.ledger_file import SUFFIX, packed
+from qcomp.passes.observers import Dump
+from qcomp.report.answers import output_difference
 
 
-def dumping(directory: Path, imported: Graph, evidence: Evidence) -> tuple[Observer, ...]:
-    """A dump of every pass, whose logs say how much each moves the outputs of a float graph."""
-    return OutputDifference(_answers(imported, evidence)), Dump(directory)
+def dumping(
+    directory: Path, imported: Graph, evidence: Evidence, ledger: Ledger
+) -> tuple[Observer, ...]:
+    """A dump of every pass, whose logs say how much each moves the outputs."""
+    difference = output_difference(imported, evidence)
+    return difference, Dump(directory), ledger, LedgerFile(directory, ledger)
 
 
-def _answers(graph: Graph, evidence: Evidence) -> Answers:
-    """How float graphs answer the first sample, or random numbers where there is no data."""
-    from qcomp.execute.session import FloatSession
+@dataclass(frozen=True)
+class LedgerFile:
+    """Keeps a directory's ledger up to date, so that it tells of a compilation that fails too."""
 
-    if evidence.data is not None:
-        (sample,) = evidence.data.first(1)
-    else:
-        random = np.random.default_rng(0)
-        types = {name: graph.type(id) for name, id in graph.inputs.items()}
-        sample = {
-            name: random.uniform(*evidence.input_range, t.shape).astype(t.dtype.numpy)
-            for name, t in types.items()
-        }
-    return lambda changed: FloatSession(changed, threads=1).run(sample)
+    directory: Path
+    ledger: Ledger
+
+    def began(self, graph: Graph, form: Form) -> None:
+        """There is no entry yet."""
+
+    def passed(self, graph: Graph, record: PassRecord) -> None:
+        self.recorded(record)
+
+    def recorded(self, record: PassRecord) -> None:
+        write_file(self.directory / SUFFIX, packed(self.ledger.entries))

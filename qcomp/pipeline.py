@@ -9,14 +9,14 @@ through them. Configurations have no field left "auto" here.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 from qcomp.calibration.statistics import Statistics, float_activations, mnemonics
-from qcomp.config import QuantizationConfig
+from qcomp.config import ONNX, QuantizationConfig
 from qcomp.errors import CalibrationError, CompileError
 from qcomp.ir.form import Form
-from qcomp.ir.given import given_qparams
+from qcomp.ir.given import GivenIntegers, given_qparams
 from qcomp.ir.graph import Graph
 from qcomp.ir.tensor import TensorId
 from qcomp.passes.absorb_high_bias import AbsorbHighBias
@@ -36,9 +36,11 @@ from qcomp.passes.lib.same_scale import scale_groups
 from qcomp.passes.narrow_saturated_ranges import NarrowSaturatedRanges
 from qcomp.passes.recompose_activations import RecomposeActivations
 from qcomp.passes.recompose_attention import RecomposeAttention
+from qcomp.passes.recompose_normalization import RecomposeNormalization
 from qcomp.passes.recompose_powers import RecomposePowers
 from qcomp.passes.snap_scales import SnapScales
 from qcomp.passes.split_sliced_layers import SplitSlicedLayers
+from qcomp.passes.take_given_integers import TakeGivenIntegers
 from qcomp.reconstruction.correct_bias import CorrectBiasEmpirically
 from qcomp.reconstruction.round_weights import RoundWeights
 from qcomp.reconstruction.walk import FittingData
@@ -53,14 +55,18 @@ class Given:
     `graph` is what the stage begins with, and `statistics` are those of it. `moments` tells those
     of all f32 activations of any float graph. Without `fitting` no layer depends on how others were
     rounded: weights are rounded to nearest, and each bias is corrected by itself. Trials are
-    quicker so, and parts of graphs of different bits can be put together. `whole_attention` says
-    whether whoever takes the integers knows attention as one op.
+    quicker so, and parts of graphs of different bits can be put together. `integers` are those that
+    the model has of constants, by their names. `rounds`: activations that have a scale of the
+    model's own are rounded to it, one by one, as the tool that it comes from does.
+    `whole_attention` says whether whoever takes the integers knows attention as one op.
     """
 
     graph: Graph
     moments: MomentsOf
     statistics: Callable[[], Statistics]
     fitting: FittingData | None
+    integers: Mapping[str, GivenIntegers] = field(default_factory=dict)
+    rounds: bool = False
     whole_attention: bool = True
 
 
@@ -101,15 +107,17 @@ def fits_weights(config: QuantizationConfig) -> bool:
 
 
 def _normalizing(config: QuantizationConfig, given: Given) -> list[Pass]:
-    """What the later passes want to see, whatever the choices."""
+    """What the later passes want to see, whatever the choices of the configuration."""
+    stored = given.integers if given.rounds else ()
     return [
-        FoldConstants(),
+        FoldConstants(stored),
+        RecomposeNormalization(),
         *([RecomposeAttention()] if given.whole_attention else []),
         CanonicalizeLayout(),
         RecomposePowers(),
-        RecomposeActivations(),
-        FoldBatchNorm(),
-        FuseActivation(),
+        RecomposeActivations(rounds=given.rounds),
+        FoldBatchNorm(stored),
+        FuseActivation(rounds=given.rounds),
         SplitSlicedLayers(given.moments),
     ]
 
@@ -135,21 +143,23 @@ def ranging(config: QuantizationConfig, given: Given) -> list[Pass]:
     """The range of every activation, with which the stage `quantize` begins.
 
     Of those that the model has parameters for, theirs, and intervals that are chosen; if these are
-    all, no statistics are taken.
+    all, no statistics are taken. Those that activations are rounded to stay as wide as they are.
     """
+    narrow = [] if given.rounds else [NarrowSaturatedRanges(config)]
     decided = decided_ranges(given.graph, config)
     known = decided | known_ranges(given.graph)
     if known.keys() >= set(float_activations(given.graph)):
-        return [AnnotateRanges(known), NarrowSaturatedRanges(config)]
+        return [AnnotateRanges(known), *narrow]
     try:
-        ranges = given.statistics().ranges(config) | known
+        statistics = given.statistics()
+        ranges = statistics.ranges(config) | known
     except CalibrationError as error:
         if not known:
             raise
         lacking = ", ".join(f"%{t}" for t in float_activations(given.graph) if t not in known)
         what = "no interval is given" if decided else "the model has no scales"
         raise CalibrationError(f"{what} for {lacking}; {error}") from error
-    return [AnnotateRanges(ranges), NarrowSaturatedRanges(config)]
+    return [AnnotateRanges(ranges, statistics.reaches), *narrow]
 
 
 def decided_ranges(graph: Graph, config: QuantizationConfig) -> dict[TensorId, tuple[float, float]]:
@@ -171,7 +181,9 @@ def known_ranges(graph: Graph) -> dict[TensorId, tuple[float, float]]:
 def _quantizing(config: QuantizationConfig, given: Given) -> list[Pass]:
     data = given.fitting
     passes: list[Pass] = [*ranging(config, given), InsertQuantize(config)]
-    if config.snap_scales:
+    if config.arithmetic == ONNX:
+        passes.append(TakeGivenIntegers(given.integers))
+    elif config.snap_scales:
         passes.append(SnapScales())
     if data is not None and fits_weights(config):
         passes.append(RoundWeights(config, data))
@@ -193,7 +205,6 @@ _NOT_QUANTIZING = (
     "max_slowdown",
     "inputs",  # before the stages
     "float_tail",
-    "arithmetic",  # behind them
     "outputs",
 )
 _QUANTIZING = tuple(

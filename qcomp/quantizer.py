@@ -9,7 +9,7 @@ configurations which differ later share what comes before.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +21,7 @@ from qcomp.calibration.statistics import Statistics, float_activations
 from qcomp.config import QuantizationConfig
 from qcomp.errors import CompileError
 from qcomp.ir.form import Form
-from qcomp.ir.given import is_quantized_already
+from qcomp.ir.given import GivenIntegers, is_quantized_already
 from qcomp.ir.graph import Graph
 from qcomp.passes.base import Observer, PassManager, PassRecord
 from qcomp.passes.events import PassLog
@@ -71,6 +71,8 @@ class Quantizer:
     cache: a directory that keeps layers whose rounding was learned.
     observers: see the import and each pass on the way to what `integer` gives; passes of trials
         that are not taken remain unseen.
+    integers: those that the model has of constants, by their names.
+    rounds: activations that have scales of the model's own are rounded to each of them.
     whole: has all of the data that the evidence is a part of, and gives its equalized graphs, so
         that channels are scaled for all of it, once.
     whole_attention: whether attention becomes one op, which has one arithmetic, and which not all
@@ -88,6 +90,8 @@ class Quantizer:
         cache: Path | None = None,
         observers: Sequence[Observer] = (),
         whole: Quantizer | None = None,
+        integers: Mapping[str, GivenIntegers] | None = None,
+        rounds: bool = False,
         whole_attention: bool = True,
     ) -> None:
         self.form = form
@@ -99,6 +103,7 @@ class Quantizer:
         self._start = Reached(PassManager(self._observers).begin(imported, form), evidence)
         self._pinned: Reached | None = None
         self._whole = whole
+        self._integers, self._rounds = integers or {}, rounds
         self._whole_attention = whole_attention
         self._kept: dict[str, list[Reached]] = {stage.name: [] for stage in STAGES}
 
@@ -111,7 +116,15 @@ class Quantizer:
 
     def on(self, evidence: Evidence) -> Quantizer:
         """The same model on a part of the data, for trials: nothing of it is seen or kept."""
-        return Quantizer(self.normalized, self.form, evidence, whole=self)
+        return Quantizer(
+            self.normalized,
+            self.form,
+            evidence,
+            whole=self,
+            integers=self._integers,
+            rounds=self._rounds,
+            whole_attention=self._whole_attention,
+        )
 
     @cached_property
     def normalized(self) -> Graph:
@@ -171,6 +184,10 @@ class Quantizer:
             return None
         graph = self.quantized(config, self.evidence.data)
         return lambda: graph
+
+    def fits(self, config: QuantizationConfig) -> bool:
+        """Whether `integer` fits the weights of layers to data, which takes long."""
+        return fits_weights(config)
 
     @property
     def records(self) -> tuple[PassRecord, ...]:
@@ -278,6 +295,8 @@ class Quantizer:
             self.evidence.moments,
             lambda: before.statistics,
             None if fitted_to is None else self._fitting(before, fitted_to),
+            self._integers,
+            self._rounds,
             self._whole_attention,
         )
 

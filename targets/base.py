@@ -209,6 +209,35 @@ class Profile(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Held:
+    """Bytes [offset, offset + bytes) of the arena that hold something from step `first` to `last`.
+
+    Step n is the n-th op of the graph, from 1; 0 is before all of them, the last behind.
+    """
+
+    name: str
+    offset: int
+    bytes: int
+    first: int
+    last: int
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a graph's code is put together for one instruction set.
+
+    kernels: by op, in the order of their calls, without the name of the network; an op without any
+        is computed in another's.
+    held: who has which bytes of the arena, and when.
+    """
+
+    isa: str
+    kernels: Mapping[TensorId, tuple[str, ...]]
+    held: tuple[Held, ...]
+    arena: int
+
+
 class Runtime(Protocol):
     """What is done with the artifacts of a kind of target, whichever of them made it."""
 
@@ -225,6 +254,10 @@ class Runtime(Protocol):
 
     def profile(self, artifact: Artifact, graph: Graph) -> Profile:
         """The code by layers; TargetError as for `load`."""
+        ...
+
+    def layout(self, artifact: Artifact, graph: Graph) -> Layout:
+        """Of the most able set of the artifact; TargetError where it can't be told."""
         ...
 
     def emulator(self, artifact: Artifact) -> Callable[[str], Emulated]:

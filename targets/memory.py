@@ -25,11 +25,15 @@ class Lifetime:
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """Offsets of the buffers and the size of the arena; `lower_bound` is the largest live sum."""
+    """Offsets of the buffers and the size of the arena; `lower_bound` is the largest live sum.
+
+    lifetimes: of the buffers, with sizes as they are placed.
+    """
 
     offsets: Mapping[str, int]
     arena_bytes: int
     lower_bound: int
+    lifetimes: Sequence[Lifetime] = ()
 
 
 def plan_memory(lifetimes: Sequence[Lifetime], *, tries: int = 200) -> MemoryPlan:
@@ -52,7 +56,7 @@ def plan_memory(lifetimes: Sequence[Lifetime], *, tries: int = 200) -> MemoryPla
         keys = -weights * random.uniform(0.5, 1.5, len(padded))
         candidate = _place([padded[i] for i in np.argsort(keys, kind="stable")])
         best = min(best, candidate, key=lambda p: p[1])
-    return MemoryPlan(best[0], max(best[1], ALIGN), bound)
+    return MemoryPlan(best[0], max(best[1], ALIGN), bound, tuple(padded))
 
 
 def _aligned(size: int) -> int:

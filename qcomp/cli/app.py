@@ -12,10 +12,13 @@ import typer
 from qcomp.cli.check import bench, verify
 from qcomp.cli.compile import compile
 from qcomp.cli.doctor import doctor
+from qcomp.cli.errors import errors
 from qcomp.cli.evaluate import evaluate
 from qcomp.cli.export import export
 from qcomp.cli.inspect import inspect
+from qcomp.cli.passes import passes
 from qcomp.cli.precision import sensitivity
+from qcomp.cli.report import report
 from qcomp.cli.run import run as run_samples
 from qcomp.cli.search import search
 from qcomp.cli.session import Session, hoisted
@@ -38,6 +41,9 @@ COMMANDS = (
     verify,
     bench,
     run_samples,
+    passes,
+    errors,
+    report,
     export,
     sensitivity,
     search,

@@ -147,7 +147,8 @@ def compile(
         str,
         typer.Option(
             help=f"{one_of(ARITHMETICS)}: the bits of TensorFlow Lite's reference kernels, of "
-            "TFLite files of integers."
+            "TFLite files of integers, or of ONNX Runtime's quantized kernels, of quantized ONNX "
+            "models."
         ),
     ] = DEFAULTS.arithmetic,
     dump: Annotated[
@@ -195,6 +196,10 @@ def compile(
             "--tiles", metavar="FILE", help="What trials chose, a NAME.tiles.json: the same code."
         ),
     ] = None,
+    advise: Annotated[
+        bool,
+        typer.Option("--advise", help="Say what to try next, with what it gains: measured."),
+    ] = False,
     as_json: Json = False,
     preprocessing: Preprocessing | None = None,
 ) -> None:
@@ -241,6 +246,7 @@ def compile(
         progress=Session.of(context).progress,
         tune=tune,
         tiles=tiles,
+        advise=advise,
     )
     directory = net.save(output, threads_pool=threads_pool, bindings=languages or ())
     summary = summarize(net, directory, time.perf_counter() - began)

@@ -30,6 +30,7 @@ def summarize(net: CompiledNetwork, directory: Path, seconds: float) -> dict[str
         "sqnr_db_output": net.sqnr_db_output,
         "accuracy": plain(net.accuracy),
         "findings": record.plain(net.findings),
+        "advice": list(net.advice),
         "input": _one_or_all(net.inputs),
         "output": _one_or_all(net.outputs),
     }
@@ -53,6 +54,7 @@ def report(net: CompiledNetwork, summary: dict[str, Any], directory: Path) -> st
         *accuracy(net),
     ]
     lines += [f"  note: {note}" for note in net.notes]
+    lines += [f"  advice: {one}" for one in net.advice]
     if manifest_of(directory)[1]["library"] is None:
         lines.append(
             f"  note: no shared library: found no linker for {net.artifact.requires.triple}; "

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qcomp.calibration.samples import Run
-from qcomp.findings.inputs import ENOUGH_SAMPLES
+from qcomp.findings.inputs import ENOUGH_SAMPLES, float_names
 from qcomp.findings.record import Finding, Kind
 from qcomp.ir.tensor import Array
 
@@ -31,9 +31,9 @@ def noise(runs: Sequence[Run]) -> Iterator[Finding]:
         axes = [a for a in (2, 3, 4) if a != channels and values.shape[a] >= _LEAST_EXTENT]
         if values.shape[channels] not in _CHANNELS or not axes:
             continue
-        related = [_correlation(values, axis) for axis in axes]
-        if all(r is not None and abs(r) < _UNRELATED for r in related):
-            most = max(abs(r) for r in related if r is not None)
+        related = _correlations(values, axes)
+        if related and all(abs(r) < _UNRELATED for r in related):
+            most = max(abs(r) for r in related)
             text = f"neighbouring values are unrelated (correlation {most:.2f}), as in noise"
             help = "give --calibration real inputs: ranges of noise are not theirs"
             yield Finding(Kind.NOISE, name, most, text, help)
@@ -63,8 +63,8 @@ def different_ones(runs: Sequence[Run]) -> int:
 
 def unlike(runs: Sequence[Run]) -> Iterator[Finding]:
     """Samples in two groups with ranges far apart, as of files that were scaled differently."""
-    for name, values in _floats(runs):
-        peaks = np.sort(np.abs(values.reshape(len(values), -1)).max(axis=1))
+    for name in float_names(runs):
+        peaks = np.sort([max(run[name].max(), -run[name].min()) for run in runs])
         order = peaks[peaks > 0.0]
         if len(order) < ENOUGH_SAMPLES:
             continue
@@ -81,18 +81,16 @@ def unlike(runs: Sequence[Run]) -> Iterator[Finding]:
 
 def _floats(runs: Sequence[Run]) -> Iterator[tuple[str, Array]]:
     """Each float input over the runs, [runs, ...]."""
-    for name, value in runs[0].items() if runs else ():
-        if np.issubdtype(value.dtype, np.floating):
-            yield name, np.stack([run[name] for run in runs])
+    for name in float_names(runs):
+        yield name, np.stack([run[name] for run in runs])
 
 
-def _correlation(values: Array, axis: int) -> float | None:
-    """Of neighbours along an axis, around the mean of each place; None where all are alike."""
-    centred = values.astype(np.float64) - values.mean(axis=0, dtype=np.float64)
-    if len(values) == 1:
-        centred = values.astype(np.float64) - values.mean(dtype=np.float64)
-    power = float(np.mean(centred**2))
+def _correlations(values: Array, axes: Sequence[int]) -> list[float]:
+    """Of neighbours along each axis, around the mean of each place; none where all are alike."""
+    mean = values.mean(axis=0 if len(values) > 1 else None, dtype=np.float64)
+    centred = values - mean
+    power = float(np.mean(np.square(centred)))
     if not np.isfinite(power) or power == 0.0:
-        return None
-    steps = float(np.mean(np.diff(centred, axis=axis) ** 2))
-    return 1.0 - steps / (2.0 * power)
+        return []
+    steps = [float(np.mean(np.square(np.diff(centred, axis=axis)))) for axis in axes]
+    return [1.0 - step / (2.0 * power) for step in steps]

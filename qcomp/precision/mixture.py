@@ -21,7 +21,7 @@ def mixed(graph: Graph, sources: Mapping[Part, Graph]) -> Graph:
     weights = {p.id: g for p, g in sources.items() if p.kind is Kind.WEIGHTS}
     activations = {t: g for p, g in sources.items() if p.kind is Kind.ACTIVATION for t in p.members}
     result = graph.clone()
-    copiers: list[_Copier] = []
+    copiers: list[Copier] = []
 
     def operand(op: Op, index: int) -> TensorId:
         id = op.inputs[index]
@@ -47,8 +47,10 @@ def mixed(graph: Graph, sources: Mapping[Part, Graph]) -> Graph:
 
 
 @dataclass
-class _Copier:
-    """Copies what stands between the tensors of `graph` and their readers in `source`."""
+class Copier:
+    """Copies into `result`, which has the tensors of the float `graph`, what stands between these
+    and their readers in the QDQ graph `source`.
+    """
 
     graph: Graph
     source: Graph
@@ -56,6 +58,7 @@ class _Copier:
     copies: dict[TensorId, TensorId] = field(default_factory=dict)
 
     def copy(self, id: TensorId) -> TensorId:
+        """What a reader of `id` in the source reads in the result."""
         if id not in self.copies:
             self.copies[id] = self._copy(id)
         return self.copies[id]
@@ -76,10 +79,10 @@ class _Copier:
         return copied
 
 
-def _copier(copiers: list[_Copier], graph: Graph, source: Graph, result: Graph) -> _Copier:
+def _copier(copiers: list[Copier], graph: Graph, source: Graph, result: Graph) -> Copier:
     """The one for this source; there are few."""
     for copier in copiers:
         if copier.source is source:
             return copier
-    copiers.append(_Copier(graph, source, result))
+    copiers.append(Copier(graph, source, result))
     return copiers[-1]

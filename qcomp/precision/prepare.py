@@ -9,7 +9,7 @@ from typing import Any
 from qcomp.calibration.data import is_pictures
 from qcomp.calibration.samples import samples_of
 from qcomp.calibration.statistics import float_outputs
-from qcomp.config import AUTO, QuantizationConfig
+from qcomp.config import AUTO, ONNX, QuantizationConfig
 from qcomp.ends import inputs_taken
 from qcomp.errors import CompileError
 from qcomp.frontends import import_model
@@ -54,7 +54,13 @@ class Preparation:
         self.runs: tuple[Run, ...] = tuple(data)
         config = dataclasses.replace(config, preprocessing=data.preprocessing)
         evidence = evidence_for(graph, self.runs, config, progress=progress)
-        self._quantizer = Quantizer(graph, imported.form, evidence)
+        self._quantizer = Quantizer(
+            graph,
+            imported.form,
+            evidence,
+            integers=imported.integers,
+            rounds=config.arithmetic == ONNX,
+        )
         self.config = decide(self._quantizer, config, cost, progress=progress).config
         self._quantizer.keep_equalized(self.config)
         self.graph = self._quantizer.equalized(self.config)

@@ -41,6 +41,8 @@ TRIALS: Mapping[str, tuple[Any, ...]] = {
 }
 _LEAST_SAMPLES = 4
 _BUDGET = 5e11  # multiplications of all trials, with what moving the activations costs
+_FIRST = 4  # samples that tell a hopeless estimator
+_HOPELESS_DB = 2.0  # more than the other samples make up for
 _TRIED = 50  # clips of all the activations that count, each about one run of the network
 
 
@@ -148,15 +150,25 @@ def _confirm(
 
 
 def _estimators(activations: Activations, choice: Choice, samples: Sequence[Feed]) -> None:
-    """The estimator with which activations alone disturb least, if the whole is better with it."""
+    """The estimator with which activations alone disturb least, if the whole is better with it.
+
+    Those that are far worse on the first samples are not run on the others.
+    """
     start, count = choice.config, len(activations.samples)
+    few = min(_FIRST, count)
     best, first = start, activations.noise(assigned(activations.judge, start), count)
     least = first
     for estimator in ESTIMATORS:
         if estimator == start.range:
             continue
         other = dataclasses.replace(start, range=estimator)
-        noise = activations.noise(assigned(activations.judge, other), count)
+        qparams = assigned(activations.judge, other)
+        noise = activations.noise(qparams, few)
+        if noise.db < first.db_of_first(few) - _HOPELESS_DB:
+            told = f"{noise.db:.2f} dB of activations alone, on {few} samples"
+            choice.log.note(f"range={estimator}: {told}", after_db=noise.db)
+            continue
+        noise = activations.noise(qparams, count)
         told = f"{first.db:.2f} to {noise.db:.2f} dB of activations alone"
         choice.log.note(f"range={estimator}: {told}", before_db=first.db, after_db=noise.db)
         if noise.is_better(least, WORTHWHILE_DB):

@@ -15,10 +15,14 @@ from typing import Any
 
 from qcomp.accuracy.record import read
 from qcomp.errors import CompileError, ModelError
+from qcomp.files import open_regular
 from qcomp.findings import record
 from qcomp.ir.form import Form
 from qcomp.ir.graph import Graph
 from qcomp.ir.parse import ParseError
+from qcomp.passes.ledger import PassEntry
+from qcomp.passes.ledger_file import SUFFIX as LEDGER
+from qcomp.passes.ledger_file import unpacked
 from qcomp.recipes.file import config_of
 from qcomp.runtime.graphs import load_graph
 from qcomp.runtime.manifest import SUFFIX, digest_of, manifest_of
@@ -100,6 +104,7 @@ def _network(folder: Path, manifest: dict[str, Any]) -> CompiledNetwork:
         directory=folder,
         library=None if library is None else folder / library,
         stored_qdq=_stored_qdq(folder, name),
+        stored_ledger=partial(_read_ledger, folder / f"{name}.{LEDGER}"),
     )
 
 
@@ -112,6 +117,14 @@ def _stored_qdq(folder: Path, name: str) -> Callable[[], Graph] | None:
 def _read_qdq(text: Path, arrays: Path) -> Graph:
     with _damages_named(text):
         return load_graph(text, arrays, Form.QDQ)
+
+
+def _read_ledger(file: Path) -> tuple[PassEntry, ...]:
+    """Of a directory, whose hash was right when it was loaded; an earlier version wrote none."""
+    if not file.is_file():
+        return ()
+    with _damages_named(file), open_regular(file) as content:
+        return unpacked(content.read())
 
 
 def _check_hashes(folder: Path, hashes: dict[str, str]) -> None:

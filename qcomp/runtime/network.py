@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, fields
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -22,16 +22,21 @@ from qcomp.frontends import ModelLike
 from qcomp.ir.evaluate import evaluate
 from qcomp.ir.graph import Graph
 from qcomp.passes.base import PassRecord
+from qcomp.passes.ledger import PassEntry
 from qcomp.runtime.calls import Calls
 from qcomp.runtime.interface import Answers, Array, Arrays, Interface, TensorInfo
 from qcomp.runtime.summary import card, one_line, summary
 from qcomp.targets.base import Artifact, Entry, Profile, Runtime
 
+if TYPE_CHECKING:
+    from qcomp.report.measure import Errors
+
+_T = TypeVar("_T")
 _NOT_COPIED: Mapping[str, None] = {"_loaded": None, "library": None, "directory": None}
 
 
-def _itself(graph: Graph) -> Graph:
-    return graph
+def _itself(value: _T) -> _T:
+    return value
 
 
 @dataclass
@@ -54,10 +59,12 @@ class CompiledNetwork:
     records: tuple[PassRecord, ...] = ()
     accuracy: Accuracy | None = None
     findings: tuple[Finding, ...] = ()
+    advice: tuple[str, ...] = ()
     samples: tuple[Mapping[str, Array], ...] = ()
     directory: Path | None = None
     library: Path | None = None  # the shared one that it was loaded with
     stored_qdq: Callable[[], Graph] | None = None
+    stored_ledger: Callable[[], tuple[PassEntry, ...]] | None = None
     _loaded: Entry | None = field(default=None, init=False, repr=False)
 
     def __repr__(self) -> str:
@@ -82,11 +89,17 @@ class CompiledNetwork:
         kept = {f.name: getattr(self, f.name) for f in fields(self)}
         if self.qdq is not None:
             kept["stored_qdq"] = partial(_itself, self.qdq)
+        kept["stored_ledger"] = partial(_itself, self.ledger)
         return {**kept, **_NOT_COPIED}
 
     @cached_property
     def qdq(self) -> Graph | None:
         return None if self.stored_qdq is None else self.stored_qdq()
+
+    @cached_property
+    def ledger(self) -> tuple[PassEntry, ...]:
+        """What each pass of the compilation did; empty where an earlier version saved it."""
+        return () if self.stored_ledger is None else self.stored_ledger()
 
     @property
     def name(self) -> str:
@@ -229,6 +242,40 @@ class CompiledNetwork:
         from qcomp.evaluation.run import evaluate
 
         return evaluate(model, self, data, labels, **options)
+
+    def errors(
+        self,
+        data: Source,
+        *,
+        count: int | None = 32,
+        model: ModelLike | None = None,
+        calibration: Source | None = None,
+        **options: Any,
+    ) -> Errors:
+        """What each tensor errs by, alone and in the network, with causes and shares.
+
+        data: as for `compile`; `count` samples of it at most. model, calibration: those that it was
+        compiled from, without which errors of weights are not known; options: `samples`, `bind`,
+        `bind_values` of then, and `progress`.
+
+        >>> net.errors("photos/", model="net.onnx", calibration="photos/").shares[0]
+        """
+        from qcomp.report.measure import errors, subject
+
+        found = subject(self, model, calibration, **options)
+        shown = bool(options.get("progress"))
+        return errors(found, found.samples(data, count), progress=shown)
+
+    def report(self, path: str | os.PathLike[str], **options: Any) -> Path:
+        """Write one HTML file with all that is known of the network.
+
+        options: `model`, `calibration`, `data`, `labels` and others of qcomp.report.make.report.
+
+        >>> net.report("report.html", model="net.onnx", calibration="photos/")
+        """
+        from qcomp.report.make import report
+
+        return report(self, path, **options)
 
     def export(self, path: str | os.PathLike[str], format: str | None = None) -> tuple[str, ...]:
         """Write the network as another tool reads it; what is to be told of the file.

@@ -2,6 +2,7 @@
 
     libNAME.so  libNAME.a  NAME.h  NAME.manifest.json  NAME.recipe.yaml
     NAME.vectors.npz  NAME.graph.txt  NAME.constants.npz  NAME.qdq.txt  NAME.qdq.npz
+    NAME.passes.json.gz
     NAMEConfig.cmake  NAMEConfigVersion.cmake  NAME.pc  NAME_example.c  NAME.py
     qcomp_pool.h  qcomp_pool.c, and a crate of Rust  (on request)
 
@@ -24,6 +25,8 @@ import numpy as np
 from qcomp.accuracy.record import plain
 from qcomp.errors import ModelError, OutputError, TargetError
 from qcomp.findings import record
+from qcomp.passes.ledger_file import SUFFIX as LEDGER
+from qcomp.passes.ledger_file import packed
 from qcomp.recipes.file import fields_of, recipe_text
 from qcomp.runtime.builds import build_files
 from qcomp.runtime.builds.package import Package
@@ -95,6 +98,7 @@ def _write_files(net: CompiledNetwork, folder: Path, bindings: Collection[str]) 
     save_graph(net.graph, folder / f"{name}.graph.txt", folder / f"{name}.constants.npz")
     if net.qdq is not None:
         save_graph(net.qdq, folder / f"{name}.qdq.txt", folder / f"{name}.qdq.npz")
+    (folder / f"{name}.{LEDGER}").write_bytes(packed(entry.untimed for entry in net.ledger))
     with (folder / f"{name}.vectors.npz").open("wb") as file:
         vectors: dict[str, Any] = {**make_vectors(net)}
         np.savez(file, **vectors)

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from qcomp.errors import TargetError
 from qcomp.ir.graph import Graph
-from qcomp.targets.base import Artifact, Emulated, Linked, Requirements
+from qcomp.targets.base import Artifact, Emulated, Layout, Linked, Requirements
 from qcomp.targets.cpu.isa import FAMILIES
+from qcomp.targets.cpu.layout import layout_of
 from qcomp.targets.cpu.library.archive import members
 from qcomp.targets.cpu.library.link import (
     format_of_files,
@@ -18,6 +19,7 @@ from qcomp.targets.cpu.library.link import (
     static_library,
     static_name,
 )
+from qcomp.targets.cpu.lower.graph import lower_graph
 from qcomp.targets.cpu.machine import Isa
 from qcomp.targets.cpu.measure.profile import CpuProfile
 from qcomp.targets.cpu.process.emulator import emulated, tools_for
@@ -63,6 +65,13 @@ class CpuRuntime:
         if able[-1] not in _SETS:
             raise TargetError(f"{able[-1]} is no instruction set that can be timed by layers")
         return CpuProfile(graph, _SETS[able[-1]], artifact.name)
+
+    def layout(self, artifact: Artifact, graph: Graph) -> Layout:
+        """Found by lowering the graph again; the machine need not run it."""
+        isa = artifact.requires.isas[-1]
+        if isa not in _SETS:
+            raise TargetError(f"{isa} is no instruction set of which the layout can be told")
+        return layout_of(lower_graph(graph, _SETS[isa], artifact.name))
 
     def _check(self, artifact: Artifact) -> None:
         if (lacking := self.lacking(artifact.requires)) is not None:

@@ -9,7 +9,16 @@ from pathlib import Path
 
 from qcomp.errors import TargetError
 from qcomp.ir.graph import Graph
-from qcomp.targets.base import Artifact, Emulated, Entry, Linked, Profile, Requirements, Runtime
+from qcomp.targets.base import (
+    Artifact,
+    Emulated,
+    Entry,
+    Layout,
+    Linked,
+    Profile,
+    Requirements,
+    Runtime,
+)
 from qcomp.targets.mixed.entry import MixedEntry
 from qcomp.targets.mixed.plan import parsed, plan_file, plan_of
 
@@ -37,6 +46,11 @@ class MixedRuntime:
     def profile(self, artifact: Artifact, graph: Graph) -> Profile:
         targets = ", ".join(self.runtimes)
         raise TargetError(f"{artifact.name} is of {targets}; times by layers are of one target")
+
+    def layout(self, artifact: Artifact, graph: Graph) -> Layout:
+        raise TargetError(
+            f"{artifact.name} is of several targets; the layout of code is told of one"
+        )
 
     def emulator(self, artifact: Artifact) -> Callable[[str], Emulated]:
         raise TargetError(f"{artifact.name} is of {', '.join(self.runtimes)}; C can't call it")

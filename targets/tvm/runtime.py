@@ -9,7 +9,7 @@ from pathlib import Path
 
 from qcomp.errors import TargetError
 from qcomp.ir.graph import Graph
-from qcomp.targets.base import Artifact, Emulated, Linked, Profile, Requirements
+from qcomp.targets.base import Artifact, Emulated, Layout, Linked, Profile, Requirements
 from qcomp.targets.cpu.library.archive import archive, members
 from qcomp.targets.cpu.process.host import this_host
 from qcomp.targets.identity import check_artifact
@@ -47,6 +47,11 @@ class DeviceRuntime:
     def profile(self, artifact: Artifact, graph: Graph) -> Profile:
         raise TargetError(
             f"{artifact.name} is for {artifact.target}; times by layers are the CPU's"
+        )
+
+    def layout(self, artifact: Artifact, graph: Graph) -> Layout:
+        raise TargetError(
+            f"{artifact.name} is for {artifact.target}; the layout of code is told of the CPU's"
         )
 
     def emulator(self, artifact: Artifact) -> Callable[[str], Emulated]:

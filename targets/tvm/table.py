@@ -6,7 +6,17 @@ from qcomp.errors import TargetError
 from qcomp.ir.exemptions import Exemptions, exemption
 from qcomp.ir.graph import Graph
 from qcomp.ir.merged import merged
-from qcomp.ir.ops import Domain, Op, QAttention, QResize2d, QSoftmax
+from qcomp.ir.ops import (
+    Domain,
+    Op,
+    QAttention,
+    QGru,
+    QLstm,
+    QNormalize,
+    QResize2d,
+    QRnn,
+    QSoftmax,
+)
 from qcomp.ir.tensor import FLOATS
 from qcomp.ir.text import format_op
 from qcomp.quant.fixed_point import Form
@@ -36,8 +46,10 @@ FUNCTIONS = merged(
 EXEMPT: Exemptions = {
     Domain.FLOAT: "kernels compute with integers only",
     Domain.BORDER: "kernels take and give integers",
+    QNormalize: "no function computes an inverse root of sums",
     QAttention: "no function is written for it; expected products and a softmax",
     QResize2d: "no function knows weights that are operands",
+    **dict.fromkeys((QGru, QLstm, QRnn), "no function has a loop over steps"),
 }
 
 

@@ -25,7 +25,7 @@ Network = qcomp.CompiledNetwork
 FAST = qcomp.QuantizationConfig(recipe="fast")
 BUILDS = ["Config.cmake", "ConfigVersion.cmake", ".pc", "_example.c", ".py"]
 FILES = ["constants.npz", "graph.txt", "h", "manifest.json", "qdq.npz", "qdq.txt", "recipe.yaml"]
-FILES += ["vectors.npz"]
+FILES += ["vectors.npz", "passes.json.gz"]
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -174,6 +174,15 @@ def test_a_library_that_is_exchanged_after_it_was_loaded_does_not_run(
 def test_a_manifest_that_was_edited_is_a_model_error(copy: Path) -> None:
     path = copy / "dense.manifest.json"
     path.write_text(path.read_text().replace('"dense.h"', '"dense.c"'))
+    with pytest.raises(qcomp.ModelError, match="it was changed after it was written"):
+        qcomp.load(copy)
+
+
+def test_a_manifest_whose_checksum_was_taken_away_is_a_model_error(copy: Path) -> None:
+    path = copy / "dense.manifest.json"
+    fields = json.loads(path.read_text())
+    assert fields.pop("checksum")
+    path.write_text(json.dumps(fields))
     with pytest.raises(qcomp.ModelError, match="it was changed after it was written"):
         qcomp.load(copy)
 

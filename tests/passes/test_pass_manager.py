@@ -231,12 +231,14 @@ def test_constants_are_shared_with_the_copy() -> None:
 def test_the_log_says_by_how_much_a_pass_moves_the_outputs() -> None:
     graph = example()
     x = {name: np.full(graph.type(t).shape, 2.0, np.float32) for name, t in graph.inputs.items()}
-    manager = PassManager([OutputDifference(lambda g: evaluate(g, x))])
+    manager = PassManager([OutputDifference(lambda g, form: [evaluate(g, x)])])
     working = manager.begin(graph, Form.FLOAT)
     manager.run(working, [DropClamps(), Negate()])
     dropped, negated = (record.log.text for record in manager.records)
     assert "note max difference of the outputs 0, values up to 2" in dropped
     assert "note max difference of the outputs 4, values up to 2" in negated
+    assert "note outputs against the imported ones: y inf dB" in dropped
+    assert "note outputs against the imported ones: y -6.0 dB" in negated
 
 
 def test_calibration_data_that_is_wrong_is_no_fault_of_the_pass() -> None:

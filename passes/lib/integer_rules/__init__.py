@@ -19,7 +19,9 @@ from qcomp.passes.lib.integer_rules import (
     embedding,
     linear,
     movement,
+    normalization,
     power,
+    recurrent,
     reduction,
     unary,
 )
@@ -37,6 +39,8 @@ RULES: Mapping[type[ops.Op], IntegerRule] = merged(
     embedding.RULES,
     linear.RULES,
     movement.RULES,
+    recurrent.RULES,
+    normalization.RULES,
     reduction.RULES,
     unary.RULES,
 )
@@ -49,7 +53,14 @@ EXEMPT: Exemptions = {
 }
 
 SUMS: Mapping[type[ops.Op], BoundSums] = merged(
-    attention.SUMS, binary.SUMS, linear.SUMS, power.SUMS, reduction.SUMS, unary.SUMS
+    attention.SUMS,
+    binary.SUMS,
+    linear.SUMS,
+    normalization.SUMS,
+    power.SUMS,
+    recurrent.SUMS,
+    reduction.SUMS,
+    unary.SUMS,
 )
 
 _DOMAINS: Exemptions = {

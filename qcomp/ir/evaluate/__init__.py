@@ -21,9 +21,12 @@ from qcomp.ir.evaluate import (
     embedding,
     integer_elementwise,
     integer_linear,
+    integer_recurrent,
     movement,
+    normalization,
     pooling,
     power,
+    recurrent,
     reduction,
 )
 from qcomp.ir.evaluate import float as floats
@@ -45,9 +48,12 @@ MEANINGS: Mapping[type[Op], Callable[..., Array]] = merged(
     floats.MEANINGS,
     integer_elementwise.MEANINGS,
     integer_linear.MEANINGS,
+    integer_recurrent.MEANINGS,
     movement.MEANINGS,
+    normalization.MEANINGS,
     pooling.MEANINGS,
     power.MEANINGS,
+    recurrent.MEANINGS,
     reduction.MEANINGS,
 )
 

@@ -30,7 +30,7 @@ def embedding(node: Node) -> None:
     node.require(rows <= _MOST_ROWS, f"a table of {rows} rows", f"up to {_MOST_ROWS}")
     ids = node.x(1)
     ids = node.context.whole_of.get(ids, ids)
-    _give_integers(node, ids, _BYTE if rows <= 256 else _WORD)
+    give_integers(node, ids, _BYTE if rows <= 256 else _WORD)
     table = node.weight(0, np.moveaxis(data, axis, 0), f"rows of axis {axis}")
     y = Embedding(inputs=(ids, table), output=node.part("rows") if axis else node.out())
     node.add(y)
@@ -55,7 +55,7 @@ def one_hot(node: Node) -> None:
     table[1 + depth + indices, indices] = on
     ids = node.x(0)
     ids = node.context.whole_of.get(ids, ids)
-    _give_integers(node, ids, _SIGNED_BYTE if depth < _SIGNED_BYTE.qmax else _WORD)
+    give_integers(node, ids, _SIGNED_BYTE if depth < _SIGNED_BYTE.qmax else _WORD)
     rank = node.graph.type(ids).rank
     axis = node.integer("axis", -1)
     node.require(-rank - 1 <= axis <= rank, f"axis {axis} for rank {rank + 1}")
@@ -71,7 +71,7 @@ def one_hot(node: Node) -> None:
         node.add(Transpose(inputs=(y.output,), output=node.out(), permutation=order))
 
 
-def _give_integers(node: Node, ids: TensorId, needed: QParams) -> None:
+def give_integers(node: Node, ids: TensorId, needed: QParams) -> None:
     """Indices keep the wider of what they have and need; what they are computed from may be beyond
     the table, and has 16 bits. Inputs of bytes stay as they are.
     """

@@ -1,0 +1,1 @@
+"""What happened to each tensor of a compiled network: errors with their causes, and a page."""
