@@ -41,6 +41,8 @@ from qcomp.targets.cpu.emit.span import Span
 from qcomp.targets.cpu.kernels.attention import GROUP, AttentionSpec, BlockLayout
 from qcomp.targets.cpu.machine import Isa
 
+_MOST_SCRATCH = 240 << 10  # bytes of all units
+
 
 @dataclass(frozen=True)
 class AttentionBlocks:
@@ -55,8 +57,10 @@ class AttentionBlocks:
 
     @property
     def units(self) -> int:
-        pairs = self.spec.batch * self.spec.groups
-        return max(n for n in (1, 2, 3, 4) if pairs % n == 0)
+        """As many as threads are likely to share; fewer where each needs much memory."""
+        pairs, size = self.spec.batch * self.spec.groups, self.layout.parts["end"]
+        fitting = (n for n in (2, 3, 4) if pairs % n == 0 and n * size <= _MOST_SCRATCH)
+        return max((1, *fitting))
 
     @property
     def scratch(self) -> int:
@@ -181,12 +185,13 @@ class _Head:
         spec, layout, part = self.spec, self.layout, self.packer.part
         weights, values, totals = (part(b, name) for name in ("weights", "values", "totals"))
         narrow = layout.weight_bytes == 1
-        vectors, bytes_ = layout.elements // layout.lanes, 4 * layout.lanes
+        vectors = layout.elements // layout.lanes
+        together = GROUP if narrow else 2 * layout.value_bytes  # bytes of a column
         rows, wide = self.products.tile(layout.queries, vectors)
         row_bytes = layout.weight_bytes * layout.keys
 
         def panel(n: Value | int) -> None:
-            w = at(b, values, multiple(b, n, wide * bytes_))
+            w = at(b, values, multiple(b, n, wide * layout.lanes * together))
             begin = self._vectors(b, "value sums", n, wide, narrow and not self.packer.biased)
 
             def tile(t: Value | int) -> None:
@@ -217,12 +222,19 @@ class _Head:
     ) -> list[Sequence[Value]]:
         """Planes of sums [row][vector]."""
         layout, keys = self.layout, self.spec.keys
-        start, stride = begin * len(xs), 4 * layout.elements
+        start = begin * len(xs)
         if layout.weight_bytes == 1:
-            return [self.products.fours(b, xs, w, start, -(-keys // GROUP), stride)]
+            fours = -(-keys // GROUP)
+            return [self.products.fours(b, xs, w, start, fours, GROUP * layout.elements)]
         return [
             self.products.pairs(
-                b, xs, at(b, w, plane * layout.value_plane), start, -(-keys // 2), stride
+                b,
+                xs,
+                at(b, w, plane * layout.value_plane),
+                start,
+                -(-keys // 2),
+                2 * layout.elements * layout.value_bytes,
+                layout.value_bytes,
             )
             for plane in range(layout.value_planes)
         ]

@@ -147,7 +147,7 @@ class Packer:
         together = GROUP if layout.weight_bytes == 1 else 2
         target, bytes_ = self.part(b, "values"), spec.widths[2] // 8
         whole, rest = divmod(spec.keys, together)
-        size = together * layout.weight_bytes
+        size = together * layout.value_bytes
         block = layout.elements * size
 
         def rows(n: Value | int, count: int) -> None:
@@ -160,7 +160,7 @@ class Packer:
                 found = [load(b, at(b, x, r * spec.v[1]), type) for r in range(count)]
                 found += [splat(type.element, width, 0)] * (together - count)
                 planes = [found]
-                if together == 2:
+                if layout.value_planes == 2:
                     apart = (planes_of(b, row, layout.value_planes) for row in found)
                     planes = [list(plane) for plane in zip(*apart, strict=True)]
                 for plane, lines in enumerate(planes):

@@ -74,15 +74,19 @@ class AttentionProducts:
         begin: Carried,
         count: int,
         stride: int,
+        bytes_: int = 2,
     ) -> Carried:
-        """Sums of `count` pairs of words; those of the vectors `stride` bytes apart."""
+        """Sums of `count` pairs; those of the vectors are `stride` bytes apart, of so many each."""
         lanes, wide = self.isa.lanes, len(begin) // len(xs)
-        words = vector(I16, 2 * lanes)
+        words, stored = vector(I16, 2 * lanes), vector(ir.IntType(8 * bytes_), 2 * lanes)
 
         def step(k: Value | int, sums: Carried) -> list[Value]:
             found = list(sums)
             p = at(b, w, multiple(b, k, stride))
-            values = [load(b, at(b, p, 4 * lanes * v), words) for v in range(wide)]
+            size = 2 * lanes * bytes_
+            values = [load(b, at(b, p, size * v), stored) for v in range(wide)]
+            if bytes_ == 1:
+                values = [b.sext(value, words) for value in values]
             for r, x in enumerate(xs):
                 two = load(b, at(b, x, multiple(b, k, 4)), I32)
                 every = b.bitcast(broadcast(b, two, lanes), words)

@@ -106,8 +106,8 @@ class BlockLayout:
     lanes: i32 of a vector. Keys and elements are padded to whole vectors, and what is summed over
     to fours of i8 or to pairs of i16. keys: [depth / 4][keys][4] in i8, or [depth / 2][keys][2] in
     i16; values: [keys / 4][elements][4] where weights have 8 bits, else [keys / 2][elements][2].
-    An i16 that meets another is two planes, one behind the other: its high byte with its sign, and
-    its low byte; so sums have 32 bits.
+    Values of i8 are widened as they are read. An i16 that meets another is two planes, one behind
+    the other: its high byte with its sign, and its low byte; so sums have 32 bits.
     """
 
     spec: AttentionSpec
@@ -140,9 +140,14 @@ class BlockLayout:
         return 4 * (self.depth // self.group) * self.keys
 
     @property
+    def value_bytes(self) -> int:
+        """Of an element, as it is packed."""
+        return self.value_planes
+
+    @property
     def value_plane(self) -> int:
         """Bytes."""
-        return self.weight_bytes * self.keys * self.elements
+        return self.value_bytes * self.keys * self.elements
 
     @property
     def keys(self) -> int:
