@@ -9,15 +9,16 @@ through them. Configurations have no field left "auto" here.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from qcomp.calibration.statistics import Statistics, float_activations, mnemonics
 from qcomp.config import ONNX, QuantizationConfig
-from qcomp.errors import CalibrationError, CompileError
+from qcomp.errors import CalibrationError, CompileError, PassError, did_you_mean
 from qcomp.ir.form import Form
 from qcomp.ir.given import GivenIntegers, given_qparams
 from qcomp.ir.graph import Graph
+from qcomp.ir.ops import Embedding
 from qcomp.ir.tensor import TensorId
 from qcomp.passes.absorb_high_bias import AbsorbHighBias
 from qcomp.passes.annotate_ranges import AnnotateRanges
@@ -34,6 +35,7 @@ from qcomp.passes.insert_quantize import InsertQuantize
 from qcomp.passes.lib.quantization_noise import MomentsOf, Precision
 from qcomp.passes.lib.same_scale import scale_groups
 from qcomp.passes.narrow_saturated_ranges import NarrowSaturatedRanges
+from qcomp.passes.own import OwnPass
 from qcomp.passes.recompose_activations import RecomposeActivations
 from qcomp.passes.recompose_attention import RecomposeAttention
 from qcomp.passes.recompose_normalization import RecomposeNormalization
@@ -74,6 +76,7 @@ class Given:
 class Stage:
     """Passes from one form to another.
 
+    order: the names of all that any configuration runs, as places for passes of the caller.
     reads: the fields of the configuration that they follow.
     fits: whether they fit layers to data.
     """
@@ -81,9 +84,26 @@ class Stage:
     name: str
     needs: Form
     gives: Form
+    order: tuple[str, ...]
     reads: tuple[str, ...]
     fits: bool
     passes: Callable[[QuantizationConfig, Given], list[Pass]]
+
+
+def expect_places(stages: Sequence[Stage], own: Sequence[OwnPass]) -> None:
+    """PassError for passes of the caller whose place is in none of the stages.
+
+    Behind the last pass, which certifies the sums, nothing may change.
+    """
+    names = [name for stage in stages for name in stage.order]
+    names = [name for name in names if name != CertifyAccumulators.name]
+    for p in own:
+        if p.after not in names:
+            raise PassError(
+                f"pass {p.name} is to come after {p.after!r}; expected one of "
+                f"{', '.join(names) or 'none, as the model comes in integers'}"
+                f"{did_you_mean(p.after, names)}"
+            )
 
 
 def stages_from(form: Form) -> tuple[Stage, ...]:
@@ -111,8 +131,8 @@ def _normalizing(config: QuantizationConfig, given: Given) -> list[Pass]:
     stored = given.integers if given.rounds else ()
     return [
         FoldConstants(stored),
-        RecomposeNormalization(),
         *([RecomposeAttention()] if given.whole_attention else []),
+        RecomposeNormalization(),
         CanonicalizeLayout(),
         RecomposePowers(),
         RecomposeActivations(rounds=given.rounds),
@@ -143,7 +163,8 @@ def ranging(config: QuantizationConfig, given: Given) -> list[Pass]:
     """The range of every activation, with which the stage `quantize` begins.
 
     Of those that the model has parameters for, theirs, and intervals that are chosen; if these are
-    all, no statistics are taken. Those that activations are rounded to stay as wide as they are.
+    all, no statistics are taken. Of looked-up rows that of the table. Those that activations are
+    rounded to stay as wide as they are.
     """
     narrow = [] if given.rounds else [NarrowSaturatedRanges(config)]
     decided = decided_ranges(given.graph, config)
@@ -152,7 +173,7 @@ def ranging(config: QuantizationConfig, given: Given) -> list[Pass]:
         return [AnnotateRanges(known), *narrow]
     try:
         statistics = given.statistics()
-        ranges = statistics.ranges(config) | known
+        ranges = statistics.ranges(config) | table_ranges(given.graph) | known
     except CalibrationError as error:
         if not known:
             raise
@@ -166,6 +187,12 @@ def decided_ranges(graph: Graph, config: QuantizationConfig) -> dict[TensorId, t
     """Intervals that overrides choose."""
     chosen = {t: config.at(t, mnemonic).range for t, mnemonic in mnemonics(graph).items()}
     return {t: interval for t, interval in chosen.items() if isinstance(interval, tuple)}
+
+
+def table_ranges(graph: Graph) -> dict[TensorId, tuple[float, float]]:
+    """Of rows that are looked up: of all, since data shows but a few of many words."""
+    tables = {op.output: graph.data(op.table) for op in graph.ops() if isinstance(op, Embedding)}
+    return {id: (float(t.min()), float(t.max())) for id, t in tables.items()}
 
 
 def known_ranges(graph: Graph) -> dict[TensorId, tuple[float, float]]:
@@ -206,15 +233,27 @@ _NOT_QUANTIZING = (
     "inputs",  # before the stages
     "float_tail",
     "outputs",
+    "passes",  # the same for all of a route
 )
 _QUANTIZING = tuple(
     f.name for f in dataclasses.fields(QuantizationConfig) if f.name not in _NOT_QUANTIZING
 )
 
+RANGING = (AnnotateRanges.name, NarrowSaturatedRanges.name)
+
 NORMALIZE = Stage(
     name="normalize",
     needs=Form.FLOAT,
     gives=Form.FLOAT,
+    order=(
+        FoldConstants.name,
+        CanonicalizeLayout.name,
+        RecomposePowers.name,
+        RecomposeActivations.name,
+        FoldBatchNorm.name,
+        FuseActivation.name,
+        SplitSlicedLayers.name,
+    ),
     reads=(),
     fits=False,
     passes=_normalizing,
@@ -223,6 +262,7 @@ EQUALIZE = Stage(
     name="equalize",
     needs=Form.FLOAT,
     gives=Form.FLOAT,
+    order=(EqualizeCrossLayer.name, AbsorbHighBias.name),
     reads=_EQUALIZING,
     fits=False,
     passes=_equalizing,
@@ -231,6 +271,14 @@ QUANTIZE = Stage(
     name="quantize",
     needs=Form.FLOAT,
     gives=Form.QDQ,
+    order=(
+        *RANGING,
+        InsertQuantize.name,
+        SnapScales.name,
+        RoundWeights.name,
+        CorrectBiasEmpirically.name,
+        CorrectBias.name,
+    ),
     reads=_QUANTIZING,
     fits=True,
     passes=_quantizing,
@@ -239,6 +287,7 @@ LOWER = Stage(
     name="lower",
     needs=Form.QDQ,
     gives=Form.INTEGER,
+    order=(FuseRequantize.name, CertifyAccumulators.name),
     reads=("arithmetic",),
     fits=False,
     passes=_lowering,

@@ -9,7 +9,7 @@ configurations which differ later share what comes before.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -26,15 +26,18 @@ from qcomp.ir.graph import Graph
 from qcomp.passes.base import Observer, PassManager, PassRecord
 from qcomp.passes.events import PassLog
 from qcomp.passes.observers import Records, Tape
+from qcomp.passes.own import OwnPass, placed
 from qcomp.pipeline import (
     EQUALIZE,
     LOWER,
     NORMALIZE,
     QUANTIZE,
+    RANGING,
     STAGES,
     Given,
     Stage,
     decided_ranges,
+    expect_places,
     fits_weights,
     known_ranges,
     ranging,
@@ -73,10 +76,12 @@ class Quantizer:
         that are not taken remain unseen.
     integers: those that the model has of constants, by their names.
     rounds: activations that have scales of the model's own are rounded to each of them.
+    own: passes of the caller; PassError for places that this model's way does not have.
     whole: has all of the data that the evidence is a part of, and gives its equalized graphs, so
         that channels are scaled for all of it, once.
     whole_attention: whether attention becomes one op, which has one arithmetic, and which not all
         targets know.
+    without: passes that are left out, by name, to see what they do.
 
     Graphs that it gives are shared: change a clone.
     """
@@ -89,15 +94,19 @@ class Quantizer:
         *,
         cache: Path | None = None,
         observers: Sequence[Observer] = (),
+        own: Sequence[OwnPass] = (),
         whole: Quantizer | None = None,
         integers: Mapping[str, GivenIntegers] | None = None,
         rounds: bool = False,
         whole_attention: bool = True,
+        without: Collection[str] = (),
     ) -> None:
         self.form = form
         self.evidence = evidence
         self._cache = cache
+        self._own = own
         self._stages = stages_from(form)
+        expect_places(self._stages, own)
         self._records = Records()
         self._observers = (*observers, self._records)
         self._start = Reached(PassManager(self._observers).begin(imported, form), evidence)
@@ -105,6 +114,7 @@ class Quantizer:
         self._whole = whole
         self._integers, self._rounds = integers or {}, rounds
         self._whole_attention = whole_attention
+        self._without = frozenset(without)
         self._kept: dict[str, list[Reached]] = {stage.name: [] for stage in STAGES}
 
     def keep_equalized(self, config: QuantizationConfig) -> None:
@@ -124,6 +134,8 @@ class Quantizer:
             integers=self._integers,
             rounds=self._rounds,
             whole_attention=self._whole_attention,
+            own=self._own,
+            without=self._without,
         )
 
     @cached_property
@@ -149,7 +161,9 @@ class Quantizer:
     def annotated(self, config: QuantizationConfig) -> Graph:
         """That graph with the range of every activation."""
         before = self._equalized(config)
-        return PassManager().run(before.graph.clone(), ranging(config, self._given(before, None)))
+        passes = ranging(config, self._given(before, None))
+        passes = placed(passes, RANGING, self._own, QUANTIZE.needs)
+        return PassManager().run(before.graph.clone(), passes)
 
     def quantized(self, config: QuantizationConfig, fitted_to: Samples | None = None) -> Graph:
         """The QDQ graph of a configuration.
@@ -271,7 +285,9 @@ class Quantizer:
             if reached.values == values and reached.fitted_to is fitted_to:
                 return reached
         fits = stage.fits and fitted_to is not None
-        passes = stage.passes(config, self._given(before, fitted_to if fits else None))
+        given = self._given(before, fitted_to if fits else None)
+        passes = placed(stage.passes(config, given), stage.order, self._own, stage.needs)
+        passes = [p for p in passes if p.name not in self._without]
         if not passes:
             return before
         manager = PassManager((tape,), list(before.records))

@@ -149,8 +149,8 @@ def test_observers_see_the_passes_of_the_result_once_and_no_trial() -> None:
     route.integer(taken)
     assert [record.name for record in seen.kept] == [
         "fold-constants",
-        "recompose-normalization",
         "recompose-attention",
+        "recompose-normalization",
         "canonicalize-layout",
         "recompose-powers",
         "recompose-activations",

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from qcomp.calibration.estimators import estimator_of
 from qcomp.calibration.sampled import SampledMeans
 from qcomp.config import QuantizationConfig
 from qcomp.errors import CalibrationError
@@ -16,7 +17,6 @@ from qcomp.ir.ops import Weighted
 from qcomp.ir.region import with_outputs
 from qcomp.ir.tensor import Array, DType, TensorId
 from qcomp.quant.distribution import Distribution, Range
-from qcomp.quant.estimators import ESTIMATORS
 from qcomp.quant.integer_grid import IntegerGrid
 
 BATCH_NORM = "batchnorm"
@@ -94,15 +94,12 @@ class Statistics:
         return self.implied[id]
 
     def _measured_range(self, id: TensorId, estimator: str, grid: IntegerGrid) -> Range:
-        if estimator not in ESTIMATORS:
-            listed = ", ".join([*ESTIMATORS, BATCH_NORM])
-            raise CalibrationError(f"range={estimator!r}: expected one of {listed}")
         if not self.distributions:
             raise CalibrationError(
                 f"range={estimator!r} needs calibration data; without it, ranges can only come "
                 f"from batch normalisation: range={BATCH_NORM!r}"
             )
-        low, high = ESTIMATORS[estimator](self.distributions[id], grid)
+        low, high = estimator_of(estimator)(self.distributions[id], grid)
         room = HEADROOM if grid.steps >= 2**16 - 1 else 1.0
         return low * room, high * room
 

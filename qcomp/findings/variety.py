@@ -16,7 +16,7 @@ F64 = NDArray[np.float64]
 
 _LEAST_EXTENT = 8  # of an axis that has neighbours to compare
 _CHANNELS = (1, 3, 4)
-_UNRELATED = 0.05  # correlation of neighbours; photographs, drawings and spectrograms: above 0.2
+_UNRELATED = 0.05  # correlation of neighbours; photographs, drawings and spectrograms: above 0.4
 _ENOUGH_VALUES = 5000
 _APART = 32.0  # times, between samples of 0..1 and of 0..255
 _SHARE = 1 / 16  # of the samples on either side, at least: fewer are outliers
@@ -31,7 +31,7 @@ def noise(runs: Sequence[Run]) -> Iterator[Finding]:
         axes = [a for a in (2, 3, 4) if a != channels and values.shape[a] >= _LEAST_EXTENT]
         if values.shape[channels] not in _CHANNELS or not axes:
             continue
-        related = _correlations(values, axes)
+        related = _correlations(values, axes, tuple({2, 3, 4} - {channels}))
         if related and all(abs(r) < _UNRELATED for r in related):
             most = max(abs(r) for r in related)
             text = f"neighbouring values are unrelated (correlation {most:.2f}), as in noise"
@@ -85,10 +85,16 @@ def _floats(runs: Sequence[Run]) -> Iterator[tuple[str, Array]]:
         yield name, np.stack([run[name] for run in runs])
 
 
-def _correlations(values: Array, axes: Sequence[int]) -> list[float]:
-    """Of neighbours along each axis, around the mean of each place; none where all are alike."""
-    mean = values.mean(axis=0 if len(values) > 1 else None, dtype=np.float64)
-    centred = values - mean
+def _correlations(values: Array, axes: Sequence[int], within: tuple[int, ...]) -> list[float]:
+    """Of neighbours along each axis; none where all are alike.
+
+    Around the mean of each place, and of each channel of an image along `within`: bright images
+    are bright everywhere, which relates pixels that have nothing else to do with each other.
+    """
+    centred = values.astype(np.float64)
+    if len(values) > 1:
+        centred -= centred.mean(axis=0)
+    centred -= centred.mean(axis=within, keepdims=True)
     power = float(np.mean(np.square(centred)))
     if not np.isfinite(power) or power == 0.0:
         return []

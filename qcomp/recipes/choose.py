@@ -157,7 +157,7 @@ def choose(
         config = dataclasses.replace(config, rounding=start.rounding)
     judge = judge.weighing(quick, samples)
     with bar("trying ranges", shown=progress, counted=False) as trials:
-        choice = search(judge, config, quick, samples, cost, trials.reach)
+        choice = search(judge, config, quick, samples, cost, trials)
     log.events += choice.log.events
     told = f"recipe {config.recipe}: outputs {choice.gain}, by {_difference(quick, choice.config)}"
     log.note(told)

@@ -25,6 +25,7 @@ from qcomp.config import AUTO, QuantizationConfig
 from qcomp.execute.blocks import work_of
 from qcomp.ir.graph import Graph, computes_the_same
 from qcomp.passes.lib.gates import gates
+from qcomp.progress import Bar, Silent
 from qcomp.recipes.activations import Activations, assigned, with_ranges
 from qcomp.recipes.choice import WORTHWHILE_DB, Choice
 from qcomp.recipes.estimated_time import CostOf
@@ -52,24 +53,33 @@ def search(
     start: QuantizationConfig,
     samples: Sequence[Feed],
     cost: CostOf,
-    advance: Callable[[int, int], None] = lambda done, total: None,
+    shown: Bar | None = None,
 ) -> Choice:
     """The best configuration; `start` is `config` with a first answer for each "auto" field.
 
-    `cost` is that of the target; `advance(done, total)` is told of the progress.
+    `cost` is that of the target; `shown` is told of the progress, and of what it is for.
     """
+    bar = shown or Silent()
+    advance = bar.reach
     few = samples[: affordable(judge.quantizer.normalized, len(samples))]
     first = judge.trial(start, samples)
     told = ", ".join(f"{name}={getattr(start, name)}" for name in TRIALS)
     choice, begin = Choice(start, first), first.now
     choice.log.note(f"{len(begin.runs)} samples, {told}: {begin.db:.2f} dB", db=begin.db)
+
+    def tell() -> None:
+        bar.tell(f"until now {_gain(first, choice.trial)}, of which --recipe fast has the first")
+
+    tell()
     _try(judge, choice, config, ("equalize",), samples)
     activations = Activations.of(judge, choice.config, few)
     if config.range == AUTO:
         _estimators(activations, choice, samples)
     _try(judge, choice, config, ("weight_range", "bias_correction"), samples)
+    tell()
     if config.range == AUTO:
         _own_ranges(activations, choice, samples, advance)
+        tell()
     if config.activation_bits == AUTO:
         widen(activations, choice, start, samples, cost, advance)
     if choice.config.bias_correction == "empirical":

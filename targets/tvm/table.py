@@ -5,11 +5,13 @@ from __future__ import annotations
 from qcomp.errors import TargetError
 from qcomp.ir.exemptions import Exemptions, exemption
 from qcomp.ir.graph import Graph
+from qcomp.ir.index_bounds import index_bounds
 from qcomp.ir.merged import merged
 from qcomp.ir.ops import (
     Domain,
     Op,
     QAttention,
+    QEmbedding,
     QGru,
     QLstm,
     QNormalize,
@@ -69,4 +71,6 @@ def refusal(graph: Graph, op: Op) -> str | None:
         return "no function of a softmax of 16 bits has the form tflite; expected quotient"
     if any(graph.type(t).dtype in FLOATS for t in (*op.inputs, op.output)):
         return EXEMPT[Domain.FLOAT]
+    if isinstance(op, QEmbedding) and index_bounds(graph):
+        return "nothing checks the indices that an input has before a run; expected others"
     return None

@@ -59,6 +59,13 @@ def decode_node(context: Context, proto: onnx.NodeProto) -> Node:
     return Node(context, proto, attributes)
 
 
+def own_node(context: Context, proto: onnx.NodeProto) -> Node:
+    """A node of another domain, whose attributes no schema has."""
+    if not any(proto.output):
+        raise ModelError(f"{describe(proto)} has no outputs")
+    return Node(context, proto, {a.name: _attribute(a) for a in proto.attribute})
+
+
 def result_types(node: Node) -> dict[str, int]:
     """The ONNX element type of each result: that of an operand, or what the operator gives."""
     schema = _schema(node.proto, node.opset)

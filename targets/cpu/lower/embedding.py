@@ -27,6 +27,7 @@ def lower_embedding(lowering: Lowering, op: QEmbedding) -> None:
         len(table),
         math.prod(table.shape[1:]),
         4 * lowering.isa.lanes // y.layout.element,
+        op.wraps,
     )
     arguments = (x.start, lowering.constant(table), y.start)
     lowering.ranged("embedding", spec, arguments, spec.emit, math.prod(x.layout.shape))
