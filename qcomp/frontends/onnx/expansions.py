@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import onnx
 
+from qcomp.frontends.onnx.attention import ATTENTION, FUSED_ATTENTION
 from qcomp.frontends.onnx.context import Context
 from qcomp.frontends.onnx.decode import decode_node
 from qcomp.frontends.onnx.einsum import einsum
@@ -33,6 +34,8 @@ def _checked(rules: Mapping[tuple[str, str], Expansion]) -> Mapping[tuple[str, s
 EXPANSIONS: Mapping[tuple[str, str], Expansion] = merged(
     QUANTIZED,
     FUSED,
+    FUSED_ATTENTION,
+    _checked(ATTENTION),
     _checked(SEQUENCES),
     _checked(SPELLED),
     _checked({("", "Einsum"): unless_constant(einsum)}),
