@@ -32,12 +32,14 @@ from qcomp.targets.cpu.emit.builder import (
     overlapped,
     plus,
     shuffle,
+    smaller_unsigned,
     splat,
     store,
     vector,
 )
 from qcomp.targets.cpu.emit.lanes import powers
 from qcomp.targets.cpu.emit.span import Span
+from qcomp.targets.cpu.emit.words import word
 from qcomp.targets.cpu.kernels.attention import GROUP, AttentionSpec, BlockLayout
 from qcomp.targets.cpu.machine import Isa
 
@@ -120,14 +122,26 @@ class _Head:
     weigher: Weigher
 
     def block(self, b: ir.IRBuilder, source: Value, result: Value, where: Where) -> None:
+        pairs = self._pairs(b, where)
         self.packer.queries(b, source)
-        self._scores(b)
-        loop(b, self.layout.queries, lambda r: self.weigher.weigh(b, r, where), "row")
-        self._results(b, result)
+        self._scores(b, pairs)
+        loop(b, self.layout.queries, lambda r: self.weigher.weigh(b, r, where, pairs), "row")
+        self._results(b, result, pairs)
+
+    def _pairs(self, b: ir.IRBuilder, where: Where) -> Value | int:
+        """Of vectors of keys that some query of the block sees."""
+        layout = self.layout
+        if not self.spec.skips:
+            return layout.pairs
+        last = plus(b, where.query, layout.queries - 1 + self.spec.ahead)
+        needed = plus(b, divided(b, last, 2 * layout.lanes)[0], 1)
+        if isinstance(needed, int):
+            return min(needed, layout.pairs)
+        return smaller_unsigned(b, needed, word(b, layout.pairs))
 
     # -------------------------------------------------------------------- scores
 
-    def _scores(self, b: ir.IRBuilder) -> None:
+    def _scores(self, b: ir.IRBuilder, pairs: Value | int) -> None:
         spec, layout, part = self.spec, self.layout, self.packer.part
         keys, queries, scores = (part(b, name) for name in ("keys", "queries", "scores"))
         vectors, bytes_ = layout.keys // layout.lanes, 4 * layout.lanes
@@ -149,7 +163,11 @@ class _Head:
 
             loop(b, -(-layout.queries // rows), tile, "tile")
 
-        loop(b, vectors // wide, panel, "panel")
+        if isinstance(pairs, int):
+            loop(b, vectors // wide, panel, "panel")
+            return
+        needed = plus(b, multiple(b, pairs, 2), wide - 1)
+        Span(word(b, 0), divided(b, needed, wide)[0]).loop(b, panel, "panel")
 
     def _vectors(
         self, b: ir.IRBuilder, name: str, panel: Value | int, wide: int, are_there: bool
@@ -181,7 +199,7 @@ class _Head:
 
     # ------------------------------------------------------------------- results
 
-    def _results(self, b: ir.IRBuilder, result: Value) -> None:
+    def _results(self, b: ir.IRBuilder, result: Value, pairs: Value | int) -> None:
         spec, layout, part = self.spec, self.layout, self.packer.part
         weights, values, totals = (part(b, name) for name in ("weights", "values", "totals"))
         narrow = layout.weight_bytes == 1
@@ -197,9 +215,8 @@ class _Head:
             def tile(t: Value | int) -> None:
                 row = overlapped(b, t, rows, layout.queries)
                 x = at(b, weights, multiple(b, row, row_bytes))
-                planes = self._of_values(
-                    b, [at(b, x, r * row_bytes) for r in range(rows)], w, begin
-                )
+                xs = [at(b, x, r * row_bytes) for r in range(rows)]
+                planes = self._of_values(b, xs, w, begin, pairs)
                 y = at(b, result, multiple(b, row, spec.y[1]))
                 z = at(b, totals, multiple(b, row, 4))
                 for r in range(rows):
@@ -218,14 +235,21 @@ class _Head:
         panel(panels - 1)
 
     def _of_values(
-        self, b: ir.IRBuilder, xs: Sequence[Value], w: Value, begin: list[Value]
+        self,
+        b: ir.IRBuilder,
+        xs: Sequence[Value],
+        w: Value,
+        begin: list[Value],
+        pairs: Value | int,
     ) -> list[Sequence[Value]]:
         """Planes of sums [row][vector]."""
-        layout, keys = self.layout, self.spec.keys
+        layout, keys, times = self.layout, self.spec.keys, 1
+        if self.spec.skips:
+            keys, times = 2 * layout.lanes, pairs
         start = begin * len(xs)
         if layout.weight_bytes == 1:
             fours = -(-keys // GROUP)
-            return [self.products.fours(b, xs, w, start, fours, GROUP * layout.elements)]
+            return [self.products.fours(b, xs, w, start, fours, GROUP * layout.elements, times)]
         return [
             self.products.pairs(
                 b,
@@ -235,6 +259,7 @@ class _Head:
                 -(-keys // 2),
                 2 * layout.elements * layout.value_bytes,
                 layout.value_bytes,
+                times,
             )
             for plane in range(layout.value_planes)
         ]

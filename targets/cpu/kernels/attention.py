@@ -81,6 +81,14 @@ class AttentionSpec:
         return self.ahead < self.keys - 1
 
     @property
+    def skips(self) -> bool:
+        """Whether blocks of queries leave out the keys behind all of theirs.
+
+        Each query sees a key then, and what none of a block sees has no weight by itself.
+        """
+        return self.is_causal and self.ahead >= 0 and not self.masks and self.saturates
+
+    @property
     def excludes(self) -> bool:
         """Whether some key may be excluded."""
         return bool(self.masks) or self.is_causal
@@ -153,6 +161,11 @@ class BlockLayout:
     def keys(self) -> int:
         """Two vectors of scores become one of weights."""
         return -(-self.spec.keys // (2 * self.lanes)) * 2 * self.lanes
+
+    @property
+    def pairs(self) -> int:
+        """Of vectors of scores."""
+        return self.keys // (2 * self.lanes)
 
     @property
     def elements(self) -> int:
