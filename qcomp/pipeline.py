@@ -247,6 +247,8 @@ NORMALIZE = Stage(
     gives=Form.FLOAT,
     order=(
         FoldConstants.name,
+        RecomposeAttention.name,
+        RecomposeNormalization.name,
         CanonicalizeLayout.name,
         RecomposePowers.name,
         RecomposeActivations.name,
@@ -274,6 +276,7 @@ QUANTIZE = Stage(
     order=(
         *RANGING,
         InsertQuantize.name,
+        TakeGivenIntegers.name,
         SnapScales.name,
         RoundWeights.name,
         CorrectBiasEmpirically.name,
