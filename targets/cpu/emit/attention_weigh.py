@@ -22,9 +22,11 @@ from qcomp.targets.cpu.emit.builder import (
     Value,
     at,
     broadcast,
+    divided,
     flipped,
     larger,
     load,
+    loop,
     multiple,
     plus,
     repeat,
@@ -35,6 +37,8 @@ from qcomp.targets.cpu.emit.builder import (
 )
 from qcomp.targets.cpu.emit.dynamic_loop import repeat_trips
 from qcomp.targets.cpu.emit.lanes import folded, powers, scalar
+from qcomp.targets.cpu.emit.span import Span
+from qcomp.targets.cpu.emit.words import word
 from qcomp.targets.cpu.kernels.attention import AttentionSpec, BlockLayout
 from qcomp.targets.cpu.machine import Isa
 
@@ -122,14 +126,16 @@ class Weigher:
             found = load(b, place, vector(I32, count))
             store(b, masked(b, spec, self.masks, found, where, key), place)
 
-        def vector_of_keys(n: Value | int, _: Carried) -> Carried:
+        def vector_of_keys(n: Value | int) -> None:
             piece(multiple(b, n, lanes), lanes)
-            return ()
 
-        if not isinstance(pairs, int):
-            repeat_trips(b, multiple(b, pairs, 2), (), vector_of_keys, "mask")
+        if spec.skips:
+            last = plus(b, where.query, spec.ahead)  # the vectors before its own are all seen
+            ends = divided(b, last, lanes)[0], multiple(b, pairs, 2)
+            begin, end = (word(b, x) if isinstance(x, int) else x for x in ends)
+            Span(begin, end).loop(b, vector_of_keys, "mask")
             return
-        repeat(b, whole, (), vector_of_keys, "mask")
+        loop(b, whole, vector_of_keys, "mask")
         for start, count in powers(spec.keys - whole * lanes):
             piece(whole * lanes + start, count)
 
