@@ -12,6 +12,7 @@ from qcomp.frontends.onnx.decode import decode_node
 from qcomp.frontends.onnx.einsum import einsum
 from qcomp.frontends.onnx.expansion import Expansion, Nodes, Source
 from qcomp.frontends.onnx.fused import FUSED
+from qcomp.frontends.onnx.places import PLACES
 from qcomp.frontends.onnx.quantized import BORDERS, CONTRIB, QUANTIZED
 from qcomp.frontends.onnx.sequences import SEQUENCES
 from qcomp.frontends.onnx.spelled import SPELLED, unless_constant
@@ -38,6 +39,7 @@ EXPANSIONS: Mapping[tuple[str, str], Expansion] = merged(
     _checked(ATTENTION),
     _checked(SEQUENCES),
     _checked(SPELLED),
+    _checked(PLACES),
     _checked({("", "Einsum"): unless_constant(einsum)}),
 )
 
