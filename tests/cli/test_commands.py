@@ -36,6 +36,7 @@ FILES = {
     "digits.py",
     "digits.qdq.txt",
     "digits.qdq.npz",
+    "digits.passes.json.gz",
 }
 
 
@@ -89,6 +90,7 @@ def test_compile_writes_the_promised_files_and_one_json_object(
         "sqnr_db_output",
         "accuracy",
         "findings",
+        "advice",
         "input",
         "output",
     ]
