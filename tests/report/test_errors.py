@@ -312,5 +312,5 @@ def test_another_model_is_told_and_not_compared_with(compiled_once: Any) -> None
             constant.raw_data = np.roll(values, 1).tobytes()
     found = net.errors(network.samples(2), model=other, calibration=network.samples(12))
     (note,) = found.notes
-    assert "dB from those of the model" in note
+    assert "to the model's: expected the --calibration" in note
     assert not any(e.isolated.causes[Cause.WEIGHTS] for e in found.tensors if e.isolated)
