@@ -64,7 +64,11 @@
     show();
   }
   function centre(i) {
-    const at = places[i];
+    const at = places[i], size = svg.getBoundingClientRect();
+    if (size.width / view.w < 0.45) { // too small to be read
+      view.w = size.width;
+      show();
+    }
     view.x = at.x + at.w / 2 - view.w / 2;
     view.y = at.y + at.h / 2 - view.h / 2;
     if (whole.h > view.h) view.y = Math.min(Math.max(view.y, whole.y), whole.y + whole.h - view.h);
