@@ -11,7 +11,7 @@ unexport PYTHONDONTWRITEBYTECODE
 PYTEST := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -q
 IN_TWO := -n 2 --dist worksteal
 
-.PHONY: demo test test-changed test-slow test-native test-emulated test-tvm lint format clean
+.PHONY: demo test test-changed test-slow test-native test-emulated test-tvm lint format package docs clean
 
 demo: $(STAMP)
 	$(BIN)/python examples/demo.py
@@ -60,6 +60,16 @@ lint: $(STAMP)
 format: $(STAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# The sdist and the wheel in dist/, checked in fresh environments of these interpreters.
+PYTHONS := $(PYTHON)
+package: $(STAMP)
+	$(BIN)/python .ci/package.py $(foreach python,$(PYTHONS),--python $(python))
+
+# The pages as a site in build/site; a warning is an error.
+docs: $(STAMP)
+	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check -e '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 # One environment for all targets; installed again when pyproject.toml changes. Python compiles what
 # is imported, when it is; pip would compile all of every package, which takes longer.

@@ -2,14 +2,15 @@
 
 Ranges come from calibration or from batch-norm statistics. A fused clamp, a softmax or a sigmoid
 bounds its result whatever the data, so the range is the intersection of the two: a statistic that
-overshoots (mean + 6 std of a ReLU6) would waste levels that can't occur.
+overshoots (mean + 6 std of a ReLU6) would waste levels that can't occur. A normalisation gets how
+far its values reach before gamma and beta, of which its own range says little where gammas differ.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from qcomp.errors import PassError
@@ -24,6 +25,7 @@ from qcomp.ir.ops import (
     Compare,
     Function,
     LogSoftmax,
+    Normalize,
     Op,
     Softmax,
     Unary,
@@ -54,13 +56,16 @@ _BOUNDED_FUNCTIONS: Mapping[Function, ClampRange] = {
 
 @dataclass(frozen=True)
 class AnnotateRanges:
-    """`ranges` has an interval for every f32 input and op result, by tensor id."""
+    """`ranges` has an interval for every f32 input and op result, by tensor id; `reaches` has the
+    largest |z| of normalisations that are known.
+    """
 
     name: ClassVar[str] = "annotate-ranges"
     needs: ClassVar[Form] = Form.FLOAT
     gives: ClassVar[Form] = Form.ANNOTATED
 
     ranges: Mapping[TensorId, tuple[float, float]]
+    reaches: Mapping[TensorId, float] = field(default_factory=dict)
 
     def run(self, graph: Graph, log: PassLog) -> None:
         activations = [
@@ -71,6 +76,10 @@ class AnnotateRanges:
             raise PassError("\n".join(problems))
         for tensor in activations:
             _annotate(graph, tensor, self.ranges[tensor.id], log)
+        for op in graph.ops():
+            if isinstance(op, Normalize) and self.reaches.get(op.id, 0.0) > 0.0:
+                graph.replace_op(replace(op, reach=self.reaches[op.id]))
+                log.note(f"%{op.id}: |z| up to {self.reaches[op.id]:.6g}", op=op.id)
 
     def _problem(self, id: TensorId) -> str | None:
         if id not in self.ranges:
@@ -99,7 +108,7 @@ def _annotate(graph: Graph, tensor: Tensor, measured: tuple[float, float], log: 
 def guaranteed(op: Op) -> ClampRange:
     """An interval that contains the op's result for every input."""
     match op:
-        case Clamp() | Weighted() | Binary():
+        case Clamp() | Weighted() | Binary() | Normalize():
             return op.clamp
         case LogSoftmax():
             return ClampRange(-math.inf, 0.0)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Protocol
+from typing import Protocol
 
 from qcomp.errors import CalibrationError, CompileError, PassError, VerifyError
 from qcomp.ir.form import Form
@@ -22,9 +22,12 @@ from qcomp.passes.events import PassLog
 class Pass(Protocol):
     """The contract of a pass."""
 
-    name: ClassVar[str]
-    needs: ClassVar[Form]
-    gives: ClassVar[Form]
+    @property
+    def name(self) -> str: ...
+    @property
+    def needs(self) -> Form: ...
+    @property
+    def gives(self) -> Form: ...
 
     def run(self, graph: Graph, log: PassLog) -> None:
         """Change `graph` in place; raise PassError where the work can't be done."""

@@ -13,12 +13,14 @@ Ioffe and Szegedy, "Batch Normalization", ICML 2015, algorithm 2; Jacob et al., 
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
 
 from qcomp.ir.form import Form
+from qcomp.ir.given import is_integer_pair
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import BatchNorm, Conv2d, Op, Reshape, Unary, Weighted
 from qcomp.ir.tensor import Mark, TensorId
@@ -37,22 +39,31 @@ from qcomp.passes.lib.linear_weights import (
 
 @dataclass(frozen=True)
 class FoldBatchNorm:
-    """Fold into the producing linear op, else into the consuming one, else make a depthwise one."""
+    """Fold into the producing linear op, else into the consuming one, else make a depthwise one.
+
+    A sum or product of an activation that has a scale of its own and a constant of `integers`, by
+    the model's names, stays as it is.
+    """
 
     name: ClassVar[str] = "fold-batch-norm"
     needs: ClassVar[Form] = Form.FLOAT
     gives: ClassVar[Form] = Form.FLOAT
 
+    integers: Collection[str] = ()
+
     def run(self, graph: Graph, log: PassLog) -> None:
         for op in graph.ops():
-            if (affine := channel_affine(graph, op)) and _why_not_back(graph, affine) is None:
+            if (affine := self._affine(graph, op)) and _why_not_back(graph, affine) is None:
                 _fold_back(graph, op, affine, log)
         for op in reversed(graph.ops()):
-            if (affine := channel_affine(graph, op)) and _why_not_ahead(graph, op, affine) is None:
+            if (affine := self._affine(graph, op)) and _why_not_ahead(graph, op, affine) is None:
                 _fold_ahead(graph, op, affine, log)
         for op in graph.ops():
-            if affine := channel_affine(graph, op):
+            if affine := self._affine(graph, op):
                 _settle(graph, op, affine, log)
+
+    def _affine(self, graph: Graph, op: Op) -> ChannelAffine | None:
+        return None if is_integer_pair(graph, op, self.integers) else channel_affine(graph, op)
 
 
 def _settle(graph: Graph, op: Op, affine: ChannelAffine, log: PassLog) -> None:

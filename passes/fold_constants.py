@@ -12,6 +12,7 @@ no rewrite makes again, so the pass ends.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -19,6 +20,7 @@ import numpy as np
 
 from qcomp.ir.evaluate import apply
 from qcomp.ir.form import Form
+from qcomp.ir.given import is_integer_pair
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import Op
 from qcomp.passes.events import PassLog
@@ -63,25 +65,33 @@ REWRITES = (
 
 @dataclass(frozen=True)
 class FoldConstants:
-    """Leave no op that a constant, a simpler op or its operand can stand for."""
+    """Leave no op that a constant, a simpler op or its operand can stand for.
+
+    A sum or product of an activation that has a scale of its own and a constant of `integers`, by
+    the model's names, stays as it is.
+    """
 
     name: ClassVar[str] = "fold-constants"
     needs: ClassVar[Form] = Form.FLOAT
     gives: ClassVar[Form] = Form.FLOAT
 
+    integers: Collection[str] = ()
+
     def run(self, graph: Graph, log: PassLog) -> None:
         declined: dict[str, str] = {}
-        while _sweep(graph, log, declined):
+        while _sweep(graph, self.integers, log, declined):
             pass
         for id, reason in declined.items():
             if id in graph:
                 log.skipped(id, reason)
 
 
-def _sweep(graph: Graph, log: PassLog, declined: dict[str, str]) -> bool:
+def _sweep(graph: Graph, integers: Collection[str], log: PassLog, declined: dict[str, str]) -> bool:
     """Apply every rewrite to every op once, operands first; whether one applied."""
     changed = False
     for op in graph.ops():
+        if is_integer_pair(graph, op, integers):
+            continue
         for rewrite in REWRITES:
             if op.output in graph and graph.producer(op.output) is not None:
                 current = graph.op(op.output)

@@ -19,6 +19,7 @@ from qcomp.ir.ops import (
     DepthToSpace,
     Gather,
     MaxPool2d,
+    Normalize,
     Op,
     Reduce,
     Reduction,
@@ -32,7 +33,7 @@ from qcomp.ir.ops import (
 from qcomp.ir.tensor import Mark, TensorId
 from qcomp.passes.events import PassLog
 
-Clamping = Weighted | Binary | Clamp
+Clamping = Weighted | Binary | Clamp | Normalize
 
 _SELECTING = (
     BroadcastTo,
@@ -49,17 +50,23 @@ _SELECTING = (
 
 @dataclass(frozen=True)
 class FuseActivation:
-    """The fused op takes the clamp's id; through a movement, the movement does."""
+    """The fused op takes the clamp's id; through a movement, the movement does.
+
+    `rounds`: what has a scale of its own is rounded to it, so a clamp behind it that has another
+    one stays.
+    """
 
     name: ClassVar[str] = "fuse-activation"
     needs: ClassVar[Form] = Form.FLOAT
     gives: ClassVar[Form] = Form.FLOAT
 
+    rounds: bool = False
+
     def run(self, graph: Graph, log: PassLog) -> None:
         for op in graph.ops():
             if not isinstance(op, Clamp):
                 continue
-            source = _source(graph, op)
+            source = _source(graph, op, rounds=self.rounds)
             if isinstance(source, str):
                 log.skipped(op.id, source)
             else:
@@ -67,10 +74,13 @@ class FuseActivation:
                 log.did(f"{op.id} into {source.id}", op=op.id)
 
 
-def _source(graph: Graph, clamp: Clamp) -> Clamping | str:
+def _source(graph: Graph, clamp: Clamp, *, rounds: bool) -> Clamping | str:
     """The op above that can clamp, or the reason there is none."""
     id: TensorId = clamp.x
     while True:
+        own = graph.tensor(id).qparams
+        if rounds and own is not None and own != graph.tensor(clamp.id).qparams:
+            return f"%{id} is rounded to a scale of its own"
         producer = graph.producer(id)
         if producer is None:
             return f"%{id} is not the result of an op"

@@ -40,6 +40,7 @@ from qcomp.ir.ops import (
     Minimum,
     Op,
     Quantize,
+    Recurrent,
     Relation,
     Weighted,
 )
@@ -84,6 +85,8 @@ class InsertQuantize:
                 least = choices.first_last_weight_bits if op.id in edges else 1
                 bits = max(choices.weight_bits, least)
                 _quantize_weight(graph, op, choices, bits, assignment, log)
+            elif isinstance(op, Recurrent):
+                _quantize_recurrent(graph, op, self.config.at(op.id, op.mnemonic), log)
             elif isinstance(op, Compare) and op.relation is Relation.EQUAL:
                 _round_constants(graph, op, assignment)
             elif isinstance(op, Binary | MatMul) and not isinstance(op, Minimum | Maximum):
@@ -144,6 +147,29 @@ def _quantize_weight(
     bias_grid = Grid(grid.scale * x.scale, BIAS_BITS[x.bits])
     inputs = (op.x, _fake_quant(graph, rounded, grid), _fake_quant(graph, op.bias, bias_grid))
     graph.set_inputs(op, inputs)
+
+
+def _quantize_recurrent(
+    graph: Graph, op: Recurrent, choices: QuantizationConfig, log: PassLog
+) -> None:
+    """The weights that the hidden state meets; that they are few bits is told as of a layer."""
+    weight = graph.data(op.weight)
+    grid = known_grid(
+        weight,
+        GridChoices(
+            choices.weight_bits,
+            choices.per_channel,
+            choices.weight_range == "mse",
+            choices.group_size,
+            choices.power_of_two_scales,
+        ),
+    )
+    if choices.weight_bits < 8:
+        log.note(
+            f"{op.id}: weights of {choices.weight_bits} bits", op=op.id, bits=choices.weight_bits
+        )
+    inputs = (op.x, _fake_quant(graph, op.weight, grid), *op.inputs[2:])
+    graph.replace_op(replace(op, inputs=inputs, hidden_bits=choices.decided_activation_bits))
 
 
 def _fake_quant(graph: Graph, constant: TensorId, grid: Grid) -> TensorId:

@@ -45,18 +45,25 @@ _STEP = 2.0**-5
 class RecomposeActivations:
     """Visit ops from the inputs on: a function found early is a single op of later regions.
 
-    The largest region that ends in an op and computes a known function is replaced.
+    The largest region that ends in an op and computes a known function is replaced. `rounds`: parts
+    that have scales of their own are rounded to them, and stay.
     """
 
     name: ClassVar[str] = "recompose-activations"
     needs: ClassVar[Form] = Form.FLOAT
     gives: ClassVar[Form] = Form.FLOAT
 
+    rounds: bool = False
+
     def run(self, graph: Graph, log: PassLog) -> None:
         ops = graph.ops()
         position = {op.id: i for i, op in enumerate(ops)}
         for op in ops:
-            regions = [r for r in scalar_regions(graph, op, position) if len(r.ops) > 1]
+            regions = [
+                r
+                for r in scalar_regions(graph, op, position)
+                if len(r.ops) > 1 and not (self.rounds and _is_rounded(graph, r))
+            ]
             _recompose(graph, op, regions, log)
 
 
@@ -78,6 +85,11 @@ def _recompose(graph: Graph, op: Op, regions: list[ScalarRegion], log: PassLog) 
         declined.append(f"a function of %{joins[0].x} alone, but none that has a name")
     if declined:
         log.skipped(op.id, declined[0])
+
+
+def _is_rounded(graph: Graph, region: ScalarRegion) -> bool:
+    """Whether a value inside the region has a scale of its own."""
+    return any(graph.tensor(part.id).qparams is not None for part in region.ops[:-1])
 
 
 def _shared(graph: Graph, region: ScalarRegion) -> TensorId | None:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from qcomp.errors import (
     CalibrationError,
     CompileError,
+    ExtensionError,
     FindingsError,
     ModelError,
     OutputError,
@@ -49,6 +50,7 @@ __all__ = [
     "CompileError",
     "CompiledNetwork",
     "Evaluation",
+    "ExtensionError",
     "FindingsError",
     "MixedPrecision",
     "ModelError",

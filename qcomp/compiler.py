@@ -11,8 +11,9 @@ from numpy.typing import ArrayLike
 
 from qcomp.assessment import assess
 from qcomp.calibration.data import Source, is_pictures
+from qcomp.calibration.estimators import expect_estimators
 from qcomp.calibration.evidence import Evidence
-from qcomp.config import AUTO, QuantizationConfig
+from qcomp.config import AUTO, NATIVE, ONNX, QuantizationConfig
 from qcomp.dumping import dumping
 from qcomp.ends import ends_outside, inputs_taken
 from qcomp.files import user_cache
@@ -22,6 +23,8 @@ from qcomp.frontends.torch_modules import exported, is_torch
 from qcomp.ir.tensor import Array
 from qcomp.names import c_name, default_name
 from qcomp.output_forms import with_indices
+from qcomp.own_passes import told_of, with_own_passes
+from qcomp.passes.base import Pass
 from qcomp.passes.ledger import Ledger
 from qcomp.passes.observers import Logged
 from qcomp.picture_bytes import with_picture_bytes
@@ -32,18 +35,21 @@ from qcomp.recipes.file import with_recipe_file
 from qcomp.report.make import advised
 from qcomp.report.replay import Replay
 from qcomp.runtime.network import CompiledNetwork
-from qcomp.targets.base import tunable
+from qcomp.targets.base import Target, tappable, tunable
 from qcomp.targets.catalog import target as find_target
+from qcomp.whole_attention import knows_attention
 
 
 def compile(
     model: ModelLike,
-    target: str = "native",
+    target: str | Target = "native",
     *,
     calibration: Source | None = None,
     example_inputs: Sequence[ArrayLike] | None = None,
     config: QuantizationConfig | None = None,
     recipe: str | os.PathLike[str] | None = None,
+    passes: Sequence[Pass | str] = (),
+    after: str | None = None,
     bind: Mapping[str, int] | None = None,
     bind_values: Mapping[str, ArrayLike] | None = None,
     dump: str | os.PathLike[str] | None = None,
@@ -56,13 +62,15 @@ def compile(
     tune: int = 0,
     tiles: str | os.PathLike[str] | None = None,
     advise: bool = False,
+    taps: bool = False,
     progress: bool = False,
 ) -> CompiledNetwork:
     """From a trained float network to integer code.
 
     model: path or bytes of an ONNX or TFLite network, a ModelProto, a torch.nn.Module or a
         torch.export.ExportedProgram.
-    target: one of qcomp.targets.catalog.TARGETS.
+    target: one of qcomp.targets.catalog.TARGETS, the name that a package gives to its own, or a
+        target itself.
     calibration: an iterable of arrays (or dicts, for several inputs), a directory of .npy, an
         .npz, pictures and sounds (`qcomp.data`), or a calibration table of ONNX Runtime (.json);
         None uses the batch-norm statistics of the
@@ -70,6 +78,10 @@ def compile(
     example_inputs: for a module, arrays of the shapes that it is compiled for; by default the first
         of a list of calibration samples.
     recipe: instead of config.recipe: "auto", "fast", "data-free", "best" or the path of a file.
+    passes: the caller's own, as objects or by the names that packages give them
+        (docs/extending.md).
+    after: the name of the pass of qcomp's that they come behind; each has a place of its own
+        unless given.
     bind: extents of dynamic dimensions by name.
     bind_values: values of inputs by name, numbers or arrays; they become constants.
     dump: a directory that gets text, log and diff of every pass.
@@ -84,6 +96,7 @@ def compile(
     tune: trials on the device at hand that choose how its kernels share work; targets of devices.
     tiles: a NAME.tiles.json of such a compilation, which is followed without a device.
     advise: `net.advice` says what to try next, with what each gains on some of the data.
+    taps: the library tells of each tensor while it runs, to find where a device goes wrong.
     progress: bars on standard error.
 
     Raises CompileError: UnsupportedOp, ModelError, CalibrationError, PassError, TargetError,
@@ -94,13 +107,17 @@ def compile(
     """
     demands = Demands(strict, min_sqnr_db)
     config = with_recipe_file(config or QuantizationConfig(), recipe)
-    backend = find_target(target)
+    expect_estimators(config)
+    config, own = with_own_passes(config, passes, after)
+    backend = find_target(target) if isinstance(target, str) else target
     if tune < 0:
         raise ValueError(f"tune is {tune}; expected at least 0")
     if tiles is not None:
         backend = tunable(backend).following(Path(tiles).read_text(encoding="utf-8"))
     if tune:
         tunable(backend)
+    if taps:
+        backend = tappable(backend).tapped()
     kept = user_cache("objects") if object_cache == AUTO else object_cache
     if kept is not None:
         backend = backend.keeping(Path(kept))
@@ -123,10 +140,14 @@ def compile(
         imported.form,
         inner,
         cache=None if cache is None else Path(cache),
+        integers=imported.integers,
+        rounds=config.arithmetic == ONNX,
+        whole_attention=config.arithmetic == NATIVE and knows_attention(backend),
         observers=(
             Logged(),
             *((ledger,) if dump is None else dumping(Path(dump), inside, inner, ledger)),
         ),
+        own=own,
     )
     told: tuple[str, ...] = ()
     if table is not None:
@@ -149,6 +170,7 @@ def compile(
             *told,
             *quantizer.notes(chosen.config),
             *chosen.notes,
+            *told_of(own, quantizer.records),
             *artifact.notes,
         ),
         records=quantizer.records,

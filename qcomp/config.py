@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from qcomp.errors import CompileError, did_you_mean
+from qcomp.extensions import is_own
 from qcomp.input_forms import check_outputs, input_forms
 from qcomp.preprocessing import Preprocessing
 
@@ -31,8 +32,8 @@ ROUNDINGS = ("nearest", "adaround", "gptq", "seqmse")
 CORRECTIONS = ("empirical", "analytic", None)
 WEIGHT_BITS = (8, 4, 3, 2, 1)
 ACTIVATION_BITS = (8, 16)
-NATIVE, TFLITE = "native", "tflite"
-ARITHMETICS = (NATIVE, TFLITE)
+NATIVE, TFLITE, ONNX = "native", "tflite", "onnx"
+ARITHMETICS = (NATIVE, TFLITE, ONNX)
 
 _CHOICES: Mapping[str, tuple[Any, ...]] = {
     "weight_bits": WEIGHT_BITS,
@@ -57,6 +58,8 @@ OVERRIDABLE = (
     "rounding",
 )
 
+_PASS = ("name", "after", "fields")
+
 Overrides = Mapping[str, Mapping[str, Any]]
 
 
@@ -80,7 +83,8 @@ class QuantizationConfig:
     symmetric_activations: activation zero points are 0.
     power_of_two_scales: all scales are powers of two, so that requantization only shifts.
     range: how activation ranges are estimated (docs/calibration.md), or the interval itself in an
-        override: "mse", "minmax", "ema", "percentile", "kl", "aciq", "cross-entropy", "batchnorm".
+        override: "mse", "minmax", "ema", "percentile", "kl", "aciq", "cross-entropy", "batchnorm",
+        or an estimator of another package, such as "acme.trimmed".
     weight_range: "minmax", "mse" (least squared error of the weights) or "seqmse" (of the layer's
         results, on the inputs that the quantized network gives it).
     input_range: the interval of the model's inputs, where there is no calibration data.
@@ -99,8 +103,12 @@ class QuantizationConfig:
         "mean": 127.5, "std": (58.4, 57.1, 57.4), "layout": "NHWC"}, each of which may be left out.
         The model gets (x - mean) / std, with channels where it has them.
     outputs: {name: "argmax"}: the index of the largest value along the last axis, not the values.
-    arithmetic: how results are rounded to integers: "native", or "tflite", the bits of TensorFlow
-        Lite's reference kernels, of TFLite files whose activations are integers.
+    arithmetic: how results are rounded to integers: "native"; "tflite", the bits of TensorFlow
+        Lite's reference kernels, of TFLite files whose activations are integers; or "onnx", those
+        of ONNX Runtime's quantized kernels, of ONNX models that are quantized.
+    passes: of other packages, in the order in which they run: {"name": "acme.prune", "after":
+        "fold-batch-norm", "fields": {"share": 0.1}}, of which the last may be left out, and
+        is None where only the caller has the pass (docs/extending.md).
     overrides: other values of some fields for some tensors and layers. A key is the id of a layer
         or tensor, the mnemonic of an operator ("conv2d") or a regular expression that matches a
         whole id; of several that match, the last one wins, field by field.
@@ -129,6 +137,7 @@ class QuantizationConfig:
     inputs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     outputs: Mapping[str, str] = field(default_factory=dict)
     arithmetic: str = NATIVE
+    passes: tuple[Mapping[str, Any], ...] = ()
     overrides: Overrides = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -148,6 +157,8 @@ class QuantizationConfig:
             )
         input_forms(self.inputs)
         check_outputs(self.outputs)
+        for p in self.passes:
+            _check_pass(p)
         for key, fields in self.overrides.items():
             _check_override(key, fields)
 
@@ -191,11 +202,45 @@ def _pattern(key: str) -> re.Pattern[str] | None:
 def _check_choice(name: str, value: object, accepted: tuple[Any, ...]) -> None:
     if isinstance(value, tuple) and name == "range":
         _check_interval(name, value)
+    elif name == "range" and is_own(value):
+        pass  # an estimator of another package, which is looked for when it is used
     elif not any(value is a or (type(value) is type(a) and value == a) for a in accepted):
         listed = ", ".join(map(repr, accepted))
         raise CompileError(
             f"{name}={value!r}: expected one of {listed}{did_you_mean(value, accepted)}"
         )
+
+
+def _check_pass(p: object) -> None:
+    if not isinstance(p, Mapping) or not {"name", "after"} <= p.keys() <= {*_PASS}:
+        raise CompileError(f"passes: {p!r}: expected a mapping of {', '.join(_PASS)}")
+    if not (is_own(p["name"]) and isinstance(p["after"], str)):
+        raise CompileError(
+            f"passes: {p['name']!r} after {p['after']!r}: expected names, of which that of the "
+            "pass has a dot, such as 'acme.prune'"
+        )
+    fields = p.get("fields", {})
+    plain = isinstance(fields, Mapping) and all(
+        isinstance(name, str) and is_plain(value) for name, value in fields.items()
+    )
+    if fields is not None and not plain:
+        raise CompileError(
+            f"passes: {p['name']}: fields are {fields!r}; expected names with numbers, texts, "
+            "None, or lists of these"
+        )
+
+
+def is_plain(value: object) -> bool:
+    """Whether files of any kind can hold it: numbers that are finite, texts, None, lists of these.
+
+    >>> is_plain([1, 0.5, "low"])
+    True
+    """
+    if isinstance(value, list | tuple):
+        return all(map(is_plain, value))
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return value is None or isinstance(value, int | str)
 
 
 def _check_interval(name: str, interval: tuple[float, ...]) -> None:

@@ -38,6 +38,10 @@ class RecipeError(CompileError):
     """A recipe is unknown, or its file can't be read or says something impossible."""
 
 
+class ExtensionError(CompileError):
+    """What another package adds isn't there, can't be imported, or isn't of its kind."""
+
+
 class VerifyError(CompileError):
     """A graph breaks an invariant of its form."""
 

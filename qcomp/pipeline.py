@@ -9,15 +9,16 @@ through them. Configurations have no field left "auto" here.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from qcomp.calibration.statistics import Statistics, float_activations, mnemonics
-from qcomp.config import QuantizationConfig
-from qcomp.errors import CalibrationError, CompileError
+from qcomp.config import ONNX, QuantizationConfig
+from qcomp.errors import CalibrationError, CompileError, PassError, did_you_mean
 from qcomp.ir.form import Form
-from qcomp.ir.given import given_qparams
+from qcomp.ir.given import GivenIntegers, given_qparams
 from qcomp.ir.graph import Graph
+from qcomp.ir.ops import Embedding
 from qcomp.ir.tensor import TensorId
 from qcomp.passes.absorb_high_bias import AbsorbHighBias
 from qcomp.passes.annotate_ranges import AnnotateRanges
@@ -34,10 +35,14 @@ from qcomp.passes.insert_quantize import InsertQuantize
 from qcomp.passes.lib.quantization_noise import MomentsOf, Precision
 from qcomp.passes.lib.same_scale import scale_groups
 from qcomp.passes.narrow_saturated_ranges import NarrowSaturatedRanges
+from qcomp.passes.own import OwnPass
 from qcomp.passes.recompose_activations import RecomposeActivations
+from qcomp.passes.recompose_attention import RecomposeAttention
+from qcomp.passes.recompose_normalization import RecomposeNormalization
 from qcomp.passes.recompose_powers import RecomposePowers
 from qcomp.passes.snap_scales import SnapScales
 from qcomp.passes.split_sliced_layers import SplitSlicedLayers
+from qcomp.passes.take_given_integers import TakeGivenIntegers
 from qcomp.reconstruction.correct_bias import CorrectBiasEmpirically
 from qcomp.reconstruction.round_weights import RoundWeights
 from qcomp.reconstruction.walk import FittingData
@@ -52,19 +57,26 @@ class Given:
     `graph` is what the stage begins with, and `statistics` are those of it. `moments` tells those
     of all f32 activations of any float graph. Without `fitting` no layer depends on how others were
     rounded: weights are rounded to nearest, and each bias is corrected by itself. Trials are
-    quicker so, and parts of graphs of different bits can be put together.
+    quicker so, and parts of graphs of different bits can be put together. `integers` are those that
+    the model has of constants, by their names. `rounds`: activations that have a scale of the
+    model's own are rounded to it, one by one, as the tool that it comes from does.
+    `whole_attention` says whether whoever takes the integers knows attention as one op.
     """
 
     graph: Graph
     moments: MomentsOf
     statistics: Callable[[], Statistics]
     fitting: FittingData | None
+    integers: Mapping[str, GivenIntegers] = field(default_factory=dict)
+    rounds: bool = False
+    whole_attention: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
     """Passes from one form to another.
 
+    order: the names of all that any configuration runs, as places for passes of the caller.
     reads: the fields of the configuration that they follow.
     fits: whether they fit layers to data.
     """
@@ -72,9 +84,26 @@ class Stage:
     name: str
     needs: Form
     gives: Form
+    order: tuple[str, ...]
     reads: tuple[str, ...]
     fits: bool
     passes: Callable[[QuantizationConfig, Given], list[Pass]]
+
+
+def expect_places(stages: Sequence[Stage], own: Sequence[OwnPass]) -> None:
+    """PassError for passes of the caller whose place is in none of the stages.
+
+    Behind the last pass, which certifies the sums, nothing may change.
+    """
+    names = [name for stage in stages for name in stage.order]
+    names = [name for name in names if name != CertifyAccumulators.name]
+    for p in own:
+        if p.after not in names:
+            raise PassError(
+                f"pass {p.name} is to come after {p.after!r}; expected one of "
+                f"{', '.join(names) or 'none, as the model comes in integers'}"
+                f"{did_you_mean(p.after, names)}"
+            )
 
 
 def stages_from(form: Form) -> tuple[Stage, ...]:
@@ -98,14 +127,17 @@ def fits_weights(config: QuantizationConfig) -> bool:
 
 
 def _normalizing(config: QuantizationConfig, given: Given) -> list[Pass]:
-    """What the later passes want to see, whatever the choices."""
+    """What the later passes want to see, whatever the choices of the configuration."""
+    stored = given.integers if given.rounds else ()
     return [
-        FoldConstants(),
+        FoldConstants(stored),
+        *([RecomposeAttention()] if given.whole_attention else []),
+        RecomposeNormalization(),
         CanonicalizeLayout(),
         RecomposePowers(),
-        RecomposeActivations(),
-        FoldBatchNorm(),
-        FuseActivation(),
+        RecomposeActivations(rounds=given.rounds),
+        FoldBatchNorm(stored),
+        FuseActivation(rounds=given.rounds),
         SplitSlicedLayers(given.moments),
     ]
 
@@ -131,27 +163,36 @@ def ranging(config: QuantizationConfig, given: Given) -> list[Pass]:
     """The range of every activation, with which the stage `quantize` begins.
 
     Of those that the model has parameters for, theirs, and intervals that are chosen; if these are
-    all, no statistics are taken.
+    all, no statistics are taken. Of looked-up rows that of the table. Those that activations are
+    rounded to stay as wide as they are.
     """
+    narrow = [] if given.rounds else [NarrowSaturatedRanges(config)]
     decided = decided_ranges(given.graph, config)
     known = decided | known_ranges(given.graph)
     if known.keys() >= set(float_activations(given.graph)):
-        return [AnnotateRanges(known), NarrowSaturatedRanges(config)]
+        return [AnnotateRanges(known), *narrow]
     try:
-        ranges = given.statistics().ranges(config) | known
+        statistics = given.statistics()
+        ranges = statistics.ranges(config) | table_ranges(given.graph) | known
     except CalibrationError as error:
         if not known:
             raise
         lacking = ", ".join(f"%{t}" for t in float_activations(given.graph) if t not in known)
         what = "no interval is given" if decided else "the model has no scales"
         raise CalibrationError(f"{what} for {lacking}; {error}") from error
-    return [AnnotateRanges(ranges), NarrowSaturatedRanges(config)]
+    return [AnnotateRanges(ranges, statistics.reaches), *narrow]
 
 
 def decided_ranges(graph: Graph, config: QuantizationConfig) -> dict[TensorId, tuple[float, float]]:
     """Intervals that overrides choose."""
     chosen = {t: config.at(t, mnemonic).range for t, mnemonic in mnemonics(graph).items()}
     return {t: interval for t, interval in chosen.items() if isinstance(interval, tuple)}
+
+
+def table_ranges(graph: Graph) -> dict[TensorId, tuple[float, float]]:
+    """Of rows that are looked up: of all, since data shows but a few of many words."""
+    tables = {op.output: graph.data(op.table) for op in graph.ops() if isinstance(op, Embedding)}
+    return {id: (float(t.min()), float(t.max())) for id, t in tables.items()}
 
 
 def known_ranges(graph: Graph) -> dict[TensorId, tuple[float, float]]:
@@ -167,7 +208,9 @@ def known_ranges(graph: Graph) -> dict[TensorId, tuple[float, float]]:
 def _quantizing(config: QuantizationConfig, given: Given) -> list[Pass]:
     data = given.fitting
     passes: list[Pass] = [*ranging(config, given), InsertQuantize(config)]
-    if config.snap_scales:
+    if config.arithmetic == ONNX:
+        passes.append(TakeGivenIntegers(given.integers))
+    elif config.snap_scales:
         passes.append(SnapScales())
     if data is not None and fits_weights(config):
         passes.append(RoundWeights(config, data))
@@ -189,17 +232,30 @@ _NOT_QUANTIZING = (
     "max_slowdown",
     "inputs",  # before the stages
     "float_tail",
-    "arithmetic",  # behind them
     "outputs",
+    "passes",  # the same for all of a route
 )
 _QUANTIZING = tuple(
     f.name for f in dataclasses.fields(QuantizationConfig) if f.name not in _NOT_QUANTIZING
 )
 
+RANGING = (AnnotateRanges.name, NarrowSaturatedRanges.name)
+
 NORMALIZE = Stage(
     name="normalize",
     needs=Form.FLOAT,
     gives=Form.FLOAT,
+    order=(
+        FoldConstants.name,
+        RecomposeAttention.name,
+        RecomposeNormalization.name,
+        CanonicalizeLayout.name,
+        RecomposePowers.name,
+        RecomposeActivations.name,
+        FoldBatchNorm.name,
+        FuseActivation.name,
+        SplitSlicedLayers.name,
+    ),
     reads=(),
     fits=False,
     passes=_normalizing,
@@ -208,6 +264,7 @@ EQUALIZE = Stage(
     name="equalize",
     needs=Form.FLOAT,
     gives=Form.FLOAT,
+    order=(EqualizeCrossLayer.name, AbsorbHighBias.name),
     reads=_EQUALIZING,
     fits=False,
     passes=_equalizing,
@@ -216,6 +273,15 @@ QUANTIZE = Stage(
     name="quantize",
     needs=Form.FLOAT,
     gives=Form.QDQ,
+    order=(
+        *RANGING,
+        InsertQuantize.name,
+        TakeGivenIntegers.name,
+        SnapScales.name,
+        RoundWeights.name,
+        CorrectBiasEmpirically.name,
+        CorrectBias.name,
+    ),
     reads=_QUANTIZING,
     fits=True,
     passes=_quantizing,
@@ -224,6 +290,7 @@ LOWER = Stage(
     name="lower",
     needs=Form.QDQ,
     gives=Form.INTEGER,
+    order=(FuseRequantize.name, CertifyAccumulators.name),
     reads=("arithmetic",),
     fits=False,
     passes=_lowering,

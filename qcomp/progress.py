@@ -29,6 +29,10 @@ class Bar(Protocol):
         """Set the count and the total; None: the total is unknown."""
         ...
 
+    def tell(self, text: str) -> None:
+        """Say something beside the count, from now on."""
+        ...
+
 
 class Silent:
     """Shows nothing."""
@@ -37,6 +41,8 @@ class Silent:
 
     def reach(self, done: int, total: int | None) -> None: ...
 
+    def tell(self, text: str) -> None: ...
+
 
 class Lines:
     """A line on a stream that is no terminal, such as a log, every few seconds of `clock`."""
@@ -44,7 +50,7 @@ class Lines:
     def __init__(
         self, title: str, total: int | None, stream: TextIO, clock: Callable[[], float]
     ) -> None:
-        self._title, self._total, self._done = title, total, 0
+        self._title, self._total, self._done, self._beside = title, total, 0, ""
         self._stream, self._clock = stream, clock
         self._began = self._told = clock()
 
@@ -56,7 +62,11 @@ class Lines:
         now = self._clock()
         if now - self._told >= SECONDS:
             self._told = now
-            print(f"{self._title}: {self._state(now - self._began)}", file=self._stream, flush=True)
+            line = f"{self._title}: {self._state(now - self._began)}{self._beside}"
+            print(line, file=self._stream, flush=True)
+
+    def tell(self, text: str) -> None:
+        self._beside = f"; {text}"
 
     def _state(self, seconds: float) -> str:
         if self._total is None or not self._done:
@@ -72,12 +82,16 @@ class _Terminal:
 
     progress: Progress
     task: TaskID
+    title: str
 
     def advance(self) -> None:
         self.progress.advance(self.task)
 
     def reach(self, done: int, total: int | None) -> None:
         self.progress.update(self.task, completed=done, total=total)
+
+    def tell(self, text: str) -> None:
+        self.progress.update(self.task, description=f"{self.title} ({text})")
 
 
 @contextmanager
@@ -90,11 +104,11 @@ def bar(
     elif not sys.stderr.isatty():
         yield Lines(title, total, sys.stderr, time.monotonic)
     else:
-        with _rich(title, counted=counted) as progress:
-            yield _Terminal(progress, progress.add_task(title, total=total))
+        with _rich(counted=counted) as progress:
+            yield _Terminal(progress, progress.add_task(title, total=total), title)
 
 
-def _rich(title: str, *, counted: bool) -> Progress:
+def _rich(*, counted: bool) -> Progress:
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -107,7 +121,9 @@ def _rich(title: str, *, counted: bool) -> Progress:
 
     counts: tuple[ProgressColumn, ...] = (MofNCompleteColumn(),) if counted else ()
     times = (TimeElapsedColumn(), TextColumn("left:"), TimeRemainingColumn())
-    return Progress(TextColumn(title), BarColumn(), *counts, *times, console=Console(stderr=True))
+    return Progress(
+        TextColumn("{task.description}"), BarColumn(), *counts, *times, console=Console(stderr=True)
+    )
 
 
 def tracked(items: Iterable[Item], title: str, total: int | None, *, shown: bool) -> Iterator[Item]:

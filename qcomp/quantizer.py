@@ -9,7 +9,7 @@ configurations which differ later share what comes before.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -21,20 +21,23 @@ from qcomp.calibration.statistics import Statistics, float_activations
 from qcomp.config import QuantizationConfig
 from qcomp.errors import CompileError
 from qcomp.ir.form import Form
-from qcomp.ir.given import is_quantized_already
+from qcomp.ir.given import GivenIntegers, is_quantized_already
 from qcomp.ir.graph import Graph
 from qcomp.passes.base import Observer, PassManager, PassRecord
 from qcomp.passes.events import PassLog
 from qcomp.passes.observers import Records, Tape
+from qcomp.passes.own import OwnPass, placed
 from qcomp.pipeline import (
     EQUALIZE,
     LOWER,
     NORMALIZE,
     QUANTIZE,
+    RANGING,
     STAGES,
     Given,
     Stage,
     decided_ranges,
+    expect_places,
     fits_weights,
     known_ranges,
     ranging,
@@ -71,8 +74,14 @@ class Quantizer:
     cache: a directory that keeps layers whose rounding was learned.
     observers: see the import and each pass on the way to what `integer` gives; passes of trials
         that are not taken remain unseen.
+    integers: those that the model has of constants, by their names.
+    rounds: activations that have scales of the model's own are rounded to each of them.
+    own: passes of the caller; PassError for places that this model's way does not have.
     whole: has all of the data that the evidence is a part of, and gives its equalized graphs, so
         that channels are scaled for all of it, once.
+    whole_attention: whether attention becomes one op, which has one arithmetic, and which not all
+        targets know.
+    without: passes that are left out, by name, to see what they do.
 
     Graphs that it gives are shared: change a clone.
     """
@@ -85,17 +94,27 @@ class Quantizer:
         *,
         cache: Path | None = None,
         observers: Sequence[Observer] = (),
+        own: Sequence[OwnPass] = (),
         whole: Quantizer | None = None,
+        integers: Mapping[str, GivenIntegers] | None = None,
+        rounds: bool = False,
+        whole_attention: bool = True,
+        without: Collection[str] = (),
     ) -> None:
         self.form = form
         self.evidence = evidence
         self._cache = cache
+        self._own = own
         self._stages = stages_from(form)
+        expect_places(self._stages, own)
         self._records = Records()
         self._observers = (*observers, self._records)
         self._start = Reached(PassManager(self._observers).begin(imported, form), evidence)
         self._pinned: Reached | None = None
         self._whole = whole
+        self._integers, self._rounds = integers or {}, rounds
+        self._whole_attention = whole_attention
+        self._without = frozenset(without)
         self._kept: dict[str, list[Reached]] = {stage.name: [] for stage in STAGES}
 
     def keep_equalized(self, config: QuantizationConfig) -> None:
@@ -107,7 +126,17 @@ class Quantizer:
 
     def on(self, evidence: Evidence) -> Quantizer:
         """The same model on a part of the data, for trials: nothing of it is seen or kept."""
-        return Quantizer(self.normalized, self.form, evidence, whole=self)
+        return Quantizer(
+            self.normalized,
+            self.form,
+            evidence,
+            whole=self,
+            integers=self._integers,
+            rounds=self._rounds,
+            whole_attention=self._whole_attention,
+            own=self._own,
+            without=self._without,
+        )
 
     @cached_property
     def normalized(self) -> Graph:
@@ -132,7 +161,9 @@ class Quantizer:
     def annotated(self, config: QuantizationConfig) -> Graph:
         """That graph with the range of every activation."""
         before = self._equalized(config)
-        return PassManager().run(before.graph.clone(), ranging(config, self._given(before, None)))
+        passes = ranging(config, self._given(before, None))
+        passes = placed(passes, RANGING, self._own, QUANTIZE.needs)
+        return PassManager().run(before.graph.clone(), passes)
 
     def quantized(self, config: QuantizationConfig, fitted_to: Samples | None = None) -> Graph:
         """The QDQ graph of a configuration.
@@ -254,7 +285,9 @@ class Quantizer:
             if reached.values == values and reached.fitted_to is fitted_to:
                 return reached
         fits = stage.fits and fitted_to is not None
-        passes = stage.passes(config, self._given(before, fitted_to if fits else None))
+        given = self._given(before, fitted_to if fits else None)
+        passes = placed(stage.passes(config, given), stage.order, self._own, stage.needs)
+        passes = [p for p in passes if p.name not in self._without]
         if not passes:
             return before
         manager = PassManager((tape,), list(before.records))
@@ -278,6 +311,9 @@ class Quantizer:
             self.evidence.moments,
             lambda: before.statistics,
             None if fitted_to is None else self._fitting(before, fitted_to),
+            self._integers,
+            self._rounds,
+            self._whole_attention,
         )
 
     def _fitting(self, before: Reached, samples: Samples) -> FittingData:

@@ -76,12 +76,24 @@ class Memory:
 
 
 @dataclass(frozen=True)
+class Taps:
+    """Which tensors a library tells of while it runs.
+
+    `tensors` are all activations by their numbers (qcomp/ir/numbering.py); those of `missing` lie
+    in no memory, by instruction set: the kernel of another op computes them in registers.
+    """
+
+    tensors: tuple[TensorId, ...]
+    missing: Mapping[str, tuple[TensorId, ...]]
+
+
+@dataclass(frozen=True)
 class Artifact:
     """Code for one model on one target.
 
     `files` are what is linked (relocatable objects: code, and data that they share), `sources` what
     programs are compiled with (NAME.h); both by file name, which begins with `name`. `notes` tell
-    the user what was decided.
+    the user what was decided. `taps` are those of a library that has some.
     """
 
     name: str
@@ -91,6 +103,7 @@ class Artifact:
     requires: Requirements
     memory: Memory
     notes: tuple[str, ...] = field(default=(), compare=False)
+    taps: Taps | None = None
 
 
 @dataclass(frozen=True)
@@ -159,6 +172,24 @@ class Entry(Protocol):
 
     def set_isa(self, number: int) -> bool:
         """Whether later runs use instruction set `number` (from 1); 0 is the best here."""
+        ...
+
+
+Told = Callable[[int, bytes], None]
+"""Is told of a tensor by its number, and its values as they lie in memory, dense."""
+
+
+@runtime_checkable
+class TappedEntry(Entry, Protocol):
+    """Code with taps."""
+
+    def run_tapped(
+        self, inputs: Arrays, outputs: Arrays, arena: NDArray[np.uint8], tap: Told
+    ) -> None:
+        """One run, which tells of each tensor behind the op that computes it.
+
+        The arena begins with the number of clipped values of each tensor, int32, afterwards.
+        """
         ...
 
 
@@ -238,6 +269,26 @@ class Layout:
     arena: int
 
 
+@dataclass(frozen=True)
+class Step:
+    """How an op is computed, or an input copied: by kernels of these kinds, in order.
+
+    There are none where the result is a view of its operand.
+
+    op: its id, or that of the input.
+    result: the tensor that is written, which is another one's where that is computed too.
+    arena: the bytes [begin, end) that hold the result, with its border; several where a part of it
+        after the other is computed, none where it lies in the caller's memory.
+    live: the first and the last op, counted from 1, while these bytes hold it.
+    """
+
+    op: TensorId
+    kernels: tuple[str, ...]
+    result: TensorId
+    arena: tuple[tuple[int, int], ...]
+    live: tuple[int, int]
+
+
 class Runtime(Protocol):
     """What is done with the artifacts of a kind of target, whichever of them made it."""
 
@@ -258,6 +309,9 @@ class Runtime(Protocol):
 
     def layout(self, artifact: Artifact, graph: Graph) -> Layout:
         """Of the most able set of the artifact; TargetError where it can't be told."""
+
+    def steps(self, artifact: Artifact, graph: Graph) -> Mapping[str, Sequence[Step]]:
+        """What its code does, in order, by instruction set; nothing where it is not known."""
         ...
 
     def emulator(self, artifact: Artifact) -> Callable[[str], Emulated]:
@@ -321,6 +375,19 @@ class Target(Protocol):
 
 
 @runtime_checkable
+class Tappable(Target, Protocol):
+    """A target whose libraries can tell of tensors while they run."""
+
+    def tapped(self) -> Target:
+        """With taps, and so with other code."""
+        ...
+
+    def otherwise(self) -> Mapping[str, Target]:
+        """Targets of the same machine whose code is to do the same in another way, by name."""
+        ...
+
+
+@runtime_checkable
 class Tunable(Target, Protocol):
     """A target that can choose by measuring."""
 
@@ -337,6 +404,13 @@ def tunable(target: Target) -> Tunable:
     """TargetError for a target that has nothing to measure."""
     if not isinstance(target, Tunable):
         raise TargetError(f"{target.name} has nothing to tune; expected a device, such as opencl")
+    return target
+
+
+def tappable(target: Target) -> Tappable:
+    """TargetError for a target whose libraries have no taps."""
+    if not isinstance(target, Tappable):
+        raise TargetError(f"{target.name} has no taps; expected one processor, such as native")
     return target
 
 

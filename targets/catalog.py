@@ -6,7 +6,9 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from qcomp.errors import TargetError, did_you_mean
+from qcomp.errors import CompileError, ExtensionError, TargetError, did_you_mean
+from qcomp.extensions import TARGETS as OTHERS
+from qcomp.extensions import is_own
 from qcomp.targets.base import Runtime, Target
 
 
@@ -139,7 +141,8 @@ def target(name: str) -> Target:
     """The target called `name`; TargetError lists the names.
 
     An alias is what it stands for. `A+B` are several, of which each takes what it can of what those
-    before it leave; `A[op,op]` is one that takes these ops only.
+    before it leave; `A[op,op]` is one that takes these ops only. Other packages have targets too,
+    whose names have a dot (qcomp/extensions.py).
     """
     name = ALIASES.get(name.lower(), name)
     if name in TARGETS:
@@ -179,9 +182,37 @@ _LIMITED = re.compile(r"([^\[\]]+)\[([a-z0-9_,]+)\]")
 
 
 def _listed(name: str) -> Listed:
-    if name not in TARGETS:
-        raise TargetError(
-            f"unknown target {name!r}; expected one of {', '.join(TARGETS)}"
-            f"{did_you_mean(name, [*TARGETS, *ALIASES])}"
+    """Of this package, or of another one."""
+    if name in TARGETS:
+        return TARGETS[name]
+    if is_own(name) and OTHERS.has(name):
+        return Listed(lambda: _other(name), lambda: _other(name).runtime)
+    others = f", or of other packages {', '.join(OTHERS.names())}" if OTHERS.names() else ""
+    raise TargetError(
+        f"unknown target {name!r}; expected one of {', '.join(TARGETS)}{others}"
+        f"{did_you_mean(name, [*TARGETS, *ALIASES, *OTHERS.names()])}"
+    )
+
+
+def _other(name: str) -> Target:
+    """The target of another package; ExtensionError where there is none of this name."""
+    found = OTHERS.find(name)
+    try:
+        made: Target = found.value()
+    except CompileError:
+        raise
+    except Exception as error:  # of code that is not ours, whatever it raises
+        raise ExtensionError(
+            f"target {name!r}, {found.source}, can't be made: {type(error).__name__}: {error}"
+        ) from error
+    lacking = [a for a in _TARGET if not hasattr(made, a)]
+    if lacking or made.name != name:
+        problem = f"has no {', '.join(lacking)}" if lacking else f"calls itself {made.name!r}"
+        raise ExtensionError(
+            f"target {name!r}, {found.source}, {problem}; expected what "
+            "qcomp.targets.base.Target has"
         )
-    return TARGETS[name]
+    return made
+
+
+_TARGET = [name for name in vars(Target) if not name.startswith("_")]

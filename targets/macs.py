@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from qcomp.ir.graph import Graph
-from qcomp.ir.ops import Op, QMatMul, QWeighted
+from qcomp.ir.ops import Op, QAttention, QMatMul, QWeighted
 
 
 def macs(graph: Graph, op: Op) -> int:
@@ -15,5 +15,7 @@ def macs(graph: Graph, op: Op) -> int:
             return results * weight.size // weight.shape[0]
         case QMatMul():
             return results * graph.type(op.a).shape[-1]
+        case QAttention():
+            return results * graph.type(op.k).shape[1] * 2
         case _:
             return 0

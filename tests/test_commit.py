@@ -83,6 +83,44 @@ def test_writers_of_one_directory_do_not_mix(tmp_path: Path) -> None:
     assert len(set(contents(tmp_path).values())) == 1
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="needs locks of folders")
+def test_a_writer_that_waited_for_a_directory_waits_for_the_one_that_took_its_place(
+    tmp_path: Path,
+) -> None:
+    out, theirs = tmp_path / "out", tmp_path / "theirs"
+    earlier(out)
+    earlier(theirs)
+    writer = threading.Thread(target=replace, args=(out,))
+    with locked(theirs):
+        with locked(out):
+            writer.start()
+            assert is_alive_after(writer, 0.1)
+            out.rename(tmp_path / "before")
+            theirs.rename(out)
+        assert is_alive_after(writer, 0.1)
+        assert contents(out) != REPLACED
+    writer.join()
+    assert contents(out) == REPLACED
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """As another writer locks it."""
+    import fcntl  # Windows has none
+
+    lock = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)
+
+
+def is_alive_after(thread: threading.Thread, seconds: float) -> bool:
+    thread.join(seconds)
+    return thread.is_alive()
+
+
 def test_files_of_the_user_stay_and_those_of_an_earlier_build_go(tmp_path: Path) -> None:
     earlier(tmp_path / "out")
     (tmp_path / "out").chmod(0o750)

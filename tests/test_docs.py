@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from attention_cases import Sizes, attention_case
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,13 +22,24 @@ from qcomp.calibration.statistics import BATCH_NORM, Statistics
 from qcomp.cli import main
 from qcomp.cli.app import app
 from qcomp.config import RANGES
-from qcomp.ir.evaluate import dynamic, integer_elementwise, movement, pooling, power, reduction
+from qcomp.ir.evaluate import (
+    attention,
+    dynamic,
+    integer_elementwise,
+    integer_recurrent,
+    movement,
+    normalization,
+    pooling,
+    power,
+    reduction,
+)
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import (
     OPS,
     Domain,
     IntegerOp,
     Interpolate,
+    Mask,
     Movement,
     QAdd,
     QAddRescaled,
@@ -35,9 +47,12 @@ from qcomp.ir.ops import (
     QAveragePool2d,
     QDenseBy,
     QDiv,
+    QGru,
     QLogPower,
     QLogSoftmax,
+    QLstm,
     QMul,
+    QNormalize,
     QPRelu,
     QPReluRescaled,
     QRescale,
@@ -46,6 +61,7 @@ from qcomp.ir.ops import (
     Resize2d,
     ResizeMode,
     ScaleOf,
+    Unattended,
 )
 from qcomp.ir.parse import parse
 from qcomp.ir.tensor import Mark
@@ -53,11 +69,12 @@ from qcomp.passes.leave_float_tail import LeaveFloatTail
 from qcomp.passes.move_affine_ends import MoveAffineEnds
 from qcomp.passes.take_inputs import TakeInputs
 from qcomp.pipeline import STAGES, Given
-from qcomp.quant import gemmlowp, tables
+from qcomp.quant import gemmlowp, inverse_root, tables
 from qcomp.quant.estimators import ESTIMATORS
 from qcomp.quant.estimators.percentile import PERCENTILE
 from qcomp.quant.fixed_point import Form, Requantize, requantize
 from qcomp.quant.qparams import integer_range
+from qcomp.quant.recurrence import Factor, curve, mid_scaled
 from qcomp.quant.resample import linear_weights
 from qcomp.quant.tflite_constants import add_rescaled_constants
 from qcomp.recipes.named import settled
@@ -95,12 +112,17 @@ def test_every_page_is_in_the_index() -> None:
 def test_the_passes_are_listed_in_their_order() -> None:
     every = qcomp.QuantizationConfig(equalize=True, absorb_bias=True, rounding="adaround")
     config = settled(every, calibrated=True)
+    onnx = dataclasses.replace(config, arithmetic="onnx")
     nothing, graph = Statistics(mnemonics={}, channel_means={}), Graph("g")
     run: list[str] = [TakeInputs.name, LeaveFloatTail.name, MoveAffineEnds.name]  # before them
     for stage in STAGES:
         for fitting in (FittingData(graph, (), SampledMeans({})), None):
             given = Given(graph, lambda graph: {}, lambda: nothing, fitting)
-            run += [p.name for p in stage.passes(config, given) if p.name not in run]
+            names = [p.name for p in stage.passes(config, given)]
+            stored = [p.name for p in stage.passes(onnx, given)]
+            for name in [name for name in stored if name not in names]:
+                names.insert(stored.index(name), name)
+            run += [name for name in names if name not in run]
     listed = re.findall(r"^## ([a-z-]+)$", page("passes.md"), re.MULTILINE)
     assert listed == run
 
@@ -178,7 +200,7 @@ def test_the_header_shown_is_the_header_of_the_digits_network(digits: Path) -> N
     shown = blocks("c-interface.md", "c")[0].splitlines()
     header = (digits / "digits.h").read_text()
     varies = re.compile(r"(?<=WEIGHTS_BYTES )\d+|(?<=_MODEL )\w+|(?<=SCALE )\S+")
-    assert len(shown) == 26
+    assert len(shown) == 27
     for line in shown:
         assert varies.sub("", line.rstrip(";")) in varies.sub("", header), line
 
@@ -419,6 +441,61 @@ def test_log_power(
     assert got == meaning[0]
 
 
+@given(
+    st.lists(st.tuples(I16, I16, st.integers(-(2**30), 2**30)), min_size=1, max_size=20),
+    st.integers(0, 8),
+    st.integers(0, 2**40),
+    st.integers(0, 23),
+    st.booleans(),
+)
+def test_normalize(
+    shown: dict[str, Any],
+    values: list[tuple[int, int, int]],
+    f: int,
+    added: int,
+    precision: int,
+    centered: bool,
+) -> None:
+    row, gamma, beta = map(list, zip(*values, strict=True))
+    table = inverse_root.inverse_root_table()
+    assert shown["INVERSE_ROOTS"] == table.tolist()
+    m, q = round(2 ** (30 + f) / len(row)) >> 4, 26
+    op = QNormalize(
+        inputs=("x", "r", "g", "b"), output="y", axes=(0,), centered=centered, x_zero_point=7,
+        fraction_bits=f, mean_multiplier=m, mean_shift=q, added=added, least=3,
+        precision=precision, shift=17, qmin=-128, qmax=127,
+    )  # fmt: skip
+    meaning = normalization.q_normalize(
+        op, a16(*row), table, np.array(gamma, np.int16), np.array(beta, np.int32)
+    )
+    c = shown["rounding_shift"](sum(row) * m, q) if centered else 7 << f
+    got = shown["q_normalize"](row, f, c, added, 3, precision, gamma, beta, 17)
+    assert got == meaning.tolist()
+
+
+@given(st.integers(0, 2**32 - 1), st.sampled_from([8, 16]), st.sampled_from([8, 16]))
+def test_attention(shown: dict[str, Any], seed: int, v_bits: int, y_bits: int) -> None:
+    random = np.random.default_rng(seed)
+    sizes = Sizes(1, 1, 1, 1, int(random.integers(1, 40)), 4, 3)
+    masks = (Mask.SCORES,) if seed % 3 else ()
+    unattended = list(Unattended)[seed % 2]
+    widths, step = (8, 8, v_bits, y_bits), float(np.exp(random.uniform(-9, 2)))
+    case = attention_case(seed, sizes, widths=widths, masks=masks, unattended=unattended, step=step)
+    (q, k, v), (table, *added) = case.operands, case.constants
+    op = case.make(inputs=(), output="y")
+    scores = (k[0, :, 0].astype(int) @ (q[0, 0, 0].astype(int) - op.q_zero_point)).tolist()
+    for mask in added:
+        row = np.broadcast_to(mask, (1, 1, 1, sizes.keys)).ravel().tolist()
+        scores = [None if m < -(2**28) else s + m for s, m in zip(scores, row, strict=True)]
+    meaning = attention.q_attention(op, q, k, v, table, *added)
+    got = shown["q_attention"](
+        scores, v[0, :, 0].tolist(), op.v_zero_point, table.tolist(), op.score_shift, op.multiplier,
+        op.probability_bits, op.down, op.numerator, op.shift, op.zero_point,
+        *integer_range(y_bits), unattended is Unattended.ZERO,
+    )  # fmt: skip
+    assert got == meaning.ravel().tolist()
+
+
 @given(st.lists(I16, min_size=1, max_size=20), st.floats(1e-6, 1e-2), st.sampled_from([8, 16]))
 def test_softmax_of_16_bits(shown: dict[str, Any], row: list[int], scale: float, bits: int) -> None:
     table = tables.exp_table_16(scale)
@@ -455,3 +532,90 @@ def test_layers_with_a_dynamic_scale(
     constants = np.array(scale), np.array([m]), np.array([s])
     meaning = dynamic.q_dense_by(op, a(*row), a(*weights)[None], *constants)
     assert shown["q_dense_by"](row, weights, *scale, m, s, z) == meaning[0]
+
+
+@given(
+    st.integers(-(2**22), 2**22), st.integers(0, 2**12 - 1), st.integers(0, 20), st.integers(0, 8)
+)
+def test_mid18(shown: dict[str, Any], acc: int, m: int, k: int, left: int) -> None:
+    expected = mid_scaled(np.array([acc]), np.array([m]), np.array([k]), left)
+    assert shown["mid18"](acc, m, k, left) == expected[0]
+
+
+SUM = st.integers(-(2**15), 2**15 - 1)
+SIGMOID, TANH = (curve(f, 11)[0].tolist() for f in (lambda v: 1 / (1 + np.exp(-v)), np.tanh))
+STATES = Requantize(Form.WIDE, 0, -(2**15), 2**15 - 1, 16)
+EXACT = Factor(1, 0)
+
+
+def step_of(op: Any, sums: tuple[int, ...], curves: Any, *states: Any, **fields: Any) -> Any:
+    """One step of a layer of one cell whose hidden state has weights of 0; the last rows."""
+    zeros, rows = np.zeros(len(sums), np.int32), len(sums)
+    made = op(
+        inputs=(),
+        output="",
+        reverse=False,
+        tail=True,
+        has_lengths=False,
+        x_shift=0,
+        sum_bits=11,
+        left=0,
+        clip=2**15,
+        initial_zero_point=0,
+        initial_factor=EXACT,
+        hidden_factor=EXACT,
+        hidden=STATES,
+        result_factor=EXACT,
+        result=STATES,
+        **fields,
+    )
+    x, weight = np.array(sums, np.int16).reshape(1, 1, rows), np.zeros((rows, 1), np.int8)
+    operands = (x, weight, zeros, zeros, zeros, np.array(curves), *states)
+    return integer_recurrent.MEANINGS[op](made, *operands)[:, 0, 0]
+
+
+@given(
+    SUM, SUM, SUM, SUM, SUM, st.integers(-(2**11) + 1, 2**11 - 1), st.integers(0, 12), st.booleans()
+)
+def test_q_lstm(
+    shown: dict[str, Any], i: int, o: int, f: int, g: int, c: int, m: int, s: int, coupled: bool
+) -> None:
+    down = Factor(1, 12)  # so that the cell state shows within 16 bits
+    rows = step_of(
+        QLstm,
+        (i, o, f, g),
+        (SIGMOID, TANH, TANH),
+        np.int16([[0]]),
+        np.int16([[c]]),
+        np.array([m] * 3),
+        np.array([s] * 3),
+        fractions=(15, 15, 15),
+        state_bits=15,
+        coupled=coupled,
+        cell_initial_zero_point=0,
+        cell_initial_factor=Factor(2**8, 0),
+        cell_factor=down,
+    )
+    sums = [v + shown["peephole"](c << 8, m, s, 11) for v in (i, f)]
+    cell = (c << 8, SIGMOID, TANH, TANH, 15, 15, 11, coupled)
+    _, new = shown["q_lstm"](sums[0], o, sums[1], g, *cell)
+    out = o + shown["peephole"](new, m, s, 11)
+    h, _ = shown["q_lstm"](sums[0], out, sums[1], g, *cell)
+    assert [shown["saturate"](v, -(2**15), 2**15 - 1) for v in (h, down.of(np.array(new)))] == list(
+        rows[1:]
+    )
+
+
+@given(SUM, SUM, SUM, SUM)
+def test_q_gru(shown: dict[str, Any], z: int, r: int, n: int, h: int) -> None:
+    rows = step_of(
+        QGru,
+        (z, r, n),
+        (SIGMOID, TANH),
+        np.int16([[h]]),
+        fractions=(15, 15),
+        state_bits=15,
+        linear_before_reset=True,
+    )
+    state = shown["q_gru"](z, shown["on_curve"](TANH, n), h, SIGMOID, 15)
+    assert shown["saturate"](state, -(2**15), 2**15 - 1) == rows[1]

@@ -44,6 +44,18 @@ def test_without_a_total_the_count_is_told() -> None:
     assert told(10.0, 1, None) == ["trying ranges: 1 done in 10 s"]
 
 
+def test_what_is_told_beside_the_count_stands_behind_it() -> None:
+    clock, stream = ticking(12.0), io.StringIO()
+    lines = Lines("trying ranges", 4, stream, lambda: next(clock))
+    lines.advance()
+    lines.tell("until now 30.1 to 31.4 dB")
+    lines.advance()
+    assert stream.getvalue().splitlines() == [
+        "trying ranges: 25 % in 12 s, about 36 s left",
+        "trying ranges: 50 % in 24 s, about 24 s left; until now 30.1 to 31.4 dB",
+    ]
+
+
 @pytest.mark.parametrize("shown", [True, False])
 def test_quick_work_leaves_a_log_as_it_was(capsys: pytest.CaptureFixture[str], shown: bool) -> None:
     assert list(tracked(range(3), "calibrating", 3, shown=shown)) == [0, 1, 2]

@@ -149,6 +149,8 @@ def test_observers_see_the_passes_of_the_result_once_and_no_trial() -> None:
     route.integer(taken)
     assert [record.name for record in seen.kept] == [
         "fold-constants",
+        "recompose-attention",
+        "recompose-normalization",
         "canonicalize-layout",
         "recompose-powers",
         "recompose-activations",
@@ -176,7 +178,7 @@ def test_the_dump_of_a_pass_that_a_trial_ran_is_its_own(tmp_path: Path) -> None:
     assert str(at_once.integer(taken)) == str(after_trial.integer(taken))
     texts = [{p.name: p.read_text() for p in d.iterdir()} for d in sorted(tmp_path.iterdir())]
     assert texts[0] == texts[1]
-    assert "08-equalize-cross-layer.diff" in texts[0]
+    assert "10-equalize-cross-layer.diff" in texts[0]
 
 
 @pytest.mark.parametrize("correction", ["empirical", "analytic"])

@@ -10,18 +10,16 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import networkx as nx
 
 from qcomp.config import QuantizationConfig
 from qcomp.ir.graph import Graph
-from qcomp.ir.ops import (
-    Softmax,
-    Unary,
-)
+from qcomp.ir.ops import Recurrent, Softmax, Unary
 from qcomp.ir.tensor import DType, TensorId
+from qcomp.ir.widths import of_16_bits
 from qcomp.passes.lib.group_ranges import group_ranges
 from qcomp.quant.qparams import FINEST_SOFTMAX, QParams, integer_range, softmax_qparams
 
@@ -34,12 +32,28 @@ def _pinned(graph: Graph, id: TensorId, bits: int) -> QParams | None:
     these are small, and steps of 1/256 would make ties.
     """
     tensor = graph.tensor(id)
-    if tensor.kept or tensor.qparams is not None or type(graph.producer(id)) is not Softmax:
+    if tensor.kept or tensor.qparams is not None:
         return None if tensor.kept else tensor.qparams
+    if readers := [r for r in graph.consumers(id) if isinstance(r, Recurrent) and r.x == id]:
+        return _sums_of_gates(graph, id, readers)
+    if type(graph.producer(id)) is not Softmax:
+        return None
     if bits == 16 or tensor.range is None or not graph.is_output(id):
         return softmax_qparams(bits, 0)
     largest = max(tensor.range[1], 2.0**-FINEST_SOFTMAX)
     return softmax_qparams(bits, math.floor(-math.log2(min(largest, 1.0))))
+
+
+def _sums_of_gates(graph: Graph, id: TensorId, readers: Sequence[Recurrent]) -> QParams:
+    """Steps of a power of two, in a range that holds the sums; and the states that functions
+    without a bound make of them.
+    """
+    found = [graph.tensor(id).range]
+    found += [graph.tensor(r.output).range for r in readers if not r.is_bounded]
+    largest = max(abs(bound) for ends in found if ends is not None for bound in ends)
+    least = [r.least_exponent for r in readers if r.least_exponent is not None]
+    exponent = max([math.ceil(math.log2(max(largest, 2.0**-5))), *least])
+    return QParams(2.0 ** (exponent - 15), 0, *integer_range(16))
 
 
 @dataclass(frozen=True)
@@ -57,8 +71,9 @@ class Assignment:
 def activation_bits(graph: Graph, config: QuantizationConfig) -> dict[TensorId, int]:
     """The width of every f32 activation: 8 or 16."""
     found: dict[TensorId, int] = {}
+    wide = of_16_bits(graph)
     for members in scale_groups(graph):
-        widest = max(_bits(graph, config, t) for t in members)
+        widest = max(16 if t in wide else _bits(graph, config, t) for t in members)
         found |= dict.fromkeys(members, widest)
     return found
 

@@ -25,6 +25,7 @@ from qcomp.errors import CalibrationError
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import NO_CLAMP, BatchNorm, Binary, Clamp, Op, Weighted
 from qcomp.ir.tensor import DType, NormalStatistics, TensorId
+from qcomp.ir.widths import of_16_bits
 from qcomp.quant.moments import Moments
 
 ASSUMED_INPUT_RANGE = (-1.0, 1.0)
@@ -47,6 +48,7 @@ def ranges_from_batch_norm(
         mnemonics=mnemonics(graph),
         implied={id: beliefs.known[id].range for id in float_activations(graph)},
         channel_means={id: beliefs.read(id).mean for id in weighted_operands(graph)},
+        of_16_bits=of_16_bits(graph),
         notes=tuple(
             f"input {name}: assumed to be in [{low:g}, {high:g}] without data"
             for name in graph.inputs

@@ -12,9 +12,11 @@ from collections.abc import Iterable, Mapping
 from qcomp.calibration.batch_norm import ranges_from_batch_norm
 from qcomp.calibration.data import Source
 from qcomp.calibration.masks import Masks
+from qcomp.calibration.reaches import Reaches
 from qcomp.calibration.sampled import SampledMeans
 from qcomp.calibration.samples import Samples, samples_of
 from qcomp.calibration.statistics import (
+    HEADROOM,
     Statistics,
     float_activations,
     mnemonics,
@@ -26,6 +28,7 @@ from qcomp.execute.session import FloatSession
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import Reshape, Softmax
 from qcomp.ir.tensor import Array, DType, TensorId
+from qcomp.ir.widths import of_16_bits
 from qcomp.progress import tracked
 from qcomp.quant.distribution import Distribution, Range
 from qcomp.quant.rows import RowSample
@@ -46,7 +49,7 @@ def collect(graph: Graph, source: Source | Samples, *, progress: bool = False) -
     data = source if isinstance(source, Samples) else samples_of(graph, source)
     sampled = SampledMeans.of(graph, data.count)
     runs: Iterable[dict[str, Array]] = tracked(data, "calibrating", data.expected, shown=progress)
-    session, masks = FloatSession(with_all_results(graph)), Masks(graph)
+    session, masks, reaches = FloatSession(with_all_results(graph)), Masks(graph), Reaches.of(graph)
     samples = 0
     kept: list[dict[str, Array]] = []
     for run in runs:
@@ -55,6 +58,7 @@ def collect(graph: Graph, source: Source | Samples, *, progress: bool = False) -
         for id, distribution in distributions.items():
             _observe(distribution, values[id], f"%{id} in calibration run {samples}")
         sampled.update(samples, values)
+        reaches.update(values)
         if len(kept) < KEPT:
             kept.append({name: array.copy() for name, array in run.items()})
         samples += 1
@@ -66,8 +70,10 @@ def collect(graph: Graph, source: Source | Samples, *, progress: bool = False) -
         unimplied=unimplied,
         channel_means={id: sampled.mean(id, samples) for id in weighted_operands(graph)},
         sampled=sampled,
+        reaches={id: HEADROOM * largest for id, largest in reaches.largest.items()},
         samples=samples,
         kept=tuple(kept),
+        of_16_bits=of_16_bits(graph),
     )
 
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from qcomp.ir.graph import Graph
-from qcomp.ir.ops import Op, Softmax
+from qcomp.ir.ops import Attention, Op, Softmax
 from qcomp.ir.saturation import SEEN, WHOLE, Interval, Reading
 from qcomp.ir.tensor import Array, TensorId
 
@@ -89,7 +89,7 @@ def _in_front_of_softmax(graph: Graph) -> list[TensorId]:
 
 
 def _leads(op: Op, found: Mapping[TensorId, None]) -> bool:
-    return type(op) is Softmax or (type(op) in SEEN and op.output in found)
+    return type(op) in (Softmax, Attention) or (type(op) in SEEN and op.output in found)
 
 
 def _live(value: Array) -> Interval:

@@ -33,6 +33,7 @@ from qcomp.ir.graph import Graph
 from qcomp.ir.ops import (
     Add,
     ArgMax,
+    Attention,
     AveragePool2d,
     BatchNorm,
     Binary,
@@ -47,21 +48,26 @@ from qcomp.ir.ops import (
     Domain,
     Embedding,
     Gather,
+    Gru,
     LogPower,
     LogSoftmax,
+    Lstm,
     MatMul,
     Maximum,
     MaxPool2d,
     Minimum,
     Mul,
+    Normalize,
     Op,
     Pad,
     PadMode,
     PRelu,
+    Recurrent,
     Reduce,
     Reduction,
     Reshape,
     Resize2d,
+    Rnn,
     Select,
     Slice,
     Softmax,
@@ -209,6 +215,16 @@ def _embedding(beliefs: Beliefs, op: Embedding) -> Moments:
     return of_constant(table, channels)
 
 
+def _recurrent(beliefs: Beliefs, op: Recurrent) -> Moments:
+    """Bounded activations bound the hidden state; a cell state has no bound but by the steps."""
+    if op.tail or not op.is_bounded:
+        raise CalibrationError(
+            f"{format_op(beliefs.graph, op)}\n  has states that nothing bounds; needs calibration "
+            "data"
+        )
+    return spread(uniform(-1.0, 1.0), beliefs.channels(op.output))
+
+
 def _unchanged(beliefs: Beliefs, op: Any) -> Moments:
     """Values move, or are averaged or chosen within a channel, and stay in their bounds."""
     return beliefs.read(op.x, beliefs.channels(op.output))
@@ -228,10 +244,23 @@ def _reduce(beliefs: Beliefs, op: Reduce) -> Moments:
     return scaled(x, float(terms)) if op.kind is Reduction.SUM else x
 
 
+def _attention(beliefs: Beliefs, op: Attention) -> Moments:
+    """A mean of v has its mean, and less than its spread."""
+    return beliefs.read(op.v)
+
+
 def _softmax(beliefs: Beliefs, op: Softmax) -> Moments:
     share = 1.0 / beliefs.graph.type(op.x).shape[op.axis]
     unit = spread(uniform(0.0, 1.0), beliefs.channels(op.output))
     return Moments(np.full_like(unit.mean, share), unit.std * share, unit.low, unit.high)
+
+
+def _normalize(beliefs: Beliefs, op: Normalize) -> Moments:
+    """Groups have a mean of 0 and a deviation of 1, as batch normalisation makes channels."""
+    channels = beliefs.channels(op.output)
+    unit = spread(normal(np.zeros(1), np.ones(1)), channels)
+    gamma, beta = (beliefs.read(t, channels) for t in (op.gamma, op.beta))
+    return clamped(added(multiplied(unit, gamma), beta), op.clamp)
 
 
 def _log_softmax(beliefs: Beliefs, op: LogSoftmax) -> Moments:
@@ -306,10 +335,15 @@ RULES: Mapping[type[Op], Callable[[Beliefs, Any], Moments]] = {
     AveragePool2d: _average_pool,
     Reduce: _reduce,
     Softmax: _softmax,
+    Normalize: _normalize,
+    Attention: _attention,
     LogSoftmax: _log_softmax,
     Concat: _concat,
     Slice: _slice,
     Embedding: _embedding,
+    Gru: _recurrent,
+    Lstm: _recurrent,
+    Rnn: _recurrent,
     Gather: _gather,
     Pad: _pad,
     ZeroStuff: _zero_stuff,

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from qcomp.calibration.estimators import estimator_of
 from qcomp.calibration.sampled import SampledMeans
 from qcomp.config import QuantizationConfig
 from qcomp.errors import CalibrationError
@@ -16,7 +17,6 @@ from qcomp.ir.ops import Weighted
 from qcomp.ir.region import with_outputs
 from qcomp.ir.tensor import Array, DType, TensorId
 from qcomp.quant.distribution import Distribution, Range
-from qcomp.quant.estimators import ESTIMATORS
 from qcomp.quant.integer_grid import IntegerGrid
 
 BATCH_NORM = "batchnorm"
@@ -34,8 +34,10 @@ class Statistics:
     input). `distributions` are measured, and `implied` are the ranges that batch-norm statistics
     imply; either may be empty, and `unimplied` says why the latter is. `channel_means` [C] are
     those of the tensors that Conv2d and Dense read, and `sampled` those of what they give where
-    there is data. `samples` counts runs of the graph, 0 without data; `kept` holds the inputs of
-    the first few, by public name; `notes` are the assumptions made.
+    there is data. `reaches` has the largest |z| of each normalisation, with HEADROOM. `samples`
+    counts runs of the graph, 0 without data; `kept` holds the inputs of the first few, by public
+    name; `of_16_bits` are activations that have these whatever is asked for; `notes` are the
+    assumptions made.
     """
 
     mnemonics: Mapping[TensorId, str | None]
@@ -44,8 +46,10 @@ class Statistics:
     implied: Mapping[TensorId, Range] = field(default_factory=dict)
     unimplied: str = ""
     sampled: SampledMeans | None = None
+    reaches: Mapping[TensorId, float] = field(default_factory=dict)
     samples: int = 0
     kept: tuple[Mapping[str, Array], ...] = ()
+    of_16_bits: frozenset[TensorId] = frozenset()
     notes: tuple[str, ...] = ()
     _found: dict[tuple[TensorId, str, IntegerGrid], Range] = field(default_factory=dict, repr=False)
 
@@ -79,7 +83,7 @@ class Statistics:
             if isinstance(own.range, tuple):
                 found[id] = own.range
             else:
-                bits = own.decided_activation_bits
+                bits = 16 if id in self.of_16_bits else own.decided_activation_bits
                 symmetric = own.symmetric_activations or bits > 8
                 found[id] = self.range(id, own.range, bits=bits, symmetric=symmetric)
         return found
@@ -90,15 +94,12 @@ class Statistics:
         return self.implied[id]
 
     def _measured_range(self, id: TensorId, estimator: str, grid: IntegerGrid) -> Range:
-        if estimator not in ESTIMATORS:
-            listed = ", ".join([*ESTIMATORS, BATCH_NORM])
-            raise CalibrationError(f"range={estimator!r}: expected one of {listed}")
         if not self.distributions:
             raise CalibrationError(
                 f"range={estimator!r} needs calibration data; without it, ranges can only come "
                 f"from batch normalisation: range={BATCH_NORM!r}"
             )
-        low, high = ESTIMATORS[estimator](self.distributions[id], grid)
+        low, high = estimator_of(estimator)(self.distributions[id], grid)
         room = HEADROOM if grid.steps >= 2**16 - 1 else 1.0
         return low * room, high * room
 

@@ -9,11 +9,15 @@ from typing import Annotated
 
 import typer
 
+from qcomp.cli.bisect import bisect
 from qcomp.cli.check import bench, verify
+from qcomp.cli.compare import compare
 from qcomp.cli.compile import compile
+from qcomp.cli.diff import diff
 from qcomp.cli.doctor import doctor
 from qcomp.cli.errors import errors
 from qcomp.cli.evaluate import evaluate
+from qcomp.cli.explain import explain
 from qcomp.cli.export import export
 from qcomp.cli.inspect import inspect
 from qcomp.cli.passes import passes
@@ -36,15 +40,19 @@ app = typer.Typer(
 )
 COMMANDS = (
     inspect,
+    explain,
+    diff,
     compile,
     evaluate,
     verify,
+    compare,
     bench,
     run_samples,
     passes,
     errors,
     report,
     export,
+    bisect,
     sensitivity,
     search,
     doctor,

@@ -88,10 +88,18 @@ def compile(
     per_tensor: Annotated[
         bool, typer.Option("--per-tensor", help="One weight scale per tensor, not per channel.")
     ] = False,
+    passes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--pass", metavar="NAME[@AFTER]", help="A pass of another package; repeatable."
+        ),
+    ] = None,
     range: Annotated[
         str,
         typer.Option(
-            "--range", help=f"How activation ranges are estimated: auto, {', '.join(RANGES)}."
+            "--range",
+            help=f"How activation ranges are estimated: auto, {', '.join(RANGES)}, or an estimator "
+            "of another package.",
         ),
     ] = AUTO,
     rounding: Annotated[
@@ -147,7 +155,8 @@ def compile(
         str,
         typer.Option(
             help=f"{one_of(ARITHMETICS)}: the bits of TensorFlow Lite's reference kernels, of "
-            "TFLite files of integers."
+            "TFLite files of integers, or of ONNX Runtime's quantized kernels, of quantized ONNX "
+            "models."
         ),
     ] = DEFAULTS.arithmetic,
     dump: Annotated[
@@ -199,11 +208,18 @@ def compile(
         bool,
         typer.Option("--advise", help="Say what to try next, with what it gains: measured."),
     ] = False,
+    taps: Annotated[
+        bool,
+        typer.Option(
+            "--taps", help="The library tells of each tensor while it runs, for `qcomp compare`."
+        ),
+    ] = False,
     as_json: Json = False,
     preprocessing: Preprocessing | None = None,
 ) -> None:
     """Compile a float network to an integer-only C library."""
     from qcomp.names import c_name, default_name
+    from qcomp.own_passes import with_own_passes
     from qcomp.runtime.builds import expect_bindings
     from qcomp.runtime.store import expect_no_other
 
@@ -227,6 +243,9 @@ def compile(
         preprocessing=preprocessing,
         arithmetic=arithmetic,
     )
+    for named in passes or ():
+        pass_name, _, place = named.partition("@")
+        config, _ = with_own_passes(config, [pass_name], place or None)
     began = time.perf_counter()
     net = qcomp.compile(
         model,
@@ -246,6 +265,7 @@ def compile(
         tune=tune,
         tiles=tiles,
         advise=advise,
+        taps=taps,
     )
     directory = net.save(output, threads_pool=threads_pool, bindings=languages or ())
     summary = summarize(net, directory, time.perf_counter() - began)

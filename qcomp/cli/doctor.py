@@ -42,6 +42,7 @@ def doctor(as_json: Json = False) -> None:
 def examined() -> dict[str, Any]:
     """The object that `--json` prints."""
     import qcomp
+    from qcomp.extensions import REGISTRIES
     from qcomp.files import user_cache
     from qcomp.targets.catalog import machine
 
@@ -52,6 +53,7 @@ def examined() -> dict[str, Any]:
         "executable": sys.executable,
         "needed": {name: _version(name) for name in NEEDED},
         "extras": {name: _version(name) for name in EXTRAS},
+        "extensions": {r.group: dict(r.names()) for r in REGISTRIES},
         "cache": None if cache is None else str(cache),
         **machine(),
     }
@@ -78,6 +80,8 @@ def report(found: dict[str, Any]) -> str:
             lines.append(f"  extra      {name} {version}")
         else:
             lines.append(f"  not there  {name}: {use}; pip install 'qcomp[{extra}]'")
+    for group, names in found["extensions"].items():
+        lines += [f"  {group:<10} {name}: {source}" for name, source in names.items()]
     return "\n".join(lines)
 
 

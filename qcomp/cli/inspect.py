@@ -1,9 +1,10 @@
-"""`qcomp inspect`: what a model is made of, and what would be refused."""
+"""`qcomp inspect`: what a model or a saved directory is made of, and what would be refused."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -12,7 +13,7 @@ from qcomp.cli.options import (
     Bindings,
     BoundValues,
     Json,
-    Model,
+    ModelOrDirectory,
     parse_bindings,
     parse_values,
 )
@@ -23,15 +24,31 @@ if TYPE_CHECKING:
 
 
 def inspect(
-    model: Model, bind: Bindings = None, bind_value: BoundValues = None, as_json: Json = False
+    model: ModelOrDirectory,
+    bind: Bindings = None,
+    bind_value: BoundValues = None,
+    as_json: Json = False,
 ) -> None:
-    """Show operators, shapes, parameters and MACs of a model, and what would be refused and why."""
+    """Show what a model is made of and what would be refused, or all facts of a directory."""
+    if model.is_dir():
+        if bind or bind_value:
+            raise typer.BadParameter(f"{model} is compiled: nothing is left to bind")
+        _inspect_directory(model, as_json=as_json)
+        return
     from qcomp.frontends import inspect_model
 
     inspection = inspect_model(
         model, bind=parse_bindings(bind), bind_values=parse_values(bind_value)
     )
     typer.echo(json.dumps(summarize(inspection)) if as_json else report(inspection))
+
+
+def _inspect_directory(directory: Path, *, as_json: bool) -> None:
+    from qcomp.cli.facts import told
+    from qcomp.debug.facts import Facts
+
+    facts = Facts.of(directory)
+    typer.echo(json.dumps(facts.json(), allow_nan=False) if as_json else told(facts))
 
 
 def summarize(inspection: Inspection) -> dict[str, Any]:

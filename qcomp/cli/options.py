@@ -54,6 +54,12 @@ Samples = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 Model = Annotated[Path, typer.Argument(metavar="MODEL", help="An ONNX file.")]
+ModelOrDirectory = Annotated[
+    Path,
+    typer.Argument(
+        metavar="MODEL_OR_DIR", help="An ONNX or TFLite file, or what `qcomp compile` wrote."
+    ),
+]
 Directory = Annotated[
     Path, typer.Argument(metavar="DIR", help="A directory that `qcomp compile` wrote.")
 ]

@@ -6,7 +6,7 @@ ONNX and ONNX Runtime are imported by the first session: compiled networks run w
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from qcomp.errors import CompileError
@@ -65,14 +65,24 @@ class FloatSession:
         *,
         extra_outputs: Sequence[TensorId] = (),
         open_tensors: Sequence[TensorId] = (),
+        channels_first: Collection[TensorId] = (),
         threads: int | None = None,
     ) -> None:
+        """channels_first: inputs and outputs [N, H, W, C], by their ids, that lie in memory as
+        [N, C, H, W], as convolutions compute them. What comes back is a view of that, and goes into
+        another session as quickly.
+        """
         _without_telemetry()
         import onnxruntime
 
         from qcomp.exporters.onnx.model import export_with_arrays
 
-        exported = export_with_arrays(graph, extra_outputs=extra_outputs, open_tensors=open_tensors)
+        exported = export_with_arrays(
+            graph,
+            extra_outputs=extra_outputs,
+            open_tensors=open_tensors,
+            channels_first=channels_first,
+        )
         options = onnxruntime.SessionOptions()
         options.log_severity_level = _ERROR
         usable = usable_processors()  # onnxruntime counts all of the machine
@@ -82,6 +92,7 @@ class FloatSession:
         options.add_session_config_entry("session.disable_quant_qdq", "1")
         options.add_session_config_entry("session.force_spinning_stop", "1")  # between runs
         self._graph = graph
+        self._first = frozenset(channels_first)
         self._names = [output.name for output in exported.model.graph.output]
         if not self._names:  # onnxruntime wants at least one
             return
@@ -107,9 +118,11 @@ class FloatSession:
         checked_inputs(self._graph, inputs)
         if not self._names:
             return {}
+        turned = {n: inputs[n].transpose(0, 3, 1, 2) for n in self._first & inputs.keys()}
         with _as_compile_error(self._graph):
-            results = self._session.run(self._names, {**inputs, **parameters})
-        return dict(zip(self._names, results, strict=True))
+            results = self._session.run(self._names, {**inputs, **turned, **parameters})
+        found = dict(zip(self._names, results, strict=True))
+        return found | {n: found[n].transpose(0, 2, 3, 1) for n in self._first & found.keys()}
 
     def parameters(self, roundings: Mapping[TensorId, Rounding]) -> Mapping[str, Array]:
         """How open tensors are rounded, as `run` takes it: arrays that broadcast to the tensors."""

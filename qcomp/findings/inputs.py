@@ -29,7 +29,7 @@ def few_samples(count: int) -> Iterator[Finding]:
 
 def labels(runs: Sequence[Run]) -> Iterator[Finding]:
     """Inputs that hold class numbers, or a single 1 among zeros."""
-    for name in _float_names(runs):
+    for name in float_names(runs):
         values = np.stack([run[name].ravel() for run in runs])
         if len(runs) < _LEAST_LABELS or not np.array_equal(values, np.rint(values)):
             continue
@@ -47,7 +47,7 @@ def labels(runs: Sequence[Run]) -> Iterator[Finding]:
 
 def layout(runs: Sequence[Run]) -> Iterator[Finding]:
     """Images whose values make a picture only if channels are read at another place."""
-    for name in _float_names(runs):
+    for name in float_names(runs):
         images = [run[name] for run in runs if run[name].ndim == 4]
         given, other, told = 0.0, 0.0, ""
         for image in images:
@@ -64,7 +64,7 @@ def layout(runs: Sequence[Run]) -> Iterator[Finding]:
             yield Finding(Kind.LAYOUT, name, ratio, text, help)
 
 
-def _float_names(runs: Iterable[Run]) -> list[str]:
+def float_names(runs: Iterable[Run]) -> list[str]:
     for run in runs:
         return [name for name, value in run.items() if np.issubdtype(value.dtype, np.floating)]
     return []

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qcomp.calibration.samples import Run
-from qcomp.findings.inputs import ENOUGH_SAMPLES
+from qcomp.findings.inputs import ENOUGH_SAMPLES, float_names
 from qcomp.findings.record import Finding, Kind
 from qcomp.ir.tensor import Array
 
@@ -16,7 +16,7 @@ F64 = NDArray[np.float64]
 
 _LEAST_EXTENT = 8  # of an axis that has neighbours to compare
 _CHANNELS = (1, 3, 4)
-_UNRELATED = 0.05  # correlation of neighbours; photographs, drawings and spectrograms: above 0.2
+_UNRELATED = 0.05  # correlation of neighbours; photographs, drawings and spectrograms: above 0.4
 _ENOUGH_VALUES = 5000
 _APART = 32.0  # times, between samples of 0..1 and of 0..255
 _SHARE = 1 / 16  # of the samples on either side, at least: fewer are outliers
@@ -31,9 +31,9 @@ def noise(runs: Sequence[Run]) -> Iterator[Finding]:
         axes = [a for a in (2, 3, 4) if a != channels and values.shape[a] >= _LEAST_EXTENT]
         if values.shape[channels] not in _CHANNELS or not axes:
             continue
-        related = [_correlation(values, axis) for axis in axes]
-        if all(r is not None and abs(r) < _UNRELATED for r in related):
-            most = max(abs(r) for r in related if r is not None)
+        related = _correlations(values, axes, tuple({2, 3, 4} - {channels}))
+        if related and all(abs(r) < _UNRELATED for r in related):
+            most = max(abs(r) for r in related)
             text = f"neighbouring values are unrelated (correlation {most:.2f}), as in noise"
             help = "give --calibration real inputs: ranges of noise are not theirs"
             yield Finding(Kind.NOISE, name, most, text, help)
@@ -63,8 +63,8 @@ def different_ones(runs: Sequence[Run]) -> int:
 
 def unlike(runs: Sequence[Run]) -> Iterator[Finding]:
     """Samples in two groups with ranges far apart, as of files that were scaled differently."""
-    for name, values in _floats(runs):
-        peaks = np.sort(np.abs(values.reshape(len(values), -1)).max(axis=1))
+    for name in float_names(runs):
+        peaks = np.sort([max(run[name].max(), -run[name].min()) for run in runs])
         order = peaks[peaks > 0.0]
         if len(order) < ENOUGH_SAMPLES:
             continue
@@ -81,18 +81,22 @@ def unlike(runs: Sequence[Run]) -> Iterator[Finding]:
 
 def _floats(runs: Sequence[Run]) -> Iterator[tuple[str, Array]]:
     """Each float input over the runs, [runs, ...]."""
-    for name, value in runs[0].items() if runs else ():
-        if np.issubdtype(value.dtype, np.floating):
-            yield name, np.stack([run[name] for run in runs])
+    for name in float_names(runs):
+        yield name, np.stack([run[name] for run in runs])
 
 
-def _correlation(values: Array, axis: int) -> float | None:
-    """Of neighbours along an axis, around the mean of each place; None where all are alike."""
-    centred = values.astype(np.float64) - values.mean(axis=0, dtype=np.float64)
-    if len(values) == 1:
-        centred = values.astype(np.float64) - values.mean(dtype=np.float64)
-    power = float(np.mean(centred**2))
+def _correlations(values: Array, axes: Sequence[int], within: tuple[int, ...]) -> list[float]:
+    """Of neighbours along each axis; none where all are alike.
+
+    Around the mean of each place, and of each channel of an image along `within`: bright images
+    are bright everywhere, which relates pixels that have nothing else to do with each other.
+    """
+    centred = values.astype(np.float64)
+    if len(values) > 1:
+        centred -= centred.mean(axis=0)
+    centred -= centred.mean(axis=within, keepdims=True)
+    power = float(np.mean(np.square(centred)))
     if not np.isfinite(power) or power == 0.0:
-        return None
-    steps = float(np.mean(np.diff(centred, axis=axis) ** 2))
-    return 1.0 - steps / (2.0 * power)
+        return []
+    steps = [float(np.mean(np.square(np.diff(centred, axis=axis)))) for axis in axes]
+    return [1.0 - step / (2.0 * power) for step in steps]

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from numpy.typing import ArrayLike
 
 from qcomp.frontends.inspect import Inspection
 from qcomp.ir.form import Form
+from qcomp.ir.given import GivenIntegers
 from qcomp.ir.graph import Graph
 
 
 @dataclass(frozen=True)
 class ImportedModel:
-    """A graph in the model's own layout, its form, and what was decided on the way."""
+    """A graph in the model's own layout, its form, and what was decided on the way.
+
+    `integers` are those that constants of a FLOAT graph have in the model, by the constant's name.
+    """
 
     graph: Graph
     form: Form
     notes: tuple[str, ...]
+    integers: Mapping[str, GivenIntegers] = field(default_factory=dict)
 
 
 class Importer(Protocol):

@@ -16,7 +16,7 @@ import networkx as nx
 import numpy as np
 
 from qcomp.ir.digraph import copied, needed_for, topological_order
-from qcomp.ir.ops.base import Op
+from qcomp.ir.ops.base import Op, OperandError
 from qcomp.ir.tensor import FLOATS, Array, Mark, Origin, Tensor, TensorId, TensorType, constant
 from qcomp.quant.conversion import Conversion
 from qcomp.quant.tail import Tail
@@ -252,7 +252,11 @@ class Graph:
         expected = "at least 1" if op.arity is None else op.arity
         if len(op.inputs) != (op.arity or max(len(op.inputs), 1)):
             raise ValueError(f"%{op.id}: expected {expected} operands, got {len(op.inputs)}")
-        return op.result_type(*(self.type(t) for t in op.inputs))
+        try:
+            return op.result_type(*(self.type(t) for t in op.inputs))
+        except OperandError as error:
+            error.add_note(f"%{op.id} = {op.mnemonic}({', '.join('%' + t for t in op.inputs)})")
+            raise
 
     def _link(self, op: Op) -> None:
         node = _op_node(op.id)

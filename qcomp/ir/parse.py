@@ -12,7 +12,7 @@ import enum
 import math
 import re
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -236,12 +236,21 @@ def _value(node: ast.expr, hint: Any) -> Any:
         case ast.UnaryOp(op=ast.USub(), operand=ast.Constant() | ast.Name() as operand):
             return -_value(operand, None)
         case ast.Tuple(elts=elements):
-            return tuple(_value(e, None) for e in elements)
+            each = _element_hints(hint, len(elements))
+            return tuple(_value(e, h) for e, h in zip(elements, each, strict=True))
         case ast.Call(func=ast.Name(id=name)) if name in RECORDS:
             return RECORDS[name](**_keywords(RECORDS[name], node))
         case ast.Constant(value=bool() | int() | float() as value):
             return value
     raise ParseError(f"can't read the value {ast.unparse(node)}")
+
+
+def _element_hints(hint: Any, count: int) -> Sequence[Any]:
+    """Of the elements of a tuple; None where its type does not tell."""
+    hints = typing.get_args(hint)
+    if len(hints) == 2 and hints[-1] is Ellipsis:
+        return (hints[0],) * count
+    return hints if len(hints) == count else (None,) * count
 
 
 def _fits(value: object, hint: Any) -> bool:

@@ -23,6 +23,7 @@ from qcomp.ir.graph import Graph
 from qcomp.ir.ops import (
     Add,
     ArgMax,
+    Attention,
     AveragePool2d,
     BatchNorm,
     Binary,
@@ -37,13 +38,16 @@ from qcomp.ir.ops import (
     Domain,
     Embedding,
     Gather,
+    Gru,
     LogPower,
     LogSoftmax,
+    Lstm,
     MatMul,
     Maximum,
     MaxPool2d,
     Minimum,
     Mul,
+    Normalize,
     Op,
     Pad,
     PRelu,
@@ -51,6 +55,7 @@ from qcomp.ir.ops import (
     Reduction,
     Reshape,
     Resize2d,
+    Rnn,
     Select,
     Slice,
     Softmax,
@@ -61,6 +66,7 @@ from qcomp.ir.ops import (
     Unary,
     ZeroStuff,
 )
+from qcomp.ir.ops.attention import EXCLUDES, Mask
 from qcomp.ir.tensor import TensorId
 
 Interval = tuple[float, float]
@@ -69,6 +75,12 @@ F64 = NDArray[np.float64]
 WHOLE: Interval = (-math.inf, math.inf)
 SOFTMAX_DEPTH = 16.0
 """exp(-16) is a tenth of a step of a softmax of 16 bits over 10 values."""
+
+NOT_AT_ALL = -(2.0**100)
+"""Stands for -inf in a mask: no score is seen beside it, and several add up to a finite number.
+
+Exporters write other numbers, so that what was infinite can be told from them.
+"""
 
 _GRID = 4097
 _MARGIN = 1 / 64  # of an operand's width, beyond what it is compared with
@@ -191,6 +203,12 @@ def _softmax(reading: Reading, op: Softmax) -> Interval:
     return WHOLE if reading.peak is None else (reading.peak - SOFTMAX_DEPTH, math.inf)
 
 
+def _attention(reading: Reading, op: Attention) -> Interval:
+    """A number added to scores excludes, however small; all else is linear, or a condition."""
+    kinds = (None, None, None, *op.masks)
+    return (2 * EXCLUDES, math.inf) if kinds[reading.index] is Mask.ADDED else WHOLE
+
+
 def _bend(reading: Reading, function: Callable[[F64], F64]) -> Interval:
     """[a, b] within the operand outside of which the function moves by at most the tolerance."""
     whole = reading.operand
@@ -224,6 +242,7 @@ SEEN: Mapping[type[Op], Seen] = {
     Select: _select,
     Compare: _compare,
     Softmax: _softmax,
+    Attention: _attention,
     Reduce: _reduce,
     MaxPool2d: _moved,
     Reshape: _moved,
@@ -247,10 +266,14 @@ EXEMPT: Exemptions = {
     BatchNorm: "is linear",
     Conv2d: "is linear",
     Dense: "is linear",
+    Normalize: "takes all of each value",
     MatMul: "is linear in each operand",
     PRelu: "is linear on both sides of zero",
     Embedding: "tells whole numbers apart",
     LogPower: "its logarithm tells small values apart as large ones",
+    Gru: "its sums reach every later step",
+    Lstm: "its sums reach every later step",
+    Rnn: "its sums reach every later step",
     LogSoftmax: "goes on linearly however small a value is",
     Resize2d: "a mean of neighbours takes all of each value",
 }
@@ -267,9 +290,19 @@ def hides_lowest(graph: Graph, id: TensorId) -> bool:
     if not readers or graph.is_output(id):
         return False
     return all(
-        type(op) is Softmax or (_keeps_lowest(graph, op, id) and hides_lowest(graph, op.output))
+        type(op) is Softmax
+        or _excludes(op, id)
+        or (_keeps_lowest(graph, op, id) and hides_lowest(graph, op.output))
         for op in readers
     )
+
+
+def _excludes(op: Op, id: TensorId) -> bool:
+    """Whether an attention reads a tensor as numbers that are added to its scores, and no other."""
+    if not isinstance(op, Attention):
+        return False
+    kinds = (None, None, None, *op.masks)
+    return all(kinds[i] is Mask.ADDED for i, t in enumerate(op.inputs) if t == id)
 
 
 def _keeps_lowest(graph: Graph, op: Op, id: TensorId) -> bool:

@@ -27,11 +27,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qcomp.ir.graph import Graph
-from qcomp.ir.ops import ClampRange, Op
+from qcomp.ir.ops import Activation, ClampRange, Op
 from qcomp.ir.tensor import Array, Origin, Tensor
 from qcomp.quant.fixed_point import Requantize
+from qcomp.quant.recurrence import Factor
 
-RECORDS: dict[str, type[Any]] = {"ClampRange": ClampRange, "Requantize": Requantize}
+RECORDS: dict[str, type[Any]] = {
+    cls.__name__: cls for cls in (Activation, ClampRange, Factor, Requantize)
+}
 LONGEST_ARRAY = 8  # numbers that stand in a line
 _INDENT = "  "
 

@@ -7,13 +7,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from qcomp.calibration.data import is_pictures
+from qcomp.calibration.estimators import expect_estimators
 from qcomp.calibration.samples import samples_of
 from qcomp.calibration.statistics import float_outputs
-from qcomp.config import AUTO, QuantizationConfig
+from qcomp.config import AUTO, ONNX, QuantizationConfig
 from qcomp.ends import inputs_taken
 from qcomp.errors import CompileError
 from qcomp.frontends import import_model
 from qcomp.ir.graph import Graph
+from qcomp.own_passes import with_own_passes
 from qcomp.picture_bytes import with_picture_bytes
 from qcomp.precision.parts import Kind, parts_of, with_bits
 from qcomp.precision.problem import Problem, Run, answers_of
@@ -42,6 +44,8 @@ class Preparation:
         samples: int | None = None,
     ) -> None:
         config = with_recipe_file(config or QuantizationConfig(recipe="fast"))
+        expect_estimators(config)
+        config, own = with_own_passes(config)
         if config.activation_bits == AUTO:
             config = dataclasses.replace(config, activation_bits=8)
         imported = import_model(model, bind=bind, bind_values=bind_values)
@@ -54,7 +58,14 @@ class Preparation:
         self.runs: tuple[Run, ...] = tuple(data)
         config = dataclasses.replace(config, preprocessing=data.preprocessing)
         evidence = evidence_for(graph, self.runs, config, progress=progress)
-        self._quantizer = Quantizer(graph, imported.form, evidence)
+        self._quantizer = Quantizer(
+            graph,
+            imported.form,
+            evidence,
+            integers=imported.integers,
+            rounds=config.arithmetic == ONNX,
+            own=own,
+        )
         self.config = decide(self._quantizer, config, cost, progress=progress).config
         self._quantizer.keep_equalized(self.config)
         self.graph = self._quantizer.equalized(self.config)

@@ -60,6 +60,11 @@ class QParams:
             self.scale * (self.qmax - self.zero_point),
         )
 
+    @property
+    def ends(self) -> tuple[int, ...]:
+        """The integers of clipped values; the least is none where it stands for 0, as by a ReLU."""
+        return (self.qmax,) if self.zero_point == self.qmin else (self.qmin, self.qmax)
+
     @staticmethod
     def from_range(
         low: float,

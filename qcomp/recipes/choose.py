@@ -11,7 +11,7 @@ from typing import Any
 from qcomp.calibration.evidence import Evidence
 from qcomp.calibration.samples import samples_of
 from qcomp.calibration.statistics import float_outputs
-from qcomp.config import AUTO, NATIVE, QuantizationConfig
+from qcomp.config import AUTO, ONNX, TFLITE, QuantizationConfig
 from qcomp.errors import RecipeError
 from qcomp.ir.form import Form
 from qcomp.ir.given import is_quantized_already
@@ -64,11 +64,7 @@ def decide(
     How it came about is a record of the quantizer. RecipeError for overrides that match nothing,
     and for an arithmetic that is not that of the model.
     """
-    if config.arithmetic != NATIVE and quantizer.form is not Form.QDQ:
-        raise RecipeError(
-            f"arithmetic={config.arithmetic!r}: the model comes in form {quantizer.form.value}; "
-            "expected a TFLite file whose activations are integers"
-        )
+    _check_arithmetic(quantizer, config)
     if config.overrides and quantizer.form is not Form.FLOAT:
         raise RecipeError(
             f"overrides: the model comes in form {quantizer.form.value}, where nothing is left to "
@@ -86,6 +82,22 @@ def decide(
         chosen = Chosen(settled(config, calibrated=data is not None))
     quantizer.record("recipe", log, time.perf_counter() - began)
     return chosen
+
+
+def _check_arithmetic(quantizer: Quantizer, config: QuantizationConfig) -> None:
+    """An arithmetic that is another tool's is that of models which come from it in integers."""
+    if config.arithmetic == TFLITE and quantizer.form is not Form.QDQ:
+        raise RecipeError(
+            f"arithmetic={TFLITE!r}: the model comes in form {quantizer.form.value}; "
+            "expected a TFLite file whose activations are integers"
+        )
+    if config.arithmetic == ONNX and not (
+        quantizer.form is Form.FLOAT and is_quantized_already(quantizer.normalized)
+    ):
+        raise RecipeError(
+            f"arithmetic={ONNX!r}: the model has no scales of its own; expected an ONNX model of "
+            "QuantizeLinear and DequantizeLinear, or of QLinear operators"
+        )
 
 
 def _check_overrides(quantizer: Quantizer, config: QuantizationConfig) -> None:
@@ -145,7 +157,7 @@ def choose(
         config = dataclasses.replace(config, rounding=start.rounding)
     judge = judge.weighing(quick, samples)
     with bar("trying ranges", shown=progress, counted=False) as trials:
-        choice = search(judge, config, quick, samples, cost, trials.reach)
+        choice = search(judge, config, quick, samples, cost, trials)
     log.events += choice.log.events
     told = f"recipe {config.recipe}: outputs {choice.gain}, by {_difference(quick, choice.config)}"
     log.note(told)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection
 
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import (
+    Attention,
     Binary,
     Clamp,
     Conv2d,
@@ -108,5 +109,7 @@ def _macs(graph: Graph, op: Op) -> int:
             return results * weight.size // weight.shape[0]
         case MatMul():
             return results * graph.type(op.inputs[0]).shape[-1]
+        case Attention():
+            return 2 * results * graph.type(op.k).shape[1]
         case _:
             return 0

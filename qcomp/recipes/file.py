@@ -130,6 +130,10 @@ def _typed(name: str, value: Any) -> Any:
         if not isinstance(value, Mapping):
             raise RecipeError(f"{name}: expected names with what they are")
         return value
+    if name == "passes":
+        if not isinstance(value, list):
+            raise RecipeError("passes: expected a list of mappings")
+        return tuple(value)
     if isinstance(value, list):
         if not all(map(_is_number, value)):
             raise RecipeError(f"{name}: expected numbers, got {value!r}")
@@ -161,7 +165,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Preprocessing):
         return plain(value)
     if isinstance(value, tuple):
-        return list(value)
+        return [_plain(v) for v in value]
     if isinstance(value, Mapping):
         return {key: _plain(v) for key, v in value.items()}
     return value

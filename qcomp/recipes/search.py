@@ -25,6 +25,7 @@ from qcomp.config import AUTO, QuantizationConfig
 from qcomp.execute.blocks import work_of
 from qcomp.ir.graph import Graph, computes_the_same
 from qcomp.passes.lib.gates import gates
+from qcomp.progress import Bar, Silent
 from qcomp.recipes.activations import Activations, assigned, with_ranges
 from qcomp.recipes.choice import WORTHWHILE_DB, Choice
 from qcomp.recipes.estimated_time import CostOf
@@ -41,6 +42,8 @@ TRIALS: Mapping[str, tuple[Any, ...]] = {
 }
 _LEAST_SAMPLES = 4
 _BUDGET = 5e11  # multiplications of all trials, with what moving the activations costs
+_FIRST = 4  # samples that tell a hopeless estimator
+_HOPELESS_DB = 2.0  # more than the other samples make up for
 _TRIED = 50  # clips of all the activations that count, each about one run of the network
 
 
@@ -50,24 +53,33 @@ def search(
     start: QuantizationConfig,
     samples: Sequence[Feed],
     cost: CostOf,
-    advance: Callable[[int, int], None] = lambda done, total: None,
+    shown: Bar | None = None,
 ) -> Choice:
     """The best configuration; `start` is `config` with a first answer for each "auto" field.
 
-    `cost` is that of the target; `advance(done, total)` is told of the progress.
+    `cost` is that of the target; `shown` is told of the progress, and of what it is for.
     """
+    bar = shown or Silent()
+    advance = bar.reach
     few = samples[: affordable(judge.quantizer.normalized, len(samples))]
     first = judge.trial(start, samples)
     told = ", ".join(f"{name}={getattr(start, name)}" for name in TRIALS)
     choice, begin = Choice(start, first), first.now
     choice.log.note(f"{len(begin.runs)} samples, {told}: {begin.db:.2f} dB", db=begin.db)
+
+    def tell() -> None:
+        bar.tell(f"until now {_gain(first, choice.trial)}, of which --recipe fast has the first")
+
+    tell()
     _try(judge, choice, config, ("equalize",), samples)
     activations = Activations.of(judge, choice.config, few)
     if config.range == AUTO:
         _estimators(activations, choice, samples)
     _try(judge, choice, config, ("weight_range", "bias_correction"), samples)
+    tell()
     if config.range == AUTO:
         _own_ranges(activations, choice, samples, advance)
+        tell()
     if config.activation_bits == AUTO:
         widen(activations, choice, start, samples, cost, advance)
     if choice.config.bias_correction == "empirical":
@@ -148,15 +160,25 @@ def _confirm(
 
 
 def _estimators(activations: Activations, choice: Choice, samples: Sequence[Feed]) -> None:
-    """The estimator with which activations alone disturb least, if the whole is better with it."""
+    """The estimator with which activations alone disturb least, if the whole is better with it.
+
+    Those that are far worse on the first samples are not run on the others.
+    """
     start, count = choice.config, len(activations.samples)
+    few = min(_FIRST, count)
     best, first = start, activations.noise(assigned(activations.judge, start), count)
     least = first
     for estimator in ESTIMATORS:
         if estimator == start.range:
             continue
         other = dataclasses.replace(start, range=estimator)
-        noise = activations.noise(assigned(activations.judge, other), count)
+        qparams = assigned(activations.judge, other)
+        noise = activations.noise(qparams, few)
+        if noise.db < first.db_of_first(few) - _HOPELESS_DB:
+            told = f"{noise.db:.2f} dB of activations alone, on {few} samples"
+            choice.log.note(f"range={estimator}: {told}", after_db=noise.db)
+            continue
+        noise = activations.noise(qparams, count)
         told = f"{first.db:.2f} to {noise.db:.2f} dB of activations alone"
         choice.log.note(f"range={estimator}: {told}", before_db=first.db, after_db=noise.db)
         if noise.is_better(least, WORTHWHILE_DB):

@@ -5,7 +5,8 @@ differ by orders of magnitude. Of the 256 inputs of a table most are in the flat
 the rest to 8 bits moves the result by many of its steps. So what such a function is of has 16 bits,
 back to the layer, the reduction or the input that it comes from: sums are rounded to 16 bits
 instead of 8. Squares need them as well, and the results of the function where products or quotients
-read them, such as the reciprocal of a norm. A logarithm tells all sizes apart, so that the inputs
+read them, such as the reciprocal of a norm. A normalisation divides each group of values by their
+own size. A logarithm tells all sizes apart, so that the inputs
 of the layers that it comes from have 16 bits too.
 
 A tensor on the way that something else reads too, as a residual stream, keeps its bits.
@@ -23,6 +24,7 @@ from qcomp.ir.ops import (
     Function,
     LogPower,
     Mul,
+    Normalize,
     Op,
     PRelu,
     Reduce,
@@ -52,6 +54,8 @@ def steep_operands(op: Op) -> tuple[TensorId, ...]:
             return op.inputs
         case Div():
             return (op.b,)
+        case Normalize():
+            return (op.x,)
         case Unary(function=Function.POW) if op.alpha < 1.0:
             return (op.x,)
         case Unary() if op.function in _STEEP:

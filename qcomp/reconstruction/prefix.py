@@ -5,7 +5,8 @@ them anew for each layer would cost the square of the depth. Here the integers t
 are kept for every sample as long as the way to a later layer begins at them, and each way is run
 from there, so that the whole walk costs little more than one run of the network per sample.
 
-Memory: the integers kept at one time, times the samples.
+Memory: the integers kept at one time, times the samples. What convolutions read is kept channels
+first, as they compute it.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 
 from qcomp.execute.session import FloatSession
 from qcomp.ir.graph import Graph
-from qcomp.ir.ops import Weighted
+from qcomp.ir.ops import Conv2d, Weighted
 from qcomp.ir.region import between, needed
 from qcomp.ir.tensor import Array, TensorId
 from qcomp.passes.lib.qdq import quantized_operand
@@ -47,6 +48,7 @@ class QuantizedPrefix:
         for layer, way in self._ways.items():
             self._last_use |= dict.fromkeys((way.reads, *way.sources), layer)
         self._kept: dict[TensorId, list[Array]] = {}
+        self._spatial = {self._ways[op.id].reads for op in layers if isinstance(op, Conv2d)}
 
     def inputs(self, layer: Weighted) -> list[Array]:
         """The integers that the layer reads, for each sample; ask in the order of the layers."""
@@ -64,8 +66,11 @@ class QuantizedPrefix:
         return len(self._kept)
 
     def _run(self, way: Way) -> list[Array]:
-        session = FloatSession(between(self._graph, way.sources, [way.reads]))
         kept = [id for id in way.sources if id in self._kept]
+        session = FloatSession(
+            between(self._graph, way.sources, [way.reads]),
+            channels_first=self._spatial.intersection((*kept, way.reads)),
+        )
         public = {name: id for name, id in self._graph.inputs.items() if id in way.sources}
         results = []
         for i, sample in enumerate(self._read(public, kept)):

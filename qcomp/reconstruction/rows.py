@@ -8,6 +8,8 @@ each run, as many from each sample, so memory does not depend on the size of the
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -16,7 +18,6 @@ from numpy.typing import NDArray
 
 from qcomp.calibration.sampled import Positions
 from qcomp.execute.session import FloatSession
-from qcomp.ir.evaluate.windows import padded
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import NO_CLAMP, Clamp, Conv2d, Weighted
 from qcomp.ir.region import with_outputs
@@ -64,35 +65,36 @@ def window_blocks(
 
     `kernel` is the weight's shape. Padding is zeros.
     """
-    waiting: list[NDArray[np.integer]] = []
-    for i, read in enumerate(inputs):
-        waiting.append(_windows(layer, kernel, read, place.of(i)))
-        if 4 * sum(rows.size for rows in waiting) >= _BLOCK:
-            yield dequantize(np.concatenate(waiting, axis=1), read.qparams)
-            waiting = []
-    if waiting:
-        yield dequantize(np.concatenate(waiting, axis=1), read.qparams)
+    size = 4 * layer.groups * math.prod(kernel[1:]) * max(len(place.of(0)), 1)
+    samples, reads = itertools.count(), iter(inputs)
+    while block := list(itertools.islice(reads, max(-(-_BLOCK // size), 1))):
+        at = np.stack([place.of(i) for i in itertools.islice(samples, len(block))])
+        yield dequantize(_windows(layer, kernel, block, at), block[0].qparams)
 
 
 def _windows(
-    layer: Weighted, kernel: tuple[int, ...], read: Read, at: NDArray[np.int64]
+    layer: Weighted, kernel: tuple[int, ...], reads: Sequence[Read], at: NDArray[np.int64]
 ) -> NDArray[np.integer]:
-    """The rows [G, P, K] of one sample at flat result positions [P]."""
-    x = read.integers
+    """The rows [G, S * P, K] of some samples at flat result positions [S, P]."""
+    values = [read.integers for read in reads]
     if not isinstance(layer, Conv2d):
-        return x.reshape(-1, x.shape[-1])[at][None]
+        rows = [x.reshape(-1, x.shape[-1])[i] for x, i in zip(values, at, strict=True)]
+        return np.concatenate(rows)[None]
     _, kh, kw, depth = kernel
-    wide = padded(x, layer.padding, read.qparams.zero_point)
-    (sh, sw), (dh, dw) = layer.stride, layer.dilation
-    rows = (wide.shape[1] - (kh - 1) * dh - 1) // sh + 1
-    columns = (wide.shape[2] - (kw - 1) * dw - 1) // sw + 1
-    n, oy, ox = np.unravel_index(at, (x.shape[0], rows, columns))
-    y = oy[:, None, None] * sh + np.arange(kh)[:, None] * dh
-    x_ = ox[:, None, None] * sw + np.arange(kw) * dw
-    place = (n[:, None, None] * wide.shape[1] + y) * wide.shape[2] + x_
-    taken = wide.reshape(-1, wide.shape[3]).take(place, axis=0)  # [P, KH, KW, C]
-    by_group = taken.reshape(len(at), kh * kw, layer.groups, depth).transpose(2, 0, 1, 3)
-    return np.ascontiguousarray(by_group.reshape(layer.groups, len(at), kh * kw * depth))
+    (sh, sw), (dh, dw), (top, left, bottom, right) = layer.stride, layer.dilation, layer.padding
+    images, height, width, _ = values[0].shape
+    results = (top + height + bottom - (kh - 1) * dh - 1) // sh + 1
+    columns = (left + width + right - (kw - 1) * dw - 1) // sw + 1
+    n, oy, ox = np.unravel_index(at[..., None, None], (images, results, columns))
+    y = oy * sh + np.arange(kh)[:, None] * dh - top  # [S, P, KH, 1]
+    x = ox * sw + np.arange(kw) * dw - left  # [S, P, 1, KW]
+    inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
+    place = zip(values, n, y * inside, x * inside, strict=True)
+    taken = np.concatenate([value[tuple(i)] for value, *i in place])  # [S * P, KH, KW, C]
+    if not inside.all():
+        taken[~inside.reshape(taken.shape[:3])] = reads[0].qparams.zero_point
+    by_group = taken.reshape(len(taken), kh * kw, layer.groups, depth).transpose(2, 0, 1, 3)
+    return np.ascontiguousarray(by_group.reshape(layer.groups, len(taken), kh * kw * depth))
 
 
 def float_results(

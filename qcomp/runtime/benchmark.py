@@ -6,11 +6,11 @@ Python (about a microsecond) is below one per cent; the report gives quantiles o
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -39,7 +39,7 @@ class BenchReport:
 
 
 def bench_directory(
-    directory: Path, seconds: float = 2.0, callers: int = 1, threads: int = 1
+    directory: str | os.PathLike[str], seconds: float = 2.0, callers: int = 1, threads: int = 1
 ) -> BenchReport:
     """Run the library of `directory` for about `seconds`, on random inputs.
 

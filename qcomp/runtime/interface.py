@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from qcomp.ir.graph import Graph
+from qcomp.ir.index_bounds import IndexBounds, index_bounds
 from qcomp.quant.conversion import Conversion, dequantize_real, quantize_real
 from qcomp.quant.qparams import INTEGERS, QParams, dequantize, quantize
 from qcomp.quant.tail import Tail
@@ -28,7 +29,8 @@ class TensorInfo:
     """An input or output of the integer code, in the model's own layout.
 
     Its integers are in steps of `scale`; `conversion` is what stands between these values and the
-    caller's, if anything does, and `tail` the function that comes last.
+    caller's, if anything does, and `tail` the function that comes last. `bounds` are those of
+    indices of the rows of tables.
     """
 
     name: str
@@ -39,6 +41,7 @@ class TensorInfo:
     bytes: int
     conversion: Conversion | None
     tail: Tail | None = None
+    bounds: IndexBounds | None = None
 
     @property
     def is_quantized(self) -> bool:
@@ -70,6 +73,29 @@ class TensorInfo:
     def qparams(self) -> QParams:
         return QParams(self.scale, self.zero_point, *self.limits)
 
+    def within(self, integers: Array) -> Array:
+        """The nearest integers that the code accepts, of one run."""
+        if self.bounds is None:
+            return integers
+        return np.clip(integers, self.bounds.low, self.bounds.high).astype(self.dtype)
+
+    def expect_rows(self, integers: Array) -> None:
+        """ValueError for an index that is none, in any of several runs."""
+        if self.bounds is None:
+            return
+        each = integers.reshape(-1, *self.shape)
+        low, high = self.bounds.low, self.bounds.high
+        if (wrong := np.argwhere((each < low) | (each > high))).size:
+            run, *place = map(int, wrong[0])
+            where = tuple(place)
+            got, *accepted = (
+                int(q) - self.zero_point for q in (each[(run, *where)], low[where], high[where])
+            )
+            raise ValueError(
+                f"input {self.name}: {got} at {list(where)} is no row of the table that it is an "
+                f"index of; expected {accepted[0]} to {accepted[1]}"
+            )
+
     def quantized(self, real: Array) -> Array:
         """The integers of an input in the caller's units."""
         if self.conversion is None:
@@ -89,7 +115,7 @@ class TensorInfo:
 
 def describe_tensors(graph: Graph, tensors: Mapping[str, str]) -> tuple[TensorInfo, ...]:
     """Infos of a graph's inputs or outputs."""
-    infos = []
+    infos, bounds = [], index_bounds(graph)
     for name, id in tensors.items():
         type, q = graph.type(id), graph.tensor(id).qparams
         scale, zero_point = (q.scale, q.zero_point) if q else (1.0, 0)
@@ -103,6 +129,7 @@ def describe_tensors(graph: Graph, tensors: Mapping[str, str]) -> tuple[TensorIn
                 type.bytes,
                 graph.conversions.get(name),
                 graph.tails.get(name),
+                bounds.get(id),
             )
         )
     return tuple(infos)
@@ -138,6 +165,7 @@ class Interface:
             type(x) is np.ndarray
             and x.dtype is _FLOAT32
             and len(self._shapes) == 1
+            and self.inputs[0].bounds is None
             and x.shape == self._shapes[0]
         )
 
@@ -160,7 +188,7 @@ class Interface:
     def expect_numbers(self, arrays: Sequence[Array]) -> None:
         """ValueError for what can't be rounded to integers."""
         for array, info in zip(arrays, self.inputs, strict=True):
-            if array.dtype.kind not in "fiu":
+            if array.dtype.kind not in "fiub":
                 raise ValueError(f"input {info.name}: expected numbers, got {array.dtype}")
 
     def quantized(self, arrays: Sequence[Array]) -> list[Array]:
@@ -179,6 +207,11 @@ class Interface:
         for array, info in zip(arrays, self.inputs, strict=True):
             if array.dtype != info.dtype:
                 raise ValueError(f"input {info.name}: expected {info.dtype}, got {array.dtype}")
+
+    def expect_rows(self, integers: Sequence[Array]) -> None:
+        """ValueError for indices of rows that no table has; shapes are the inputs'."""
+        for array, info in zip(integers, self.inputs, strict=True):
+            info.expect_rows(array)
 
     def runs(self, arrays: Sequence[Array]) -> int:
         """How many runs the arrays hold; ValueError where shapes do not fit."""

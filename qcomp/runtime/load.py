@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from qcomp.accuracy.record import read
-from qcomp.errors import CompileError, ModelError
+from qcomp.errors import CompileError, ExtensionError, ModelError
 from qcomp.files import open_regular
 from qcomp.findings import record
 from qcomp.ir.form import Form
@@ -24,6 +24,7 @@ from qcomp.passes.ledger import PassEntry
 from qcomp.passes.ledger_file import SUFFIX as LEDGER
 from qcomp.passes.ledger_file import unpacked
 from qcomp.recipes.file import config_of
+from qcomp.runtime import taps
 from qcomp.runtime.graphs import load_graph
 from qcomp.runtime.manifest import SUFFIX, digest_of, manifest_of
 from qcomp.runtime.network import CompiledNetwork
@@ -69,6 +70,8 @@ def _damages_named(path: Path) -> Iterator[None]:
     """ModelError for whatever the content of a directory leads to."""
     try:
         yield
+    except ExtensionError:  # the directory is as it should be, and a package is not there
+        raise
     except (AttributeError, ArithmeticError, LookupError, OSError, TypeError, ValueError) as error:
         reason: Exception = error
     except (CompileError, MemoryError, ParseError, RecursionError) as error:
@@ -91,6 +94,8 @@ def _network(folder: Path, manifest: dict[str, Any]) -> CompiledNetwork:
     backend = runtime(manifest["target"])
     artifact = _artifact(folder, manifest, backend)
     backend.check(artifact, graph)
+    if artifact.taps is not None:
+        taps.expect(artifact.taps, graph, artifact.requires.isas)
     fields = dict(manifest["config"])
     recipe = fields.pop("recipe")
     return CompiledNetwork(
@@ -149,6 +154,7 @@ def _artifact(folder: Path, manifest: dict[str, Any], backend: Runtime) -> Artif
             live=manifest["live_bytes"],
             weights=manifest["weights_bytes"],
         ),
+        taps=taps.read(manifest["taps"]) if "taps" in manifest else None,
     )
 
 

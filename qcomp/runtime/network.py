@@ -152,6 +152,8 @@ class CompiledNetwork:
         arrays = interface.arrays(x)
         interface.expect_numbers(arrays)
         runs = interface.runs(arrays)
+        if any(info.bounds is not None for info in self.inputs):
+            interface.expect_rows(interface.quantized(arrays))
         return interface.like(x, self._calls.floats(arrays, runs, threads), self.outputs)
 
     def run_integer(self, x: Arrays, *, threads: int = 1) -> Any:
@@ -162,6 +164,7 @@ class CompiledNetwork:
         arrays = self._interface.arrays(x)
         self._interface.expect_integers(arrays)
         runs = self._interface.runs(arrays)
+        self._interface.expect_rows(arrays)
         return self._interface.like(x, self._calls.integers(arrays, runs, threads), self.outputs)
 
     def specification(self, x: Arrays) -> Any:
@@ -175,6 +178,7 @@ class CompiledNetwork:
         arrays = self._interface.arrays(x)
         self._interface.expect_integers(arrays)
         runs = self._interface.runs(arrays)
+        self._interface.expect_rows(arrays)
         results = [np.empty(s, o.dtype) for s, o in self._interface.results(runs)]
         for i, part in enumerate(self._interface.parts(arrays, runs)):
             values = evaluate(self.graph, dict(zip(self.graph.inputs, part, strict=True)))

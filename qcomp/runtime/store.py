@@ -28,6 +28,7 @@ from qcomp.findings import record
 from qcomp.passes.ledger_file import SUFFIX as LEDGER
 from qcomp.passes.ledger_file import packed
 from qcomp.recipes.file import fields_of, recipe_text
+from qcomp.runtime import taps
 from qcomp.runtime.builds import build_files
 from qcomp.runtime.builds.package import Package
 from qcomp.runtime.commit import staged
@@ -152,8 +153,11 @@ def _manifest(net: CompiledNetwork, linked: Linked) -> dict[str, Any]:
         "findings": record.plain(net.findings),
         "notes": list(net.notes),
         "config": {"recipe": net.config.recipe, **fields_of(net.config)},
+        **({} if artifact.taps is None else {"taps": taps.plain(artifact.taps, net.graph)}),
     }
 
 
 def _tensor(info: TensorInfo) -> dict[str, Any]:
-    return {**dataclasses.asdict(info), "shape": list(info.shape)}
+    told = dataclasses.asdict(dataclasses.replace(info, bounds=None))
+    del told["bounds"]  # follow from the network, and stand in the header
+    return {**told, "shape": list(info.shape)}

@@ -36,13 +36,13 @@ def edge_inputs(info: TensorInfo, kind: str) -> NDArray[np.integer]:
     low, high = info.limits
     values = {"low": [low], "high": [high], "zero": [info.zero_point], "alternating": [low, high]}
     size = int(np.prod(info.shape, dtype=np.int64))
-    return np.resize(np.array(values[kind], info.dtype), size).reshape(info.shape)
+    return info.within(np.resize(np.array(values[kind], info.dtype), size).reshape(info.shape))
 
 
 def random_inputs(info: TensorInfo, random: np.random.Generator) -> NDArray[np.integer]:
     low, high = info.limits
     drawn: NDArray[np.integer] = random.integers(low, high + 1, info.shape, info.dtype)
-    return drawn
+    return info.within(drawn)
 
 
 def make_vectors(net: Specified) -> dict[str, NDArray[Any]]:

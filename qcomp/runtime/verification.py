@@ -6,6 +6,7 @@ every value is an extreme of its type or the zero point, and random ones.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -84,13 +85,14 @@ def difference(ours: NDArray[Any], expected: NDArray[Any]) -> Difference:
 
 
 def verify_directory(
-    directory: Path, samples: int = 32, progress: Progress | None = None
+    directory: str | os.PathLike[str], samples: int = 32, progress: Progress | None = None
 ) -> VerificationReport:
     """Run the library of `directory` against its specification, on `samples` random vectors too.
 
     Each instruction set of the library that this machine has computes every vector. A library for
     another kind of machine runs on an emulator; TargetError where there is none.
     """
+    directory = Path(directory)
     net = load(directory)
     if net.lacking is not None:
         return verify_emulated(net, all_cases(net, directory, samples), progress)
@@ -218,4 +220,4 @@ def random_cases(net: CompiledNetwork, count: int) -> Iterator[Case]:
 
 def _extremes(info: TensorInfo, random: np.random.Generator) -> NDArray[np.integer]:
     low, high = info.limits
-    return np.where(random.random(info.shape) < 0.5, low, high).astype(info.dtype)
+    return info.within(np.where(random.random(info.shape) < 0.5, low, high).astype(info.dtype))

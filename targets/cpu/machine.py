@@ -16,6 +16,7 @@ from typing import Protocol
 from qcomp.ir.ops import Op
 from qcomp.ir.tensor import Array
 from qcomp.targets.cpu import llvm_ir as ir
+from qcomp.targets.cpu.emit.attention_rows import RowInstructions
 from qcomp.targets.cpu.emit.builder import Value
 from qcomp.targets.cpu.emit.dot import DotProduct
 from qcomp.targets.cpu.emit.i16.curves import Curves
@@ -144,6 +145,7 @@ class Machine:
     curves: Curves
     softmax: SoftmaxRows | None
     softmax_16: SoftmaxRows | None  # of i8, with results of 16 bits
+    rows: RowInstructions  # of the weights of an attention
     shuffles: Shuffles
     matmul: EmitMatMul
     gemms: tuple[GemmFamily, ...]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qcomp.ir.graph import Graph
+from qcomp.ir.tensor import TensorId
 from qcomp.targets.cpu import llvm_ir as ir
 from qcomp.targets.cpu.emit.builder import PTR, Unsigned, Value
 from qcomp.targets.cpu.machine import Isa
 from qcomp.targets.cpu.memory import SLACK
-from qcomp.targets.memory import ALIGN, MemoryPlan
+from qcomp.targets.memory import ALIGN, Lifetime, MemoryPlan
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,16 @@ class Reach:
 
 
 @dataclass(frozen=True)
+class Tap:
+    """A tensor that is told of: its number, and where its values are, dense."""
+
+    tensor: TensorId
+    number: int
+    values: Address
+    bytes: int
+
+
+@dataclass(frozen=True)
 class Call:
     """One kernel call; `op` is the id of the op it belongs to.
 
@@ -89,6 +100,18 @@ class Call:
     first: int = 0  # unit
     band: int | None = None  # neighbouring calls of different bands may run at the same time
     reach: Reach | None = field(default=None, compare=False)  # where known
+    tap: Tap | None = None  # is told of behind the call
+
+
+@dataclass(frozen=True)
+class IndexCheck:
+    """The integers that an input may have, in all of it or at addresses, each by itself."""
+
+    index: int  # of the input
+    count: int
+    element_bytes: int
+    low: int | Address
+    high: int | Address
 
 
 @dataclass
@@ -176,4 +199,13 @@ class Program:
     calls: tuple[Call, ...]
     data: ConstantData
     memory: MemoryPlan
+    results: Mapping[TensorId, TensorId]  # what the kernels of an op write, if not its own result
+    buffers: Mapping[TensorId, tuple[str, ...]]  # of the arena, that hold an activation
+    lifetimes: Mapping[str, Lifetime]  # of these buffers; a step is an op, counted from 1
+    checks: tuple[IndexCheck, ...]  # before the first call
     live_bytes: int  # largest sum of simultaneously live tensors, without borders and slack
+
+    @property
+    def tapped(self) -> tuple[TensorId, ...]:
+        """The tensors that it tells of, in order; none where it has no taps."""
+        return tuple(call.tap.tensor for call in self.calls if call.tap is not None)

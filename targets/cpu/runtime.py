@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from qcomp.errors import TargetError
 from qcomp.ir.graph import Graph
-from qcomp.targets.base import Artifact, Emulated, Layout, Linked, Requirements
+from qcomp.targets.base import Artifact, Emulated, Layout, Linked, Requirements, Step
 from qcomp.targets.cpu.isa import FAMILIES
 from qcomp.targets.cpu.layout import layout_of
 from qcomp.targets.cpu.library.archive import members
@@ -20,6 +20,7 @@ from qcomp.targets.cpu.library.link import (
     static_name,
 )
 from qcomp.targets.cpu.lower.graph import lower_graph
+from qcomp.targets.cpu.lower.steps import steps_of
 from qcomp.targets.cpu.machine import Isa
 from qcomp.targets.cpu.measure.profile import CpuProfile
 from qcomp.targets.cpu.process.emulator import emulated, tools_for
@@ -72,6 +73,12 @@ class CpuRuntime:
         if isa not in _SETS:
             raise TargetError(f"{isa} is no instruction set of which the layout can be told")
         return layout_of(lower_graph(graph, _SETS[isa], artifact.name))
+
+    def steps(self, artifact: Artifact, graph: Graph) -> Mapping[str, Sequence[Step]]:
+        """Of each set, from the least to the most able; none of what TVM generates."""
+        known = (_SETS[isa] for isa in artifact.requires.isas if isa in _SETS)
+        name, taps = artifact.name, artifact.taps is not None
+        return {isa.name: steps_of(lower_graph(graph, isa, name, taps=taps)) for isa in known}
 
     def _check(self, artifact: Artifact) -> None:
         if (lacking := self.lacking(artifact.requires)) is not None:

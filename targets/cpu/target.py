@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,14 +11,15 @@ from pathlib import Path
 from qcomp.errors import TargetError
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import Op
-from qcomp.targets.base import Artifact, Border, Memory, Requirements
+from qcomp.targets.base import Artifact, Border, Memory, Requirements, Taps
 from qcomp.targets.cpu.library.codegen import Generate, object_code
 from qcomp.targets.cpu.library.header import header
 from qcomp.targets.cpu.library.kept import KeptObjects
 from qcomp.targets.cpu.library.module import build_objects
 from qcomp.targets.cpu.library.parallel import SPLITTING, Splitting
-from qcomp.targets.cpu.lower.graph import lower_variants
+from qcomp.targets.cpu.lower.graph import CHOICES, lower_variants
 from qcomp.targets.cpu.lower.table import refusal
+from qcomp.targets.cpu.lower.taps import taps_of
 from qcomp.targets.cpu.machine import Isa
 from qcomp.targets.cpu.runtime import CpuRuntime
 from qcomp.targets.cpu.stored_weights import stored_bytes
@@ -43,6 +44,14 @@ def without_collections() -> Iterator[None]:
             gc.enable()
 
 
+def _told(taps: Taps) -> tuple[str, ...]:
+    """How many tensors a library tells of."""
+    count = len(taps.tensors)
+    kept = max(map(len, taps.missing.values()), default=0)
+    more = f"; {kept} are in registers only, as the header and the manifest say" if kept else ""
+    return (f"taps tell of {count - kept} of {count} tensors{more}",)
+
+
 @dataclass(frozen=True)
 class CpuTarget:
     """One library; `isas` are of one family, from the least to the most able."""
@@ -51,6 +60,8 @@ class CpuTarget:
     isas: tuple[Isa, ...]
     splitting: Splitting = SPLITTING
     generate: Generate = object_code
+    taps: bool = False
+    without: frozenset[str] = frozenset()  # of CHOICES
 
     @property
     def runtime(self) -> CpuRuntime:
@@ -62,7 +73,8 @@ class CpuTarget:
     @without_collections()
     def emit(self, graph: Graph, name: str) -> Artifact:
         """Lower, generate code and describe it."""
-        programs = lower_variants(graph, self.isas, name)
+        programs = lower_variants(graph, self.isas, name, taps=self.taps, without=self.without)
+        taps = taps_of(programs) if self.taps else None
         weights = programs[0].data.size
         arena = max(program.memory.arena_bytes for program in programs)
         if arena > LARGEST_ARENA:
@@ -73,7 +85,7 @@ class CpuTarget:
             name=name,
             target=self.name,
             files=build_objects(programs, name, self.splitting, self.generate),
-            sources={f"{name}.h": header(graph, name, arena, weights, self.isas)},
+            sources={f"{name}.h": header(graph, name, arena, weights, self.isas, taps)},
             requires=Requirements(
                 triple=self.isas[0].triple,
                 features={isa.name: isa.required for isa in self.isas},
@@ -85,7 +97,17 @@ class CpuTarget:
                 live=max(program.live_bytes for program in programs),
                 weights=weights,
             ),
+            notes=() if taps is None else _told(taps),
+            taps=taps,
         )
+
+    def otherwise(self) -> Mapping[str, CpuTarget]:
+        every = {"plain code": frozenset(CHOICES)}
+        kinds = every | {f"no {choice}": frozenset({choice}) for choice in CHOICES}
+        return {name: replace(self, without=left) for name, left in kinds.items()}
+
+    def tapped(self) -> CpuTarget:
+        return replace(self, taps=True)
 
     def supports(self, graph: Graph, op: Op) -> str | None:
         """What has a row in the table of lowerings."""

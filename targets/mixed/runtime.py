@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from qcomp.targets.base import (
     Profile,
     Requirements,
     Runtime,
+    Step,
 )
 from qcomp.targets.mixed.entry import MixedEntry
 from qcomp.targets.mixed.plan import parsed, plan_file, plan_of
@@ -51,6 +52,10 @@ class MixedRuntime:
         raise TargetError(
             f"{artifact.name} is of several targets; the layout of code is told of one"
         )
+
+    def steps(self, artifact: Artifact, graph: Graph) -> Mapping[str, Sequence[Step]]:
+        """The parts number and name tensors in their own way."""
+        return {}
 
     def emulator(self, artifact: Artifact) -> Callable[[str], Emulated]:
         raise TargetError(f"{artifact.name} is of {', '.join(self.runtimes)}; C can't call it")

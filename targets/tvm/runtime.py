@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from qcomp.errors import TargetError
 from qcomp.ir.graph import Graph
-from qcomp.targets.base import Artifact, Emulated, Layout, Linked, Profile, Requirements
+from qcomp.targets.base import (
+    Artifact,
+    Emulated,
+    Layout,
+    Linked,
+    Profile,
+    Requirements,
+    Step,
+)
 from qcomp.targets.cpu.library.archive import archive, members
 from qcomp.targets.cpu.process.host import this_host
 from qcomp.targets.identity import check_artifact
@@ -53,6 +61,10 @@ class DeviceRuntime:
         raise TargetError(
             f"{artifact.name} is for {artifact.target}; the layout of code is told of the CPU's"
         )
+
+    def steps(self, artifact: Artifact, graph: Graph) -> Mapping[str, Sequence[Step]]:
+        """Not told by a device's library."""
+        return {}
 
     def emulator(self, artifact: Artifact) -> Callable[[str], Emulated]:
         lacking = self.lacking(artifact.requires)

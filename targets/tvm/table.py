@@ -5,8 +5,20 @@ from __future__ import annotations
 from qcomp.errors import TargetError
 from qcomp.ir.exemptions import Exemptions, exemption
 from qcomp.ir.graph import Graph
+from qcomp.ir.index_bounds import index_bounds
 from qcomp.ir.merged import merged
-from qcomp.ir.ops import Domain, Op, QResize2d, QSoftmax
+from qcomp.ir.ops import (
+    Domain,
+    Op,
+    QAttention,
+    QEmbedding,
+    QGru,
+    QLstm,
+    QNormalize,
+    QResize2d,
+    QRnn,
+    QSoftmax,
+)
 from qcomp.ir.tensor import FLOATS
 from qcomp.ir.text import format_op
 from qcomp.quant.fixed_point import Form
@@ -36,7 +48,10 @@ FUNCTIONS = merged(
 EXEMPT: Exemptions = {
     Domain.FLOAT: "kernels compute with integers only",
     Domain.BORDER: "kernels take and give integers",
+    QNormalize: "no function computes an inverse root of sums",
+    QAttention: "no function is written for it; expected products and a softmax",
     QResize2d: "no function knows weights that are operands",
+    **dict.fromkeys((QGru, QLstm, QRnn), "no function has a loop over steps"),
 }
 
 
@@ -56,4 +71,6 @@ def refusal(graph: Graph, op: Op) -> str | None:
         return "no function of a softmax of 16 bits has the form tflite; expected quotient"
     if any(graph.type(t).dtype in FLOATS for t in (*op.inputs, op.output)):
         return EXEMPT[Domain.FLOAT]
+    if isinstance(op, QEmbedding) and index_bounds(graph):
+        return "nothing checks the indices that an input has before a run; expected others"
     return None

@@ -178,6 +178,15 @@ def test_a_manifest_that_was_edited_is_a_model_error(copy: Path) -> None:
         qcomp.load(copy)
 
 
+def test_a_manifest_whose_checksum_was_taken_away_is_a_model_error(copy: Path) -> None:
+    path = copy / "dense.manifest.json"
+    fields = json.loads(path.read_text())
+    assert fields.pop("checksum")
+    path.write_text(json.dumps(fields))
+    with pytest.raises(qcomp.ModelError, match="it was changed after it was written"):
+        qcomp.load(copy)
+
+
 @pytest.mark.parametrize(
     ("text", "reason"),
     [

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import numpy as np
 import onnx
 import pytest
-from exported_ops import CASES, RNG, SHAPE, X, graph_of
+from exported_ops import CASES, RECURRENT, RNG, SEQUENCE, SHAPE, X, graph_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
@@ -61,6 +61,12 @@ def compare(graph: Graph, inputs: Mapping[str, np.ndarray]) -> None:
 @pytest.mark.parametrize("op", CASES, ids=lambda op: op.mnemonic)
 def test_onnxruntime_agrees_on(op: Op, spatial_first: bool) -> None:
     agree(op, spatial_first=spatial_first)
+
+
+@pytest.mark.parametrize("op", RECURRENT, ids=lambda op: op.mnemonic)
+def test_onnxruntime_agrees_on_layer(op: Op) -> None:
+    x = np.random.default_rng(1).normal(size=SEQUENCE).astype(np.float32)
+    compare(graph_of(op, SEQUENCE, spatial_first=False), {"x": x})
 
 
 @pytest.mark.parametrize("function", list(Function))

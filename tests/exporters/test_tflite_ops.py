@@ -25,8 +25,10 @@ from qcomp.ir.ops import (
     RELU,
     Add,
     ArgMax,
+    Attention,
     AveragePool2d,
     BatchNorm,
+    ClampRange,
     Compare,
     Conv2d,
     Coordinates,
@@ -38,6 +40,7 @@ from qcomp.ir.ops import (
     MaxPool2d,
     Mul,
     NearestRounding,
+    Normalize,
     Op,
     Relation,
     Resize2d,
@@ -57,7 +60,7 @@ from qcomp.recipes.named import settled
 SAYABLE = [
     op
     for op in CASES
-    if not isinstance(op, BatchNorm | LogPower)
+    if not isinstance(op, Attention | BatchNorm | LogPower | Normalize)
     and not (isinstance(op, ArgMax) and op.last)
     and not (isinstance(op, MaxPool2d) and (op.dilation != (1, 1) or op.kernel == (2, 3)))
 ]
@@ -123,10 +126,11 @@ def test_the_reference_gives_the_integers_of_function(function: Function) -> Non
     assert steps(graph, x) <= (0 if by_table else 2)
 
 
+@pytest.mark.parametrize("clamp", [RELU, ClampRange(-np.inf, 0.0)], ids=["relu", "negative"])
 @pytest.mark.parametrize("bits", [8, 16])
-def test_activations_of_16_bits_meet_those_of_8(bits: int) -> None:
+def test_activations_of_16_bits_meet_those_of_8(bits: int, clamp: ClampRange) -> None:
     """A layer between both widths is computed in 16, of which its operands keep every value."""
-    op = Conv2d(inputs=("x", "w", "b"), output="y", padding=(1, 1, 1, 1), clamp=RELU)
+    op = Conv2d(inputs=("x", "w", "b"), output="y", padding=(1, 1, 1, 1), clamp=clamp)
     x = values()
     graph = quantized(
         graph_of(op, SHAPE, spatial_first=False),
@@ -284,6 +288,11 @@ def test_a_result_that_two_outputs_share_has_two_names() -> None:
         (ArgMax(inputs=X, output="y", axis=3, last=True), "the last of equal values"),
         (MaxPool2d(inputs=X, output="y", kernel=(2, 2), dilation=(2, 1)), "dilation"),
         (LogPower(inputs=("x", "x"), output="y", added=0.5, least=0.75), "logarithm of a sum"),
+        (
+            Normalize(inputs=("x", "c", "c"), output="y", axes=(3,), centered=True, epsilon=1e-5),
+            "no normalisation of groups",
+        ),
+        (Attention(inputs=("x", "x", "x"), output="y", scale=1.0, ahead=1), "no such operator"),
     ],
     ids=lambda v: v.mnemonic if isinstance(v, Op) else None,
 )

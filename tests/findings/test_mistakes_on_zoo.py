@@ -26,6 +26,14 @@ def network(request: pytest.FixtureRequest, zoo: Path) -> Any:
     return request.param, import_model(entry.model).graph, entry.data("calibration", 24)
 
 
+def shuffled(x: np.ndarray) -> np.ndarray:
+    """The places of each image in one other order; channels stay together."""
+    last = x.shape[-1] < 4
+    flat = x.reshape(len(x), -1, x.shape[-1]) if last else x.reshape(*x.shape[:2], -1)
+    order = RANDOM.permutation(flat.shape[1 if last else 2])
+    return (flat[:, order] if last else flat[:, :, order]).reshape(x.shape)
+
+
 def told(graph: Any, data: Any) -> set[str]:
     return {str(finding.kind) for finding in of_data(graph, samples_of(graph, data))}
 
@@ -38,6 +46,7 @@ def test_the_right_data_is_not_told_of(network: Any) -> None:
 def test_mistakes_are_told_by_their_kind(network: Any) -> None:
     name, graph, (x, _) = network
     assert told(graph, RANDOM.standard_normal(x.shape).astype(np.float32)) >= {"noise"}
+    assert told(graph, shuffled(x)) & {"noise", "one-answer"}
     assert told(graph, x[:1]) == {"few-samples"}
     assert told(graph, np.repeat(x[:1], 24, axis=0)) == {"repeated"}
     if name == "kws":

@@ -27,6 +27,21 @@ def photographs(count: int = 16, size: int = 24) -> NDArray[Any]:
     return np.asarray(1 + np.sin(down + across + phases) + grain)
 
 
+def bright_and_dark() -> NDArray[Any]:
+    """Each channel of each photograph has a brightness of its own, far apart."""
+    return photographs(size=48) + RANDOM.normal(0, 5, (16, 1, 3, 1, 1))
+
+
+def shuffled(values: NDArray[Any]) -> NDArray[Any]:
+    """The pixels of every image in one other order, as a wrong reshape or stride leaves them."""
+    *outer, a, b, c = values.shape
+    channels_last = c == 3
+    flat = values.reshape(*outer, a * b, c) if channels_last else values.reshape(*outer, a, b * c)
+    order = RANDOM.permutation(a * b if channels_last else b * c)
+    moved = flat[..., order, :] if channels_last else flat[..., order]
+    return moved.reshape(values.shape)
+
+
 def kinds(found: Any) -> list[str]:
     return [str(f.kind) for f in found]
 
@@ -38,8 +53,11 @@ def kinds(found: Any) -> list[str]:
         RANDOM.uniform(0, 1, (16, 1, 24, 24, 3)),
         RANDOM.standard_normal((16, 1, 1, 49, 10)),
         RANDOM.permuted(photographs().reshape(16, -1), axis=1).reshape(16, 1, 3, 24, 24),
+        shuffled(bright_and_dark()),
+        shuffled(bright_and_dark()[:, ::-1].transpose(0, 1, 3, 4, 2)),
+        shuffled(bright_and_dark())[:1],
     ],
-    ids=["normal", "uniform, NHWC", "one channel", "shuffled"],
+    ids=["normal", "uniform, NHWC", "one channel", "shuffled", "of all kinds", "NHWC", "one"],
 )
 def test_images_of_unrelated_values_are_noise(values: NDArray[Any]) -> None:
     (finding,) = noise(runs(values))
@@ -51,13 +69,15 @@ def test_images_of_unrelated_values_are_noise(values: NDArray[Any]) -> None:
     [
         photographs(),
         photographs().transpose(0, 1, 3, 4, 2),
+        bright_and_dark(),
+        bright_and_dark()[:1],
         np.repeat(RANDOM.standard_normal((16, 1, 3, 24, 1)), 24, axis=4),  # related one way
         np.zeros((16, 1, 3, 24, 24)),
         RANDOM.standard_normal((16, 1, 64, 24, 24)),  # features, no image
         RANDOM.standard_normal((16, 1, 500)),
         RANDOM.standard_normal((2, 1, 3, 8, 8)),  # too few values
     ],
-    ids=["NCHW", "NHWC", "stripes", "blank", "features", "a list", "few"],
+    ids=["NCHW", "NHWC", "bright and dark", "one", "stripes", "blank", "features", "a list", "few"],
 )
 def test_other_inputs_are_not_noise(values: NDArray[Any]) -> None:
     assert list(noise(runs(values))) == []

@@ -1,5 +1,5 @@
-"""Operators that become several ops: normalisations, scattering and gathering at known places, and
-parts without elements; the numbers are onnxruntime's.
+"""Normalisations, and operators that become several ops: scattering and gathering at known places,
+and parts without elements; the numbers are onnxruntime's.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from onnx.helper import make_node
+from onnx.helper import make_node, make_opsetid
 
 from qcomp.errors import UnsupportedOp
 from qcomp.frontends.onnx import import_onnx
@@ -18,7 +18,14 @@ from qcomp.ir.evaluate import evaluate
 
 RANDOM = np.random.default_rng(0)
 SCALE, BIAS = RANDOM.uniform(0.5, 1.5, 4).astype("f"), RANDOM.normal(size=4).astype("f")
-PARAMETERS = {"s": SCALE, "b": BIAS}
+PARAMETERS = {
+    "s": SCALE,
+    "b": BIAS,
+    "s2": SCALE[:2],
+    "b2": BIAS[:2],
+    "s34": RANDOM.uniform(0.5, 1.5, (3, 4)).astype("f"),
+    "b34": RANDOM.normal(size=(3, 4)).astype("f"),
+}
 
 
 def agrees(model: onnx.ModelProto, x: np.ndarray, **more: np.ndarray) -> list[str]:
@@ -38,23 +45,27 @@ NORMS = {
     "instance": (17, [2, 4, 5, 3], "InstanceNormalization", ["s", "b"], {"epsilon": 0.01}),
     "instance of sequences": (17, [2, 4, 7], "InstanceNormalization", ["s", "b"], {}),
     "layer": (17, [2, 3, 4], "LayerNormalization", ["s", "b"], {}),
+    "layer of some axes": (17, [2, 3, 4], "LayerNormalization", ["s34", "b34"], {"axis": -2}),
     "layer without bias": (17, [2, 3, 4], "LayerNormalization", ["s"], {"axis": 1}),
+    "older group": (18, [2, 4, 3, 5], "GroupNormalization", ["s2", "b2"], {"num_groups": 2}),
+    "group of sequences": (21, [2, 4, 3], "GroupNormalization", ["s", "b"], {"num_groups": 1}),
     "group": (21, [2, 4, 3, 5], "GroupNormalization", ["s", "b"], {"num_groups": 2}),
     "mean and variance": (13, [2, 3, 4, 5], "MeanVarianceNormalization", [], {}),
     "of rows": (13, [3, 4], "MeanVarianceNormalization", [], {"axes": [-1]}),
+    "Euclidean length": (13, [2, 3, 4], "LpNormalization", [], {"axis": 1}),
     "root mean square": (23, [2, 3, 4], "RMSNormalization", ["s"], {}),
 }
 
 
 @pytest.mark.parametrize("name", NORMS)
-def test_normalisations_are_written_out(onnx_model: Any, name: str) -> None:
+def test_normalisations_are_one_op(onnx_model: Any, name: str) -> None:
     opset, shape, kind, parameters, attributes = NORMS[name]
     node = make_node(kind, ["x", *parameters], ["y"], **attributes)
     model = onnx_model([node], {"x": shape}, ["y"], PARAMETERS, opset)
     x = RANDOM.normal(3.0, 2.0, shape).astype("f")
     ops = agrees(model, x)
-    assert ops.count("div") == 1
-    assert set(ops) <= {"reduce", "sub", "mul", "unary", "div", "add", "reshape"}
+    assert ops.count("normalize") == 1
+    assert set(ops) <= {"normalize", "reshape"}
 
 
 REDUCTIONS = ("L1", "L2", "LogSum", "LogSumExp", "SumSquare")
@@ -188,3 +199,89 @@ def test_parts_without_elements_join_as_nothing(onnx_model: Any) -> None:
     constants = {"four": [4], "one": [1], "parts": [0, 4, 0]}
     ops = agrees(onnx_model(nodes, {"x": [1, 4, 3]}, ["y"], constants), np.ones((1, 4, 3), "f"))
     assert ops == ["slice"]  # of all
+
+
+def test_parameters_that_are_computed_are_applied_behind(onnx_model: Any) -> None:
+    nodes = [
+        make_node("Relu", ["u"], ["scale"]),
+        make_node("LayerNormalization", ["x", "scale", "b"], ["y"]),
+    ]
+    model = onnx_model(nodes, {"x": [2, 3, 4], "u": [4]}, ["y"], PARAMETERS, 17)
+    x, u = RANDOM.normal(size=(2, 3, 4)).astype("f"), RANDOM.normal(size=4).astype("f")
+    assert agrees(model, x, u=u) == ["clamp", "normalize", "mul", "add"]
+
+
+def test_the_mean_and_the_deviation_of_a_layer_normalisation(onnx_model: Any) -> None:
+    node = make_node("LayerNormalization", ["x", "s", "b"], ["y", "mean", "inverse"])
+    model = onnx_model([node], {"x": [2, 3, 4]}, ["y", "mean", "inverse"], PARAMETERS, 17)
+    assert "normalize" in agrees(model, RANDOM.normal(size=(2, 3, 4)).astype("f"))
+
+
+@pytest.mark.parametrize(
+    ("node", "reason"),
+    [
+        (make_node("LpNormalization", ["x"], ["y"], p=1), "p=1; accepted: p=2"),
+        (make_node("LayerNormalization", ["x", "s"], ["y"], epsilon=-1.0), "epsilon=-1"),
+        (make_node("GroupNormalization", ["x", "s2", "b2"], ["y"], num_groups=2), "accepted: 4"),
+    ],
+    ids=lambda v: v.op_type if isinstance(v, onnx.NodeProto) else "",
+)
+def test_attributes_that_mean_nothing_here_are_refused(
+    onnx_model: Any, node: Any, reason: str
+) -> None:
+    with pytest.raises(UnsupportedOp, match=reason):
+        import_onnx(onnx_model([node], {"x": [2, 4]}, ["y"], PARAMETERS, 21))
+
+
+FUSED = {
+    "with a residual": ("SkipLayerNormalization", ["x", "u", "s", "b"], ["y"]),
+    "without beta": ("SkipLayerNormalization", ["x", "u", "s"], ["y"]),
+    "with a bias": ("SkipLayerNormalization", ["x", "u", "s", "b", "s"], ["y"]),
+    "and the sum": ("SkipLayerNormalization", ["x", "u", "s", "b", ""], ["y", "", "", "total"]),
+    "root mean square": ("SkipSimplifiedLayerNormalization", ["x", "u", "s"], ["y"]),
+    "with its bias": (
+        "SkipSimplifiedLayerNormalization", ["x", "u", "s", "b"], ["y", "", "", "total"]
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "inputs", "results"), FUSED.values(), ids=FUSED)
+@pytest.mark.parametrize("attributes", [{}, {"epsilon": 0.25}], ids=str)
+def test_normalisations_that_onnx_runtime_fuses(
+    onnx_model: Any, kind: str, inputs: list[str], results: list[str], attributes: dict[str, float]
+) -> None:
+    node = make_node(kind, inputs, results, domain="com.microsoft", **attributes)
+    shapes, named = {"x": [2, 3, 4], "u": [2, 3, 4]}, [name for name in results if name]
+    model = onnx_model([node], shapes, named, PARAMETERS, 17)
+    model.opset_import.append(make_opsetid("com.microsoft", 1))
+    x, u = RANDOM.normal(size=(2, 2, 3, 4)).astype("f")
+    ops = agrees(model, x, u=u)
+    assert ops[-1] == "normalize"
+    assert set(ops) == {"add", "normalize"}
+
+
+@pytest.mark.parametrize("opset", [12, 17])
+def test_normalisations_that_onnx_runtime_has_in_every_opset(onnx_model: Any, opset: int) -> None:
+    nodes = [
+        make_node("LayerNormalization", ["x", "s", "b"], ["z"], axis=-1),
+        make_node("SimplifiedLayerNormalization", ["z", "s34"], ["y"], axis=1, epsilon=0.5),
+    ]
+    model = onnx_model(nodes, {"x": [2, 3, 4]}, ["y"], PARAMETERS, opset)
+    assert agrees(model, RANDOM.normal(size=(2, 3, 4)).astype("f")) == ["normalize"] * 2
+
+
+@pytest.mark.parametrize(
+    ("kind", "inputs", "reason"),
+    [
+        ("SkipLayerNormalization", ["x", "x", "s"], "the mean and the deviation are results"),
+        ("SimplifiedLayerNormalization", ["x", "s"], "the deviation is a result"),
+    ],
+)
+def test_statistics_of_what_is_fused_are_refused(
+    onnx_model: Any, kind: str, inputs: list[str], reason: str
+) -> None:
+    node = make_node(kind, inputs, ["y", "mean"], domain="com.microsoft")
+    model = onnx_model([node], {"x": [2, 3, 4]}, ["y"], PARAMETERS, 17)
+    model.opset_import.append(make_opsetid("com.microsoft", 1))
+    with pytest.raises(UnsupportedOp, match=f"{kind} node .*{reason}"):
+        import_onnx(model)

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from qcomp.ir.ops import Reduction
+from qcomp.ir.ops import Activation, Function, Mask, Reduction
 from qcomp.quant.fixed_point import Form, Requantize
 
 
@@ -22,6 +22,14 @@ IMAGE, I_IMAGE = "f32[1,4,4,4]", "i8[1,4,4,4]"
 I16_IMAGE, I16_RESULT = "i16[1,4,4,4]", {"bits": 16, "zero_point": 0}
 LINEAR = ("f32[4,1,1,4]", "f32[4]")
 I_LINEAR = ("i32[4]", "i32[4]", "i32[4]")
+GATES = {"activations": (Activation(Function.SIGMOID), Activation(Function.TANH)), "clip": 3.0}
+CELL = {"activations": (Activation(Function.HARD_SIGMOID, 0.2, 0.5),) * 3, "has_lengths": True}
+STATES = {
+    "has_lengths": False,
+    "hidden": Requantize(Form.WIDE, 3),
+    "result": Requantize(Form.WIDE, 0, -32768, 32767, 16),
+}
+QUARTERS = (*["i32[8]"] * 3, "i32[3,1025]")
 EXAMPLES = {
     "conv2d": Example((IMAGE, *LINEAR), {"groups": 1, "stride": (2, 1), "padding": (1, 0, 2, 1)}),
     "dense": Example((IMAGE, "f32[4,4]", "f32[4]")),
@@ -57,9 +65,31 @@ EXAMPLES = {
     "reduce": Example((IMAGE,), {"axes": (1, 2)}),
     "softmax": Example((IMAGE,), {"axis": 3}),
     "log_softmax": Example((IMAGE,), {"axis": 1}),
+    "rnn": Example(
+        ("f32[5,3,2]", "f32[2,2]", "f32[2]", "f32[3,2]", "f32[3]"),
+        {"activations": (Activation(Function.ELU, 0.5),), "has_lengths": True},
+    ),
+    "gru": Example(
+        ("f32[5,3,6]", "f32[6,2]", "f32[6]", "f32[3,2]"), {**GATES, "has_lengths": False}
+    ),
+    "lstm": Example(
+        ("f32[5,3,8]", "f32[8,2]", "f32[8]", *["f32[3,2]"] * 2, "f32[6]", "f32[3]"), CELL
+    ),
     "argmax": Example((IMAGE,), {"axis": 3}),
     "q_conv2d": Example((I_IMAGE, "i8[4,1,1,1]", *I_LINEAR), {"groups": 4}),
     "q_dense": Example((I_IMAGE, "i8[4,4]", *I_LINEAR)),
+    "q_rnn": Example(
+        ("i16[5,3,2]", "i8[2,2]", *["i32[2]"] * 3, "i32[1,1025]", "i16[3,2]", "i8[3]"),
+        {**STATES, "fractions": (15,), "has_lengths": True},
+    ),
+    "q_gru": Example(
+        ("i16[5,3,6]", "i8[6,2]", *["i32[6]"] * 3, "i32[2,1025]", "i8[3,2]"),
+        {**STATES, "fractions": (15, 11)},
+    ),
+    "q_lstm": Example(
+        ("i16[5,3,8]", "i8[8,2]", *QUARTERS, "i8[3,2]", "i16[3,2]", *["i32[6]"] * 2),
+        {**STATES, "fractions": (15, 15, 15)},
+    ),
     "scale_of": Example((I16_IMAGE,)),
     "quantize_by": Example((I_IMAGE, "i32[2]")),
     "q_dense_by": Example(
@@ -76,6 +106,7 @@ EXAMPLES = {
     "q_embedding": Example((I_IMAGE, "i16[9,5]")),
     "q_compare": Example((I_IMAGE, "i16[4]"), {"bits": 8}),
     "q_select": Example((I_IMAGE, "i16[4]", "i16[1]")),
+    "pair_table": Example((I_IMAGE, "i8[4,1]", "i8[65536]")),
     "table": Example((I_IMAGE, "i16[256]")),
     "q_rescale": Example((I_IMAGE,)),
     "interpolate": Example((I16_IMAGE, "i32[513]"), {"step_bits": 7, **I16_RESULT}),
@@ -87,6 +118,46 @@ EXAMPLES = {
     "q_reduce_extreme": Example((I_IMAGE,), {"axes": (0, 1, 2, 3), "kind": Reduction.MIN}),
     "q_softmax": Example(
         (I_IMAGE, "i32[256]"), {"axis": 3, "finer": 0, "bits": 8, "form": Form.TFLITE}
+    ),
+    "normalize": Example(
+        (IMAGE, "f32[4]", "f32[1]"), {"axes": (1, 2), "epsilon": 1e-5, "least": 0.0, "reach": 7.5}
+    ),
+    "q_normalize": Example(
+        (I_IMAGE, "i32[192]", "i16[4]", "i32[4]"),
+        {
+            "axes": (1, 3),
+            "fraction_bits": 8,
+            "mean_shift": 30,
+            "added": 2**40,
+            "least": 1,
+            "precision": 13,
+            "shift": 12,
+            "qmin": -128,
+            "qmax": 127,
+            "bits": 8,
+        },
+    ),
+    "attention": Example(
+        ("f32[2,3,4,8]", "f32[2,5,2,8]", "f32[2,5,2,6]", "f32[3,5]", "f32[2,1,1,1]"),
+        {"masks": (Mask.ADDED, Mask.EXCLUDED)},
+    ),
+    "q_attention": Example(
+        (
+            "i8[2,3,4,8]",
+            "i16[2,5,2,8]",
+            "i8[2,5,2,6]",
+            "i16[64]",
+            "i16[3,5]",
+            "i32[4,1,1]",
+            "i8[1]",
+        ),
+        {
+            "masks": (Mask.ADDED, Mask.SCORES, Mask.ALLOWED),
+            "mask_zero_points": (0, 0, -3),
+            "probability_bits": 15,
+            "product_shift": 3,
+            **I16_RESULT,
+        },
     ),
     "log_power": Example((IMAGE, IMAGE)),
     "q_log_power": Example((I16_IMAGE, I16_IMAGE, "i64[305]"), {"bits": 8, "down": 3}),

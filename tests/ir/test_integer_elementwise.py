@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from qcomp.ir.evaluate import MEANINGS
 from qcomp.ir.ops import (
     Op,
+    PairTable,
     QAdd,
     QAddWide,
     QDiv,
@@ -223,6 +224,14 @@ def test_operands_broadcast() -> None:
     op = QMaximum(inputs=("a", "b"), output="y")
     a, b = np.arange(6).astype(np.int8).reshape(2, 3), np.array([1, 2, 3], np.int8)
     assert meaning(op, a, b).tolist() == [[1, 2, 3], [3, 4, 5]]
+
+
+def test_a_table_of_pairs_is_read_at_every_pair() -> None:
+    table = np.random.default_rng(0).integers(-128, 128, 2**16).astype(np.int8)
+    op = PairTable(inputs=("a", "b", "t"), output="y")
+    result = meaning(op, ALL[:, None], ALL[None, :], table)
+    assert result.tolist() == table.reshape(256, 256).tolist()
+    assert meaning(op, ALL[:1], ALL[-1:], table).tolist() == [table[255]]
 
 
 def test_a_table_is_read_at_every_value() -> None:

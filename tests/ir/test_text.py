@@ -35,6 +35,7 @@ from qcomp.ir.text import LONGEST_ARRAY, arrays_of, attributes
 from qcomp.quant.fixed_point import Form as RequantizeForm
 from qcomp.quant.fixed_point import Requantize
 from qcomp.quant.qparams import QParams
+from qcomp.quant.recurrence import Factor
 
 FLOATS = st.floats(allow_nan=False)
 MULTIPLIER = 3  # an operand of convolutions and dense layers, with 46 bits in the form away
@@ -64,6 +65,7 @@ def values(hint: Any) -> st.SearchStrategy[Any]:
         float: FLOATS,
         ClampRange: clamps(),
         Requantize: requantizes(),
+        Factor: st.builds(Factor, st.integers(0, 2**31 - 1), st.integers(1, 62)),
     }
     return strategies[hint]
 

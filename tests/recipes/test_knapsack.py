@@ -17,6 +17,12 @@ def test_one_large_thing_is_worth_more_than_the_cheap_ones_that_leave_no_room_fo
     assert most_valuable(values, costs, 0.0) == []
 
 
+def test_costs_may_be_all_of_the_budget() -> None:
+    assert most_valuable([1.0], [2.0], 2.0) == [0]
+    assert most_valuable([1.0, 3.0, 1.0], [1.0, 1.0, 1.0], 2.0) == [0, 1]
+    assert most_valuable([1.0], [2.01], 2.0) == []
+
+
 def test_no_choice_is_better_than_by_the_rounding_of_costs() -> None:
     rng = np.random.default_rng(0)
     for _ in range(5):

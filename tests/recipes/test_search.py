@@ -30,7 +30,7 @@ from qcomp.recipes.activations import Activations
 from qcomp.recipes.choice import Choice
 from qcomp.recipes.judge import Judge, Judgement, Trial, with_quantized
 from qcomp.recipes.named import settled
-from qcomp.recipes.search import TRIALS, _confirm, _is_known
+from qcomp.recipes.search import ESTIMATORS, TRIALS, _confirm, _estimators, _is_known
 
 Files = dict[str, bytes]
 
@@ -247,6 +247,34 @@ def test_equal_trials_of_activations_are_made_once(monkeypatch: pytest.MonkeyPat
     assert activations.noise(coarse, 3).runs[:1] == first.runs
     assert activations.noise(fine, 1).total.noise < first.total.noise
     assert made == [(0, 1), (1, 3), (0, 1)]
+
+
+def test_estimators_that_are_hopeless_are_run_on_the_first_samples_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of values with long tails, analytic clipping cuts too many."""
+    graph, random = parse(PLAIN.replace("[2]", "[256]")), np.random.default_rng(1)
+    samples = [{"x": random.standard_t(3, 256).astype(np.float32)} for _ in range(8)]
+    evidence = Evidence(samples_of(graph, [s["x"] for s in samples]), (-1.0, 1.0))
+    judge = Judge(Quantizer(graph, Form.FLOAT, evidence))
+    start = settled(QuantizationConfig(range="minmax"), calibrated=True)
+    activations = Activations.of(judge, start, samples)
+    choice = Choice(start, judge.trial(start, samples))
+    ends: list[int] = []
+    trial = Trials.trial
+
+    def counted(self: Trials, changes: Any, end: int, first: int = 0) -> Any:
+        ends.append(end)
+        return trial(self, changes, end, first)
+
+    monkeypatch.setattr(Trials, "trial", counted)
+    _estimators(activations, choice, samples)
+    told = re.findall(r"range=(\w+): .* dB of activations alone(, on 4 samples)?", choice.log.text)
+    print(choice.log.text)
+    hopeless = {name for name, few in told if few}
+    assert hopeless == {"aciq"}
+    assert {name for name, _ in told} == {*ESTIMATORS} - {"minmax"}
+    assert sorted(ends) == [4] * len(told) + [8] * (1 + len(told) - len(hopeless))
 
 
 def test_without_gates_to_open_nothing_is_equalized_to_see_that() -> None:

@@ -26,7 +26,7 @@ LAYER = """graph @g(%x: f32[1,16]) {
   %l = dense(%x, %w, %b) : f32[1,16]
 """
 SQUARES = """%q = mul(%l, %l) : f32[1,16]
-  %e = reduce(%q) {kind=mean, axes=(1,), keepdims=True} : f32[1,1]
+  %e = reduce(%q) {kind=max, axes=(1,), keepdims=True} : f32[1,1]
 """
 NORM = f"""{SQUARES} %p = add(%e, %eps) : f32[1,1]
   %s = unary(%p) {{function=sqrt}} : f32[1,1]
@@ -59,6 +59,12 @@ READERS = {
         "%y = mul(%l, %r) : f32[1,16]\n return y=%y\n}",
         ["l", "q", "e", "p", "s", "r"],
     ),
+    "a normalisation": (
+        "%g = constant : f32[1]\n"
+        "%y = normalize(%l, %g, %g) {axes=(1,), centered=True, epsilon=0.001} : f32[1,16]\n"
+        " return y=%y\n}",
+        ["l"],
+    ),
     "a layer that something else reads": (
         f"{NORM} %n = div(%l, %s) : f32[1,16]\n%y = add(%l, %n) : f32[1,16]\n return y=%y\n}}",
         ["q", "e", "p", "s"],
@@ -75,11 +81,13 @@ CONSTANTS = {
     "w": np.random.default_rng(0).normal(size=(16, 16)).astype(np.float32),
     "b": np.zeros(16, np.float32),
     "eps": np.full(1, 1e-4, np.float32),
+    "g": np.ones(1, np.float32),
 }
 
 
 def network(readers: str) -> Graph:
-    return parse(LAYER + readers, CONSTANTS)
+    text = LAYER + readers
+    return parse(text, {name: data for name, data in CONSTANTS.items() if f"%{name} =" in text})
 
 
 @pytest.mark.parametrize(("readers", "wide"), READERS.values(), ids=READERS)

@@ -11,8 +11,10 @@ from qcomp.ir.graph import Graph
 from qcomp.ir.ops import (
     RELU,
     RELU6,
+    Activation,
     Add,
     ArgMax,
+    Attention,
     BatchNorm,
     BlockOrder,
     BroadcastTo,
@@ -23,14 +25,19 @@ from qcomp.ir.ops import (
     Dense,
     DepthToSpace,
     Div,
+    Function,
     Gather,
+    Gru,
     LogPower,
     LogSoftmax,
+    Lstm,
+    Mask,
     MatMul,
     Maximum,
     MaxPool2d,
     Minimum,
     Mul,
+    Normalize,
     Op,
     Pad,
     PadMode,
@@ -38,16 +45,19 @@ from qcomp.ir.ops import (
     Reduce,
     Reduction,
     Reshape,
+    Rnn,
     Slice,
     Softmax,
     Sub,
     Tile,
     Transpose,
+    Unattended,
     ZeroStuff,
 )
 from qcomp.ir.tensor import DType, TensorType
 
 SHAPE = (2, 6, 5, 8)
+SEQUENCE = (6, 5, 24)  # steps, samples, sums of gates
 RNG = np.random.default_rng(2)
 CONSTANTS: Mapping[str, np.ndarray] = {
     "w": RNG.normal(size=(4, 3, 2, 8)).astype(np.float32),
@@ -60,7 +70,16 @@ CONSTANTS: Mapping[str, np.ndarray] = {
     "plane": RNG.normal(size=(6, 1, 8)).astype(np.float32),
     "fc": RNG.normal(size=(4, 8)).astype(np.float32),
     "rows": RNG.normal(size=(8, 3)).astype(np.float32),
+    "biases": RNG.choice(np.array([-1e9, -0.5, 0.75], np.float32), (5, 6, 6)),
+    "c6": np.array([1, 1, 0, 2, 1, 0], np.float32),
+    "d6": np.array([0, 0, 1, 0, 3, 0], np.float32),
     "i": np.array([3, 0, 3], np.int64),
+    **{
+        f"{name}{hidden}": (RNG.normal(size=shape) / 2).astype(np.float32)
+        for hidden in (6, 8, 24)
+        for name, shape in {"R": (24, hidden), "h": (5, hidden), "P": (3 * hidden,)}.items()
+    },
+    "b24": RNG.normal(size=24).astype(np.float32),
 }
 
 
@@ -94,6 +113,21 @@ CASES: list[Op] = [
     PRelu(inputs=("x", "c"), output="y"),
     PRelu(inputs=("x", "plane"), output="y"),
     LogPower(inputs=("x", "x"), output="y", added=0.5, least=0.75),
+    *(
+        Normalize(
+            inputs=("x", "c", "plane"),
+            output="y",
+            axes=axes,
+            centered=centered,
+            epsilon=epsilon,
+            clamp=clamp,
+        )
+        for axes, centered, epsilon, clamp in [
+            ((1, 2), True, 1e-3, ClampRange()),
+            ((3,), False, 0.0, RELU),
+            ((0, 2, 3), True, 1e-5, ClampRange(-1, 1)),
+        ]
+    ),
     Add(inputs=("x", "x"), output="y", clamp=RELU),
     Add(inputs=("x", "plane"), output="y"),
     Sub(inputs=("c", "x"), output="y"),
@@ -111,6 +145,15 @@ CASES: list[Op] = [
     Reduce(inputs=X, output="y", kind=Reduction.MIN, axes=(3,)),
     Reduce(inputs=X, output="y", kind=Reduction.SUM, axes=(0, 1, 2, 3), keepdims=False),
     Reduce(inputs=X, output="y", kind=Reduction.MEAN, axes=()),
+    Attention(inputs=("x", "x", "x"), output="y", scale=0.4, ahead=1),
+    Attention(
+        inputs=("x", "x", "x", "biases", "c6", "d6"),
+        output="y",
+        scale=0.4,
+        ahead=5,
+        masks=(Mask.ADDED, Mask.ALLOWED, Mask.EXCLUDED),
+        unattended=Unattended.ZERO,
+    ),
     Softmax(inputs=X, output="y", axis=3),
     Softmax(inputs=X, output="y", axis=1),
     LogSoftmax(inputs=X, output="y", axis=2),
@@ -139,3 +182,35 @@ CASES: list[Op] = [
     ZeroStuff(inputs=X, output="y", stride=(2, 3), value=0.5),
     ZeroStuff(inputs=X, output="y", stride=(1, 1)),
 ]
+SIGMOID, TANH = Activation(Function.SIGMOID), Activation(Function.TANH)
+RECURRENT: list[Op] = [
+    Rnn(inputs=("x", "R24", "b24", "h24"), output="y", activations=(TANH,)),
+    Rnn(
+        inputs=("x", "R24", "b24", "h24"),
+        output="y",
+        activations=(Activation(Function.HARD_SIGMOID, 0.3, 0.4),),
+        reverse=True,
+        clip=0.7,
+        tail=True,
+    ),
+    Gru(inputs=("x", "R8", "b24", "h8"), output="y", activations=(SIGMOID, TANH)),
+    Gru(
+        inputs=("x", "R8", "b24", "h8"),
+        output="y",
+        activations=(SIGMOID, Activation(Function.LEAKY_RELU, 0.0)),
+        linear_before_reset=True,
+    ),
+    Lstm(
+        inputs=("x", "R6", "b24", "h6", "h6", "P6"),
+        output="y",
+        activations=(SIGMOID, TANH, Activation(Function.ELU, 0.5)),
+        tail=True,
+    ),
+    Lstm(
+        inputs=("x", "R6", "b24", "h6", "h6", "P6"),
+        output="y",
+        activations=(SIGMOID, TANH, TANH),
+        coupled=True,
+    ),
+]
+"""Their operand has the shape SEQUENCE."""

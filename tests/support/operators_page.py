@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
-from exported_ops import CASES, SHAPE, X, graph_of
+from exported_ops import CASES, RECURRENT, SEQUENCE, SHAPE, X, graph_of
 from operator_cases import BOTH, FLOATS, Net
 
 from qcomp.config import QuantizationConfig
@@ -32,6 +32,8 @@ from qcomp.ir.ops import (
     Function,
     IntegerOp,
     Op,
+    QRecurrent,
+    Recurrent,
     Relation,
     Reshape,
     Resize2d,
@@ -186,14 +188,14 @@ def _exact(onnx: list[str], lite: list[str], held: Mapping[str, Mapping[str, str
 
 def _integer_code() -> dict[str, str]:
     """By name: the integer ops that graphs of the op become, and the widths that have kernels."""
-    ops = [*CASES, *_more()]
+    ops = [*CASES, *RECURRENT, *_more()]
     found: dict[str, dict[str, set[int]]] = {}
     for op in ops:
         if op.domain is Domain.INTEGER:
             continue
         for bits in (8, 16):
             for integer in _lowered(op, bits):
-                if type(integer) in KEPT[bits]:
+                if type(integer) in KEPT[bits] or isinstance(integer, QRecurrent):
                     widths = found.setdefault(key(op), {}).setdefault(integer.mnemonic, set())
                     widths.add(bits)
     return {name: _told(widths) for name, widths in found.items()}
@@ -223,8 +225,9 @@ def _told(widths: Mapping[str, set[int]]) -> str:
 
 def _lowered(op: Op, bits: int) -> list[Op]:
     """The integer ops of a graph of one op: those that move nothing, or all there are."""
-    graph = graph_of(op, SHAPE, spatial_first=False)
-    x = np.abs(np.random.default_rng(0).normal(size=SHAPE)).astype(np.float32) + np.float32(0.1)
+    shape = SEQUENCE if isinstance(op, Recurrent) else SHAPE
+    graph = graph_of(op, shape, spatial_first=False)
+    x = np.abs(np.random.default_rng(0).normal(size=shape)).astype(np.float32) + np.float32(0.1)
     values = evaluate_all(graph, {"x": x})
     floats = [t.id for t in graph.tensors() if t.type.dtype is DType.F32 and not t.is_constant]
     with np.errstate(invalid="ignore"):

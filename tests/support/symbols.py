@@ -1,3 +1,3 @@
 """What every library exports, after its name."""
 
-PUBLIC = ("run", "set_parallel_for", "abi", "sizes", "inputs", "outputs")
+PUBLIC = ("run", "init", "set_parallel_for", "abi", "sizes", "inputs", "outputs")

@@ -144,6 +144,7 @@ def elements() -> list[Case]:
         (partial(ops.QMinimum, qmin=-100, qmax=100), (x, row)),
         (partial(ops.QMaximum, qmin=-(2**15), qmax=99), (i16(9), i16(9, seed=1))),
         (ops.Table, (x, Fixed(i8(256)))),
+        (ops.PairTable, (x, y, Fixed(i8(2**16)))),
         (ops.Table, (row, Fixed(i16(256)))),
         (partial(ops.QRescale, x_zero_point=0, multiplier=2**30, shift=31, requantize=WIDE_16),
          (i16(3, 8),)),

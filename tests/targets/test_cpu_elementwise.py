@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qcomp.ir.ops import (
+    PairTable,
     QAdd,
     QAddRescaled,
     QAddWide,
@@ -24,7 +25,7 @@ from qcomp.ir.ops import (
     QPReluRescaled,
     Table,
 )
-from qcomp.quant.fixed_point import Form, Requantize
+from qcomp.quant.fixed_point import Form, Requantize, multiplier_onnx
 from qcomp.quant.tflite_constants import add_rescaled_constants
 
 SIZES = [1, 2, 7, 15, 16, 17, 31, 33, 63, 64, 65, 130, 257, 700]
@@ -40,6 +41,7 @@ def binary_ops(a: int = 5, b: int = -9, y: int = 3) -> dict[str, partial[QBinary
         Form.NARROW: {"multiplier": 20011, "shift": 7},
         Form.WIDE: {"multiplier": 2**30 + 99, "shift": 38},
         Form.TFLITE: {"multiplier": 2**30 + 99, "shift": -7},
+        Form.ONNX: {"multiplier": multiplier_onnx(0.006)[0], "shift": 0},
     }
     return {
         "add": partial(
@@ -144,6 +146,15 @@ def test_a_tensor_with_itself(kit: Any) -> None:
 @pytest.mark.parametrize("size", SIZES)
 def test_tables(kit: Any, size: int) -> None:
     kit.check(Table, kit.i8(size), kit.fixed(kit.i8(256, seed=1)))
+
+
+@pytest.mark.parametrize("shapes", [((700,), ()), ((2, 3, 5, 19), (19,)), ((3, 1), (2, 1, 17))])
+def test_tables_of_pairs(kit: Any, shapes: tuple[tuple[int, ...], ...]) -> None:
+    a, b = (kit.i8(*shape, seed=seed) for seed, shape in enumerate(shapes))
+    table = kit.fixed(kit.i8(2**16, seed=2))
+    kit.check(PairTable, a, b, table, borders=True)
+    kit.check(PairTable, b, a, table)
+    kit.check(PairTable, a, kit.fixed(b), table)
 
 
 def test_a_table_of_all_values_between_bordered_tensors(kit: Any) -> None:

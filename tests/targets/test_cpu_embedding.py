@@ -19,6 +19,13 @@ def test_every_index_finds_a_row(kit: Any, index: int, element: int) -> None:
     kit.check(partial(QEmbedding, first=-100), x, kit.fixed(table))
 
 
+@pytest.mark.parametrize("first", [-128, -10, 0, 7])
+@pytest.mark.parametrize("index", [8, 16])
+def test_places_below_the_first_row_count_from_the_end(kit: Any, index: int, first: int) -> None:
+    x = np.arange(max(first - 50, -128), first + 50).astype(f"int{index}")
+    kit.check(partial(QEmbedding, first=first, wraps=True), x, kit.fixed(kit.i8(50, 19)))
+
+
 @pytest.mark.parametrize("row", [1, 2, 15, 16, 33, 64, 130, 300])
 def test_rows_of_any_length(kit: Any, row: int) -> None:
     x = np.int8([[3, 0, 9, -5, 9]])

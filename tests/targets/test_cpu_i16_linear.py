@@ -130,6 +130,26 @@ def test_sums_of_extremes_are_exact(kit: Any, isa: Any, x_value: int, w_value: i
     kit.check(op, x, *map(kit.fixed, (weight, *tables)), isas=[isa])
 
 
+@pytest.mark.parametrize("zero_point", [-120, 0, 120])
+def test_zero_points_that_leave_32_bits_before_the_shift(
+    kit: Any, isa: Any, zero_point: int
+) -> None:
+    """Of a factor of 2^-26, what is added to high halves of products does not fit 32 bits."""
+    random, channels = np.random.default_rng(0), 20
+    bias = random.integers(-(3 << 29), 3 << 29, channels).astype(np.int32)
+    multiplier = random.integers(2**30, 2**31, channels).astype(np.int32)
+    tables = [bias, multiplier, np.full(channels, 57, np.int32)]
+    q = Requantize(Form.WIDE, zero_point, -128, 127, bits=8)
+    dense = partial(QDense, x_zero_point=0, requantize=q)
+    weight = np.maximum(kit.i8(channels, 64, seed=1), -127)
+    kit.check(dense, kit.i16(3, 64), *map(kit.fixed, (weight, *tables)), isas=[isa])
+    same = {"groups": channels, "padding": (1, 1, 1, 1)}
+    conv = partial(QConv2d, x_zero_point=0, requantize=q, **same)
+    weight = np.maximum(kit.i8(channels, 3, 3, 1, seed=1), -127)
+    x = kit.i16(1, 5, 6, channels)
+    kit.check(conv, x, *map(kit.fixed, (weight, *tables)), isas=[isa])
+
+
 def test_depthwise_kernels_of_many_taps(kit: Any) -> None:
     for kind in KINDS:
         check_conv(kit, kind, (1, 2, 700, 6), 6, (1, 600), groups=6)  # in two parts

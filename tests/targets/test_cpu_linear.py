@@ -14,7 +14,7 @@ from qcomp.ir.ops import QConv2d, QDense
 from qcomp.quant.fixed_point import Form, Requantize
 
 CHANNELS = [1, 3, 15, 16, 17, 31, 33, 64]
-FORMS = [Form.NARROW, Form.WIDE, Form.TFLITE, Form.AWAY]
+FORMS = [Form.NARROW, Form.WIDE, Form.TFLITE, Form.AWAY, Form.ONNX]
 
 
 def epilogue(form: Form, channels: int, depth: int) -> tuple[Requantize, list[Any]]:
@@ -29,6 +29,9 @@ def epilogue(form: Form, channels: int, depth: int) -> tuple[Requantize, list[An
         shift = np.maximum(bits + bits_of_m - 15 + spread, 0)
     elif form is Form.AWAY:
         multiplier, shift = random.integers(2**45, 2**46, channels), 46 + bits + spread
+    elif form is Form.ONNX:
+        factors = random.uniform(0.5, 1.0, channels) * 2.0 ** -(bits + spread)
+        multiplier, shift = factors.astype(np.float32).view(np.int32), 0 * spread
     elif form is Form.WIDE:
         multiplier, shift = random.integers(2**30, 2**31, channels), 31 + bits + spread
     else:
@@ -166,7 +169,7 @@ def test_dense_weights_with_a_zero_point(kit: Any, outputs: int, depth: int, zer
     kit.check(op, kit.i8(5, depth), *constants, zero_point=9)
 
 
-@pytest.mark.parametrize("form", [Form.TFLITE, Form.AWAY], ids=lambda f: f.value)
+@pytest.mark.parametrize("form", [Form.TFLITE, Form.AWAY, Form.ONNX], ids=lambda f: f.value)
 def test_forms_that_saturate_to_the_limits_of_i8(kit: Any, form: Form) -> None:
     for outputs, groups, depth in ((33, 1, 19), (19, 19, 1)):
         weight = np.maximum(kit.i8(outputs, 3, 3, depth, seed=1), -127)
@@ -207,3 +210,19 @@ def test_random_convolutions(kit: Any, data: st.DataObject) -> None:
         groups=groups,
         **window,
     )
+
+
+def test_float32_products_of_any_sum_and_factor(kit: Any) -> None:
+    """Sums that float32 rounds, ties of both roundings, factors of all sizes: biases alone."""
+    random = np.random.default_rng(24)
+    outputs = 4096
+    sums = random.integers(-(2**30), 2**30, outputs) >> random.integers(0, 30, outputs)
+    results = random.integers(-600, 600, outputs) / 2.0  # half of them are ties
+    factors = results / np.where(sums == 0, 1, sums) * random.choice([1, 1 + 2**-24, 2], outputs)
+    factors[::16] = random.choice([0.5, 2.0**-20, 1e-40, 3e30, 2.0**-149], outputs // 16)
+    tables = [sums.astype(np.int32), np.abs(factors).astype(np.float32).view(np.int32)]
+    weight = np.zeros((outputs, 1), np.int8)
+    constants = [kit.fixed(a) for a in (weight, *tables, np.zeros(outputs, np.int32))]
+    for q in (Requantize(Form.ONNX, 0), Requantize(Form.ONNX, -17, -100, 90)):
+        op = partial(QDense, x_zero_point=0, requantize=q)
+        kit.check(op, kit.i8(2, 1), *constants, zero_point=0)

@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 
 from qcomp.errors import TargetError
 from qcomp.ir.ops import QMatMul
-from qcomp.quant.fixed_point import Form, Requantize
+from qcomp.quant.fixed_point import Form, Requantize, multiplier_onnx
 from qcomp.targets.cpu.lower.graph import lower_graph
+
+FORMS = [Form.NARROW, Form.WIDE, Form.TFLITE, Form.ONNX]
 
 
 def matmul(**changes: Any) -> partial[QMatMul]:
@@ -52,12 +54,13 @@ def test_leading_axes_broadcast(kit: Any, a: tuple[int, ...], b: tuple[int, ...]
     kit.check(matmul(), kit.i8(*a), kit.i8(*b), borders=True)
 
 
-@pytest.mark.parametrize("form", [Form.NARROW, Form.WIDE, Form.TFLITE], ids=lambda f: f.value)
+@pytest.mark.parametrize("form", FORMS, ids=lambda f: f.value)
 def test_products_in_every_form_at_the_extremes(kit: Any, form: Form) -> None:
     constants = {
         Form.NARROW: {"multiplier": 300, "shift": 10},
         Form.WIDE: {"multiplier": 2**30 + 1, "shift": 47},
         Form.TFLITE: {"multiplier": 2**30 + 1, "shift": -16},
+        Form.ONNX: {"multiplier": multiplier_onnx(2.0**-17 * 1.1)[0], "shift": 0},
     }[form]
     op = matmul(a_zero_point=127, b_zero_point=-128, requantize=Requantize(form, 0), **constants)
     kit.check(op, kit.i8(6, 500), kit.i8(500, 18))

@@ -27,6 +27,8 @@ WINDOWS: list[dict[str, Any]] = [
 ]
 CHANNELS = [1, 3, 15, 16, 17, 31, 33, 64, 100]
 
+FORMS = [Form.NARROW, Form.WIDE, Form.TFLITE, Form.ONNX]
+
 
 def average(
     kernel: tuple[int, int], zero_point: int, form: Form = Form.WIDE, **window: Any
@@ -70,11 +72,14 @@ def test_average_pool_of_any_window(kit: Any, window: dict[str, Any], counts: bo
     kit.check(op, kit.i8(2, 11, 13, 19), kit.fixed(multipliers), zero_point=-77, borders=True)
 
 
-@pytest.mark.parametrize("form", [Form.NARROW, Form.WIDE, Form.TFLITE], ids=lambda f: f.value)
+@pytest.mark.parametrize("form", FORMS, ids=lambda f: f.value)
 def test_average_pool_in_every_form(kit: Any, form: Form) -> None:
     op, multipliers = average((3, 3), 127, form, padding=(1, 1, 1, 1))
     if form is Form.TFLITE:
         op = partial(op, shift=-3)
+    elif form is Form.ONNX:
+        op, counts = partial(op, shift=0), np.maximum(np.arange(len(multipliers)), 1)
+        multipliers = (1 / 1.1 / counts).astype(np.float32).view(np.int32)
     kit.check(op, kit.i8(1, 8, 9, 21), kit.fixed(multipliers), zero_point=127)
 
 

@@ -12,12 +12,14 @@ from hypothesis import strategies as st
 
 from qcomp.errors import TargetError
 from qcomp.ir.ops import ArgMax, QReduceExtreme, QReduceSum, Reduction
-from qcomp.quant.fixed_point import Form, Requantize, multiplier_wide
+from qcomp.quant.fixed_point import Form, Requantize, multiplier_onnx, multiplier_wide
 from qcomp.targets.cpu.emit.folds import KEY_BITS
 from qcomp.targets.cpu.lower.graph import lower_graph
 
 AXES = [(0,), (1,), (2,), (3,), (1, 2), (0, 3), (1, 3), (2, 3), (0, 1, 2), (0, 1, 2, 3), ()]
 SIZES = [1, 2, 7, 8, 15, 16, 17, 31, 33, 63, 64, 65, 129, 300]
+
+FORMS = [Form.NARROW, Form.WIDE, Form.TFLITE, Form.ONNX]
 
 
 def mean(axes: tuple[int, ...], count: int, **changes: Any) -> partial[QReduceSum]:
@@ -53,12 +55,13 @@ def test_sizes_around_vectors_and_groups(kit: Any, size: int) -> None:
         kit.check(partial(ArgMax, axis=axis), x)
 
 
-@pytest.mark.parametrize("form", [Form.NARROW, Form.WIDE, Form.TFLITE], ids=lambda f: f.value)
+@pytest.mark.parametrize("form", FORMS, ids=lambda f: f.value)
 def test_sums_in_every_form(kit: Any, form: Form) -> None:
     constants = {
         Form.NARROW: {"multiplier": 300, "shift": 3},
         Form.WIDE: {"multiplier": 2**30 + 5, "shift": 37},
         Form.TFLITE: {"multiplier": 2**30 + 5, "shift": -5},
+        Form.ONNX: {"multiplier": multiplier_onnx(1 / 24)[0], "shift": 0},
     }[form]
     for zero_point in (-128, 127):
         q = Requantize(form, 3)

@@ -114,9 +114,9 @@ def in_form(text: str, form: str) -> Graph:
     [
         (
             in_form(MEAN, "away"),
-            "no kernel of q_average_pool2d has the form away; expected narrow, wide, tflite, quo",
+            "no kernel of q_average_pool2d has the form away; expected narrow, wide, tflite, onnx",
         ),
-        (in_form(PRODUCT, "onnx"), "no kernel of q_mul has the form onnx; expected narrow, wide"),
+        (in_form(PRODUCT, "away"), "no kernel of q_mul has the form away; expected narrow, wide"),
         (in_form(RESCALED, "tflite"), "no kernel of q_rescale has the form tflite; expected wide"),
     ],
 )

@@ -83,6 +83,50 @@ def test_a_refusal_changes_nothing(
     assert_array_equal(run(library, artifact, kit), expected)
 
 
+def test_init_finds_out_what_the_first_run_would_and_leaves_a_choice(
+    kit: Kit, artifact: Artifact, library: ctypes.CDLL, expected: NDArray[np.int8]
+) -> None:
+    assert library.net_set_isa(0) == STATUS_OK
+    assert library.net_init() == STATUS_OK
+    assert library.net_init() == STATUS_OK
+    assert_array_equal(run(library, artifact, kit), expected)
+    assert library.net_set_isa(1) == STATUS_OK
+    assert library.net_init() == STATUS_OK
+    assert_array_equal(run(library, artifact, kit), expected)
+
+
+SANDBOXED = """
+#define _GNU_SOURCE
+#include <linux/seccomp.h>
+#include <stdint.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#include "net.h"
+static uint8_t memory[NET_ARENA_BYTES + NET_ARENA_ALIGN];
+static int8_t in[NET_INPUT0_BYTES], out[NET_OUTPUT0_BYTES];
+int main(void) {
+  void *arena = memory + (NET_ARENA_ALIGN - (uintptr_t)memory % NET_ARENA_ALIGN);
+  if (net_init() != QCOMP_OK) return 2;
+  if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_STRICT)) return 77;
+  syscall(SYS_exit, net_run(in, out, arena)); /* any call but read, write and exit kills */
+}
+"""
+
+
+@pytest.mark.skipif(platform.system() != "Linux", reason="seccomp is of Linux")
+def test_runs_behind_init_make_no_system_call(artifact: Artifact, tmp_path: Path, cc: str) -> None:
+    shared_library(artifact, tmp_path, this_host())
+    (tmp_path / "net.h").write_text(artifact.sources["net.h"])
+    (tmp_path / "main.c").write_text(SANDBOXED)
+    build = [cc, "main.c", "libnet.so", f"-Wl,-rpath,{tmp_path}", "-o", "main"]
+    subprocess.run(build, cwd=tmp_path, check=True)
+    status = subprocess.run([tmp_path / "main"], check=False).returncode
+    if status == 77:
+        pytest.skip("this kernel has no seccomp")
+    assert status == STATUS_OK
+
+
 def test_the_variants_share_their_weights(kit: Kit) -> None:
     """Only tables that an instruction set wants in another form come on top."""
     graph, _ = block(kit, 7, 70, 3)
@@ -104,7 +148,7 @@ def test_what_is_exported(artifact: Artifact, tmp_path: Path) -> None:
         ["nm", "-D", "--defined-only", str(path)], capture_output=True, text=True, check=True
     ).stdout
     names = {line.split()[-1] for line in listed.splitlines()}
-    functions = {"net_run", "net_set_isa", "net_set_parallel_for", "net_abi", "net_sizes"}
+    functions = {f"net_{f}" for f in ("run", "init", "set_isa", "set_parallel_for", "abi", "sizes")}
     assert names == functions | {"net_inputs", "net_outputs"}
 
 

@@ -50,7 +50,7 @@ def test_objects_are_of_the_system_and_need_only_each_other(kit: Kit, name: str)
     isas = LIBRARIES[name]
     platform, artifact = isas[0].platform, emitted(kit, name)
     prefix = "_" if platform.format is ObjectFormat.MACH_O else ""
-    public = ["run", "set_parallel_for", "abi", "sizes", "inputs", "outputs"]
+    public = ["run", "init", "set_parallel_for", "abi", "sizes", "inputs", "outputs"]
     public += ["set_isa"] * (len(isas) > 1)
     code, data = (READ[platform.format](artifact.files[f]) for f in ("net.o", "net_data.o"))
     assert (code.machine, data.machine) == (platform.machine, platform.machine)

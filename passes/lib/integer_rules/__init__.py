@@ -13,12 +13,15 @@ from qcomp.ir import ops
 from qcomp.ir.exemptions import Exemptions
 from qcomp.ir.merged import merged
 from qcomp.passes.lib.integer_rules import (
+    attention,
     binary,
     choice,
     embedding,
     linear,
     movement,
+    normalization,
     power,
+    recurrent,
     reduction,
     unary,
 )
@@ -29,12 +32,15 @@ from qcomp.passes.lib.sums import BoundSums
 __all__ = ["EXEMPT", "NO_SUMS", "RULES", "SUMS", "Site", "rescale"]
 
 RULES: Mapping[type[ops.Op], IntegerRule] = merged(
+    attention.RULES,
     binary.RULES,
     power.RULES,
     choice.RULES,
     embedding.RULES,
     linear.RULES,
     movement.RULES,
+    recurrent.RULES,
+    normalization.RULES,
     reduction.RULES,
     unary.RULES,
 )
@@ -47,7 +53,14 @@ EXEMPT: Exemptions = {
 }
 
 SUMS: Mapping[type[ops.Op], BoundSums] = merged(
-    binary.SUMS, linear.SUMS, power.SUMS, reduction.SUMS, unary.SUMS
+    attention.SUMS,
+    binary.SUMS,
+    linear.SUMS,
+    normalization.SUMS,
+    power.SUMS,
+    recurrent.SUMS,
+    reduction.SUMS,
+    unary.SUMS,
 )
 
 _DOMAINS: Exemptions = {

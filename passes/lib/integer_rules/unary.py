@@ -178,4 +178,5 @@ SUMS: Mapping[type[ops.Op], BoundSums] = {
 
 NO_SUMS: Exemptions = {
     ops.Table: "looks its results up",
+    ops.PairTable: "looks its results up",
 }

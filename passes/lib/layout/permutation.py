@@ -10,6 +10,9 @@ the same values in the same order, so a Reshape turns one into the other.
 
 from __future__ import annotations
 
+import itertools
+import math
+import operator
 from collections.abc import Sequence
 
 Permutation = tuple[int, ...]
@@ -84,6 +87,31 @@ def carried(shape: Shape, twist: Permutation, target: Shape) -> Permutation | st
             physical += [i, *following[i]]
     result = inverse(tuple(physical))
     return identity(len(target)) if equivalent(target, result, identity(len(target))) else result
+
+
+def refinement(a: Shape, b: Shape) -> Shape | None:
+    """The extents that both shapes are merged from: every axis is a run of them, or of extent 1.
+
+    None where axes overlap in part. Leading axes of extent 1 that both have stay.
+    """
+    ends = sorted({*itertools.accumulate(a, operator.mul), *itertools.accumulate(b, operator.mul)})
+    steps = list(itertools.pairwise([1, *(e for e in ends if e > 1)]))
+    if math.prod(a) != math.prod(b) or any(after % before for before, after in steps):
+        return None
+    units = next((i for i, e in enumerate(zip(a, b, strict=False)) if e != (1, 1)), 0)
+    return (1,) * units + tuple(after // before for before, after in steps)
+
+
+def covered(shape: Shape, parts: Shape) -> list[list[int]]:
+    """For each axis of a shape the axes of its refinement that it is merged from."""
+    waiting = [i for i, e in enumerate(parts) if e > 1]
+    result: list[list[int]] = []
+    for extent in shape:
+        axes: list[int] = []
+        while math.prod(parts[i] for i in axes) < extent:
+            axes.append(waiting.pop(0))
+        result.append(axes)
+    return result
 
 
 def _shared_groups(source: Shape, target: Shape) -> list[tuple[list[int], list[int]]]:

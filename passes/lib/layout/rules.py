@@ -22,6 +22,7 @@ from qcomp.ir.ops import (
     Domain,
     Gather,
     LogSoftmax,
+    Normalize,
     Op,
     Pad,
     Reduce,
@@ -127,6 +128,14 @@ def _reduced(op: Op) -> tuple[tuple[int, ...], bool]:
     return op.axes, op.keepdims
 
 
+class Normalizing(Rule):
+    """An op with axes that its parameters, which broadcast to the operand, lie along as well."""
+
+    def twisted(self, op: Op, twist: Permutation) -> Op:
+        assert isinstance(op, Normalize)
+        return replace(op, axes=tuple(sorted(twist[a] for a in op.axes)))
+
+
 class Reshaping(Rule):
     """A reshape that groups only axes which the held value keeps together."""
 
@@ -163,6 +172,7 @@ RULES: Mapping[type[Op], Rule] = merged(
         BroadcastTo: PerAxis(),
         Reduce: Reducing(),
         ArgMax: Reducing(),
+        Normalize: Normalizing(),
         Reshape: Reshaping(),
     },
 )

@@ -9,9 +9,19 @@ import onnx
 from onnx import helper, numpy_helper
 
 from qcomp.errors import UnsupportedOp
-from qcomp.exporters.onnx import choice, elementwise, ends, linear, movement, reduction
+from qcomp.exporters.onnx import (
+    attention,
+    choice,
+    elementwise,
+    ends,
+    linear,
+    movement,
+    normalization,
+    recurrent,
+    reduction,
+)
 from qcomp.exporters.onnx.dialect import EXCHANGE, SESSION, Dialect
-from qcomp.exporters.onnx.writer import OPEN_FIELDS, Layout, Writer, open_name
+from qcomp.exporters.onnx.writer import OPEN_FIELDS, Writer, open_name
 from qcomp.ir.exemptions import Exemptions, exemption
 from qcomp.ir.graph import Graph
 from qcomp.ir.merged import merged
@@ -22,7 +32,14 @@ from qcomp.ir.text import format_op
 _LARGE = 1 << 14  # bytes
 
 RULES: Mapping[type[Op], Callable[..., None]] = merged(
-    choice.RULES, elementwise.RULES, linear.RULES, movement.RULES, reduction.RULES
+    attention.RULES,
+    choice.RULES,
+    elementwise.RULES,
+    linear.RULES,
+    movement.RULES,
+    recurrent.RULES,
+    normalization.RULES,
+    reduction.RULES,
 )
 
 EXEMPT: Exemptions = {Domain.INTEGER: "has no ONNX form; export before integers"}
@@ -66,10 +83,16 @@ class Exported:
 
 
 def export_with_arrays(
-    graph: Graph, *, extra_outputs: Sequence[TensorId], open_tensors: Sequence[TensorId]
+    graph: Graph,
+    *,
+    extra_outputs: Sequence[TensorId],
+    open_tensors: Sequence[TensorId],
+    channels_first: Collection[TensorId] = (),
 ) -> Exported:
-    """As `export_onnx`, for a session in this process: large constants are not copied."""
-    writer, outputs = _written(graph, extra_outputs, open_tensors)
+    """As `export_onnx`, for a session in this process: large constants are not copied, and some
+    inputs and outputs of rank 4 are NCHW.
+    """
+    writer, outputs = _written(graph, extra_outputs, open_tensors, channels_first=channels_first)
     large = {name: array for name, array in writer.arrays.items() if array.nbytes >= _LARGE}
 
     def initializer(array: Array, name: str) -> onnx.TensorProto:
@@ -83,6 +106,7 @@ def _written(
     extra_outputs: Sequence[TensorId],
     open_tensors: Sequence[TensorId],
     dialect: Dialect = SESSION,
+    channels_first: Collection[TensorId] = (),
 ) -> tuple[Writer, dict[str, TensorId]]:
     """The nodes, and the outputs by name."""
     ops = graph.ops()
@@ -91,14 +115,14 @@ def _written(
     outputs = _outputs(graph, extra_outputs)
     changed = {*graph.conversions, *graph.tails} if dialect.in_callers_units else set()
     names = _value_names(graph, outputs, changed)
-    writer = Writer(graph, names, open_tensors, dialect)
+    writer = Writer(graph, names, open_tensors, dialect, channels_first)
     for name, id in graph.inputs.items():
         inside = ends.inward(writer, id, name, graph.conversions[name]) if name in changed else name
-        writer.define(id, Layout.OURS, inside)
+        writer.define(id, writer.layout(id), inside)
     for op in ops:
         RULES[type(op)](writer, op)
     for name, id in outputs.items():
-        value = writer.read(id, Layout.OURS)
+        value = writer.read(id, writer.layout(id))
         if name in changed:
             value = ends.outward(writer, id, value, graph.conversions.get(name))
             value = ends.behind(writer, value, graph.tails.get(name))
@@ -153,14 +177,19 @@ def _model(
     outputs: Mapping[str, TensorId],
     initializer: Callable[[Array, str], onnx.TensorProto],
 ) -> onnx.ModelProto:
+    def value_info(name: str, id: TensorId) -> onnx.ValueInfoProto:
+        type = graph.type(id)
+        shape = writer.layout(id).arranged(type.shape)
+        return helper.make_tensor_value_info(name, _element_type(type), shape)
+
     proto = helper.make_graph(
         writer.nodes,
         graph.name,
         [
-            *(_value_info(name, graph.type(id)) for name, id in graph.inputs.items()),
+            *(value_info(name, id) for name, id in graph.inputs.items()),
             *_open_parameters(graph, writer),
         ],
-        [_value_info(name, graph.type(id)) for name, id in outputs.items()],
+        [value_info(name, id) for name, id in outputs.items()],
         [initializer(array, name) for name, array in writer.arrays.items()],
     )
     return helper.make_model(
@@ -190,6 +219,5 @@ def _open_shape(rank: int) -> list[int | None]:
     return [*[1] * (rank - 1), None] if rank else []
 
 
-def _value_info(name: str, type: TensorType) -> onnx.ValueInfoProto:
-    dtype = helper.np_dtype_to_tensor_dtype(type.dtype.numpy)
-    return helper.make_tensor_value_info(name, dtype, type.shape)
+def _element_type(type: TensorType) -> int:
+    return helper.np_dtype_to_tensor_dtype(type.dtype.numpy)

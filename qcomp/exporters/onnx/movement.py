@@ -187,12 +187,13 @@ def _sampling_matrix(op: Resize2d, axis: int, extent: int) -> Array:
 
 
 def embedding(w: Writer, op: Embedding) -> None:
-    """Gather reads no indices beyond the table."""
+    """Gather reads no indices beyond the table; those below 0 count from its end."""
     rows = w.graph.type(op.table).shape[0]
     whole = w.emit("Round", [w.read(op.x, Layout.OURS)])
     if op.first:
         whole = w.emit("Sub", [whole, w.scalar(float(op.first))])
-    within = w.emit("Clip", [whole, w.scalar(0.0), w.scalar(float(rows - 1))])
+    low = -rows if op.wraps else 0
+    within = w.emit("Clip", [whole, w.scalar(float(low)), w.scalar(float(rows - 1))])
     index = w.emit("Cast", [within], to=onnx.TensorProto.INT64)
     y = w.emit("Gather", [w.read(op.table, Layout.OURS), index], axis=0)
     w.define(op.id, Layout.OURS, y)

@@ -24,7 +24,7 @@ from qcomp.ir.tensor import Array, TensorId
 OPEN_FIELDS = ("scale", "low", "high")
 """The parameters of a tensor that is open, as of qcomp.quant.rounding.Rounding."""
 
-Attribute = int | float | str | Sequence[int]
+Attribute = int | float | str | Sequence[int] | Sequence[float] | Sequence[str]
 
 
 class Layout(enum.Enum):
@@ -43,13 +43,15 @@ class Layout(enum.Enum):
 
 
 _OTHER = {Layout.OURS: Layout.FIRST, Layout.FIRST: Layout.OURS}
+_MARKS = {Layout.OURS: "nhwc", Layout.FIRST: "nchw"}
 _FROM_OTHER = {Layout.OURS: (0, 2, 3, 1), Layout.FIRST: (0, 3, 1, 2)}
 
 
 class Writer:
     """The nodes of one model, and its initializers as arrays.
 
-    `names` holds the ONNX name of each tensor.
+    `names` holds the ONNX name of each tensor, which is that of its value in OURS, or in FIRST for
+    those that are `channels_first`.
     `open_tensors` are quantized, and their parameters are inputs of the model.
     """
 
@@ -59,8 +61,10 @@ class Writer:
         names: Mapping[TensorId, str],
         open_tensors: Collection[TensorId],
         dialect: Dialect = SESSION,
+        channels_first: Collection[TensorId] = (),
     ) -> None:
         self.graph = graph
+        self.channels_first = frozenset(channels_first)
         self.open_tensors = frozenset(open_tensors)
         self.dialect = dialect
         self.nodes: list[onnx.NodeProto] = []
@@ -84,12 +88,29 @@ class Writer:
         self, domain: str, kind: str, inputs: Sequence[str], **attributes: Attribute
     ) -> str:
         """The same, of an operator of another domain than ONNX's own."""
-        name = self._fresh(kind)
-        node = helper.make_node(kind, inputs, [name], name=name, domain=domain)
+        (name,) = self._append(domain, kind, inputs, 1, attributes)
+        self._unnamed[name] = self.nodes[-1]
+        return name
+
+    def emit_several(
+        self, kind: str, inputs: Sequence[str], count: int, attributes: Mapping[str, Attribute]
+    ) -> list[str]:
+        """Append a node of `count` results; the values' names."""
+        return self._append("", kind, inputs, count, attributes)
+
+    def _append(
+        self,
+        domain: str,
+        kind: str,
+        inputs: Sequence[str],
+        count: int,
+        attributes: Mapping[str, Attribute],
+    ) -> list[str]:
+        names = [self._fresh(kind) for _ in range(count)]
+        node = helper.make_node(kind, inputs, names, name=names[0], domain=domain)
         node.attribute.extend(helper.make_attribute(k, v) for k, v in attributes.items())
         self.nodes.append(node)
-        self._unnamed[name] = node
-        return name
+        return names
 
     def emit_as(self, name: str, kind: str, inputs: Sequence[str]) -> None:
         """Append a node whose result has the given name."""
@@ -161,8 +182,13 @@ class Writer:
             return Layout.FIRST
         return Layout.OURS
 
+    def layout(self, id: TensorId) -> Layout:
+        """That of the value that has the tensor's own name."""
+        return Layout.FIRST if id in self.channels_first else Layout.OURS
+
     def _name(self, id: TensorId, layout: Layout) -> str:
-        return self._names[id] if layout is Layout.OURS else f"{self._names[id]}:nchw"
+        name = self._names[id]
+        return name if layout is self.layout(id) else f"{name}:{_MARKS[layout]}"
 
     # ------------------------------------------------------------- parameters
 

@@ -17,7 +17,7 @@ from qcomp.formats.tflite import IDENTIFIER, SCHEMA, VERSION
 from qcomp.ir.exemptions import Exemptions, exemption
 from qcomp.ir.graph import Graph
 from qcomp.ir.merged import merged
-from qcomp.ir.ops import BatchNorm, Domain, LogPower, Op
+from qcomp.ir.ops import Attention, BatchNorm, Domain, Gru, LogPower, Lstm, Normalize, Op, Rnn
 from qcomp.ir.tensor import TensorId
 from qcomp.ir.text import format_op
 from qcomp.quant.qparams import QParams
@@ -29,7 +29,10 @@ RULES: Mapping[type[Op], Callable[..., None]] = merged(
 EXEMPT: Exemptions = {
     Domain.INTEGER: "is written as the float op that it stands for; export the QDQ form",
     BatchNorm: "is folded into the layer before it, or was kept in floats",
+    Normalize: "TFLite has no normalisation of groups in integers",
+    Attention: "TFLite has no such operator in integers",
     LogPower: "TFLite has no logarithm of a sum of squares in integers",
+    **dict.fromkeys((Gru, Lstm, Rnn), "TFLite has no recurrence on sums of gates"),
 }
 
 

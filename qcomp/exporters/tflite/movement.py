@@ -11,6 +11,7 @@ from qcomp.exporters.tflite.integers import Integers
 from qcomp.exporters.tflite.moves import gathered, looked_up, reshaped, sliced, transposed
 from qcomp.exporters.tflite.transposed import is_absorbed
 from qcomp.exporters.tflite.writer import Writer
+from qcomp.ir.evaluate.embedding import places
 from qcomp.ir.ops import (
     BlockOrder,
     BroadcastTo,
@@ -203,7 +204,7 @@ def embedding(w: Writer, op: Embedding) -> None:
     table = w.graph.data(op.table)
     low, high = integer_range(q.bits)
     rows = dequantize(np.arange(low, high + 1), q)
-    found = table[np.clip(np.rint(rows) - op.first, 0, len(table) - 1).astype(np.int64)]
+    found = table[places(np.rint(rows).astype(np.intp) - op.first, len(table), op.wraps)]
     w.require(op, found.size <= _MOST_TABLE, f"a table of {found.size}", f"up to {_MOST_TABLE}")
     values = w.integers(op.table, _rounded(found, wanted))
     y = looked_up(w, x, shape, q.bits, values, w.shape(op.output), wanted)

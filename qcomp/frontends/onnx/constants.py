@@ -75,6 +75,8 @@ def fold(node: Node) -> bool:
         return True
     if len(known) < len(inputs) or not known or node.op_type in _NOT_FOLDABLE:
         return False
+    if node.op_type == "Identity" and node.proto.input[0] in node.context.integers:
+        node.context.integers[node.proto.output[0]] = node.context.integers[node.proto.input[0]]
     grid = folded(node) if node.op_type in ("QuantizeLinear", "DequantizeLinear") else None
     _record(node, _evaluated(node, known) if grid is None else [grid])
     return True

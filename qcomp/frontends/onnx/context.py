@@ -12,16 +12,18 @@ import onnx
 import onnx.helper
 
 from qcomp.frontends.limits import Folding, Refused, check_result
+from qcomp.ir.given import GivenIntegers
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import Op
+from qcomp.ir.saturation import NOT_AT_ALL
 from qcomp.ir.tensor import Array, Mark, Origin, TensorId, TensorType
 from qcomp.quant.qparams import QParams
 
 _MOST_INTEGERS = 1024  # of axes, pads, shapes and parts
-NOT_AT_ALL = np.float32(-1e30)
-"""Stands for -inf in a mask: no score is seen beside it, and several add up to a finite number."""
 
-Attribute = int | float | str | tuple[int, ...] | tuple[float, ...] | onnx.TensorProto
+Attribute = (
+    int | float | str | tuple[int, ...] | tuple[float, ...] | tuple[str, ...] | onnx.TensorProto
+)
 
 
 @dataclass
@@ -36,6 +38,7 @@ class Context:
     folder: Path | None
     used: set[str]
     constants: MutableMapping[str, Array] = field(default_factory=dict)
+    integers: dict[str, GivenIntegers] = field(default_factory=dict)  # behind constants of floats
     values: MutableMapping[str, TensorId] = field(default_factory=dict)
     lost: set[str] = field(default_factory=set)
     notes: list[str] = field(default_factory=list)
@@ -237,6 +240,12 @@ class Node:
             raise Refused(f"attribute {name} is no string")
         return value
 
+    def texts(self, name: str, default: tuple[str, ...]) -> tuple[str, ...]:
+        value = self.attributes.get(name, default)
+        if not (isinstance(value, tuple) and all(isinstance(v, str) for v in value)):
+            raise Refused(f"attribute {name} is no list of strings")
+        return tuple(map(str, value))
+
     # ----------------------------------------------------------------- emitting
 
     def weight(self, index: int, data: Array, layout: str) -> TensorId:
@@ -284,11 +293,13 @@ class Node:
 
 def _origin(name: str, source: Array, data: Array) -> Origin:
     """Of a constant that a rule took as it is, with its axes moved, or computed from."""
-    if np.array_equal(source, data):
-        return Origin(name)
-    for permutation in ((1, 0), (0, 2, 3, 1)):
-        if len(permutation) == source.ndim and np.array_equal(source.transpose(permutation), data):
-            return Origin(name, permutation)
+    for permutation in (tuple(range(source.ndim)), (1, 0), (0, 2, 1), (0, 2, 3, 1)):
+        if len(permutation) != source.ndim or source.size != data.size:
+            continue
+        moved = source.transpose(permutation)
+        if np.array_equal(moved.reshape(data.shape), data):
+            origin = Origin(name).permuted(permutation)
+            return origin if moved.shape == data.shape else origin.marked(Mark.RESHAPED)
     return Origin(name).marked(Mark.IMPORTED)
 
 

@@ -17,7 +17,6 @@ _SCHEMA_TYPES = {
     if name != "UNDEFINED"
 }
 _KINDS: Mapping[str, str] = {
-    "STRINGS": "a list of texts",
     "GRAPH": "a subgraph",
     "GRAPHS": "a list of subgraphs",
     "TENSORS": "a list of tensors",
@@ -27,6 +26,12 @@ _KINDS: Mapping[str, str] = {
     "TYPE_PROTOS": "a list of types",
 }
 _ELEMENT_TYPES = frozenset(onnx.TensorProto.DataType.keys())
+
+_DEPRECATED_AFTERWARDS = ("GroupNormalization",)
+"""Whose form of the opsets 18 to 20, which models have, was deprecated with the next form."""
+
+_READ_BEFORE = {"LayerNormalization": 17, "RMSNormalization": 23}
+"""The opsets that operators came with which ONNX Runtime has in every one."""
 
 
 def decode_node(context: Context, proto: onnx.NodeProto) -> Node:
@@ -52,6 +57,13 @@ def decode_node(context: Context, proto: onnx.NodeProto) -> Node:
             raise ModelError(f"{describe(proto)}: attribute {a.name} has the wrong type")
         attributes[a.name] = _attribute(a)
     return Node(context, proto, attributes)
+
+
+def own_node(context: Context, proto: onnx.NodeProto) -> Node:
+    """A node of another domain, whose attributes no schema has."""
+    if not any(proto.output):
+        raise ModelError(f"{describe(proto)} has no outputs")
+    return Node(context, proto, {a.name: _attribute(a) for a in proto.attribute})
 
 
 def result_types(node: Node) -> dict[str, int]:
@@ -80,10 +92,11 @@ def _only(kinds: Sequence[str]) -> int:
 
 def _schema(proto: onnx.NodeProto, opset: int) -> onnx.defs.OpSchema:
     try:
-        schema = onnx.defs.get_schema(proto.op_type, opset, "")
+        least = _READ_BEFORE.get(proto.op_type, opset)
+        schema = onnx.defs.get_schema(proto.op_type, max(opset, least), "")
     except onnx.defs.SchemaError as error:
         raise Refused(f"operator {proto.op_type} is unknown in opset {opset}") from error
-    if schema.deprecated:
+    if schema.deprecated and proto.op_type not in _DEPRECATED_AFTERWARDS:
         raise Refused(f"operator {proto.op_type} is no longer part of opset {opset}")
     return schema
 
@@ -101,10 +114,12 @@ def _attribute(a: onnx.AttributeProto) -> Attribute:
             return tuple(a.ints)
         case kinds.FLOATS:
             return tuple(a.floats)
+        case kinds.STRINGS:
+            return tuple(bytes(s).decode("utf-8", "replace") for s in a.strings)
         case kinds.TENSOR:
             return a.t
         case _:
             raise Refused(
                 f"attribute {a.name} is {_KINDS.get(kinds.AttributeType.Name(a.type), 'unknown')}",
-                "numbers, text and tensors; of subgraphs those of an If with a constant condition",
+                "numbers, texts and tensors; of subgraphs those of an If with a constant condition",
             )

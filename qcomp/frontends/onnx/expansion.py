@@ -10,7 +10,7 @@ from onnx.helper import make_node
 
 from qcomp.frontends.limits import Refused
 from qcomp.frontends.onnx.context import Context
-from qcomp.frontends.onnx.grids import real
+from qcomp.frontends.onnx.grids import given, real
 from qcomp.ir.tensor import Array
 
 _NO_ZERO = np.zeros(1, np.int32)
@@ -113,6 +113,7 @@ class Source:
         """A constant of the real values of integers; its name."""
         name = self.name(role)
         self.context.constants[name] = real(data, scale, zero, axis)
+        self.context.integers[name] = given(data, scale, zero, axis)
         return name
 
     def read(self, index: int) -> tuple[str, onnx.NodeProto]:

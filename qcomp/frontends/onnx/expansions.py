@@ -10,6 +10,7 @@ from qcomp.frontends.onnx.context import Context
 from qcomp.frontends.onnx.decode import decode_node
 from qcomp.frontends.onnx.einsum import einsum
 from qcomp.frontends.onnx.expansion import Expansion, Nodes, Source
+from qcomp.frontends.onnx.fused import FUSED
 from qcomp.frontends.onnx.quantized import BORDERS, CONTRIB, QUANTIZED
 from qcomp.frontends.onnx.sequences import SEQUENCES
 from qcomp.frontends.onnx.spelled import SPELLED, unless_constant
@@ -31,6 +32,7 @@ def _checked(rules: Mapping[tuple[str, str], Expansion]) -> Mapping[tuple[str, s
 
 EXPANSIONS: Mapping[tuple[str, str], Expansion] = merged(
     QUANTIZED,
+    FUSED,
     _checked(SEQUENCES),
     _checked(SPELLED),
     _checked({("", "Einsum"): unless_constant(einsum)}),

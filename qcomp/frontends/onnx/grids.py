@@ -11,6 +11,7 @@ import onnx.helper
 
 from qcomp.frontends.limits import Refused
 from qcomp.frontends.onnx.context import Node
+from qcomp.ir.given import GivenIntegers
 from qcomp.ir.tensor import Array
 
 
@@ -35,6 +36,14 @@ def real(data: Array, scale: Array, zero: Array, axis: int) -> Array:
     return np.asarray(centered * along(scale, data, axis).astype(np.float64), np.float32)
 
 
+def given(data: Array, scale: Array, zero: Array, axis: int) -> GivenIntegers:
+    """The integers behind what `real` gives."""
+    count = max(scale.size, zero.size)
+    scales, zeros = (np.resize(p.reshape(-1), count) for p in (scale, zero))
+    where = axis % max(data.ndim, 1)
+    return GivenIntegers(data, scales.astype(np.float64), zeros.astype(np.int64), where)
+
+
 def folded(node: Node) -> Array | None:
     """The result on constants; None where values share scales in blocks."""
     if node.integer("block_size", 0):
@@ -43,7 +52,10 @@ def folded(node: Node) -> Array | None:
     axis = node.integer("axis", 1) if scale.size > 1 else 0
     zero = node.constant(2, "the zero point") if node.has(2) else None
     if node.op_type == "DequantizeLinear":
-        return real(data, scale, np.zeros(1, np.int32) if zero is None else zero, axis)
+        zeros = np.zeros(1, np.int32) if zero is None else zero
+        floats = real(data, scale, zeros, axis)
+        node.context.integers[node.proto.output[0]] = given(data, scale, zeros, axis)
+        return floats
     kind = node.integer("output_dtype", 0) or onnx.TensorProto.UINT8
     dtype = onnx.helper.tensor_dtype_to_np_dtype(kind) if zero is None else zero.dtype
     node.require(dtype.kind in "iu", f"integers of {dtype}", "int8, uint8, int16, uint16, int32")

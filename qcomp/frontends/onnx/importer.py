@@ -20,6 +20,7 @@ from qcomp.frontends.onnx.structure import ordered_nodes
 from qcomp.frontends.onnx.tensors import element_type_name
 from qcomp.frontends.origins import trace_moves
 from qcomp.ir.form import Form
+from qcomp.ir.given import GivenIntegers
 from qcomp.ir.graph import Graph, sanitized
 from qcomp.ir.ops import Reshape
 from qcomp.ir.saturation import hides_lowest
@@ -37,6 +38,7 @@ class Attempt:
     graph: Graph
     notes: tuple[str, ...]
     problems: tuple[str, ...]
+    integers: Mapping[str, GivenIntegers]
 
 
 def import_onnx(
@@ -58,7 +60,7 @@ def import_onnx(
     trace_moves(attempt.graph)
     spread_qparams(attempt.graph)
     verify(attempt.graph, Form.FLOAT)
-    return ImportedModel(attempt.graph, Form.FLOAT, attempt.notes)
+    return ImportedModel(attempt.graph, Form.FLOAT, attempt.notes, attempt.integers)
 
 
 def attempt_import(
@@ -82,7 +84,13 @@ def attempt_import(
         context.notes.append(
             f"{len(context.converted)} constants converted from {kinds} to float32"
         )
-    return Attempt(loaded, context.graph, tuple(context.notes), tuple(importer.problems))
+    return Attempt(
+        loaded,
+        context.graph,
+        tuple(context.notes),
+        tuple(importer.problems),
+        context.integers,
+    )
 
 
 def _misread_mask(context: Context) -> str | None:

@@ -10,11 +10,12 @@ import onnx
 from qcomp.frontends.limits import Refused
 from qcomp.frontends.onnx.branches import Branches, branches_of
 from qcomp.frontends.onnx.constants import fold
-from qcomp.frontends.onnx.context import Context, Node
-from qcomp.frontends.onnx.decode import decode_node, result_types
+from qcomp.frontends.onnx.context import Context
+from qcomp.frontends.onnx.decode import decode_node, own_node, result_types
 from qcomp.frontends.onnx.expansions import EXPANSIONS, expanded
 from qcomp.frontends.onnx.infer import InferredType, node_types
 from qcomp.frontends.onnx.load import DEFAULT_DOMAINS
+from qcomp.frontends.onnx.own_rules import apply_own, has_own
 from qcomp.frontends.onnx.quantized import BORDERS, CONTRIB
 from qcomp.frontends.onnx.rules import FOLDED_ONLY, RULES
 from qcomp.frontends.onnx.sequences import SEQUENCES
@@ -54,7 +55,7 @@ class NodeReader:
                     self._read_if(proto, context)
                 else:
                     for part in expanded(context, proto):
-                        _apply(decode_node(context, part))
+                        _read_node(context, part)
             except (Refused, ArithmeticError, ValueError) as error:
                 self.problems.append(f"{describe(proto)}: {error}")
                 _lose(proto, context)
@@ -121,14 +122,20 @@ def used_names(nodes: Iterable[onnx.NodeProto], graph: onnx.GraphProto) -> set[s
     return {name for node in nodes for name in reads(node)} | {o.name for o in graph.output}
 
 
-def _apply(node: Node) -> None:
+def _read_node(context: Context, proto: onnx.NodeProto) -> None:
+    if proto.domain not in DEFAULT_DOMAINS:
+        apply_own(own_node(context, proto))
+        return
+    node = decode_node(context, proto)
     if fold(node):
         return
-    rule = RULES.get(node.op_type)
-    if rule is None:
+    if node.op_type in RULES:
+        RULES[node.op_type](node)
+    elif has_own(proto):
+        apply_own(node)
+    else:
         raise _unsupported(node.op_type)
-    rule(node)
-    node.context.element_types.update(result_types(node))
+    context.element_types.update(result_types(node))
 
 
 def _refusal(proto: onnx.NodeProto, lost: bool) -> str | None:
@@ -136,9 +143,11 @@ def _refusal(proto: onnx.NodeProto, lost: bool) -> str | None:
     if (proto.domain, proto.op_type) in EXPANSIONS or _is_contributed(proto):
         return None
     if proto.domain not in DEFAULT_DOMAINS:
+        if has_own(proto):
+            return None
         known = ", ".join(sorted(op for domain, op in EXPANSIONS if domain == CONTRIB))
         return f"domain {proto.domain!r} is unknown; accepted: ai.onnx, and of {CONTRIB} {known}"
-    if lost and proto.op_type not in (*RULES, *FOLDED_ONLY, "If"):
+    if lost and proto.op_type not in (*RULES, *FOLDED_ONLY, "If") and not has_own(proto):
         return str(_unsupported(proto.op_type))
     return None
 

@@ -14,15 +14,19 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from qcomp.ir.evaluate import (
+    attention,
     border,
     choice,
     dynamic,
     embedding,
     integer_elementwise,
     integer_linear,
+    integer_recurrent,
     movement,
+    normalization,
     pooling,
     power,
+    recurrent,
     reduction,
 )
 from qcomp.ir.evaluate import float as floats
@@ -36,6 +40,7 @@ from qcomp.quant.qparams import QParams, dequantize, quantize
 __all__ = ["MEANINGS", "apply", "checked_inputs", "evaluate", "evaluate_all"]
 
 MEANINGS: Mapping[type[Op], Callable[..., Array]] = merged(
+    attention.MEANINGS,
     border.MEANINGS,
     choice.MEANINGS,
     dynamic.MEANINGS,
@@ -43,9 +48,12 @@ MEANINGS: Mapping[type[Op], Callable[..., Array]] = merged(
     floats.MEANINGS,
     integer_elementwise.MEANINGS,
     integer_linear.MEANINGS,
+    integer_recurrent.MEANINGS,
     movement.MEANINGS,
+    normalization.MEANINGS,
     pooling.MEANINGS,
     power.MEANINGS,
+    recurrent.MEANINGS,
     reduction.MEANINGS,
 )
 

@@ -21,6 +21,7 @@ from qcomp.ir.ops.integer_elementwise import (
     QRescale,
     Table,
 )
+from qcomp.ir.ops.pair_table import PairTable
 from qcomp.ir.tensor import Array
 from qcomp.quant.fixed_point import I64, mulhrs, requantize, rescaled, rounding_shift
 from qcomp.quant.interpolation import FRACTION_BITS
@@ -125,6 +126,10 @@ def q_prelu_rescaled(op: QPReluRescaled, x: Array, slope: Array) -> Array:
     return np.where(t >= 0, positive, negative)
 
 
+def pair_table(op: PairTable, a: Array, b: Array, table: Array) -> Array:
+    return np.asarray(table[256 * (a.astype(np.intp) + 128) + (b.astype(np.intp) + 128)])
+
+
 MEANINGS: Mapping[type[Op], Callable[..., Array]] = {
     QAdd: q_add,
     QAddWide: q_add_wide,
@@ -136,6 +141,7 @@ MEANINGS: Mapping[type[Op], Callable[..., Array]] = {
     Table: table,
     QRescale: q_rescale,
     Interpolate: interpolate,
+    PairTable: pair_table,
     QPRelu: q_prelu,
     QPReluRescaled: q_prelu_rescaled,
 }

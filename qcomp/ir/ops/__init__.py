@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from qcomp.ir.ops import (
+    attention,
     base,
     choice,
     dynamic,
@@ -18,14 +19,19 @@ from qcomp.ir.ops import (
     integer,
     integer_elementwise,
     integer_linear,
+    integer_recurrent,
     integer_resize,
     linear,
     movement,
+    normalization,
+    pair_table,
     pooling,
     power,
     quantization,
+    recurrent,
     reduction,
 )
+from qcomp.ir.ops.attention import *
 from qcomp.ir.ops.base import *
 from qcomp.ir.ops.choice import *
 from qcomp.ir.ops.dynamic import *
@@ -34,12 +40,16 @@ from qcomp.ir.ops.embedding import *
 from qcomp.ir.ops.integer import *
 from qcomp.ir.ops.integer_elementwise import *
 from qcomp.ir.ops.integer_linear import *
+from qcomp.ir.ops.integer_recurrent import *
 from qcomp.ir.ops.integer_resize import *
 from qcomp.ir.ops.linear import *
 from qcomp.ir.ops.movement import *
+from qcomp.ir.ops.normalization import *
+from qcomp.ir.ops.pair_table import *
 from qcomp.ir.ops.pooling import *
 from qcomp.ir.ops.power import *
 from qcomp.ir.ops.quantization import *
+from qcomp.ir.ops.recurrent import *
 from qcomp.ir.ops.reduction import *
 
 
@@ -53,6 +63,7 @@ def _concrete(cls: type[base.Op]) -> Iterator[type[base.Op]]:
 OPS: dict[str, type[base.Op]] = {cls.mnemonic: cls for cls in _concrete(base.Op)}
 
 __all__ = ["OPS"]
+__all__ += attention.__all__
 __all__ += base.__all__
 __all__ += choice.__all__
 __all__ += dynamic.__all__
@@ -61,10 +72,14 @@ __all__ += embedding.__all__
 __all__ += integer.__all__
 __all__ += integer_elementwise.__all__
 __all__ += integer_linear.__all__
+__all__ += integer_recurrent.__all__
 __all__ += integer_resize.__all__
 __all__ += linear.__all__
 __all__ += movement.__all__
+__all__ += pair_table.__all__
+__all__ += normalization.__all__
 __all__ += pooling.__all__
 __all__ += power.__all__
 __all__ += quantization.__all__
+__all__ += recurrent.__all__
 __all__ += reduction.__all__

@@ -112,6 +112,11 @@ class Op:
         """The operands and results that have one scale, as integers are copied or compared."""
         return (*self.inputs, self.output) if self.copies_integers else ()
 
+    @property
+    def of_16_bits(self) -> tuple[TensorId, ...]:
+        """The float operands and results that are quantized to 16 bits, whatever is asked for."""
+        return ()
+
     def result_type(self, *inputs: TensorType) -> TensorType:
         """Shape inference and verifier rule in one; raises ValueError with what was expected."""
         raise NotImplementedError

@@ -14,7 +14,10 @@ __all__ = ["Embedding", "QEmbedding"]
 
 @dataclass(frozen=True, kw_only=True)
 class Embedding(Op):
-    """table[x - first] along its first axis, x rounded, and clamped to the rows that there are."""
+    """table[x - first] along its first axis, x rounded, and clamped to the rows that there are.
+
+    With `wraps` places from -rows to -1 count from the end.
+    """
 
     mnemonic: ClassVar[str] = "embedding"
     axis_use: ClassVar[AxisUse | None] = AxisUse.ALL
@@ -24,6 +27,7 @@ class Embedding(Op):
     table = Operand(1)
 
     first: int = 0
+    wraps: bool = False
 
     def result_type(self, *inputs: TensorType) -> TensorType:
         expect_float(*inputs)
@@ -34,6 +38,7 @@ class Embedding(Op):
 class QEmbedding(IntegerOp):
     """table[x - first] along its first axis, the index clamped to the rows that there are.
 
+    With `wraps` places from -rows to -1 count from the end.
     The table is an i8 or i16 in the scale of the result; x may have the other width.
     """
 
@@ -44,6 +49,7 @@ class QEmbedding(IntegerOp):
     table = Operand(1)
 
     first: int
+    wraps: bool = False
 
     def result_type(self, *inputs: TensorType) -> TensorType:
         expect_activation(*inputs)

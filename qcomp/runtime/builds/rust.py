@@ -59,6 +59,7 @@ def _library(package: Package) -> str:
     functions += [
         f"pub fn {package.name}_set_parallel_for("
         "function: Option<ParallelFor>, user: *mut c_void);",
+        f"pub fn {package.name}_init() -> c_int;",
         f"pub fn {package.name}_abi() -> c_int;",
         f"pub fn {package.name}_sizes() -> *const Sizes;",
     ]
@@ -74,6 +75,7 @@ use core::ffi::{{{"c_char, " if package.opens else ""}c_int, c_void}};
 pub const OK: c_int = 0;
 pub const BAD_ARENA: c_int = 1;
 pub const BAD_CPU: c_int = 2;
+pub const BAD_INPUT: c_int = 11;
 
 /// real = scale * (q - zero_point), where the header's helpers do no more.
 {constants}

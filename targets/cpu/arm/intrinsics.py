@@ -125,6 +125,11 @@ def tbl(b: ir.IRBuilder, four: Sequence[Value], x: Value) -> Value:
     return _call(b, "tbl4.v16i8", x.type, *four, x)
 
 
+def tbl_pair(b: ir.IRBuilder, two: Sequence[Value], x: Value) -> Value:
+    """Sixteen bytes of 32 in two registers; 0 for an index from 32 on."""
+    return _call(b, "tbl2.v16i8", x.type, *two, x)
+
+
 def _lanes(x: Value) -> str:
     """As names of intrinsics have them: v4i32."""
     return f"v{x.type.count}i{x.type.element.width}"

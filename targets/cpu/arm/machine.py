@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from qcomp.targets.cpu.arm import matmul, matmul_words
+from qcomp.targets.cpu.arm.attention import LookedUpWeights
 from qcomp.targets.cpu.arm.dot import NEON, Sdot, SmullPairs
 from qcomp.targets.cpu.arm.elementwise import neon_body
 from qcomp.targets.cpu.arm.epilogue import NeonEpilogue
@@ -125,6 +126,7 @@ def neon() -> Machine:
         elementwise=neon_body,
         tables=TblTables(),
         softmax=LookedUpRows(),
+        rows=LookedUpWeights(),
         matmul=matmul_words.emit_matmul,
         elementwise_16=neon_body_16,
         curves=PairedCurves(),

@@ -19,7 +19,8 @@ from qcomp.targets.cpu.emit.words import in_bits, word_type
 class Rows:
     """What the code depends on: bytes of an index and of an element, the table, and a vector.
 
-    `first` is the index of row 0, `row` the elements of one, `width` those of a vector.
+    `first` is the index of row 0, `row` the elements of one, `width` those of a vector;
+    with `wraps` places below 0 count from the end.
     """
 
     index_bytes: int
@@ -28,6 +29,7 @@ class Rows:
     rows: int
     row: int
     width: int
+    wraps: bool
 
     def emit(self, b: ir.IRBuilder, pointers: Sequence[Value], begin: Value, end: Value) -> None:
         """Pointers to indices, table and result, all without gaps; the span is of indices."""
@@ -49,6 +51,9 @@ class Rows:
     def _place(self, b: ir.IRBuilder, index: Value) -> Value:
         """Within the table, whatever the index is."""
         place = b.sub(b.sext(index, I64), i64(self.first))
+        if self.wraps:
+            counted = b.add(place, i64(self.rows))
+            place = b.select(b.icmp_signed("<", place, i64(0)), counted, place)
         place = b.select(b.icmp_signed("<", place, i64(0)), i64(0), place)
         last = i64(self.rows - 1)
         place = b.select(b.icmp_signed(">", place, last), last, place)

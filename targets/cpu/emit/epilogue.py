@@ -14,7 +14,7 @@ from qcomp.targets.cpu import llvm_ir as ir
 from qcomp.targets.cpu.emit.builder import Value, at, store_bytes
 from qcomp.targets.cpu.emit.interleave import back_in_order
 from qcomp.targets.cpu.emit.narrow import BlockParameters, MakeNarrow, NarrowEpilogue
-from qcomp.targets.cpu.emit.requantize import Saturation
+from qcomp.targets.cpu.emit.requantize import UNCLAMPED, Saturation
 from qcomp.targets.cpu.machine import Isa
 
 
@@ -87,7 +87,7 @@ class Epilogue:
     def _requantizer(self, b: ir.IRBuilder, v: int) -> Callable[[Value], Value]:
         """Sums of channel vector `v` to i8, by any form; the constants are loaded here."""
         limits = Saturation.loaded(b, self.block.header, self.isa.lanes)
-        if self.form in (Form.TFLITE, Form.AWAY) and not self.block.clamped:
+        if self.form in UNCLAMPED and not self.block.clamped:
             limits = limits.of_i8()
         if self.block.ceiling:
             limits = limits.below(b, self.block.ceilings(b, v))

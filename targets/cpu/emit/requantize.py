@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from qcomp.errors import TargetError
 from qcomp.quant.fixed_point import AWAY_LOW_BITS, Form, Requantize
 from qcomp.targets.cpu import llvm_ir as ir
 from qcomp.targets.cpu.emit.builder import (
@@ -23,7 +22,10 @@ from qcomp.targets.cpu.emit.builder import (
     splat,
     vector,
 )
+from qcomp.targets.cpu.emit.float_product import emit_float_product
 
+UNCLAMPED = (Form.TFLITE, Form.AWAY, Form.ONNX)
+"""What no machine has instructions for: kernels leave limits out that are those of i8."""
 AWAY_SHIFT_BITS = 8  # of a stored shift of the form AWAY
 SMALL_SHIFT = 31  # from here on an i32 times a multiplier below 2^31 is scaled to an i32
 
@@ -80,7 +82,7 @@ def emit_requantize(
     elif form is Form.QUOTIENT:
         scaled = emit_quotient(b, acc, multiplier)
     else:
-        raise TargetError(f"no kernel requantizes in the form {form.value}")
+        scaled = emit_float_product(b, acc, multiplier)
     # |scaled| <= 2^23: these forms are clamped, so the zero point can't overflow.
     return saturated(b, b.add(scaled, to.zero_point), to)
 

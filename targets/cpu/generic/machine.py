@@ -7,6 +7,7 @@ for each lookup. A family of its own starts as a copy of this record with other 
 from __future__ import annotations
 
 from qcomp.ir.ops import Op
+from qcomp.targets.cpu.emit.attention_rows import PortableRows
 from qcomp.targets.cpu.emit.dot import WideningDot, sums_of_pairs
 from qcomp.targets.cpu.emit.gemm_vectors import VectorGemms
 from qcomp.targets.cpu.emit.i16.blocking import Blocking
@@ -98,6 +99,7 @@ def portable(vectors: Vectors, layout: DepthwiseCosts, clock: str) -> Machine:
         curves=PlainCurves(loaded_neighbours),
         softmax=None,
         softmax_16=None,
+        rows=PortableRows(),
         shuffles=Shuffles((16, 8, 4), two=False),
         matmul=emit_matmul,
         gemms=(VectorGemms(BY_FOURS, widening_gemm_costs(vectors)),),

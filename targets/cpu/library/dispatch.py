@@ -1,6 +1,7 @@
-"""Code runs only where the processor has its instructions, which is found out on the first run.
+"""Code runs only where the processor has its instructions, which is found out once.
 
     int NAME_run(...)          QCOMP_BAD_CPU where the processor has none of the instruction sets
+    int NAME_init(void)        finds it out without a run, as the host may forbid system calls later
     int NAME_set_isa(int isa)  1 ... n for one of several, 0 for the best that the processor has
 
 Only code for the baseline of a family does not ask. cpuid traps in virtual machines, so the answer
@@ -17,6 +18,7 @@ from qcomp.targets.cpu.library.parallel import REGISTERED, REGISTERED_POINTERS
 from qcomp.targets.cpu.machine import Isa
 
 STATUS_OK, STATUS_BAD_ARENA, STATUS_BAD_CPU = 0, 1, 2  # qcomp_status of the header
+STATUS_BAD_INPUT = 11
 CHOICE = "isa"
 _WORD = 4
 
@@ -36,14 +38,18 @@ def variables(isas: Sequence[Isa]) -> dict[str, int]:
 
 
 def add_dispatch(
-    module: ir.Module, name: str, isas: Sequence[Isa], variants: Sequence[ir.Function]
+    module: ir.Module, name: str, isas: Sequence[Isa], variants: Sequence[ir.Function], symbol: str
 ) -> None:
-    """NAME_run and, of several, NAME_set_isa; `isas` from the least to the most able."""
+    """The function `symbol`, NAME_init and, of several, NAME_set_isa.
+
+    `isas` are from the least to the most able; `symbol` is NAME_run, or that with taps.
+    """
     chosen = ir.GlobalVariable(module, I32, f"{name}_{CHOICE}")
     chosen.linkage = "internal"
     chosen.initializer = _i32(0)
     best = _add_best(module, name, isas)
-    _add_run(module, name, variants, chosen, best)
+    _add_run(module, symbol, variants, chosen, best)
+    _add_init(module, name, chosen, best)
     if len(isas) > 1:
         _add_set_isa(module, name, isas, chosen)
 
@@ -62,16 +68,46 @@ def _add_best(module: ir.Module, name: str, isas: Sequence[Isa]) -> ir.Function:
 
 def _add_run(
     module: ir.Module,
-    name: str,
+    symbol: str,
     variants: Sequence[ir.Function],
     chosen: ir.GlobalVariable,
     best: ir.Function,
 ) -> None:
-    run = ir.Function(module, variants[0].function_type, f"{name}_run")
+    run = ir.Function(module, variants[0].function_type, symbol)
     run.attributes.add("nounwind")
-    entry, first, known, bad = (
-        run.append_basic_block(n) for n in ("entry", "first", "known", "bad")
-    )
+    b, number = _known(run, chosen, best)
+    bad = run.append_basic_block("bad")
+    choice = b.switch(number, bad)
+    for n, variant in enumerate(variants, start=1):
+        block = run.append_basic_block(variant.name)
+        choice.add_case(_i32(n), block)
+        b.position_at_end(block)
+        b.ret(b.call(variant, run.args))
+    b.position_at_end(bad)
+    b.ret(_i32(STATUS_BAD_CPU))
+
+
+def _add_init(module: ir.Module, name: str, chosen: ir.GlobalVariable, best: ir.Function) -> None:
+    function = ir.Function(module, ir.FunctionType(I32, []), f"{name}_init")
+    function.attributes.add("nounwind")
+    b, number = _known(function, chosen, best)
+    with b.if_then(b.icmp_unsigned("==", number, _i32(0))):
+        b.ret(_i32(STATUS_BAD_CPU))
+    b.ret(_i32(STATUS_OK))
+
+
+def add_init(module: ir.Module, name: str) -> None:
+    """NAME_init of a library that has nothing to find out."""
+    function = ir.Function(module, ir.FunctionType(I32, []), f"{name}_init")
+    function.attributes.add("nounwind")
+    ir.IRBuilder(function.append_basic_block("entry")).ret(_i32(STATUS_OK))
+
+
+def _known(
+    function: ir.Function, chosen: ir.GlobalVariable, best: ir.Function
+) -> tuple[ir.IRBuilder, Value]:
+    """The begin of a function: the number that is kept, or else found out and kept."""
+    entry, first, known = (function.append_basic_block(n) for n in ("entry", "first", "known"))
     b = ir.IRBuilder(entry)
     stored = b.load_atomic(chosen, "monotonic", _WORD, I32)
     b.cbranch(b.icmp_unsigned("==", stored, _i32(0)), first, known)
@@ -83,14 +119,7 @@ def _add_run(
     number = b.phi(I32)
     number.add_incoming(stored, entry)
     number.add_incoming(found, first)
-    choice = b.switch(number, bad)
-    for n, variant in enumerate(variants, start=1):
-        block = run.append_basic_block(variant.name)
-        choice.add_case(_i32(n), block)
-        b.position_at_end(block)
-        b.ret(b.call(variant, run.args))
-    b.position_at_end(bad)
-    b.ret(_i32(STATUS_BAD_CPU))
+    return b, number
 
 
 def _add_set_isa(

@@ -12,13 +12,17 @@ from qcomp.targets.cpu.program import Address, Arena, Argument, Data
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """The pointers that an entry point has; `offsets` places the buffers in the arena."""
+    """The pointers that an entry point has; `offsets` places the buffers in the arena.
+
+    `tap` is the function that is told of tensors, null for none, and its user, of code with taps.
+    """
 
     inputs: Sequence[Value]
     outputs: Sequence[Value]
     arena: Value
     data: Value
     offsets: Mapping[str, int]
+    tap: tuple[Value, Value] | None = None
 
     @property
     def pointers(self) -> list[Value]:

@@ -14,6 +14,7 @@ from qcomp.errors import TargetError
 from qcomp.targets.base import ABI, Artifact
 from qcomp.targets.cpu.library.archive import archive
 from qcomp.targets.cpu.library.objects import defined_symbols, format_of
+from qcomp.targets.cpu.library.taps import RUN_TAPPED, TENSORS
 from qcomp.targets.cpu.platform import ObjectFormat
 from qcomp.targets.cpu.process.host import Host
 from qcomp.targets.cpu.process.zig import zig
@@ -29,7 +30,8 @@ _APPLE = {
     "x86_64-apple-macosx11.0.0": "x86_64-macos.11.0",
 }
 _COFF_MACHINES = {"x86_64": "x64", "aarch64": "arm64"}
-_FUNCTIONS, _ARRAYS = ("run", "set_parallel_for", "set_isa", "abi", "sizes"), ("inputs", "outputs")
+_FUNCTIONS = ("run", RUN_TAPPED, "init", "set_parallel_for", "set_isa", "abi", "sizes")
+_ARRAYS = ("inputs", "outputs", TENSORS)
 
 
 def static_library(artifact: Artifact) -> bytes:

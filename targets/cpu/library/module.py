@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from qcomp.errors import TargetError
 from qcomp.ir.graph import Graph
-from qcomp.ir.tensor import DType, Tensor
+from qcomp.ir.numbering import activations
+from qcomp.ir.tensor import DType, Tensor, TensorId
 from qcomp.targets.base import ABI
 from qcomp.targets.cpu import llvm_ir as ir
 from qcomp.targets.cpu.emit.builder import I8, I32, PTR, Value, at, load
@@ -15,14 +16,18 @@ from qcomp.targets.cpu.emit.words import word, word_type
 from qcomp.targets.cpu.library.codegen import Generate, object_code
 from qcomp.targets.cpu.library.dispatch import (
     STATUS_BAD_ARENA,
+    STATUS_BAD_INPUT,
     STATUS_OK,
     add_dispatch,
+    add_init,
     asks_processor,
 )
 from qcomp.targets.cpu.library.division import add_division
 from qcomp.targets.cpu.library.frame import Frame
+from qcomp.targets.cpu.library.index_checks import emit_check
 from qcomp.targets.cpu.library.objects import data_object
 from qcomp.targets.cpu.library.parallel import SPLITTING, Caller, Splitting, add_registration
+from qcomp.targets.cpu.library.taps import RUN_TAPPED, TENSORS, add_untapped_run
 from qcomp.targets.cpu.library.windows import follow_windows
 from qcomp.targets.cpu.platform import ObjectFormat, expect_supported
 from qcomp.targets.cpu.program import Program
@@ -43,7 +48,7 @@ def build_objects(
     generate: Generate = object_code,
 ) -> dict[str, bytes]:
     """Relocatable files by name: NAME_run, NAME_inputs, NAME_outputs, NAME_set_parallel_for,
-    NAME_abi, NAME_sizes; and hidden, NAME_data.
+    NAME_init, NAME_abi, NAME_sizes; with taps NAME_run_tapped, NAME_tensors; and hidden, NAME_data.
 
     Several programs, of one module, are the variants of a library, from the least to the most able
     instruction set; see dispatch.py.
@@ -54,12 +59,18 @@ def build_objects(
     follow_windows(module)
     add_division(module)
     isas = [program.isa for program in programs]
+    run = f"{name}_{RUN_TAPPED}" if first.tapped else f"{name}_run"
     if asks_processor(isas):
         variants = [_add_variant(program, name, splitting) for program in programs]
-        add_dispatch(module, name, isas, variants)
+        add_dispatch(module, name, isas, variants, run)
     else:
-        add_entry_point(first, f"{name}_run", name, splitting)
+        add_entry_point(first, run, name, splitting)
+        add_init(module, name)
     add_descriptions(module, first.graph, name)
+    if first.tapped:
+        add_untapped_run(module, name)
+        every = {id: id for id in activations(first.graph)}
+        _add_description(module, first.graph, f"{name}_{TENSORS}", every)
     constants = first.data.bytes()
     constants += bytes(-len(constants) % ALIGN)
     _add_identity(module, name, len(constants) + MARK_BYTES)
@@ -117,15 +128,18 @@ def _constants(module: ir.Module, symbol: str) -> ir.GlobalVariable:
 
 
 def add_entry_point(program: Program, symbol: str, name: str, splitting: Splitting) -> ir.Function:
-    """int symbol(const T *input..., T *output..., void *arena), of the library `name`."""
+    """int symbol(const T *input..., T *output..., void *arena), of the library `name`.
+
+    With taps there are two more arguments, the tap and its user.
+    """
     graph, module = program.graph, program.module
-    inputs, outputs = len(graph.inputs), len(graph.outputs)
-    type = ir.FunctionType(I32, [PTR] * (inputs + outputs + 1))
+    inputs, arrays = len(graph.inputs), len(graph.inputs) + len(graph.outputs)
+    type = ir.FunctionType(I32, [PTR] * (arrays + (3 if program.tapped else 1)))
     run = ir.Function(module, type, symbol)
     run.attributes.add("nounwind")
     b = ir.IRBuilder(run.append_basic_block("entry"))
     bad, good = run.append_basic_block("bad_arena"), run.append_basic_block("good")
-    arena = run.args[-1]
+    arena = run.args[arrays]
     address = b.ptrtoint(arena, word_type(b))
     misaligned = b.icmp_unsigned("!=", b.and_(address, word(b, ALIGN - 1)), word(b, 0))
     null = b.icmp_unsigned("==", address, word(b, 0))
@@ -134,7 +148,12 @@ def add_entry_point(program: Program, symbol: str, name: str, splitting: Splitti
     b.ret(ir.Constant(I32, STATUS_BAD_ARENA))
     b.position_at_end(good)
     data = emit_address(b, data_symbol(name))
-    frame = Frame(run.args[:inputs], run.args[inputs:-1], arena, data, program.memory.offsets)
+    tap = (run.args[-2], run.args[-1]) if program.tapped else None
+    pointers = run.args[:inputs], run.args[inputs:arrays], arena, data
+    frame = Frame(*pointers, program.memory.offsets, tap)
+    for check in program.checks:
+        with b.if_then(emit_check(b, frame, check)):
+            b.ret(ir.Constant(I32, STATUS_BAD_INPUT))
     Caller(b, program, frame, splitting).emit()
     b.ret(ir.Constant(I32, STATUS_OK))
     return run
@@ -143,11 +162,17 @@ def add_entry_point(program: Program, symbol: str, name: str, splitting: Splitti
 def add_descriptions(module: ir.Module, graph: Graph, name: str) -> None:
     """NAME_inputs and NAME_outputs: arrays of qcomp_tensor without pointers, so no relocations."""
     for kind, tensors in (("inputs", graph.inputs), ("outputs", graph.outputs)):
-        content = b"".join(describe(public, graph.tensor(t)) for public, t in tensors.items())
-        variable = ir.GlobalVariable(module, ir.ArrayType(I8, len(content)), f"{name}_{kind}")
-        variable.initializer = ir.bytes_of(content)
-        variable.global_constant = True
-        variable.align = 8
+        _add_description(module, graph, f"{name}_{kind}", tensors)
+
+
+def _add_description(
+    module: ir.Module, graph: Graph, symbol: str, tensors: Mapping[str, TensorId]
+) -> None:
+    content = b"".join(describe(public, graph.tensor(t)) for public, t in tensors.items())
+    variable = ir.GlobalVariable(module, ir.ArrayType(I8, len(content)), symbol)
+    variable.initializer = ir.bytes_of(content)
+    variable.global_constant = True
+    variable.align = 8
 
 
 def _add_identity(module: ir.Module, name: str, offset: int) -> None:

@@ -15,6 +15,7 @@ from qcomp.targets.cpu import llvm_ir as ir
 from qcomp.targets.cpu.emit.builder import I32, PTR, Value, at, load, raw
 from qcomp.targets.cpu.emit.words import word, word_type
 from qcomp.targets.cpu.library.frame import Frame
+from qcomp.targets.cpu.library.taps import emit_tap
 from qcomp.targets.cpu.program import Call, Program
 from qcomp.targets.cpu.work import work_of
 
@@ -71,19 +72,6 @@ def _slot(b: ir.IRBuilder, array: Value, index: int) -> Value:
     return b.gep(array, word(b, index), PTR)
 
 
-@dataclass(frozen=True, eq=False)
-class _Callee:
-    """A function known by a pointer."""
-
-    pointer: Value
-    function_type: ir.FunctionType
-
-    @property
-    def ref(self) -> str:
-        text: str = self.pointer.ref
-        return text
-
-
 class Caller:
     """Emits the calls of one entry point, in order, at the end of its builder's function."""
 
@@ -97,7 +85,7 @@ class Caller:
         function, self._user = (
             load(b, _slot(b, _variable(b), i), PTR, b.module.pointer_bytes) for i in (0, 1)
         )
-        self._function = _Callee(function, PARALLEL_FOR)
+        self._function = ir.Pointed(function, PARALLEL_FOR)
         self._serial = b.icmp_unsigned("==", function, ir.zero(PTR))
 
     def emit(self) -> None:
@@ -106,6 +94,7 @@ class Caller:
             first = group[0][0]
             if first.band is None:
                 self.call(first)
+                emit_tap(self._b, first, self._frame)
             else:
                 self._bands(group)
 

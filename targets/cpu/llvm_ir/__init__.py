@@ -12,6 +12,7 @@ from qcomp.targets.cpu.llvm_ir.module import (
     GlobalVariable,
     Module,
     Phi,
+    Pointed,
     Switch,
 )
 from qcomp.targets.cpu.llvm_ir.types import (
@@ -46,6 +47,7 @@ __all__ = [
     "IntType",
     "Module",
     "Phi",
+    "Pointed",
     "PointerType",
     "StructType",
     "Switch",

@@ -105,9 +105,12 @@ class IRBuilder:
         return self.result(x.type, f"select {condition}, {x}, {y}")
 
     def ctlz(self, x: Value, zero_is_undefined: Value) -> Value:
-        """The number of leading zeros."""
+        """The number of leading zeros, of an integer or of each in a vector."""
         type = FunctionType(x.type, [x.type, _I1])
-        function = self.module.function(f"llvm.ctlz.{x.type.text}", type)
+        overload = x.type.text
+        if isinstance(x.type, VectorType):
+            overload = f"v{x.type.count}{x.type.element.text}"
+        function = self.module.function(f"llvm.ctlz.{overload}", type)
         return self.call(function, [x, zero_is_undefined])
 
     # Vectors and structures

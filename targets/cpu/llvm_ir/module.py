@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol
 
 from qcomp.targets.cpu.llvm_ir.types import FunctionType, IntType, PointerType, Type
@@ -25,6 +26,18 @@ class Callee(Protocol):
 
     @property
     def function_type(self) -> FunctionType: ...
+
+
+@dataclass(frozen=True, eq=False)
+class Pointed:
+    """A function known by a pointer."""
+
+    pointer: Value
+    function_type: FunctionType
+
+    @property
+    def ref(self) -> str:
+        return self.pointer.ref
 
 
 class Module:

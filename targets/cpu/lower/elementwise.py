@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from qcomp.ir.ops import (
     Op,
+    PairTable,
     QAdd,
     QAddRescaled,
     QAddWide,
@@ -24,6 +25,7 @@ from qcomp.targets.cpu import llvm_ir as ir
 from qcomp.targets.cpu.emit import elementwise as emit
 from qcomp.targets.cpu.emit.builder import I8, I32, Value
 from qcomp.targets.cpu.emit.nest import Nest
+from qcomp.targets.cpu.emit.table import by_unsigned_pairs, pair_body
 from qcomp.targets.cpu.lower.context import Lowering, LowerOp, Prepared, broadcast_strides
 from qcomp.targets.cpu.storage import Storage
 
@@ -111,6 +113,24 @@ def lower_table(lowering: Lowering, op: Table) -> None:
     )
 
 
+def lower_pair_table(lowering: Lowering, op: PairTable) -> None:
+    a, c, y = (lowering.place(t) for t in (op.a, op.b, op.output))
+    shape = y.layout.shape
+    strides = (
+        broadcast_strides(a.layout, shape),
+        broadcast_strides(c.layout, shape),
+        y.layout.strides,
+    )
+    table = lowering.constant(by_unsigned_pairs(lowering.graph.data(op.table)))
+    lowering.nest(
+        "pair_table",
+        Nest(shape, strides, (1, 1, 1)),
+        [a.start, c.start, y.start],
+        [I8, I8, I8],
+        Prepared((table,), lambda b, pointers: pair_body(*pointers)),
+    )
+
+
 LOWERINGS: Mapping[type[Op], LowerOp] = {
     QAdd: lower_binary,
     QAddRescaled: lower_binary,
@@ -122,4 +142,5 @@ LOWERINGS: Mapping[type[Op], LowerOp] = {
     QPRelu: lower_prelu,
     QPReluRescaled: lower_prelu_rescaled,
     Table: lower_table,
+    PairTable: lower_pair_table,
 }

@@ -15,7 +15,7 @@ from qcomp.targets.cpu.memory import dense_layout
 
 def lower_embedding(lowering: Lowering, op: QEmbedding) -> None:
     """The kernel wants no gaps; what has some is copied."""
-    x, y = _dense(lowering, op.x), _dense(lowering, op.output)
+    x, y = without_gaps(lowering, op.x), without_gaps(lowering, op.output)
     place, result = lowering.place(op.x), lowering.place(op.output)
     if x.start != place.start:
         copy_tensor(lowering, place, x)
@@ -27,6 +27,7 @@ def lower_embedding(lowering: Lowering, op: QEmbedding) -> None:
         len(table),
         math.prod(table.shape[1:]),
         4 * lowering.isa.lanes // y.layout.element,
+        op.wraps,
     )
     arguments = (x.start, lowering.constant(table), y.start)
     lowering.ranged("embedding", spec, arguments, spec.emit, math.prod(x.layout.shape))
@@ -34,7 +35,7 @@ def lower_embedding(lowering: Lowering, op: QEmbedding) -> None:
         copy_tensor(lowering, y, result)
 
 
-def _dense(lowering: Lowering, id: TensorId) -> Place:
+def without_gaps(lowering: Lowering, id: TensorId) -> Place:
     """The place of a tensor, or one without gaps beside it."""
     place = lowering.place(id)
     if place.layout.is_contiguous:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Collection, Mapping, Sequence, Set
+from dataclasses import replace
 
 from qcomp.errors import TargetError
 from qcomp.ir.form import Form
@@ -14,6 +15,7 @@ from qcomp.targets.cpu import llvm_ir as ir
 from qcomp.targets.cpu.isa import identifier
 from qcomp.targets.cpu.lower.ceiling import fused_ceilings
 from qcomp.targets.cpu.lower.context import Lowering, Place
+from qcomp.targets.cpu.lower.index_checks import index_checks
 from qcomp.targets.cpu.lower.lookup import fused_lookups
 from qcomp.targets.cpu.lower.movement import copy_tensor
 from qcomp.targets.cpu.lower.places import Border, plan_places
@@ -27,21 +29,33 @@ from qcomp.targets.cpu.lower.schedule import (
     schedule,
 )
 from qcomp.targets.cpu.lower.table import lowering_of, refusals
+from qcomp.targets.cpu.lower.taps import begin_taps, tapped, with_counts
 from qcomp.targets.cpu.lower.windows import is_stored
 from qcomp.targets.cpu.machine import Isa
 from qcomp.targets.cpu.memory import SLACK, dense_layout
 from qcomp.targets.cpu.program import Arena, Argument, Call, ConstantData, Kernels, Program
 from qcomp.targets.memory import Lifetime, plan_memory
 
+CHAINS, CEILINGS, RESIDUALS, LOOKUPS = "chains", "fused minima", "fused additions", "fused lookups"
+CHOICES = (CHAINS, CEILINGS, RESIDUALS, LOOKUPS)  # of code, that a program can do without
+LARGEST = 1 << 62  # bytes, more than any tensor has
 
-def lower_variants(graph: Graph, isas: Sequence[Isa], name: str) -> list[Program]:
+
+def lower_variants(
+    graph: Graph,
+    isas: Sequence[Isa],
+    name: str,
+    *,
+    taps: bool = False,
+    without: Collection[str] = (),
+) -> list[Program]:
     """Programs of one module and one data: weights that are packed alike are stored once."""
     if len(isas) == 1:
-        return [lower_graph(graph, isas[0], name)]
+        return [lower_graph(graph, isas[0], name, taps=taps, without=without)]
     module, data = ir.Module(name, isas[0].platform), ConstantData()
     prefixes = (f"{name}_{identifier(isa.name)}" for isa in isas)
     return [
-        lower_graph(graph, isa, prefix, module, data)
+        lower_graph(graph, isa, prefix, module, data, taps=taps, without=without)
         for isa, prefix in zip(isas, prefixes, strict=True)
     ]
 
@@ -53,8 +67,13 @@ def lower_graph(
     module: ir.Module | None = None,
     data: ConstantData | None = None,
     chaining: Chaining = CHAINING,
+    *,
+    taps: bool = False,
+    without: Collection[str] = (),
 ) -> Program:
-    """A program of its own, or one more of a module and its data.
+    """A program of its own, or one more of a module and its data; with taps if they are wanted.
+
+    `without` some of CHOICES.
 
     Raises TargetError that lists every op the target lacks.
     """
@@ -64,8 +83,10 @@ def lower_graph(
     if module is None:
         module = ir.Module(prefix, isa.platform)
     ops = graph.ops()
-    ceilings, residuals = fused_ceilings(graph, isa), fused_residuals(graph, isa)
-    lookups = fused_lookups(graph, isa)
+    ceilings = {} if CEILINGS in without else fused_ceilings(graph, isa)
+    residuals = {} if RESIDUALS in without else fused_residuals(graph, isa)
+    lookups = {} if LOOKUPS in without else fused_lookups(graph, isa)
+    chaining = replace(chaining, far=LARGEST) if CHAINS in without else chaining
     stored = {id: c.result for id, c in ceilings.items()}
     stored |= {id: r.result for id, r in residuals.items()}
     stored |= {id: t.result for id, t in lookups.items()}
@@ -77,18 +98,25 @@ def lower_graph(
     lowering = Lowering(
         graph, isa, kernels, places, ceilings, residuals, lookups, data or ConstantData()
     )
+    lowering.calls += begin_taps(lowering) if taps else ()
     _copy_inputs(lowering, borders)
     layers = []
     for step, op in enumerate(ops, start=1):
         if op.id not in absorbed:
             result = stored.get(op.id, op.output)
-            layers.append(Layer(op, step, result, _lowered(lowering, op, step)))
+            calls = _lowered(lowering, op, step)
+            calls += tapped(lowering, result) if taps else ()
+            layers.append(Layer(op, step, result, calls))
     plan = schedule(lowering, layers, borders, chaining)
     _copy_outputs(lowering, len(ops) + 1)
     lifetimes = _lifetimes(lowering, ops, plan)
+    memory = plan_memory(lifetimes)
     return Program(
         graph, isa, prefix, module, tuple(lowering.calls), lowering.data,
-        plan_memory(lifetimes), _live_bytes(graph, ops, stored, unstored, plan),
+        with_counts(memory, graph) if taps else memory,
+        stored, _buffers(lowering, plan), {t.name: t for t in lifetimes},
+        index_checks(graph, lowering.data),
+        _live_bytes(graph, ops, stored, unstored, plan),
     )  # fmt: skip
 
 
@@ -132,6 +160,15 @@ def _copy_outputs(lowering: Lowering, step: int) -> None:
             lowering.current = tensor
             layout = dense_layout(place.layout.shape, place.layout.element)
             copy_tensor(lowering, place, Place(Argument(index, is_output=True), layout))
+
+
+def _buffers(lowering: Lowering, plan: Schedule) -> Mapping[TensorId, tuple[str, ...]]:
+    """Those that hold each activation that lies in the arena."""
+    found: dict[TensorId, tuple[str, ...]] = {}
+    for tensor, place in lowering.places.items():
+        if isinstance(place.base, Arena):
+            found[tensor] = tuple(plan.windows.get(tensor, (place.base.buffer,)))
+    return found
 
 
 def _lifetimes(lowering: Lowering, ops: list[Op], plan: Schedule) -> list[Lifetime]:

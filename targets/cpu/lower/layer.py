@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from qcomp.ir.ops import QDense, QWeighted
 from qcomp.ir.tensor import Array
 from qcomp.quant.fixed_point import AWAY_LOW_BITS, Form, Requantize
-from qcomp.targets.cpu.emit.requantize import AWAY_SHIFT_BITS
+from qcomp.targets.cpu.emit.requantize import AWAY_SHIFT_BITS, UNCLAMPED
 from qcomp.targets.cpu.kernels.constants import header
 from qcomp.targets.cpu.lower.context import Lowering
 from qcomp.targets.cpu.storage import BIAS
@@ -58,12 +58,10 @@ def layer_header(lowering: Lowering, op: QWeighted) -> NDArray[np.int32]:
 
 
 def clamps(lowering: Lowering, op: QWeighted) -> bool:
-    """Whether the kernel has to limit results beyond what i8 does; those of the forms tflite and
-    away, which no machine has instructions for, leave it out on all of them.
-    """
+    """Whether the kernel has to limit results beyond what i8 does."""
     residual = lowering.residuals.get(op.id)
     last = residual.addition if residual else op.requantize
-    knows = lowering.isa.machine.unclamped or op.form in (Form.TFLITE, Form.AWAY)
+    knows = lowering.isa.machine.unclamped or op.form in UNCLAMPED
     return not knows or (last.qmin, last.qmax) != (-128, 127)
 
 

@@ -19,6 +19,7 @@ from qcomp.ir.tensor import FLOATS
 from qcomp.ir.text import format_op
 from qcomp.quant.fixed_point import Form
 from qcomp.targets.cpu.lower import (
+    attention,
     choice,
     concat,
     elementwise,
@@ -26,8 +27,10 @@ from qcomp.targets.cpu.lower import (
     linear,
     matmul,
     movement,
+    normalization,
     pooling,
     power,
+    recurrent,
     reduction,
     resize,
     softmax,
@@ -41,6 +44,7 @@ from qcomp.targets.cpu.lower.i16 import softmax as i16_softmax
 from qcomp.targets.cpu.lower.i16.types import is_i16
 
 LOWERINGS: Mapping[type[ops.Op], LowerOp] = merged(
+    attention.LOWERINGS,
     embedding.LOWERINGS,
     choice.LOWERINGS,
     concat.LOWERINGS,
@@ -48,6 +52,7 @@ LOWERINGS: Mapping[type[ops.Op], LowerOp] = merged(
     linear.LOWERINGS,
     matmul.LOWERINGS,
     movement.LOWERINGS,
+    normalization.LOWERINGS,
     pooling.LOWERINGS,
     power.LOWERINGS,
     reduction.LOWERINGS,
@@ -57,12 +62,15 @@ LOWERINGS: Mapping[type[ops.Op], LowerOp] = merged(
 )
 
 I16_LOWERINGS: Mapping[type[ops.Op], LowerOp] = merged(
+    attention.LOWERINGS,
     embedding.LOWERINGS,
     choice.LOWERINGS,
     concat.I16_LOWERINGS,
     movement.I16_LOWERINGS,
+    normalization.LOWERINGS,
     pooling.I16_LOWERINGS,
     power.LOWERINGS,
+    recurrent.LOWERINGS,
     reduction.I16_LOWERINGS,
     resize.I16_LOWERINGS,
     i16_elementwise.I16_LOWERINGS,
@@ -82,18 +90,22 @@ _NO_KERNELS: Exemptions = {
 EXEMPT: Exemptions = {
     **_NO_KERNELS,
     ops.Interpolate: "its operand has 16 bits",
+    ops.QGru: "sums of gates have 16 bits",
+    ops.QLstm: "sums of gates have 16 bits",
+    ops.QRnn: "sums of gates have 16 bits",
 }
 
 I16_EXEMPT: Exemptions = {
     **_NO_KERNELS,
     ops.QAddRescaled: "no kernel of 16 bits rounds the operands of a sum one by one",
     ops.QPReluRescaled: "its operand has 8 bits",
+    ops.PairTable: "its operands have 8 bits",
     ops.QAdd: "adds i8 in 16-bit lanes; of i16 QAddWide is made",
 }
 
 
 # The arithmetics that kernels have, of the ops that know several.
-_INTEGER_FORMS = (Form.NARROW, Form.WIDE, Form.TFLITE)
+_INTEGER_FORMS = (Form.NARROW, Form.WIDE, Form.TFLITE, Form.ONNX)
 FORMS: Mapping[type[ops.Op], tuple[Form, ...]] = {
     ops.QAddRescaled: (Form.TFLITE,),
     ops.QAveragePool2d: (*_INTEGER_FORMS, Form.QUOTIENT),

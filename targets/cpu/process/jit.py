@@ -13,9 +13,15 @@ from llvmlite import binding as llvm
 from numpy.typing import NDArray
 
 from qcomp.errors import TargetError
-from qcomp.targets.base import Artifact, Rounded, aligned
-from qcomp.targets.cpu.library.dispatch import STATUS_BAD_ARENA, STATUS_BAD_CPU, STATUS_OK
+from qcomp.targets.base import Artifact, Rounded, Told, aligned
+from qcomp.targets.cpu.library.dispatch import (
+    STATUS_BAD_ARENA,
+    STATUS_BAD_CPU,
+    STATUS_BAD_INPUT,
+    STATUS_OK,
+)
 from qcomp.targets.cpu.library.objects import defined_symbols
+from qcomp.targets.cpu.library.taps import RUN_TAPPED
 from qcomp.targets.cpu.process.floats import FloatCall
 from qcomp.targets.cpu.process.repeat import repeated
 from qcomp.targets.cpu.process.threads import sharing
@@ -23,12 +29,16 @@ from qcomp.targets.identity import check_loaded
 from qcomp.targets.memory import ALIGN
 
 _RUN, _SET_PARALLEL_FOR, _SET_ISA = "_run", "_set_parallel_for", "_set_isa"
-_SIZES = "_sizes"
-_FUNCTIONS = (_RUN, _SET_PARALLEL_FOR, _SET_ISA, _SIZES)
+_SIZES, _TAPPED = "_sizes", f"_{RUN_TAPPED}"
+_FUNCTIONS = (_RUN, _SET_PARALLEL_FOR, _SET_ISA, _SIZES, _TAPPED)
+_OPTIONAL = (_SET_ISA, _TAPPED)
 _STATUSES = {
     STATUS_BAD_ARENA: "QCOMP_BAD_ARENA: the arena is null or misaligned",
     STATUS_BAD_CPU: "QCOMP_BAD_CPU: the processor lacks the instruction set",
+    STATUS_BAD_INPUT: "QCOMP_BAD_INPUT: an index is no row of its table",
 }
+
+_TAP = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t)
 
 
 class EntryPoint:
@@ -46,6 +56,7 @@ class EntryPoint:
         self._set_isa = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int)(set_isa) if set_isa else None
         self._keep = keep
         self._sizes = functions.get(_SIZES)
+        self._tapped = functions.get(_TAPPED)
         self._floats: FloatCall | None = None
 
     def expect(self, artifact: Artifact) -> None:
@@ -85,6 +96,27 @@ class EntryPoint:
                 raise TargetError(f"the generated code returned {_STATUSES.get(status, status)}")
 
         return call
+
+    def run_tapped(
+        self,
+        inputs: Sequence[NDArray[Any]],
+        outputs: Sequence[NDArray[Any]],
+        arena: NDArray[np.uint8],
+        tap: Told,
+    ) -> None:
+        """A run that tells of tensors; TargetError where the library has no taps."""
+        if self._tapped is None:
+            raise TargetError("the library has no taps; compile it with them")
+
+        def told(_user: None, number: int, data: int, size: int) -> None:
+            tap(number, ctypes.string_at(data, size))
+
+        arrays = (*inputs, *outputs, arena)
+        pointers = [ctypes.c_void_p] * len(arrays)
+        run = ctypes.CFUNCTYPE(ctypes.c_int, *pointers, _TAP, ctypes.c_void_p)(self._tapped)
+        status = run(*(a.ctypes.data for a in arrays), _TAP(told), None)
+        if status != STATUS_OK:
+            raise TargetError(f"the generated code returned {_STATUSES.get(status, status)}")
 
     def between_floats(
         self, inputs: Sequence[Rounded], outputs: Sequence[Rounded], arena: NDArray[np.uint8]
@@ -134,7 +166,7 @@ def load_library(path: Path, name: str, arguments: int) -> EntryPoint:
             link = Path(unique) / path.name
             link.symlink_to(path.absolute())
             library = ctypes.CDLL(str(link))
-        wanted = [f for f in _FUNCTIONS if f != _SET_ISA or hasattr(library, f"{name}{f}")]
+        wanted = [f for f in _FUNCTIONS if f not in _OPTIONAL or hasattr(library, f"{name}{f}")]
         functions = {f: ctypes.cast(library[f"{name}{f}"], ctypes.c_void_p) for f in wanted}
     except (OSError, AttributeError) as error:
         raise TargetError(f"{path} can't be loaded on this machine: {error}") from error

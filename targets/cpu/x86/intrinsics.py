@@ -12,6 +12,7 @@ _NAMES = {
     "packuswb": {128: "sse2.packuswb.128", 256: "avx2.packuswb", 512: "avx512.packuswb.512"},
     "pmulhrsw": {128: "ssse3.pmul.hr.sw.128", 256: "avx2.pmul.hr.sw", 512: "avx512.pmul.hr.sw.512"},
     "pshufb": {128: "ssse3.pshuf.b.128", 256: "avx2.pshuf.b", 512: "avx512.pshuf.b.512"},
+    "vpermw": {512: "avx512.permvar.hi.512"},
     "psadbw": {512: "avx512.psad.bw.512"},
     "vpermi2b": {512: "avx512.vpermi2var.qi.512"},
     "pmaddwd": {128: "sse2.pmadd.wd", 256: "avx2.pmadd.wd", 512: "avx512.pmaddw.d.512"},
@@ -59,6 +60,11 @@ def pshufb(b: ir.IRBuilder, table: Value, indices: Value) -> Value:
 def vpermi2b(b: ir.IRBuilder, low: Value, high: Value, indices: Value) -> Value:
     """The 128 bytes of two tables at index & 127."""
     return _call(b, "vpermi2b", low.type, low, indices, high)
+
+
+def vpermw(b: ir.IRBuilder, table: Value, indices: Value) -> Value:
+    """The i16 of a table of 32 at index & 31."""
+    return _call(b, "vpermw", table.type, table, indices)
 
 
 def psadbw(b: ir.IRBuilder, x: Value) -> Value:

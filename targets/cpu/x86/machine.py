@@ -31,6 +31,7 @@ from qcomp.targets.cpu.storage import Storage
 from qcomp.targets.cpu.vectors import Vectors
 from qcomp.targets.cpu.x86 import intrinsics as x86
 from qcomp.targets.cpu.x86.amx import TileGemms
+from qcomp.targets.cpu.x86.attention import PermutedWeights, ShuffledWeights
 from qcomp.targets.cpu.x86.cpuid import emit_supports
 from qcomp.targets.cpu.x86.dot import Madd, Vnni
 from qcomp.targets.cpu.x86.epilogue import PackedEpilogue
@@ -164,6 +165,7 @@ def _machine(
         curves=PlainCurves(gathered_neighbours if vectors.bits == 512 else loaded_neighbours),
         softmax=None,
         softmax_16=None,
+        rows=PermutedWeights() if vectors.bits == 512 else ShuffledWeights(vectors),
         shuffles=Shuffles((16, 8, 4), two=False),
         matmul=emit_matmul,
         gemms=(VectorGemms(BY_FOURS, gemm),),

@@ -64,10 +64,11 @@ def _description(name: str, tensor: Tensor) -> str:
 
 
 def identity(of: Identity, name: str) -> Iterator[str]:
-    """NAME_abi and NAME_sizes."""
+    """NAME_init, which has nothing to do, NAME_abi and NAME_sizes."""
     mark = ", ".join(f"'{chr(byte)}'" for byte in MARK)
     yield f"static const struct {{ char mark[{len(MARK)}]; qcomp_sizes sizes; }} of_the_build ="
     yield f"  {{{{{mark}}}, {{{', '.join(f'{n}u' for n in astuple(of))}}}}};"
+    yield f"int {name}_init(void) {{ return 0; }}"
     yield f"int {name}_abi(void) {{ return {ABI}; }}"
     yield f"const qcomp_sizes *{name}_sizes(void) {{ return &of_the_build.sizes; }}"
 

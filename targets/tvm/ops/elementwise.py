@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from qcomp.ir.ops import (
     Interpolate,
+    PairTable,
     QAdd,
     QAddRescaled,
     QAddWide,
@@ -139,6 +140,15 @@ def table(b: Builder, op: Table) -> Tensor:
     return elementwise(b, (op.x,), b.type(op.x).shape, lambda x: entries[i32(x) + i32(128)])
 
 
+def pair_table(b: Builder, op: PairTable) -> Tensor:
+    entries = b.stored(op.table)
+
+    def element(x: Expr, y: Expr) -> Expr:
+        return entries[i32(x) * i32(256) + i32(y) + i32(257 * 128)]
+
+    return elementwise(b, (op.a, op.b), b.type(op.output).shape, element)
+
+
 def q_rescale(b: Builder, op: QRescale) -> Tensor:
     factor = Factor(op.multiplier, op.shift)
 
@@ -193,6 +203,7 @@ FUNCTIONS: Functions = {
     QMinimum: q_minimum,
     QMaximum: q_maximum,
     Table: table,
+    PairTable: pair_table,
     QRescale: q_rescale,
     Interpolate: interpolate,
     QPRelu: q_prelu,

@@ -130,8 +130,10 @@ def q_embedding(b: Builder, op: QEmbedding) -> Tensor:
     rank, rows = len(shape_of(x)), shape_of(table)[0]
 
     def element(*i: Expr) -> Expr:
-        row = clamp(i32(x[i[:rank]]) - i32(op.first), 0, rows - 1)
-        return table[(row, *i[rank:])]
+        place = i32(x[i[:rank]]) - i32(op.first)
+        if op.wraps:
+            place = select(place < 0, place + rows, place)
+        return table[(clamp(place, 0, rows - 1), *i[rank:])]
 
     return compute(b.type(op.output).shape, element)
 

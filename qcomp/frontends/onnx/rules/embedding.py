@@ -11,28 +11,30 @@ from onnx import TensorProto
 from qcomp.frontends.onnx.context import Node
 from qcomp.frontends.onnx.rules.cast import INTEGERS
 from qcomp.frontends.onnx.rules.reduction import normalized
+from qcomp.ir.graph import Graph
 from qcomp.ir.ops import Embedding, Transpose
 from qcomp.ir.tensor import TensorId
 from qcomp.quant.qparams import QParams, integer_range
 
-_BYTE = QParams(1.0, -128)
-_SIGNED_BYTE = QParams(1.0, 0)
+_BYTE = QParams(1.0, 0)
 _WORD = QParams(1.0, 0, *integer_range(16))
 _BYTES = (TensorProto.UINT8, TensorProto.INT8)
-_MOST_ROWS = _WORD.qmax + 1
+_MOST_ROWS = _WORD.qmax
 
 
 def embedding(node: Node) -> None:
-    """Indices count from 0; they are whole numbers of as many bits as the table has rows for."""
+    """Indices from -rows to -1 count from the end. They are whole numbers of so many bits that
+    what is no index has a number that is none.
+    """
     data = node.floats(0, "the table")
     axis = normalized(node, node.integer("axis", 0), data.ndim)
     rows = data.shape[axis]
     node.require(rows <= _MOST_ROWS, f"a table of {rows} rows", f"up to {_MOST_ROWS}")
     ids = node.x(1)
     ids = node.context.whole_of.get(ids, ids)
-    _give_integers(node, ids, _BYTE if rows <= 256 else _WORD)
+    give_integers(node, ids, _BYTE if rows <= _BYTE.qmax else _WORD)
     table = node.weight(0, np.moveaxis(data, axis, 0), f"rows of axis {axis}")
-    y = Embedding(inputs=(ids, table), output=node.part("rows") if axis else node.out())
+    y = Embedding(inputs=(ids, table), output=node.part("rows") if axis else node.out(), wraps=True)
     node.add(y)
     if axis:
         rank = node.graph.type(ids).rank
@@ -55,7 +57,7 @@ def one_hot(node: Node) -> None:
     table[1 + depth + indices, indices] = on
     ids = node.x(0)
     ids = node.context.whole_of.get(ids, ids)
-    _give_integers(node, ids, _SIGNED_BYTE if depth < _SIGNED_BYTE.qmax else _WORD)
+    give_integers(node, ids, _BYTE if depth < _BYTE.qmax else _WORD)
     rank = node.graph.type(ids).rank
     axis = node.integer("axis", -1)
     node.require(-rank - 1 <= axis <= rank, f"axis {axis} for rank {rank + 1}")
@@ -71,30 +73,48 @@ def one_hot(node: Node) -> None:
         node.add(Transpose(inputs=(y.output,), output=node.out(), permutation=order))
 
 
-def _give_integers(node: Node, ids: TensorId, needed: QParams) -> None:
+def give_integers(node: Node, ids: TensorId, needed: QParams) -> None:
     """Indices keep the wider of what they have and need; what they are computed from may be beyond
-    the table, and has 16 bits. Inputs of bytes stay as they are.
+    the table, and has 16 bits. What is moved has the integers that it is moved from. Inputs of
+    bytes stay as they are.
     """
-    kinds = _integers(node)
+    graph, kinds = node.graph, _integers(node)
     pending, seen = [(ids, needed)], {ids}
     while pending:
         id, wanted = pending.pop()
-        tensor = node.graph.tensor(id)
-        has = 0 if tensor.qparams is None else tensor.qparams.bits
-        if has < wanted.bits and kinds.get(id) not in _BYTES:
-            node.graph.update_tensor(replace(tensor, qparams=wanted))
-        producer = node.graph.producer(id)
-        sources = () if producer is None else producer.inputs
+        members = _moved_together(graph, id)
+        seen |= members
+        known = {t: q for t in members if (q := graph.tensor(t).qparams) is not None}
+        bytes_ = [q for t, q in known.items() if kinds.get(t) in _BYTES]
+        widest = max((*known.values(), wanted), key=lambda q: q.bits)
+        for t in members:
+            graph.update_tensor(replace(graph.tensor(t), qparams=bytes_[0] if bytes_ else widest))
+        computing = (graph.producer(t) for t in members)
+        sources = [t for op in computing if op is not None for t in op.inputs]
         found = [t for t in sources if t in kinds and t not in seen]
         pending += [(t, _WORD) for t in found]
         seen |= set(found)
 
 
+def _moved_together(graph: Graph, id: TensorId) -> set[TensorId]:
+    """What ops that copy integers connect a tensor with, so far."""
+    members, pending = {id}, [id]
+    while pending:
+        at = pending.pop()
+        around = (graph.producer(at), *graph.consumers(at))
+        copying = [op for op in around if op is not None and op.copies_integers]
+        met = {t for op in copying for t in (*graph.activations(op), op.output)} - members
+        members |= met
+        pending += met
+    return members
+
+
 def _integers(node: Node) -> dict[TensorId, int]:
-    """The element types of the values of so far that are integers."""
+    """The element types of the values of so far that are integers: bytes under whatever name."""
     context = node.context
-    return {
-        context.values[name]: kind
-        for name, kind in context.element_types.items()
-        if kind in INTEGERS and name in context.values
-    }
+    found: dict[TensorId, int] = {}
+    for name, kind in context.element_types.items():
+        if kind in INTEGERS and name in context.values:
+            id = context.values[name]
+            found[id] = found[id] if found.get(id) in _BYTES else kind
+    return found

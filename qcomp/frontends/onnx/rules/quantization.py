@@ -22,8 +22,9 @@ from qcomp.ir.ops import (
     Clamp,
     ClampRange,
     Concat,
-    MatMul,
+    Maximum,
     MaxPool2d,
+    Minimum,
     Movement,
     Op,
     Pad,
@@ -32,7 +33,7 @@ from qcomp.ir.ops import (
     Weighted,
     ZeroStuff,
 )
-from qcomp.ir.tensor import DType, TensorId
+from qcomp.ir.tensor import DType, Mark, TensorId
 from qcomp.quant.qparams import QParams, integer_range
 
 LIMITS: Mapping[int, tuple[int, int]] = {
@@ -41,6 +42,7 @@ LIMITS: Mapping[int, tuple[int, int]] = {
     TensorProto.UINT16: (0, 65535),
     TensorProto.INT16: (-32768, 32767),
 }
+_UNSIGNED = (TensorProto.UINT8, TensorProto.UINT16)
 _WHOLE = QParams(1.0)
 
 
@@ -53,6 +55,8 @@ def quantize_linear(node: Node) -> None:
         node.alias(x)
         return
     node.alias(_given(node, x, *found))
+    if kind in _UNSIGNED:
+        _mark(node.graph, node.context.values[node.proto.output[0]])
 
 
 def dequantize_linear(node: Node) -> None:
@@ -64,6 +68,8 @@ def dequantize_linear(node: Node) -> None:
     found = _parameters(node, kind)
     if found is not None and x in graph.inputs.values() and given in _BYTES:
         graph.update_tensor(replace(graph.tensor(x), qparams=found[0]))
+        if kind in _UNSIGNED:
+            _mark(graph, x)
     elif found is not None and given is not None:
         qparams, _ = found
         node.require(
@@ -121,17 +127,30 @@ def _given(node: Node, x: TensorId, qparams: QParams, reach: ClampRange) -> Tens
 def _with_qparams(node: Node, x: TensorId, qparams: QParams, reach: ClampRange) -> TensorId:
     graph = node.graph
     producer, source = graph.producer(x), _source(graph, x)
-    if isinstance(producer, Concat) and graph.tensor(x).qparams is None:
+    if isinstance(producer, Concat | Maximum | Minimum) and graph.tensor(x).qparams is None:
         parts = [_given(node, t, qparams, reach) for t in producer.inputs]
         graph.set_inputs(producer, tuple(parts))
     elif (
-        isinstance(source, Weighted | Binary | BatchNorm | MatMul)
+        isinstance(source, Weighted | BatchNorm)
+        or (isinstance(source, Binary) and not _has_number(graph, source))
         or graph.tensor(x).qparams is not None
         or _copied_from(graph, x) not in (None, qparams)
     ):
         x = node.add(Clamp(inputs=(x,), output=node.part("range"), clamp=reach))
     graph.update_tensor(replace(graph.tensor(x), qparams=qparams))
     return x
+
+
+def _has_number(graph: Graph, op: Op) -> bool:
+    """Whether an operand is a number, so that the op is a function of one value: a table."""
+    return any(graph.is_constant(t) and graph.type(t).size == 1 for t in op.inputs)
+
+
+def _mark(graph: Graph, id: TensorId) -> None:
+    """The model has the activation's integers without a sign."""
+    tensor = graph.tensor(id)
+    if not tensor.is_constant:
+        graph.update_tensor(replace(tensor, origin=tensor.marked(Mark.UNSIGNED)))
 
 
 def _copied_from(graph: Graph, x: TensorId) -> QParams | None:
@@ -159,11 +178,19 @@ def spread_qparams(graph: Graph) -> None:
         known = graph.tensor(op.output).qparams
         for t in op.inputs:
             if known is not None and not isinstance(op, Pad | ZeroStuff) and _is_free(graph, t):
-                graph.update_tensor(replace(graph.tensor(t), qparams=known))
+                _give(graph, t, known, op.output)
     for op in moves:
         found = {graph.tensor(t).qparams for t in op.inputs if not graph.is_constant(t)}
         if len(found) == 1 and None not in found and _is_free(graph, op.output):
-            graph.update_tensor(replace(graph.tensor(op.output), qparams=found.pop()))
+            source = next(t for t in op.inputs if not graph.is_constant(t))
+            _give(graph, op.output, found.pop(), source)
+
+
+def _give(graph: Graph, id: TensorId, qparams: QParams | None, source: TensorId) -> None:
+    """Parameters that are those of another tensor."""
+    graph.update_tensor(replace(graph.tensor(id), qparams=qparams))
+    if Mark.UNSIGNED in graph.tensor(source).marks:
+        _mark(graph, id)
 
 
 def _is_free(graph: Graph, id: TensorId) -> bool:

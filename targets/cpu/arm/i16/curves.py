@@ -34,7 +34,7 @@ from qcomp.targets.cpu.emit.builder import (
     vector,
 )
 from qcomp.targets.cpu.emit.i16.curves import PlainCurves
-from qcomp.targets.cpu.emit.i16.entries import loaded_neighbours
+from qcomp.targets.cpu.emit.i16.entries import Neighbours, loaded_neighbours
 from qcomp.targets.cpu.emit.nest import Body
 
 _FEWEST_STEP_BITS = 4  # tables of more entries stay half as large
@@ -45,6 +45,8 @@ _LANES = 4
 @dataclass(frozen=True)
 class PairedCurves:
     """Entries and differences side by side; the portable form of large tables."""
+
+    neighbours: Neighbours = loaded_neighbours
 
     def data(self, op: Interpolate, table: Array) -> Array:
         if not _is_paired(op):

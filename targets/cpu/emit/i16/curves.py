@@ -20,6 +20,10 @@ from qcomp.targets.cpu.emit.nest import Body
 class Curves(Protocol):
     """How one machine interpolates."""
 
+    @property
+    def neighbours(self) -> Neighbours:
+        """Entries beside each other, of any table."""
+
     def data(self, op: Interpolate, table: Array) -> Array:
         """What `body` reads, of the op's table."""
 

@@ -1,0 +1,62 @@
+"""Generated attention equals its meaning in every bit."""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import Any
+
+import pytest
+from attention_cases import Sizes, attention_case
+
+from qcomp.ir.ops.attention import Mask, Unattended
+
+CONDITION, ADDED, SCORES = Mask.ALLOWED, Mask.ADDED, Mask.SCORES
+SIZES = [
+    Sizes(),
+    Sizes(heads=6, groups=3, queries=17, keys=33, depth=13, elements=19),
+    Sizes(batch=2, heads=1, queries=1, keys=1, depth=1, elements=1),
+    Sizes(heads=4, groups=4, queries=16, keys=64, depth=32, elements=32),
+    Sizes(batch=2, heads=2, groups=2, queries=3, keys=70, depth=64, elements=33),
+    Sizes(heads=1, queries=2, keys=300, depth=20, elements=24),
+    Sizes(heads=2, queries=40, keys=96, depth=40, elements=16),
+]
+MASKS = [
+    (),
+    (CONDITION,),
+    (Mask.EXCLUDED, CONDITION),
+    (ADDED,),
+    (SCORES,),
+    (CONDITION, ADDED, SCORES),
+]
+
+
+def check(kit: Any, seed: int, sizes: Sizes, **choices: Any) -> None:
+    case = attention_case(seed, sizes, **choices)
+    kit.check(case.make, *case.graph_operands(kit.fixed))
+
+
+@pytest.mark.parametrize(("n", "sizes"), list(enumerate(SIZES)))
+@pytest.mark.parametrize("masks", MASKS, ids=str)
+def test_masks(kit: Any, n: int, sizes: Sizes, masks: tuple[Mask, ...]) -> None:
+    unattended = list(Unattended)[(n + len(masks)) % 2]
+    check(kit, n, sizes, masks=masks, unattended=unattended)
+
+
+@pytest.mark.parametrize(("n", "sizes"), list(enumerate(SIZES)))
+@pytest.mark.parametrize("ahead", [0, 3, -2])
+def test_queries_that_see_keys_before_them(kit: Any, n: int, sizes: Sizes, ahead: int) -> None:
+    masks = MASKS[(n + ahead) % len(MASKS)]
+    check(kit, n, sizes, masks=masks, ahead=ahead, unattended=list(Unattended)[n % 2])
+
+
+@pytest.mark.parametrize(("n", "widths"), list(enumerate(product((8, 16), repeat=4))))
+def test_widths(kit: Any, n: int, widths: tuple[int, int, int, int]) -> None:
+    for sizes, masks in zip(SIZES[:3], MASKS[3:], strict=True):
+        check(kit, n, sizes, widths=widths, masks=masks, mask_width=widths[n % 4], step=1e-5)
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize("step", [1e-9, 1e-6, 1e-4, 1e-2, 1.0, 20.0])
+@pytest.mark.parametrize("ratio", [1e-6, 0.3, 1.0, 30.0, 3000.0])
+def test_constants(kit: Any, step: float, ratio: float, bits: int) -> None:
+    check(kit, 1, SIZES[0], step=step, ratio=ratio, widths=(8, 8, 8, bits))
