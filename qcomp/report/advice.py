@@ -95,7 +95,7 @@ def advice(
     if errors is not None:
         listed += _of_ops(errors, config)
         listed += _of_outputs(found, errors)
-    if found.replay is not None and _is_ours(found.replay.quantizer):
+    if found.replay is not None and not found.replay.is_quantized:
         listed += _of_channels(found.replay.quantizer, config)
         listed += [*_of_grids(config), *(_of_others(config) if tries else ())]
     return listed

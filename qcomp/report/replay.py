@@ -19,6 +19,8 @@ from qcomp.config import QuantizationConfig
 from qcomp.ends import ends_outside, inputs_taken
 from qcomp.errors import CompileError
 from qcomp.frontends import ModelLike, import_model
+from qcomp.ir.form import Form
+from qcomp.ir.given import is_quantized_already
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import Dequantize, FakeQuantConstant, Quantize, QuantizedConstant, Weighted
 from qcomp.ir.tensor import Array, Mark, TensorId
@@ -52,6 +54,13 @@ class Replay:
             return ()
         self.quantizer.integer(self.config)
         return self.seen.entries
+
+    @property
+    def is_quantized(self) -> bool:
+        """Whether the model came with scales of its own: it has no floats to be compared with."""
+        return self.quantizer.form is not Form.FLOAT or is_quantized_already(
+            self.quantizer.normalized
+        )
 
     @property
     def graph(self) -> Graph:
