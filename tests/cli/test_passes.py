@@ -57,8 +57,8 @@ def test_one_pass_tells_every_event_with_the_line_of_its_op(
     by_name = qcomp_command("passes", written[0], "--pass", "fuse-activation").out
     assert "did  stem.relu6 into stem.norm.norm\n       %stem.relu6 = conv2d(" in by_name
     assert "  -%stem.relu6 = clamp(%stem.norm.norm)" in by_name
-    names = [e["name"] for e in json.loads(qcomp_command("passes", written[0], "--json").out)]
-    number = names.index("fuse-activation") + 1
+    names = [r["name"] for r in json.loads(qcomp_command("passes", written[0], "--json").out)]
+    number = str(names.index("fuse-activation") + 1)
     assert qcomp_command("passes", written[0], "--pass", number).out == by_name
 
 
