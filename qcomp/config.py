@@ -44,6 +44,7 @@ _CHOICES: Mapping[str, tuple[Any, ...]] = {
     "rounding": (AUTO, *ROUNDINGS),
     "bias_correction": (AUTO, *CORRECTIONS),
     "equalize": (AUTO, "gates", True, False),
+    "smooth": (AUTO, True, False),
     "absorb_bias": (AUTO, True, False),
     "arithmetic": ARITHMETICS,
 }
@@ -90,6 +91,8 @@ class QuantizationConfig:
     input_range: the interval of the model's inputs, where there is no calibration data.
     equalize: cross-layer equalization before quantization (Nagel et al. 2019); "gates": also
         through SiLU, hard-swish and GELU where that spares noise, at the cost of time.
+    smooth: channels of what the dense layers of a transformer read are scaled, and weights
+        inversely (SmoothQuant, Xiao et al. 2023).
     absorb_bias: high biases are absorbed by the next layer (same paper).
     bias_correction: "empirical" (on calibration data, layer by layer), "analytic" (from channel
         means of the float network, measured or implied by batch normalisation) or None.
@@ -103,6 +106,8 @@ class QuantizationConfig:
         "mean": 127.5, "std": (58.4, 57.1, 57.4), "layout": "NHWC"}, each of which may be left out.
         The model gets (x - mean) / std, with channels where it has them.
     outputs: {name: "argmax"}: the index of the largest value along the last axis, not the values.
+    states: {"h_in": "h_out"}: an input has in the next run what an output has in this one. Both
+        have the same integers, so nothing is rounded between; see docs/c-interface.md.
     arithmetic: how results are rounded to integers: "native"; "tflite", the bits of TensorFlow
         Lite's reference kernels, of TFLite files whose activations are integers; or "onnx", those
         of ONNX Runtime's quantized kernels, of ONNX models that are quantized.
@@ -127,6 +132,7 @@ class QuantizationConfig:
     weight_range: str = AUTO
     input_range: tuple[float, float] = (-1.0, 1.0)
     equalize: bool | str = AUTO
+    smooth: bool | str = AUTO
     absorb_bias: bool | str = AUTO
     bias_correction: str | None = AUTO
     rounding: str = AUTO
@@ -136,6 +142,7 @@ class QuantizationConfig:
     preprocessing: Preprocessing | None = None
     inputs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     outputs: Mapping[str, str] = field(default_factory=dict)
+    states: Mapping[str, str] = field(default_factory=dict)
     arithmetic: str = NATIVE
     passes: tuple[Mapping[str, Any], ...] = ()
     overrides: Overrides = field(default_factory=dict)

@@ -20,6 +20,7 @@ from qcomp.ir.given import GivenIntegers, given_qparams
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import Embedding
 from qcomp.ir.tensor import TensorId
+from qcomp.ir.transformer import is_transformer
 from qcomp.passes.absorb_high_bias import AbsorbHighBias
 from qcomp.passes.annotate_ranges import AnnotateRanges
 from qcomp.passes.base import Pass
@@ -33,6 +34,7 @@ from qcomp.passes.fuse_activation import FuseActivation
 from qcomp.passes.fuse_requantize import FuseRequantize
 from qcomp.passes.insert_quantize import InsertQuantize
 from qcomp.passes.lib.quantization_noise import MomentsOf, Precision
+from qcomp.passes.lib.relative_rows import MomentsOfSome
 from qcomp.passes.lib.same_scale import scale_groups
 from qcomp.passes.narrow_saturated_ranges import NarrowSaturatedRanges
 from qcomp.passes.own import OwnPass
@@ -40,6 +42,7 @@ from qcomp.passes.recompose_activations import RecomposeActivations
 from qcomp.passes.recompose_attention import RecomposeAttention
 from qcomp.passes.recompose_normalization import RecomposeNormalization
 from qcomp.passes.recompose_powers import RecomposePowers
+from qcomp.passes.smooth_channels import SmoothChannels
 from qcomp.passes.snap_scales import SnapScales
 from qcomp.passes.split_sliced_layers import SplitSlicedLayers
 from qcomp.passes.take_given_integers import TakeGivenIntegers
@@ -55,16 +58,18 @@ class Given:
     """What the passes of a stage are made from, besides the configuration.
 
     `graph` is what the stage begins with, and `statistics` are those of it. `moments` tells those
-    of all f32 activations of any float graph. Without `fitting` no layer depends on how others were
-    rounded: weights are rounded to nearest, and each bias is corrected by itself. Trials are
-    quicker so, and parts of graphs of different bits can be put together. `integers` are those that
-    the model has of constants, by their names. `rounds`: activations that have a scale of the
-    model's own are rounded to it, one by one, as the tool that it comes from does.
-    `whole_attention` says whether whoever takes the integers knows attention as one op.
+    of all f32 activations of any float graph, `moments_of` those of some. Without `fitting` no
+    layer depends on how others were rounded: weights are rounded to nearest, and each bias is
+    corrected by itself. Trials are quicker so, and parts of graphs of different bits can be put
+    together. `integers` are those that the model has of constants, by their names. `rounds`:
+    activations that have a scale of the model's own are rounded to it, one by one, as the tool that
+    it comes from does. `whole_attention` says whether whoever takes the integers knows attention as
+    one op.
     """
 
     graph: Graph
     moments: MomentsOf
+    moments_of: MomentsOfSome
     statistics: Callable[[], Statistics]
     fitting: FittingData | None
     integers: Mapping[str, GivenIntegers] = field(default_factory=dict)
@@ -132,7 +137,7 @@ def _normalizing(config: QuantizationConfig, given: Given) -> list[Pass]:
     return [
         FoldConstants(stored),
         *([RecomposeAttention()] if given.whole_attention else []),
-        RecomposeNormalization(),
+        RecomposeNormalization(rounds=given.rounds),
         CanonicalizeLayout(),
         RecomposePowers(),
         RecomposeActivations(rounds=given.rounds),
@@ -145,12 +150,14 @@ def _normalizing(config: QuantizationConfig, given: Given) -> list[Pass]:
 def _equalizing(config: QuantizationConfig, given: Given) -> list[Pass]:
     """The same function with numbers that round better."""
     passes: list[Pass] = []
+    precision = Precision(
+        per_channel=config.per_channel,
+        weight_levels=max(2 ** (config.weight_bits - 1) - 1, 1),
+        value_levels=2**config.decided_activation_bits - 1,
+    )
+    if config.decided_activation_bits == 8 and is_transformer(given.graph):
+        passes.append(SmoothChannels(given.moments_of if config.smooth else None, precision))
     if config.equalize:
-        precision = Precision(
-            per_channel=config.per_channel,
-            weight_levels=max(2 ** (config.weight_bits - 1) - 1, 1),
-            value_levels=2**config.decided_activation_bits - 1,
-        )
         passes.append(
             EqualizeCrossLayer(given.moments, precision, opens_gates=config.equalize == "gates")
         )
@@ -226,13 +233,14 @@ def _lowering(config: QuantizationConfig, given: Given) -> list[Pass]:
     return [FuseRequantize(config.arithmetic), CertifyAccumulators()]
 
 
-_EQUALIZING = ("equalize", "absorb_bias", "per_channel", "weight_bits", "activation_bits")
+_EQUALIZING = ("smooth", "equalize", "absorb_bias", "per_channel", "weight_bits", "activation_bits")
 _NOT_QUANTIZING = (
     "recipe",  # how to choose, not what
     "max_slowdown",
     "inputs",  # before the stages
     "float_tail",
     "outputs",
+    "states",
     "passes",  # the same for all of a route
 )
 _QUANTIZING = tuple(
@@ -264,7 +272,7 @@ EQUALIZE = Stage(
     name="equalize",
     needs=Form.FLOAT,
     gives=Form.FLOAT,
-    order=(EqualizeCrossLayer.name, AbsorbHighBias.name),
+    order=(SmoothChannels.name, EqualizeCrossLayer.name, AbsorbHighBias.name),
     reads=_EQUALIZING,
     fits=False,
     passes=_equalizing,

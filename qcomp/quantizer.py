@@ -309,6 +309,7 @@ class Quantizer:
         return Given(
             before.graph,
             self.evidence.moments,
+            self.evidence.moments_of,
             lambda: before.statistics,
             None if fitted_to is None else self._fitting(before, fitted_to),
             self._integers,

@@ -33,7 +33,6 @@ from qcomp.ir.evaluate import (
     power,
     reduction,
 )
-from qcomp.ir.graph import Graph
 from qcomp.ir.ops import (
     OPS,
     Domain,
@@ -109,15 +108,22 @@ def test_every_page_is_in_the_index() -> None:
     assert linked == pages - {"README.md"}
 
 
+TRANSFORMER = """graph @g(%x: f32[2,4]) {
+  %p = constant : f32[4]
+  %y = normalize(%x, %p, %p) {axes=(1,), centered=True, epsilon=1e-5} : f32[2,4]
+  return y=%y
+}"""
+
+
 def test_the_passes_are_listed_in_their_order() -> None:
     every = qcomp.QuantizationConfig(equalize=True, absorb_bias=True, rounding="adaround")
     config = settled(every, calibrated=True)
     onnx = dataclasses.replace(config, arithmetic="onnx")
-    nothing, graph = Statistics(mnemonics={}, channel_means={}), Graph("g")
+    nothing, graph = Statistics(mnemonics={}, channel_means={}), parse(TRANSFORMER)
     run: list[str] = [TakeInputs.name, LeaveFloatTail.name, MoveAffineEnds.name]  # before them
     for stage in STAGES:
         for fitting in (FittingData(graph, (), SampledMeans({})), None):
-            given = Given(graph, lambda graph: {}, lambda: nothing, fitting)
+            given = Given(graph, lambda graph: {}, lambda graph, ids: {}, lambda: nothing, fitting)
             names = [p.name for p in stage.passes(config, given)]
             stored = [p.name for p in stage.passes(onnx, given)]
             for name in [name for name in stored if name not in names]:

@@ -28,6 +28,7 @@ from qcomp.execute.session import FloatSession
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import Reshape, Softmax
 from qcomp.ir.tensor import Array, DType, TensorId
+from qcomp.ir.transformer import is_transformer
 from qcomp.ir.widths import of_16_bits
 from qcomp.progress import tracked
 from qcomp.quant.distribution import Distribution, Range
@@ -36,14 +37,16 @@ from qcomp.quant.rows import RowSample
 KEPT = 8
 COUNTED = 1 << 14
 """Values of an activation in one run that its histogram counts: all of an image's would take longer
-to count than to compute, and their shares of the whole are the same."""
+to count than to compute, and their shares of the whole are the same. Of a transformer all count: a
+few values are hundreds of times as large as the others."""
 
 
 def collect(graph: Graph, source: Source | Samples, *, progress: bool = False) -> Statistics:
     """Observe a FLOAT graph on calibration data; `progress` shows a bar on stderr."""
     rows = logits(graph)
+    counted = None if is_transformer(graph) else COUNTED
     distributions = {
-        id: Distribution(COUNTED, rows=RowSample() if id in rows else None)
+        id: Distribution(counted, rows=RowSample() if id in rows else None)
         for id in float_activations(graph)
     }
     data = source if isinstance(source, Samples) else samples_of(graph, source)

@@ -16,16 +16,18 @@ from qcomp.errors import RecipeError
 from qcomp.ir.form import Form
 from qcomp.ir.given import is_quantized_already
 from qcomp.ir.graph import Graph
+from qcomp.ir.transformer import is_transformer
 from qcomp.passes.events import PassLog
 from qcomp.progress import bar
 from qcomp.quantizer import Quantizer
-from qcomp.recipes.decisions import with_fine_decisions
+from qcomp.recipes.decisions import with_16_bits, with_fine_decisions
 from qcomp.recipes.divide import divided, for_all, too_few
 from qcomp.recipes.estimated_time import CostOf
 from qcomp.recipes.judge import Feed, Judge
 from qcomp.recipes.named import DATA_FREE, as_given, settled
 from qcomp.recipes.overrides import check_overrides, spread_ranges
 from qcomp.recipes.search import TRIALS, search
+from qcomp.recipes.streams import wide_streams
 
 SEARCHING = ("auto", "best")
 _WEIGHTS = ("rounding", "weight_bits")
@@ -76,12 +78,29 @@ def decide(
         _check_overrides(quantizer, config)
         config = spread_ranges(quantizer.normalized, config)
         config = with_fine_decisions(quantizer.normalized, config)
+        config = _with_wide_streams(quantizer, config, log)
         chosen = _chosen(quantizer, config, cost, log, progress=progress)
     else:
         log.declined("trials", f"the model comes in form {quantizer.form.value}")
         chosen = Chosen(settled(config, calibrated=data is not None))
     quantizer.record("recipe", log, time.perf_counter() - began)
     return chosen
+
+
+def _with_wide_streams(
+    quantizer: Quantizer, config: QuantizationConfig, log: PassLog
+) -> QuantizationConfig:
+    """The configuration with 16 bits for residual streams and the like, where it has none."""
+    if config.activation_bits != AUTO or not is_transformer(quantizer.normalized):
+        return config
+    start = _first_answers(quantizer, config, calibrated=quantizer.evidence.data is not None)
+    ids = wide_streams(quantizer.equalized(start))
+    log.note(
+        f"16 bits for {len(ids)} activations of a transformer: its residual stream, what is summed "
+        "up to it, and pre-activations; activation_bits=8 leaves them in 8",
+        tensors=len(ids),
+    )
+    return with_16_bits(config, ids, {"range": "minmax"})
 
 
 def _check_arithmetic(quantizer: Quantizer, config: QuantizationConfig) -> None:
@@ -120,7 +139,7 @@ def _chosen(
     if quantizer.form is Form.FLOAT and is_quantized_already(quantizer.normalized):
         log.declined("trials", "the model is quantized already")
         return Chosen(settled(as_given(config), calibrated=data is not None))
-    start = settled(config, calibrated=data is not None)
+    start = _first_answers(quantizer, config, calibrated=data is not None)
     if data is None:
         log.declined("trials", "no calibration data")
         missed = ("recipe best: nothing is tried or learned: no calibration data",)
@@ -139,6 +158,20 @@ def _chosen(
     return dataclasses.replace(chosen, config=for_all(chosen.config, config, *known))
 
 
+def _first_answers(
+    quantizer: Quantizer, config: QuantizationConfig, *, calibrated: bool
+) -> QuantizationConfig:
+    """With no field left "auto". A transformer is equalized, also with scales per channel. Few rows
+    of it are far larger than the others, and would decide how biases are corrected on data.
+    """
+    start = settled(config, calibrated=calibrated)
+    if not calibrated or config.recipe == DATA_FREE or not is_transformer(quantizer.normalized):
+        return start
+    apart: dict[str, Any] = {"equalize": True, "bias_correction": "analytic"}
+    left = {name: answer for name, answer in apart.items() if getattr(config, name) == AUTO}
+    return dataclasses.replace(start, **left)
+
+
 def choose(
     judge: Judge,
     config: QuantizationConfig,
@@ -149,7 +182,7 @@ def choose(
     progress: bool = False,
 ) -> Chosen:
     """Every field decided by trials, judged on samples; `log` says how."""
-    start = settled(config, calibrated=True)
+    start = _first_answers(judge.quantizer, config, calibrated=True)
     quick = _with_plain_weights(start)
     if start.weight_range == "seqmse":
         config = dataclasses.replace(config, weight_range="seqmse")
@@ -208,7 +241,8 @@ def _nothing_to_try(quantizer: Quantizer, config: QuantizationConfig) -> str | N
     """The reason that nothing is tried whatever the data, or None."""
     if config.recipe not in SEARCHING:
         return f"recipe {config.recipe}"
-    if all(getattr(config, name) != AUTO for name in (*TRIALS, "activation_bits")):
+    left = {name for name in (*TRIALS, "activation_bits") if getattr(config, name) == AUTO}
+    if not (left if is_transformer(quantizer.normalized) else left - {"smooth"}):
         return "all is chosen"
     if not float_outputs(quantizer.normalized):
         return "no output is a float, so none can be compared"

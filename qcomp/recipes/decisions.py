@@ -10,6 +10,7 @@ So have the tensors that steep functions are of (steep.py).
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -22,10 +23,15 @@ from qcomp.recipes.steep import read_steeply
 
 def with_fine_decisions(graph: Graph, config: QuantizationConfig) -> QuantizationConfig:
     """The configuration with 16 bits for these tensors, under whatever it has for them."""
-    if config.activation_bits != AUTO:
-        return config
+    return with_16_bits(config, decided_by(graph)) if config.activation_bits == AUTO else config
+
+
+def with_16_bits(
+    config: QuantizationConfig, ids: Iterable[TensorId], fields: Mapping[str, Any] | None = None
+) -> QuantizationConfig:
+    """The configuration with 16 bits, and other fields, for tensors, under what it has for them."""
     found: dict[str, dict[str, Any]] = {
-        id: {"activation_bits": 16, **config.overrides.get(id, {})} for id in decided_by(graph)
+        id: {"activation_bits": 16, **(fields or {}), **config.overrides.get(id, {})} for id in ids
     }
     return replace(config, overrides={**found, **config.overrides, **found})
 

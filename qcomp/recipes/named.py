@@ -13,6 +13,7 @@ _FAST: Mapping[str, Any] = {
     "activation_bits": 8,
     "range": "mse",
     "weight_range": "minmax",
+    "smooth": True,
     "absorb_bias": False,
     "bias_correction": "empirical",
     "rounding": "nearest",
@@ -20,12 +21,14 @@ _FAST: Mapping[str, Any] = {
 _DATA_FREE: Mapping[str, Any] = {
     **_FAST,
     "range": "batchnorm",
+    "smooth": False,
     "bias_correction": "analytic",
 }
 _AS_GIVEN: Mapping[str, Any] = {
     "activation_bits": 8,
     "weight_range": "minmax",
     "equalize": False,
+    "smooth": False,
     "absorb_bias": False,
     "bias_correction": None,
     "rounding": "nearest",

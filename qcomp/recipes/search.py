@@ -4,7 +4,7 @@ Every trial is judged by the signal-to-noise ratio of the network's outputs, of 
 them (judge.py), simulated in the QDQ form on calibration samples that ranges are not taken from. In
 order, each with the best of what came before:
 
-1. equalization, also through opened gates;
+1. no smoothing of transformers, and equalization, also through opened gates;
 2. one range estimator for all activations;
 3. how weights get their ranges, and whether biases are corrected;
 4. a range of its own for each activation (own_ranges.py);
@@ -35,6 +35,7 @@ from qcomp.recipes.widen import widen
 
 ESTIMATORS = ("mse", "minmax", "percentile", "kl", "aciq")
 TRIALS: Mapping[str, tuple[Any, ...]] = {
+    "smooth": (False,),
     "equalize": (True, "gates"),
     "range": ESTIMATORS,
     "weight_range": ("minmax", "mse"),
@@ -71,7 +72,7 @@ def search(
         bar.tell(f"until now {_gain(first, choice.trial)}, of which --recipe fast has the first")
 
     tell()
-    _try(judge, choice, config, ("equalize",), samples)
+    _try(judge, choice, config, ("smooth", "equalize"), samples)
     activations = Activations.of(judge, choice.config, few)
     if config.range == AUTO:
         _estimators(activations, choice, samples)
@@ -106,13 +107,13 @@ def _try(
 
 
 def _is_known(judge: Judge, a: QuantizationConfig, b: QuantizationConfig) -> bool:
-    """Whether two configurations differ in nothing, or in equalization that finds nothing to do.
+    """Whether two configurations differ in nothing, or in scales that find nothing to do.
 
     Without gates to open, that which would open them is what was tried before it.
     """
     if b.equalize == "gates" and not gates(judge.quantizer.normalized):
         return True
-    if a == b or dataclasses.replace(a, equalize=b.equalize) != b:
+    if a == b or dataclasses.replace(a, equalize=b.equalize, smooth=b.smooth) != b:
         return a == b
     return computes_the_same(judge.quantizer.equalized(a), judge.quantizer.equalized(b))
 

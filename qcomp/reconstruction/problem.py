@@ -15,6 +15,7 @@ F64 = NDArray[np.float64]
 
 # How much of the earlier layers' error is to be taken back; the rows are too few to learn it all.
 FLOAT_SHARE = 0.3
+_LEAST = 1e-30  # power of a row
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +39,22 @@ def centred(problem: Problem) -> Problem:
     shift = row_means(rows.x).astype(np.float32)[:, None]
     moved = Rows(rows.x - shift, rows.target)
     return Problem(problem.weight, row_means(rows.target), moved, problem.activation)
+
+
+def evened(problem: Problem) -> Problem:
+    """The same with each row over the size of its result, where no activation function follows.
+
+    In transformers a few rows are hundreds of times as large as the others, and all count alike
+    behind the normalisation that reads them.
+    """
+    if not problem.activation.is_identity:
+        return problem
+    rows = problem.rows
+    target = rows.target - problem.bias[:, None].astype(np.float32)
+    power = np.mean(rows.target.astype(np.float64) ** 2, axis=(0, 2))
+    weight = (1.0 / np.sqrt(power + np.median(power) + _LEAST)).astype(np.float32)[:, None]
+    even = Rows(rows.x * weight, target * weight)
+    return replace(problem, bias=np.zeros_like(problem.bias), rows=even)
 
 
 def eased(problem: Problem) -> Problem:

@@ -20,6 +20,7 @@ from qcomp.ir.form import Form
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import Weighted
 from qcomp.ir.tensor import Mark
+from qcomp.ir.transformer import is_transformer
 from qcomp.passes.events import PassLog
 from qcomp.reconstruction.activation import activation_of
 from qcomp.reconstruction.best_engine import best_engine
@@ -28,7 +29,7 @@ from qcomp.reconstruction.engine import Engine, NumpyEngine
 from qcomp.reconstruction.fit import Fit, Method, fit
 from qcomp.reconstruction.layer import QuantizedLayer, suitable_layers
 from qcomp.reconstruction.levels import Levels
-from qcomp.reconstruction.problem import Problem, centred
+from qcomp.reconstruction.problem import Problem, centred, evened
 from qcomp.reconstruction.rows import Rows
 from qcomp.reconstruction.walk import FittingData, walk
 
@@ -75,7 +76,10 @@ class RoundWeights:
         layer = view.layer
         corrects = self.config.bias_correction == "empirical"
         problem = Problem(*view.unrounded, rows, activation_of(view.graph, layer))
-        found = self._fit(view, centred(problem) if corrects else problem, engine, log)
+        asked = centred(problem) if corrects else problem
+        if is_transformer(view.graph):
+            asked = evened(asked)
+        found = self._fit(view, asked, engine, log)
         moved = float(np.mean(found.weight != view.rounded))
         view.write_weight(found.weight, found.factor)
         if corrects:
