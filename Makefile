@@ -24,8 +24,10 @@ BASE := main
 test-changed: $(STAMP)
 	$(BIN)/python .ci/select $(BASE) | xargs -r env $(PYTEST) $(IN_TWO)
 
+# FUZZ: seconds for each kind of file that is changed at random.
+FUZZ := 10
 test-slow: $(STAMP)
-	$(PYTEST) $(IN_TWO) --slow
+	$(PYTEST) $(IN_TWO) --slow --fuzz $(FUZZ)
 
 # The files that have tests of what `native` is; once for each instruction set of this machine, two at
 # a time, in directories of their own: pytest removes old ones while another makes its own.

@@ -17,14 +17,17 @@ from qcomp.errors import PassError
 from qcomp.ir.form import Form
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import (
+    EXCLUDES,
     NO_CLAMP,
     RELU,
+    Attention,
     Binary,
     Clamp,
     ClampRange,
     Compare,
     Function,
     LogSoftmax,
+    Mask,
     Normalize,
     Op,
     Softmax,
@@ -77,6 +80,8 @@ class AnnotateRanges:
         for tensor in activations:
             _annotate(graph, tensor, self.ranges[tensor.id], log)
         for op in graph.ops():
+            if isinstance(op, Attention):
+                _widen_masks(graph, op, log)
             if isinstance(op, Normalize) and self.reaches.get(op.id, 0.0) > 0.0:
                 graph.replace_op(replace(op, reach=self.reaches[op.id]))
                 log.note(f"%{op.id}: |z| up to {self.reaches[op.id]:.6g}", op=op.id)
@@ -103,6 +108,15 @@ def _annotate(graph: Graph, tensor: Tensor, measured: tuple[float, float], log: 
         low=range[0],
         high=range[1],
     )
+
+
+def _widen_masks(graph: Graph, op: Attention, log: PassLog) -> None:
+    """A mask that excluded nothing on all data may exclude on other data."""
+    for kind, id in zip(op.masks, op.mask_operands, strict=True):
+        tensor = graph.tensor(id)
+        if kind is Mask.ADDED and tensor.range == (0.0, 0.0):
+            graph.update_tensor(replace(tensor, range=(2 * EXCLUDES, 0.0)))
+            log.did(f"%{id}: a mask that was 0, to ({2 * EXCLUDES:g}, 0)", tensor=id)
 
 
 def guaranteed(op: Op) -> ClampRange:

@@ -27,7 +27,7 @@ class LeaveFloatTail:
 
     def run(self, graph: Graph, log: PassLog) -> None:
         for name in graph.outputs:
-            found = _tail_of(graph, name)
+            found = None if name in graph.states.values() else _tail_of(graph, name)
             if found is None:
                 log.declined(name, "no sigmoid or softmax of its own makes it")
                 continue

@@ -88,6 +88,7 @@ class MoveAffineEnds:
 
     def run(self, graph: Graph, log: PassLog) -> None:
         shared = graph.inputs.keys() & graph.outputs.keys()
+        shared |= {*graph.states, *graph.states.values()}
         before = {n: _behind_input(graph, t) for n, t in graph.inputs.items() if n not in shared}
         behind = {n: _before_output(graph, n) for n in graph.outputs if n not in shared}
         ends = [end for end in (*before.values(), *behind.values()) if end.ops]

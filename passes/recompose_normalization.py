@@ -46,25 +46,48 @@ _SHARE = 4  # parameters along other axes than a group's are at most this part o
 
 @dataclass(frozen=True)
 class RecomposeNormalization:
-    """See the module."""
+    """See the module. `rounds`: parts with scales of their own are rounded to them, and stay."""
 
     name: ClassVar[str] = "recompose-normalization"
     needs: ClassVar[Form] = Form.FLOAT
     gives: ClassVar[Form] = Form.FLOAT
+
+    rounds: bool = False
 
     def run(self, graph: Graph, log: PassLog) -> None:
         for op in graph.ops():
             if op.id not in graph or graph.is_kept(op):
                 continue
             form = normal_form(graph, op)
+            if isinstance(form, NormalForm) and self.rounds and (t := _rounded(graph, op, form)):
+                form = f"%{t} has a scale of its own"
             if isinstance(form, str):
                 log.skipped(op.id, form)
             elif form is not None:
                 _replace(graph, op, form)
                 log.did(f"{op.id}: a normalisation of %{form.x} over {form.axes}", op=op.id)
         for op in graph.ops():
-            if isinstance(op, Normalize) and op.id in graph and not graph.is_kept(op):
+            if not isinstance(op, Normalize) or op.id not in graph or graph.is_kept(op):
+                continue
+            if self.rounds and graph.tensor(op.output).qparams is not None:
+                log.skipped(op.id, "what is behind it reads values of a scale of their own")
+            else:
                 _absorb_readers(graph, _refine(graph, op), log)
+
+
+def _rounded(graph: Graph, op: Op, form: NormalForm) -> TensorId | None:
+    """A value between x and the op that has a scale of its own."""
+    waiting, seen = list(op.inputs), {form.x}
+    while waiting:
+        t = waiting.pop()
+        producer = graph.producer(t)
+        if t in seen or producer is None:
+            continue
+        if graph.tensor(t).qparams is not None:
+            return t
+        seen.add(t)
+        waiting += producer.inputs
+    return None
 
 
 def _absorb_readers(graph: Graph, op: Normalize, log: PassLog) -> None:

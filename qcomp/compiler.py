@@ -15,7 +15,7 @@ from qcomp.calibration.estimators import expect_estimators
 from qcomp.calibration.evidence import Evidence
 from qcomp.config import AUTO, NATIVE, ONNX, QuantizationConfig
 from qcomp.dumping import dumping
-from qcomp.ends import ends_outside, inputs_taken
+from qcomp.ends import ends_outside, inputs_taken, with_states
 from qcomp.files import user_cache
 from qcomp.findings.find import Demands
 from qcomp.frontends import ModelLike, import_model
@@ -126,6 +126,7 @@ def compile(
     imported = import_model(model, bind=bind, bind_values=bind_values)
     config = with_picture_bytes(config, pictures=is_pictures(calibration))
     taken = inputs_taken(imported.graph, imported.form, config.inputs)
+    taken = with_states(taken, imported.form, config.states, config.outputs)
     symbol = c_name(default_name(model) if name is None else name)
     table = table_of(calibration)
     data = calibration if table is None else None

@@ -106,6 +106,8 @@ class QuantizationConfig:
         "mean": 127.5, "std": (58.4, 57.1, 57.4), "layout": "NHWC"}, each of which may be left out.
         The model gets (x - mean) / std, with channels where it has them.
     outputs: {name: "argmax"}: the index of the largest value along the last axis, not the values.
+    states: {"h_in": "h_out"}: an input has in the next run what an output has in this one. Both
+        have the same integers, so nothing is rounded between; see docs/c-interface.md.
     arithmetic: how results are rounded to integers: "native"; "tflite", the bits of TensorFlow
         Lite's reference kernels, of TFLite files whose activations are integers; or "onnx", those
         of ONNX Runtime's quantized kernels, of ONNX models that are quantized.
@@ -140,6 +142,7 @@ class QuantizationConfig:
     preprocessing: Preprocessing | None = None
     inputs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     outputs: Mapping[str, str] = field(default_factory=dict)
+    states: Mapping[str, str] = field(default_factory=dict)
     arithmetic: str = NATIVE
     passes: tuple[Mapping[str, Any], ...] = ()
     overrides: Overrides = field(default_factory=dict)

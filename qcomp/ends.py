@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from qcomp.calibration.evidence import Evidence
@@ -26,6 +26,35 @@ def inputs_taken(imported: Graph, form: Form, inputs: Mapping[str, Any]) -> Grap
             "expected a float model"
         )
     graph, _ = run_pass(imported, TakeInputs(input_forms(inputs)))
+    return graph
+
+
+def with_states(
+    graph: Graph, form: Form, states: Mapping[str, str], indices: Collection[str]
+) -> Graph:
+    """The graph that knows which inputs are what outputs were in the run before; outputs that are
+    asked for as `indices` are none of these.
+    """
+    if not states:
+        return graph
+    if form is not Form.FLOAT:
+        raise CompileError(
+            f"states: the model comes in form {form.value}, whose scales are given; expected a "
+            "float model"
+        )
+    graph = graph.clone()
+    graph.states.update(states)
+    for name, output in states.items():
+        if name not in graph.inputs or output not in graph.outputs:
+            raise CompileError(
+                f"states: {name!r} from {output!r}; expected one of the inputs "
+                f"{', '.join(graph.inputs)} and one of the outputs {', '.join(graph.outputs)}"
+            )
+        types = graph.type(graph.inputs[name]), graph.type(graph.outputs[output])
+        if types[0] != types[1]:
+            raise CompileError(f"states: {name!r} is {types[0]} and {output!r} {types[1]}")
+        if output in indices or list(states.values()).count(output) > 1:
+            raise CompileError(f"states: {output!r} is asked for in two ways; expected one")
     return graph
 
 

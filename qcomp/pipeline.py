@@ -137,7 +137,7 @@ def _normalizing(config: QuantizationConfig, given: Given) -> list[Pass]:
     return [
         FoldConstants(stored),
         *([RecomposeAttention()] if given.whole_attention else []),
-        RecomposeNormalization(),
+        RecomposeNormalization(rounds=given.rounds),
         CanonicalizeLayout(),
         RecomposePowers(),
         RecomposeActivations(rounds=given.rounds),
@@ -240,6 +240,7 @@ _NOT_QUANTIZING = (
     "inputs",  # before the stages
     "float_tail",
     "outputs",
+    "states",
     "passes",  # the same for all of a route
 )
 _QUANTIZING = tuple(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from qcomp.ir.graph import Graph
-from qcomp.ir.ops import Op, QAttention, QMatMul, QWeighted
+from qcomp.ir.ops import Op, QAttention, QMatMul, QRecurrent, QWeighted
 
 
 def macs(graph: Graph, op: Op) -> int:
@@ -17,5 +17,8 @@ def macs(graph: Graph, op: Op) -> int:
             return results * graph.type(op.a).shape[-1]
         case QAttention():
             return results * graph.type(op.k).shape[1] * 2
+        case QRecurrent():
+            steps, batch, _ = graph.type(op.x).shape
+            return steps * batch * graph.type(op.weight).size
         case _:
             return 0

@@ -31,6 +31,9 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--tvm", default="", help="operators' graphs on a target of TVM instead")
+    parser.addoption(
+        "--fuzz", default=10, type=float, help="seconds of each slow test of changed files"
+    )
     parser.addoption("--slow", action="store_true", help="also run the tests marked slow")
     parser.addoption(
         "--update-golden", action="store_true", help="write the golden files anew; review the diff"

@@ -25,8 +25,8 @@ from qcomp.passes.lib.rooted_power import (
     is_mean,
     is_of_rows,
     root,
-    same,
 )
+from qcomp.passes.lib.same_value import same
 
 
 @dataclass(frozen=True)

@@ -34,10 +34,10 @@ from qcomp.ir.ops import (
     Unary,
 )
 from qcomp.ir.tensor import TensorId
+from qcomp.passes.lib.same_value import same
 
 F64 = NDArray[np.float64]
 Axes = tuple[int, ...]
-_DEPTH = 6  # ops that `same` looks back
 
 
 @dataclass(frozen=True)
@@ -259,19 +259,3 @@ def _number(graph: Graph, op: Add | Maximum) -> tuple[TensorId, float] | None:
         return None
     numbers = split[1].ravel()
     return (split[0], float(numbers[0])) if (numbers == numbers[0]).all() else None
-
-
-def same(graph: Graph, a: TensorId, b: TensorId, depth: int = _DEPTH) -> bool:
-    """Whether two tensors are the same function of the same tensors."""
-    if a == b:
-        return True
-    if graph.type(a) != graph.type(b):
-        return False
-    if graph.is_constant(a) and graph.is_constant(b):
-        return bool(np.array_equal(graph.data(a), graph.data(b)))
-    first, second = graph.producer(a), graph.producer(b)
-    if depth == 0 or first is None or second is None or type(first) is not type(second):
-        return False
-    return replace(second, inputs=first.inputs, output=first.output) == first and all(
-        same(graph, s, t, depth - 1) for s, t in zip(first.inputs, second.inputs, strict=True)
-    )

@@ -131,6 +131,9 @@ def scale_groups(graph: Graph) -> list[list[TensorId]]:
         if not graph.is_kept(op):
             tied = [t for t in op.one_scale if t in order]
             ties.add_edges_from(itertools.pairwise(tied))
+    for name, output in graph.states.items():
+        ends = graph.inputs[name], graph.outputs[output]
+        ties.add_edges_from([ends] if all(t in order for t in ends) else [])
     classes = [sorted(c, key=order.__getitem__) for c in nx.connected_components(ties)]
     return sorted(classes, key=lambda members: order[members[0]])
 

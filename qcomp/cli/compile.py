@@ -23,6 +23,7 @@ from qcomp.cli.options import (
     one_of,
     parse_bindings,
     parse_inputs,
+    parse_states,
     parse_values,
     path_of_text,
 )
@@ -140,6 +141,14 @@ def compile(
             help="The caller has channels last, the model NCHW.",
         ),
     ] = None,
+    state: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--state",
+            metavar="IN:OUT",
+            help="Input IN is what output OUT was in the run before; may be repeated.",
+        ),
+    ] = None,
     argmax: Annotated[
         list[str] | None,
         typer.Option("--argmax", metavar="NAME", help="This output is the index of the largest."),
@@ -239,6 +248,7 @@ def compile(
             {"type": input_type, "mean": input_mean, "std": input_std, "layout": input_layout}
         ),
         outputs=dict.fromkeys(argmax or [], ARGMAX),
+        states=parse_states(state),
         float_tail=float_tail,
         preprocessing=preprocessing,
         arithmetic=arithmetic,

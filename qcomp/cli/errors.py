@@ -9,9 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich import box
-from rich.console import Console
-from rich.table import Table
 
 import qcomp
 from qcomp.cli.options import (
@@ -129,6 +126,10 @@ def _finite(value: float) -> float | None:
 
 def report(found: Errors, top: int) -> str:
     """The ops that explain most of the error at the outputs."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
     shown = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     shown.add_column("tensor", no_wrap=True, overflow="ellipsis", max_width=_LONGEST_ID)
     shown.add_column("op", no_wrap=True)

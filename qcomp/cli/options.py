@@ -104,6 +104,19 @@ def parse_values(texts: list[str] | None) -> dict[str, float]:
     return values
 
 
+def parse_states(texts: list[str] | None) -> dict[str, str]:
+    """`["h_in:h_out"]` as `{"h_in": "h_out"}`; a usage error for anything else."""
+    states: dict[str, str] = {}
+    for text in texts or []:
+        name, colon, output = text.partition(":")
+        if not (name and colon and output) or states.setdefault(name, output) != output:
+            raise typer.BadParameter(
+                f"{text!r}: expected INPUT:OUTPUT, each input once, as in h_in:h_out",
+                param_hint="--state",
+            )
+    return states
+
+
 def parse_inputs(options: Mapping[str, list[str] | None]) -> dict[str, dict[str, Any]]:
     """`{"type": ["x=uint8"], "mean": ["1,2"]}` as fields by input; "*" where none is named."""
     inputs: dict[str, dict[str, Any]] = {}

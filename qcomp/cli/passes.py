@@ -10,9 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich import box
-from rich.console import Console
-from rich.table import Table
 
 from qcomp.cli.options import Json
 from qcomp.errors import CompileError
@@ -78,6 +75,10 @@ def chosen(entries: Sequence[PassEntry], only: str) -> Sequence[PassEntry]:
 
 def table(entries: Sequence[PassEntry]) -> str:
     """A row for each pass."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
     from qcomp.passes.events import EventKind
 
     shown = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))

@@ -20,6 +20,8 @@ from qcomp.runtime.load import load
 from qcomp.runtime.network import CompiledNetwork
 
 _NOTHING = "nothing"
+_DUST = 1e-6  # of a factor, that says nothing
+_LEAST = 1e-300
 
 
 @dataclass(frozen=True)
@@ -160,9 +162,10 @@ def _factors(id: TensorId, a: Array | None, b: Array | None) -> Iterator[Change]
         yield Change(id, "channels with factors", *(str(len(factors)) for factors in ones))
         return
     mine, theirs = np.broadcast_arrays(*ones)
-    ratio = np.abs(np.log(theirs / mine))
-    at = int(ratio.argmax())
-    if ratio[at] > 1e-6:
+    relative = np.abs(mine - theirs) / np.maximum(np.maximum(np.abs(mine), np.abs(theirs)), _LEAST)
+    alive = relative * ((mine != 0.0) & (theirs != 0.0))  # dead channels have the factor 0
+    at = int((alive if alive.any() else relative).argmax())
+    if relative[at] > _DUST:
         yield Change(
             id, f"equalized, most in channel {at}: times", f"{mine[at]:.6g}", f"{theirs[at]:.6g}"
         )

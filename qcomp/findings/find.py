@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from qcomp.accuracy.record import Accuracy
-from qcomp.calibration.samples import Samples
+from qcomp.calibration.samples import Run, Samples
 from qcomp.calibration.statistics import Statistics
 from qcomp.errors import FindingsError
 from qcomp.findings.behaviour import behaviour
@@ -58,12 +58,18 @@ class Demands:
         return self.min_sqnr_db is not None and finding.kind is Kind.INACCURATE
 
 
+def _without_integers(imported: Graph, runs: Sequence[Run]) -> list[Run]:
+    """Without the inputs that the model takes as integers, such as lengths and indices."""
+    given = {n for n, t in imported.inputs.items() if imported.tensor(t).qparams is not None}
+    return [{n: array for n, array in run.items() if n not in given} for run in runs]
+
+
 def of_data(imported: Graph, data: Samples) -> Iterator[Finding]:
     """What calibration data shows of itself and in the first layers of the graph as imported."""
     runs = data.first(_LOOKED_AT)
     yield from few_samples(len(runs) * data.batch)
     if runs:
-        yield from labels(runs)
+        yield from labels(_without_integers(imported, runs))
         yield from layout(runs)
         yield from noise(runs)
         yield from repeated(runs)

@@ -65,7 +65,7 @@ def unlike(runs: Sequence[Run]) -> Iterator[Finding]:
     """Samples in two groups with ranges far apart, as of files that were scaled differently."""
     for name in float_names(runs):
         peaks = np.sort([max(run[name].max(), -run[name].min()) for run in runs])
-        order = peaks[peaks > 0.0]
+        order = peaks[(peaks > 0.0) & np.isfinite(peaks)]  # -inf is a mask
         if len(order) < ENOUGH_SAMPLES:
             continue
         steps = order[1:] / order[:-1]

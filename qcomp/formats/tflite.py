@@ -37,6 +37,7 @@ OPTIONS: Mapping[int, str] = {
     49: "TransposeConvOptions",
     59: "PackOptions",
     64: "UnpackOptions",
+    71: "UnidirectionalSequenceLSTMOptions",
     74: "ResizeNearestNeighborOptions",
     75: "LeakyReluOptions",
     77: "MirrorPadOptions",
@@ -111,6 +112,10 @@ SCHEMA: Schema = {
     ),
     "FullyConnectedOptions": _table(
         f"0:{_ACTIVATION} 1:weights_format:i8 2:keep_num_dims:bool 4:quantized_bias_type:i8"
+    ),
+    "UnidirectionalSequenceLSTMOptions": _table(
+        f"0:{_ACTIVATION} 1:cell_clip:f32 2:proj_clip:f32 3:time_major:bool "
+        "4:asymmetric_quantize_inputs:bool 5:diagonal_recurrent_tensors:bool"
     ),
     "BatchMatMulOptions": _table("0:adj_x:bool 1:adj_y:bool"),
     "Pool2DOptions": _table(

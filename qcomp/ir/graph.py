@@ -38,7 +38,8 @@ class Graph:
     """`inputs` and `outputs` map public names to tensors; a rewrite never renames them.
 
     `conversions` are what is done to some of them outside, in floats, by public name: the graph's
-    values are those inside. `tails` are functions that come after that at outputs.
+    values are those inside. `tails` are functions that come after that at outputs. `states` maps
+    inputs to the outputs whose values they have in the next run, in integers as they are.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Graph:
     outputs: dict[str, TensorId] = field(default_factory=dict)
     conversions: dict[str, Conversion] = field(default_factory=dict)
     tails: dict[str, Tail] = field(default_factory=dict)
+    states: dict[str, str] = field(default_factory=dict)
     _nx: Any = field(default_factory=lambda: nx.DiGraph(), repr=False)
     _serial: int = 0
     _order: list[str] | None = field(default=None, repr=False, compare=False)  # until edges change
@@ -224,6 +226,7 @@ class Graph:
             dict(self.outputs),
             dict(self.conversions),
             dict(self.tails),
+            dict(self.states),
             copied(self._nx),
             self._serial,
             self._order,
@@ -233,7 +236,7 @@ class Graph:
         """Become what a clone saved: how a pass takes back a trial."""
         copy = saved.clone()
         self.inputs, self.outputs = copy.inputs, copy.outputs
-        self.conversions, self.tails = copy.conversions, copy.tails
+        self.conversions, self.tails, self.states = copy.conversions, copy.tails, copy.states
         self._nx, self._serial, self._order = copy._nx, copy._serial, copy._order
 
     def _add_node(self, node: str, **payload: object) -> None:

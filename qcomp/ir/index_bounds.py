@@ -1,9 +1,10 @@
-"""Which integers of an input are indices of the rows that tables have.
+"""Which integers of an input are indices of the rows that tables have, or lengths of a sequence.
 
-Demands go backwards from each look-up of rows, through movements and through functions of single
-values that rise or fall, to the inputs of an integer graph. What an input may be is then known for
-each of its elements before a run. An index that other ops compute, or several inputs, has no such
-bounds: a look-up clamps it (evaluate/embedding.py).
+Demands go backwards from each look-up of rows, and from the lengths that a recurrent layer has,
+through movements and through functions of single values that rise or fall, to the inputs of an
+integer graph. What an input may be is then known for each of its elements before a run. An index
+that other ops compute, or several inputs, has no such bounds: a look-up clamps it
+(evaluate/embedding.py), and so does a layer its lengths.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from qcomp.ir.ops import (
     QConv2d,
     QEmbedding,
     QMul,
+    QRecurrent,
     QRescale,
     Reshape,
     Slice,
@@ -89,6 +91,9 @@ class _Demands:
             shape = self._graph.type(op.x).shape
             low, high = np.full(shape, op.first - rows), np.full(shape, op.first + rows - 1)
             self._ask(op.x, low, high)
+        if isinstance(op, QRecurrent) and op.lengths is not None:
+            steps, batch, _ = self._graph.type(op.x).shape
+            self._ask(op.lengths, np.zeros(batch, np.int64), np.full(batch, steps))
         asked = self._asked.get(op.output)
         if asked is None:
             return

@@ -1,7 +1,7 @@
 """The parser of the text form: lines by regular expressions, attributes by Python's own grammar.
 
 Attributes are read from the syntax tree, never evaluated: literals, tuples, members of the field's
-enum, and the records ClampRange and Requantize.
+enum, and the records of qcomp.ir.text.
 """
 
 from __future__ import annotations
@@ -62,6 +62,7 @@ _CONVERT = re.compile(
     rf"scale=(?P<scale>{_ARRAY}) offset=(?P<offset>{_ARRAY})$"
 )
 _TAIL = re.compile(rf"tail (?P<name>{_NAME}) (?P<function>\w+) axis=(?P<axis>\d+)$")
+_STATE = re.compile(rf"state (?P<name>{_NAME}) from (?P<output>{_NAME})$")
 _OP = re.compile(
     r"%(?P<id>\S+) = (?P<mnemonic>\w+)\((?P<operands>[^()]*)\)"
     rf"(?: \{{(?P<fields>.*)\}})? : (?P<type>{_TENSOR})$"
@@ -114,6 +115,8 @@ def _parse_line(graph: Graph, line: str, arrays: Arrays | None) -> None:
         graph.conversions[_parse_name(m["name"])] = _parse_conversion(m, arrays)
     elif m := _TAIL.match(line):
         graph.tails[_parse_name(m["name"])] = Tail(TailFunction(m["function"]), int(m["axis"]))
+    elif m := _STATE.match(line):
+        graph.states[_parse_name(m["name"])] = _parse_name(m["output"])
     elif m := _OP.match(line):
         _parse_op(graph, m, arrays)
     else:

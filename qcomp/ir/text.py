@@ -7,7 +7,8 @@
     }
 
 A line `convert x axis=1 scale=[...] offset=[...]` under the first is what is done to an input or
-output outside, in floats.
+output outside, in floats. A line `state h from y` says that input h has, in the next run, what
+output y has in this one.
 
 `parse(str(g))` (qcomp.ir.parse) prints `str(g)` again. Numbers of constants are not part of the
 text, and neither are the long ones of what is known of a tensor: `scale=@64` stands for 64 of them,
@@ -51,6 +52,10 @@ def format_graph(graph: Graph) -> str:
     lines += [
         f"{_INDENT}tail {_format_name(name)} {t.function.value} axis={t.axis}"
         for name, t in graph.tails.items()
+    ]
+    lines += [
+        f"{_INDENT}state {_format_name(name)} from {_format_name(output)}"
+        for name, output in graph.states.items()
     ]
     printed = set(graph.inputs.values())
     for op in graph.ops():

@@ -69,6 +69,7 @@ def _structure(graph: Graph) -> list[str]:
         for name, tail in graph.tails.items()
         if not _has_axis(graph, graph.outputs.get(name), tail.axis)
     ]
+    problems += [p for pair in graph.states.items() if (p := _state_problem(graph, *pair))]
     if not graph.outputs:
         problems.append("no outputs")
     inputs = set(graph.inputs.values())
@@ -85,6 +86,23 @@ def _structure(graph: Graph) -> list[str]:
         if list(view.succ[node]) != [op.output]:
             problems.append(f"%{op.id}: edges do not agree with its result")
     return problems
+
+
+def _state_problem(graph: Graph, name: str, output: str) -> str | None:
+    """What keeps an output's integers from being those of an input."""
+    where = f"state {name} from {output}"
+    if name not in graph.inputs or output not in graph.outputs:
+        return f"{where}: expected the name of an input, and that of an output"
+    ends = [graph.inputs[name], graph.outputs[output]]
+    if not all(id in graph for id in ends):
+        return None  # which is told
+    one, other = (graph.tensor(id) for id in ends)
+    if one.type != other.type:
+        return f"{where}: {one.type} from {other.type}; expected one type"
+    if None not in (one.qparams, other.qparams) and one.qparams != other.qparams:
+        return f"{where}: {one.qparams} from {other.qparams}; expected one scale"
+    changed = {name, output} & {*graph.conversions, *graph.tails}
+    return f"{where}: {', '.join(changed)} is computed in floats outside" if changed else None
 
 
 def _op_problems(graph: Graph, op: Op, form: Form) -> list[str]:

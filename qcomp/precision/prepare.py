@@ -11,7 +11,7 @@ from qcomp.calibration.estimators import expect_estimators
 from qcomp.calibration.samples import samples_of
 from qcomp.calibration.statistics import float_outputs
 from qcomp.config import AUTO, ONNX, QuantizationConfig
-from qcomp.ends import inputs_taken
+from qcomp.ends import inputs_taken, with_states
 from qcomp.errors import CompileError
 from qcomp.frontends import import_model
 from qcomp.ir.graph import Graph
@@ -51,6 +51,7 @@ class Preparation:
         imported = import_model(model, bind=bind, bind_values=bind_values)
         config = with_picture_bytes(config, pictures=is_pictures(calibration))
         graph = inputs_taken(imported.graph, imported.form, config.inputs)
+        graph = with_states(graph, imported.form, config.states, config.outputs)
         if not float_outputs(graph):
             raise CompileError(f"@{graph.name} has no output of type f32 to compare")
         how = config.preprocessing

@@ -19,6 +19,7 @@ from qcomp.ir.ops import (
     MatMul,
     Minimum,
     Op,
+    Recurrent,
     Softmax,
     Transpose,
     Unary,
@@ -111,5 +112,8 @@ def _macs(graph: Graph, op: Op) -> int:
             return results * graph.type(op.inputs[0]).shape[-1]
         case Attention():
             return 2 * results * graph.type(op.k).shape[1]
+        case Recurrent():
+            steps, batch, _ = graph.type(op.x).shape
+            return steps * batch * graph.type(op.weight).size
         case _:
             return 0

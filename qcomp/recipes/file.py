@@ -30,6 +30,7 @@ from qcomp.preprocessing import Preprocessing, plain, read
 VERSION = 1
 SUFFIXES = (".yaml", ".yml")
 LARGEST = 4 << 20
+_INTERVALS = ("range", "input_range")
 _FIELDS = {f.name: f for f in dataclasses.fields(QuantizationConfig) if f.name != "recipe"}
 _DEFAULTS = QuantizationConfig()
 
@@ -134,7 +135,7 @@ def _typed(name: str, value: Any) -> Any:
         if not isinstance(value, list):
             raise RecipeError("passes: expected a list of mappings")
         return tuple(value)
-    if isinstance(value, list):
+    if isinstance(value, list) and name in _INTERVALS:
         if not all(map(_is_number, value)):
             raise RecipeError(f"{name}: expected numbers, got {value!r}")
         return tuple(float(v) for v in value)

@@ -13,12 +13,12 @@ layer without an activation one step of it is exact, and needs the mean of the i
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qcomp.reconstruction.activation import Activation
+from qcomp.reconstruction.blocks import Block
 from qcomp.reconstruction.engine import NumpyEngine
 from qcomp.reconstruction.rows import Rows, row_means
 
@@ -44,38 +44,21 @@ def bias_of_rows(rows: Rows, weight: F64, activation: Activation) -> F64:
 
 
 def bias_of_mean(
-    rows: Iterable[F32], weight: F64, exact: tuple[F64, F64], wanted: F64, activation: Activation
+    rows: Iterable[Block], weight: F64, exact: tuple[F64, F64], wanted: F64, activation: Activation
 ) -> F64:
-    """The same from blocks of rows [G, R, K] and the mean wanted behind the activation.
+    """The same from blocks of rows and the mean wanted behind the activation.
 
     `exact` are the weight and the bias of the float network. A channel that the activation holds at
     an end takes back what rounded weights make of the mean input.
     """
-    narrow, means, sums = weight.astype(np.float32), _Mean(), []
-    for x in rows:
-        means.update(x)
-        if not activation.is_identity:
-            sums.append(np.matmul(narrow, x.swapaxes(1, 2)))
-    if activation.is_identity:
-        return np.asarray(wanted - _product(weight, means.mean))
-    start = exact[1] + _product_of_difference(exact[0], weight, means.mean)
-    return _solved(np.concatenate(sums, axis=2), start, wanted, activation)
-
-
-@dataclass
-class _Mean:
-    """Of rows [G, R, K] that stream by: products with ones sum them quickest."""
-
-    sums: F64 | float = 0.0
-    count: int = 0
-
-    def update(self, x: F32) -> None:
-        self.sums = self.sums + np.matmul(np.ones((1, x.shape[1]), np.float32), x)[:, 0]
-        self.count += x.shape[1]
-
-    @property
-    def mean(self) -> F64:
-        return np.asarray(self.sums, np.float64) / self.count
+    narrow = None if activation.is_identity else weight.astype(np.float32)
+    found = [block.summed(narrow) for block in rows]
+    mean = np.sum([each.total for each in found], axis=0) / sum(each.count for each in found)
+    products = [each.products for each in found if each.products is not None]
+    if not products:
+        return np.asarray(wanted - _product(weight, mean))
+    start = exact[1] + _product_of_difference(exact[0], weight, mean)
+    return _solved(np.concatenate(products, axis=2), start, wanted, activation)
 
 
 def _solved(sums: F32, start: F64, wanted: F64, activation: Activation) -> F64:

@@ -20,8 +20,9 @@ from qcomp.passes.events import PassLog
 from qcomp.passes.lib.qdq import result_qparams
 from qcomp.reconstruction.activation import activation_of, seen_result
 from qcomp.reconstruction.bias import bias_of_mean
+from qcomp.reconstruction.blocks import blocks
 from qcomp.reconstruction.layer import QuantizedLayer, suitable_layers
-from qcomp.reconstruction.rows import Read, window_blocks
+from qcomp.reconstruction.rows import Read
 from qcomp.reconstruction.walk import FittingData, Walk
 
 
@@ -49,5 +50,5 @@ class CorrectBiasEmpirically:
         activation, weight = activation_of(view.graph, view.layer), view.rounded
         read, place = list(inputs), sampled.places[seen]
         wanted = sampled.mean(seen, len(read)).reshape(view.layer.groups, -1)
-        rows = window_blocks(view.layer, view.kernel, place, read)
+        rows = blocks(view.layer, view.kernel, place, read)
         return view.write_bias(bias_of_mean(rows, weight, view.unrounded, wanted, activation))

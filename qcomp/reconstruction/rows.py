@@ -58,10 +58,11 @@ def row_means(x: F32) -> NDArray[np.float64]:
     return np.asarray(total / max(x.shape[1], 1))
 
 
-def window_blocks(
+def window_pixels(
     layer: Weighted, kernel: tuple[int, ...], place: Positions, inputs: Iterable[Read]
-) -> Iterator[F32]:
-    """The rows [G, R, K] of a layer's operand, of as many samples as make a product worth its call.
+) -> Iterator[tuple[NDArray[np.integer], QParams]]:
+    """What a layer reads for its results at these positions, [R, KH * KW, C] each, of as many
+    samples as make a product worth its call.
 
     `kernel` is the weight's shape. Padding is zeros.
     """
@@ -69,20 +70,28 @@ def window_blocks(
     samples, reads = itertools.count(), iter(inputs)
     while block := list(itertools.islice(reads, max(-(-_BLOCK // size), 1))):
         at = np.stack([place.of(i) for i in itertools.islice(samples, len(block))])
-        yield dequantize(_windows(layer, kernel, block, at), block[0].qparams)
+        yield _pixels(layer, kernel, block, at), block[0].qparams
 
 
-def _windows(
+def by_group(pixels: NDArray[np.integer], groups: int) -> NDArray[np.integer]:
+    """Rows [G, R, K] of what was read, [R, KH * KW, C]."""
+    count, taps, channels = pixels.shape
+    depth = channels // groups
+    moved = pixels.reshape(count, taps, groups, depth).transpose(2, 0, 1, 3)
+    return np.ascontiguousarray(moved.reshape(groups, count, taps * depth))
+
+
+def _pixels(
     layer: Weighted, kernel: tuple[int, ...], reads: Sequence[Read], at: NDArray[np.int64]
 ) -> NDArray[np.integer]:
-    """The rows [G, S * P, K] of some samples at flat result positions [S, P]."""
+    """Of some samples at flat result positions [S, P]: [S * P, KH * KW, C]."""
     values = [read.integers for read in reads]
     if not isinstance(layer, Conv2d):
         rows = [x.reshape(-1, x.shape[-1])[i] for x, i in zip(values, at, strict=True)]
-        return np.concatenate(rows)[None]
-    _, kh, kw, depth = kernel
+        return np.concatenate(rows)[:, None]
+    _, kh, kw, _ = kernel
     (sh, sw), (dh, dw), (top, left, bottom, right) = layer.stride, layer.dilation, layer.padding
-    images, height, width, _ = values[0].shape
+    images, height, width, channels = values[0].shape
     results = (top + height + bottom - (kh - 1) * dh - 1) // sh + 1
     columns = (left + width + right - (kw - 1) * dw - 1) // sw + 1
     n, oy, ox = np.unravel_index(at[..., None, None], (images, results, columns))
@@ -93,8 +102,7 @@ def _windows(
     taken = np.concatenate([value[tuple(i)] for value, *i in place])  # [S * P, KH, KW, C]
     if not inside.all():
         taken[~inside.reshape(taken.shape[:3])] = reads[0].qparams.zero_point
-    by_group = taken.reshape(len(taken), kh * kw, layer.groups, depth).transpose(2, 0, 1, 3)
-    return np.ascontiguousarray(by_group.reshape(layer.groups, len(taken), kh * kw * depth))
+    return taken.reshape(len(taken), kh * kw, channels)
 
 
 def float_results(
@@ -136,7 +144,8 @@ def layer_rows(
     results: F32,
 ) -> Rows:
     """The rows of a layer from its operand in each sample and its float results [R, O]."""
-    x = np.concatenate(list(window_blocks(layer, kernel, place, inputs)), axis=1)
     groups = layer.groups
-    by_group = results.reshape(len(results), groups, -1).transpose(1, 0, 2)
-    return Rows(x, np.ascontiguousarray(by_group))
+    pixels = window_pixels(layer, kernel, place, inputs)
+    x = np.concatenate([dequantize(by_group(p, groups), q) for p, q in pixels], axis=1)
+    targets = results.reshape(len(results), groups, -1).transpose(1, 0, 2)
+    return Rows(x, np.ascontiguousarray(targets))

@@ -93,7 +93,7 @@ class TensorInfo:
             )
             raise ValueError(
                 f"input {self.name}: {got} at {list(where)} is no row of the table that it is an "
-                f"index of; expected {accepted[0]} to {accepted[1]}"
+                f"index of, or no length; expected {accepted[0]} to {accepted[1]}"
             )
 
     def quantized(self, real: Array) -> Array:

@@ -164,5 +164,9 @@ def _requirements(manifest: dict[str, Any]) -> Requirements:
         raise TypeError(f"triple is {triple!r}, expected text")
     if list(features) != isas:
         raise ValueError(f"features of {', '.join(features)}, expected those of {', '.join(isas)}")
+    lists = {"system_libraries": manifest["system_libraries"], **features}
+    for name, texts in lists.items():
+        if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+            raise TypeError(f"{name} is {texts!r}, expected a list of texts")
     libraries = tuple(manifest["system_libraries"])
     return Requirements(triple, {isa: tuple(features[isa]) for isa in isas}, libraries)

@@ -25,6 +25,7 @@ from qcomp.passes.base import PassRecord
 from qcomp.passes.ledger import PassEntry
 from qcomp.runtime.calls import Calls
 from qcomp.runtime.interface import Answers, Array, Arrays, Interface, TensorInfo
+from qcomp.runtime.stream import Stream
 from qcomp.runtime.summary import card, one_line, summary
 from qcomp.targets.base import Artifact, Entry, Profile, Runtime
 
@@ -199,6 +200,10 @@ class CompiledNetwork:
     @cached_property
     def _calls(self) -> Calls:
         return Calls(self.entry(), self.artifact.memory, self._interface)
+
+    def stream(self) -> Stream:
+        """A sequence of runs that keep the network's states between them, in integers."""
+        return Stream(self.graph, self._interface, self._calls)
 
     def entry(self) -> Entry:
         """The generated code in this process; TargetError names what this machine lacks for it."""

@@ -10,10 +10,7 @@ from qcomp.targets.cpu.program import Program
 
 
 def layout_of(program: Program) -> Layout:
-    """Kernels go by their kind: one kind has a function for each shape class."""
-    kernels: dict[TensorId, dict[str, None]] = {}
-    for call in program.calls:
-        kernels.setdefault(call.op, {})[_kind(program, call.kernel)] = None
+    """Of one instruction set."""
     plan = program.memory
     held = [
         Held(life.name, plan.offsets[life.name], life.bytes, life.first, life.last)
@@ -21,10 +18,18 @@ def layout_of(program: Program) -> Layout:
     ]
     return Layout(
         program.isa.name,
-        {op: tuple(names) for op, names in kernels.items()},
+        kernels_by_op(program),
         tuple(sorted(held, key=lambda h: (h.first, h.offset))),
         plan.arena_bytes,
     )
+
+
+def kernels_by_op(program: Program) -> dict[TensorId, tuple[str, ...]]:
+    """Kernels go by their kind: one kind has a function for each shape class."""
+    kernels: dict[TensorId, dict[str, None]] = {}
+    for call in program.calls:
+        kernels.setdefault(call.op, {})[_kind(program, call.kernel)] = None
+    return {op: tuple(names) for op, names in kernels.items()}
 
 
 def _kind(program: Program, kernel: str) -> str:

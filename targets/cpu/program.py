@@ -15,7 +15,7 @@ from qcomp.targets.cpu import llvm_ir as ir
 from qcomp.targets.cpu.emit.builder import PTR, Unsigned, Value
 from qcomp.targets.cpu.machine import Isa
 from qcomp.targets.cpu.memory import SLACK
-from qcomp.targets.memory import ALIGN, Lifetime, MemoryPlan
+from qcomp.targets.memory import ALIGN, MemoryPlan
 
 
 @dataclass(frozen=True)
@@ -201,7 +201,6 @@ class Program:
     memory: MemoryPlan
     results: Mapping[TensorId, TensorId]  # what the kernels of an op write, if not its own result
     buffers: Mapping[TensorId, tuple[str, ...]]  # of the arena, that hold an activation
-    lifetimes: Mapping[str, Lifetime]  # of these buffers; a step is an op, counted from 1
     checks: tuple[IndexCheck, ...]  # before the first call
     live_bytes: int  # largest sum of simultaneously live tensors, without borders and slack
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from recurrent_models import Layer
 
-from qcomp.calibration.samples import Run
+from qcomp.calibration.samples import Run, samples_of
+from qcomp.findings.find import of_data
 from qcomp.findings.first_layer import first_layer
 from qcomp.findings.inputs import few_samples, labels, layout
 from qcomp.findings.record import Finding, Kind
+from qcomp.frontends.onnx import import_onnx
 from qcomp.ir.graph import Graph
 from qcomp.ir.parse import parse
 
@@ -148,3 +151,11 @@ def test_biases_tell_the_scale_where_the_batch_normalisation_is_folded(
     scale: float, offset: float, bias: float, kinds: list[Kind]
 ) -> None:
     assert [f.kind for f in found_in(trained(bias, batch_norm=False), scale, offset)] == kinds
+
+
+def test_integers_of_the_model_are_no_labels() -> None:
+    """Lengths of a recurrent layer look like class numbers."""
+    layer = Layer("GRU", ("B", "lengths"))
+    graph = import_onnx(layer.model()).graph
+    data = samples_of(graph, [layer.feed(seed) for seed in range(20)])
+    assert {finding.kind for finding in of_data(graph, data)} & {Kind.LABELS} == set()

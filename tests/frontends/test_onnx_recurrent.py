@@ -108,6 +108,11 @@ REFUSED = {
     "2 activations; accepted: 3": {"activations": ["Sigmoid", "Tanh"]},
     "direction 'sideways'; accepted: forward, reverse, bidirectional": {"direction": "sideways"},
     "clip=-1.0; accepted: a positive number": {"clip": -1.0},
+    "layout=2; accepted: 0 or 1": {"layout": 2},
+    "parameters of Affine": {
+        "activations": ["Affine", "Tanh", "Tanh"],
+        "activation_alpha": [float("inf")],
+    },
 }
 
 
@@ -118,12 +123,32 @@ def test_what_is_refused_is_named(message: str) -> None:
         import_onnx(model)
 
 
-def test_shapes_that_do_not_fit_are_refused() -> None:
-    model = Layer("GRU").model()
-    weights = next(t for t in model.graph.initializer if t.name == "R")
-    weights.CopyFrom(onnx.numpy_helper.from_array(np.zeros((1, 21, 6), np.float32), "R"))
-    with pytest.raises(UnsupportedOp, match=r"weights \[\(1, 21, 5\), \(1, 21, 6\)\]"):
+MISSHAPEN = {
+    r"weights \[\(1, 21, 5\), \(1, 21, 6\)\]": ("R", (1, 21, 6)),
+    r"weights \[\(1, 21, 5\), \(\)\]; accepted: of rank 3": ("R", ()),
+    r"weights \[\(2, 21, 5\), \(1, 21, 7\)\]": ("W", (2, 21, 5)),
+    r"operand 3 \(1, 21\); accepted: \(1, 42\)": ("B", (1, 21)),
+    r"an initial state \(1, 2, 7\); accepted: \(1, 1, 7\)": ("h0", (1, 2, 7)),
+    r"sequence_lens \(3,\); accepted: \(1,\)": ("lengths", (3,)),
+}
+
+
+@pytest.mark.parametrize("message", MISSHAPEN)
+def test_shapes_that_do_not_fit_are_refused(message: str) -> None:
+    name, shape = MISSHAPEN[message]
+    model = Layer("GRU", ("B", "h0", "lengths"), constant=("h0", "lengths")).model()
+    tensor = next(t for t in model.graph.initializer if t.name == name)
+    dtype = np.int32 if name == "lengths" else np.float32
+    tensor.CopyFrom(onnx.numpy_helper.from_array(np.zeros(shape, dtype), name))
+    with pytest.raises(UnsupportedOp, match=message):
         import_onnx(model)
+
+
+def test_a_constant_input_is_refused() -> None:
+    layer = Layer("GRU", ("B", "h0"))
+    model = layer.model()
+    with pytest.raises(UnsupportedOp, match="a constant input; accepted: a computed one"):
+        import_onnx(model, bind_values={"x": layer.feed(0)["x"]})
 
 
 def test_constant_lengths_beyond_the_steps_are_refused() -> None:

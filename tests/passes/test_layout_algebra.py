@@ -6,6 +6,7 @@ import itertools
 import math
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,10 +19,12 @@ from qcomp.passes.lib.layout.moves import finish_moves, simplify_moves
 from qcomp.passes.lib.layout.permutation import (
     after,
     carried,
+    covered,
     equivalent,
     held,
     inverse,
     keeps_order,
+    refinement,
 )
 from qcomp.passes.lib.layout.view import View
 
@@ -203,3 +206,30 @@ def test_slices_merge_unless_the_inner_one_is_read_by_others() -> None:
     assert simplified(graph, graph.add_op(Concat(inputs=(a, t), output="c", axis=1))) == (
         "slice slice concat"
     )
+
+
+@given(fine=SHAPES, data=st.data())
+def test_shapes_are_merged_from_the_axes_of_their_refinement(
+    fine: tuple[int, ...], data: st.DataObject
+) -> None:
+    """Of any two ways to merge axes; it may be coarser than what they were merged from."""
+
+    def merged() -> tuple[int, ...]:
+        cuts = [i for i in range(1, len(fine)) if data.draw(st.booleans())]
+        bounds = itertools.pairwise([0, *cuts, len(fine)])
+        return tuple(math.prod(fine[i:j]) for i, j in bounds)
+
+    shapes = merged(), merged()
+    found = refinement(*shapes)
+    assert found is not None
+    for shape in shapes:
+        groups = covered(shape, found)
+        assert [i for axes in groups for i in axes] == [i for i, e in enumerate(found) if e > 1]
+        assert tuple(math.prod(found[i] for i in axes) for axes in groups) == shape
+
+
+@pytest.mark.parametrize(("a", "b"), [((6, 4), (4, 6)), ((5, 24), (4, 6, 5)), ((2, 3), (2, 2))])
+def test_shapes_whose_axes_overlap_in_part_have_no_refinement(
+    a: tuple[int, ...], b: tuple[int, ...]
+) -> None:
+    assert refinement(a, b) is None

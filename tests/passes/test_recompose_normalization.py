@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from qcomp.passes.base import run_pass
 from qcomp.passes.canonicalize_layout import CanonicalizeLayout
 from qcomp.passes.fold_constants import FoldConstants
 from qcomp.passes.recompose_normalization import RecomposeNormalization
+from qcomp.quant.qparams import QParams
 
 X, ROWS = "f32[2,3,8]", "f32[2,3,1]"
 RANDOM = np.random.default_rng(1)
@@ -302,3 +304,24 @@ def test_the_order_of_forms_does_not_matter() -> None:
         lines = (*CENTERED, ROOT, unary("reciprocal", "r", "i"), OVER, *BATCH[:-1])
         after = recomposed(network((*lines, f"%y = add({a}, {b}) : {X}")))
         assert [op.mnemonic for op in after.ops()] == ["normalize"]
+
+
+@pytest.mark.parametrize(
+    ("rounded", "expected"),
+    [
+        ("x", ["normalize"]),
+        ("y", ["normalize"]),
+        ("z", ["normalize", "mul", "add"]),
+        ("p", ["reduce", "sub", "mul", "reduce", "unary", "unary", "div", "mul", "add"]),
+    ],
+)
+def test_parts_that_the_model_rounds_stay_where_roundings_count(
+    rounded: str, expected: list[str]
+) -> None:
+    before = network((*CENTERED, ROOT, *SCALED))
+    before.update_tensor(replace(before.tensor(rounded), qparams=QParams(0.1)))
+    after, log = run_pass(before, RecomposeNormalization(rounds=True))
+    assert [op.mnemonic for op in after.ops()] == expected
+    assert ("of its own" in log.text or "of their own" in log.text) == (rounded in "zp")
+    anyway, _ = run_pass(before, RecomposeNormalization())
+    assert [op.mnemonic for op in anyway.ops()] == ["normalize"]

@@ -84,9 +84,11 @@ def recurrent(graph: Graph) -> QRecurrent:
 
 def test_the_result_is_what_weights_are_multiplied_by() -> None:
     """With 8 bits; with states that come in from outside, a range that holds both."""
-    op = recurrent(integer(LAYERS["GRU states only"], 8)[1])
-    assert isinstance(op, QGru)
-    assert (op.hidden, op.result.bits) == (op.hidden, 8)
+    op = recurrent(integer(LAYERS["RNN states only"], 8)[1])
+    assert (op.hidden.bits, op.result.bits) == (8, 8)
+    state = recurrent(integer(LAYERS["GRU states only"], 8)[1])
+    assert isinstance(state, QGru)
+    assert (state.hidden.bits, state.result.bits) == (8, 16)
     plain = recurrent(integer(LAYERS["GRU plain"], 8)[1])
     assert plain.hidden == plain.result
     assert plain.hidden_factor == plain.result_factor

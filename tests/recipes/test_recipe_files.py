@@ -81,6 +81,7 @@ def test_a_recipe_that_is_neither_a_name_nor_a_file() -> None:
         ("version: 1\nrange: [1, yes]\n", "range: expected numbers"),
         (f"version: 1\nrange: [0, {10**400}]\n", "range: expected numbers"),
         ("version: 1\nmax_slowdown: slow\n", "max_slowdown: expected a number such as 1.1"),
+        ("version: 1\ngroup_size: [1.0]\n", "group_size: expected a value such as 0, got"),
         ("version: 1\noverrides: [a]\n", "overrides: expected names with their fields"),
         ("version: 1\noverrides: {a: 4}\n", "'a': expected fields and their values, got 4"),
         ("version: 1\noverrides: {a: {equalize: true}}\n", "can't override equalize"),

@@ -10,6 +10,7 @@ from qcomp.execute.session import FloatSession
 from qcomp.passes.base import run_pass
 from qcomp.reconstruction.activation import Activation
 from qcomp.reconstruction.bias import bias_of_mean, bias_of_rows
+from qcomp.reconstruction.blocks import Windows
 from qcomp.reconstruction.correct_bias import CorrectBiasEmpirically
 from qcomp.reconstruction.engine import NumpyEngine
 from qcomp.reconstruction.rows import Rows
@@ -99,7 +100,7 @@ def test_the_mean_is_met_from_some_rows_at_a_time(activation: Activation) -> Non
     results = [np.matmul(x, w.swapaxes(1, 2).astype(np.float32)) for w in (weight, rounded)]
     engine = NumpyEngine()
     wanted = activation(engine, results[0] + np.float32(1.5)).mean(axis=1, dtype=np.float64)
-    parts = np.array_split(x, 8, axis=1)
+    parts = [Windows(part) for part in np.array_split(x, 8, axis=1)]
     bias = bias_of_mean(parts, rounded, (weight, offset), wanted, activation)
     got = activation(engine, results[1] + bias[:, None].astype(np.float32)).mean(axis=1)
     np.testing.assert_allclose(got, wanted, atol=3e-4)

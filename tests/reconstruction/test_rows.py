@@ -11,8 +11,10 @@ from qcomp.calibration.sampled import positions
 from qcomp.execute.session import FloatSession
 from qcomp.ir.evaluate import evaluate_all
 from qcomp.passes.lib.qdq import operand_qparams, quantized_operand
+from qcomp.quant.qparams import INTEGERS, QParams, dequantize, integer_range
+from qcomp.reconstruction.blocks import Taps, Windows
 from qcomp.reconstruction.prefix import QuantizedPrefix, kept_bytes
-from qcomp.reconstruction.rows import Read, float_results, layer_rows
+from qcomp.reconstruction.rows import Read, by_group, float_results, layer_rows
 
 EVERY = 10**6
 
@@ -81,3 +83,26 @@ def test_positions_are_distinct_the_same_on_each_run_and_different_by_sample() -
     assert_array_equal(first.of(0), again.of(0))
     assert not np.array_equal(first.of(0), first.of(1))
     assert_array_equal(positions(c.qdq, c.layers[0].output, EVERY).of(3), np.arange(81))
+
+
+@pytest.mark.parametrize("groups", [1, 5, 40])
+@pytest.mark.parametrize("multiplier", [1, 2])
+@pytest.mark.parametrize("bits", [8, 16])
+def test_taps_where_they_lie_give_what_rows_by_channel_give(
+    groups: int, multiplier: int, bits: int
+) -> None:
+    random = np.random.default_rng(groups)
+    low, high = integer_range(bits)
+    q = QParams(0.01, 0 if bits == 16 else -3, low, high)
+    integers = random.integers(low, high, (3000, 9, groups)).astype(INTEGERS[bits])
+    weight = random.normal(size=(groups, multiplier, 9)).astype(np.float32)
+    exact = dequantize(integers, q).astype(np.float64)
+    wanted = np.einsum("rkg,gok->gor", exact, weight.astype(np.float64))
+    for block in (Taps(integers, q), Windows(dequantize(by_group(integers, groups), q))):
+        found = block.summed(weight)
+        assert found.count == 3000
+        assert found.products is not None
+        assert_allclose(found.products, wanted, atol=1e-5 * np.abs(wanted).max())
+        for each in (found, block.summed(None)):
+            assert_allclose(each.total, exact.sum(axis=0).T, rtol=1e-5, atol=1e-3 * 2 ** (bits - 8))
+        assert each.products is None

@@ -29,6 +29,7 @@ from qcomp.debug.dump import record
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import QConv2d, QWeighted
 from qcomp.ir.tensor import TensorId, constant
+from qcomp.passes import equalize_cross_layer
 from qcomp.quant.fixed_point import Form
 from qcomp.runtime.network import CompiledNetwork
 from qcomp.targets.cpu.emit import requantize
@@ -200,7 +201,7 @@ def planted_in_choices(
     yield _of_bisection("a clipped range", layer, found, f"override {layer}")
 
     config = dataclasses.replace(RIGHT, per_channel=False, equalize=False)
-    found = bisect(model, calibration=calibration, data=images, config=config, **shared)
+    found = bisect(model, "sqnr", calibration=calibration, config=config, **options)
     yield _of_bisection("un-equalized layers", "equalize=False", found, "equalize", "per_channel")
 
     bytes_ = [(x + 1) * np.float32(127.5) for x in calibration]
@@ -217,18 +218,44 @@ def _of_bisection(fault: str, where: str, found: Bisection, *right: str) -> Row:
     return Row(fault, where, f"bisect --metric {found.metric}", found.verdict, named)
 
 
+@contextmanager
+def not_equalized(id: TensorId) -> Iterator[None]:
+    """Cross-layer equalization leaves the channels of one layer as they are."""
+    fitting = equalize_cross_layer._fitting
+
+    def without(graph: Graph, classes: Any, *others: Any) -> Any:
+        factors = fitting(graph, classes, *others).copy()
+        factors[classes.of[id]] = 1.0
+        return factors
+
+    with mock.patch.object(equalize_cross_layer, "_fitting", without):
+        yield
+
+
 def unequal_layer(model: Any, calibration: Any) -> Row:
-    """The layer that only one of two compilations equalizes."""
-    nets = [
-        qcomp.compile(
-            model,
-            calibration=calibration,
-            config=dataclasses.replace(RIGHT, per_channel=False, equalize=equalize),
-        )
-        for equalize in (True, False)
-    ]
-    first = next(c for c in between(*nets).tensors if c.what.startswith("equalized"))
-    return Row("an un-equalized layer", first.where, "diff", str(first), named=True)
+    """A layer that only one of two compilations equalizes."""
+    config = dataclasses.replace(RIGHT, per_channel=False)
+    right = qcomp.compile(model, calibration=calibration, config=config)
+    layer = _equalized_layer(right.graph).removesuffix(".q")
+    with not_equalized(layer):
+        wrong = qcomp.compile(model, calibration=calibration, config=config)
+    found = between(right, wrong)
+    said = [c for c in found.tensors if c.what.startswith("equalized")]
+    named = found.first is not None and found.first.where == said[0].where == f"{layer}.q"
+    return Row("an un-equalized layer", f"%{layer}", "diff", str(said[0]), named)
+
+
+def _equalized_layer(graph: Graph) -> TensorId:
+    """One that only layers read, as sums share their factors; of these the middle one."""
+    found = []
+    for op in graph.ops():
+        origin = graph.tensor(op.output).origin
+        if isinstance(op, QConv2d) and op.groups == 1 and origin is not None:
+            readers = graph.consumers(op.output)
+            is_scaled = origin.scale is not None and bool((origin.scale != 1.0).any())
+            if is_scaled and all(isinstance(r, QConv2d) for r in readers):
+                found.append(op.output)
+    return found[len(found) // 2]
 
 
 def main(model: str, calibration: str, data: str) -> None:
@@ -239,15 +266,18 @@ def main(model: str, calibration: str, data: str) -> None:
         labels = arrays["labels"].tolist()
         (images,) = (arrays[name] for name in arrays.files if name != "labels")
     singles, measured = [x[None] for x in samples], [x[None] for x in images]
+    _print(unequal_layer(model, singles))
     net = qcomp.compile(model, calibration=singles, config=RIGHT)
-    name = net.inputs[0].name
-    rows = list(device_faults(net, [net.quantized({name: singles[0]})]))
+    for row in device_faults(net, [net.quantized({net.inputs[0].name: singles[0]})]):
+        _print(row)
     layer = linear_layer(net.graph).removesuffix(".q")
-    rows += planted_in_choices(model, singles, (measured, labels), layer)
-    rows.append(unequal_layer(model, singles))
-    for row in rows:
-        print(f"{'named' if row.named else 'MISSED'} | {row.fault} | {row.where} | {row.command}")
-        print(f"      {row.said}")
+    for row in planted_in_choices(model, singles, (measured, labels), layer):
+        _print(row)
+
+
+def _print(row: Row) -> None:
+    print(f"{'named' if row.named else 'MISSED'} | {row.fault} | {row.where} | {row.command}")
+    print(f"      {row.said}", flush=True)
 
 
 if __name__ == "__main__":

@@ -49,10 +49,25 @@ def test_queries_that_see_keys_before_them(kit: Any, n: int, sizes: Sizes, ahead
     check(kit, n, sizes, masks=masks, ahead=ahead, unattended=list(Unattended)[n % 2])
 
 
+@pytest.mark.parametrize("sizes", [*SIZES[3:], Sizes(queries=50, keys=200, depth=16, elements=48)])
+@pytest.mark.parametrize(("ahead", "step"), [(0, 0.01), (37, 1e-7), (37, 0.01)])
+def test_keys_behind_all_queries_are_left_out(
+    kit: Any, sizes: Sizes, ahead: int, step: float
+) -> None:
+    for widths in ((8, 8, 8, 8), (16, 16, 16, 16)):
+        check(kit, 5, sizes, widths=widths, ahead=ahead, step=step)
+
+
 @pytest.mark.parametrize(("n", "widths"), list(enumerate(product((8, 16), repeat=4))))
 def test_widths(kit: Any, n: int, widths: tuple[int, int, int, int]) -> None:
     for sizes, masks in zip(SIZES[:3], MASKS[3:], strict=True):
         check(kit, n, sizes, widths=widths, masks=masks, mask_width=widths[n % 4], step=1e-5)
+
+
+@pytest.mark.parametrize("widths", [(16, 16, 8, 8), (16, 16, 16, 16)])
+def test_deep_products(kit: Any, widths: tuple[int, int, int, int]) -> None:
+    sizes = Sizes(heads=4, groups=2, queries=3, keys=9, depth=300, elements=21)
+    check(kit, 0, sizes, widths=widths, masks=(CONDITION, ADDED, SCORES), step=1e-6, ahead=4)
 
 
 @pytest.mark.parametrize("bits", [8, 16])

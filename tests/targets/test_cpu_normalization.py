@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from qcomp.ir.ops import QNormalize
 from qcomp.quant.inverse_root import inverse_root_table
@@ -119,3 +121,34 @@ def test_a_group_whose_squares_need_all_bits(kit: Any) -> None:
     x = np.where(np.arange(count) % 2, -(2**15), 2**15 - 1).astype(np.int16)[None]
     _, *parameters = operands(kit, np.random.default_rng(5), (1, 1), 16, (1,))
     kit.check(make, x, *parameters)
+
+
+@pytest.mark.parametrize("axes", [(1, 2), (3,), (1, 2, 3)])
+def test_images_with_a_border_in_memory(kit: Any, axes: tuple[int, ...]) -> None:
+    shape = (1, 4, 5, 20)
+    make = normalize(shape, axes, source=8, bits=8)
+    kit.check(make, *operands(kit, np.random.default_rng(6), shape, 8, (20,)), borders=True)
+
+
+@pytest.mark.sweep(12)
+@given(
+    shape=st.lists(st.integers(1, 9), min_size=1, max_size=5).map(tuple),
+    widths=st.sampled_from(WIDTHS),
+    centered=st.booleans(),
+    seed=st.integers(0, 2**32 - 1),
+    data=st.data(),
+)
+def test_any_axes_of_any_shape(
+    kit: Any,
+    shape: tuple[int, ...],
+    widths: tuple[int, int],
+    centered: bool,
+    seed: int,
+    data: st.DataObject,
+) -> None:
+    rank = len(shape)
+    axes = data.draw(st.sets(st.integers(0, rank - 1), min_size=1).map(sorted).map(tuple))
+    parameters = tuple(e if data.draw(st.booleans()) else 1 for e in shape)
+    source, bits = widths
+    make = normalize(shape, axes, source=source, bits=bits, centered=centered)
+    kit.check(make, *operands(kit, np.random.default_rng(seed), shape, source, parameters))

@@ -45,7 +45,7 @@ def check(
     batch: int = 1,
     bits: tuple[int, int] = (8, 8),  # of the hidden state in products, and of the result
     initial: tuple[int, int] = (8, 16),
-    lengths: np.ndarray | None = None,
+    lengths: Any = None,
     peepholes: bool = False,
     unbounded: bool = False,
     **fields: Any,
@@ -131,10 +131,12 @@ def test_directions_tails_and_batches(kit: Any, op: type[QRecurrent]) -> None:
 @pytest.mark.parametrize("bits", [8, 16])
 @pytest.mark.parametrize("op", KINDS)
 def test_lengths_of_any_value(kit: Any, op: type[QRecurrent], bits: int) -> None:
-    """Out of range they are none, or all of the steps."""
+    """Of constants those out of range are none, or all of the steps; inputs have no such."""
     lengths = np.array([0, 1, 5, 4, 6, -1, 127, -128], f"int{bits}")
     for reverse in (False, True):
-        check(kit, op, 6, steps=5, batch=8, lengths=lengths, tail=True, reverse=reverse)
+        fields = {"steps": 5, "batch": 8, "tail": True, "reverse": reverse}
+        check(kit, op, 6, lengths=kit.fixed(lengths), **fields)
+        check(kit, op, 6, lengths=lengths.clip(0, 5), **fields)
 
 
 @pytest.mark.parametrize("op", KINDS)
@@ -188,3 +190,15 @@ def test_code_does_not_grow_with_the_steps() -> None:
         sizes.append(sum(len(file) for name, file in net.artifact.files.items()))
     few, many = sizes
     assert many - few < 256, "numbers of the header may have more digits"
+
+
+def test_lengths_beyond_the_steps_are_refused_before_a_run() -> None:
+    net, data = compiled(LAYERS["GRU lengths"], activation_bits=8)
+    steps, batch = LAYERS["GRU lengths"].steps, LAYERS["GRU lengths"].batch
+    for wrong in (-1, steps + 1, 127):
+        lengths = np.full(batch, 2, np.int32)
+        lengths[1] = wrong
+        with pytest.raises(ValueError, match=rf"{wrong} at \[1\] .* expected 0 to {steps}"):
+            net({**data[0], "lengths": lengths})
+    for right in (0, steps):
+        net({**data[0], "lengths": np.full(batch, right, np.int32)})

@@ -82,13 +82,23 @@ class _Layer:
             qmin, qmax = qmin // 2, qmax // 2
         return QParams(largest / qmax, 0, qmin, qmax)
 
+    def initial_range(self, q: QParams) -> tuple[float, float]:
+        """Of the initial hidden state; one in the scale of the result is an earlier one."""
+        data = self.site.graph.tensor(self.op.initial_h).data
+        if data is not None:
+            return float(data.min()), float(data.max())
+        low, high = q.range
+        if self.op.is_bounded and q == self.site.qparams:
+            return max(low, -1.0), min(high, 1.0)
+        return low, high
+
     def fields(self, state_bits: int, bits: int) -> dict[str, Any]:
         """The operands and fields of `QRecurrent`; the state has so many fraction bits, and its
         factors multipliers of so many.
         """
         site, op = self.site, self.op
         initial_id, initial = _state(site, op.initial_h)
-        hidden = self.hidden(_range(site.graph, op.initial_h, initial))
+        hidden = self.hidden(self.initial_range(initial))
         product = np.broadcast_to(self.weight.scale * hidden.scale, len(self.weight.integers))
         multiplier, shift, left = mid_constants(product * 2.0**self.sum_bits)
         bias = np.rint(site.graph.data(op.bias) / np.maximum(product, 2.0**-60))
@@ -166,12 +176,6 @@ def _state(site: Site, id: TensorId) -> tuple[TensorId, QParams]:
     qmin, qmax = integer_range(16)
     q = QParams.from_range(-largest, largest, qmin=qmin, qmax=qmax, symmetric=True)
     return site.constant(id, quantize(data, q)), q
-
-
-def _range(graph: Graph, id: TensorId, q: QParams) -> tuple[float, float]:
-    """Of an initial state, constant or not."""
-    data = graph.tensor(id).data
-    return q.range if data is None else (float(data.min()), float(data.max()))
 
 
 def rnn(site: Site, op: ops.Rnn) -> ops.Op:

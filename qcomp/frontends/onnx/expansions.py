@@ -6,11 +6,13 @@ from collections.abc import Mapping
 
 import onnx
 
+from qcomp.frontends.onnx.attention import ATTENTION, FUSED_ATTENTION
 from qcomp.frontends.onnx.context import Context
 from qcomp.frontends.onnx.decode import decode_node
 from qcomp.frontends.onnx.einsum import einsum
 from qcomp.frontends.onnx.expansion import Expansion, Nodes, Source
 from qcomp.frontends.onnx.fused import FUSED
+from qcomp.frontends.onnx.places import PLACES
 from qcomp.frontends.onnx.quantized import BORDERS, CONTRIB, QUANTIZED
 from qcomp.frontends.onnx.sequences import SEQUENCES
 from qcomp.frontends.onnx.spelled import SPELLED, unless_constant
@@ -33,8 +35,11 @@ def _checked(rules: Mapping[tuple[str, str], Expansion]) -> Mapping[tuple[str, s
 EXPANSIONS: Mapping[tuple[str, str], Expansion] = merged(
     QUANTIZED,
     FUSED,
+    FUSED_ATTENTION,
+    _checked(ATTENTION),
     _checked(SEQUENCES),
     _checked(SPELLED),
+    _checked(PLACES),
     _checked({("", "Einsum"): unless_constant(einsum)}),
 )
 

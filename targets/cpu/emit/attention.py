@@ -1,4 +1,4 @@
-"""Attention on any machine: a row of scores at a time, then its weights, then their sum over v.
+"""Attention whose products leave 32 bits: a row of scores, then its weights, then their sum over v.
 
 Meaning: qcomp.ir.evaluate.attention (QAttention). Rows are as long as there are keys; nothing is
 stored of the scores of other queries.

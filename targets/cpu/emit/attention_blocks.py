@@ -1,7 +1,8 @@
-"""Attention of i8 by blocks of up to 16 queries: scores, weights and results are small products.
+"""Attention by blocks of up to 16 queries: scores, weights and results are small products.
 
-A head of k and v is packed once for all heads of q that share it. Keys are weights of a dot product
-whose activations are queries, and values those of one whose activations are the weights of keys.
+A head of k and v is packed once for all heads of q that share it. Of i8, keys are weights of a dot
+product whose activations are queries, and values those of one whose activations are the weights of
+keys; with i16, products of pairs take their place.
 Nothing but the scores of one block is in memory.
 
 Meaning: qcomp.ir.evaluate.attention (QAttention).
@@ -13,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from qcomp.targets.cpu import llvm_ir as ir
-from qcomp.targets.cpu.emit.attention_division import division, finished
+from qcomp.targets.cpu.emit.attention_division import division, finished, finished_planes
 from qcomp.targets.cpu.emit.attention_masks import Where, moved
 from qcomp.targets.cpu.emit.attention_pack import Packer
 from qcomp.targets.cpu.emit.attention_products import AttentionProducts
@@ -31,14 +32,18 @@ from qcomp.targets.cpu.emit.builder import (
     overlapped,
     plus,
     shuffle,
+    smaller_unsigned,
     splat,
     store,
     vector,
 )
 from qcomp.targets.cpu.emit.lanes import powers
 from qcomp.targets.cpu.emit.span import Span
+from qcomp.targets.cpu.emit.words import word
 from qcomp.targets.cpu.kernels.attention import GROUP, AttentionSpec, BlockLayout
 from qcomp.targets.cpu.machine import Isa
+
+_MOST_SCRATCH = 240 << 10  # bytes of all units
 
 
 @dataclass(frozen=True)
@@ -54,8 +59,10 @@ class AttentionBlocks:
 
     @property
     def units(self) -> int:
-        pairs = self.spec.batch * self.spec.groups
-        return max(n for n in (1, 2, 3, 4) if pairs % n == 0)
+        """As many as threads are likely to share; fewer where each needs much memory."""
+        pairs, size = self.spec.batch * self.spec.groups, self.layout.parts["end"]
+        fitting = (n for n in (2, 3, 4) if pairs % n == 0 and n * size <= _MOST_SCRATCH)
+        return max((1, *fitting))
 
     @property
     def scratch(self) -> int:
@@ -115,84 +122,108 @@ class _Head:
     weigher: Weigher
 
     def block(self, b: ir.IRBuilder, source: Value, result: Value, where: Where) -> None:
+        pairs = self._pairs(b, where)
         self.packer.queries(b, source)
-        self._scores(b)
-        loop(b, self.layout.queries, lambda r: self.weigher.weigh(b, r, where), "row")
-        self._results(b, result)
+        self._scores(b, pairs)
+        loop(b, self.layout.queries, lambda r: self.weigher.weigh(b, r, where, pairs), "row")
+        self._results(b, result, pairs)
+
+    def _pairs(self, b: ir.IRBuilder, where: Where) -> Value | int:
+        """Of vectors of keys that some query of the block sees."""
+        layout = self.layout
+        if not self.spec.skips:
+            return layout.pairs
+        last = plus(b, where.query, layout.queries - 1 + self.spec.ahead)
+        needed = plus(b, divided(b, last, 2 * layout.lanes)[0], 1)
+        if isinstance(needed, int):
+            return min(needed, layout.pairs)
+        return smaller_unsigned(b, needed, word(b, layout.pairs))
 
     # -------------------------------------------------------------------- scores
 
-    def _scores(self, b: ir.IRBuilder) -> None:
-        layout, part = self.layout, self.packer.part
-        keys, starts = part(b, "keys"), part(b, "key sums")
-        queries, scores = part(b, "queries"), part(b, "scores")
-        vectors = layout.keys // layout.lanes
+    def _scores(self, b: ir.IRBuilder, pairs: Value | int) -> None:
+        spec, layout, part = self.spec, self.layout, self.packer.part
+        keys, queries, scores = (part(b, name) for name in ("keys", "queries", "scores"))
+        vectors, bytes_ = layout.keys // layout.lanes, 4 * layout.lanes
         rows, wide = self.products.tile(layout.queries, vectors)
-        bytes_ = GROUP * layout.lanes
 
         def panel(n: Value | int) -> None:
             w = at(b, keys, multiple(b, n, wide * bytes_))
-            s = at(b, starts, multiple(b, n, wide * bytes_))
-            begin = [load(b, at(b, s, v * bytes_), vector(I32, layout.lanes)) for v in range(wide)]
+            begin = self._vectors(b, "key sums", n, wide, not spec.wide)
 
             def tile(t: Value | int) -> None:
                 row = overlapped(b, t, rows, layout.queries)
                 x = at(b, queries, multiple(b, row, layout.q_row))
                 xs = [at(b, x, r * layout.q_row) for r in range(rows)]
-                groups = layout.depth // GROUP
-                sums = self.products.fours(b, xs, w, begin * rows, groups, GROUP * layout.keys)
-                y = at(b, scores, multiple(b, row, 4 * layout.keys))
+                y = at(b, scores, multiple(b, row, bytes_ * vectors))
                 y = at(b, y, multiple(b, n, wide * bytes_))
-                for i, value in enumerate(sums):
+                for i, value in enumerate(self._of_keys(b, xs, w, begin * rows)):
                     r, v = divmod(i, wide)
-                    store(b, value, at(b, y, r * 4 * layout.keys + v * bytes_))
+                    store(b, value, at(b, y, r * bytes_ * vectors + v * bytes_))
 
             loop(b, -(-layout.queries // rows), tile, "tile")
 
-        loop(b, vectors // wide, panel, "panel")
+        if isinstance(pairs, int):
+            loop(b, vectors // wide, panel, "panel")
+            return
+        needed = plus(b, multiple(b, pairs, 2), wide - 1)
+        Span(word(b, 0), divided(b, needed, wide)[0]).loop(b, panel, "panel")
+
+    def _vectors(
+        self, b: ir.IRBuilder, name: str, panel: Value | int, wide: int, are_there: bool
+    ) -> list[Value]:
+        """What a panel's sums start from, zeros without."""
+        lanes = self.layout.lanes
+        if not are_there:
+            return [splat(I32, lanes, 0)] * wide
+        first = at(b, self.packer.part(b, name), multiple(b, panel, wide * 4 * lanes))
+        return [load(b, at(b, first, 4 * lanes * v), vector(I32, lanes)) for v in range(wide)]
+
+    def _of_keys(
+        self, b: ir.IRBuilder, xs: Sequence[Value], w: Value, begin: list[Value]
+    ) -> Sequence[Value]:
+        """Scores of some queries and keys, shifted."""
+        spec, layout = self.spec, self.layout
+        groups, stride = layout.depth // layout.group, 4 * layout.keys
+        if not spec.wide:
+            return self.products.fours(b, xs, w, begin, groups, stride)
+        planes = [
+            self.products.pairs(b, xs, at(b, w, plane * layout.key_plane), begin, groups, stride)
+            for plane in range(layout.key_planes)
+        ]
+        if layout.key_planes == 2:
+            return [_joined(b, x, y, spec.product_shift) for x, y in zip(*planes, strict=True)]
+        half = splat(I32, layout.lanes, 1 << spec.product_shift >> 1)
+        right = splat(I32, layout.lanes, spec.product_shift)
+        return [b.ashr(b.add(x, half), right) for x in planes[0]]
 
     # ------------------------------------------------------------------- results
 
-    def _results(self, b: ir.IRBuilder, result: Value) -> None:
+    def _results(self, b: ir.IRBuilder, result: Value, pairs: Value | int) -> None:
         spec, layout, part = self.spec, self.layout, self.packer.part
         weights, values, totals = (part(b, name) for name in ("weights", "values", "totals"))
         narrow = layout.weight_bytes == 1
-        vectors, bytes_ = layout.elements // layout.lanes, GROUP * layout.lanes
+        vectors = layout.elements // layout.lanes
+        together = GROUP if narrow else 2 * layout.value_bytes  # bytes of a column
         rows, wide = self.products.tile(layout.queries, vectors)
-        y_size = spec.widths[3] // 8
+        row_bytes = layout.weight_bytes * layout.keys
 
         def panel(n: Value | int) -> None:
-            w = at(b, values, multiple(b, n, wide * bytes_))
-            begin = [splat(I32, layout.lanes, 0)] * wide
-            if narrow and not self.packer.biased:
-                s = at(b, part(b, "value sums"), multiple(b, n, wide * bytes_))
-                begin = [load(b, at(b, s, v * bytes_), begin[v].type) for v in range(wide)]
+            w = at(b, values, multiple(b, n, wide * layout.lanes * together))
+            begin = self._vectors(b, "value sums", n, wide, narrow and not self.packer.biased)
 
             def tile(t: Value | int) -> None:
                 row = overlapped(b, t, rows, layout.queries)
-                size = layout.weight_bytes * layout.keys
-                x = at(b, weights, multiple(b, row, size))
-                xs = [at(b, x, r * size) for r in range(rows)]
-                if narrow:
-                    groups = -(-spec.keys // GROUP)
-                    sums = self.products.fours(
-                        b, xs, w, begin * rows, groups, GROUP * layout.elements
-                    )
-                else:
-                    sums = self.products.pairs(
-                        b, xs, w, begin * rows, -(-spec.keys // 2), 4 * layout.elements
-                    )
+                x = at(b, weights, multiple(b, row, row_bytes))
+                xs = [at(b, x, r * row_bytes) for r in range(rows)]
+                planes = self._of_values(b, xs, w, begin, pairs)
                 y = at(b, result, multiple(b, row, spec.y[1]))
                 z = at(b, totals, multiple(b, row, 4))
                 for r in range(rows):
-                    found = self._divided(
-                        b, load(b, at(b, z, 4 * r), I32), sums[r * wide : (r + 1) * wide]
-                    )
-                    for v, value in enumerate(found):
-                        column = multiple(
-                            b, plus(b, multiple(b, n, wide), v), layout.lanes * y_size
-                        )
-                        self._put(b, value, at(b, at(b, y, r * spec.y[1]), column), n, wide, v)
+                    total = load(b, at(b, z, 4 * r), I32)
+                    sums = [plane[r * wide : (r + 1) * wide] for plane in planes]
+                    for v, value in enumerate(self._divided(b, total, sums)):
+                        self._put(b, value, at(b, y, r * spec.y[1]), n, wide, v)
 
             loop(b, -(-layout.queries // rows), tile, "tile")
 
@@ -203,24 +234,67 @@ class _Head:
         loop(b, panels - 1, panel, "panel")
         panel(panels - 1)
 
-    def _divided(self, b: ir.IRBuilder, total: Value, sums: Sequence[Value]) -> list[Value]:
+    def _of_values(
+        self,
+        b: ir.IRBuilder,
+        xs: Sequence[Value],
+        w: Value,
+        begin: list[Value],
+        pairs: Value | int,
+    ) -> list[Sequence[Value]]:
+        """Planes of sums [row][vector]."""
+        layout, keys, times = self.layout, self.spec.keys, 1
+        if self.spec.skips:
+            keys, times = 2 * layout.lanes, pairs
+        start = begin * len(xs)
+        if layout.weight_bytes == 1:
+            fours = -(-keys // GROUP)
+            return [self.products.fours(b, xs, w, start, fours, GROUP * layout.elements, times)]
+        return [
+            self.products.pairs(
+                b,
+                xs,
+                at(b, w, plane * layout.value_plane),
+                start,
+                -(-keys // 2),
+                2 * layout.elements * layout.value_bytes,
+                layout.value_bytes,
+                times,
+            )
+            for plane in range(layout.value_planes)
+        ]
+
+    def _divided(
+        self, b: ir.IRBuilder, total: Value, planes: Sequence[Sequence[Value]]
+    ) -> list[Value]:
         """The results of a row, vectors of its elements."""
         attended = b.icmp_signed(">", total, ir.Constant(I32, 0))
         total = b.select(attended, total, b.sub(ir.Constant(I32, 0), total))
         by = division(b, self.spec, total, attended)
+        if len(planes) == 2:
+            return [finished_planes(b, self.spec, by, x, y) for x, y in zip(*planes, strict=True)]
         offset = b.mul(total, ir.Constant(I32, self.spec.v_zero_point))
         every = broadcast(b, offset, self.layout.lanes)
-        return [finished(b, self.spec, by, b.sub(s, every)) for s in sums]
+        return [finished(b, self.spec, by, b.sub(s, every)) for s in planes[0]]
 
     def _put(
-        self, b: ir.IRBuilder, value: Value, place: Value, panel: Value | int, wide: int, v: int
+        self, b: ir.IRBuilder, value: Value, row: Value, panel: Value | int, wide: int, v: int
     ) -> None:
         """A vector of results, or those that there are of the last ones."""
-        lanes, left = self.layout.lanes, self.layout.lanes
+        lanes, left, size = self.layout.lanes, self.layout.lanes, value.type.element.width // 8
         if isinstance(panel, int):
             left = min(lanes, self.spec.elements - (panel * wide + v) * lanes)
+        column = multiple(b, plus(b, multiple(b, panel, wide), v), lanes * size)
         for start, count in powers(max(left, 0)):
-            part = (
-                value if count == lanes else shuffle(b, value, value, range(start, start + count))
-            )
-            store(b, part, at(b, place, start * value.type.element.width // 8))
+            part = value
+            if count < lanes:
+                part = shuffle(b, value, value, range(start, start + count))
+            store(b, part, at(b, at(b, row, column), start * size))
+
+
+def _joined(b: ir.IRBuilder, high: Value, low: Value, shift: int) -> Value:
+    """(256 * high + low) / 2^shift, half up; shift >= 9: half of it is a multiple of 256."""
+    lanes = high.type.count
+    whole = b.add(high, b.ashr(low, splat(I32, lanes, 8)))
+    rounded = b.add(whole, splat(I32, lanes, 1 << (shift - 9)))
+    return b.ashr(rounded, splat(I32, lanes, shift - 8))

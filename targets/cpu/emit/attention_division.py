@@ -6,13 +6,13 @@ Meaning: qcomp.ir.evaluate.attention (QAttention).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 from qcomp.ir.ops.attention import Unattended
 from qcomp.quant.attention import VALUE_BITS
 from qcomp.targets.cpu import llvm_ir as ir
 from qcomp.targets.cpu.emit.builder import (
     I32,
-    I64,
     Value,
     broadcast,
     clamp,
@@ -54,25 +54,40 @@ def division(b: ir.IRBuilder, spec: AttentionSpec, total: Value, attended: Value
     reciprocal = smaller_unsigned(b, quotient, c(2 ** (31 - t_bits) - 1))
     if spec.unattended is Unattended.ZERO:
         reciprocal = b.select(attended, reciprocal, c(0))
-    sums_64 = spec.sum_bits == 64
     shift = b.add(lost, c(spec.down))
     is_right = b.icmp_signed(">", shift, c(0))
     right = b.select(is_right, shift, c(0))
     left = b.select(is_right, c(0), b.sub(c(0), shift))
-    if sums_64:
-        left, right = b.zext(left, I64), b.zext(right, I64)
-    one = ir.Constant(I64 if sums_64 else I32, 1)
-    return Division(left, right, b.lshr(b.shl(one, right), one), reciprocal)
+    return Division(left, right, b.lshr(b.shl(c(1), right), c(1)), reciprocal)
 
 
 def finished(b: ir.IRBuilder, spec: AttentionSpec, by: Division, sums: Value) -> Value:
-    """A vector of sums as results."""
-    lanes = sums.type.count
+    """A vector of sums, i32 or i64, as results."""
+    lanes, element = sums.type.count, sums.type.element
+    shifts = (by.left, by.right, by.half)
+    left, right, half = (
+        broadcast(b, x if element == I32 else b.zext(x, element), lanes) for x in shifts
+    )
+    return _results(b, spec, by, b.ashr(b.add(b.shl(sums, left), half), right))
+
+
+def finished_planes(
+    b: ir.IRBuilder, spec: AttentionSpec, by: Division, high: Value, low: Value
+) -> Value:
+    """Of 256 * high + low. The shift is 8 or more: there are fewer keys than would need less."""
+    lanes, c = high.type.count, partial(ir.Constant, I32)
+    over = broadcast(b, b.and_(by.half, c(0xFF)), lanes)
+    whole = b.add(high, b.ashr(b.add(low, over), splat(I32, lanes, 8)))
+    rounded = b.add(whole, broadcast(b, b.lshr(by.half, c(8)), lanes))
+    return _results(b, spec, by, b.ashr(rounded, broadcast(b, b.sub(by.right, c(8)), lanes)))
+
+
+def _results(b: ir.IRBuilder, spec: AttentionSpec, by: Division, t: Value) -> Value:
+    """Of shifted sums: saturated, times the reciprocal."""
+    lanes = t.type.count
     t_bits = VALUE_BITS[spec.widths[3]]
-    left, right, half = (broadcast(b, x, lanes) for x in (by.left, by.right, by.half))
-    t = b.ashr(b.add(b.shl(sums, left), half), right)
     t = clamp(b, t, -(2 ** (t_bits - 1)), 2 ** (t_bits - 1) - 1)
-    t = t if spec.sum_bits == 32 else b.trunc(t, vector(I32, lanes))
+    t = t if t.type.element == I32 else b.trunc(t, vector(I32, lanes))
     scaled = b.mul(t, broadcast(b, by.reciprocal, lanes))
     rounded = b.add(scaled, splat(I32, lanes, 1 << spec.shift >> 1))
     y = b.add(b.ashr(rounded, splat(I32, lanes, spec.shift)), splat(I32, lanes, spec.zero_point))

@@ -55,49 +55,69 @@ class Packer:
     # ---------------------------------------------------------------------- keys
 
     def keys(self, b: ir.IRBuilder, source: Value) -> None:
-        """Fours of a row's bytes are elements of a matrix, which is transposed; and what the
-        scores of each key start from, by which the zero point of q is taken out.
+        """Groups of a row's elements are those of a matrix of i32, which is transposed; and what
+        the scores of each key start from, by which the zero point of q is taken out.
         """
         spec, layout = self.layout.spec, self.layout
         target, stride = self.part(b, "keys"), spec.k[1]
+        step = layout.group * spec.widths[1] // 8  # bytes of a group
         whole, rest = divmod(spec.keys, _SQUARE)
 
         def rows(first: Value | int, count: int) -> None:
             p = at(b, source, multiple(b, first, stride))
-            q = at(b, target, multiple(b, first, GROUP))
-            squares = spec.depth // (GROUP * _SQUARE) if count == _SQUARE else 0
+            q = at(b, target, multiple(b, first, 4))
+            squares = spec.depth // (layout.group * _SQUARE) if count == _SQUARE else 0
 
             def square(n: Value | int) -> None:
-                x = at(b, p, multiple(b, n, GROUP * _SQUARE))
-                fours = [_fours(b, at(b, x, r * stride)) for r in range(_SQUARE)]
-                y = at(b, q, multiple(b, n, GROUP * _SQUARE * layout.keys))
-                for r, column in enumerate(_transposed(b, fours)):
-                    store(b, column, at(b, y, r * GROUP * layout.keys))
+                x = at(b, p, multiple(b, n, step * _SQUARE))
+                y = at(b, q, multiple(b, n, 4 * _SQUARE * layout.keys))
+                found = [self._groups(b, at(b, x, r * stride), _SQUARE) for r in range(_SQUARE)]
+                for plane, lines in enumerate(zip(*found, strict=True)):
+                    for r, column in enumerate(_transposed(b, lines)):
+                        place = plane * layout.key_plane + r * 4 * layout.keys
+                        store(b, column, at(b, y, place))
 
             loop(b, squares, square, "square")
             done = squares * _SQUARE
             for r in range(count):
-                x = at(b, p, r * stride + done * GROUP)
-                self._row(b, x, at(b, q, r * GROUP + done * GROUP * layout.keys), done)
+                x = at(b, p, r * stride + done * step)
+                self._row(b, x, at(b, q, r * 4 + done * 4 * layout.keys), done)
 
         loop(b, whole, lambda n: rows(multiple(b, n, _SQUARE), _SQUARE), "key")
         if rest:
             rows(whole * _SQUARE, rest)
-        self._starts(b)
+        if not spec.wide:
+            self._starts(b)
 
     def _row(self, b: ir.IRBuilder, source: Value, target: Value, done: int) -> None:
         """The groups of a row from `done` on, to which the pointers point."""
-        depth, stride = self.layout.spec.depth, GROUP * self.layout.keys
-        whole = depth // GROUP - done
+        layout = self.layout
+        step = layout.group * layout.spec.widths[1] // 8
+        whole, rest = divmod(layout.spec.depth - done * layout.group, layout.group)
 
-        def group(n: Value | int) -> None:
-            four = load(b, at(b, source, multiple(b, n, GROUP)), I32)
-            store(b, four, at(b, target, multiple(b, n, stride)))
+        def group(n: Value | int, count: int = layout.group) -> None:
+            x = at(b, source, multiple(b, n, step))
+            y = at(b, target, multiple(b, n, 4 * layout.keys))
+            for plane, one in enumerate(self._groups(b, x, 1, count)):
+                store(b, one, at(b, y, plane * layout.key_plane))
 
         loop(b, whole, group, "group")
-        if depth % GROUP:
-            four = _few(b, at(b, source, whole * GROUP), depth % GROUP)
-            store(b, four, at(b, target, whole * stride))
+        if rest:
+            group(whole, rest)
+
+    def _groups(self, b: ir.IRBuilder, pointer: Value, count: int, present: int = 0) -> list[Value]:
+        """Groups of a key's elements, planes of i32; of one alone, so many that are present."""
+        spec, size = self.layout.spec, self.layout.group
+        elements = vector(ir.IntType(spec.widths[1]), size * count)
+        if 0 < present < size:
+            x: Value = splat(elements.element, elements.count, 0)
+            for n in range(present):
+                one = load(b, at(b, pointer, n * spec.widths[1] // 8), elements.element)
+                x = b.insert_element(x, one, ir.Constant(I32, n))
+        else:
+            x = load(b, pointer, elements)
+        planes = planes_of(b, x, self.layout.key_planes) if spec.wide else [x]
+        return [b.bitcast(plane, vector(I32, count)) for plane in planes]
 
     def _starts(self, b: ir.IRBuilder) -> None:
         layout, dot = self.layout, self.isa.machine.dot
@@ -124,10 +144,10 @@ class Packer:
     def values(self, b: ir.IRBuilder, source: Value) -> None:
         """Of so many neighbouring keys as are added at a time."""
         spec, layout = self.layout.spec, self.layout
-        together = GROUP if spec.probability_bits == 8 else 2
-        target = self.part(b, "values")
+        together = GROUP if layout.weight_bytes == 1 else 2
+        target, bytes_ = self.part(b, "values"), spec.widths[2] // 8
         whole, rest = divmod(spec.keys, together)
-        size = together * layout.weight_bytes
+        size = together * layout.value_bytes
         block = layout.elements * size
 
         def rows(n: Value | int, count: int) -> None:
@@ -135,16 +155,22 @@ class Packer:
             q = at(b, target, multiple(b, n, block))
 
             def columns(first: Value | int, width: int) -> None:
-                x = at(b, p, first)
-                found = [load(b, at(b, x, r * spec.v[1]), vector(I8, width)) for r in range(count)]
-                found += [splat(I8, width, 0)] * (together - count)
-                if together == 2:
-                    found = [b.sext(row, vector(I16, width)) for row in found]
-                store(b, _zipped(b, found), at(b, q, multiple(b, first, size)))
+                type = vector(ir.IntType(spec.widths[2]), width)
+                x = at(b, p, multiple(b, first, bytes_))
+                found = [load(b, at(b, x, r * spec.v[1]), type) for r in range(count)]
+                found += [splat(type.element, width, 0)] * (together - count)
+                planes = [found]
+                if layout.value_planes == 2:
+                    apart = (planes_of(b, row, layout.value_planes) for row in found)
+                    planes = [list(plane) for plane in zip(*apart, strict=True)]
+                for plane, lines in enumerate(planes):
+                    place = at(b, q, multiple(b, first, size))
+                    store(b, _zipped(b, lines), at(b, place, plane * layout.value_plane))
 
-            loop(
-                b, spec.elements // _COLUMNS, lambda c: columns(multiple(b, c, _COLUMNS), _COLUMNS)
-            )
+            def column(c: Value | int) -> None:
+                columns(multiple(b, c, _COLUMNS), _COLUMNS)
+
+            loop(b, spec.elements // _COLUMNS, column, "column")
             done = spec.elements // _COLUMNS * _COLUMNS
             for start, width in powers(spec.elements - done):
                 columns(done + start, width)
@@ -177,41 +203,45 @@ class Packer:
     # ------------------------------------------------------------------- queries
 
     def queries(self, b: ir.IRBuilder, source: Value) -> None:
-        """As dot products take them, with zeros behind."""
+        """As products take them, with zeros behind: as stored bytes, or i16 without zero point."""
         spec, layout = self.layout.spec, self.layout
         target = self.part(b, "queries")
+        from_, to = spec.widths[0] // 8, 2 if spec.wide else 1
 
         def row(n: Value | int) -> None:
             p = at(b, source, multiple(b, n, spec.q[1]))
             q = at(b, target, multiple(b, n, layout.q_row))
 
             def piece(start: Value | int, width: int) -> None:
-                x = load(b, at(b, p, start), vector(I8, width))
-                store(b, flipped(b, x) if self.biased else x, at(b, q, start))
+                type = vector(ir.IntType(spec.widths[0]), width)
+                x = load(b, at(b, p, multiple(b, start, from_)), type)
+                store(b, self._query(b, x), at(b, q, multiple(b, start, to)))
 
             whole = spec.depth // _COLUMNS
             loop(b, whole, lambda c: piece(multiple(b, c, _COLUMNS), _COLUMNS), "piece")
             for start, width in powers(spec.depth % _COLUMNS):
                 piece(whole * _COLUMNS + start, width)
             for start, width in powers(layout.depth - spec.depth):
-                zero = splat(I8, width, -128 if self.biased else 0)
-                store(b, zero, at(b, q, spec.depth + start))
+                zero = -128 if to == 1 and self.biased else 0
+                place = at(b, q, to * (spec.depth + start))
+                store(b, splat(ir.IntType(8 * to), width, zero), place)
 
         loop(b, layout.queries, row, "query")
 
+    def _query(self, b: ir.IRBuilder, x: Value) -> Value:
+        if not self.layout.spec.wide:
+            return flipped(b, x) if self.biased else x
+        (words,) = planes_of(b, x, 1)
+        return b.sub(words, splat(I16, x.type.count, self.layout.spec.q_zero_point))
 
-def _fours(b: ir.IRBuilder, pointer: Value) -> Value:
-    """Four groups of bytes, as values."""
-    return b.bitcast(load(b, pointer, vector(I8, GROUP * _SQUARE)), vector(I32, _SQUARE))
 
-
-def _few(b: ir.IRBuilder, pointer: Value, count: int) -> Value:
-    """Fewer bytes than a group, and zeros."""
-    found: Value = ir.Constant(I32, 0)
-    for n in range(count):
-        byte = b.zext(load(b, at(b, pointer, n), I8), I32)
-        found = b.or_(found, b.shl(byte, ir.Constant(I32, 8 * n)))
-    return found
+def planes_of(b: ir.IRBuilder, x: Value, planes: int) -> list[Value]:
+    """i8 or i16 as i16: as they are, or high bytes with their sign and low bytes without."""
+    words = vector(I16, x.type.count)
+    x = x if x.type == words else b.sext(x, words)
+    if planes == 1:
+        return [x]
+    return [b.ashr(x, splat(I16, x.type.count, 8)), b.and_(x, splat(I16, x.type.count, 0xFF))]
 
 
 def _transposed(b: ir.IRBuilder, rows: Sequence[Value]) -> list[Value]:

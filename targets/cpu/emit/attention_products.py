@@ -15,9 +15,9 @@ from qcomp.targets.cpu.emit.builder import (
     broadcast,
     load,
     multiple,
-    repeat,
     vector,
 )
+from qcomp.targets.cpu.emit.dynamic_loop import repeat_trips
 from qcomp.targets.cpu.kernels.attention import GROUP
 from qcomp.targets.cpu.machine import Isa
 
@@ -42,8 +42,9 @@ class AttentionProducts:
         begin: Carried,
         groups: int,
         stride: int,
+        times: Value | int = 1,
     ) -> Carried:
-        """Sums [row][vector] of `groups` of four products; weights `stride` bytes apart."""
+        """Sums of `groups` of four products, `times` as many; weights `stride` bytes apart."""
         dot, wide = self.isa.machine.dot, len(begin) // len(xs)
         together = min(dot.together, groups)
 
@@ -63,7 +64,7 @@ class AttentionProducts:
             return found
 
         whole, rest = divmod(groups, together)
-        sums: Carried = repeat(b, whole, begin, step, "k")
+        sums: Carried = repeat_trips(b, multiple(b, times, whole), begin, step, "k")
         return step(whole, sums, rest) if rest else sums
 
     def pairs(
@@ -74,15 +75,22 @@ class AttentionProducts:
         begin: Carried,
         count: int,
         stride: int,
+        bytes_: int = 2,
+        times: Value | int = 1,
     ) -> Carried:
-        """Sums of `count` pairs of words; those of the vectors `stride` bytes apart."""
+        """Sums of `count` pairs, `times` as many; those of the vectors, of `bytes_` an element, are
+        `stride` bytes apart.
+        """
         lanes, wide = self.isa.lanes, len(begin) // len(xs)
-        words = vector(I16, 2 * lanes)
+        words, stored = vector(I16, 2 * lanes), vector(ir.IntType(8 * bytes_), 2 * lanes)
 
         def step(k: Value | int, sums: Carried) -> list[Value]:
             found = list(sums)
             p = at(b, w, multiple(b, k, stride))
-            values = [load(b, at(b, p, 4 * lanes * v), words) for v in range(wide)]
+            size = 2 * lanes * bytes_
+            values = [load(b, at(b, p, size * v), stored) for v in range(wide)]
+            if bytes_ == 1:
+                values = [b.sext(value, words) for value in values]
             for r, x in enumerate(xs):
                 two = load(b, at(b, x, multiple(b, k, 4)), I32)
                 every = b.bitcast(broadcast(b, two, lanes), words)
@@ -91,4 +99,4 @@ class AttentionProducts:
                     found[i] = b.add(found[i], self.isa.machine.pairs(b, every, value))
             return found
 
-        return repeat(b, count, begin, step, "k")
+        return repeat_trips(b, multiple(b, times, count), begin, step, "k")

@@ -22,6 +22,7 @@ from qcomp.targets.cpu.emit.builder import (
     Value,
     at,
     broadcast,
+    divided,
     flipped,
     larger,
     load,
@@ -34,7 +35,10 @@ from qcomp.targets.cpu.emit.builder import (
     store,
     vector,
 )
+from qcomp.targets.cpu.emit.dynamic_loop import repeat_trips
 from qcomp.targets.cpu.emit.lanes import folded, powers, scalar
+from qcomp.targets.cpu.emit.span import Span
+from qcomp.targets.cpu.emit.words import word
 from qcomp.targets.cpu.kernels.attention import AttentionSpec, BlockLayout
 from qcomp.targets.cpu.machine import Isa
 
@@ -59,23 +63,25 @@ class Weigher:
     def isa(self) -> Isa:
         return self.packer.isa
 
-    def weigh(self, b: ir.IRBuilder, row: Value | int, where: Where) -> None:
-        """A row of scores to weights, and their sum: less than 0 where there is no key."""
+    def weigh(self, b: ir.IRBuilder, row: Value | int, where: Where, pairs: Value | int) -> None:
+        """A row of scores to weights, of so many pairs of vectors, and their sum: less than 0 where
+        there is no key.
+        """
         spec, layout, part = self.spec, self.layout, self.packer.part
         lanes, size = layout.lanes, layout.weight_bytes
         scores = at(b, part(b, "scores"), multiple(b, row, 4 * layout.keys))
         weights = at(b, part(b, "weights"), multiple(b, row, size * layout.keys))
         if spec.excludes:
             here = Where(where.batch, where.head, plus(b, where.query, row))
-            self._mask(b, scores, here)
+            self._mask(b, scores, here, pairs)
         self._exclude_padding(b, scores)
         nothing = splat(I32, lanes, EXCLUDED)
 
         def score(n: Value | int) -> Value:
             return load(b, at(b, scores, multiple(b, n, 4 * lanes)), vector(I32, lanes))
 
-        tops = repeat(
-            b, layout.keys // lanes, [nothing], lambda n, m: [larger(b, m[0], score(n))], "top"
+        tops = repeat_trips(
+            b, multiple(b, pairs, 2), [nothing], lambda n, m: [larger(b, m[0], score(n))], "top"
         )
         top = scalar(b, folded(b, tops[0], larger))
         attended = b.icmp_signed("!=", top, ir.Constant(I32, EXCLUDED))
@@ -94,13 +100,15 @@ class Weigher:
             self._store(b, p, at(b, weights, multiple(b, n, 2 * size * lanes)))
             return [self._added(b, found[0], p)]
 
-        pairs = layout.keys // (2 * lanes)
         narrow = size == 1
         zero = splat(I16, 2 * lanes, 0) if narrow else splat(I32, lanes, 0)
-        last = spec.keys - (pairs - 1) * 2 * lanes
-        kept = ir.vector_of(I16, [-(lane < last) for lane in range(2 * lanes)])
-        sums = repeat(b, pairs - 1, [zero], pair, "weight")
-        (found,) = pair(pairs - 1, sums, kept if last < 2 * lanes else None)
+        last = spec.keys - (layout.pairs - 1) * 2 * lanes
+        if not spec.skips and last < 2 * lanes:
+            kept = ir.vector_of(I16, [-(lane < last) for lane in range(2 * lanes)])
+            sums = repeat(b, layout.pairs - 1, [zero], pair, "weight")
+            (found,) = pair(layout.pairs - 1, sums, kept)
+        else:
+            (found,) = repeat_trips(b, pairs, [zero], pair, "weight")
         if narrow:
             found = b.zext(found, vector(I32, 2 * lanes))
         total = scalar(b, folded(b, found, lambda b, x, y: b.add(x, y)))
@@ -108,7 +116,8 @@ class Weigher:
             total = b.select(attended, total, b.sub(ir.Constant(I32, 0), total))
         store(b, total, at(b, part(b, "totals"), multiple(b, row, 4)))
 
-    def _mask(self, b: ir.IRBuilder, scores: Value, where: Where) -> None:
+    def _mask(self, b: ir.IRBuilder, scores: Value, where: Where, pairs: Value | int) -> None:
+        """Of the keys that there are, or of whole vectors where no mask is read."""
         lanes, spec = self.layout.lanes, self.spec
         whole = spec.keys // lanes
 
@@ -117,7 +126,16 @@ class Weigher:
             found = load(b, place, vector(I32, count))
             store(b, masked(b, spec, self.masks, found, where, key), place)
 
-        loop(b, whole, lambda n: piece(multiple(b, n, lanes), lanes), "mask")
+        def vector_of_keys(n: Value | int) -> None:
+            piece(multiple(b, n, lanes), lanes)
+
+        if spec.skips:
+            last = plus(b, where.query, spec.ahead)  # the vectors before its own are all seen
+            ends = divided(b, last, lanes)[0], multiple(b, pairs, 2)
+            begin, end = (word(b, x) if isinstance(x, int) else x for x in ends)
+            Span(begin, end).loop(b, vector_of_keys, "mask")
+            return
+        loop(b, whole, vector_of_keys, "mask")
         for start, count in powers(spec.keys - whole * lanes):
             piece(whole * lanes + start, count)
 

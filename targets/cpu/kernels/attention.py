@@ -8,6 +8,7 @@ from qcomp.ir.ops.attention import Mask, Unattended
 from qcomp.quant.attention import MASK_LIMIT
 
 GROUP = 4  # bytes that one dot product takes of each operand
+MOST_DEPTH = 256  # of two i16, for which sums of low bytes fit i32
 MOST_QUERIES = 16  # of a block, whose scores are in memory at a time
 _LINE = 64  # bytes
 
@@ -71,8 +72,21 @@ class AttentionSpec:
         return 64 if self.widths[2] == 16 else 32
 
     @property
+    def fits_blocks(self) -> bool:
+        """Whether sums of products have 32 bits, in planes."""
+        return not self.wide or self.depth <= MOST_DEPTH
+
+    @property
     def is_causal(self) -> bool:
         return self.ahead < self.keys - 1
+
+    @property
+    def skips(self) -> bool:
+        """Whether blocks of queries leave out the keys behind all of theirs.
+
+        Each query sees a key then, and what none of a block sees has no weight by itself.
+        """
+        return self.is_causal and self.ahead >= 0 and not self.masks and self.saturates
 
     @property
     def excludes(self) -> bool:
@@ -95,11 +109,13 @@ class AttentionSpec:
 
 @dataclass(frozen=True)
 class BlockLayout:
-    """Scratch of a head of k: its keys and values as dot products read them, and a block of rows.
+    """Scratch of a head of k: its keys and values as products read them, and a block of rows.
 
-    lanes: i32 of a vector. Keys are padded to whole vectors, and elements to fours, with zeros;
-    weights are padded likewise. keys: [depth / 4][keys][4]; values of weights of 8 bits:
-    [keys / 4][elements][4], of 15 bits [keys / 2][elements][2] in i16.
+    lanes: i32 of a vector. Keys and elements are padded to whole vectors, and what is summed over
+    to fours of i8 or to pairs of i16. keys: [depth / 4][keys][4] in i8, or [depth / 2][keys][2] in
+    i16; values: [keys / 4][elements][4] where weights have 8 bits, else [keys / 2][elements][2].
+    Values of i8 are widened as they are read. An i16 that meets another is two planes, one behind
+    the other: its high byte with its sign, and its low byte; so sums have 32 bits.
     """
 
     spec: AttentionSpec
@@ -110,13 +126,46 @@ class BlockLayout:
         return min(MOST_QUERIES, self.spec.queries)
 
     @property
+    def group(self) -> int:
+        """Elements of q and k that are multiplied at a time."""
+        return 2 if self.spec.wide else GROUP
+
+    @property
+    def key_planes(self) -> int:
+        return 2 if self.spec.widths[:2] == (16, 16) else 1
+
+    @property
+    def value_planes(self) -> int:
+        return 2 if self.spec.widths[2] == 16 else 1
+
+    @property
     def depth(self) -> int:
-        return -(-self.spec.depth // GROUP) * GROUP
+        return -(-self.spec.depth // self.group) * self.group
+
+    @property
+    def key_plane(self) -> int:
+        """Bytes."""
+        return 4 * (self.depth // self.group) * self.keys
+
+    @property
+    def value_bytes(self) -> int:
+        """Of an element, as it is packed."""
+        return self.value_planes
+
+    @property
+    def value_plane(self) -> int:
+        """Bytes."""
+        return self.value_bytes * self.keys * self.elements
 
     @property
     def keys(self) -> int:
         """Two vectors of scores become one of weights."""
         return -(-self.spec.keys // (2 * self.lanes)) * 2 * self.lanes
+
+    @property
+    def pairs(self) -> int:
+        """Of vectors of scores."""
+        return self.keys // (2 * self.lanes)
 
     @property
     def elements(self) -> int:
@@ -129,15 +178,15 @@ class BlockLayout:
     @property
     def q_row(self) -> int:
         """Bytes of a query; a load of four groups stays within it."""
-        return _aligned(self.depth, 16)
+        return _aligned(4 * (self.depth // self.group), 16)
 
     @property
     def parts(self) -> dict[str, int]:
         """Offsets by name, and the size of all as "end"."""
         sizes = {
-            "keys": self.depth * self.keys,
+            "keys": self.key_planes * self.key_plane,
             "key sums": 4 * self.keys,
-            "values": self.weight_bytes * self.keys * self.elements,
+            "values": self.value_planes * self.value_plane,
             "value sums": 4 * self.elements,
             "queries": self.queries * self.q_row,
             "scores": 4 * self.queries * self.keys,

@@ -20,6 +20,7 @@ from qcomp.targets.cpu.library.float_helpers import (
     suffix_of,
 )
 from qcomp.targets.cpu.library.module import MAX_RANK, NAME_BYTES
+from qcomp.targets.cpu.library.state_helpers import state_helpers
 from qcomp.targets.cpu.library.taps import tap_declarations
 from qcomp.targets.cpu.library.top_helper import top_helpers
 from qcomp.targets.cpu.machine import Isa
@@ -148,6 +149,7 @@ def declared(
     ]
     lines += float_helpers(graph, name)
     lines += top_helpers(graph, name)
+    lines += state_helpers(graph, name)
     lines += ["#ifdef __cplusplus", "}", "#endif", "", "#endif", ""]
     return "\n".join(lines)
 
@@ -263,12 +265,12 @@ def _choice(name: str, isas: Sequence[Isa]) -> list[str]:
 
 
 def _accepted(name: str, bounds: IndexBounds, zero_point: int) -> list[str]:
-    """Which indices of the rows of tables are such."""
+    """Which indices of the rows of tables, or lengths of a sequence, are such."""
     interval = bounds.interval
     low, high = interval or (int(bounds.low.max()), int(bounds.high.min()))
     numbers = f"{low - zero_point} to {high - zero_point}"
-    rows = f"of all places rows {numbers}" if interval is None else f"rows {numbers}"
-    return [f"/* {name} has {rows} of a table; QCOMP_BAD_INPUT, and nothing is written, else. */"]
+    told = f"numbers {numbers}" if interval else f"at all places numbers {numbers}"
+    return [f"/* {name} has {told}; QCOMP_BAD_INPUT, and nothing is written, else. */"]
 
 
 def _whole_numbers(graph: Graph, inputs: list[TensorId]) -> list[str]:

@@ -19,7 +19,7 @@ def lower_attention(lowering: Lowering, op: QAttention) -> None:
     spec = attention_spec(op, q, k, v, y, masks)
     table = lowering.constant(lowering.graph.data(op.table))
     places = [*(p.start for p in (q, k, v, y)), table]
-    if 16 not in spec.widths[:3]:
+    if spec.fits_blocks:
         blocks = AttentionBlocks(spec, lowering.isa)
         scratch = lowering.temporary(blocks.scratch)
         arguments = [*places, scratch, *(m.start for m in masks)]

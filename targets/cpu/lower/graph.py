@@ -114,7 +114,7 @@ def lower_graph(
     return Program(
         graph, isa, prefix, module, tuple(lowering.calls), lowering.data,
         with_counts(memory, graph) if taps else memory,
-        stored, _buffers(lowering, plan), {t.name: t for t in lifetimes},
+        stored, _buffers(lowering, plan), 
         index_checks(graph, lowering.data),
         _live_bytes(graph, ops, stored, unstored, plan),
     )  # fmt: skip

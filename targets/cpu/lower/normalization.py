@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from qcomp.ir.ops import Op, QNormalize
 from qcomp.targets.cpu import llvm_ir as ir
 from qcomp.targets.cpu.emit.builder import Value
-from qcomp.targets.cpu.emit.normalize import NormalizeSpec, emit_normalize
+from qcomp.targets.cpu.emit.groups import NormalizeSpec
+from qcomp.targets.cpu.emit.normalize import emit_normalize
 from qcomp.targets.cpu.emit.reduce import simplified_axes
 from qcomp.targets.cpu.emit.span import Span
 from qcomp.targets.cpu.kernels.axis import Axis

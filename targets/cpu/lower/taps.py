@@ -20,7 +20,7 @@ from qcomp.targets.cpu.lower.context import Lowering, Place
 from qcomp.targets.cpu.lower.movement import copy_tensor
 from qcomp.targets.cpu.memory import dense_layout
 from qcomp.targets.cpu.program import Arena, Argument, Call, Program, Tap
-from qcomp.targets.memory import ALIGN, MemoryPlan
+from qcomp.targets.memory import ALIGN, Lifetime, MemoryPlan
 
 COUNTS = "clipped values"  # the buffer
 _COUNT_BYTES = 4
@@ -69,7 +69,13 @@ def with_counts(plan: MemoryPlan, graph: Graph) -> MemoryPlan:
     """The plan behind the counts."""
     size = -(-_COUNT_BYTES * len(activations(graph)) // ALIGN) * ALIGN
     offsets = {name: size + offset for name, offset in plan.offsets.items()}
-    return MemoryPlan({COUNTS: 0, **offsets}, size + plan.arena_bytes, size + plan.lower_bound)
+    last = max((life.last for life in plan.lifetimes), default=0)
+    return MemoryPlan(
+        {COUNTS: 0, **offsets},
+        size + plan.arena_bytes,
+        size + plan.lower_bound,
+        (Lifetime(COUNTS, size, 0, last), *plan.lifetimes),
+    )
 
 
 def _made(lowering: Lowering, lower: Callable[[], None]) -> list[Call]:

@@ -35,7 +35,7 @@ _OPTIONAL = (_SET_ISA, _TAPPED)
 _STATUSES = {
     STATUS_BAD_ARENA: "QCOMP_BAD_ARENA: the arena is null or misaligned",
     STATUS_BAD_CPU: "QCOMP_BAD_CPU: the processor lacks the instruction set",
-    STATUS_BAD_INPUT: "QCOMP_BAD_INPUT: an index is no row of its table",
+    STATUS_BAD_INPUT: "QCOMP_BAD_INPUT: an index is no row of its table, or a length none",
 }
 
 _TAP = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t)

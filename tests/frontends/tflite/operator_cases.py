@@ -415,6 +415,49 @@ def normalized(net: Net) -> None:
     )
 
 
+def lstm(
+    activation: int = 4, *, coupled: bool = False, peepholes: bool = False, time_major: bool = False
+) -> Case:
+    """24 operands, of which the last before those of normalization are the file's own states."""
+    steps, batch, size, hidden = 5, 2, 3, 4
+
+    def case(net: Net) -> None:
+        def weights(name: str, *shape: int, absent: bool = False) -> int:
+            if absent:
+                return -1
+            return net.builder.constant(name, net.rng.normal(0, 0.5, shape).astype(np.float32))
+
+        x = net.x(*(steps, batch, size) if time_major else (batch, steps, size))
+        operands = [x]
+        for kind, shape in (("w", (hidden, size)), ("r", (hidden, hidden))):
+            lacking = [coupled and gate == "i" for gate in "ifco"]
+            operands += [
+                weights(kind + gate, *shape, absent=no)
+                for gate, no in zip("ifco", lacking, strict=True)
+            ]
+        operands += [
+            weights(f"p{gate}", hidden, absent=not peepholes or (coupled and gate == "i"))
+            for gate in "ifo"
+        ]
+        operands += [
+            weights(f"b{gate}", hidden, absent=no) for gate, no in zip("ifco", lacking, strict=True)
+        ]
+        states = [net.builder.tensor(name, (batch, hidden)) for name in ("h", "c")]
+        for state in states:
+            net.builder.tensors[state].isVariable = True
+        y = net.y(*(steps, batch, hidden) if time_major else (batch, steps, hidden))
+        net.builder.op(
+            "UNIDIRECTIONAL_SEQUENCE_LSTM",
+            [*operands, -1, -1, *states, -1, -1, -1, -1],
+            [y],
+            table="UnidirectionalSequenceLSTMOptions",
+            fusedActivationFunction=activation,
+            timeMajor=time_major,
+        )
+
+    return case
+
+
 BOTH: Mapping[str, Case] = {
     "ADD": binary("ADD", "AddOptions"),
     "ADD of a row": binary("ADD", "AddOptions", "row"),
@@ -478,6 +521,12 @@ BOTH: Mapping[str, Case] = {
 """Taken with floats, and with integers of 8 bits."""
 
 FLOATS: Mapping[str, Case] = {
+    "UNIDIRECTIONAL_SEQUENCE_LSTM": lstm(),
+    "UNIDIRECTIONAL_SEQUENCE_LSTM, time first": lstm(time_major=True),
+    "UNIDIRECTIONAL_SEQUENCE_LSTM, peepholes": lstm(peepholes=True),
+    "UNIDIRECTIONAL_SEQUENCE_LSTM, coupled": lstm(coupled=True),
+    "UNIDIRECTIONAL_SEQUENCE_LSTM, coupled with peepholes": lstm(coupled=True, peepholes=True),
+    "UNIDIRECTIONAL_SEQUENCE_LSTM, ReLU": lstm(1),
     "ABS": unary("ABS"),
     "ADD_N": add_n,
     "BATCH_MATMUL": matmul(False),

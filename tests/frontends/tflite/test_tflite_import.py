@@ -12,7 +12,7 @@ from ai_edge_litert import schema_py_generated as schema
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
-from operator_cases import BOTH, Net, conv, x_scale
+from operator_cases import BOTH, Net, conv, lstm, x_scale
 from tflite_models import ModelBuilder, reference
 
 import qcomp
@@ -163,13 +163,13 @@ def test_all_that_is_refused_is_told_at_once() -> None:
     x, a, c, y = b.input("x", (1, 4)), *(b.tensor(n, (1, 4)) for n in "acy")
     b.op("CUSTOM", [x], [a], custom="TFLite_Detection_PostProcess")
     b.op("ADD", [x, x], [c], table="AddOptions", fusedActivationFunction=4)
-    b.op("UNIDIRECTIONAL_SEQUENCE_LSTM", [x], [y])
+    b.op("BIDIRECTIONAL_SEQUENCE_LSTM", [x], [y])
     with pytest.raises(UnsupportedOp) as refused:
         import_model(b.build(y))
     told = str(refused.value)
     assert "operator 0 (custom 'TFLite_Detection_PostProcess'): this operator is not supp" in told
     assert "operator 1 (ADD): the fused activation TANH; accepted: NONE, RELU" in told
-    assert "operator 2 (UNIDIRECTIONAL_SEQUENCE_LSTM): this operator is not supported" in told
+    assert "operator 2 (BIDIRECTIONAL_SEQUENCE_LSTM): this operator is not supported" in told
 
 
 def test_floats_among_integers_are_refused_by_name() -> None:
@@ -326,3 +326,19 @@ def test_the_scale_of_the_first_input_is_that_of_the_file() -> None:
     (q,) = [t.qparams for t in imported.graph.tensors() if t.id == "x0.q"]
     assert q is not None
     assert q.scale == pytest.approx(x_scale(net))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"cellClip": 2.0}, r"cell_clip=2\.0; accepted: 0, which is none"),
+        ({"fusedActivationFunction": 3}, "the activation RELU6; accepted: TANH, RELU"),
+    ],
+)
+def test_what_an_lstm_can_not_be_is_refused_by_name(options: Any, message: str) -> None:
+    net = Net()
+    lstm()(net)
+    for name, value in options.items():
+        setattr(net.builder.operators[-1].builtinOptions, name, value)
+    with pytest.raises(UnsupportedOp, match=message):
+        import_model(net.model)

@@ -257,9 +257,13 @@ def _layer(node: Node, kind: _Kind) -> _Layer:
     directions = _DIRECTIONS[direction]
     shape = node.shape()
     node.require(len(shape) == 3, f"an input of rank {len(shape)}", "rank 3")
-    batch_first = node.integer("layout", 0) == 1
+    node.require(not node.is_constant(0), "a constant input", "a computed one")
+    order = node.integer("layout", 0)
+    node.require(order in (0, 1), f"layout={order}", "0 or 1")
+    batch_first = order == 1
     batch, steps = (shape[0], shape[1]) if batch_first else (shape[1], shape[0])
     weights = [node.floats(index, "the weights").shape for index in (W, R)]
+    node.require([len(w) for w in weights] == [3, 3], f"weights {weights}", "of rank 3")
     hidden = weights[1][-1]
     rows = kind.op.gates * hidden
     expected = [(len(directions), rows, shape[2]), (len(directions), rows, hidden)]

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from qcomp.frontends.tflite.context import Rule
-from qcomp.frontends.tflite.rules import elementwise, linear, movement, pooling
+from qcomp.frontends.tflite.rules import elementwise, linear, movement, pooling, recurrent
 from qcomp.ir.merged import merged
 
-RULES: Mapping[str, Rule] = merged(elementwise.RULES, linear.RULES, movement.RULES, pooling.RULES)
+RULES: Mapping[str, Rule] = merged(
+    elementwise.RULES, linear.RULES, movement.RULES, pooling.RULES, recurrent.RULES
+)
 TO_FLOAT = "DEQUANTIZE"
