@@ -132,7 +132,7 @@ def test_a_saved_network_is_verified_on_indices_that_are_such(tmp_path: Path) ->
     net.save(tmp_path / "net")
     assert verify_directory(tmp_path / "net", samples=4).exact
     header = (tmp_path / "net" / "net.h").read_text()
-    assert "/* input has of all places rows -50 to 44 of a table; QCOMP_BAD_INPUT," in header
+    assert "/* input has at all places numbers -50 to 44; QCOMP_BAD_INPUT," in header
 
 
 CALLS = r"""
