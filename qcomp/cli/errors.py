@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import math
 from pathlib import Path
@@ -24,10 +23,11 @@ from qcomp.errors import CompileError
 
 if TYPE_CHECKING:
     from qcomp.report.measure import Errors
+    from qcomp.report.shares import Share
     from qcomp.report.sums import Figures
 
 _COLUMNS = 80
-_LONGEST_ID = 25
+_SHORTEST_ID = 12
 
 
 def errors(
@@ -126,41 +126,45 @@ def _finite(value: float) -> float | None:
 
 def report(found: Errors, top: int) -> str:
     """The ops that explain most of the error at the outputs."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    shown = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    shown.add_column("tensor", no_wrap=True, overflow="ellipsis", max_width=_LONGEST_ID)
-    shown.add_column("op", no_wrap=True)
-    for name in ("share", "alone", "in all", "cause", "shift"):
-        shown.add_column(name, justify="right", no_wrap=True)
-    for share in found.shares[:top]:
-        error = found.of[share.id]
-        alone = error.isolated
-        assert alone is not None  # else it has no share
-        noise = alone.figures.noise.noise
-        cause = alone.causes[alone.main_cause] / noise if noise else 0.0
-        shown.add_row(
-            share.id,
-            error.mnemonic,
-            f"{100 * share.share:.1f} %",
-            _db(alone.figures.sqnr_db),
-            "" if error.cumulative is None else _db(error.cumulative.sqnr_db),
-            f"{alone.main_cause} {100 * cause:.0f} %",
-            f"{100 * alone.figures.bias / noise if noise else 0.0:.0f} %",
-        )
-    text = io.StringIO()
-    Console(file=text, width=_COLUMNS, color_system=None).print(shown, highlight=False)
-    rows = [row.rstrip() for row in text.getvalue().splitlines()]
+    heads = ["tensor", "op", "share", "alone", "in all", "cause", "shift"]
     lines = [
         f"{found.name} on {found.samples} samples: outputs {_db(found.output_noise.db)} dB",
         f"ops by what each alone does to the outputs, on {found.shared_samples} samples; together "
         f"{_db(found.explained.db)} dB:",
-        *rows,
+        *_aligned([heads, *(_row(found, share) for share in found.shares[:top])]),
         *(f"note: {note}" for note in found.notes),
     ]
     return "\n".join(lines)
+
+
+def _row(found: Errors, share: Share) -> list[str]:
+    error = found.of[share.id]
+    alone = error.isolated
+    assert alone is not None  # else it has no share
+    noise = alone.figures.noise.noise
+    cause = alone.causes[alone.main_cause] / noise if noise else 0.0
+    return [
+        share.id,
+        error.mnemonic,
+        f"{100 * share.share:.1f} %",
+        _db(alone.figures.sqnr_db),
+        "" if error.cumulative is None else _db(error.cumulative.sqnr_db),
+        f"{alone.main_cause} {100 * cause:.0f} %",
+        f"{100 * alone.figures.bias / noise if noise else 0.0:.0f} %",
+    ]
+
+
+def _aligned(rows: list[list[str]]) -> list[str]:
+    """In 80 columns: of ids that are too long the end stands there, which tells them apart."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    widths[0] = min(widths[0], max(_COLUMNS - sum(widths[1:]) - 2 * len(widths[1:]), _SHORTEST_ID))
+    lines = []
+    for id, kind, *figures in rows:
+        shown = id if len(id) <= widths[0] else f"…{id[-widths[0] + 1 :]}"
+        cells = [f"{shown:<{widths[0]}}", f"{kind:<{widths[1]}}"]
+        cells += [f"{f:>{w}}" for f, w in zip(figures, widths[2:], strict=True)]
+        lines.append("  ".join(cells).rstrip())
+    return lines
 
 
 def _db(value: float) -> str:

@@ -10,7 +10,8 @@ The isolated error is a sum, each part the difference of two neighbours in these
 
 y, y_w, y_b and y_x are those of twins.py. A bias that was corrected on data takes back what ops
 before it err, so alone it would be an error itself: then y_w is what is clipped and rounded, and
-the bias is told of but no part of the sum. Arithmetic is what fixed-point factors, tables and sums
+the bias is told of but no part of the sum. One that was corrected for its own layer's weights
+belongs to these: then y_b stands for y_w. Arithmetic is what fixed-point factors, tables and sums
 of integers add to the one rounding that can't be avoided: the requantize or the table error.
 Powers of the parts add up to that of the whole only where they are independent.
 """
@@ -44,12 +45,12 @@ INPUT = "input"
 class Measurement:
     """Measures a network, a sample after the other.
 
-    pairs: its three forms. corrected: biases were, on data. cumulative, isolated: which of both
-    ways.
+    pairs: its three forms. correction: of biases, as the configuration has it.
+    cumulative, isolated: which of both ways.
     """
 
     pairs: Pairs
-    corrected: bool = False
+    correction: str | None = None
     cumulative: bool = True
     isolated: bool = True
     samples: int = 0
@@ -104,7 +105,7 @@ class Measurement:
         q, op = _q(self.pairs.integer, id), self.pairs.integer.producer(id)
         arithmetic = Cause.TABLE if isinstance(op, _BY_TABLE) else Cause.REQUANTIZE
         causes = (Cause.WEIGHTS, Cause.BIAS, Cause.CLIPPING, Cause.ROUNDING, arithmetic)
-        outside = frozenset({Cause.BIAS} if self.corrected else ())
+        outside = frozenset({Cause.BIAS} if self.correction == "empirical" else ())
         return AloneSums(q, arithmetic, Sums(q.scale), dict.fromkeys(causes, 0.0), outside)
 
     def _add_cumulative(self, real: Values) -> None:
@@ -134,6 +135,8 @@ class Measurement:
             y, weighted, biased = (
                 real[kind[id]] for kind in (twins.floats, twins.weights, twins.biases)
             )
+            if self.correction == "analytic":
+                weighted = biased
             found[id] = self._alone[id].add(y, weighted, biased, differ)
         return found
 

@@ -88,7 +88,7 @@ class Subject:
 
     def measurement(self) -> Measurement:
         """Of this network."""
-        return Measurement(self.pairs, self.net.config.bias_correction == "empirical")
+        return Measurement(self.pairs, self.net.config.bias_correction)
 
     def samples(self, source: Source, count: int | None) -> Samples:
         """Data in the units of the float graph's inputs; labels among them are left out."""

@@ -62,7 +62,7 @@ def test_each_fault_is_named_as_the_page_says(run: Run) -> None:
     clipped, coarse, scaled = re.findall(r"<!-- run -->\n```bash\n(.*?)```", PAGE, re.DOTALL)
     output = run(clipped)
     assert float(re.findall(r"top-1 +(\S+) +(\S+)", output)[0][1]) == pytest.approx(0.77, abs=0.01)
-    shown = next(line for line in PAGE.splitlines() if line.startswith(" expand.relu6.q "))
+    shown = next(line for line in PAGE.splitlines() if line.startswith("expand.relu6.q "))
     assert first_row(output).split() == shown.split()
     output = run(coarse)
     assert "so weights or ranges limit it" in output

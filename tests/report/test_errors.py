@@ -40,8 +40,8 @@ def case() -> Case:
     return made()
 
 
-def measured(pairs: Pairs, case: Case, corrected: bool = False) -> Errors:
-    measurement = Measurement(pairs, corrected)
+def measured(pairs: Pairs, case: Case, correction: str | None = None) -> Errors:
+    measurement = Measurement(pairs, correction)
     for sample in case.samples:
         measurement.add(sample)
     assert measurement.notes == ()  # the code ran, not the specification
@@ -86,11 +86,11 @@ def test_cumulative_errors_are_those_of_the_specification(case: Case) -> None:
         assert_allclose(figures.bias, bias, rtol=1e-2, atol=1e-6 * power(y))
 
 
-@pytest.mark.parametrize("corrected", [False, True])
-def test_isolated_errors_are_each_op_s_own_by_parts(case: Case, corrected: bool) -> None:
+@pytest.mark.parametrize("correction", [None, "empirical", "analytic"])
+def test_isolated_errors_are_each_op_s_own_by_parts(case: Case, correction: str | None) -> None:
     """Weights, clipping, rounding and arithmetic, as the docstring has them, op by op in numpy."""
     pairs = pairs_of(case, with_moved_bias(case.qdq, "c", 0.05))
-    found = measured(pairs, case, corrected)
+    found = measured(pairs, case, correction)
     for op in pairs.integer.ops():
         made_of = pairs.float_op(op)
         assert made_of is not None
@@ -126,7 +126,9 @@ def test_isolated_errors_are_each_op_s_own_by_parts(case: Case, corrected: bool)
                 for values in (own_bias, plain, rounded)
             )
             got = dequantize(apply(pairs.integer, op, given), q)
-            value = y_w if corrected else y_b
+            if correction == "analytic":
+                y_w = y_b
+            value = y_w if correction == "empirical" else y_b
             on_grid = dequantize(quantize(value, q), q)
             arithmetic = got - dequantize(quantize(y_x, q), q)
             inside = np.clip(value, *q.range)
@@ -199,7 +201,7 @@ def test_a_wrong_bias_is_named_and_shifts_means(case: Case) -> None:
 
 def test_a_bias_that_takes_back_other_errors_is_none_itself(case: Case) -> None:
     pairs = pairs_of(case, with_moved_bias(case.qdq, "c", 0.5))
-    alone = measured(pairs, case, corrected=True)["c"].isolated
+    alone = measured(pairs, case, correction="empirical")["c"].isolated
     assert alone is not None
     assert alone.main_cause is not Cause.BIAS
     assert alone.causes[Cause.BIAS] > alone.figures.noise.noise

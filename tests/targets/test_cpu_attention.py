@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 from typing import Any
 
@@ -9,6 +10,8 @@ import pytest
 from attention_cases import Sizes, attention_case
 
 from qcomp.ir.ops.attention import Mask, Unattended
+from qcomp.targets.cpu.generic.machine import portable
+from qcomp.targets.cpu.x86.machine import LAYOUT, XMM
 
 CONDITION, ADDED, SCORES = Mask.ALLOWED, Mask.ADDED, Mask.SCORES
 SIZES = [
@@ -56,6 +59,17 @@ def test_keys_behind_all_queries_are_left_out(
 ) -> None:
     for widths in ((8, 8, 8, 8), (16, 16, 16, 16)):
         check(kit, 5, sizes, widths=widths, ahead=ahead, step=step)
+
+
+@pytest.mark.parametrize(("n", "sizes"), list(enumerate(SIZES)))
+def test_a_machine_that_stores_values_with_their_sign(kit: Any, n: int, sizes: Sizes) -> None:
+    """As those of other families do, in code that runs here."""
+    isa = kit.isas[0]
+    machine = portable(XMM, LAYOUT, isa.machine.clock)
+    for masks, ahead in (((CONDITION,), None), ((), 0), ((), None)):
+        case = attention_case(n, sizes, masks=masks, ahead=ahead)
+        operands = case.graph_operands(kit.fixed)
+        kit.check(case.make, *operands, isas=[replace(isa, machine=machine)])
 
 
 @pytest.mark.parametrize(("n", "widths"), list(enumerate(product((8, 16), repeat=4))))

@@ -210,7 +210,8 @@ class _Head:
 
         def panel(n: Value | int) -> None:
             w = at(b, values, multiple(b, n, wide * layout.lanes * together))
-            begin = self._vectors(b, "value sums", n, wide, narrow and not self.packer.biased)
+            summed = narrow and not self.packer.biased and not spec.skips
+            begin = self._vectors(b, "value sums", n, wide, summed)
 
             def tile(t: Value | int) -> None:
                 row = overlapped(b, t, rows, layout.queries)
@@ -246,6 +247,13 @@ class _Head:
         layout, keys, times = self.layout, self.spec.keys, 1
         if self.spec.skips:
             keys, times = 2 * layout.lanes, pairs
+        if layout.weight_bytes == 1 and self.spec.skips and not self.packer.biased:
+            rows = [*xs, self.packer.part(b, "ones")]
+            stride = GROUP * layout.elements
+            sums = self.products.fours(b, rows, w, begin * len(rows), keys // GROUP, stride, times)
+            seven = splat(I32, layout.lanes, 7)  # weights are stored as 128 less
+            more = [b.shl(s, seven) for s in sums[-len(begin) :]]
+            return [[b.add(s, more[i % len(more)]) for i, s in enumerate(sums[: -len(more)])]]
         start = begin * len(xs)
         if layout.weight_bytes == 1:
             fours = -(-keys // GROUP)

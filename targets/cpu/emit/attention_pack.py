@@ -179,7 +179,16 @@ class Packer:
         if rest:
             rows(whole, rest)
         if together == GROUP and not self.biased:
-            self._value_sums(b)
+            (self._ones if spec.skips else self._value_sums)(b)
+
+    def _ones(self, b: ir.IRBuilder) -> None:
+        """As weights that add values up: of the keys that a block sees, not of all."""
+        ones, width = self.part(b, "ones"), 2 * self.layout.lanes
+
+        def some(n: Value | int) -> None:
+            store(b, splat(I8, width, 1), at(b, ones, multiple(b, n, width)))
+
+        loop(b, self.layout.pairs, some, "ones")
 
     def _value_sums(self, b: ir.IRBuilder) -> None:
         """128 times the sum of all keys' values: weights are stored as 128 less there."""

@@ -188,6 +188,7 @@ class BlockLayout:
             "key sums": 4 * self.keys,
             "values": self.value_planes * self.value_plane,
             "value sums": 4 * self.elements,
+            "ones": self.keys if self.spec.skips else 0,
             "queries": self.queries * self.q_row,
             "scores": 4 * self.queries * self.keys,
             "weights": self.weight_bytes * self.queries * self.keys,
