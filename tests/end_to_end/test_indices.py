@@ -14,6 +14,7 @@ from conftest import FAST
 from onnx import TensorProto, helper, numpy_helper
 
 import qcomp
+from qcomp.runtime.verification import verify_directory
 
 ROWS, LENGTH, WIDTH = 50, 6, 3
 Node = onnx.NodeProto
@@ -121,6 +122,17 @@ def test_of_several_runs_each_index_is_checked() -> None:
         net(ids)
     with pytest.raises(ValueError, match=r"-51 at \[0, 1\]"):
         net.run_integer(ids.astype(np.int8))
+
+
+def test_a_saved_network_is_verified_on_indices_that_are_such(tmp_path: Path) -> None:
+    """Vectors, extremes and random inputs; the header says which are accepted."""
+    nodes, constants = WAYS["each by its place"]
+    data = [{"ids": np.arange(LENGTH)[None]}]
+    net = qcomp.compile(model(nodes, **constants), calibration=data, config=FAST, name="net")
+    net.save(tmp_path / "net")
+    assert verify_directory(tmp_path / "net", samples=4).exact
+    header = (tmp_path / "net" / "net.h").read_text()
+    assert "/* input has at all places numbers -50 to 44; QCOMP_BAD_INPUT," in header
 
 
 CALLS = r"""
