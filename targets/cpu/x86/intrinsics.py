@@ -9,6 +9,7 @@ from qcomp.targets.cpu.emit.builder import I8, I16, I32, I64, Value, load, vecto
 
 _NAMES = {
     "packssdw": {128: "sse2.packssdw.128", 256: "avx2.packssdw", 512: "avx512.packssdw.512"},
+    "packsswb": {128: "sse2.packsswb.128", 256: "avx2.packsswb", 512: "avx512.packsswb.512"},
     "packuswb": {128: "sse2.packuswb.128", 256: "avx2.packuswb", 512: "avx512.packuswb.512"},
     "pmulhrsw": {128: "ssse3.pmul.hr.sw.128", 256: "avx2.pmul.hr.sw", 512: "avx512.pmul.hr.sw.512"},
     "pshufb": {128: "ssse3.pshuf.b.128", 256: "avx2.pshuf.b", 512: "avx512.pshuf.b.512"},
@@ -40,6 +41,11 @@ def _call(b: ir.IRBuilder, name: str, result: ir.VectorType, *operands: Value) -
 def packssdw(b: ir.IRBuilder, x: Value, y: Value) -> Value:
     """i32 to i16 with signed saturation: in each 128 bits, four of x, then four of y."""
     return _call(b, "packssdw", vector(I16, 2 * x.type.count), x, y)
+
+
+def packsswb(b: ir.IRBuilder, x: Value, y: Value) -> Value:
+    """i16 to i8 with signed saturation: in each 128 bits, eight of x, then eight of y."""
+    return _call(b, "packsswb", vector(I8, 2 * x.type.count), x, y)
 
 
 def packuswb(b: ir.IRBuilder, x: Value, y: Value) -> Value:

@@ -35,6 +35,7 @@ from qcomp.targets.cpu.x86.attention import PermutedWeights, ShuffledWeights
 from qcomp.targets.cpu.x86.cpuid import emit_supports
 from qcomp.targets.cpu.x86.dot import Madd, Vnni
 from qcomp.targets.cpu.x86.epilogue import PackedEpilogue
+from qcomp.targets.cpu.x86.i16.curves import PermutedCurves
 from qcomp.targets.cpu.x86.i16.gather import gathered_neighbours
 from qcomp.targets.cpu.x86.i16.kernels import products_16, taps_16
 from qcomp.targets.cpu.x86.i16.softmax import PermutedWideRows
@@ -126,6 +127,7 @@ def with_permutes(machine: Machine) -> Machine:
         tables=PermutedTables(),
         softmax=PermutedRows(),
         softmax_16=PermutedWideRows(),
+        curves=PermutedCurves(),
         shuffles=Shuffles((64, 32, 16, 8, 4), two=True),
     )
 

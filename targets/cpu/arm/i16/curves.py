@@ -33,7 +33,7 @@ from qcomp.targets.cpu.emit.builder import (
     splat,
     vector,
 )
-from qcomp.targets.cpu.emit.i16.curves import PlainCurves
+from qcomp.targets.cpu.emit.i16.curves import Curve, PlainCurves
 from qcomp.targets.cpu.emit.i16.entries import Neighbours, loaded_neighbours
 from qcomp.targets.cpu.emit.nest import Body
 
@@ -48,18 +48,17 @@ class PairedCurves:
 
     neighbours: Neighbours = loaded_neighbours
 
-    def data(self, op: Interpolate, table: Array) -> Array:
+    def curve(self, op: Interpolate, table: Array) -> Curve:
         if not _is_paired(op):
-            return PlainCurves(loaded_neighbours).data(op, table)
+            return PlainCurves(self.neighbours).curve(op, table)
         entries = table.astype(np.int64)
         pairs = np.stack([entries[:-1] << op.step_bits, np.diff(entries)], axis=1)
-        return pairs.astype(np.int32)
 
-    def body(self, b: ir.IRBuilder, op: Interpolate, table: Value) -> Body:
-        if not _is_paired(op):
-            return PlainCurves(loaded_neighbours).body(b, op, table)
-        middle = at(b, table, 1 << (15 - op.step_bits + _ENTRY_BITS))
-        return by_eights(lambda b, values: _interpolated(b, op, values[0], middle))
+        def make(b: ir.IRBuilder, pointer: Value) -> Body:
+            middle = at(b, pointer, 1 << (15 - op.step_bits + _ENTRY_BITS))
+            return by_eights(lambda b, values: _interpolated(b, op, values[0], middle))
+
+        return Curve(pairs.astype(np.int32), make)
 
 
 def _is_paired(op: Interpolate) -> bool:

@@ -5,6 +5,7 @@ Meaning: qcomp.ir.evaluate.integer_elementwise (Interpolate).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -17,6 +18,21 @@ from qcomp.targets.cpu.emit.i16.entries import Neighbours
 from qcomp.targets.cpu.emit.nest import Body
 
 
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """How one op is computed.
+
+    data: what the body reads.
+    make: (builder, pointer to the data) to the body of a loop over elements. It depends on the op
+    and on `lanes`, not on what is in the table.
+    lanes: how many elements the body takes at once; None: as many as other bodies.
+    """
+
+    data: Array
+    make: Callable[[ir.IRBuilder, Value], Body]
+    lanes: int | None = None
+
+
 class Curves(Protocol):
     """How one machine interpolates."""
 
@@ -24,11 +40,8 @@ class Curves(Protocol):
     def neighbours(self) -> Neighbours:
         """Entries beside each other, of any table."""
 
-    def data(self, op: Interpolate, table: Array) -> Array:
-        """What `body` reads, of the op's table."""
-
-    def body(self, b: ir.IRBuilder, op: Interpolate, table: Value) -> Body:
-        """The body of a loop over elements."""
+    def curve(self, op: Interpolate, table: Array) -> Curve:
+        """The op, whose table is i32 [entries]."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +50,8 @@ class PlainCurves:
 
     neighbours: Neighbours
 
-    def data(self, op: Interpolate, table: Array) -> Array:
-        return table
+    def curve(self, op: Interpolate, table: Array) -> Curve:
+        def make(b: ir.IRBuilder, pointer: Value) -> Body:
+            return lambda b, values, lanes: interpolate(b, values[0], pointer, op, self.neighbours)
 
-    def body(self, b: ir.IRBuilder, op: Interpolate, table: Value) -> Body:
-        return lambda b, values, lanes: interpolate(b, values[0], table, op, self.neighbours)
+        return Curve(table, make)

@@ -89,9 +89,10 @@ def lower_rescale(lowering: Lowering, op: QRescale) -> None:
 
 
 def lower_interpolate(lowering: Lowering, op: Interpolate) -> None:
-    curves = lowering.isa.machine.curves
-    table = lowering.constant(curves.data(op, lowering.graph.data(op.table)))
-    _unary(lowering, op, Prepared((table,), lambda b, pointers: curves.body(b, op, *pointers)))
+    curve = lowering.isa.machine.curves.curve(op, lowering.graph.data(op.table))
+    table = lowering.constant(curve.data)
+    body = Prepared((table,), lambda b, pointers: curve.make(b, *pointers))
+    _unary(lowering, op, body, curve.lanes)
 
 
 def lower_table(lowering: Lowering, op: Table) -> None:
@@ -107,7 +108,12 @@ def _reading(lowering: Lowering, table: TensorId, result: Callable[..., Value]) 
     return Prepared((lowering.constant(lowering.graph.data(table)),), make)
 
 
-def _unary(lowering: Lowering, op: QRescale | Interpolate | Table, body: Body | Prepared) -> None:
+def _unary(
+    lowering: Lowering,
+    op: QRescale | Interpolate | Table,
+    body: Body | Prepared,
+    width: int | None = None,
+) -> None:
     x, y = lowering.place(op.x), lowering.place(op.output)
     types = element_types(lowering.graph, op.x, op.output)
     lowering.nest(
@@ -117,6 +123,7 @@ def _unary(lowering: Lowering, op: QRescale | Interpolate | Table, body: Body | 
         types,
         body,
         anonymous(op),
+        width=width,
     )
 
 
