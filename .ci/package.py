@@ -23,7 +23,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 TESTS = ("tests/test_extensions.py", "tests/test_quantizer.py", "tests/quant", "tests/ir")
-LINK = re.compile(r"(?<=\]\()(?!https?:|#|mailto:)([^)\s]+)(?=\))")
+LINK = re.compile(r"(!\[[^\]]*\]\(|\]\()(?!https?:|#|mailto:)([^)\s]+)(?=\))")
 USE = """
 import sys, numpy as np, qcomp
 assert "site-packages" in qcomp.__file__, qcomp.__file__
@@ -79,8 +79,14 @@ def copy_tracked(stage: Path) -> None:
 
 
 def with_absolute_links(text: str, source: str) -> str:
-    """Of a page of the root: links to files of the repository by its address."""
-    return LINK.sub(lambda link: f"{source.rstrip('/')}/blob/main/{link[1]}", text)
+    """Of a page of the root: links to files of the repository by its address, pictures raw."""
+    at = source.rstrip("/")
+
+    def absolute(link: re.Match[str]) -> str:
+        kind = "raw" if link[1].startswith("!") else "blob"
+        return f"{link[1]}{at}/{kind}/main/{link[2]}"
+
+    return LINK.sub(absolute, text)
 
 
 # ---------------------------------------------------------------------- content

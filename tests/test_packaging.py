@@ -51,6 +51,12 @@ def test_the_c_sources_go_into_the_wheel(name: str) -> None:
     assert listed == set((folder / "c").iterdir())
 
 
+def test_what_a_report_is_made_of_goes_into_the_wheel() -> None:
+    (pattern,) = project()["tool"]["setuptools"]["package-data"]["qcomp.report"]
+    folder = ROOT / "qcomp" / "report"
+    assert {path.name for path in folder.glob(pattern)} == {"page.css", "page.js"}
+
+
 def test_every_directory_of_sources_is_a_package() -> None:
     for directory in SOURCES.values():
         for source in directory.rglob("*.py"):

@@ -45,9 +45,9 @@ def test_the_site_is_built_without_warnings(tmp_path: Path) -> None:
 def test_links_of_the_readme_are_absolute_on_an_index() -> None:
     absolute = package_script().with_absolute_links
     text = "[a](docs/cli.md#x) [b](https://x.org/y) [c](#here) ![d](e.png)"
-    there = "https://host.org/qcomp/blob/main"
+    there, raw = "https://host.org/qcomp/blob/main", "https://host.org/qcomp/raw/main"
     assert absolute(text, "https://host.org/qcomp/") == (
-        f"[a]({there}/docs/cli.md#x) [b](https://x.org/y) [c](#here) ![d]({there}/e.png)"
+        f"[a]({there}/docs/cli.md#x) [b](https://x.org/y) [c](#here) ![d]({raw}/e.png)"
     )
     readme = absolute((ROOT / "README.md").read_text("utf-8"), "https://host.org/qcomp")
     assert re.findall(r"\]\((?!https?:|#)[^)]*\)", readme) == []

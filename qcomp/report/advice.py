@@ -38,7 +38,7 @@ _HELP = {
     Cause.WEIGHTS: "its weights: --rounding adaround or --recipe best",
     Cause.BIAS: "its bias, corrected without data: --recipe best",
     Cause.CLIPPING: "its range cuts values off: --range minmax, or more --calibration data",
-    Cause.ROUNDING: "its steps are coarse: 16 bits for it",
+    Cause.ROUNDING: "its steps are coarse: activation_bits: 16 for it, in a recipe file",
     Cause.REQUANTIZE: "its fixed-point factors, which should be far below the rounding",
     Cause.TABLE: "its table, which should be far below the rounding",
 }
@@ -95,7 +95,7 @@ def advice(
     if errors is not None:
         listed += _of_ops(errors, config)
         listed += _of_outputs(found, errors)
-    if found.replay is not None and _is_ours(found.replay.quantizer):
+    if found.replay is not None and not found.replay.is_quantized:
         listed += _of_channels(found.replay.quantizer, config)
         listed += [*_of_grids(config), *(_of_others(config) if tries else ())]
     return listed
@@ -153,8 +153,8 @@ def _of_ops(errors: Errors, config: QuantizationConfig) -> Iterator[Advice]:
         )
         if alone.figures.bias > _BIASED * noise:
             text += "; it shifts the means of channels"
-        is_wide = error.qparams.bits == 16
-        trial = None if is_wide else with_wide(config, QuantizationConfig(), [[error.real]])
+        helps = error.qparams.bits == 8 and {Cause.ROUNDING, Cause.CLIPPING} & {*large}
+        trial = with_wide(config, QuantizationConfig(), [[error.real]]) if helps else None
         yield Advice(text, share.id, trial)
 
 
@@ -165,7 +165,7 @@ def _of_outputs(found: Subject, errors: Errors) -> Iterator[Advice]:
     narrow = {
         name: id
         for name, id in heads.items()
-        if id in errors.of and errors.of[id].qparams.bits == 8 and shares.get(id, 0.0) >= _HEAD
+        if _is_coarse(errors, id) and shares.get(id, 0.0) >= _HEAD
     }
     for name, id in narrow.items():
         trial = with_wide(found.net.config, QuantizationConfig(), [[errors.of[id].real]])
@@ -181,8 +181,17 @@ def _of_outputs(found: Subject, errors: Errors) -> Iterator[Advice]:
                 f"the output {name}: {100 * alone.clipped:.1f} % of its values are beyond the "
                 f"range of %{id}: give --calibration samples with such values, or --range minmax"
             )
-            trial = dataclasses.replace(found.net.config, range="minmax")
+            config = found.net.config
+            trial = dataclasses.replace(config, range="minmax", overrides=_without_ranges(config))
             yield Advice(text, id, trial)
+
+
+def _is_coarse(errors: Errors, id: TensorId) -> bool:
+    """Whether a tensor has 8 bits, and errs by rounding most."""
+    error = errors.of.get(id)
+    if error is None or error.isolated is None:
+        return False
+    return error.qparams.bits == 8 and error.isolated.main_cause is Cause.ROUNDING
 
 
 def _heads(graph: Graph) -> dict[str, TensorId]:
@@ -213,9 +222,10 @@ def _of_channels(quantizer: Quantizer, config: QuantizationConfig) -> Iterator[A
             layers.append(f"%{id} ({count} of {len(means)})")
     if dead:
         more = f" and {len(layers) - _MOST} more" if len(layers) > _MOST else ""
+        are = "s are" if dead > 1 else " is"
         yield Advice(
-            f"{dead} channels are 0 on all calibration data: {', '.join(layers[:_MOST])}{more}; "
-            "they take bytes and time only: prune them, or give samples that reach them"
+            f"{dead} channel{are} 0 on all calibration data: {', '.join(layers[:_MOST])}{more}; "
+            "that takes bytes and time only: prune, or give samples that reach it"
         )
 
 
@@ -226,15 +236,15 @@ def _of_grids(config: QuantizationConfig) -> Iterator[Advice]:
             "weights have one scale per tensor: one per channel, without --per-tensor",
             config=dataclasses.replace(config, per_channel=True),
         )
-    if config.equalize is False and not config.per_channel:
-        yield Advice(
-            "and channels are not equalized: equalize: true in a recipe file, or --recipe auto",
-            config=dataclasses.replace(config, equalize=True),
-        )
 
 
 def _of_others(config: QuantizationConfig) -> Iterator[Advice]:
-    """Ranges and bits for the whole network that it was not compiled with."""
+    """Factors, ranges and bits for the whole network that it was not compiled with."""
+    if config.equalize is False:
+        yield Advice(
+            "channels are not equalized: equalize: true in a recipe file, or --recipe auto",
+            config=dataclasses.replace(config, equalize=True),
+        )
     for name in ("mse", "minmax", "percentile"):
         if config.range != name:
             yield Advice(

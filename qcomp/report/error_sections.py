@@ -87,7 +87,8 @@ def ranking_section(found: Json) -> str:
         f"the whole integer network {decibels(errors['db'])} dB on {errors['samples']}."
     )
     key = "".join(f"<i class=c-{c}>{c}</i>" for c in _CAUSES)
-    return f"<p>{told}</p><p class=key>{key}</p>{table(heads, rows)}"
+    notes = "".join(f"<p class=quiet>{esc(note)}.</p>" for note in errors["notes"])
+    return f"<p>{told}</p>{notes}<p class=key>{key}</p>{table(heads, rows)}"
 
 
 def _causes(causes: dict[str, float]) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 from qcomp.calibration.data import Source
 from qcomp.calibration.samples import ConvertedSamples, Samples
 from qcomp.errors import CompileError
+from qcomp.evaluation.labelled import labelled
 from qcomp.frontends import ModelLike
 from qcomp.ir.tensor import DType, TensorId, TensorType
 from qcomp.progress import bar, tracked
@@ -90,7 +91,9 @@ class Subject:
         return Measurement(self.pairs, self.net.config.bias_correction == "empirical")
 
     def samples(self, source: Source, count: int | None) -> Samples:
-        """Data in the units of the float graph's inputs."""
+        """Data in the units of the float graph's inputs; labels among them are left out."""
+        found = labelled(source, None, [i.name for i in self.net.inputs], count)
+        source, count = found.source, None if found.names else count  # files are chosen already
         if self.replay is not None:
             return self.replay.samples(source, count)
         inputs = inputs_of(self.net)
@@ -132,6 +135,9 @@ def subject(
         bind_values=bind_values,
         progress=progress,
     )
+    if replay.is_quantized:
+        told = "the model is quantized already: errors are against it without rounded activations"
+        return Subject(net, Pairs(unrounded(net.qdq), net.qdq, net.graph), replay, (told,))
     try:
         expect_alike(replay.graph, net.qdq)
     except CompileError as error:

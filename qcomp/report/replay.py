@@ -11,22 +11,26 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from qcomp.calibration.data import Source
 from qcomp.calibration.samples import ConvertedSamples, Samples, samples_of
 from qcomp.config import QuantizationConfig
 from qcomp.ends import ends_outside, inputs_taken
 from qcomp.errors import CompileError
 from qcomp.frontends import ModelLike, import_model
+from qcomp.ir.form import Form
+from qcomp.ir.given import is_quantized_already
 from qcomp.ir.graph import Graph
-from qcomp.ir.ops import Dequantize, Quantize, QuantizedConstant, Weighted
-from qcomp.ir.tensor import TensorId
+from qcomp.ir.ops import Dequantize, FakeQuantConstant, Quantize, QuantizedConstant, Weighted
+from qcomp.ir.tensor import Array, Mark, TensorId
 from qcomp.passes.ledger import Ledger, PassEntry
-from qcomp.quant.noise import Noise
 from qcomp.quantizer import Quantizer
 from qcomp.recipes.choose import evidence_for
 from qcomp.report.answers import output_difference
 
-_NEAR_DB = 3.0  # of a layer's weights, which those of one bit pass
+_NEAR = 0.9  # the cosine of a layer's weights of 8 bits to the model's
+_NEAR_ENOUGH = 0.4  # of fewer bits, and of weights that were fitted to what they read
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +54,13 @@ class Replay:
             return ()
         self.quantizer.integer(self.config)
         return self.seen.entries
+
+    @property
+    def is_quantized(self) -> bool:
+        """Whether the model came with scales of its own: it has no floats to be compared with."""
+        return self.quantizer.form is not Form.FLOAT or is_quantized_already(
+            self.quantizer.normalized
+        )
 
     @property
     def graph(self) -> Graph:
@@ -96,12 +107,25 @@ def expect_alike(reference: Graph, qdq: Graph) -> None:
             )
         if isinstance(op, Weighted) and isinstance(made, Weighted):
             weight, rounded = reference.data(made.weight), _rounded(qdq, op.weight)
-            ratio = Noise().plus([weight], [rounded]).db
-            if ratio < _NEAR_DB:
+            found = _cosine(weight, rounded)
+            if found < _least_cosine(qdq, op.weight):
                 raise CompileError(
-                    f"the weights of %{op.output} are {ratio:.1f} dB from those of the model: "
+                    f"the weights of %{op.output} have a cosine of {found:.2f} to the model's: "
                     "expected the --calibration and --samples that it was compiled with"
                 )
+
+
+def _cosine(a: Array, b: Array) -> float:
+    x, y = a.ravel().astype(np.float64), b.ravel().astype(np.float64)
+    power = float(np.sqrt(np.dot(x, x) * np.dot(y, y)))
+    return float(np.dot(x, y)) / power if power else 1.0
+
+
+def _least_cosine(qdq: Graph, weight: TensorId) -> float:
+    op = qdq.producer(weight)
+    marks = qdq.tensor(op.x if isinstance(op, FakeQuantConstant) else weight).marks
+    is_few = isinstance(op, FakeQuantConstant) and op.bits < 8
+    return _NEAR_ENOUGH if is_few or Mark.FITTED in marks else _NEAR
 
 
 def _type(graph: Graph, op: Any) -> Any:

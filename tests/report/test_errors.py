@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import pickle
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -312,5 +313,32 @@ def test_another_model_is_told_and_not_compared_with(compiled_once: Any) -> None
             constant.raw_data = np.roll(values, 1).tobytes()
     found = net.errors(network.samples(2), model=other, calibration=network.samples(12))
     (note,) = found.notes
-    assert "dB from those of the model" in note
+    assert "to the model's: expected the --calibration" in note
     assert not any(e.isolated.causes[Cause.WEIGHTS] for e in found.tensors if e.isolated)
+
+
+def test_a_model_that_is_quantized_already_is_compared_without_its_rounding(
+    compiled_once: Any, tmp_path: Path
+) -> None:
+    network = NETWORKS["mobilenet_v2"]
+    qcomp.load(compiled_once("mobilenet_v2")).export(tmp_path / "qdq.onnx", "qdq")
+    net = qcomp.compile(tmp_path / "qdq.onnx", recipe="fast")
+    found = net.errors(network.samples(2), model=tmp_path / "qdq.onnx")
+    assert any("the model is quantized already" in note for note in found.notes)
+    assert {e.mnemonic for e in found.tensors if e.isolated} > {"q_conv2d"}
+    assert found.output_noise.db > 10
+    page = net.report(tmp_path / "page.html", model=tmp_path / "qdq.onnx", data=network.samples(2))
+    assert "quantized already" in page.read_text(encoding="utf-8")
+
+
+def test_code_for_another_machine_is_measured_too(compiled_once: Any) -> None:
+    """Errors are those of the bits, which all targets have alike."""
+    network = NETWORKS["mobilenet_v2"]
+    data, config = network.samples(12), qcomp.QuantizationConfig(recipe="fast", activation_bits=8)
+    model = network.build()
+    there = qcomp.compile(model, "aarch64", calibration=data, config=config, name="net")
+    found = [
+        net.errors(data, count=2, model=model, calibration=data)
+        for net in (there, qcomp.load(compiled_once("mobilenet_v2", activation_bits=8)))
+    ]
+    assert [e.cumulative for e in found[0].tensors] == [e.cumulative for e in found[1].tensors]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ pytestmark = pytest.mark.skipif(
     browser() is None, reason=f"none of {', '.join(NAMES)} is installed: Debian's is chromium"
 )
 
+ROOT = Path(__file__).resolve().parent.parent.parent
 BOX = "document.getElementById('graph').getAttribute('viewBox').split(' ').map(Number)"
 
 
@@ -133,3 +135,15 @@ def test_names_that_are_markup_do_nothing(tab: Page, evil_page: Path) -> None:
     assert tab.value("window.hacked === undefined")
     assert tab.value("document.querySelectorAll('img[src=x]').length") == 0
     assert tab.problems() == []
+
+
+def test_the_picture_of_the_docs(tab: Page, page: Path, tmp_path: Path) -> None:
+    """QCOMP_WRITE_DOCS=1 writes it anew."""
+    tab.open(page, 1240, 830)
+    tab.click('.node[data-i="4"]')
+    tab.value("document.getElementById('graph-section').scrollIntoView({behavior: 'instant'})")
+    kept = ROOT / "docs" / "report.png"
+    file = kept if os.environ.get("QCOMP_WRITE_DOCS") else tmp_path / "page.png"
+    tab.screenshot(file)
+    assert kept.read_bytes()[16:24] == file.read_bytes()[16:24]  # width and height
+    assert kept.stat().st_size < 200_000

@@ -64,9 +64,14 @@
     show();
   }
   function centre(i) {
-    const at = places[i];
+    const at = places[i], size = svg.getBoundingClientRect();
+    if (size.width / view.w < 0.45) { // too small to be read
+      view.w = size.width;
+      show();
+    }
     view.x = at.x + at.w / 2 - view.w / 2;
     view.y = at.y + at.h / 2 - view.h / 2;
+    if (whole.h > view.h) view.y = Math.min(Math.max(view.y, whole.y), whole.y + whole.h - view.h);
     show();
   }
   function begin() {
@@ -279,7 +284,7 @@
     const line = (name, f) => f && rows.push([name, f.db === null ? "exact" : `${f.db.toFixed(1)} dB`,
       `cos ${f.cosine === null ? "–" : f.cosine.toFixed(5)}`, `max ${number(f.steps, 3)} steps`]);
     line("alone", error.isolated);
-    line("in the network", error.cumulative);
+    line("in all", error.cumulative);
     parts.push(table(rows));
     if (error.reason) parts.push(make("p", `No error of its own: ${error.reason}.`, "quiet"));
     if (error.share !== undefined)
