@@ -10,6 +10,7 @@ import pytest
 from attention_cases import Sizes, attention_case
 
 from qcomp.ir.ops.attention import Mask, Unattended
+from qcomp.targets.cpu.emit.attention_scores import KEPT_VECTORS
 from qcomp.targets.cpu.generic.machine import portable
 from qcomp.targets.cpu.x86.machine import LAYOUT, XMM
 
@@ -43,6 +44,19 @@ def check(kit: Any, seed: int, sizes: Sizes, **choices: Any) -> None:
 def test_masks(kit: Any, n: int, sizes: Sizes, masks: tuple[Mask, ...]) -> None:
     unattended = list(Unattended)[(n + len(masks)) % 2]
     check(kit, n, sizes, masks=masks, unattended=unattended)
+
+
+@pytest.mark.parametrize("over", [-17, -1, 0, 1])
+@pytest.mark.parametrize("masks", [(), (CONDITION,), (CONDITION, ADDED, SCORES)], ids=str)
+def test_rows_of_registers_and_longer_ones(
+    kit: Any, isa: Any, masks: tuple[Mask, ...], over: int
+) -> None:
+    """Of so many keys more than registers keep, in queries of few and many blocks."""
+    sizes = Sizes(heads=2, queries=19, keys=KEPT_VECTORS * isa.lanes + over, depth=8, elements=8)
+    for n, widths in enumerate(((8, 8, 8, 8), (16, 16, 16, 16))):
+        unattended = list(Unattended)[n]
+        case = attention_case(over + 17, sizes, masks=masks, widths=widths, unattended=unattended)
+        kit.check(case.make, *case.graph_operands(kit.fixed), isas=[isa])
 
 
 @pytest.mark.parametrize(("n", "sizes"), list(enumerate(SIZES)))

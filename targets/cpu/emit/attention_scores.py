@@ -34,7 +34,7 @@ from qcomp.targets.cpu.emit.span import Span
 from qcomp.targets.cpu.emit.words import word
 from qcomp.targets.cpu.kernels.attention import AttentionSpec, BlockLayout
 
-_KEPT = 8  # vectors
+KEPT_VECTORS = 8  # of scores, in registers
 
 Trip = Callable[[Value | int, Carried], Carried]
 
@@ -64,7 +64,7 @@ class RowScores:
             for start, count in powers(self.spec.keys - whole * self.layout.lanes):
                 self._mask(b, whole * self.layout.lanes + start, count)
         count = 2 * self.layout.pairs
-        if count <= _KEPT:
+        if count <= KEPT_VECTORS:
             kept = [self._masked(b, n) if n < whole else self._loaded(b, n) for n in range(count)]
             top = reduce(lambda x, y: larger(b, x, y), kept)
             return Vectors(self.layout, self.scores, kept), top
