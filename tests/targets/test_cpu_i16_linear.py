@@ -168,6 +168,14 @@ def test_dense_layers(kit: Any, shape: tuple[int, ...], outputs: int) -> None:
         kit.check(op, x, *map(kit.fixed, (weight, *tables)), zero_point=zero_point)
 
 
+@pytest.mark.parametrize("rows", [7, 8, 9, 16, 17, 33])
+@pytest.mark.parametrize("outputs", [33, 48, 50, 96, 145])
+def test_blocks_of_three_and_of_four_vectors(kit: Any, isa: Any, rows: int, outputs: int) -> None:
+    """Tiles of pixels that are left over decide which."""
+    kind = [k for k in KINDS if not k[2]][(rows + outputs) % 3]
+    check_conv(kit, kind, (1, 1, rows, 12), outputs, (1, 1), isas=[isa])
+
+
 @pytest.mark.sweep(40)
 @given(data=st.data())
 def test_random_convolutions(kit: Any, data: st.DataObject) -> None:
