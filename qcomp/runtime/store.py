@@ -3,6 +3,7 @@
     libNAME.so  libNAME.a  NAME.h  NAME.manifest.json  NAME.recipe.yaml
     NAME.vectors.npz  NAME.graph.txt  NAME.constants.npz  NAME.qdq.txt  NAME.qdq.npz
     NAME.passes.json.gz
+    NAME.L.vectors.npz  NAME.L.graph.txt  NAME.L.constants.npz  (of each further length L)
     NAMEConfig.cmake  NAMEConfigVersion.cmake  NAME.pc  NAME_example.c  NAME.py
     qcomp_pool.h  qcomp_pool.c, and a crate of Rust  (on request)
 
@@ -96,16 +97,23 @@ def _write_files(net: CompiledNetwork, folder: Path, bindings: Collection[str]) 
     elif bindings:
         raise TargetError(f"{name} has no functions of C; bindings need them")
     (folder / f"{name}{RECIPE}").write_text(recipe_text(net.config), encoding="utf-8")
-    save_graph(net.graph, folder / f"{name}.graph.txt", folder / f"{name}.constants.npz")
+    for plan in net.plans:
+        _write_plan(plan, folder)
     if net.qdq is not None:
         save_graph(net.qdq, folder / f"{name}.qdq.txt", folder / f"{name}.qdq.npz")
     (folder / f"{name}.{LEDGER}").write_bytes(packed(entry.untimed for entry in net.ledger))
-    with (folder / f"{name}.vectors.npz").open("wb") as file:
-        vectors: dict[str, Any] = {**make_vectors(net)}
-        np.savez(file, **vectors)
     manifest = _manifest(net, linked)
     manifest["sha256"] = {f.name: digest_of(f) for f in sorted(folder.iterdir())}
     (folder / f"{name}{SUFFIX}").write_text(manifest_text(manifest), encoding="utf-8")
+
+
+def _write_plan(net: CompiledNetwork, folder: Path) -> None:
+    """The specification and vectors; of each length its own."""
+    stem = net.artifact.stem
+    save_graph(net.graph, folder / f"{stem}.graph.txt", folder / f"{stem}.constants.npz")
+    with (folder / f"{stem}.vectors.npz").open("wb") as file:
+        vectors: dict[str, Any] = {**make_vectors(net)}
+        np.savez(file, **vectors)
 
 
 def _has_header(net: CompiledNetwork) -> bool:
@@ -153,6 +161,7 @@ def _manifest(net: CompiledNetwork, linked: Linked) -> dict[str, Any]:
         "findings": record.plain(net.findings),
         "notes": list(net.notes),
         "config": {"recipe": net.config.recipe, **fields_of(net.config)},
+        **({"lengths": list(artifact.lengths)} if artifact.lengths else {}),
         **({} if artifact.taps is None else {"taps": taps.plain(artifact.taps, net.graph)}),
     }
 
