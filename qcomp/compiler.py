@@ -24,7 +24,6 @@ from qcomp.frontends.torch_modules import exported, is_torch
 from qcomp.ir.graph import Graph
 from qcomp.ir.tensor import Array
 from qcomp.lengths import (
-    Bindings,
     Recorded,
     expect_plain,
     integers_at_each,
@@ -60,7 +59,7 @@ def compile(
     recipe: str | os.PathLike[str] | None = None,
     passes: Sequence[Pass | str] = (),
     after: str | None = None,
-    bind: Bindings | None = None,
+    bind: Mapping[str, int | Sequence[int]] | None = None,
     bind_values: Mapping[str, ArrayLike] | None = None,
     dump: str | os.PathLike[str] | None = None,
     cache: str | os.PathLike[str] | None = None,

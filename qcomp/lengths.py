@@ -24,7 +24,6 @@ from qcomp.output_forms import with_indices
 from qcomp.quant.moments import Moments
 from qcomp.quantizer import Quantizer
 
-Bindings = Mapping[str, int | Sequence[int]]
 _Moments = Mapping[TensorId, Moments]
 _Answer = _Moments | CalibrationError
 
@@ -49,7 +48,9 @@ class Lengths:
         return f"{', '.join(others)} and {last}"
 
 
-def split_bindings(bind: Bindings | None) -> tuple[dict[str, int], Lengths | None]:
+def split_bindings(
+    bind: Mapping[str, int | Sequence[int]] | None,
+) -> tuple[dict[str, int], Lengths | None]:
     """Sizes at the largest length, and the lengths where one dimension has several."""
     sizes: dict[str, Any] = dict(bind or {})
     lengths = None

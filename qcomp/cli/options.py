@@ -102,8 +102,10 @@ def parse_lengths(texts: list[str] | None) -> dict[str, int | tuple[int, ...]]:
         name, _, sizes = text.rpartition("=")
         given = tuple(parse_bindings([f"{name}={size}"])[name] for size in sizes.split(","))
         size = given if len(given) > 1 else given[0]
-        if len(set(given)) < len(given) or found.setdefault(name, size) != size:
-            raise typer.BadParameter(f"{name} has a size twice, or two", param_hint="--bind")
+        if len(set(given)) < len(given):
+            raise typer.BadParameter(f"{text!r} has a size twice", param_hint="--bind")
+        if found.setdefault(name, size) != size:
+            raise typer.BadParameter(f"{name} has two sizes", param_hint="--bind")
     return found
 
 
