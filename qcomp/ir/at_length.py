@@ -14,7 +14,8 @@ twice. What can't be carried over so is a CompileError that names it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any
 
@@ -22,8 +23,8 @@ import numpy as np
 
 from qcomp.errors import CompileError
 from qcomp.ir.graph import Graph
-from qcomp.ir.ops import Op
-from qcomp.ir.tensor import Array, TensorId
+from qcomp.ir.ops import Op, Reshape
+from qcomp.ir.tensor import Array, TensorId, TensorType
 from qcomp.ir.text import format_op
 
 
@@ -45,6 +46,8 @@ def at_length(quantized: Graph, known: Graph, wanted: Graph) -> Graph:
     for op in graph.ops():
         changed = _changed_fields(op, known, wanted)
         try:
+            if isinstance(op, Reshape) and op.id not in known:
+                changed = {"shape": followed(op.shape, quantized.type(op.x), graph.type(op.x))}
             graph.replace_op(replace(op, **changed))
         except ValueError as error:
             raise CompileError(
@@ -57,6 +60,42 @@ def at_length(quantized: Graph, known: Graph, wanted: Graph) -> Graph:
                 f"output {name} would be {shape} at the other length, not {expected}"
             )
     return graph
+
+
+def followed(result: Sequence[int], before: TensorType, after: TensorType) -> tuple[int, ...]:
+    """The shape of a reshape of `after`, as that of `before`, which has other extents, is `result`.
+
+    Axes fall into the smallest groups of operand and result that hold the same elements. ValueError
+    where an extent that changed is split.
+    """
+    shape = list(result)
+    for ours, theirs in _groups(before.shape, result):
+        old, new = (math.prod(t.shape[i] for i in ours) for t in (before, after))
+        if old == new:
+            continue
+        wide = [i for i in theirs if result[i] != 1] or list(theirs[-1:])
+        if len(wide) != 1:
+            raise ValueError(f"{before} is split to {list(result)}, and {after} is not")
+        shape[wide[0]] = new
+    return tuple(shape)
+
+
+def _groups(
+    given: Sequence[int], result: Sequence[int]
+) -> Iterator[tuple[Sequence[int], Sequence[int]]]:
+    """Axes of both shapes, which have the same number of elements."""
+    i = j = 0
+    while i < len(given) or j < len(result):
+        first, second = (i, j)
+        a = b = 1
+        while i == first or j == second or a != b:
+            if (a <= b and i < len(given)) or j == len(result):
+                if i == len(given):
+                    break
+                a, i = a * given[i], i + 1
+            else:
+                b, j = b * result[j], j + 1
+        yield range(first, i), range(second, j)
 
 
 def _expect_alike(known: Graph, wanted: Graph) -> None:
