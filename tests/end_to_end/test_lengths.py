@@ -133,6 +133,17 @@ def test_every_processor_has_a_run_for_each(target: str) -> None:
     assert net.lengths == (32, 8)
 
 
+def test_channels_that_were_smoothed_are_so_at_each_length() -> None:
+    data = [x * np.geomspace(1, 30, FEATURES, dtype=np.float32)[:, None] for x in sequences(32, 16)]
+    net = qcomp.compile(
+        sequence_model(feed=True), bind={"S": LENGTHS}, calibration=data, recipe="fast"
+    )
+    assert any(".smooth" in op.id for op in net.qdq.ops())
+    for length in LENGTHS:
+        x = data[0][..., :length]
+        assert arrays_equal(net(x), net.specification(x))
+
+
 def test_masks_of_the_caller_exclude_what_is_padded() -> None:
     random = np.random.default_rng(3)
     samples = []
