@@ -92,10 +92,8 @@ def _network(folder: Path, manifest: dict[str, Any]) -> CompiledNetwork:
     for file in needed:
         if file is not None and file not in manifest["sha256"]:
             raise ValueError(f"{file} has no hash")
-    graph, *shorter = (
-        load_graph(folder / f"{stem}.graph.txt", folder / f"{stem}.constants.npz", Form.INTEGER)
-        for stem in stems
-    )
+    graph = _stored_graph(folder, name)
+    shorter = [_stored_graph(folder, stem, graph) for stem in stems[1:]]
     backend = runtime(manifest["target"])
     artifact = _artifact(folder, manifest, backend)
     backend.check(artifact, graph)
@@ -121,6 +119,11 @@ def _network(folder: Path, manifest: dict[str, Any]) -> CompiledNetwork:
         stored_qdq=_stored_qdq(folder, name),
         stored_ledger=partial(_read_ledger, folder / f"{name}.{LEDGER}"),
     )
+
+
+def _stored_graph(folder: Path, stem: str, beside: Graph | None = None) -> Graph:
+    texts = folder / f"{stem}.graph.txt", folder / f"{stem}.constants.npz"
+    return load_graph(*texts, Form.INTEGER, beside)
 
 
 def _stored_qdq(folder: Path, name: str) -> Callable[[], Graph] | None:

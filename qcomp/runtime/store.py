@@ -26,6 +26,7 @@ import numpy as np
 from qcomp.accuracy.record import plain
 from qcomp.errors import ModelError, OutputError, TargetError
 from qcomp.findings import record
+from qcomp.ir.graph import Graph
 from qcomp.passes.ledger_file import SUFFIX as LEDGER
 from qcomp.passes.ledger_file import packed
 from qcomp.recipes.file import fields_of, recipe_text
@@ -55,7 +56,7 @@ def save(
     """Write all files into `directory`; OutputError leaves it as it was."""
 
     def earlier(there: Path) -> set[str]:
-        return _libraries(there / f"{net.name}{SUFFIX}")
+        return _replaced(there / f"{net.name}{SUFFIX}")
 
     expect_no_other(directory, net.name)
     with staged(directory, last=SUFFIX, obsolete=earlier) as aside:
@@ -78,11 +79,14 @@ def expect_no_other(directory: Path, name: str) -> None:
         )
 
 
-def _libraries(manifest: Path) -> set[str]:
-    """The libraries that a build of the network wrote, which a later one may lack."""
+def _replaced(manifest: Path) -> set[str]:
+    """The libraries and plans that a build of the network wrote, which a later one may lack."""
     try:
-        files = read_manifest(manifest)["sha256"]
-        return {f for f in files if Path(f).name == f and _LIBRARIES & set(Path(f).suffixes)}
+        fields = read_manifest(manifest)
+        stems = {f"{fields['name']}.{length}" for length in fields.get("lengths", [])}
+        files = {f for f in fields["sha256"] if Path(f).name == f}
+        plans = {f for f in files if ".".join(f.split(".")[:2]) in stems}
+        return plans | {f for f in files if _LIBRARIES & set(Path(f).suffixes)}
     except (ModelError, LookupError, TypeError):
         return set()
 
@@ -98,7 +102,7 @@ def _write_files(net: CompiledNetwork, folder: Path, bindings: Collection[str]) 
         raise TargetError(f"{name} has no functions of C; bindings need them")
     (folder / f"{name}{RECIPE}").write_text(recipe_text(net.config), encoding="utf-8")
     for plan in net.plans:
-        _write_plan(plan, folder)
+        _write_plan(plan, folder, None if plan is net else net.graph)
     if net.qdq is not None:
         save_graph(net.qdq, folder / f"{name}.qdq.txt", folder / f"{name}.qdq.npz")
     (folder / f"{name}.{LEDGER}").write_bytes(packed(entry.untimed for entry in net.ledger))
@@ -107,10 +111,11 @@ def _write_files(net: CompiledNetwork, folder: Path, bindings: Collection[str]) 
     (folder / f"{name}{SUFFIX}").write_text(manifest_text(manifest), encoding="utf-8")
 
 
-def _write_plan(net: CompiledNetwork, folder: Path) -> None:
-    """The specification and vectors; of each length its own."""
+def _write_plan(net: CompiledNetwork, folder: Path, largest: Graph | None) -> None:
+    """The specification and vectors; of a shorter length without what the largest has, too."""
     stem = net.artifact.stem
-    save_graph(net.graph, folder / f"{stem}.graph.txt", folder / f"{stem}.constants.npz")
+    texts = folder / f"{stem}.graph.txt", folder / f"{stem}.constants.npz"
+    save_graph(net.graph, *texts, beside=largest)
     with (folder / f"{stem}.vectors.npz").open("wb") as file:
         vectors: dict[str, Any] = {**make_vectors(net)}
         np.savez(file, **vectors)

@@ -210,9 +210,22 @@ def test_a_directory_holds_all_plans(nets: Nets, tmp_path: Path) -> None:
     assert report.compared_values > 3 * 9 * 8 * 16
     with pytest.raises(ValueError, match="another build"):
         net.runtime.check(replace(net.artifact, plan=1), net.shorter[1].graph)
+    sizes = [(tmp_path / "seq" / f"seq{n}.constants.npz").stat().st_size for n in ("", ".16", ".8")]
+    assert 2 * sizes[1] < sizes[0]  # weights are stored once
+    assert 2 * sizes[2] < sizes[0]
     (tmp_path / "seq" / "seq.8.graph.txt").unlink()
     with pytest.raises(ModelError, match=r"seq\.8\.graph\.txt is missing"):
         qcomp.load(tmp_path / "seq")
+
+
+def test_plans_of_an_earlier_build_go(nets: Nets, tmp_path: Path) -> None:
+    net, alone = nets
+    net.save(tmp_path / "seq")
+    (tmp_path / "seq" / "seq.8.mine").write_text("kept", encoding="utf-8")
+    alone.save(tmp_path / "seq")
+    left = sorted(f.name for f in (tmp_path / "seq").glob("seq.[0-9]*"))
+    assert left == ["seq.8.mine"]
+    assert qcomp.load(tmp_path / "seq").lengths == ()
 
 
 @pytest.mark.parametrize("length", [7, 20, 64])
