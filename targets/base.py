@@ -16,6 +16,7 @@ from qcomp.errors import TargetError
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import Op
 from qcomp.ir.tensor import TensorId
+from qcomp.targets.layout import Layout
 
 Arrays = Sequence[NDArray[Any]]
 
@@ -253,55 +254,6 @@ class Profile(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class Held:
-    """Bytes [offset, offset + bytes) of the arena that hold something from step `first` to `last`.
-
-    Step n is the n-th op of the graph, from 1; 0 is before all of them, the last behind.
-    """
-
-    name: str
-    offset: int
-    bytes: int
-    first: int
-    last: int
-
-
-@dataclass(frozen=True)
-class Layout:
-    """How a graph's code is put together for one instruction set.
-
-    kernels: by op, in the order of their calls, without the name of the network; an op without any
-        is computed in another's.
-    held: who has which bytes of the arena, and when.
-    """
-
-    isa: str
-    kernels: Mapping[TensorId, tuple[str, ...]]
-    held: tuple[Held, ...]
-    arena: int
-
-
-@dataclass(frozen=True)
-class Step:
-    """How an op is computed, or an input copied: by kernels of these kinds, in order.
-
-    There are none where the result is a view of its operand.
-
-    op: its id, or that of the input.
-    result: the tensor that is written, which is another one's where that is computed too.
-    arena: the bytes [begin, end) that hold the result, with its border; several where a part of it
-        after the other is computed, none where it lies in the caller's memory.
-    live: the first and the last op, counted from 1, while these bytes hold it.
-    """
-
-    op: TensorId
-    kernels: tuple[str, ...]
-    result: TensorId
-    arena: tuple[tuple[int, int], ...]
-    live: tuple[int, int]
-
-
 class Runtime(Protocol):
     """What is done with the artifacts of a kind of target, whichever of them made it."""
 
@@ -320,11 +272,8 @@ class Runtime(Protocol):
         """The code by layers; TargetError as for `load`."""
         ...
 
-    def layout(self, artifact: Artifact, graph: Graph) -> Layout:
-        """Of the most able set of the artifact; TargetError where it can't be told."""
-
-    def steps(self, artifact: Artifact, graph: Graph) -> Mapping[str, Sequence[Step]]:
-        """What its code does, in order, by instruction set; nothing where it is not known."""
+    def layouts(self, artifact: Artifact, graph: Graph) -> Sequence[Layout]:
+        """Of each instruction set, from the least to the most able; none where they are unknown."""
         ...
 
     def emulator(self, artifact: Artifact) -> Callable[[str], Emulated]:

@@ -18,7 +18,7 @@ from qcomp.quant.fixed_point import Requantize
 from qcomp.quant.qparams import QParams
 from qcomp.runtime.load import load
 from qcomp.runtime.network import CompiledNetwork
-from qcomp.targets.base import Step
+from qcomp.targets.layout import Step
 
 MARKS: Mapping[Mark, str] = {
     Mark.UNSIGNED: "128 was taken from its bytes, which have a sign here",
@@ -192,15 +192,15 @@ def _interval(graph: Graph, value: int | TensorId) -> str:
 
 
 def _code(net: CompiledNetwork, id: TensorId) -> Iterator[str]:
-    sets = net.runtime.steps(net.artifact, net.graph)
-    if not sets:
+    layouts = net.runtime.layouts(net.artifact, net.graph)
+    if not layouts:
         yield f"The target {net.target} does not tell of its kernels by op."
     told: dict[tuple[str, ...], list[str]] = {}
-    for isa, steps in sets.items():
-        by_op = {step.op: step for step in steps}
-        within = next((s for s in steps if s.result == id and s.op != id), None)
+    for layout in layouts:
+        by_op = {step.op: step for step in layout.steps}
+        within = next((s for s in layout.steps if s.result == id and s.op != id), None)
         sentences = tuple(_step(by_op.get(id), within))
-        told.setdefault(sentences, []).append(isa)
+        told.setdefault(sentences, []).append(layout.isa)
     for sentences, isas in told.items():
         yield f"On {', '.join(isas)}: {' '.join(sentences)}"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from qcomp.ir.tensor import TensorId
 from qcomp.recipes.file import fields_of
 from qcomp.runtime.load import load
 from qcomp.runtime.network import CompiledNetwork
-from qcomp.targets.base import Step
+from qcomp.targets.layout import Step
 
 
 @dataclass(frozen=True)
@@ -84,8 +84,8 @@ class Facts:
 
 def steps_by_op(net: CompiledNetwork) -> Mapping[TensorId, Step]:
     """Of the most able instruction set of a network's library; none where nothing is known."""
-    sets: Sequence[Sequence[Step]] = list(net.runtime.steps(net.artifact, net.graph).values())
-    return {step.op: step for step in sets[-1]} if sets else {}
+    layouts = net.runtime.layouts(net.artifact, net.graph)
+    return {step.op: step for step in layouts[-1].steps} if layouts else {}
 
 
 def _ops(net: CompiledNetwork) -> list[OpFacts]:

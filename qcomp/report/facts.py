@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from qcomp.accuracy.record import plain
-from qcomp.errors import TargetError
 from qcomp.ir.tensor import TensorId
 from qcomp.passes.events import EventKind
 from qcomp.passes.ledger import PassEntry
@@ -18,7 +17,7 @@ from qcomp.report.changed import Comparison
 from qcomp.report.measure import Errors
 from qcomp.report.network import Network
 from qcomp.report.node_facts import Findings, Json, edge_facts, node_facts, rounded
-from qcomp.targets.base import Layout
+from qcomp.targets.layout import Layout
 from qcomp.version import VERSION
 
 MOST_EVENTS, MOST_LINES = 80, 160  # of a pass
@@ -63,10 +62,11 @@ def _advice(one: Advice) -> Json:
 
 
 def _layout(net: Network) -> tuple[Layout | None, tuple[str, ...]]:
-    try:
-        return net.runtime.layout(net.artifact, net.graph), ()
-    except TargetError as error:
-        return None, (f"kernels and memory plan are not known: {error}",)
+    """Of the most able instruction set."""
+    layouts = net.runtime.layouts(net.artifact, net.graph)
+    if not layouts:
+        return None, (f"the target {net.target} tells neither kernels nor memory plan",)
+    return layouts[-1], ()
 
 
 def _head_room(ledger: Sequence[PassEntry]) -> Mapping[TensorId, float]:

@@ -19,7 +19,7 @@ from qcomp.report.channels import ChannelRanges
 from qcomp.report.distributions import Values
 from qcomp.report.measure import Errors
 from qcomp.report.sums import Figures
-from qcomp.targets.base import Layout
+from qcomp.targets.layout import Layout
 
 _SHOWN_NUMBERS = 8  # of a constant
 
@@ -50,6 +50,7 @@ def node_facts(
     for name, id in graph.inputs.items():
         yield {**_node(graph, id, found), "kind": "input", "title": name, "text": f"%{id}"}
     outputs = {id: name for name, id in graph.outputs.items()}
+    kernels = {} if layout is None else {step.op: step.kernels for step in layout.steps}
     for op in graph.ops():
         node = _node(graph, op.output, found)
         node |= {
@@ -58,7 +59,7 @@ def node_facts(
             "text": format_op(graph, op),
             "constants": [_constant(graph.tensor(t)) for t in op.inputs if graph.is_constant(t)],
             "room": rounded(room.get(op.id)),
-            "kernels": [] if layout is None else list(layout.kernels.get(op.id, ())),
+            "kernels": list(kernels.get(op.id, ())),
             "output": outputs.get(op.output),
         }
         yield node

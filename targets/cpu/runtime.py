@@ -9,7 +9,7 @@ from pathlib import Path
 
 from qcomp.errors import TargetError
 from qcomp.ir.graph import Graph
-from qcomp.targets.base import Artifact, Emulated, Layout, Linked, Requirements, Step
+from qcomp.targets.base import Artifact, Emulated, Linked, Requirements
 from qcomp.targets.cpu.isa import FAMILIES
 from qcomp.targets.cpu.layout import layout_of
 from qcomp.targets.cpu.library.archive import members
@@ -20,7 +20,6 @@ from qcomp.targets.cpu.library.link import (
     static_name,
 )
 from qcomp.targets.cpu.lower.graph import lower_graph
-from qcomp.targets.cpu.lower.steps import steps_of
 from qcomp.targets.cpu.machine import Isa
 from qcomp.targets.cpu.measure.profile import CpuProfile
 from qcomp.targets.cpu.process.emulator import emulated, tools_for
@@ -28,6 +27,7 @@ from qcomp.targets.cpu.process.host import Host, this_host
 from qcomp.targets.cpu.process.jit import EntryPoint, load_library, load_objects
 from qcomp.targets.cpu.process.threads import pool_sources
 from qcomp.targets.identity import check_artifact
+from qcomp.targets.layout import Layout
 
 _SETS: Mapping[str, Isa] = {isa.name: isa for family in FAMILIES.values() for isa in family}
 
@@ -67,18 +67,11 @@ class CpuRuntime:
             raise TargetError(f"{able[-1]} is no instruction set that can be timed by layers")
         return CpuProfile(graph, _SETS[able[-1]], artifact.name)
 
-    def layout(self, artifact: Artifact, graph: Graph) -> Layout:
+    def layouts(self, artifact: Artifact, graph: Graph) -> Sequence[Layout]:
         """Found by lowering the graph again; the machine need not run it."""
-        isa = artifact.requires.isas[-1]
-        if isa not in _SETS:
-            raise TargetError(f"{isa} is no instruction set of which the layout can be told")
-        return layout_of(lower_graph(graph, _SETS[isa], artifact.name))
-
-    def steps(self, artifact: Artifact, graph: Graph) -> Mapping[str, Sequence[Step]]:
-        """Of each set, from the least to the most able; none of what TVM generates."""
         known = (_SETS[isa] for isa in artifact.requires.isas if isa in _SETS)
         name, taps = artifact.name, artifact.taps is not None
-        return {isa.name: steps_of(lower_graph(graph, isa, name, taps=taps)) for isa in known}
+        return [layout_of(lower_graph(graph, isa, name, taps=taps)) for isa in known]
 
     def _check(self, artifact: Artifact) -> None:
         if (lacking := self.lacking(artifact.requires)) is not None:

@@ -13,13 +13,12 @@ from qcomp.targets.base import (
     Artifact,
     Emulated,
     Entry,
-    Layout,
     Linked,
     Profile,
     Requirements,
     Runtime,
-    Step,
 )
+from qcomp.targets.layout import Layout
 from qcomp.targets.mixed.entry import MixedEntry
 from qcomp.targets.mixed.plan import parsed, plan_file, plan_of
 
@@ -48,14 +47,9 @@ class MixedRuntime:
         targets = ", ".join(self.runtimes)
         raise TargetError(f"{artifact.name} is of {targets}; times by layers are of one target")
 
-    def layout(self, artifact: Artifact, graph: Graph) -> Layout:
-        raise TargetError(
-            f"{artifact.name} is of several targets; the layout of code is told of one"
-        )
-
-    def steps(self, artifact: Artifact, graph: Graph) -> Mapping[str, Sequence[Step]]:
+    def layouts(self, artifact: Artifact, graph: Graph) -> Sequence[Layout]:
         """The parts number and name tensors in their own way."""
-        return {}
+        return ()
 
     def emulator(self, artifact: Artifact) -> Callable[[str], Emulated]:
         raise TargetError(f"{artifact.name} is of {', '.join(self.runtimes)}; C can't call it")

@@ -12,15 +12,14 @@ from qcomp.ir.graph import Graph
 from qcomp.targets.base import (
     Artifact,
     Emulated,
-    Layout,
     Linked,
     Profile,
     Requirements,
-    Step,
 )
 from qcomp.targets.cpu.library.archive import archive, members
 from qcomp.targets.cpu.process.host import this_host
 from qcomp.targets.identity import check_artifact
+from qcomp.targets.layout import Layout
 from qcomp.targets.tvm.drivers import DRIVERS
 from qcomp.targets.tvm.emit.compiler import linked
 from qcomp.targets.tvm.entry import DeviceEntry, opened
@@ -57,14 +56,9 @@ class DeviceRuntime:
             f"{artifact.name} is for {artifact.target}; times by layers are the CPU's"
         )
 
-    def layout(self, artifact: Artifact, graph: Graph) -> Layout:
-        raise TargetError(
-            f"{artifact.name} is for {artifact.target}; the layout of code is told of the CPU's"
-        )
-
-    def steps(self, artifact: Artifact, graph: Graph) -> Mapping[str, Sequence[Step]]:
+    def layouts(self, artifact: Artifact, graph: Graph) -> Sequence[Layout]:
         """Not told by a device's library."""
-        return {}
+        return ()
 
     def emulator(self, artifact: Artifact) -> Callable[[str], Emulated]:
         lacking = self.lacking(artifact.requires)

@@ -60,7 +60,9 @@ def net(saved: Path) -> qcomp.CompiledNetwork:
 
 def test_the_graph_of_a_directory_is_lowered_to_its_integers(net: qcomp.CompiledNetwork) -> None:
     assert net.qdq is not None
-    given = Given(net.qdq, lambda graph: {}, lambda: pytest.fail("asks for data"), None)
+    given = Given(
+        net.qdq, lambda graph: {}, lambda graph, ids: {}, lambda: pytest.fail("asks for data"), None
+    )
     lowered = PassManager().run(net.qdq.clone(), LOWER.passes(net.config, given))
     assert str(lowered) == str(net.graph)
     for tensor in lowered.tensors():

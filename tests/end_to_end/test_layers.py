@@ -52,7 +52,7 @@ def test_the_figures_fit_together(report: LayerReport) -> None:
             assert layer.bounds["arithmetic"] == pytest.approx(layer.peak_share * layer.us)
 
 
-MULTIPLIES = ("q_conv2d", "q_dense", "q_matmul")
+MULTIPLIES = ("q_attention", "q_conv2d", "q_dense", "q_matmul")
 
 
 def test_the_timed_program_gives_the_bits_of_the_specification(saved: Path) -> None:

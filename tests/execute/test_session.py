@@ -25,14 +25,14 @@ SPATIAL = """graph @net(%x: f32[2,5,4,3]) {
 }"""
 
 
-@pytest.mark.parametrize("first", [{"x"}, {"y"}, {"t"}, {"x", "t", "y"}], ids="".join)
-def test_channels_first_are_only_another_order_in_memory(first: set[str]) -> None:
+@pytest.mark.parametrize("first", ["x", "y", "t", "xty"])
+def test_channels_first_are_only_another_order_in_memory(first: str) -> None:
     random = np.random.default_rng(0)
     shapes = {"w": (6, 3, 3, 3), "b": (6,)}
     graph = parse(SPATIAL, {n: random.normal(size=s).astype(np.float32) for n, s in shapes.items()})
     x = random.normal(size=(2, 5, 4, 3)).astype(np.float32)
     expected = FloatSession(graph).run({"x": x})
-    found = FloatSession(graph, channels_first=first).run({"x": x})
+    found = FloatSession(graph, channels_first=set(first)).run({"x": x})
     for name, value in found.items():
         np.testing.assert_array_equal(value, expected[name])
         turned = value.transpose(0, 3, 1, 2) if name in first else value
