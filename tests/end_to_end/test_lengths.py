@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import shutil
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -185,7 +186,7 @@ def test_c_has_the_same_bits(nets: Nets, length: int, cc: str, tmp_path: Path) -
     net, _ = nets
     net.save(tmp_path)
     (tmp_path / "main.c").write_text(PROGRAM.format(length))
-    flags = ["-std=c99", "-O1", "-Wall", "-Wextra", "-Werror", "-pedantic", "-Wno-unused-function"]
+    flags = ["-std=c99", "-O1", "-Wall", "-Wextra", "-Werror", "-pedantic", "-Wshadow"]
     command = [cc, *flags, "main.c", "libseq.a", "-o", "main"]
     subprocess.run(command, cwd=tmp_path, check=True)
     x = sequences(length, 1, seed=5)[0]
@@ -194,6 +195,15 @@ def test_c_has_the_same_bits(nets: Nets, length: int, cc: str, tmp_path: Path) -
     ).stdout
     expected = net.specification_integer(net.quantized(x))
     assert done == b"".join(array.tobytes() for array in expected)
+
+
+@pytest.mark.skipif(shutil.which("c++") is None, reason="there is no compiler of C++")
+def test_the_header_is_clean_in_c_plus_plus(nets: Nets, tmp_path: Path) -> None:
+    nets[0].save(tmp_path)
+    text = '#include "seq.h"\nint run(void *a) { return seq_run_32(0, 0, 0, a); }\n'
+    (tmp_path / "main.cpp").write_text(text, encoding="utf-8")
+    flags = ["-std=c++98", "-Wall", "-Wextra", "-Werror", "-pedantic", "-Wno-long-long"]
+    subprocess.run(["c++", *flags, "-c", "main.cpp"], cwd=tmp_path, check=True)
 
 
 def test_a_directory_holds_all_plans(nets: Nets, tmp_path: Path) -> None:
