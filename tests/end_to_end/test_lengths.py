@@ -125,13 +125,16 @@ def test_kernels_of_one_shape_are_there_once(nets: Nets) -> None:
 
 
 @pytest.mark.parametrize("target", ["x86-64", "arm64", "armv7", "wasm32", "x86-64-windows"])
-def test_every_processor_has_a_run_for_each(target: str) -> None:
+def test_every_processor_has_a_run_for_each(target: str, tmp_path: Path) -> None:
     net = compiled((8, 32), target=target)
     text = net.artifact.sources["seq.h"]
     assert (
         "int seq_run_8(const int8_t *input, int8_t *output0, int8_t *output1, void *arena);" in text
     )
     assert net.lengths == (32, 8)
+    linked = net.runtime.link(net.artifact, tmp_path)
+    for library in filter(None, (linked.static, linked.shared)):
+        assert b"seq_run_8" in (tmp_path / library).read_bytes()
 
 
 def test_channels_that_were_smoothed_are_so_at_each_length() -> None:
