@@ -19,8 +19,17 @@ from qcomp.ends import ends_outside, inputs_taken, with_states
 from qcomp.files import user_cache
 from qcomp.findings.find import Demands
 from qcomp.frontends import ModelLike, import_model
+from qcomp.frontends.model import ImportedModel
 from qcomp.frontends.torch_modules import exported, is_torch
+from qcomp.ir.graph import Graph
 from qcomp.ir.tensor import Array
+from qcomp.lengths import (
+    Recorded,
+    expect_plain,
+    integers_at_each,
+    normalized_at_each,
+    split_bindings,
+)
 from qcomp.names import c_name, default_name
 from qcomp.output_forms import with_indices
 from qcomp.own_passes import told_of, with_own_passes
@@ -34,8 +43,8 @@ from qcomp.recipes.choose import decide, evidence_for
 from qcomp.recipes.file import with_recipe_file
 from qcomp.report.make import advised
 from qcomp.report.replay import Replay
-from qcomp.runtime.network import CompiledNetwork
-from qcomp.targets.base import Target, tappable, tunable
+from qcomp.runtime.network import CompiledNetwork, plans_of
+from qcomp.targets.base import Target, lengthwise, tappable, tunable
 from qcomp.targets.catalog import target as find_target
 from qcomp.whole_attention import knows_attention
 
@@ -50,7 +59,7 @@ def compile(
     recipe: str | os.PathLike[str] | None = None,
     passes: Sequence[Pass | str] = (),
     after: str | None = None,
-    bind: Mapping[str, int] | None = None,
+    bind: Mapping[str, int | Sequence[int]] | None = None,
     bind_values: Mapping[str, ArrayLike] | None = None,
     dump: str | os.PathLike[str] | None = None,
     cache: str | os.PathLike[str] | None = None,
@@ -82,7 +91,8 @@ def compile(
         (docs/extending.md).
     after: the name of the pass of qcomp's that they come behind; each has a place of its own
         unless given.
-    bind: extents of dynamic dimensions by name.
+    bind: extents of dynamic dimensions by name; one of them may have several, (16, 64, 128), and
+        the library has a plan for each, on the same weights.
     bind_values: values of inputs by name, numbers or arrays; they become constants.
     dump: a directory that gets text, log and diff of every pass.
     cache: a directory that keeps layers whose rounding was learned, so that what was interrupted
@@ -116,6 +126,10 @@ def compile(
         backend = tunable(backend).following(Path(tiles).read_text(encoding="utf-8"))
     if tune:
         tunable(backend)
+    sizes, lengths = split_bindings(bind)
+    if lengths is not None:
+        expect_plain(lengths, {"taps": taps, "states": config.states})
+        lengthwise(backend)
     if taps:
         backend = tappable(backend).tapped()
     kept = user_cache("objects") if object_cache == AUTO else object_cache
@@ -123,7 +137,7 @@ def compile(
         backend = backend.keeping(Path(kept))
     if is_torch(model):
         model = exported(model, example_inputs, calibration)
-    imported = import_model(model, bind=bind, bind_values=bind_values)
+    imported = import_model(model, bind=sizes, bind_values=bind_values)
     config = with_picture_bytes(config, pictures=is_pictures(calibration))
     taken = inputs_taken(imported.graph, imported.form, config.inputs)
     taken = with_states(taken, imported.form, config.states, config.outputs)
@@ -133,6 +147,9 @@ def compile(
     evidence = evidence_for(taken, data, config, samples=samples, progress=progress)
     if evidence.data is not None:
         config = dataclasses.replace(config, preprocessing=evidence.data.preprocessing)
+    recorded = Recorded.of(evidence)
+    if lengths is not None:
+        evidence = recorded
     inside = ends_outside(taken, imported.form, evidence, float_tail=config.float_tail)
     inner = evidence.inside(inside)
     ledger = Ledger()
@@ -150,6 +167,14 @@ def compile(
         ),
         own=own,
     )
+    normals: dict[int, Graph] = {}
+    if lengths is not None:
+
+        def imported_at(size: int) -> ImportedModel:
+            bound = {**sizes, lengths.dimension: size}
+            return import_model(model, bind=bound, bind_values=bind_values)
+
+        normals = normalized_at_each(lengths, imported_at, quantizer, recorded, config)
     told: tuple[str, ...] = ()
     if table is not None:
         tabled = with_table(quantizer.normalized, config, table)
@@ -159,7 +184,14 @@ def compile(
     lowered = quantizer.lowered(chosen.config)
     if tune:
         backend = tunable(backend).tuned(graph, tune)
-    artifact = backend.emit(graph, symbol)
+    shorter: tuple[Graph, ...] = ()
+    if lengths is None:
+        artifact = backend.emit(graph, symbol)
+    else:
+        others = integers_at_each(lengths, normals, quantizer, chosen.config)
+        shorter = tuple(others.values())
+        artifact = lengthwise(backend).emit_lengths({lengths.largest: graph, **others}, symbol)
+        told += (f"a plan for each of {lengths} of {lengths.dimension}, on the same weights",)
     net = CompiledNetwork(
         graph,
         artifact,
@@ -177,6 +209,7 @@ def compile(
         records=quantizer.records,
         samples=_first(evidence, len(quantizer.samples(chosen.config))),
         stored_ledger=lambda: tuple(ledger.entries),
+        shorter=plans_of(artifact, shorter, backend.runtime, chosen.config),
         stored_qdq=None if lowered is None else lambda: with_indices(lowered(), config.outputs),
     )
     assess(net, taken, evidence.data, quantizer, demands)

@@ -138,6 +138,21 @@ class Quantizer:
             without=self._without,
         )
 
+    def alike(
+        self, imported: Graph, evidence: Evidence, integers: Mapping[str, GivenIntegers]
+    ) -> Quantizer:
+        """For the same model in other shapes: nothing of it is seen or kept."""
+        return Quantizer(
+            imported,
+            self.form,
+            evidence,
+            integers=integers,
+            rounds=self._rounds,
+            whole_attention=self._whole_attention,
+            own=self._own,
+            without=self._without,
+        )
+
     @cached_property
     def normalized(self) -> Graph:
         """The float graph that all configurations share; a model in QDQ form as it is."""
@@ -198,6 +213,13 @@ class Quantizer:
             return None
         graph = self.quantized(config, self.evidence.data)
         return lambda: graph
+
+    def lowering(self, graph: Graph, config: QuantizationConfig) -> Graph:
+        """What the last stage makes of another graph in QDQ form."""
+        given = self._given(Reached(graph, self.evidence), None)
+        passes = placed(LOWER.passes(config, given), LOWER.order, self._own, LOWER.needs)
+        passes = [p for p in passes if p.name not in self._without]
+        return PassManager().run(graph.clone(), passes)
 
     def fits(self, config: QuantizationConfig) -> bool:
         """Whether `integer` fits the weights of layers to data, which takes long."""

@@ -94,7 +94,8 @@ class Artifact:
 
     `files` are what is linked (relocatable objects: code, and data that they share), `sources` what
     programs are compiled with (NAME.h); both by file name, which begins with `name`. `notes` tell
-    the user what was decided. `taps` are those of a library that has some.
+    the user what was decided. `taps` are those of a library that has some. A library of several
+    `lengths`, from the largest to the smallest, has a plan for each, and this is number `plan`.
     """
 
     name: str
@@ -105,6 +106,18 @@ class Artifact:
     memory: Memory
     notes: tuple[str, ...] = field(default=(), compare=False)
     taps: Taps | None = None
+    lengths: tuple[int, ...] = ()
+    plan: int = 0
+
+    @property
+    def run(self) -> str:
+        """The function that runs it, behind the name and an underscore."""
+        return f"run_{self.lengths[self.plan]}" if self.plan else "run"
+
+    @property
+    def stem(self) -> str:
+        """What the names of files of this plan begin with."""
+        return f"{self.name}.{self.lengths[self.plan]}" if self.plan else self.name
 
 
 @dataclass(frozen=True)
@@ -337,6 +350,15 @@ class Tappable(Target, Protocol):
 
 
 @runtime_checkable
+class Lengthwise(Target, Protocol):
+    """A target whose libraries can have plans for several lengths on the same weights."""
+
+    def emit_lengths(self, graphs: Mapping[int, Graph], name: str) -> Artifact:
+        """As `emit`, of the graph of each length, the largest one first."""
+        ...
+
+
+@runtime_checkable
 class Tunable(Target, Protocol):
     """A target that can choose by measuring."""
 
@@ -360,6 +382,15 @@ def tappable(target: Target) -> Tappable:
     """TargetError for a target whose libraries have no taps."""
     if not isinstance(target, Tappable):
         raise TargetError(f"{target.name} has no taps; expected one processor, such as native")
+    return target
+
+
+def lengthwise(target: Target) -> Lengthwise:
+    """TargetError for a target whose libraries have one plan."""
+    if not isinstance(target, Lengthwise):
+        raise TargetError(
+            f"{target.name} has one length in a library; expected a processor, such as native"
+        )
     return target
 
 

@@ -58,7 +58,7 @@ def check_artifact(artifact: Artifact, graph: Graph) -> None:
     """ValueError where the files are of another graph, or need other memory, than is said."""
     memory = artifact.memory
     said = Identity.of(graph, memory.arena, memory.align, memory.weights)
-    found = _identity_in(artifact)
+    found = _identity_in(artifact, artifact.plan)
     if found != said:
         raise ValueError(f"the library is of another build: {_differences(found, said)}")
 
@@ -74,16 +74,19 @@ def check_loaded(sizes: int, artifact: Artifact) -> None:
         )
 
 
-def _identity_in(artifact: Artifact) -> Identity:
-    """The one record among the files; ValueError where there is none, or more than one."""
+def _identity_in(artifact: Artifact, plan: int = 0) -> Identity:
+    """The record of a plan among the files; ValueError where none of them, or several, have any.
+
+    Those of a library of several lengths lie one behind the other.
+    """
     records = [
-        content[at + MARK_BYTES : at + RECORD_BYTES]
+        content[at + plan * RECORD_BYTES :][:RECORD_BYTES]
         for content in artifact.files.values()
         if (at := content.find(MARK)) >= 0
     ]
-    if len(records) != 1 or len(records[0]) != RECORD_BYTES - MARK_BYTES:
+    if len(records) != 1 or len(records[0]) != RECORD_BYTES or not records[0].startswith(MARK):
         raise ValueError("the library does not say what it is; compile the network again")
-    return Identity(*struct.unpack(_FIELDS, records[0]))
+    return Identity(*struct.unpack(_FIELDS, records[0][MARK_BYTES:]))
 
 
 def _differences(found: Identity, said: Identity) -> str:

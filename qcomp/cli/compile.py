@@ -12,17 +12,17 @@ import typer
 import qcomp
 from qcomp.cli.options import (
     TARGET_NAMES,
-    Bindings,
     BoundValues,
     Cache,
     Calibration,
     Json,
+    Lengths,
     Model,
     Samples,
     limited,
     one_of,
-    parse_bindings,
     parse_inputs,
+    parse_lengths,
     parse_states,
     parse_values,
     path_of_text,
@@ -61,7 +61,7 @@ def compile(
     ] = None,
     calibration: Calibration = None,
     samples: Samples = None,
-    bind: Bindings = None,
+    bind: Lengths = None,
     bind_value: BoundValues = None,
     recipe: Annotated[
         str, typer.Option(help=f"{', '.join(RECIPES)}, or a .yaml file with every choice.")
@@ -232,7 +232,7 @@ def compile(
     from qcomp.runtime.builds import expect_bindings
     from qcomp.runtime.store import expect_no_other
 
-    bindings, values = parse_bindings(bind), parse_values(bind_value)
+    bindings, values = parse_lengths(bind), parse_values(bind_value)
     expect_bindings(languages or ())
     expect_no_other(output, c_name(default_name(model) if name is None else name))
     config = QuantizationConfig(

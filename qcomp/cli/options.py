@@ -26,6 +26,15 @@ Bindings = Annotated[
         "--bind", metavar="N=1", help="Give a dynamic dimension its size; may be repeated."
     ),
 ]
+Lengths = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--bind",
+        metavar="N=1",
+        help="Give a dynamic dimension its size, or one of them several, S=16,64,128, and the "
+        "library a plan for each; may be repeated.",
+    ),
+]
 BoundValues = Annotated[
     list[str] | None,
     typer.Option(
@@ -84,6 +93,20 @@ def parse_bindings(texts: list[str] | None) -> dict[str, int]:
         if bindings.setdefault(name, int(size)) != int(size):
             raise typer.BadParameter(f"{name} has two sizes", param_hint="--bind")
     return bindings
+
+
+def parse_lengths(texts: list[str] | None) -> dict[str, int | tuple[int, ...]]:
+    """`["N=1", "S=16,64"]` as `{"N": 1, "S": (16, 64)}`; a usage error for anything else."""
+    found: dict[str, int | tuple[int, ...]] = {}
+    for text in texts or []:
+        name, _, sizes = text.rpartition("=")
+        given = tuple(parse_bindings([f"{name}={size}"])[name] for size in sizes.split(","))
+        size = given if len(given) > 1 else given[0]
+        if len(set(given)) < len(given):
+            raise typer.BadParameter(f"{text!r} has a size twice", param_hint="--bind")
+        if found.setdefault(name, size) != size:
+            raise typer.BadParameter(f"{name} has two sizes", param_hint="--bind")
+    return found
 
 
 def parse_values(texts: list[str] | None) -> dict[str, float]:

@@ -56,7 +56,7 @@ def check_program(net: CompiledNetwork, vectors: Sequence[Vector]) -> str:
         _CHECK,
         *_main(net.name, len(net.isa)),
     ]  # fmt: skip
-    run = f"static int run(void) {{ return {net.name}_run({arguments}); }}"
+    run = f"static int run(void) {{ return {net.name}_{net.artifact.run}({arguments}); }}"
     arena = [
         f"static uint8_t memory[{net.name.upper()}_ARENA_BYTES + {net.name.upper()}_ARENA_ALIGN];",
         "static void *arena;",

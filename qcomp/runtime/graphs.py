@@ -25,21 +25,27 @@ from qcomp.quant.grid import Grid
 from qcomp.runtime.npz import read_arrays
 
 
-def save_graph(graph: Graph, text: Path, arrays: Path) -> None:
-    """Write both files."""
+def save_graph(graph: Graph, text: Path, arrays: Path, beside: Graph | None = None) -> None:
+    """Write both files, without the arrays that another graph has under the same names."""
     text.write_text(str(graph) + "\n", encoding="utf-8")
     packed = _packed(graph)
-    stored = {key: packed.get(key, array) for key, array in arrays_of(graph)}
+    known = {} if beside is None else dict(arrays_of(beside))
+    stored = {
+        key: packed.get(key, array)
+        for key, array in arrays_of(graph)
+        if key not in known or not _same(array, known[key])
+    }
     files: dict[str, Any] = {f"c{i}": a for i, a in enumerate(stored.values())}
     with arrays.open("wb") as file:
         np.savez(file, ids=_bytes(stored), packed=_bytes(packed), **files)
 
 
-def load_graph(text: Path, arrays: Path, form: Form) -> Graph:
-    """The verified graph of both files."""
+def load_graph(text: Path, arrays: Path, form: Form, beside: Graph | None = None) -> Graph:
+    """The verified graph of both files, and of what another graph has that was saved before."""
     stored = read_arrays(arrays)
     packed = _names(stored["packed"])
-    found = {id: stored[f"c{i}"] for i, id in enumerate(_names(stored["ids"]))}
+    found = {} if beside is None else dict(arrays_of(beside))
+    found |= {id: stored[f"c{i}"] for i, id in enumerate(_names(stored["ids"]))}
     found |= {id: _read_only(found[id].astype(np.float32)) for id in packed}
     graph = parse(text.read_text(encoding="utf-8"), found)
     for id in packed:
@@ -51,6 +57,10 @@ def load_graph(text: Path, arrays: Path, form: Form) -> Graph:
         graph.update_tensor(replace(graph.tensor(id), data=values))
     verify(graph, form)
     return graph
+
+
+def _same(a: Array, b: Array) -> bool:
+    return a is b or (a.dtype == b.dtype and np.array_equal(a, b))
 
 
 def _packed(graph: Graph) -> Mapping[TensorId, Array]:

@@ -6,6 +6,7 @@ library do not agree on, and whatever is wrong is a ModelError.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -27,7 +28,7 @@ from qcomp.recipes.file import config_of
 from qcomp.runtime import taps
 from qcomp.runtime.graphs import load_graph
 from qcomp.runtime.manifest import SUFFIX, digest_of, manifest_of
-from qcomp.runtime.network import CompiledNetwork
+from qcomp.runtime.network import CompiledNetwork, plans_of
 from qcomp.targets.base import Artifact, Linked, Memory, Requirements, Runtime
 from qcomp.targets.catalog import runtime
 
@@ -85,32 +86,44 @@ def _network(folder: Path, manifest: dict[str, Any]) -> CompiledNetwork:
     name, library = str(manifest["name"]), manifest["library"]
     _check_hashes(folder, manifest["sha256"])
     needed = [library, manifest["static_library"], *manifest["sources"]]
-    needed += [f"{name}.{part}" for part in ("constants.npz", "graph.txt", "vectors.npz")]
+    stems = [name, *(f"{name}.{length}" for length in _lengths(manifest)[1:])]
+    parts = ("constants.npz", "graph.txt", "vectors.npz")
+    needed += [f"{stem}.{part}" for stem in stems for part in parts]
     for file in needed:
         if file is not None and file not in manifest["sha256"]:
             raise ValueError(f"{file} has no hash")
-    texts = folder / f"{name}.graph.txt", folder / f"{name}.constants.npz"
-    graph = load_graph(*texts, Form.INTEGER)
+    graph = _stored_graph(folder, name)
+    shorter = [_stored_graph(folder, stem, graph) for stem in stems[1:]]
     backend = runtime(manifest["target"])
     artifact = _artifact(folder, manifest, backend)
     backend.check(artifact, graph)
+    for plan, other in enumerate(shorter, start=1):
+        backend.check(dataclasses.replace(artifact, plan=plan), other)
     if artifact.taps is not None:
         taps.expect(artifact.taps, graph, artifact.requires.isas)
     fields = dict(manifest["config"])
     recipe = fields.pop("recipe")
+    config = config_of(fields, recipe=recipe)
+    shared = None if library is None else folder / library
     return CompiledNetwork(
         graph,
         artifact,
         backend,
-        config_of(fields, recipe=recipe),
+        config,
         notes=tuple(manifest["notes"]),
         accuracy=read(manifest["accuracy"]),
         findings=record.read(manifest["findings"]),
         directory=folder,
-        library=None if library is None else folder / library,
+        library=shared,
+        shorter=plans_of(artifact, shorter, backend, config, directory=folder, library=shared),
         stored_qdq=_stored_qdq(folder, name),
         stored_ledger=partial(_read_ledger, folder / f"{name}.{LEDGER}"),
     )
+
+
+def _stored_graph(folder: Path, stem: str, beside: Graph | None = None) -> Graph:
+    texts = folder / f"{stem}.graph.txt", folder / f"{stem}.constants.npz"
+    return load_graph(*texts, Form.INTEGER, beside)
 
 
 def _stored_qdq(folder: Path, name: str) -> Callable[[], Graph] | None:
@@ -155,7 +168,16 @@ def _artifact(folder: Path, manifest: dict[str, Any], backend: Runtime) -> Artif
             weights=manifest["weights_bytes"],
         ),
         taps=taps.read(manifest["taps"]) if "taps" in manifest else None,
+        lengths=_lengths(manifest),
     )
+
+
+def _lengths(manifest: dict[str, Any]) -> tuple[int, ...]:
+    """From the largest to the smallest; none of a library of one."""
+    lengths = manifest.get("lengths", [])
+    if not all(type(n) is int and n > 0 for n in lengths) or len(set(lengths)) != len(lengths):
+        raise ValueError(f"lengths are {lengths!r}, expected different sizes")
+    return tuple(lengths)
 
 
 def _requirements(manifest: dict[str, Any]) -> Requirements:

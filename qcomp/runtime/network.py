@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 from qcomp.accuracy.record import Accuracy
 from qcomp.calibration.data import Source
 from qcomp.config import QuantizationConfig
-from qcomp.errors import TargetError
+from qcomp.errors import TargetError, UnsupportedOp
 from qcomp.evaluation.record import Evaluation
 from qcomp.findings.record import Finding
 from qcomp.frontends import ModelLike
@@ -25,6 +25,7 @@ from qcomp.passes.base import PassRecord
 from qcomp.passes.ledger import PassEntry
 from qcomp.runtime.calls import Calls
 from qcomp.runtime.interface import Answers, Array, Arrays, Interface, TensorInfo
+from qcomp.runtime.plans import plan_of
 from qcomp.runtime.stream import Stream
 from qcomp.runtime.summary import card, one_line, summary
 from qcomp.targets.base import Artifact, Entry, Profile, Runtime
@@ -45,7 +46,9 @@ class CompiledNetwork:
     """The answer of `compile` and `load`.
 
     `qdq` is the graph that was lowered to the integer one, which exports to other tools begin with;
-    None where the model came in integers, or an earlier version saved it.
+    None where the model came in integers, or an earlier version saved it. A library of several
+    lengths has a network for each: this one is of the largest, `shorter` are the others, and a call
+    goes to the one whose inputs have the shapes that are given.
 
     Calling it takes floats and gives floats: an array for one input, a sequence in the model's
     order or a dict by name for several; the first axis may hold any multiple of the model's batch.
@@ -64,6 +67,7 @@ class CompiledNetwork:
     samples: tuple[Mapping[str, Array], ...] = ()
     directory: Path | None = None
     library: Path | None = None  # the shared one that it was loaded with
+    shorter: tuple[CompiledNetwork, ...] = ()
     stored_qdq: Callable[[], Graph] | None = None
     stored_ledger: Callable[[], tuple[PassEntry, ...]] | None = None
     _loaded: Entry | None = field(default=None, init=False, repr=False)
@@ -115,6 +119,23 @@ class CompiledNetwork:
         return self.artifact.requires.isas
 
     @property
+    def lengths(self) -> tuple[int, ...]:
+        """Those that the library has plans for, from the largest to the smallest; none of one."""
+        return self.artifact.lengths
+
+    @property
+    def plans(self) -> tuple[CompiledNetwork, ...]:
+        """This network, and those of the shorter lengths."""
+        return (self, *self.shorter)
+
+    def _plan(self, x: Arrays) -> CompiledNetwork:
+        """The one that takes these arrays; ValueError where there are several, and none does."""
+        if not self.shorter:
+            return self
+        interfaces = [plan._interface for plan in self.plans]
+        return self.plans[plan_of(interfaces, self._interface.arrays(x))]
+
+    @property
     def arena_bytes(self) -> int:
         return self.artifact.memory.arena
 
@@ -150,6 +171,8 @@ class CompiledNetwork:
         if interface.is_one_run(x):
             results = self._calls.floats((x,), 1, threads)
             return results[0] if len(results) == 1 else tuple(results)
+        if (plan := self._plan(x)) is not self:
+            return plan(x, threads=threads)
         arrays = interface.arrays(x)
         interface.expect_numbers(arrays)
         runs = interface.runs(arrays)
@@ -162,6 +185,8 @@ class CompiledNetwork:
 
         The same bits for any number of threads; more than one needs a C compiler, else TargetError.
         """
+        if (plan := self._plan(x)) is not self:
+            return plan.run_integer(x, threads=threads)
         arrays = self._interface.arrays(x)
         self._interface.expect_integers(arrays)
         runs = self._interface.runs(arrays)
@@ -170,12 +195,16 @@ class CompiledNetwork:
 
     def specification(self, x: Arrays) -> Any:
         """Float in, float out, through the numpy meaning of the integer graph."""
+        if (plan := self._plan(x)) is not self:
+            return plan.specification(x)
         q = self.specification_integer(list(self._quantized(x)))
         real = self._interface.dequantized([q] if len(self.outputs) == 1 else q)
         return self._interface.like(x, real, self.outputs)
 
     def specification_integer(self, x: Arrays) -> Any:
         """`run_integer` through the numpy meaning of the integer graph."""
+        if (plan := self._plan(x)) is not self:
+            return plan.specification_integer(x)
         arrays = self._interface.arrays(x)
         self._interface.expect_integers(arrays)
         runs = self._interface.runs(arrays)
@@ -189,6 +218,8 @@ class CompiledNetwork:
 
     def quantized(self, x: Arrays) -> Answers:
         """Floats to the integers of the inputs, in the form that they came in."""
+        if (plan := self._plan(x)) is not self:
+            return plan.quantized(x)
         answer: Answers = self._interface.like(x, self._quantized(x), self.inputs)
         return answer
 
@@ -233,6 +264,8 @@ class CompiledNetwork:
             raise TargetError(f"{self.name} has no code for {isa}, only for {', '.join(self.isa)}")
         if not self.entry().set_isa(0 if isa is None else self.isa.index(isa) + 1):
             raise TargetError(f"this machine does not run {isa}")
+        for plan in self.shorter:
+            plan.use_isa(isa)
 
     def evaluate(
         self,
@@ -292,6 +325,13 @@ class CompiledNetwork:
         format: "qdq", "tflite", "encodings" or "calibration-table"; by default that of the suffix.
         UnsupportedOp names what the format can't say.
         """
+        if self.lengths:
+            raise UnsupportedOp(
+                [
+                    f"{self.name} has the lengths {', '.join(map(str, self.lengths))}, and files "
+                    "of other tools one; expected a network that was compiled for one"
+                ]
+            )
         from qcomp.runtime.exports import export
 
         return export(self.qdq, Path(path), format)
@@ -312,3 +352,26 @@ class CompiledNetwork:
 
         self.directory = save(self, Path(directory), threads_pool=threads_pool, bindings=bindings)
         return self.directory
+
+
+def plans_of(
+    artifact: Artifact,
+    graphs: Sequence[Graph],
+    runtime: Runtime,
+    config: QuantizationConfig,
+    *,
+    directory: Path | None = None,
+    library: Path | None = None,
+) -> tuple[CompiledNetwork, ...]:
+    """The networks of the shorter lengths of a library, from the larger to the smaller."""
+    return tuple(
+        CompiledNetwork(
+            graph,
+            replace(artifact, plan=number),
+            runtime,
+            config,
+            directory=directory,
+            library=library,
+        )
+        for number, graph in enumerate(graphs, start=1)
+    )

@@ -3,6 +3,7 @@
     libNAME.so  libNAME.a  NAME.h  NAME.manifest.json  NAME.recipe.yaml
     NAME.vectors.npz  NAME.graph.txt  NAME.constants.npz  NAME.qdq.txt  NAME.qdq.npz
     NAME.passes.json.gz
+    NAME.L.vectors.npz  NAME.L.graph.txt  NAME.L.constants.npz  (of each further length L)
     NAMEConfig.cmake  NAMEConfigVersion.cmake  NAME.pc  NAME_example.c  NAME.py
     qcomp_pool.h  qcomp_pool.c, and a crate of Rust  (on request)
 
@@ -25,6 +26,7 @@ import numpy as np
 from qcomp.accuracy.record import plain
 from qcomp.errors import ModelError, OutputError, TargetError
 from qcomp.findings import record
+from qcomp.ir.graph import Graph
 from qcomp.passes.ledger_file import SUFFIX as LEDGER
 from qcomp.passes.ledger_file import packed
 from qcomp.recipes.file import fields_of, recipe_text
@@ -54,7 +56,7 @@ def save(
     """Write all files into `directory`; OutputError leaves it as it was."""
 
     def earlier(there: Path) -> set[str]:
-        return _libraries(there / f"{net.name}{SUFFIX}")
+        return _replaced(there / f"{net.name}{SUFFIX}")
 
     expect_no_other(directory, net.name)
     with staged(directory, last=SUFFIX, obsolete=earlier) as aside:
@@ -77,11 +79,14 @@ def expect_no_other(directory: Path, name: str) -> None:
         )
 
 
-def _libraries(manifest: Path) -> set[str]:
-    """The libraries that a build of the network wrote, which a later one may lack."""
+def _replaced(manifest: Path) -> set[str]:
+    """The libraries and plans that a build of the network wrote, which a later one may lack."""
     try:
-        files = read_manifest(manifest)["sha256"]
-        return {f for f in files if Path(f).name == f and _LIBRARIES & set(Path(f).suffixes)}
+        fields = read_manifest(manifest)
+        stems = {f"{fields['name']}.{length}" for length in fields.get("lengths", [])}
+        files = {f for f in fields["sha256"] if Path(f).name == f}
+        plans = {f for f in files if ".".join(f.split(".")[:2]) in stems}
+        return plans | {f for f in files if _LIBRARIES & set(Path(f).suffixes)}
     except (ModelError, LookupError, TypeError):
         return set()
 
@@ -96,16 +101,24 @@ def _write_files(net: CompiledNetwork, folder: Path, bindings: Collection[str]) 
     elif bindings:
         raise TargetError(f"{name} has no functions of C; bindings need them")
     (folder / f"{name}{RECIPE}").write_text(recipe_text(net.config), encoding="utf-8")
-    save_graph(net.graph, folder / f"{name}.graph.txt", folder / f"{name}.constants.npz")
+    for plan in net.plans:
+        _write_plan(plan, folder, None if plan is net else net.graph)
     if net.qdq is not None:
         save_graph(net.qdq, folder / f"{name}.qdq.txt", folder / f"{name}.qdq.npz")
     (folder / f"{name}.{LEDGER}").write_bytes(packed(entry.untimed for entry in net.ledger))
-    with (folder / f"{name}.vectors.npz").open("wb") as file:
-        vectors: dict[str, Any] = {**make_vectors(net)}
-        np.savez(file, **vectors)
     manifest = _manifest(net, linked)
     manifest["sha256"] = {f.name: digest_of(f) for f in sorted(folder.iterdir())}
     (folder / f"{name}{SUFFIX}").write_text(manifest_text(manifest), encoding="utf-8")
+
+
+def _write_plan(net: CompiledNetwork, folder: Path, largest: Graph | None) -> None:
+    """The specification and vectors; of a shorter length without what the largest has, too."""
+    stem = net.artifact.stem
+    texts = folder / f"{stem}.graph.txt", folder / f"{stem}.constants.npz"
+    save_graph(net.graph, *texts, beside=largest)
+    with (folder / f"{stem}.vectors.npz").open("wb") as file:
+        vectors: dict[str, Any] = {**make_vectors(net)}
+        np.savez(file, **vectors)
 
 
 def _has_header(net: CompiledNetwork) -> bool:
@@ -153,6 +166,7 @@ def _manifest(net: CompiledNetwork, linked: Linked) -> dict[str, Any]:
         "findings": record.plain(net.findings),
         "notes": list(net.notes),
         "config": {"recipe": net.config.recipe, **fields_of(net.config)},
+        **({"lengths": list(artifact.lengths)} if artifact.lengths else {}),
         **({} if artifact.taps is None else {"taps": taps.plain(artifact.taps, net.graph)}),
     }
 

@@ -63,6 +63,18 @@ class VerificationReport:
     def exact(self) -> bool:
         return self.differing_bits == 0
 
+    def __add__(self, other: VerificationReport) -> VerificationReport:
+        """Of both, which are plans of one library."""
+        return VerificationReport(
+            self.samples + other.samples,
+            self.isas,
+            self.compared_values + other.compared_values,
+            self.differing_values + other.differing_values,
+            self.differing_bits + other.differing_bits,
+            self.first_difference or other.first_difference,
+            self.tools,
+        )
+
 
 @dataclass(frozen=True)
 class Case:
@@ -94,11 +106,23 @@ def verify_directory(
     """
     directory = Path(directory)
     net = load(directory)
-    if net.lacking is not None:
-        return verify_emulated(net, all_cases(net, directory, samples), progress)
+    reports = []
+    for plan in net.plans:
+        cases = all_cases(plan, directory, samples)
+        if plan.lacking is not None:
+            reports.append(verify_emulated(plan, cases, progress))
+        else:
+            reports.append(_verified(plan, cases, progress))
+    return sum(reports[1:], reports[0])
+
+
+def _verified(
+    net: CompiledNetwork, cases: Sequence[Case], progress: Progress | None
+) -> VerificationReport:
+    """Of one plan, in this process."""
     isas = net.runnable_isas()
-    total, count, first = Difference(), 0, None
-    for case in all_cases(net, directory, samples):
+    total, first = Difference(), None
+    for case in cases:
         expected: Arrays = net.specification_integer(case.inputs)
         for isa in isas:
             net.use_isa(isa)
@@ -107,12 +131,11 @@ def verify_directory(
                 values = f"{found.differing_values} of {found.values} values differ"
                 first = f"{case.kind}, {isa}: {values}"
             total = total + found
-        count += 1
         if progress is not None:
             progress()
     net.use_isa(None)
     return VerificationReport(
-        count, isas, total.values, total.differing_values, total.differing_bits, first
+        len(cases), isas, total.values, total.differing_values, total.differing_bits, first
     )
 
 
@@ -183,7 +206,7 @@ def all_cases(net: CompiledNetwork, directory: Path, samples: int) -> list[Case]
 
 def stored_cases(net: CompiledNetwork, directory: Path) -> list[Case]:
     """The vectors that were saved with the library; ModelError where they do not belong to it."""
-    path = directory / f"{net.name}.vectors.npz"
+    path = directory / f"{net.artifact.stem}.vectors.npz"
     try:
         arrays = read_arrays(path)
         inputs = [arrays[f"input_{k}"] for k in range(len(net.inputs))]

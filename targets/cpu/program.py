@@ -116,8 +116,12 @@ class IndexCheck:
 
 @dataclass
 class ConstantData:
-    """The read-only bytes of the library, 64-byte aligned, equal arrays stored once."""
+    """The read-only bytes of the library, 64-byte aligned, equal arrays stored once.
 
+    With `beginnings`, also what another array begins with, if that is stored before.
+    """
+
+    beginnings: bool = False
     parts: list[bytes] = field(default_factory=list)
     size: int = 0
     _known: dict[bytes, Data] = field(default_factory=dict)
@@ -126,6 +130,10 @@ class ConstantData:
         raw = np.ascontiguousarray(array).tobytes()
         if raw in self._known:
             return self._known[raw]
+        if self.beginnings:
+            for known, address in self._known.items():
+                if known.startswith(raw):
+                    return address
         address = Data(self.size)
         self._known[raw] = address
         padding = -len(raw) % ALIGN

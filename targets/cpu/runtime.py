@@ -51,10 +51,10 @@ class CpuRuntime:
 
     def load(self, artifact: Artifact, graph: Graph, library: Path | None) -> EntryPoint:
         self._check(artifact)
-        arguments = len(graph.inputs) + len(graph.outputs) + 1
+        arguments, run = len(graph.inputs) + len(graph.outputs) + 1, f"_{artifact.run}"
         if library is None:
-            return load_objects(artifact.files.values(), artifact.name, arguments)
-        entry = load_library(library, artifact.name, arguments)
+            return load_objects(artifact.files.values(), artifact.name, arguments, run)
+        entry = load_library(library, artifact.name, arguments, run)
         entry.expect(artifact)
         return entry
 

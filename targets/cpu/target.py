@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +17,7 @@ from qcomp.targets.cpu.library.header import header
 from qcomp.targets.cpu.library.kept import KeptObjects
 from qcomp.targets.cpu.library.module import build_objects
 from qcomp.targets.cpu.library.parallel import SPLITTING, Splitting
-from qcomp.targets.cpu.lower.graph import CHOICES, lower_variants
+from qcomp.targets.cpu.lower.graph import CHOICES, lower_lengths
 from qcomp.targets.cpu.lower.table import refusal
 from qcomp.targets.cpu.lower.taps import taps_of
 from qcomp.targets.cpu.machine import Isa
@@ -70,13 +70,23 @@ class CpuTarget:
     def keeping(self, directory: Path) -> CpuTarget:
         return replace(self, generate=KeptObjects(directory))
 
-    @without_collections()
     def emit(self, graph: Graph, name: str) -> Artifact:
         """Lower, generate code and describe it."""
-        programs = lower_variants(graph, self.isas, name, taps=self.taps, without=self.without)
+        return self._emitted([graph], (), name)
+
+    def emit_lengths(self, graphs: Mapping[int, Graph], name: str) -> Artifact:
+        """A library of a plan for each length; its memory is that of the largest."""
+        return self._emitted(list(graphs.values()), tuple(graphs), name)
+
+    @without_collections()
+    def _emitted(self, graphs: Sequence[Graph], lengths: tuple[int, ...], name: str) -> Artifact:
+        plans = lower_lengths(graphs, self.isas, name, taps=self.taps, without=self.without)
+        graph, programs, every = graphs[0], plans[0], [p for plan in plans for p in plan]
+        shorter = dict(zip(lengths[1:], plans[1:], strict=True))
+        plan_graphs = dict(zip(lengths, graphs, strict=True)) if lengths else {}
         taps = taps_of(programs) if self.taps else None
         weights = programs[0].data.size
-        arena = max(program.memory.arena_bytes for program in programs)
+        arena = max(program.memory.arena_bytes for program in every)
         if arena > LARGEST_ARENA:
             raise TargetError(
                 f"{name} needs an arena of {arena} bytes; accepted: up to {LARGEST_ARENA}, C's int"
@@ -84,8 +94,10 @@ class CpuTarget:
         return Artifact(
             name=name,
             target=self.name,
-            files=build_objects(programs, name, self.splitting, self.generate),
-            sources={f"{name}.h": header(graph, name, arena, weights, self.isas, taps)},
+            files=build_objects(programs, name, self.splitting, self.generate, shorter),
+            sources={
+                f"{name}.h": header(graph, name, arena, weights, self.isas, taps, plan_graphs)
+            },
             requires=Requirements(
                 triple=self.isas[0].triple,
                 features={isa.name: isa.required for isa in self.isas},
@@ -94,11 +106,12 @@ class CpuTarget:
             memory=Memory(
                 arena=arena,
                 align=ALIGN,
-                live=max(program.live_bytes for program in programs),
+                live=max(program.live_bytes for program in every),
                 weights=weights,
             ),
             notes=() if taps is None else _told(taps),
             taps=taps,
+            lengths=lengths,
         )
 
     def otherwise(self) -> Mapping[str, CpuTarget]:

@@ -10,7 +10,7 @@ is kept in a word of .bss. Threads that find it out at the same time find out th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from qcomp.targets.cpu import llvm_ir as ir
 from qcomp.targets.cpu.emit.builder import I32, Value
@@ -38,17 +38,19 @@ def variables(isas: Sequence[Isa]) -> dict[str, int]:
 
 
 def add_dispatch(
-    module: ir.Module, name: str, isas: Sequence[Isa], variants: Sequence[ir.Function], symbol: str
+    module: ir.Module, name: str, isas: Sequence[Isa], runs: Mapping[str, Sequence[ir.Function]]
 ) -> None:
-    """The function `symbol`, NAME_init and, of several, NAME_set_isa.
+    """The functions `runs` by symbol, NAME_init and, of several, NAME_set_isa.
 
-    `isas` are from the least to the most able; `symbol` is NAME_run, or that with taps.
+    `isas` are from the least to the most able, and so are the variants of each function: NAME_run,
+    or that with taps, and those of other lengths.
     """
     chosen = ir.GlobalVariable(module, I32, f"{name}_{CHOICE}")
     chosen.linkage = "internal"
     chosen.initializer = _i32(0)
     best = _add_best(module, name, isas)
-    _add_run(module, symbol, variants, chosen, best)
+    for symbol, variants in runs.items():
+        _add_run(module, symbol, variants, chosen, best)
     _add_init(module, name, chosen, best)
     if len(isas) > 1:
         _add_set_isa(module, name, isas, chosen)

@@ -164,8 +164,9 @@ _OPTIONS: Mapping[ObjectFormat, Callable[[Artifact, Path, Sequence[str]], list[s
 def _public(artifact: Artifact) -> tuple[list[str], list[str]]:
     """The functions and arrays that the header declares."""
     defined = {s for content in artifact.files.values() for s in defined_symbols(content)}
+    runs = tuple(f"run_{length}" for length in artifact.lengths[1:])
     functions, arrays = (
         [s for s in (f"{artifact.name}_{part}" for part in parts) if s in defined]
-        for parts in (_FUNCTIONS, _ARRAYS)
+        for parts in (_FUNCTIONS + runs, _ARRAYS)
     )
     return functions, arrays

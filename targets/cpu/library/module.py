@@ -46,13 +46,17 @@ def build_objects(
     name: str,
     splitting: Splitting = SPLITTING,
     generate: Generate = object_code,
+    shorter: Mapping[int, Sequence[Program]] | None = None,
 ) -> dict[str, bytes]:
     """Relocatable files by name: NAME_run, NAME_inputs, NAME_outputs, NAME_set_parallel_for,
     NAME_init, NAME_abi, NAME_sizes; with taps NAME_run_tapped, NAME_tensors; and hidden, NAME_data.
 
     Several programs, of one module, are the variants of a library, from the least to the most able
-    instruction set; see dispatch.py.
+    instruction set; see dispatch.py. `shorter` are those of other lengths, of the same module and
+    data, from the largest to the smallest: NAME_run_L, and a record of its own behind that of
+    NAME_sizes.
     """
+    others = shorter or {}
     first, module = programs[0], programs[0].module
     expect_supported(first.isa.platform)
     add_registration(module, name)
@@ -60,11 +64,16 @@ def build_objects(
     add_division(module)
     isas = [program.isa for program in programs]
     run = f"{name}_{RUN_TAPPED}" if first.tapped else f"{name}_run"
+    runs = {run: programs} | {f"{name}_run_{n}": given for n, given in others.items()}
     if asks_processor(isas):
-        variants = [_add_variant(program, name, splitting) for program in programs]
-        add_dispatch(module, name, isas, variants, run)
+        variants = {
+            symbol: [_add_variant(program, symbol, name, splitting) for program in given]
+            for symbol, given in runs.items()
+        }
+        add_dispatch(module, name, isas, variants)
     else:
-        add_entry_point(first, run, name, splitting)
+        for symbol, given in runs.items():
+            add_entry_point(given[0], symbol, name, splitting)
         add_init(module, name)
     add_descriptions(module, first.graph, name)
     if first.tapped:
@@ -74,16 +83,19 @@ def build_objects(
     constants = first.data.bytes()
     constants += bytes(-len(constants) % ALIGN)
     _add_identity(module, name, len(constants) + MARK_BYTES)
-    arena = max(program.memory.arena_bytes for program in programs)
-    constants += Identity.of(first.graph, arena, ALIGN, first.data.size).record()
+    arena = max(program.memory.arena_bytes for given in runs.values() for program in given)
+    for given in runs.values():
+        constants += Identity.of(given[0].graph, arena, ALIGN, first.data.size).record()
     code = generate(str(module), first.isa.triple)
     symbol = data_symbol(name)
     data = data_object(first.isa.platform, symbol, constants, ALIGN)
     return {f"{name}.o": code, f"{symbol}.o": data}
 
 
-def _add_variant(program: Program, name: str, splitting: Splitting) -> ir.Function:
-    run = add_entry_point(program, f"{program.prefix}_variant", name, splitting)
+def _add_variant(program: Program, symbol: str, name: str, splitting: Splitting) -> ir.Function:
+    """Of the function `symbol`, for the instruction set of the program."""
+    length = symbol.removeprefix(f"{name}_run")
+    run = add_entry_point(program, f"{program.prefix}_variant{length}", name, splitting)
     run.linkage = "internal"
     return run
 

@@ -50,13 +50,37 @@ def lower_variants(
     without: Collection[str] = (),
 ) -> list[Program]:
     """Programs of one module and one data: weights that are packed alike are stored once."""
-    if len(isas) == 1:
-        return [lower_graph(graph, isas[0], name, taps=taps, without=without)]
-    module, data = ir.Module(name, isas[0].platform), ConstantData()
-    prefixes = (f"{name}_{identifier(isa.name)}" for isa in isas)
-    return [
-        lower_graph(graph, isa, prefix, module, data, taps=taps, without=without)
+    (programs,) = lower_lengths([graph], isas, name, taps=taps, without=without)
+    return programs
+
+
+def lower_lengths(
+    graphs: Sequence[Graph],
+    isas: Sequence[Isa],
+    name: str,
+    *,
+    taps: bool = False,
+    without: Collection[str] = (),
+) -> list[list[Program]]:
+    """The programs of each graph, all of one module and one data; kernels that are equal are shared
+    among graphs. Rows of positions of a shorter length are those that the longer one begins with.
+    """
+    module = ir.Module(name, isas[0].platform)
+    data = ConstantData(beginnings=len(graphs) > 1)
+    several = len(isas) > 1
+    prefixes = [f"{name}_{identifier(isa.name)}" if several else name for isa in isas]
+    kernels = [
+        Kernels(module, prefix, function_attributes(isa))
         for isa, prefix in zip(isas, prefixes, strict=True)
+    ]
+    return [
+        [
+            lower_graph(
+                graph, isa, own.prefix, module, data, kernels=own, taps=taps, without=without
+            )
+            for isa, own in zip(isas, kernels, strict=True)
+        ]
+        for graph in graphs
     ]
 
 
@@ -68,12 +92,13 @@ def lower_graph(
     data: ConstantData | None = None,
     chaining: Chaining = CHAINING,
     *,
+    kernels: Kernels | None = None,
     taps: bool = False,
     without: Collection[str] = (),
 ) -> Program:
     """A program of its own, or one more of a module and its data; with taps if they are wanted.
 
-    `without` some of CHOICES.
+    `without` some of CHOICES. `kernels` are those that the module has for the set already.
 
     Raises TargetError that lists every op the target lacks.
     """
@@ -94,7 +119,8 @@ def lower_graph(
     places.update({id: places[result] for id, result in stored.items()})
     unstored = {op.output for op in ops if isinstance(op, ZeroStuff) and not is_stored(graph, op)}
     absorbed = {*stored.values(), *unstored}
-    kernels = Kernels(module, prefix, function_attributes(isa))
+    if kernels is None:
+        kernels = Kernels(module, prefix, function_attributes(isa))
     lowering = Lowering(
         graph, isa, kernels, places, ceilings, residuals, lookups, data or ConstantData()
     )

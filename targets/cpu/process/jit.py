@@ -137,26 +137,30 @@ class EntryPoint:
         return repeated(self.address, arrays, owner=self)
 
 
-def load_objects(objects: Iterable[bytes], name: str, arguments: int) -> EntryPoint:
-    """Link objects for this machine into the process."""
+def load_objects(
+    objects: Iterable[bytes], name: str, arguments: int, run: str = _RUN
+) -> EntryPoint:
+    """Link objects for this machine into the process; `run` is the function behind the name."""
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     lljit = llvm.create_lljit_compiler()
     builder = llvm.JITLibraryBuilder()
     contents = list(objects)
     defined = {symbol for content in contents for symbol in defined_symbols(content)}
-    functions = [f for f in _FUNCTIONS if f"{name}{f}" in defined]
-    for function in functions:
-        builder.export_symbol(f"{name}{function}")
+    functions = {f: f"{name}{f}" for f in _FUNCTIONS if f"{name}{f}" in defined}
+    functions[_RUN] = f"{name}{run}"
+    for symbol in functions.values():
+        builder.export_symbol(symbol)
     for content in contents:
         builder.add_object_img(content)
     library = builder.link(lljit, "qcomp.network")  # apart from LLJIT's own, such as "main"
-    addresses = {function: library[f"{name}{function}"] for function in functions}
+    addresses = {function: library[symbol] for function, symbol in functions.items()}
     return EntryPoint(addresses, arguments, (lljit, library))
 
 
-def load_library(path: Path, name: str, arguments: int) -> EntryPoint:
-    """Open a shared library; TargetError where it is not one for this machine.
+def load_library(path: Path, name: str, arguments: int, run: str = _RUN) -> EntryPoint:
+    """Open a shared library; TargetError where it is not one for this machine. `run` is the
+    function behind the name.
 
     dlopen takes a library of the same path for the same library, even if the file was replaced
     after the first was opened, so it gets a path that never was before.
@@ -167,7 +171,8 @@ def load_library(path: Path, name: str, arguments: int) -> EntryPoint:
             link.symlink_to(path.absolute())
             library = ctypes.CDLL(str(link))
         wanted = [f for f in _FUNCTIONS if f not in _OPTIONAL or hasattr(library, f"{name}{f}")]
-        functions = {f: ctypes.cast(library[f"{name}{f}"], ctypes.c_void_p) for f in wanted}
+        symbols = {f: f"{name}{run if f == _RUN else f}" for f in wanted}
+        functions = {f: ctypes.cast(library[s], ctypes.c_void_p) for f, s in symbols.items()}
     except (OSError, AttributeError) as error:
         raise TargetError(f"{path} can't be loaded on this machine: {error}") from error
     addresses = {f: pointer.value or 0 for f, pointer in functions.items()}
