@@ -206,16 +206,16 @@ EXACT: Mapping[str, Callable[[Net], Any]] = {
 }
 
 
-def lowered(model: bytes) -> Graph:
+def lowered(model: bytes, config: QuantizationConfig = ONNX) -> Graph:
     imported = import_model(model)
     quantizer = Quantizer(
         imported.graph,
         imported.form,
         Evidence(None, (-1.0, 1.0)),
         integers=imported.integers,
-        rounds=True,
+        rounds=config.arithmetic == "onnx",
     )
-    chosen = decide(quantizer, ONNX, lambda graph: 1.0)
+    chosen = decide(quantizer, config, lambda graph: 1.0)
     return quantizer.integer(chosen.config)
 
 
@@ -267,6 +267,28 @@ def test_activations_are_rounded_to_each_of_their_scales() -> None:
     net.add("QLinearAdd", [*a, *b, *first], "p.q")
     net.add("QLinearConcat", [*second, "p.q", *first, *a], axis=1)
     assert_equal_integers(net, second)
+
+
+@pytest.mark.parametrize("largest", [1.0, 0.3, 0.02])
+@pytest.mark.parametrize("arithmetic", ["native", "onnx"])
+def test_a_softmax_with_a_scale_of_its_own_is_a_step_away_at_most(
+    arithmetic: str, largest: float
+) -> None:
+    net = Net(np.uint8, np.random.default_rng(0))
+    grid = [
+        net.constant("y.s", largest / 255, np.float32),
+        net.constant("y.z", 0, np.uint8),
+    ]
+    net.add("QLinearSoftmax", [*net.activation("x", 1, 5, 64), *grid], axis=-1, opset=13)
+    model = net.model(grid)
+    graph = lowered(model, QuantizationConfig(arithmetic=arithmetic))
+    integers = net.rng.integers(-128, 128, (1, 5, 64)).astype(np.int8)
+    q = graph.tensor(graph.inputs["x"]).qparams
+    assert q is not None
+    feeds = {"x": dequantized(integers.astype(np.int64), q)}
+    (ours,) = evaluate(graph, {"x": integers}).values()
+    theirs = reference(model, feeds, (net.constants["y.s"], net.constants["y.z"]))
+    assert np.abs(ours - theirs).max() <= 1
 
 
 def test_forms_and_tables() -> None:

@@ -7,6 +7,7 @@ zeros are the lowest integer; what it rounds is left to the target's integers.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -29,12 +30,13 @@ from qcomp.ir.ops import (
     Op,
     Pad,
     Reshape,
+    Softmax,
     Transpose,
     Weighted,
     ZeroStuff,
 )
 from qcomp.ir.tensor import DType, Mark, TensorId
-from qcomp.quant.qparams import QParams, integer_range
+from qcomp.quant.qparams import FINEST_SOFTMAX, QParams, integer_range, softmax_qparams
 
 LIMITS: Mapping[int, tuple[int, int]] = {
     TensorProto.UINT8: (0, 255),
@@ -131,7 +133,8 @@ def _with_qparams(node: Node, x: TensorId, qparams: QParams, reach: ClampRange) 
         parts = [_given(node, t, qparams, reach) for t in producer.inputs]
         graph.set_inputs(producer, tuple(parts))
     elif (
-        isinstance(source, Weighted | BatchNorm)
+        _is_fixed(graph, x, qparams)
+        or isinstance(source, Weighted | BatchNorm)
         or (isinstance(source, Binary) and not _has_number(graph, source))
         or graph.tensor(x).qparams is not None
         or _copied_from(graph, x) not in (None, qparams)
@@ -139,6 +142,22 @@ def _with_qparams(node: Node, x: TensorId, qparams: QParams, reach: ClampRange) 
         x = node.add(Clamp(inputs=(x,), output=node.part("range"), clamp=reach))
     graph.update_tensor(replace(graph.tensor(x), qparams=qparams))
     return x
+
+
+def _is_fixed(graph: Graph, x: TensorId, qparams: QParams) -> bool:
+    """Whether x is a softmax, whose integers have a scale of their own: other than these. It gets
+    that one, so that it is rounded to both.
+    """
+    if type(_source(graph, x)) is not Softmax:
+        return False
+    largest = max(min(qparams.range[1], 1.0), 2.0**-FINEST_SOFTMAX)
+    finer = math.floor(-math.log2(largest)) if qparams.bits == 8 else 0
+    own = softmax_qparams(qparams.bits, finer)
+    if own == qparams:
+        return False
+    if graph.tensor(x).qparams is None:
+        graph.update_tensor(replace(graph.tensor(x), qparams=own))
+    return True
 
 
 def _has_number(graph: Graph, op: Op) -> bool:
