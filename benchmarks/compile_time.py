@@ -28,7 +28,7 @@ from qcomp.frontends import import_model
 STAGES = {
     "calibration": "qcomp.calibration.evidence.Evidence.statistics",
     "trials": "qcomp.compiler.decide",
-    "lowering": "qcomp.targets.cpu.target.lower_variants",
+    "lowering": "qcomp.targets.cpu.target.lower_lengths",
     "objects": "qcomp.targets.cpu.target.build_objects",
     "LLVM reads": "llvmlite.binding.parse_assembly",
     "LLVM generates": "llvmlite.binding.TargetMachine.emit_object",
