@@ -14,6 +14,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from onnx import helper, numpy_helper
 from sequence_models import FEATURES, sequence_model, sequences
 
 import qcomp
@@ -102,6 +103,25 @@ def test_a_shorter_plan_is_the_network_compiled_there_with_its_scales(
     assert computes_the_same(plan.graph, alone.graph)
     x = sequences(length, 1)[0]
     assert arrays_equal(several(x), alone(x))
+
+
+def test_layers_of_16_bits_are_packed_alike_at_all_lengths() -> None:
+    """Alone, a layer of 16 rows would take other blocks of channels than one of 128."""
+    random = np.random.default_rng(0)
+    weight = numpy_helper.from_array(random.normal(size=(384, 384)).astype(np.float32), "w")
+    float_type = onnx.TensorProto.FLOAT
+    x, y = (helper.make_tensor_value_info(n, float_type, [1, "S", 384]) for n in "xy")
+    node = helper.make_node("MatMul", ["x", "w"], ["y"])
+    graph = helper.make_graph([node], "dense", [x], [y], [weight])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    samples = [random.normal(size=(1, 128, 384)).astype(np.float32) for _ in range(2)]
+    config = QuantizationConfig(recipe="fast", activation_bits=16)
+    options: dict[str, Any] = {"calibration": samples, "config": config}
+    alone, net = (qcomp.compile(model, bind={"S": s}, **options) for s in (128, (16, 128)))
+    assert net.artifact.memory.weights == alone.artifact.memory.weights
+    for length in (16, 128):
+        short = samples[0][:, :length]
+        assert np.array_equal(net(short), net.specification(short))
 
 
 def test_lengths_share_weights_and_memory(nets: Nets) -> None:

@@ -53,6 +53,7 @@ class ProductSpec:
     sums: ir.IntType  # i32 or i64
     result: ir.IntType
     ceiling: bool  # whether each channel has a largest result of its own
+    shared: bool = False  # whether layers of other sizes have the same weights, packed alike
 
     @property
     def pairs(self) -> int:

@@ -85,6 +85,7 @@ def _product(
     source: Address,
     result: Address,
 ) -> None:
+    spec = replace(spec, shared=lowering.data.beginnings)
     groups = spec.groups.count
     by_group = weight.reshape(groups, spec.channels, spec.segment_count, spec.length)
     layer = _constants(lowering, op, by_group, source)

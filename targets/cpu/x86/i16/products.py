@@ -90,11 +90,14 @@ class TiledProducts:
     def _blocks(self) -> ChannelBlocks:
         """Wide ones, unless tiles of narrower ones compute a sixteenth fewer sums twice.
 
-        Sixteen pixels are two tiles of eight by three vectors, or three of six by four.
+        Sixteen pixels are two tiles of eight by three vectors, or three of six by four. Weights
+        that layers of other sizes have too are packed in one way for all.
         """
         if self.isa.registers < 32:
             return self._cut(2)
         wide, narrow = self._cut(4), self._cut(3)
+        if self.spec.shared:
+            return wide
         most = self._computed(wide)
         return narrow if self._computed(narrow) * 16 <= most * 15 else wide
 
