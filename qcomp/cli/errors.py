@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,8 +12,13 @@ import qcomp
 from qcomp.cli.options import (
     Bindings,
     BoundValues,
+    CompiledFrom,
+    CompiledSamples,
+    CompiledWith,
     Directory,
     Json,
+    Measured,
+    MeasuredOn,
     parse_bindings,
     parse_values,
 )
@@ -33,24 +37,11 @@ _SHORTEST_ID = 12
 def errors(
     context: typer.Context,
     directory: Directory,
-    model: Annotated[
-        Path | None,
-        typer.Option(metavar="MODEL", help="The float model it was compiled from: its weights."),
-    ] = None,
-    calibration: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE_OR_DIR", help="What it was calibrated with, for --model."),
-    ] = None,
-    samples: Annotated[
-        int | None, typer.Option("--samples", min=1, metavar="N", help="The --samples of compile.")
-    ] = None,
-    data: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE_OR_DIR", help="To measure on; else that of --calibration."),
-    ] = None,
-    count: Annotated[
-        int, typer.Option("--count", min=1, metavar="N", help="Samples of --data, at most.")
-    ] = 32,
+    model: CompiledFrom = None,
+    calibration: CompiledWith = None,
+    samples: CompiledSamples = None,
+    data: MeasuredOn = None,
+    count: Measured = 32,
     top: Annotated[int, typer.Option(min=1, metavar="N", help="Rows of the table.")] = 20,
     bind: Bindings = None,
     bind_value: BoundValues = None,

@@ -9,7 +9,15 @@ from typing import Annotated
 import typer
 
 import qcomp
-from qcomp.cli.options import Bindings, BoundValues, Json, parse_bindings, parse_values
+from qcomp.cli.options import (
+    Bindings,
+    BoundValues,
+    Classes,
+    Json,
+    LabelOffset,
+    parse_bindings,
+    parse_values,
+)
 from qcomp.cli.pictures import over, takes_pictures
 from qcomp.cli.session import Session
 from qcomp.errors import CompileError
@@ -41,13 +49,8 @@ def evaluate(
         Path | None,
         typer.Option(metavar="FILE", help="Lines of `file label` or of labels; or a .npy."),
     ] = None,
-    classes: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="The name of each class, in the order of the outputs."),
-    ] = None,
-    label_offset: Annotated[
-        int, typer.Option("--label-offset", metavar="N", help="The output of class 0.")
-    ] = 0,
+    classes: Classes = None,
+    label_offset: LabelOffset = 0,
     samples: Annotated[
         int | None,
         typer.Option(min=1, metavar="N", help="At most, evenly spread over files; default: all."),

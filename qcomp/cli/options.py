@@ -61,6 +61,31 @@ Samples = Annotated[
         help="At most, of --calibration; of a folder of pictures 128 unless given.",
     ),
 ]
+CompiledFrom = Annotated[
+    Path | None,
+    typer.Option(metavar="MODEL", help="The float model it was compiled from: its weights."),
+]
+CompiledWith = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE_OR_DIR", help="What it was calibrated with, for --model."),
+]
+CompiledSamples = Annotated[
+    int | None, typer.Option("--samples", min=1, metavar="N", help="The --samples of compile.")
+]
+MeasuredOn = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE_OR_DIR", help="To measure on; else that of --calibration."),
+]
+Measured = Annotated[
+    int, typer.Option("--count", min=1, metavar="N", help="Samples to measure on, at most.")
+]
+Classes = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="The name of each class, in the order of the outputs."),
+]
+LabelOffset = Annotated[
+    int, typer.Option("--label-offset", metavar="N", help="The output of class 0.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 Model = Annotated[Path, typer.Argument(metavar="MODEL", help="An ONNX file.")]
 ModelOrDirectory = Annotated[

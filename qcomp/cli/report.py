@@ -11,7 +11,14 @@ import qcomp
 from qcomp.cli.options import (
     Bindings,
     BoundValues,
+    Classes,
+    CompiledFrom,
+    CompiledSamples,
+    CompiledWith,
     Directory,
+    LabelOffset,
+    Measured,
+    MeasuredOn,
     parse_bindings,
     parse_values,
     path_of_text,
@@ -26,35 +33,17 @@ def report(
         Path,
         typer.Option("-o", "--output", metavar="FILE.html", parser=path_of_text, help="Written."),
     ],
-    model: Annotated[
-        Path | None,
-        typer.Option(metavar="MODEL", help="The float model it was compiled from."),
-    ] = None,
-    calibration: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE_OR_DIR", help="What it was calibrated with, for --model."),
-    ] = None,
-    samples: Annotated[
-        int | None, typer.Option("--samples", min=1, metavar="N", help="The --samples of compile.")
-    ] = None,
-    data: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE_OR_DIR", help="To measure on; else that of --calibration."),
-    ] = None,
+    model: CompiledFrom = None,
+    calibration: CompiledWith = None,
+    samples: CompiledSamples = None,
+    data: MeasuredOn = None,
     labels: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Labels of --data, as for evaluate."),
     ] = None,
-    classes: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="The name of each class, in the order of the outputs."),
-    ] = None,
-    label_offset: Annotated[
-        int, typer.Option("--label-offset", metavar="N", help="The output of class 0.")
-    ] = 0,
-    count: Annotated[
-        int, typer.Option("--count", min=1, metavar="N", help="Samples to measure on, at most.")
-    ] = 32,
+    classes: Classes = None,
+    label_offset: LabelOffset = 0,
+    count: Measured = 32,
     advise: Annotated[
         bool, typer.Option("--advise", help="Also measure what each advice gains.")
     ] = False,

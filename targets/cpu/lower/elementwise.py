@@ -27,6 +27,7 @@ from qcomp.targets.cpu.emit.builder import I8, I32, Value
 from qcomp.targets.cpu.emit.nest import Nest
 from qcomp.targets.cpu.emit.table import by_unsigned_pairs, pair_body
 from qcomp.targets.cpu.lower.context import Lowering, LowerOp, Prepared, broadcast_strides
+from qcomp.targets.cpu.program import Address
 from qcomp.targets.cpu.storage import Storage
 
 BINARY: Mapping[type[QBinary], Callable[..., Value]] = {
@@ -45,7 +46,8 @@ def anonymous(op: Op) -> Op:
     return replace(op, inputs=(), output="")
 
 
-def lower_binary(lowering: Lowering, op: QBinary) -> None:
+def _pairs(lowering: Lowering, op: QBinary | PairTable) -> tuple[Nest, list[Address]]:
+    """A loop over the results, and where operands and results begin."""
     a, c, y = (lowering.place(t) for t in (op.a, op.b, op.output))
     shape = y.layout.shape
     strides = (
@@ -53,13 +55,18 @@ def lower_binary(lowering: Lowering, op: QBinary) -> None:
         broadcast_strides(c.layout, shape),
         y.layout.strides,
     )
+    return Nest(shape, strides, (1, 1, 1)), [a.start, c.start, y.start]
+
+
+def lower_binary(lowering: Lowering, op: QBinary) -> None:
+    nest, places = _pairs(lowering, op)
     isa = lowering.isa
     packed = isa.machine.elementwise(op)
     portable = BINARY[type(op)]
     lowering.nest(
         op.mnemonic,
-        Nest(shape, strides, (1, 1, 1)),
-        [a.start, c.start, y.start],
+        nest,
+        places,
         [I8, I8, I8],
         packed or (lambda b, values, lanes: portable(b, op, *values)),
         anonymous(op),
@@ -114,18 +121,12 @@ def lower_table(lowering: Lowering, op: Table) -> None:
 
 
 def lower_pair_table(lowering: Lowering, op: PairTable) -> None:
-    a, c, y = (lowering.place(t) for t in (op.a, op.b, op.output))
-    shape = y.layout.shape
-    strides = (
-        broadcast_strides(a.layout, shape),
-        broadcast_strides(c.layout, shape),
-        y.layout.strides,
-    )
+    nest, places = _pairs(lowering, op)
     table = lowering.constant(by_unsigned_pairs(lowering.graph.data(op.table)))
     lowering.nest(
         "pair_table",
-        Nest(shape, strides, (1, 1, 1)),
-        [a.start, c.start, y.start],
+        nest,
+        places,
         [I8, I8, I8],
         Prepared((table,), lambda b, pointers: pair_body(*pointers)),
     )
