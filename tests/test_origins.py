@@ -17,6 +17,7 @@ from qcomp.frontends import import_model
 from qcomp.ir.evaluate import evaluate_all
 from qcomp.ir.form import Form
 from qcomp.ir.graph import Graph
+from qcomp.ir.ops import Conv2d
 from qcomp.ir.parse import parse
 from qcomp.ir.tensor import Array, Mark, Origin, TensorId
 from qcomp.ir.text import arrays_of
@@ -162,3 +163,18 @@ def test_what_was_corrected_is_known_from_the_text(quantizer: Quantizer) -> None
     for qdq in (corrected, read):
         _, log = run_pass(qdq, again)
         assert log.text.count("is corrected already") == 4
+
+
+def test_a_pointwise_weight_was_permuted_though_a_reshape_would_do() -> None:
+    node = helper.make_node("Conv", ["x", "w"], ["y"])
+    float_type = onnx.TensorProto.FLOAT
+    x = helper.make_tensor_value_info("x", float_type, [1, 3, 4, 4])
+    y = helper.make_tensor_value_info("y", float_type, [1, 5, 4, 4])
+    weight = numpy_helper.from_array(np.ones((5, 3, 1, 1), np.float32), "w")
+    graph = import_model(
+        helper.make_model(helper.make_graph([node], "g", [x], [y], [weight]))
+    ).graph
+    (layer,) = (op for op in graph.ops() if isinstance(op, Conv2d))
+    origin = graph.tensor(layer.weight).origin
+    assert origin is not None
+    assert (origin.name, origin.permutation, origin.rewritten_by) == ("w", (0, 2, 3, 1), ())

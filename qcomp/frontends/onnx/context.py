@@ -293,13 +293,15 @@ class Node:
 
 def _origin(name: str, source: Array, data: Array) -> Origin:
     """Of a constant that a rule took as it is, with its axes moved, or computed from."""
-    for permutation in (tuple(range(source.ndim)), (1, 0), (0, 2, 1), (0, 2, 3, 1)):
-        if len(permutation) != source.ndim or source.size != data.size:
-            continue
+    orders = (tuple(range(source.ndim)), (1, 0), (0, 2, 1), (0, 2, 3, 1))
+    moves = [p for p in orders if len(p) == source.ndim and source.size == data.size]
+    for permutation in moves:
         moved = source.transpose(permutation)
-        if np.array_equal(moved.reshape(data.shape), data):
-            origin = Origin(name).permuted(permutation)
-            return origin if moved.shape == data.shape else origin.marked(Mark.RESHAPED)
+        if moved.shape == data.shape and np.array_equal(moved, data):
+            return Origin(name).permuted(permutation)
+    for permutation in moves:
+        if np.array_equal(source.transpose(permutation).reshape(data.shape), data):
+            return Origin(name).permuted(permutation).marked(Mark.RESHAPED)
     return Origin(name).marked(Mark.IMPORTED)
 
 
