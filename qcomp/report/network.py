@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 from qcomp.accuracy.record import Accuracy
-from qcomp.config import QuantizationConfig
+from qcomp.evaluation import network as evaluated
 from qcomp.findings.record import Finding
 from qcomp.ir.graph import Graph
 from qcomp.passes.ledger import PassEntry
@@ -14,13 +14,9 @@ from qcomp.quant.conversion import Conversion
 from qcomp.targets.base import Artifact, Runtime
 
 
-class Tensor(Protocol):
+class Tensor(evaluated.Tensor, Protocol):
     """An input or output of a compiled network."""
 
-    @property
-    def name(self) -> str: ...
-    @property
-    def shape(self) -> tuple[int, ...]: ...
     @property
     def dtype(self) -> str: ...
     @property
@@ -29,25 +25,17 @@ class Tensor(Protocol):
     def zero_point(self) -> int: ...
     @property
     def conversion(self) -> Conversion | None: ...
-    @property
-    def real(self) -> str: ...
-    @property
-    def is_quantized(self) -> bool: ...
 
 
-class Network(Protocol):
+class Network(evaluated.Network, Protocol):
     """A compiled network."""
 
-    @property
-    def name(self) -> str: ...
     @property
     def graph(self) -> Graph: ...
     @property
     def qdq(self) -> Graph | None: ...
     @property
     def ledger(self) -> tuple[PassEntry, ...]: ...
-    @property
-    def config(self) -> QuantizationConfig: ...
     @property
     def artifact(self) -> Artifact: ...
     @property
@@ -66,7 +54,3 @@ class Network(Protocol):
     def findings(self) -> Sequence[Finding]: ...
     @property
     def notes(self) -> Sequence[str]: ...
-    @property
-    def lacking(self) -> str | None: ...
-    def __call__(self, x: Any) -> Any: ...
-    def specification(self, x: Any) -> Any: ...

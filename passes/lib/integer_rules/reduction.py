@@ -10,7 +10,7 @@ import numpy as np
 from qcomp.ir import ops
 from qcomp.ir.exemptions import Exemptions
 from qcomp.ir.graph import Graph
-from qcomp.ir.tensor import Array, DType
+from qcomp.ir.tensor import Array, DType, TensorId
 from qcomp.passes.lib.integer_rules.movement import movement
 from qcomp.passes.lib.integer_rules.site import IntegerRule, Site
 from qcomp.passes.lib.sums import (
@@ -23,23 +23,37 @@ from qcomp.passes.lib.sums import (
     sum_bits,
 )
 from qcomp.quant import binary_constants, tables
-from qcomp.quant.fixed_point import Form
+from qcomp.quant.fixed_point import Form, Requantize
 from qcomp.quant.qparams import QParams, softmax_qparams
 from qcomp.quant.weights import REACH
 
 
 def average_pool2d(site: Site, op: ops.AveragePool2d) -> ops.Op:
-    x_id, x = site.operand(op.x)
+    _, x = site.operand(op.x)
     count = op.kernel[0] * op.kernel[1]
     multipliers, shift = binary_constants.average_multipliers(
         x.scale, site.qparams.scale, count, count * REACH[x.bits]
     )
+    constant = site.constant(f"{op.id}.multiplier", multipliers)
+    return averaged(site, op, constant, x.zero_point, site.requantize(Form.WIDE), shift)
+
+
+def averaged(
+    site: Site,
+    op: ops.AveragePool2d,
+    multipliers: TensorId,
+    x_zero_point: int,
+    requantize: Requantize,
+    shift: int = 0,
+) -> ops.QAveragePool2d:
+    """The window of a float op, with these constants of any arithmetic."""
+    x_id, _ = site.operand(op.x)
     return ops.QAveragePool2d(
-        inputs=(x_id, site.constant(f"{op.id}.multiplier", multipliers)),
+        inputs=(x_id, multipliers),
         output=site.output,
-        x_zero_point=x.zero_point,
+        x_zero_point=x_zero_point,
         shift=shift,
-        requantize=site.requantize(Form.WIDE),
+        requantize=requantize,
         kernel=op.kernel,
         stride=op.stride,
         padding=op.padding,
@@ -62,6 +76,14 @@ def reduce(site: Site, op: ops.Reduce) -> ops.Op:
         divisor=count if op.kind is ops.Reduction.MEAN else 1,
         largest=count * REACH[x.bits],
     )
+    return summed(site, op, multiplier, shift, site.requantize(Form.WIDE))
+
+
+def summed(
+    site: Site, op: ops.Reduce, multiplier: int, shift: int, requantize: Requantize
+) -> ops.QReduceSum:
+    """The sum of a float op, with these constants of any arithmetic."""
+    x_id, x = site.operand(op.x)
     return ops.QReduceSum(
         inputs=(x_id,),
         output=site.output,
@@ -70,7 +92,7 @@ def reduce(site: Site, op: ops.Reduce) -> ops.Op:
         x_zero_point=x.zero_point,
         multiplier=multiplier,
         shift=shift,
-        requantize=site.requantize(Form.WIDE),
+        requantize=requantize,
     )
 
 

@@ -12,11 +12,18 @@ import numpy as np
 from qcomp.errors import PassError
 from qcomp.ir import ops
 from qcomp.ir.graph import Graph
-from qcomp.ir.tensor import Array, DType, TensorId
+from qcomp.ir.tensor import Array, DType, Mark, TensorId
 from qcomp.passes.lib.qdq import quantized_operand, stored
 from qcomp.quant.binary_constants import I32_LANES, I64_LANES, Lanes
 from qcomp.quant.fixed_point import Form, Requantize
 from qcomp.quant.qparams import INTEGERS, QParams, integer_range, quantize
+
+Steps = Callable[[float, float], float]
+"""How many steps of a scale, the second, a bound is: a whole number."""
+
+
+def nearest_steps(bound: float, scale: float) -> float:
+    return float(np.rint(bound / scale))
 
 
 @dataclass
@@ -68,13 +75,17 @@ class Site:
         origin = self.graph.tensor(hint).origin if hint in self.graph else None
         return self.graph.add_constant(f"{hint}.{DType.of(data.dtype).value}", data, origin)
 
-    def saturation(self, clamp: ops.ClampRange) -> tuple[int, int]:
-        """[qmin, qmax] of the result after the clamp; low and high round to the nearest step."""
+    def is_unsigned(self, tensor: TensorId) -> bool:
+        """Whether the model has the tensor in bytes without a sign."""
+        return Mark.UNSIGNED in self.graph.tensor(tensor).marks
+
+    def saturation(self, clamp: ops.ClampRange, steps: Steps = nearest_steps) -> tuple[int, int]:
+        """[qmin, qmax] of the result after the clamp, whose ends are so many steps of the scale."""
         q = self.qparams
         limits = []
         for bound, limit in ((clamp.low, q.qmin), (clamp.high, q.qmax)):
             if math.isfinite(bound):
-                limit = int(np.clip(np.rint(bound / q.scale) + q.zero_point, q.qmin, q.qmax))
+                limit = int(np.clip(steps(bound, q.scale) + q.zero_point, q.qmin, q.qmax))
             limits.append(limit)
         return limits[0], limits[1]
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from qcomp.ir import ops
 from qcomp.passes.lib.integer_rules.site import IntegerRule, Site
-from qcomp.passes.lib.onnx_rules.grid import expect_bytes, is_unsigned, saturation
+from qcomp.passes.lib.onnx_rules.grid import expect_bytes, saturation
 from qcomp.quant.onnx_functions import (
     I8,
     Pairs,
@@ -27,7 +27,7 @@ _FUNCTIONS: Mapping[type[ops.Binary], Pairs] = {
 def pair(site: Site, op: ops.Binary) -> ops.Op:
     (a_id, a), (b_id, b) = site.operand(op.a), site.operand(op.b)
     expect_bytes(site, op, a, b)
-    unsigned = is_unsigned(site, a_id)
+    unsigned = site.is_unsigned(a_id)
     entries = site.constant(f"{op.id}.pairs", _entries(site, op, a, b, unsigned=unsigned))
     return ops.PairTable(inputs=(a_id, b_id, entries), output=site.output)
 

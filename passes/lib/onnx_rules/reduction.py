@@ -19,23 +19,13 @@ from qcomp.quant.onnx_functions import factor_bits
 
 
 def average_pool2d(site: Site, op: ops.AveragePool2d) -> ops.Op:
-    x_id, x = site.operand(op.x)
+    _, x = site.operand(op.x)
     expect_bytes(site, op, x)
     taps = op.kernel[0] * op.kernel[1]
     factors = [_mean_bits(x.scale, site.qparams.scale, n) for n in range(1, taps + 1)]
     site.remark = ", one rounding for all of a window"
-    return ops.QAveragePool2d(
-        inputs=(x_id, site.constant(f"{op.id}.factors", np.array([0, *factors], np.int32))),
-        output=site.output,
-        x_zero_point=x.zero_point,
-        shift=0,
-        requantize=requantize(site),
-        kernel=op.kernel,
-        stride=op.stride,
-        padding=op.padding,
-        dilation=op.dilation,
-        count_include_pad=op.count_include_pad,
-    )
+    constant = site.constant(f"{op.id}.factors", np.array([0, *factors], np.int32))
+    return reduction.averaged(site, op, constant, x.zero_point, requantize(site))
 
 
 def reduce(site: Site, op: ops.Reduce) -> ops.Op:
@@ -46,16 +36,8 @@ def reduce(site: Site, op: ops.Reduce) -> ops.Op:
     shape = site.graph.type(x_id).shape
     mean = op.kind is ops.Reduction.MEAN
     count = math.prod(shape[a] for a in op.axes) if mean else 1
-    return ops.QReduceSum(
-        inputs=(x_id,),
-        output=site.output,
-        axes=op.axes,
-        keepdims=op.keepdims,
-        x_zero_point=x.zero_point,
-        multiplier=_mean_bits(x.scale, site.qparams.scale, count),
-        shift=0,
-        requantize=requantize(site),
-    )
+    multiplier = _mean_bits(x.scale, site.qparams.scale, count)
+    return reduction.summed(site, op, multiplier, 0, requantize(site))
 
 
 def _mean_bits(x: float, y: float, count: int) -> int:

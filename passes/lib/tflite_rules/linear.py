@@ -21,7 +21,7 @@ from qcomp.passes.lib.integer_rules.linear import (
     operands,
 )
 from qcomp.passes.lib.integer_rules.site import IntegerRule, Site
-from qcomp.passes.lib.tflite_rules.grid import is_unsigned, requantize
+from qcomp.passes.lib.tflite_rules.grid import requantize
 from qcomp.quant.fixed_point import Form, Requantize, multiplier_tflite
 from qcomp.quant.qparams import QParams
 from qcomp.quant.tflite_constants import (
@@ -37,7 +37,7 @@ _Inputs = tuple[tuple[TensorId, ...], QParams, Requantize]
 
 def convolution(site: Site, op: ops.Weighted) -> _Inputs:
     layer = layer_of(site, op)
-    unsigned = is_unsigned(site)
+    unsigned = site.is_unsigned(site.output)
     factors = product_factors(
         layer.x.scale, layer.weight.scale, site.qparams.scale, unsigned=unsigned
     )

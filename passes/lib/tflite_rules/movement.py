@@ -8,14 +8,13 @@ from qcomp.errors import PassError
 from qcomp.ir import ops
 from qcomp.passes.lib.integer_rules import movement
 from qcomp.passes.lib.integer_rules.site import IntegerRule, Site
-from qcomp.passes.lib.tflite_rules.grid import is_unsigned
 from qcomp.quant.tflite_resize import bilinear_table
 
 
 def resize2d(site: Site, op: ops.Resize2d) -> ops.Op:
     if op.mode is ops.ResizeMode.NEAREST:
         return movement.movement(site, op)
-    if is_unsigned(site):
+    if site.is_unsigned(site.output):
         raise PassError(
             f"{op.id}: a bilinear resize of bytes without a sign is one of floats in TensorFlow "
             "Lite; expected integers with a sign, or arithmetic='native'"

@@ -12,7 +12,7 @@ from qcomp.ir import ops
 from qcomp.passes.lib.integer_rules import reduction
 from qcomp.passes.lib.integer_rules.movement import movement
 from qcomp.passes.lib.integer_rules.site import IntegerRule, Site
-from qcomp.passes.lib.tflite_rules.grid import is_unsigned, requantize
+from qcomp.passes.lib.tflite_rules.grid import requantize
 from qcomp.quant import gemmlowp
 from qcomp.quant.fixed_point import Form, Requantize, multiplier_tflite
 from qcomp.quant.tflite_constants import mean_constants
@@ -21,21 +21,12 @@ from qcomp.quant.tflite_softmax import softmax_tables
 
 def average_pool2d(site: Site, op: ops.AveragePool2d) -> ops.Op:
     """The mean of the file's integers themselves: of bytes without a sign, 128 more than ours."""
-    x_id, x = site.operand(op.x)
-    zero_point = -128 if is_unsigned(site) else 0
+    _, x = site.operand(op.x)
+    zero_point = -128 if site.is_unsigned(site.output) else 0
     counts = np.arange(op.kernel[0] * op.kernel[1] + 1, dtype=np.int32)
-    return ops.QAveragePool2d(
-        inputs=(x_id, site.constant(f"{op.id}.count", counts)),
-        output=site.output,
-        x_zero_point=zero_point,
-        shift=0,
-        requantize=Requantize(Form.QUOTIENT, zero_point, x.qmin, x.qmax, x.bits),
-        kernel=op.kernel,
-        stride=op.stride,
-        padding=op.padding,
-        dilation=op.dilation,
-        count_include_pad=op.count_include_pad,
-    )
+    requantize = Requantize(Form.QUOTIENT, zero_point, x.qmin, x.qmax, x.bits)
+    constant = site.constant(f"{op.id}.count", counts)
+    return reduction.averaged(site, op, constant, zero_point, requantize)
 
 
 def reduce(site: Site, op: ops.Reduce) -> ops.Op:
@@ -49,16 +40,7 @@ def reduce(site: Site, op: ops.Reduce) -> ops.Op:
     multiplier, shift = (
         mean_constants(*scales, count) if mean else multiplier_tflite(scales[0] / scales[1])
     )
-    return ops.QReduceSum(
-        inputs=(x_id,),
-        output=site.output,
-        axes=op.axes,
-        keepdims=op.keepdims,
-        x_zero_point=x.zero_point,
-        multiplier=multiplier,
-        shift=shift,
-        requantize=requantize(site, Form.TFLITE),
-    )
+    return reduction.summed(site, op, multiplier, shift, requantize(site, Form.TFLITE))
 
 
 def softmax(site: Site, op: ops.Softmax) -> ops.Op:

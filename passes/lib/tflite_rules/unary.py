@@ -11,7 +11,7 @@ from qcomp.ir import ops
 from qcomp.ir.evaluate.unary import FUNCTIONS
 from qcomp.ir.tensor import TensorId
 from qcomp.passes.lib.integer_rules.site import IntegerRule, Site
-from qcomp.passes.lib.tflite_rules.grid import is_unsigned, requantize, saturation
+from qcomp.passes.lib.tflite_rules.grid import requantize, saturation
 from qcomp.quant import tflite_functions
 from qcomp.quant.fixed_point import I64, Form, multiplier_tflite
 from qcomp.quant.interpolation import FRACTION_BITS
@@ -30,7 +30,7 @@ def rescale(site: Site, x: TensorId) -> ops.Op:
         return _tabulated(site, x, source, tflite_functions.requantized)
     (read_back,) = site.graph.consumers(site.output)
     readers = site.graph.consumers(read_back.output)
-    if not is_unsigned(site) or not all(isinstance(op, ops.Concat) for op in readers):
+    if not site.is_unsigned(site.output) or not all(isinstance(op, ops.Concat) for op in readers):
         names = ", ".join(f"%{op.output}" for op in readers)
         raise PassError(
             f"%{x} has another scale than {names}, which TensorFlow Lite copies it to; expected "
