@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -33,6 +34,7 @@ from qcomp.lengths import (
 from qcomp.names import c_name, default_name
 from qcomp.output_forms import with_indices
 from qcomp.own_passes import told_of, with_own_passes
+from qcomp.padding import COMPARED, padding_of
 from qcomp.passes.base import Pass
 from qcomp.passes.ledger import Ledger
 from qcomp.passes.observers import Logged
@@ -169,12 +171,18 @@ def compile(
         own=own,
     )
     normals: dict[int, Graph] = {}
+
+    @functools.cache
+    def imported_at(size: int) -> ImportedModel:
+        assert lengths is not None
+        bound = {**sizes, lengths.dimension: size}
+        return import_model(model, bind=bound, bind_values=bind_values)
+
+    def taken_at(size: int, config: QuantizationConfig = config) -> Graph:
+        at = imported_at(size)
+        return taken_as(at.graph, at.form, config)
+
     if lengths is not None:
-
-        def imported_at(size: int) -> ImportedModel:
-            bound = {**sizes, lengths.dimension: size}
-            return import_model(model, bind=bound, bind_values=bind_values)
-
         normals = normalized_at_each(lengths, imported_at, quantizer, recorded, config)
     told: tuple[str, ...] = ()
     if table is not None:
@@ -191,8 +199,13 @@ def compile(
     else:
         others = integers_at_each(lengths, normals, quantizer, chosen.config)
         shorter = tuple(others.values())
-        artifact = lengthwise(backend).emit_lengths({lengths.largest: graph, **others}, symbol)
-        told += (f"a plan for each of {lengths} of {lengths.dimension}, on the same weights",)
+        padded = padding_of(lengths, inside, taken_at, _first(evidence, COMPARED))
+        plans = {lengths.largest: graph, **others}
+        artifact = lengthwise(backend).emit_lengths(plans, symbol, padded.padding)
+        told += (
+            f"a plan for each of {lengths} of {lengths.dimension}, on the same weights",
+            padded.note,
+        )
     net = CompiledNetwork(
         graph,
         artifact,
@@ -214,7 +227,7 @@ def compile(
         shorter=plans_of(artifact, shorter, backend.runtime, chosen.config),
         stored_qdq=None if lowered is None else lambda: with_indices(lowered(), config.outputs),
     )
-    assess(net, taken, evidence.data, quantizer, demands)
+    assess(net, taken, evidence.data, quantizer, demands, taken_at)
     if advise:
         net.advice = tuple(map(str, advised(net, Replay(taken, inside, quantizer, net.config))))
     return net

@@ -37,6 +37,8 @@ class Network(Protocol):
     @property
     def accuracy(self) -> Accuracy | None: ...
     @property
+    def shorter(self) -> Sequence[Network]: ...
+    @property
     def findings(self) -> Sequence[Finding]: ...
     @property
     def notes(self) -> Sequence[str]: ...
@@ -89,6 +91,9 @@ def accuracy(net: Network) -> list[str]:
     lines += [f"           against float, on {_compared_on(net.accuracy)}"]
     if net.accuracy.steps:
         lines += [f"  steps    {', '.join(map(str, net.accuracy.steps))}"]
+    for plan, length in zip(net.shorter, net.artifact.lengths[1:], strict=True):
+        parts = () if plan.accuracy is None else plan.accuracy.parts
+        lines += [f"  at {length:<6}{part}" for part in parts]
     return lines
 
 
