@@ -125,6 +125,7 @@ def compile(
     if is_torch(model):
         model = exported(model, example_inputs, calibration)
     imported = import_model(model, bind=sizes, bind_values=bind_values)
+    symbol = c_name(default_name(model) if name is None else name)
     config = with_picture_bytes(config, pictures=is_pictures(calibration))
     taken = inputs_taken(imported.graph, imported.form, config.inputs)
     taken = with_states(taken, imported.form, config.states, config.outputs)
@@ -163,7 +164,6 @@ def compile(
     shorter = integers_at_each(lengths, normals, quantizer, chosen.config)
     if tune:
         backend = tunable(backend).tuned(graph, tune)
-    symbol = c_name(default_name(model) if name is None else name)
     artifact = emitted(backend, graph, shorter, lengths, symbol)
     net = CompiledNetwork(
         graph,
