@@ -32,8 +32,8 @@ ROUNDINGS = ("nearest", "adaround", "gptq", "seqmse")
 CORRECTIONS = ("empirical", "analytic", None)
 WEIGHT_BITS = (8, 4, 3, 2, 1)
 ACTIVATION_BITS = (8, 16)
-NATIVE, TFLITE, ONNX = "native", "tflite", "onnx"
-ARITHMETICS = (NATIVE, TFLITE, ONNX)
+NATIVE, TFLITE, TFLM, ONNX = "native", "tflite", "tflm", "onnx"
+ARITHMETICS = (NATIVE, TFLITE, TFLM, ONNX)
 
 _CHOICES: Mapping[str, tuple[Any, ...]] = {
     "weight_bits": WEIGHT_BITS,
@@ -109,8 +109,9 @@ class QuantizationConfig:
     states: {"h_in": "h_out"}: an input has in the next run what an output has in this one. Both
         have the same integers, so nothing is rounded between; see docs/c-interface.md.
     arithmetic: how results are rounded to integers: "native"; "tflite", the bits of TensorFlow
-        Lite's reference kernels, of TFLite files whose activations are integers; or "onnx", those
-        of ONNX Runtime's quantized kernels, of ONNX models that are quantized.
+        Lite's reference kernels, of TFLite files whose activations are integers; "tflm", those of
+        TensorFlow Lite Micro and CMSIS-NN, of the same files; or "onnx", those of ONNX Runtime's
+        quantized kernels, of ONNX models that are quantized.
     passes: of other packages, in the order in which they run: {"name": "acme.prune", "after":
         "fold-batch-norm", "fields": {"share": 0.1}}, of which the last may be left out, and
         is None where only the caller has the pass (docs/extending.md).

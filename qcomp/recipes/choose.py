@@ -11,7 +11,7 @@ from typing import Any
 from qcomp.calibration.evidence import Evidence
 from qcomp.calibration.samples import samples_of
 from qcomp.calibration.statistics import float_outputs
-from qcomp.config import AUTO, ONNX, TFLITE, QuantizationConfig
+from qcomp.config import AUTO, ONNX, TFLITE, TFLM, QuantizationConfig
 from qcomp.errors import RecipeError
 from qcomp.ir.form import Form
 from qcomp.ir.given import is_quantized_already
@@ -105,9 +105,9 @@ def _with_wide_streams(
 
 def _check_arithmetic(quantizer: Quantizer, config: QuantizationConfig) -> None:
     """An arithmetic that is another tool's is that of models which come from it in integers."""
-    if config.arithmetic == TFLITE and quantizer.form is not Form.QDQ:
+    if config.arithmetic in (TFLITE, TFLM) and quantizer.form is not Form.QDQ:
         raise RecipeError(
-            f"arithmetic={TFLITE!r}: the model comes in form {quantizer.form.value}; "
+            f"arithmetic={config.arithmetic!r}: the model comes in form {quantizer.form.value}; "
             "expected a TFLite file whose activations are integers"
         )
     if config.arithmetic == ONNX and not (
