@@ -15,7 +15,7 @@ from qcomp.calibration.estimators import expect_estimators
 from qcomp.calibration.evidence import Evidence
 from qcomp.config import AUTO, NATIVE, ONNX, QuantizationConfig
 from qcomp.dumping import dumping
-from qcomp.ends import ends_outside, inputs_taken, with_states
+from qcomp.ends import ends_outside, taken_as
 from qcomp.findings.find import Demands
 from qcomp.frontends import ModelLike, import_model
 from qcomp.frontends.model import ImportedModel
@@ -45,6 +45,7 @@ from qcomp.recipes.file import with_recipe_file
 from qcomp.report.make import advised
 from qcomp.report.replay import Replay
 from qcomp.runtime.network import CompiledNetwork, plans_of
+from qcomp.states import states_note
 from qcomp.targets.base import Target, tunable
 from qcomp.whole_attention import knows_attention
 
@@ -127,8 +128,8 @@ def compile(
     imported = import_model(model, bind=sizes, bind_values=bind_values)
     symbol = c_name(default_name(model) if name is None else name)
     config = with_picture_bytes(config, pictures=is_pictures(calibration))
-    taken = inputs_taken(imported.graph, imported.form, config.inputs)
-    taken = with_states(taken, imported.form, config.states, config.outputs)
+    taken = taken_as(imported.graph, imported.form, config)
+    config = replace(config, states=dict(taken.states))
     table = table_of(calibration)
     data = calibration if table is None else None
     evidence = Recorded.of(evidence_for(taken, data, config, samples=samples, progress=progress))
@@ -172,6 +173,7 @@ def compile(
         chosen.config,
         notes=(
             *imported.notes,
+            *states_note(taken, imported.form),
             *_told(evidence),
             *tabled,
             *lengths.notes,

@@ -13,7 +13,7 @@ from typing import Any
 
 from qcomp.calibration.evidence import Evidence
 from qcomp.config import QuantizationConfig
-from qcomp.ends import ends_outside, inputs_taken
+from qcomp.ends import ends_outside, taken_as
 from qcomp.errors import CalibrationError, CompileError, ModelError
 from qcomp.frontends.model import ImportedModel
 from qcomp.ir.at_length import at_length
@@ -170,7 +170,7 @@ def normalized_at_each(
     for size in lengths.shorter:
         imported = imported_at(size)
         repeated = Repeated.of(answers)
-        taken = inputs_taken(imported.graph, imported.form, config.inputs)
+        taken = taken_as(imported.graph, imported.form, config)
         inside = ends_outside(taken, imported.form, repeated, float_tail=config.float_tail)
         normal = quantizer.alike(inside, repeated, imported.integers).normalized
         with _named(lengths, size):

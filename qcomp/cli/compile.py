@@ -146,7 +146,8 @@ def compile(
         typer.Option(
             "--state",
             metavar="IN:OUT",
-            help="Input IN is what output OUT was in the run before; may be repeated.",
+            help="Input IN is what output OUT was in the run before; may be repeated. auto: those "
+            "that look like it.",
         ),
     ] = None,
     argmax: Annotated[

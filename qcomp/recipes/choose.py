@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from qcomp.calibration.evidence import Evidence
-from qcomp.calibration.samples import samples_of
+from qcomp.calibration.sequences import data_of
 from qcomp.calibration.statistics import float_outputs
 from qcomp.config import AUTO, ONNX, TFLITE, TFLM, QuantizationConfig
 from qcomp.errors import RecipeError
@@ -53,7 +53,7 @@ def evidence_for(
     """The calibration data of a graph, unless there is none or the recipe does without."""
     with_data = calibration is not None and config.recipe != DATA_FREE
     options = {"preprocessing": config.preprocessing, "samples": samples, "progress": progress}
-    data = samples_of(graph, calibration, **options) if with_data else None
+    data = data_of(graph, calibration, **options) if with_data else None
     return Evidence(data, config.input_range, progress)
 
 
