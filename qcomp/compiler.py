@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from numpy.typing import ArrayLike
@@ -17,7 +17,6 @@ from qcomp.calibration.evidence import Evidence
 from qcomp.config import AUTO, NATIVE, ONNX, QuantizationConfig
 from qcomp.dumping import dumping
 from qcomp.ends import ends_outside, taken_as
-from qcomp.files import user_cache
 from qcomp.findings.find import Demands
 from qcomp.frontends import ModelLike, import_model
 from qcomp.frontends.model import ImportedModel
@@ -26,6 +25,7 @@ from qcomp.ir.graph import Graph
 from qcomp.ir.tensor import Array
 from qcomp.lengths import (
     Recorded,
+    emitted,
     expect_plain,
     integers_at_each,
     normalized_at_each,
@@ -38,7 +38,9 @@ from qcomp.padding import COMPARED, padding_of
 from qcomp.passes.base import Pass
 from qcomp.passes.ledger import Ledger
 from qcomp.passes.observers import Logged
+from qcomp.passes.own import OwnPass
 from qcomp.picture_bytes import with_picture_bytes
+from qcomp.prepared import prepared
 from qcomp.quantizer import Quantizer
 from qcomp.recipes.calibration_table import table_of, with_table
 from qcomp.recipes.choose import decide, evidence_for
@@ -47,8 +49,7 @@ from qcomp.report.make import advised
 from qcomp.report.replay import Replay
 from qcomp.runtime.network import CompiledNetwork, plans_of
 from qcomp.states import states_note
-from qcomp.targets.base import Target, lengthwise, tappable, tunable
-from qcomp.targets.catalog import target as find_target
+from qcomp.targets.base import Target, tunable
 from qcomp.whole_attention import knows_attention
 
 
@@ -119,40 +120,24 @@ def compile(
     >>> logits = net(images)
     """
     demands = Demands(strict, min_sqnr_db)
-    config = with_recipe_file(config or QuantizationConfig(), recipe)
-    expect_estimators(config)
-    config, own = with_own_passes(config, passes, after)
-    backend = find_target(target) if isinstance(target, str) else target
-    if tune < 0:
-        raise ValueError(f"tune is {tune}; expected at least 0")
-    if tiles is not None:
-        backend = tunable(backend).following(Path(tiles).read_text(encoding="utf-8"))
-    if tune:
-        tunable(backend)
+    config, own = _configured(config, recipe, passes, after)
     sizes, lengths = split_bindings(bind)
-    if lengths is not None:
-        expect_plain(lengths, {"taps": taps, "states": config.states})
-        lengthwise(backend)
-    if taps:
-        backend = tappable(backend).tapped()
-    kept = user_cache("objects") if object_cache == AUTO else object_cache
-    if kept is not None:
-        backend = backend.keeping(Path(kept))
+    expect_plain(lengths, {"taps": taps, "states": config.states})
+    backend = prepared(
+        target, lengths=lengths, tune=tune, tiles=tiles, taps=taps, object_cache=object_cache
+    )
     if is_torch(model):
         model = exported(model, example_inputs, calibration)
     imported = import_model(model, bind=sizes, bind_values=bind_values)
+    symbol = c_name(default_name(model) if name is None else name)
     config = with_picture_bytes(config, pictures=is_pictures(calibration))
     taken = taken_as(imported.graph, imported.form, config)
-    config = dataclasses.replace(config, states=dict(taken.states))
-    symbol = c_name(default_name(model) if name is None else name)
+    config = replace(config, states=dict(taken.states))
     table = table_of(calibration)
     data = calibration if table is None else None
-    evidence = evidence_for(taken, data, config, samples=samples, progress=progress)
+    evidence = Recorded.of(evidence_for(taken, data, config, samples=samples, progress=progress))
     if evidence.data is not None:
-        config = dataclasses.replace(config, preprocessing=evidence.data.preprocessing)
-    recorded = Recorded.of(evidence)
-    if lengths is not None:
-        evidence = recorded
+        config = replace(config, preprocessing=evidence.data.preprocessing)
     inside = ends_outside(taken, imported.form, evidence, float_tail=config.float_tail)
     inner = evidence.inside(inside)
     ledger = Ledger()
@@ -170,11 +155,9 @@ def compile(
         ),
         own=own,
     )
-    normals: dict[int, Graph] = {}
 
     @functools.cache
     def imported_at(size: int) -> ImportedModel:
-        assert lengths is not None
         bound = {**sizes, lengths.dimension: size}
         return import_model(model, bind=bound, bind_values=bind_values)
 
@@ -182,30 +165,16 @@ def compile(
         at = imported_at(size)
         return taken_as(at.graph, at.form, config)
 
-    if lengths is not None:
-        normals = normalized_at_each(lengths, imported_at, quantizer, recorded, config)
-    told: tuple[str, ...] = ()
-    if table is not None:
-        tabled = with_table(quantizer.normalized, config, table)
-        config, told = tabled.config, (tabled.note,)
+    normals = normalized_at_each(lengths, imported_at, quantizer, evidence, config)
+    config, tabled = with_table(quantizer, config, table)
     chosen = decide(quantizer, config, backend.cost, progress=progress)
     graph = with_indices(quantizer.integer(chosen.config), config.outputs)
     lowered = quantizer.lowered(chosen.config)
+    shorter = integers_at_each(lengths, normals, quantizer, chosen.config)
     if tune:
         backend = tunable(backend).tuned(graph, tune)
-    shorter: tuple[Graph, ...] = ()
-    if lengths is None:
-        artifact = backend.emit(graph, symbol)
-    else:
-        others = integers_at_each(lengths, normals, quantizer, chosen.config)
-        shorter = tuple(others.values())
-        padded = padding_of(lengths, inside, taken_at, _first(evidence, COMPARED))
-        plans = {lengths.largest: graph, **others}
-        artifact = lengthwise(backend).emit_lengths(plans, symbol, padded.padding)
-        told += (
-            f"a plan for each of {lengths} of {lengths.dimension}, on the same weights",
-            padded.note,
-        )
+    padded = padding_of(lengths, inside, taken_at, _first(evidence, COMPARED))
+    artifact = emitted(backend, graph, shorter, lengths, symbol, padded.padding)
     net = CompiledNetwork(
         graph,
         artifact,
@@ -215,7 +184,9 @@ def compile(
             *imported.notes,
             *states_note(taken, imported.form),
             *_told(evidence),
-            *told,
+            *tabled,
+            *lengths.notes,
+            *padded.notes,
             *quantizer.notes(chosen.config),
             *chosen.notes,
             *told_of(own, quantizer.records),
@@ -224,13 +195,25 @@ def compile(
         records=quantizer.records,
         samples=_first(evidence, len(quantizer.samples(chosen.config))),
         stored_ledger=lambda: tuple(ledger.entries),
-        shorter=plans_of(artifact, shorter, backend.runtime, chosen.config),
+        shorter=plans_of(artifact, tuple(shorter.values()), backend.runtime, chosen.config),
         stored_qdq=None if lowered is None else lambda: with_indices(lowered(), config.outputs),
     )
     assess(net, taken, evidence.data, quantizer, demands, taken_at)
     if advise:
         net.advice = tuple(map(str, advised(net, Replay(taken, inside, quantizer, net.config))))
     return net
+
+
+def _configured(
+    config: QuantizationConfig | None,
+    recipe: str | os.PathLike[str] | None,
+    passes: Sequence[Pass | str],
+    after: str | None,
+) -> tuple[QuantizationConfig, tuple[OwnPass, ...]]:
+    """With the recipe's fields, and the caller's passes that it names."""
+    config = with_recipe_file(config or QuantizationConfig(), recipe)
+    expect_estimators(config)
+    return with_own_passes(config, passes, after)
 
 
 def _told(evidence: Evidence) -> tuple[str, ...]:

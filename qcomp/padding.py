@@ -32,8 +32,8 @@ Run = Mapping[str, Array]
 class Padded:
     """How a network is padded, or what keeps it from that."""
 
-    padding: Padding | None
-    note: str
+    padding: Padding | None = None
+    notes: tuple[str, ...] = ()
 
 
 def padding_of(
@@ -42,6 +42,8 @@ def padding_of(
     """taken_at: the float network at a length. inside: at the largest, which the samples are for,
     with what is done to inputs outside of it.
     """
+    if not lengths:
+        return Padded()
     between = _between(lengths)
     try:
         if not samples:
@@ -54,16 +56,15 @@ def padding_of(
         values = _found(taken, shorter, inputs, outputs, between, samples[:COMPARED])
     except CompileError as error:
         reason = str(error).splitlines()[0]
-        return Padded(
-            None, f"{lengths.dimension} takes {lengths} only, and is not padded: {reason}"
-        )
+        note = f"{lengths.dimension} takes {lengths} only, and is not padded: {reason}"
+        return Padded(notes=(note,))
     padding = Padding({n: (axis, values[n]) for n, axis in inputs.items()}, outputs)
     listed = ", ".join(f"{name} with {value:g}" for name, value in values.items())
-    return Padded(
-        padding,
+    note = (
         f"{lengths.dimension} of 1 to {lengths.largest} is padded to the next of {lengths}: "
-        f"{listed}, at which the float network does not look",
+        f"{listed}, at which the float network does not look"
     )
+    return Padded(padding, (note,))
 
 
 def _between(lengths: Lengths) -> int:

@@ -42,6 +42,7 @@ from qcomp.passes.recompose_activations import RecomposeActivations
 from qcomp.passes.recompose_attention import RecomposeAttention
 from qcomp.passes.recompose_normalization import RecomposeNormalization
 from qcomp.passes.recompose_powers import RecomposePowers
+from qcomp.passes.scale_dynamically import ScaleDynamically
 from qcomp.passes.smooth_channels import SmoothChannels
 from qcomp.passes.snap_scales import SnapScales
 from qcomp.passes.split_sliced_layers import SplitSlicedLayers
@@ -163,6 +164,8 @@ def _equalizing(config: QuantizationConfig, given: Given) -> list[Pass]:
         )
     if config.absorb_bias:
         passes.append(AbsorbHighBias(given.moments))
+    if config.is_dynamic:
+        passes.append(ScaleDynamically(config))
     return passes
 
 
@@ -233,7 +236,16 @@ def _lowering(config: QuantizationConfig, given: Given) -> list[Pass]:
     return [FuseRequantize(config.arithmetic), CertifyAccumulators()]
 
 
-_EQUALIZING = ("smooth", "equalize", "absorb_bias", "per_channel", "weight_bits", "activation_bits")
+_EQUALIZING = (
+    "smooth",
+    "equalize",
+    "absorb_bias",
+    "per_channel",
+    "weight_bits",
+    "activation_bits",
+    "activations",
+    "own_activations",
+)
 _NOT_QUANTIZING = (
     "recipe",  # how to choose, not what
     "max_slowdown",
@@ -272,7 +284,12 @@ EQUALIZE = Stage(
     name="equalize",
     needs=Form.FLOAT,
     gives=Form.FLOAT,
-    order=(SmoothChannels.name, EqualizeCrossLayer.name, AbsorbHighBias.name),
+    order=(
+        SmoothChannels.name,
+        EqualizeCrossLayer.name,
+        AbsorbHighBias.name,
+        ScaleDynamically.name,
+    ),
     reads=_EQUALIZING,
     fits=False,
     passes=_equalizing,

@@ -164,9 +164,9 @@ def compile(
     arithmetic: Annotated[
         str,
         typer.Option(
-            help=f"{one_of(ARITHMETICS)}: the bits of TensorFlow Lite's reference kernels, of "
-            "TFLite files of integers, or of ONNX Runtime's quantized kernels, of quantized ONNX "
-            "models."
+            help=f"{one_of(ARITHMETICS)}: the bits of TensorFlow Lite's reference kernels or of "
+            "TensorFlow Lite Micro, of TFLite files of integers, or of ONNX Runtime's quantized "
+            "kernels, of quantized ONNX models."
         ),
     ] = DEFAULTS.arithmetic,
     dump: Annotated[

@@ -11,8 +11,11 @@ from qcomp.findings.record import Finding, Kind
 LEAST_DB = 20.0
 LEAST_INTEGERS = 8
 _WORTHWHILE_DB = 3.0  # that 16 bits have to gain to be the advice
-_DRIFT_DB = 3.0  # that later steps lose; 0 to 1.3 where errors do not grow
-_STEADIER = "--activation-bits 16, and longer sequences in --calibration"
+_DRIFT_DB = 3.0  # that later steps lose; up to 1.3 where errors do not grow and inputs are alike
+_STEADIER = (
+    "longer sequences in --calibration tell whether that goes on; --activation-bits 16 has smaller "
+    "errors from the start"
+)
 _RECIPE = "try --recipe best, or other values in --calibration"
 
 Ratios = Mapping[Part, float]
@@ -42,7 +45,7 @@ def drift(accuracy: Accuracy) -> Iterator[Finding]:
     first, last = later[0], later[-1]
     lost = (first.sqnr_db or 0.0) - (last.sqnr_db or 0.0)
     if lost > _DRIFT_DB:
-        text = f"errors grow with the steps of a sequence: {first}; {last}"
+        text = f"the later steps of a sequence are less accurate: {first}; {last}"
         yield Finding(Kind.DRIFT, "states", lost, text, _STEADIER)
 
 

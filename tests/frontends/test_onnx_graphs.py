@@ -221,6 +221,16 @@ def test_branches_of_a_computed_condition_have_results_of_one_type(onnx_model: A
         import_onnx(onnx_model(nodes, {"x": [1]}, ["y"]))
 
 
+def test_branches_of_a_computed_condition_give_tensors(onnx_model: Any) -> None:
+    pair = make_node("SequenceConstruct", ["x", "x"], ["s"])
+    nodes = [
+        make_node("Cast", ["x"], ["c"], to=9),
+        _if("c", _graph([pair], ["s"]), _graph([pair], ["s"])),
+    ]
+    with pytest.raises(UnsupportedOp, match="'s', which a branch gives, is a sequence"):
+        import_onnx(onnx_model(nodes, {"x": [1]}, ["y"]))
+
+
 @pytest.mark.parametrize(
     ("node", "message"),
     [

@@ -158,6 +158,11 @@ def _result(inner: Context, name: str) -> TensorId:
     """A value inside of a branch as a tensor of the graph."""
     if name in inner.constants:
         return inner.graph.add_constant(name, inner.floats(name))
+    if name not in inner.values:
+        raise Refused(
+            f"{name!r}, which a branch gives, is a sequence, and its condition depends on an input",
+            "branches that give tensors",
+        )
     return inner.values[name]
 
 
