@@ -108,11 +108,11 @@ def _found(
     length: int,
     samples: Sequence[Run],
 ) -> dict[str, float]:
-    """The first values at which nothing differs; CompileError with what differs most for zeros."""
+    """The first values at which nothing differs; CompileError with the least that does."""
     short, whole = FloatSession(shorter), FloatSession(taken)
     cut = [_cut(sample, inputs, length) for sample in samples]
     expected = [short.run(feed) for feed in cut]
-    worst: tuple[float, str] | None = None
+    least: tuple[float, str] | None = None
     for values in itertools.islice(_choices(taken, inputs, samples), _MOST_TRIALS):
         padded = [_padded(taken, feed, inputs, values) for feed in cut]
         got = [_cut(whole.run(feed), outputs, length) for feed in padded]
@@ -123,10 +123,10 @@ def _found(
         )
         if difference[0] <= _NEAR:
             return values
-        worst = worst or difference
-    assert worst is not None
+        least = difference if least is None else min(least, difference)
+    assert least is not None
     raise CompileError(
-        f"the float network looks at rows of padding: {worst[1]} differs by {worst[0]:.2g} of its "
+        f"the float network looks at rows of padding: {least[1]} differs by {least[0]:.2g} of its "
         "largest value; expected a mask among the inputs, 0 or 1 or least where there is nothing"
     )
 

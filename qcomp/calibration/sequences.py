@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from qcomp.calibration.data import Source, open_items, resolved
-from qcomp.calibration.items import is_array
+from qcomp.calibration.data import Reader, Source, open_items, resolved
+from qcomp.calibration.items import are_labels, is_array
 from qcomp.calibration.runs import Inputs, Run, counted
 from qcomp.calibration.samples import Samples, samples_of
 from qcomp.data.files import ARRAYS, spread
@@ -89,6 +89,8 @@ def _stateless(graph: Graph, source: Source) -> tuple[bool, Source]:
     """Whether data is without a graph's states, by its first item; and the data, unread."""
     given = [name for name in graph.inputs if name not in graph.states]
     source = resolved(source)
+    if isinstance(source, Reader):
+        source = iter(source.get_next, None)
     if isinstance(source, Iterator):
         begin = list(itertools.islice(source, 1))
         return _is_without(begin, given, graph), itertools.chain(begin, source)
@@ -102,9 +104,13 @@ def _is_without(source: Any, given: list[str], graph: Graph) -> bool:
         return _file_is_without(Path(source), given, graph)
     if is_array(source) or isinstance(source, ForInputs):
         return len(given) == 1
-    first = next(iter(source() if callable(source) else source), None)
+    items = source() if callable(source) else source
+    if not isinstance(items, Iterable):
+        return False  # which is told when it is read
+    first = next(iter(items), None)
     if isinstance(first, tuple):
-        return len(first) < len(graph.inputs)
+        labels = len(first) > 1 and are_labels(first[-1])
+        return len(first) - labels < len(graph.inputs)
     return first is not None and _is_without(first, given, graph)
 
 

@@ -75,5 +75,5 @@ def state_from(name: str, output: str, kept: TensorType, given: TensorType) -> S
             return State(name, output, kept, axis, given.shape[axis])
     raise ValueError(
         f"{name!r} is {kept} and {output!r} {given}; expected one type, or fewer rows along one "
-        "axis, which are added to those that there are"
+        "axis, which are added to those that there are, or a concat of the input with these"
     )
