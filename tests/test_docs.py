@@ -118,16 +118,20 @@ TRANSFORMER = """graph @g(%x: f32[2,4]) {
 def test_the_passes_are_listed_in_their_order() -> None:
     every = qcomp.QuantizationConfig(equalize=True, absorb_bias=True, rounding="adaround")
     config = settled(every, calibrated=True)
-    onnx = dataclasses.replace(config, arithmetic="onnx")
+    others: list[dict[str, Any]] = [
+        {"arithmetic": "onnx"},
+        {"activations": "dynamic"},
+    ]  # which have passes of their own
     nothing, graph = Statistics(mnemonics={}, channel_means={}), parse(TRANSFORMER)
     run: list[str] = [TakeInputs.name, LeaveFloatTail.name, MoveAffineEnds.name]  # before them
     for stage in STAGES:
         for fitting in (FittingData(graph, (), SampledMeans({})), None):
             given = Given(graph, lambda graph: {}, lambda graph, ids: {}, lambda: nothing, fitting)
             names = [p.name for p in stage.passes(config, given)]
-            stored = [p.name for p in stage.passes(onnx, given)]
-            for name in [name for name in stored if name not in names]:
-                names.insert(stored.index(name), name)
+            for fields in others:
+                more = [p.name for p in stage.passes(dataclasses.replace(config, **fields), given)]
+                for name in [name for name in more if name not in names]:
+                    names.insert(more.index(name), name)
             run += [name for name in names if name not in run]
     listed = re.findall(r"^## ([a-z-]+)$", page("passes.md"), re.MULTILINE)
     assert listed == run

@@ -32,6 +32,7 @@ from qcomp.cli.session import Session
 from qcomp.cli.summary import report, summarize
 from qcomp.config import (
     ACTIVATION_BITS,
+    ACTIVATIONS,
     ARITHMETICS,
     AUTO,
     RANGES,
@@ -78,6 +79,14 @@ def compile(
             "8 fall short.",
         ),
     ] = None,
+    activations: Annotated[
+        str,
+        typer.Option(
+            metavar="KIND",
+            help=f"{one_of(ACTIVATIONS)}: scales of what layers read, found in each run for each "
+            "row or image.",
+        ),
+    ] = DEFAULTS.activations,
     max_slowdown: Annotated[
         float,
         typer.Option(
@@ -239,6 +248,7 @@ def compile(
     config = QuantizationConfig(
         recipe=recipe,
         weight_bits=weight_bits,
+        activations=activations,
         activation_bits=AUTO if activation_bits is None else activation_bits,
         max_slowdown=max_slowdown,
         per_channel=not per_tensor,

@@ -88,7 +88,8 @@ def _dynamic(s: Source) -> Nodes:
         if name:
             s.context.constants[name] = np.array(value)
     s.context.notes.append(
-        f"the range of {s.input(0)}, which the model finds in each run, is fixed"
+        f"the range of {s.input(0)}, which the model finds in each run, is fixed, unless "
+        "activations='dynamic' has one found for each row or image"
     )
     return [make_node("Identity", [s.input(0)], [s.output])]
 
