@@ -187,6 +187,18 @@ def test_copies_of_floats_to_two_scales(onnx_model: Any) -> None:
     assert steps_apart(model, 0.021, calibration=list(DATA)) <= 2.01
 
 
+def test_a_part_without_a_scale_does_not_get_that_of_another(onnx_model: Any) -> None:
+    """Probabilities joined with pixels, as at the end of a detector: the range is that of all."""
+    nodes = [q("x", "xq"), dq("xq", "xd"), make_node("Sigmoid", ["xd"], ["s"]), q("s", "sq", "u")]
+    nodes += [dq("sq", "sd", "u"), make_node("Mul", ["xd", "many"], ["b"])]
+    nodes += [make_node("Concat", ["sd", "b"], ["y"], axis=1)]
+    constants = {"xs": X[0], "xz": X[1], "us": F32(1 / 256), "uz": np.uint8(0), "many": F32(90)}
+    model = onnx_model(nodes, SHAPES, ["y"], constants)
+    with pytest.raises(CalibrationError, match="the model has no scales for %b"):
+        qcomp.compile(model)
+    assert steps_apart(model, 90 * 4 / 255, calibration=list(DATA)) <= 1.51
+
+
 WORDS = RNG.integers(0, 30, (6, 1, 7)).astype(np.int64)
 
 

@@ -38,7 +38,8 @@ def _dequantize(s: Source) -> Nodes:
         return [rows.node("Gather", [table, rows.input(1)], s.output)]
     centered = s.name("centered")
     names = [
-        s.given(role, np.float32(n.reshape(()))) for role, n in (("zero", zero), ("scale", scale))
+        s.given(role, number.astype(np.float32).reshape(()))
+        for role, number in (("zero", zero), ("scale", scale))
     ]
     return [
         make_node("Sub", [s.input(0), names[0]], [centered]),
