@@ -21,7 +21,7 @@ from qcomp.frontends.onnx.quantized import BORDERS, CONTRIB
 from qcomp.frontends.onnx.rules import FOLDED_ONLY, RULES
 from qcomp.frontends.onnx.sequences import SEQUENCES
 from qcomp.frontends.onnx.structure import describe, ordered_nodes, reads, subgraphs
-from qcomp.frontends.onnx.tensors import NUMBERS, decode_tensor
+from qcomp.frontends.onnx.tensors import NUMBERS, PACKED, decode_tensor
 from qcomp.ir.ops import Reshape, Select
 from qcomp.ir.tensor import DType, Tensor, TensorId, TensorType
 
@@ -42,6 +42,8 @@ class NodeReader:
             label = f"initializer {proto.name!r}"
             data = decode_tensor(proto, self.folder, label)
             context.constants[proto.name] = data
+            if proto.data_type in PACKED:
+                context.element_types[proto.name] = proto.data_type
             context.folding.given(data.size)
 
     def read(self, nodes: Sequence[onnx.NodeProto], context: Context) -> None:

@@ -146,7 +146,6 @@ def _one_hot(s: Source, indices: str, places: int) -> onnx.NodeProto:
 
 
 PLACES: Mapping[tuple[str, str], Expansion] = {
-    ("", "Gather"): gather,
     ("", "GatherND"): gather_nd,
     ("", "ScatterElements"): scatter_elements,
     ("", "ScatterND"): scatter_nd,
