@@ -177,6 +177,8 @@ def page(outcomes: Sequence[Outcome]) -> str:
         "static shape. Numbers of every type are float32 in its graphs, truth values are 0 and",
         "1, and quotients of integers and casts to integers are truncated. An `If` takes the",
         "branch of its condition where that is known; else both are computed and one is chosen.",
+        "A `Loop` whose number of trips and condition are known, and a `Scan`, are read once for",
+        "each trip, up to 4096 nodes in all.",
         "Functions of the model are inlined. Sequences of known elements (SplitToSequence,",
         "SequenceConstruct, SequenceInsert, SequenceErase, SequenceAt, SequenceLength,",
         "ConcatFromSequence) are read as the tensors that they hold.",

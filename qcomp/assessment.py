@@ -7,6 +7,7 @@ import logging
 from collections.abc import Iterator
 
 from qcomp.accuracy.measure import measured_accuracy
+from qcomp.accuracy.steps import MOST_STEPS, measured_steps
 from qcomp.calibration.samples import Samples
 from qcomp.config import QuantizationConfig
 from qcomp.findings.find import Demands, of_data, of_outputs, of_ranges
@@ -18,6 +19,8 @@ from qcomp.ir.graph import Graph
 from qcomp.quantizer import Quantizer
 from qcomp.recipes.judge import Judge
 from qcomp.runtime.network import CompiledNetwork
+
+_SPECIFIED_STEPS = 64  # which are slow
 
 _LOG = logging.getLogger("qcomp.findings")
 
@@ -44,6 +47,11 @@ def assess(
         if found is not None and data is not None:
             count = found.samples * data.batch
             found = dataclasses.replace(found, samples=count, held_back=bool(held_back))
+            if imported.states:
+                stream = net.stream(specification=lacking is not None)
+                most = MOST_STEPS if lacking is None else _SPECIFIED_STEPS
+                steps = measured_steps(imported, real, stream, data, most)
+                found = dataclasses.replace(found, steps=steps)
         net.accuracy = found
     net.findings = in_order(_findings(net, imported, data, quantizer, demands))
     demands.check(net.findings, net.accuracy)

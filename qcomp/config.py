@@ -32,8 +32,8 @@ ROUNDINGS = ("nearest", "adaround", "gptq", "seqmse")
 CORRECTIONS = ("empirical", "analytic", None)
 WEIGHT_BITS = (8, 4, 3, 2, 1)
 ACTIVATION_BITS = (8, 16)
-NATIVE, TFLITE, ONNX = "native", "tflite", "onnx"
-ARITHMETICS = (NATIVE, TFLITE, ONNX)
+NATIVE, TFLITE, TFLM, ONNX = "native", "tflite", "tflm", "onnx"
+ARITHMETICS = (NATIVE, TFLITE, TFLM, ONNX)
 STATIC, DYNAMIC = "static", "dynamic"
 ACTIVATIONS = (STATIC, DYNAMIC)
 
@@ -113,11 +113,13 @@ class QuantizationConfig:
         "mean": 127.5, "std": (58.4, 57.1, 57.4), "layout": "NHWC"}, each of which may be left out.
         The model gets (x - mean) / std, with channels where it has them.
     outputs: {name: "argmax"}: the index of the largest value along the last axis, not the values.
-    states: {"h_in": "h_out"}: an input has in the next run what an output has in this one. Both
-        have the same integers, so nothing is rounded between; see docs/c-interface.md.
+    states: {"h_in": "h_out"}: an input has in the next run what an output has in this one, or the
+        rows that it has there are added. Both have the same integers, so nothing is rounded
+        between; "auto" takes what looks like a state by name and type; see docs/c-interface.md.
     arithmetic: how results are rounded to integers: "native"; "tflite", the bits of TensorFlow
-        Lite's reference kernels, of TFLite files whose activations are integers; or "onnx", those
-        of ONNX Runtime's quantized kernels, of ONNX models that are quantized.
+        Lite's reference kernels, of TFLite files whose activations are integers; "tflm", those of
+        TensorFlow Lite Micro and CMSIS-NN, of the same files; or "onnx", those of ONNX Runtime's
+        quantized kernels, of ONNX models that are quantized.
     passes: of other packages, in the order in which they run: {"name": "acme.prune", "after":
         "fold-batch-norm", "fields": {"share": 0.1}}, of which the last may be left out, and
         is None where only the caller has the pass (docs/extending.md).
@@ -150,7 +152,7 @@ class QuantizationConfig:
     preprocessing: Preprocessing | None = None
     inputs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     outputs: Mapping[str, str] = field(default_factory=dict)
-    states: Mapping[str, str] = field(default_factory=dict)
+    states: Mapping[str, str] | str = field(default_factory=dict)
     arithmetic: str = NATIVE
     passes: tuple[Mapping[str, Any], ...] = ()
     overrides: Overrides = field(default_factory=dict)
@@ -172,6 +174,8 @@ class QuantizationConfig:
             )
         input_forms(self.inputs)
         check_outputs(self.outputs)
+        if isinstance(self.states, str):
+            _check_choice("states", self.states, (AUTO,))
         for p in self.passes:
             _check_pass(p)
         for key, fields in self.overrides.items():

@@ -6,6 +6,7 @@ import math
 import os
 import re
 import shutil
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,15 +46,16 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Without --slow, sweeps are short and slow tests are left out, and counted as such."""
+    """Without --slow, sweeps are short, grids thin and slow tests left out, and counted as such."""
     is_slow = bool(config.getoption("--slow"))
     set_examples_of_sweeps(items, SLOW_SHARE if is_slow else FAST_SHARE)
     if is_slow:
         return
-    slow = [item for item in items if item.get_closest_marker("slow") is not None]
-    if slow:
-        config.hook.pytest_deselected(items=slow)
-        items[:] = [item for item in items if item not in slow]
+    left = {item for item in items if item.get_closest_marker("slow") is not None}
+    left |= beyond_thin_grids(items)
+    if left:
+        config.hook.pytest_deselected(items=[item for item in items if item in left])
+        items[:] = [item for item in items if item not in left]
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
@@ -71,6 +73,24 @@ def set_examples_of_sweeps(items: Sequence[pytest.Item], share: float) -> None:
     }
     for function, examples in sweeps.items():  # in place; a function must be set once only
         settings(max_examples=math.ceil(share * examples))(function)
+
+
+def beyond_thin_grids(items: Sequence[pytest.Item]) -> set[pytest.Item]:
+    """All but one in n of the parameters of a test marked `thin(n)`, by a hash of their names.
+
+    So that values of every parameter meet in what is left, and each run has the same.
+    """
+    grids: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        if item.get_closest_marker("thin") is not None:
+            grids.setdefault(item.nodeid.partition("[")[0], []).append(item)
+    left: set[pytest.Item] = set()
+    for grid in grids.values():
+        marker = grid[0].get_closest_marker("thin")
+        assert marker is not None
+        by_hash = sorted(grid, key=lambda item: zlib.crc32(item.nodeid.encode()))
+        left |= set(by_hash[math.ceil(len(grid) / marker.args[0]) :])
+    return left
 
 
 @dataclass(frozen=True)

@@ -155,7 +155,8 @@ def compile(
         typer.Option(
             "--state",
             metavar="IN:OUT",
-            help="Input IN is what output OUT was in the run before; may be repeated.",
+            help="Input IN is what output OUT was in the run before; may be repeated. auto: those "
+            "that look like it.",
         ),
     ] = None,
     argmax: Annotated[
@@ -172,9 +173,9 @@ def compile(
     arithmetic: Annotated[
         str,
         typer.Option(
-            help=f"{one_of(ARITHMETICS)}: the bits of TensorFlow Lite's reference kernels, of "
-            "TFLite files of integers, or of ONNX Runtime's quantized kernels, of quantized ONNX "
-            "models."
+            help=f"{one_of(ARITHMETICS)}: the bits of TensorFlow Lite's reference kernels or of "
+            "TensorFlow Lite Micro, of TFLite files of integers, or of ONNX Runtime's quantized "
+            "kernels, of quantized ONNX models."
         ),
     ] = DEFAULTS.arithmetic,
     dump: Annotated[

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from qcomp.calibration.evidence import Evidence
-from qcomp.calibration.samples import samples_of
+from qcomp.calibration.sequences import data_of
 from qcomp.calibration.statistics import float_outputs
-from qcomp.config import AUTO, DYNAMIC, ONNX, TFLITE, QuantizationConfig
+from qcomp.config import AUTO, DYNAMIC, ONNX, TFLITE, TFLM, QuantizationConfig
 from qcomp.errors import RecipeError
 from qcomp.ir.form import Form
 from qcomp.ir.given import is_quantized_already
@@ -54,7 +54,7 @@ def evidence_for(
     """The calibration data of a graph, unless there is none or the recipe does without."""
     with_data = calibration is not None and config.recipe != DATA_FREE
     options = {"preprocessing": config.preprocessing, "samples": samples, "progress": progress}
-    data = samples_of(graph, calibration, **options) if with_data else None
+    data = data_of(graph, calibration, **options) if with_data else None
     return Evidence(data, config.input_range, progress)
 
 
@@ -138,9 +138,9 @@ def _check_activations(quantizer: Quantizer, config: QuantizationConfig) -> None
 
 def _check_arithmetic(quantizer: Quantizer, config: QuantizationConfig) -> None:
     """An arithmetic that is another tool's is that of models which come from it in integers."""
-    if config.arithmetic == TFLITE and quantizer.form is not Form.QDQ:
+    if config.arithmetic in (TFLITE, TFLM) and quantizer.form is not Form.QDQ:
         raise RecipeError(
-            f"arithmetic={TFLITE!r}: the model comes in form {quantizer.form.value}; "
+            f"arithmetic={config.arithmetic!r}: the model comes in form {quantizer.form.value}; "
             "expected a TFLite file whose activations are integers"
         )
     if config.arithmetic == ONNX and not (

@@ -232,9 +232,19 @@ class CompiledNetwork:
     def _calls(self) -> Calls:
         return Calls(self.entry(), self.artifact.memory, self._interface)
 
-    def stream(self) -> Stream:
-        """A sequence of runs that keep the network's states between them, in integers."""
-        return Stream(self.graph, self._interface, self._calls)
+    def stream(self, *, specification: bool = False) -> Stream:
+        """A sequence of runs that keep the network's states between them, in integers; through the
+        generated code, or through the numpy meaning of the integer graph.
+        """
+        run = self._specified if specification else self._generated
+        return Stream(self.graph, self._interface, run)
+
+    def _generated(self, arrays: Sequence[Array]) -> Sequence[Array]:
+        return self._calls.integers(arrays, 1, 1)
+
+    def _specified(self, arrays: Sequence[Array]) -> Sequence[Array]:
+        inputs = dict(zip(self.graph.inputs, arrays, strict=True))
+        return list(evaluate(self.graph, inputs).values())
 
     def entry(self) -> Entry:
         """The generated code in this process; TargetError names what this machine lacks for it."""

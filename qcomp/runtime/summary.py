@@ -86,7 +86,10 @@ def accuracy(net: Network) -> list[str]:
     if net.accuracy is None:
         return []
     lines = [f"  sqnr     {part}" for part in net.accuracy.parts]
-    return [*lines, f"           against float, on {_compared_on(net.accuracy)}"]
+    lines += [f"           against float, on {_compared_on(net.accuracy)}"]
+    if net.accuracy.steps:
+        lines += [f"  steps    {', '.join(map(str, net.accuracy.steps))}"]
+    return lines
 
 
 def card(net: Network) -> str:
