@@ -116,7 +116,9 @@ TRANSFORMER = """graph @g(%x: f32[2,4]) {
 
 
 def test_the_passes_are_listed_in_their_order() -> None:
-    every = qcomp.QuantizationConfig(equalize=True, absorb_bias=True, rounding="adaround")
+    every = qcomp.QuantizationConfig(
+        equalize=True, absorb_bias=True, rounding="adaround", activations="dynamic"
+    )
     config = settled(every, calibrated=True)
     others: list[dict[str, Any]] = [
         {"arithmetic": "onnx"},

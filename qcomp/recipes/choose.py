@@ -109,12 +109,17 @@ def _with_wide_streams(
 def _with_all_of_what_is_scaled(
     quantizer: Quantizer, config: QuantizationConfig
 ) -> QuantizationConfig:
-    """The configuration with ranges of all values for what a scale is found of in each run."""
+    """The configuration with ranges of all values for what a scale is found of in each run, and 16
+    bits for what is scaled up, where it has none: 8 in static steps would lose what was won.
+    """
     if not config.is_dynamic:
         return config
     graph = quantizer.equalized(settled(config, calibrated=quantizer.evidence.data is not None))
     scaled = [t for op in graph.ops() if isinstance(op, ScaleDown) for t in (*op.inputs, op.output)]
     products = [op.x for op in graph.ops() if isinstance(op, ScaleUp)]
+    results = [op.id for op in graph.ops() if isinstance(op, ScaleUp)]
+    if config.activation_bits == AUTO:
+        config = with_16_bits(config, (id for id in results if not graph.is_output(id)))
     if quantizer.evidence.data is None or config.recipe == DATA_FREE:
         return config
     return with_fields(config, (*scaled, *products), {"range": "minmax"})

@@ -37,6 +37,8 @@ from qcomp.ir.ops import (
     Relation,
     Reshape,
     Resize2d,
+    ScaleDown,
+    ScaleUp,
     Select,
     SpaceToDepth,
     Transpose,
@@ -213,6 +215,8 @@ def _more() -> list[Op]:
         Compare(inputs=("x", "positive"), output="y", relation=Relation.LESS),
         Select(inputs=("x", "c", "positive"), output="y"),
         Embedding(inputs=("x", "rows"), output="y"),
+        ScaleDown(inputs=("x", "x"), output="y"),
+        ScaleUp(inputs=("x", "x", "c"), output="y"),
     ]
 
 

@@ -29,13 +29,13 @@ def scale_up(op: ScaleUp, x: F32, scale: F32, bias: F32) -> F32:
 
 def q_abs_max(op: QAbsMax, x: Array) -> Array:
     largest = np.abs(x.astype(np.int32)).max(axis=op.axes, keepdims=True)
-    return np.asarray(np.minimum(largest, 2**15 - 1), np.int16)
+    return np.asarray(np.minimum(largest, 2**15 - 1)).astype(np.int16)
 
 
 def q_scale_down(op: QScaleDown, x: Array, scale: Array) -> Array:
     power, r = reciprocal(scale)
     q = (x.astype(np.int64) * power * r + 2**21) >> 22
-    return np.asarray(q, np.int8)
+    return np.asarray(q).astype(np.int8)
 
 
 def q_scale_up(op: QScaleUp, x: Array, scale: Array, bias: Array) -> Array:
