@@ -128,6 +128,10 @@ def _scaled_products(graph: Graph, own: Mapping[TensorId, QParams]) -> dict[Tens
     found: dict[TensorId, QParams] = {}
     for op in graph.ops():
         if isinstance(op, ScaleUp) and not graph.is_kept(op):
+            if graph.is_constant(op.scale):
+                raise PassError(
+                    f"{format_op(graph, op)}\n  its scale is a constant: a product is meant"
+                )
             low, high = graph.tensor(op.x).range or (0.0, 0.0)
             scales = own[op.scale], own[op.output]
             try:
