@@ -45,7 +45,6 @@ ZERO = -11
 WHOLE = QParams(0.25, 0, -(2**15), 2**15 - 1)
 
 
-@pytest.mark.thin(2)
 @pytest.mark.parametrize(
     "move",
     [
