@@ -29,7 +29,7 @@ from qcomp.reconstruction.engine import Engine, NumpyEngine
 from qcomp.reconstruction.fit import Fit, Method, fit
 from qcomp.reconstruction.layer import QuantizedLayer, suitable_layers
 from qcomp.reconstruction.levels import Levels
-from qcomp.reconstruction.problem import Problem, centred, evened
+from qcomp.reconstruction.problem import Problem, corrected_later, evened
 from qcomp.reconstruction.rows import Rows
 from qcomp.reconstruction.walk import FittingData, walk
 
@@ -76,7 +76,7 @@ class RoundWeights:
         layer = view.layer
         corrects = self.config.bias_correction == "empirical"
         problem = Problem(*view.unrounded, rows, activation_of(view.graph, layer))
-        asked = centred(problem) if corrects else problem
+        asked = corrected_later(problem) if corrects else problem
         if is_transformer(view.graph):
             asked = evened(asked)
         found = self._fit(view, asked, engine, log)
@@ -122,7 +122,13 @@ def _key(
     """Of all that a fit depends on."""
     activation, rows = problem.activation, problem.rows
     return digest(
-        (str(method), f"{levels.bits} bits", view.arithmetic, engine.name, np.__version__),
+        (
+            str(method),
+            f"{levels.bits} bits, {'centred' if problem.mean is not None else 'as they are'}",
+            view.arithmetic,
+            engine.name,
+            np.__version__,
+        ),
         (
             problem.weight,
             problem.bias,
