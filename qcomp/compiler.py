@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -15,11 +16,12 @@ from qcomp.calibration.estimators import expect_estimators
 from qcomp.calibration.evidence import Evidence
 from qcomp.config import AUTO, NATIVE, ONNX, QuantizationConfig
 from qcomp.dumping import dumping
-from qcomp.ends import ends_outside, inputs_taken, with_states
+from qcomp.ends import ends_outside, taken_as
 from qcomp.findings.find import Demands
 from qcomp.frontends import ModelLike, import_model
 from qcomp.frontends.model import ImportedModel
 from qcomp.frontends.torch_modules import exported, is_torch
+from qcomp.ir.graph import Graph
 from qcomp.ir.tensor import Array
 from qcomp.lengths import (
     Recorded,
@@ -32,6 +34,7 @@ from qcomp.lengths import (
 from qcomp.names import c_name, default_name
 from qcomp.output_forms import with_indices
 from qcomp.own_passes import told_of, with_own_passes
+from qcomp.padding import COMPARED, padding_of
 from qcomp.passes.base import Pass
 from qcomp.passes.ledger import Ledger
 from qcomp.passes.observers import Logged
@@ -45,6 +48,7 @@ from qcomp.recipes.file import with_recipe_file
 from qcomp.report.make import advised
 from qcomp.report.replay import Replay
 from qcomp.runtime.network import CompiledNetwork, plans_of
+from qcomp.states import states_note
 from qcomp.targets.base import Target, tunable
 from qcomp.whole_attention import knows_attention
 
@@ -127,8 +131,8 @@ def compile(
     imported = import_model(model, bind=sizes, bind_values=bind_values)
     symbol = c_name(default_name(model) if name is None else name)
     config = with_picture_bytes(config, pictures=is_pictures(calibration))
-    taken = inputs_taken(imported.graph, imported.form, config.inputs)
-    taken = with_states(taken, imported.form, config.states, config.outputs)
+    taken = taken_as(imported.graph, imported.form, config)
+    config = replace(config, states=dict(taken.states))
     table = table_of(calibration)
     data = calibration if table is None else None
     evidence = Recorded.of(evidence_for(taken, data, config, samples=samples, progress=progress))
@@ -152,9 +156,14 @@ def compile(
         own=own,
     )
 
+    @functools.cache
     def imported_at(size: int) -> ImportedModel:
         bound = {**sizes, lengths.dimension: size}
         return import_model(model, bind=bound, bind_values=bind_values)
+
+    def taken_at(size: int, config: QuantizationConfig = config) -> Graph:
+        at = imported_at(size)
+        return taken_as(at.graph, at.form, config)
 
     normals = normalized_at_each(lengths, imported_at, quantizer, evidence, config)
     config, tabled = with_table(quantizer, config, table)
@@ -164,7 +173,8 @@ def compile(
     shorter = integers_at_each(lengths, normals, quantizer, chosen.config)
     if tune:
         backend = tunable(backend).tuned(graph, tune)
-    artifact = emitted(backend, graph, shorter, lengths, symbol)
+    padded = padding_of(lengths, inside, taken_at, _first(evidence, COMPARED))
+    artifact = emitted(backend, graph, shorter, lengths, symbol, padded.padding)
     net = CompiledNetwork(
         graph,
         artifact,
@@ -172,9 +182,11 @@ def compile(
         chosen.config,
         notes=(
             *imported.notes,
+            *states_note(taken, imported.form),
             *_told(evidence),
             *tabled,
             *lengths.notes,
+            *padded.notes,
             *quantizer.notes(chosen.config),
             *chosen.notes,
             *told_of(own, quantizer.records),
@@ -186,7 +198,7 @@ def compile(
         shorter=plans_of(artifact, tuple(shorter.values()), backend.runtime, chosen.config),
         stored_qdq=None if lowered is None else lambda: with_indices(lowered(), config.outputs),
     )
-    assess(net, taken, evidence.data, quantizer, demands)
+    assess(net, taken, evidence.data, quantizer, demands, taken_at)
     if advise:
         net.advice = tuple(map(str, advised(net, Replay(taken, inside, quantizer, net.config))))
     return net

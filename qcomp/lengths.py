@@ -13,12 +13,13 @@ from typing import Any
 
 from qcomp.calibration.evidence import Evidence
 from qcomp.config import QuantizationConfig
-from qcomp.ends import ends_outside, inputs_taken
+from qcomp.ends import ends_outside, taken_as
 from qcomp.errors import CalibrationError, CompileError, ModelError
 from qcomp.frontends.model import ImportedModel
 from qcomp.ir.at_length import at_length
 from qcomp.ir.form import Form
 from qcomp.ir.graph import Graph
+from qcomp.ir.padding import Padding
 from qcomp.ir.tensor import TensorId
 from qcomp.output_forms import with_indices
 from qcomp.quant.moments import Moments
@@ -170,7 +171,7 @@ def normalized_at_each(
     for size in lengths.shorter:
         imported = imported_at(size)
         repeated = Repeated.of(answers)
-        taken = inputs_taken(imported.graph, imported.form, config.inputs)
+        taken = taken_as(imported.graph, imported.form, config)
         inside = ends_outside(taken, imported.form, repeated, float_tail=config.float_tail)
         normal = quantizer.alike(inside, repeated, imported.integers).normalized
         with _named(lengths, size):
@@ -198,12 +199,17 @@ def integers_at_each(
 
 
 def emitted(
-    target: Target, graph: Graph, others: Mapping[int, Graph], lengths: Lengths, name: str
+    target: Target,
+    graph: Graph,
+    others: Mapping[int, Graph],
+    lengths: Lengths,
+    name: str,
+    padding: Padding | None,
 ) -> Artifact:
-    """Code of a graph, and of those of the shorter lengths."""
+    """Code of a graph, and of those of the shorter lengths; `padding` is for those between."""
     if not lengths:
         return target.emit(graph, name)
-    return lengthwise(target).emit_lengths({lengths.largest: graph, **others}, name)
+    return lengthwise(target).emit_lengths({lengths.largest: graph, **others}, name, padding)
 
 
 @contextmanager

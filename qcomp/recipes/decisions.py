@@ -30,8 +30,15 @@ def with_16_bits(
     config: QuantizationConfig, ids: Iterable[TensorId], fields: Mapping[str, Any] | None = None
 ) -> QuantizationConfig:
     """The configuration with 16 bits, and other fields, for tensors, under what it has for them."""
+    return with_fields(config, ids, {"activation_bits": 16, **(fields or {})})
+
+
+def with_fields(
+    config: QuantizationConfig, ids: Iterable[TensorId], fields: Mapping[str, Any]
+) -> QuantizationConfig:
+    """The configuration with these fields for tensors, under what it has for them."""
     found: dict[str, dict[str, Any]] = {
-        id: {"activation_bits": 16, **(fields or {}), **config.overrides.get(id, {})} for id in ids
+        id: {**fields, **config.overrides.get(id, {})} for id in ids
     }
     return replace(config, overrides={**found, **config.overrides, **found})
 

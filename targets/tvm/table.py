@@ -10,6 +10,7 @@ from qcomp.ir.merged import merged
 from qcomp.ir.ops import (
     Domain,
     Op,
+    QAbsMax,
     QAttention,
     QEmbedding,
     QGru,
@@ -17,6 +18,8 @@ from qcomp.ir.ops import (
     QNormalize,
     QResize2d,
     QRnn,
+    QScaleDown,
+    QScaleUp,
     QSoftmax,
 )
 from qcomp.ir.tensor import FLOATS
@@ -25,7 +28,6 @@ from qcomp.quant.fixed_point import Form
 from qcomp.targets.tvm.builder import ComputeOp
 from qcomp.targets.tvm.ops import (
     choice,
-    dynamic,
     elementwise,
     linear,
     movement,
@@ -36,7 +38,6 @@ from qcomp.targets.tvm.ops import (
 
 FUNCTIONS = merged(
     choice.FUNCTIONS,
-    dynamic.FUNCTIONS,
     elementwise.FUNCTIONS,
     linear.FUNCTIONS,
     movement.FUNCTIONS,
@@ -50,6 +51,10 @@ EXEMPT: Exemptions = {
     Domain.BORDER: "kernels take and give integers",
     QNormalize: "no function computes an inverse root of sums",
     QAttention: "no function is written for it; expected products and a softmax",
+    **dict.fromkeys(
+        (QAbsMax, QScaleDown, QScaleUp),
+        "no function knows scales that are found at run time; expected activations static",
+    ),
     QResize2d: "no function knows weights that are operands",
     **dict.fromkeys((QGru, QLstm, QRnn), "no function has a loop over steps"),
 }
