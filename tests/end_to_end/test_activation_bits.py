@@ -40,7 +40,6 @@ def assert_exact(net: qcomp.CompiledNetwork, network: Network) -> None:
 each_network = pytest.mark.parametrize("name", NETWORKS)
 
 
-@pytest.mark.thin(2)
 @each_network
 def test_16_bits_are_exact_and_better_than_8(name: str, compiled_once: CompiledOnce) -> None:
     narrow = qcomp.load(compiled_once(name))
@@ -51,7 +50,6 @@ def test_16_bits_are_exact_and_better_than_8(name: str, compiled_once: CompiledO
         assert wide.sqnr_db_output > narrow.sqnr_db_output
 
 
-@pytest.mark.thin(2)
 @each_network
 def test_both_widths_meet_in_one_network(
     name: str, compiled_once: CompiledOnce, tmp_path: Path

@@ -94,7 +94,6 @@ def assert_exact_and_near(net: qcomp.CompiledNetwork, network: Network) -> None:
         assert np.mean(expected[output] == answers[output]) > 0.95
 
 
-@pytest.mark.thin(2)
 @pytest.mark.parametrize("i", range(len(NETWORKS)), ids=list(NETWORKS))
 def test_other_configurations_are_exact_on_the_baseline_of_the_machine(i: int) -> None:
     network = list(NETWORKS.values())[i]

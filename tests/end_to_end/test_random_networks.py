@@ -309,7 +309,6 @@ def check_seeded(seed: int) -> None:
     assert net.sqnr_db_output is None or net.sqnr_db_output > 15, net.graph
 
 
-@pytest.mark.thin(2)
 @pytest.mark.parametrize("seed", range(40))
 def test_generated_code_is_exact_and_near_the_float_network(seed: int) -> None:
     check_seeded(seed)

@@ -39,7 +39,6 @@ def check(kit: Any, seed: int, sizes: Sizes, **choices: Any) -> None:
     kit.check(case.make, *case.graph_operands(kit.fixed))
 
 
-@pytest.mark.thin(2)
 @pytest.mark.parametrize(("n", "sizes"), list(enumerate(SIZES)))
 @pytest.mark.parametrize("masks", MASKS, ids=str)
 def test_masks(kit: Any, n: int, sizes: Sizes, masks: tuple[Mask, ...]) -> None:
@@ -47,7 +46,6 @@ def test_masks(kit: Any, n: int, sizes: Sizes, masks: tuple[Mask, ...]) -> None:
     check(kit, n, sizes, masks=masks, unattended=unattended)
 
 
-@pytest.mark.thin(2)
 @pytest.mark.parametrize("over", [-17, -1, 0, 1])
 @pytest.mark.parametrize("masks", [(), (CONDITION,), (CONDITION, ADDED, SCORES)], ids=str)
 def test_rows_of_registers_and_longer_ones(
@@ -100,7 +98,6 @@ def test_deep_products(kit: Any, widths: tuple[int, int, int, int]) -> None:
     check(kit, 0, sizes, widths=widths, masks=(CONDITION, ADDED, SCORES), step=1e-6, ahead=4)
 
 
-@pytest.mark.thin(3)
 @pytest.mark.parametrize("bits", [8, 16])
 @pytest.mark.parametrize("step", [1e-9, 1e-6, 1e-4, 1e-2, 1.0, 20.0])
 @pytest.mark.parametrize("ratio", [1e-6, 0.3, 1.0, 30.0, 3000.0])

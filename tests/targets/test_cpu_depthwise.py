@@ -39,7 +39,6 @@ def check(kit: Any, x: Any, kernel: tuple[int, int], **options: Any) -> None:
     check_conv(kit, x, channels, kernel, groups=channels, **options)
 
 
-@pytest.mark.thin(2)
 @pytest.mark.parametrize("channels", CHANNELS)
 @pytest.mark.parametrize("stride", [1, 2])
 def test_depthwise_convolutions_of_any_channel_count(kit: Any, channels: int, stride: int) -> None:
@@ -57,7 +56,6 @@ def test_every_form_on_every_instruction_set(
     check(kit, x, (3, 3), padding=(1, 1, 1, 1), **options)
 
 
-@pytest.mark.thin(2)
 @pytest.mark.parametrize(
     "window",
     [
@@ -91,7 +89,6 @@ def test_large_kernels_are_loops(kit: Any, isa: Isa, window: dict[str, Any]) -> 
         assert tile_of(small, plan_taps(small, costs), costs, run).unrolled
 
 
-@pytest.mark.thin(3)
 @pytest.mark.parametrize("height", [1, 2, 3, 5])
 @pytest.mark.parametrize("width", [1, 2, 3, 7, 13, 25])
 @pytest.mark.parametrize("channels", [8, 32, 64])

@@ -22,7 +22,6 @@ def layer(segments: tuple[tuple[int, int], ...], length: int, channels: int = 5)
     return GemmSpec(axis, axis, axis, axis, segments, length, channels, Form.NARROW, BY_FOURS)
 
 
-@pytest.mark.thin(3)
 @pytest.mark.parametrize("inputs", [1, 2, 3, 4, 5])
 @pytest.mark.parametrize("kernel", [(3, 3), (7, 7), (5, 5), (5, 2), (2, 1), (1, 3)], ids=str)
 def test_first_layers(kit: Any, isa: Any, kernel: tuple[int, int], inputs: int) -> None:

@@ -18,7 +18,6 @@ from qcomp.targets.cpu.lower.grouping import groupings
 from tests.targets.test_cpu_linear import FORMS, check_conv
 
 
-@pytest.mark.thin(3)
 @pytest.mark.parametrize("each", [1, 2, 3, 4, 5, 8, 12, 16, 20])
 @pytest.mark.parametrize("depth", [1, 2, 3, 4, 8, 13])
 def test_groups_of_few_channels(kit: Any, each: int, depth: int) -> None:

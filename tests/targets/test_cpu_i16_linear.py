@@ -71,7 +71,6 @@ def test_convolutions_on_every_instruction_set(kit: Any, isa: Any, kind: Any) ->
     check_conv(kit, kind, (1, 6, 7, 35), 35, (3, 3), groups=35, isas=[isa], **same)
 
 
-@pytest.mark.thin(2)
 @pytest.mark.parametrize("inputs", [1, 3, 16, 17])
 @pytest.mark.parametrize("outputs", [1, 3, 15, 16, 17, 31, 33, 64, 65])
 def test_convolutions_of_any_channel_counts(kit: Any, inputs: int, outputs: int) -> None:
@@ -80,7 +79,6 @@ def test_convolutions_of_any_channel_counts(kit: Any, inputs: int, outputs: int)
     check_conv(kit, kind, (1, 5, 7, inputs), outputs, (1, 1))
 
 
-@pytest.mark.thin(2)
 @pytest.mark.parametrize(
     "window",
     [
@@ -170,7 +168,6 @@ def test_dense_layers(kit: Any, shape: tuple[int, ...], outputs: int) -> None:
         kit.check(op, x, *map(kit.fixed, (weight, *tables)), zero_point=zero_point)
 
 
-@pytest.mark.thin(3)
 @pytest.mark.parametrize("rows", [7, 8, 9, 16, 17, 33])
 @pytest.mark.parametrize("outputs", [33, 48, 50, 96, 145])
 def test_blocks_of_three_and_of_four_vectors(kit: Any, isa: Any, rows: int, outputs: int) -> None:

@@ -96,7 +96,6 @@ def test_reductions(kit: Any, axes: tuple[int, ...]) -> None:
             check(kit, partial(QReduceExtreme, kind=kind, **over), kit.i16(2, 5, 6, 37))
 
 
-@pytest.mark.thin(2)
 @pytest.mark.parametrize("size", [1, 7, 8, 9, 31, 33, 64, 65, 129, 300])
 def test_sizes_around_vectors_and_groups(kit: Any, isa: Any, size: int) -> None:
     mean = partial(

@@ -61,7 +61,6 @@ def check_conv(
     kit.check(op, x, *constants, zero_point=zero_point, borders=borders, isas=isas)
 
 
-@pytest.mark.thin(2)
 @pytest.mark.parametrize("inputs", [1, 3, 16, 17])
 @pytest.mark.parametrize("outputs", CHANNELS)
 def test_convolutions_of_any_channel_counts(kit: Any, inputs: int, outputs: int) -> None:
@@ -78,7 +77,6 @@ def test_convolutions_in_every_form(kit: Any, form: Form, zero_point: int) -> No
     check_conv(kit, x, 8, (3, 3), padding=(1, 1, 1, 1), groups=8, **options)
 
 
-@pytest.mark.thin(2)
 @pytest.mark.parametrize(
     "window",
     [

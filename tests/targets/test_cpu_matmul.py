@@ -34,7 +34,6 @@ def test_products_of_any_width(kit: Any, columns: int) -> None:
     kit.check(matmul(), kit.i8(5, 9), kit.i8(9, columns))
 
 
-@pytest.mark.thin(2)
 @pytest.mark.parametrize("rows", [1, 2, 3, 4, 5, 9])
 @pytest.mark.parametrize("depth", [1, 2, 3, 8, 33])
 def test_products_of_any_height_and_depth(kit: Any, rows: int, depth: int) -> None:

@@ -67,7 +67,6 @@ def operands(
     return [x, *map(kit.fixed, (inverse_root_table(), gamma, beta))]
 
 
-@pytest.mark.thin(3)
 @pytest.mark.parametrize(("source", "bits"), WIDTHS)
 @pytest.mark.parametrize("centered", [True, False])
 @pytest.mark.parametrize("layout", LAYOUTS, ids=str)
@@ -89,7 +88,6 @@ def rows_of_every_size(random: np.random.Generator, count: int, source: int) -> 
     return np.array(rows, np.int8 if source == 8 else np.int16)
 
 
-@pytest.mark.thin(2)
 @pytest.mark.parametrize(("source", "bits"), WIDTHS)
 @pytest.mark.parametrize("centered", [True, False])
 @pytest.mark.parametrize("epsilon", [0.0, 1e-5, 1e9])

@@ -108,7 +108,6 @@ def check(
     kit.check(partial(op, **fields), *operands, zero_point=3)
 
 
-@pytest.mark.thin(2)
 @pytest.mark.parametrize("hidden", SIZES)
 @pytest.mark.parametrize("op", KINDS)
 def test_any_number_of_cells(kit: Any, op: type[QRecurrent], hidden: int) -> None:

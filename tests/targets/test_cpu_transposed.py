@@ -83,7 +83,6 @@ class Transposed:
         return self.zeros in program.memory.offsets
 
 
-@pytest.mark.thin(3)
 @pytest.mark.parametrize("stride", list(itertools.product(range(1, 5), (1, 2, 3))), ids=str)
 @pytest.mark.parametrize("kernel", [(1, 1), (2, 2), (3, 3), (4, 2), (5, 6)], ids=str)
 def test_kernels_and_strides(kit: Any, kernel: tuple[int, int], stride: tuple[int, int]) -> None:
@@ -93,7 +92,6 @@ def test_kernels_and_strides(kit: Any, kernel: tuple[int, int], stride: tuple[in
     assert not net.stores_zeros
 
 
-@pytest.mark.thin(2)
 @pytest.mark.parametrize("form", FORMS, ids=lambda f: f.value)
 @pytest.mark.parametrize("groups", [1, 3, 12], ids=str)
 def test_forms_and_groups(kit: Any, isa: Any, groups: int, form: Form) -> None:
@@ -141,7 +139,6 @@ def test_a_residual_addition(kit: Any, isa: Any, kernel: tuple[int, int]) -> Non
     assert list(fused_residuals(net.graph, AVX2)) == [again]
 
 
-@pytest.mark.thin(2)
 @pytest.mark.parametrize("form", FORMS, ids=lambda f: f.value)
 @pytest.mark.parametrize("groups", [1, 12])
 def test_a_ceiling(kit: Any, isa: Any, groups: int, form: Form) -> None:
