@@ -13,8 +13,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from qcomp.accuracy.decisions import scores_of_classes
 from qcomp.calibration.samples import Run
-from qcomp.calibration.statistics import float_outputs
 from qcomp.execute.session import FloatSession
 from qcomp.findings.record import Finding, Kind
 from qcomp.ir.graph import Graph
@@ -24,7 +24,6 @@ from qcomp.ir.tensor import Array, TensorId
 
 _UNLIKE = 1.18  # times, on average; measured: 1.03 to 1.08 with the right inputs, 1.23 else
 _LEAST_NORMS = 4
-_LEAST_CLASSES = 5
 _LEAST_SAMPLES = 12
 _SAME = 0.75  # of the samples; measured: below 0.4 with the right inputs
 _ALIVE = 1e-3  # deviation in training, below which a channel says nothing
@@ -42,7 +41,8 @@ def behaviour(
     if len(runs) * batch < _LEAST_SAMPLES:
         return
     norms = [] if scale_is_told else [op for op in graph.ops() if isinstance(op, BatchNorm)]
-    output = _scores(graph)
+    scored = scores_of_classes(graph)
+    output = None if scored is None else graph.outputs[scored]
     norms = norms if len(norms) >= _LEAST_NORMS else []
     if not norms and output is None:
         return
@@ -107,16 +107,6 @@ def _one_answer(answers: Sequence[int], classes: int) -> Iterator[Finding]:
         text = f"{count} of {len(answers)} samples get the same answer, {answer} of {classes}"
         help = f"{_AS_TRAINED}, and of all classes"
         yield Finding(Kind.ONE_ANSWER, "calibration data", count / len(answers), text, help)
-
-
-def _scores(graph: Graph) -> TensorId | None:
-    """The only float output, where it scores classes: [N, classes]."""
-    outputs = list(float_outputs(graph).values())
-    if len(outputs) != 1 or len(graph.outputs) != 1:
-        return None
-    shape = graph.type(outputs[0]).shape
-    is_list = len(shape) >= 2 and shape[-1] >= _LEAST_CLASSES
-    return outputs[0] if is_list and math.prod(shape[1:]) == shape[-1] else None
 
 
 def _answers(scores: Array) -> list[int]:

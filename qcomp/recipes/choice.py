@@ -10,6 +10,7 @@ from qcomp.recipes.judge import Trial, decided
 
 WORTHWHILE_DB = 0.05  # less is chance
 _GOOD_DB = 30.0  # of each part: leaves nothing to wish for at 8 bits
+_GOOD_AGREEMENT = 0.98  # of a classifier's answers, expected
 _NEAR_DB = 3.0  # by which the ratio on the first samples may be off
 
 
@@ -37,10 +38,16 @@ class Choice:
             self.log.declined(what, told, before_db=before.db, after_db=after.db)
 
     def is_good_without(self, what: str) -> bool:
-        """Whether every part is good enough; then the log says that something is not tried."""
+        """Whether every part is good enough, and nearly all classes stay what they are; then the
+        log says that something is not tried.
+        """
         least = self.trial.now.least_db
         if abs(least - _GOOD_DB) < _NEAR_DB:
             least = self.trial.whole.least_db
-        if least >= _GOOD_DB:
-            self.log.declined(what, f"no part is below {least:.1f} dB")
-        return least >= _GOOD_DB
+        if least < _GOOD_DB:
+            return False
+        kept = self.trial.agreement
+        if kept < _GOOD_AGREEMENT:
+            return False
+        self.log.declined(what, f"no part is below {least:.1f} dB")
+        return True

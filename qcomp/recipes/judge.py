@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from qcomp.accuracy.decisions import expected_agreement, scores_of_classes
 from qcomp.accuracy.measure import noise_of
 from qcomp.accuracy.parts import Answers, Part, parts_of
 from qcomp.calibration.statistics import float_outputs
@@ -106,6 +107,16 @@ class Judge:
         parts = {part: sum((run[part] for run in noises), Noise()) for part in weights}
         return Judgement(tuple(runs), parts, weights)
 
+    def agreement(self, judged: Judgement) -> float:
+        """The share of these samples that are expected to keep their class; 1 without classes."""
+        graph, runs = self.quantizer.normalized, self._reference[: len(judged.runs)]
+        name = scores_of_classes(graph)
+        if name is None:
+            return 1.0
+        classes = graph.type(graph.outputs[name]).shape[-1]
+        scores = np.concatenate([answers[name].reshape(-1, classes) for answers in runs])
+        return expected_agreement(scores, sum(n.noise for n in judged.parts.values()) / scores.size)
+
     @property
     def _weights(self) -> Mapping[Part, float]:
         return self.weights or _whole(self.quantizer.normalized)
@@ -141,6 +152,11 @@ class Trial:
     def whole(self) -> Judgement:
         """By all samples."""
         return self.on(self.available)
+
+    @property
+    def agreement(self) -> float:
+        """The share of all samples that are expected to keep their class; 1 without classes."""
+        return self._judge.agreement(self.whole)
 
     def on(self, count: int) -> Judgement:
         """By the first so many."""

@@ -10,7 +10,7 @@ order, each with the best of what came before:
 4. a range of its own for each activation (own_ranges.py);
 5. 16 bits for single activations, where 8 bits fall short (wide_activations.py);
 6. whether all this also helps when biases are corrected layer by layer, and whether they should be;
-7. weights fitted layer by layer by GPTQ, where a part falls short.
+7. weights fitted layer by layer by GPTQ, where 8 bits fall short, as they cost no time of a run.
 
 What the caller has chosen is not tried.
 """
@@ -41,6 +41,7 @@ TRIALS: Mapping[str, tuple[Any, ...]] = {
     "weight_range": ("minmax", "mse"),
     "bias_correction": ("empirical", None),
 }
+_GPTQ = "rounding=gptq"
 _LEAST_SAMPLES = 4
 _BUDGET = 5e11  # multiplications of all trials, with what moving the activations costs
 _FIRST = 4  # samples that tell a hopeless estimator
@@ -81,11 +82,12 @@ def search(
     if config.range == AUTO:
         _own_ranges(activations, choice, samples, advance)
         tell()
-    if config.activation_bits == AUTO:
-        widen(activations, choice, start, samples, cost, advance)
+    short = config.activation_bits == AUTO
+    if short:
+        short = widen(activations, choice, start, samples, cost, advance)
     if choice.config.bias_correction == "empirical":
         first = _confirm(judge, choice, config, start, samples)
-    if config.rounding == AUTO:
+    if config.rounding == AUTO and (short or not choice.is_good_without(_GPTQ)):
         _fit_weights(judge, choice, samples)
     choice.gain = _gain(first, choice.trial)
     return choice
@@ -216,17 +218,14 @@ def _took(judge: Judge, choice: Choice, found: Sequence[OwnRange], samples: Sequ
 
 
 def _fit_weights(judge: Judge, choice: Choice, samples: Sequence[Feed]) -> None:
-    """GPTQ, whose rounding depends on the layers before, if a part is short and it helps.
+    """GPTQ, whose rounding depends on the layers before, if it helps.
 
     It is compared with biases that are corrected layer by layer on the same samples.
     """
-    what = "rounding=gptq"
-    if choice.is_good_without(what):
-        return
     if not choice.is_fitted:
         choice.trial = judge.trial(choice.config, samples, judge.fitting)
     fitted = dataclasses.replace(choice.config, rounding="gptq", weight_range="seqmse")
-    choice.consider(what, fitted, judge.trial(fitted, samples, judge.fitting))
+    choice.consider(_GPTQ, fitted, judge.trial(fitted, samples, judge.fitting))
 
 
 def affordable(graph: Graph, available: int) -> int:

@@ -23,23 +23,24 @@ def widen(
     samples: Sequence[Feed],
     cost: CostOf,
     advance: Callable[[int, int], None],
-) -> None:
+) -> bool:
     """16 bits for the activations that decide: for all that the time allows, or, where these don't
-    gain together, for one after the other of the loudest.
+    gain together, for one after the other of the loudest. Returns whether 8 bits fell short.
     """
     what, judge = "16 bits for single activations", activations.judge
     if choice.is_good_without(what):
-        return
+        return False
     everywhere = with_wide(choice.config, start, free_units(judge, choice.config))
     wide, narrow = decided(judge.trial(everywhere, samples), choice.trial, _SHORT_DB)
     if not wide.is_better(narrow, _SHORT_DB):
         told = f"{narrow.db:.2f} dB, {wide.db:.2f} with 16 bits everywhere"
         choice.log.declined(what, told)
-        return
+        return True
     loud = loud_units(activations, choice.config, advance)
     budget = Budget(judge.quantizer.equalized(choice.config), cost, choice.config.max_slowdown)
     if not take_loudest(judge, choice, start, budget, loud, samples):
         choice.log.declined(what, "none helps within the time allowed")
+    return True
 
 
 def take_loudest(
