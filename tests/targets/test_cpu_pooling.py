@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from qcomp.errors import TargetError
 from qcomp.ir.ops import ArgMax, MaxPool2d, QAveragePool2d
 from qcomp.quant.fixed_point import Form, Requantize, multiplier_wide
-from qcomp.targets.cpu.emit.pooling import WindowAxis
+from qcomp.targets.cpu.kernels.window_axis import WindowAxis
 from qcomp.targets.cpu.lower.graph import lower_graph
 
 WINDOWS: list[dict[str, Any]] = [

@@ -136,9 +136,9 @@ def max_pool(element: ir.IntType, *, stored: bool) -> PoolFold:
     `stored`: on i8 as value + BIAS.
     """
     if stored:
-        return PoolFold(I8, 0, larger_unsigned, lambda b, acc, count: acc)
+        return PoolFold(I8, 0, larger_unsigned, larger_unsigned, lambda b, acc, count: acc)
     least = -(1 << (element.width - 1))
-    return PoolFold(element, least, larger, lambda b, acc, count: acc)
+    return PoolFold(element, least, larger, larger, lambda b, acc, count: acc)
 
 
 def average_pool(
@@ -181,4 +181,4 @@ def average_pool(
         y = emit_requantize_by(b, wide, multiplier, shift, q)
         return flipped(b, y) if stored else y
 
-    return PoolFold(element, 0, step, finish)
+    return PoolFold(element, 0, step, lambda b, x, y: b.add(x, y), finish)

@@ -1,5 +1,7 @@
 """Pooling of NHWC tensors: vectors over channels; windows at the border are cut, not padded.
 
+Maxima and sums are separable: where the windows of a tile share columns, each column is folded
+once, down its rows, and a window joins its columns.
 Nothing outside the source is read. The first tap inside and the number of taps inside come from a
 small table for the positions whose window leaves the source; all others have constant windows.
 Meanings: qcomp.ir.evaluate.pooling (MaxPool2d, QAveragePool2d).
@@ -7,11 +9,8 @@ Meanings: qcomp.ir.evaluate.pooling (MaxPool2d, QAveragePool2d).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-
-import numpy as np
-from numpy.typing import NDArray
 
 from qcomp.targets.cpu import llvm_ir as ir
 from qcomp.targets.cpu.emit.builder import (
@@ -35,50 +34,12 @@ from qcomp.targets.cpu.emit.lanes import over_chunks
 from qcomp.targets.cpu.emit.span import Span
 from qcomp.targets.cpu.emit.words import word_type
 from qcomp.targets.cpu.kernels.axis import Axis
+from qcomp.targets.cpu.kernels.window_axis import WindowAxis
 
 _PIXELS = 4
 _UNROLLED_COLUMNS = 8
 _UNROLLED_ROWS = 4
-
-
-@dataclass(frozen=True)
-class WindowAxis:
-    """One axis of a pooling: `results` windows over `size` elements; src and dst are strides."""
-
-    results: int
-    size: int
-    kernel: int
-    stride: int
-    dilation: int
-    before: int
-    src: int
-    dst: int
-
-    def inside(self, position: int) -> range:
-        """The taps of a window that lie within the source."""
-        start = position * self.stride - self.before
-        low = max(0, -(start // self.dilation))
-        high = min(self.kernel, (self.size - 1 - start) // self.dilation + 1)
-        return range(low, max(low, high))
-
-    @property
-    def interior(self) -> tuple[int, int]:
-        """The positions [first, last) whose windows lie wholly within the source."""
-        whole = [i for i in range(self.results) if len(self.inside(i)) == self.kernel]
-        return (whole[0], whole[-1] + 1) if whole else (0, 0)
-
-    @property
-    def is_whole(self) -> bool:
-        return self.interior == (0, self.results)
-
-    def table(self) -> NDArray[np.int32]:
-        """Per position the byte offset of the first tap inside, and the number of taps inside."""
-        rows = []
-        for i in range(self.results):
-            taps = self.inside(i)
-            first = i * self.stride - self.before + taps.start * self.dilation
-            rows.append((first * self.src if taps else 0, len(taps)))
-        return np.array(rows, np.int32)
+_KEPT_COLUMNS = 12  # whose folds stay in registers over rows; a single row needs them once
 
 
 @dataclass(frozen=True)
@@ -100,11 +61,15 @@ class PoolSpec:
 
 @dataclass(frozen=True)
 class PoolFold:
-    """How a window becomes values: step(acc, values) per tap, finish(acc, count of taps)."""
+    """How a window becomes values: step(acc, values) per tap, finish(acc, count of taps).
+
+    join(acc, acc) is the fold of the taps of both.
+    """
 
     element: ir.Type
     start: int
     step: Callable[[ir.IRBuilder, Value, Value], Value]
+    join: Callable[[ir.IRBuilder, Value, Value], Value]
     finish: Callable[[ir.IRBuilder, Value, Value | int], Value]
 
 
@@ -168,6 +133,7 @@ def emit_pool(
         """Tiles of pixels whose windows no side edge cuts."""
         total = last - first
         pixels = min(_PIXELS, total)
+        shared = _shared_columns(spec, pixels)
         count = _product(b, above.count, columns.kernel)
         step, origin = columns.stride * columns.src, columns.before * columns.src
 
@@ -180,9 +146,14 @@ def emit_pool(
                 def row_of_taps(k: Value | int, accs: Carried) -> Carried:
                     first_tap = at(b, window, multiple(b, c, spec.source))
                     p = at(b, first_tap, multiple(b, k, rows.dilation * rows.src))
+                    if shared:
+                        return _column_taps(b, spec, fold, p, shared, accs)
                     return _tile_taps(b, spec, fold, p, accs)
 
-                accs = _over_rows(b, above.count, [start] * pixels, row_of_taps)
+                accs = _over_rows(b, above.count, [start] * (len(shared) or pixels), row_of_taps)
+                if shared:
+                    folded = dict(zip(shared, accs, strict=True))
+                    accs = _joined(b, fold, folded, columns.windows(pixels))
                 for m, acc in enumerate(accs):
                     value = fold.finish(b, acc, count)
                     place = at(b, result, multiple(b, c, spec.result))
@@ -224,6 +195,56 @@ def _over_rows(
             accs = body(k, accs)
         return accs
     return repeat_trips(b, count, accs, body, "taps")
+
+
+def _shared_columns(spec: PoolSpec, pixels: int) -> Sequence[int]:
+    """The columns of a tile, where windows share so many that each is folded once; else none."""
+    columns = spec.columns.elements(pixels)
+    shares = 3 * len(columns) <= 2 * pixels * spec.columns.kernel
+    most = _KEPT_COLUMNS if spec.rows.kernel > 1 else 2 * _KEPT_COLUMNS
+    return columns if shares and len(columns) <= most else ()
+
+
+def _column_taps(
+    b: ir.IRBuilder,
+    spec: PoolSpec,
+    fold: PoolFold,
+    line: Value,
+    columns: Sequence[int],
+    accs: Carried,
+) -> list[Value]:
+    """One row of taps of a tile's columns."""
+    places = (at(b, line, column * spec.columns.src) for column in columns)
+    return [
+        fold.step(b, acc, load(b, place, spec.loaded))
+        for acc, place in zip(accs, places, strict=True)
+    ]
+
+
+def _joined(
+    b: ir.IRBuilder,
+    fold: PoolFold,
+    columns: Mapping[int, Value],
+    windows: Sequence[frozenset[int]],
+    core: frozenset[int] = frozenset(),
+    joined: Value | None = None,
+) -> list[Value]:
+    """The folds of windows from those of columns; what halves of the windows share is joined once.
+
+    `joined` is the fold of `core`, which all have.
+    """
+    common = frozenset.intersection(*windows)
+    for column in sorted(common - core):
+        value = columns[column]
+        joined = value if joined is None else fold.join(b, joined, value)
+    if len(windows) == 1:
+        assert joined is not None
+        return [joined]
+    half = len(windows) // 2
+    parts = (
+        _joined(b, fold, columns, part, common, joined) for part in (windows[:half], windows[half:])
+    )
+    return [value for part in parts for value in part]
 
 
 def _tile_taps(

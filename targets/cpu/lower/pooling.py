@@ -12,9 +12,10 @@ from qcomp.targets.cpu import llvm_ir as ir
 from qcomp.targets.cpu.emit.builder import I8, Value, biased
 from qcomp.targets.cpu.emit.folds import average_pool, max_pool
 from qcomp.targets.cpu.emit.lanes import chunk
-from qcomp.targets.cpu.emit.pooling import PoolFold, PoolSpec, WindowAxis, emit_pool
+from qcomp.targets.cpu.emit.pooling import PoolFold, PoolSpec, emit_pool
 from qcomp.targets.cpu.emit.span import Span
 from qcomp.targets.cpu.kernels.axis import Axis
+from qcomp.targets.cpu.kernels.window_axis import WindowAxis
 from qcomp.targets.cpu.lower.context import Lowering, LowerOp, expect_activation
 from qcomp.targets.cpu.program import Address
 

@@ -69,4 +69,4 @@ def average_pool(
         x = scaled(b, centred, broadcast(b, multiplier, lanes), splat(I32, lanes, shift))
         return saturated(b, x, Saturation.constant(q, lanes), ir.IntType(q.bits))
 
-    return PoolFold(element, 0, step, finish)
+    return PoolFold(element, 0, step, lambda b, x, y: b.add(x, y), finish)
