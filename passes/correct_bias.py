@@ -28,7 +28,12 @@ from qcomp.ir.graph import Graph
 from qcomp.ir.ops import Dense, Dequantize, Quantize, Weighted
 from qcomp.ir.tensor import Mark, TensorId
 from qcomp.passes.events import PassLog
-from qcomp.passes.lib.qdq import rounded_constant, rounding_grid, why_not_rounded
+from qcomp.passes.lib.qdq import (
+    rounded_constant,
+    rounding_grid,
+    why_no_mean_error,
+    why_not_rounded,
+)
 
 F64 = NDArray[np.float64]
 
@@ -72,6 +77,8 @@ def _uncorrectable(graph: Graph, op: Weighted, means: Mapping[TensorId, F64]) ->
     bias = rounded_constant(graph, op.bias)
     if Mark.CORRECTED in graph.tensor(bias.x).marks:
         return f"its bias %{bias.x} is corrected already"
+    if reason := why_no_mean_error(graph, op):
+        return reason
     if graph.sole_consumer(bias.output) is None:
         return f"its bias %{bias.output} has other users"
     source = _float_source(graph, op.x)

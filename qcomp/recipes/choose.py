@@ -20,7 +20,7 @@ from qcomp.ir.transformer import is_transformer
 from qcomp.passes.events import PassLog
 from qcomp.progress import bar
 from qcomp.quantizer import Quantizer
-from qcomp.recipes.decisions import with_16_bits, with_fine_decisions
+from qcomp.recipes.decisions import with_bits, with_fine_decisions
 from qcomp.recipes.divide import divided, for_all, too_few
 from qcomp.recipes.estimated_time import CostOf
 from qcomp.recipes.judge import Feed, Judge
@@ -100,7 +100,7 @@ def _with_wide_streams(
         "up to it, and pre-activations; activation_bits=8 leaves them in 8",
         tensors=len(ids),
     )
-    return with_16_bits(config, ids, {"range": "minmax"})
+    return with_bits(config, 16, ids, {"range": "minmax"})
 
 
 def _check_arithmetic(quantizer: Quantizer, config: QuantizationConfig) -> None:

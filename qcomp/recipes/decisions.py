@@ -5,7 +5,8 @@ everything behind follows it. A tensor that only such ops read has its range cut
 decide, or is small; beside other readers, or where the largest of many is looked for, 8 bits are
 too coarse and 16 cost little.
 
-So have the tensors that steep functions are of (steep.py).
+So have the tensors that steep functions are of (steep.py); squares among them have 32
+(decades.py).
 """
 
 from __future__ import annotations
@@ -14,24 +15,38 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from qcomp.config import AUTO, QuantizationConfig
+from qcomp.config import AUTO, NATIVE, QuantizationConfig
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import Add, ArgMax, Compare, Function, Op, Sub, Unary, Weighted
 from qcomp.ir.tensor import TensorId
+from qcomp.quant.qparams import SUM_BITS
+from qcomp.recipes.decades import read_over_decades
 from qcomp.recipes.steep import read_steeply
 
 
 def with_fine_decisions(graph: Graph, config: QuantizationConfig) -> QuantizationConfig:
-    """The configuration with 16 bits for these tensors, under whatever it has for them."""
-    return with_16_bits(config, decided_by(graph)) if config.activation_bits == AUTO else config
+    """The configuration with 16 or 32 bits for these tensors, under whatever it has for them."""
+    if config.activation_bits == 8:
+        return config
+    if config.arithmetic == NATIVE:
+        decades = read_over_decades(graph)
+        config = with_bits(config, SUM_BITS, decades.sums)
+        config = with_bits(config, 16, decades.sources)
+    return with_bits(config, 16, decided_by(graph)) if config.activation_bits == AUTO else config
 
 
-def with_16_bits(
-    config: QuantizationConfig, ids: Iterable[TensorId], fields: Mapping[str, Any] | None = None
+def with_bits(
+    config: QuantizationConfig,
+    bits: int,
+    ids: Iterable[TensorId],
+    fields: Mapping[str, Any] | None = None,
 ) -> QuantizationConfig:
-    """The configuration with 16 bits, and other fields, for tensors, under what it has for them."""
+    """The configuration with so many bits, and other fields, for tensors, under what it has for
+    them.
+    """
     found: dict[str, dict[str, Any]] = {
-        id: {"activation_bits": 16, **(fields or {}), **config.overrides.get(id, {})} for id in ids
+        id: {"activation_bits": bits, **(fields or {}), **config.overrides.get(id, {})}
+        for id in ids
     }
     return replace(config, overrides={**found, **config.overrides, **found})
 
