@@ -47,6 +47,7 @@ from qcomp.runtime.network import CompiledNetwork, plans_of
 from qcomp.targets.base import Target, lengthwise, tappable, tunable
 from qcomp.targets.catalog import target as find_target
 from qcomp.whole_attention import knows_attention
+from qcomp.wide_sums import knows_sums
 
 
 def compile(
@@ -179,7 +180,7 @@ def compile(
     if table is not None:
         tabled = with_table(quantizer.normalized, config, table)
         config, told = tabled.config, (tabled.note,)
-    chosen = decide(quantizer, config, backend.cost, progress=progress)
+    chosen = decide(quantizer, config, backend.cost, progress=progress, sums=knows_sums(backend))
     graph = with_indices(quantizer.integer(chosen.config), config.outputs)
     lowered = quantizer.lowered(chosen.config)
     if tune:

@@ -253,6 +253,7 @@ ALLOWED: dict[str, set[str]] = {
     "qcomp.debug": {
         "qcomp.runtime",
         "qcomp.picture_bytes",
+        "qcomp.wide_sums",
         "qcomp.evaluation",
         "qcomp.recipes",
         "qcomp.quantizer",

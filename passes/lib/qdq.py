@@ -117,9 +117,8 @@ def why_no_mean_error(graph: Graph, layer: Weighted) -> str | None:
             if isinstance(op, LogPower):
                 return f"%{op.output} is the logarithm of its square: its errors differ by decades"
             moves = op.copies_integers and len(graph.activations(op)) == 1
-            if moves or isinstance(op, Quantize | Dequantize | Mul):
-                waiting.append(op.output)
-            elif isinstance(op, Unary) and op.function is Function.POW:
+            squares = isinstance(op, Unary) and op.function is Function.POW
+            if moves or squares or isinstance(op, Quantize | Dequantize | Mul):
                 waiting.append(op.output)
     return None
 

@@ -86,8 +86,7 @@ def _listed(ids: Iterable[TensorId]) -> str:
 
 
 def _widths(graph: Graph) -> _Problems:
-    """Qparams are those of the element type; i16 and i32 are symmetric, and i32 stay inside."""
-    ends = {*graph.inputs.values(), *graph.outputs.values()}
+    """Qparams are those of the element type; i16 and i32 are symmetric."""
     for tensor in graph.tensors():
         q, dtype = tensor.qparams, tensor.type.dtype
         if q is None or tensor.is_constant:
@@ -96,8 +95,6 @@ def _widths(graph: Graph) -> _Problems:
             yield f"%{tensor.id}: {q} does not fit {tensor.type}"
         elif q.bits > 8 and q.zero_point != 0:
             yield f"%{tensor.id} is i{q.bits} with zero_point {q.zero_point}; expected 0"
-        elif q.bits == 32 and tensor.id in ends:
-            yield f"%{tensor.id} is an i32 and an input or output; expected i8 or i16"
 
 
 def _kept_marks(graph: Graph) -> _Problems:

@@ -58,11 +58,17 @@ def evidence_for(
 
 
 def decide(
-    quantizer: Quantizer, config: QuantizationConfig, cost: CostOf, *, progress: bool = False
+    quantizer: Quantizer,
+    config: QuantizationConfig,
+    cost: CostOf,
+    *,
+    progress: bool = False,
+    sums: bool = True,
 ) -> Chosen:
     """Every field decided, by trials on some of the data where the recipe makes any.
 
-    `cost` is that of the target that the network is for.
+    `cost` is that of the target that the network is for, and `sums` says whether it knows sums of
+    32 bits.
     How it came about is a record of the quantizer. RecipeError for overrides that match nothing,
     and for an arithmetic that is not that of the model.
     """
@@ -77,7 +83,7 @@ def decide(
     if quantizer.form is Form.FLOAT:
         _check_overrides(quantizer, config)
         config = spread_ranges(quantizer.normalized, config)
-        config = with_fine_decisions(quantizer.normalized, config)
+        config = with_fine_decisions(quantizer.normalized, config, sums=sums)
         config = _with_wide_streams(quantizer, config, log)
         chosen = _chosen(quantizer, config, cost, log, progress=progress)
     else:

@@ -24,11 +24,16 @@ from qcomp.recipes.decades import read_over_decades
 from qcomp.recipes.steep import read_steeply
 
 
-def with_fine_decisions(graph: Graph, config: QuantizationConfig) -> QuantizationConfig:
-    """The configuration with 16 or 32 bits for these tensors, under whatever it has for them."""
+def with_fine_decisions(
+    graph: Graph, config: QuantizationConfig, *, sums: bool = True
+) -> QuantizationConfig:
+    """The configuration with 16 or 32 bits for these tensors, under whatever it has for them.
+
+    sums: whether there may be any of 32 bits.
+    """
     if config.activation_bits == 8:
         return config
-    if config.arithmetic == NATIVE:
+    if sums and config.arithmetic == NATIVE:
         decades = read_over_decades(graph)
         config = with_bits(config, SUM_BITS, decades.sums)
         config = with_bits(config, 16, decades.sources)

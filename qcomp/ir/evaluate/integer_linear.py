@@ -21,7 +21,11 @@ from qcomp.ir.tensor import Array
 from qcomp.quant.fixed_point import I64, requantize
 
 _LARGEST_WEIGHT = {np.dtype(np.int8): 128, np.dtype(np.int16): 255}  # i16: without zero point
-_CENTERED = {np.dtype(np.int8): 255, np.dtype(np.int16): 65535, np.dtype(np.int32): 2**31}  # |x - zero_point|
+_CENTERED = {
+    np.dtype(np.int8): 255,
+    np.dtype(np.int16): 65535,
+    np.dtype(np.int32): 2**31,
+}  # |x - zero_point|
 _PATCH_ELEMENTS = 2**23  # of im2col at a time: 64 MB in float64
 
 Real = NDArray[np.floating[Any]]

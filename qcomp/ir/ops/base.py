@@ -152,8 +152,8 @@ def expect_activation_or_sum(*types: TensorType) -> None:
 
 def activation_dtype(bits: int, *, sums: bool = False) -> DType:
     """The element type of a result of `bits` bits, of an op that may give `sums` of 32 or not."""
-    known = (8, 16, 32) if sums else (8, 16)
-    expect(bits in known, f"a result of {bits} bits; expected {' or '.join(map(str, known))}")
+    known = "8, 16 or 32" if sums else "8 or 16"
+    expect(bits in (8, 16) or (sums and bits == 32), f"a result of {bits} bits; expected {known}")
     return DType.activation(bits)
 
 

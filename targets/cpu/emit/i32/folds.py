@@ -28,9 +28,7 @@ from qcomp.targets.cpu.emit.pooling import PoolFold
 from qcomp.targets.cpu.emit.words import in_bits
 
 
-def average_pool(
-    x_zero_point: int, shift: int, q: Requantize, multipliers: Value
-) -> PoolFold:
+def average_pool(x_zero_point: int, shift: int, q: Requantize, multipliers: Value) -> PoolFold:
     """requantize(sum of (x - zero_point) over the taps inside); multipliers i32 by their number."""
 
     def step(b: ir.IRBuilder, acc: Value, x: Value) -> Value:
