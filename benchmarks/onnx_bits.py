@@ -38,6 +38,7 @@ def session(model: bytes, level: Any, written: str = "") -> onnxruntime.Inferenc
     options.intra_op_num_threads = 1
     options.log_severity_level = 3
     options.optimized_model_filepath = written
+    options.add_session_config_entry("session.x64quantprecision", "1")  # exact without VNNI too
     providers = ["CPUExecutionProvider"]
     return onnxruntime.InferenceSession(model, options, providers=providers)
 

@@ -20,6 +20,7 @@ from qcomp.ir.ops import (
     EXCLUDES,
     NO_CLAMP,
     RELU,
+    AbsMax,
     Attention,
     Binary,
     Clamp,
@@ -30,6 +31,8 @@ from qcomp.ir.ops import (
     Mask,
     Normalize,
     Op,
+    ScaleDown,
+    ScaleUp,
     Softmax,
     Unary,
     Weighted,
@@ -122,10 +125,14 @@ def _widen_masks(graph: Graph, op: Attention, log: PassLog) -> None:
 def guaranteed(op: Op) -> ClampRange:
     """An interval that contains the op's result for every input."""
     match op:
-        case Clamp() | Weighted() | Binary() | Normalize():
+        case Clamp() | Weighted() | Binary() | Normalize() | ScaleUp():
             return op.clamp
         case LogSoftmax():
             return ClampRange(-math.inf, 0.0)
+        case ScaleDown():
+            return _SIGNED_UNIT
+        case AbsMax():
+            return RELU
         case Softmax() | Compare():
             return _UNIT
         case Unary():

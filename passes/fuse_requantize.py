@@ -6,7 +6,7 @@ scale, of an i8 a 256-entry table. Inputs and outputs of the graph become i8 or 
 kept in floats stay, with the quantize and dequantize around them.
 
 The rules, one for each float op, are in integer_rules, those that have the bits of TensorFlow Lite
-in tflite_rules, and those that have the bits of ONNX Runtime in onnx_rules.
+in tflite_rules, of TensorFlow Lite Micro in tflm_rules, and of ONNX Runtime in onnx_rules.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from qcomp.ir.ops import ArgMax, Dequantize, Op, Quantize
 from qcomp.ir.tensor import DType, TensorId
 from qcomp.ir.text import format_op
 from qcomp.passes.events import PassLog
-from qcomp.passes.lib import integer_rules, onnx_rules, tflite_rules
+from qcomp.passes.lib import integer_rules, onnx_rules, tflite_rules, tflm_rules
 from qcomp.passes.lib.integer_rules.site import IntegerRule, Site
 from qcomp.passes.lib.qdq import quantized_operand
 from qcomp.quant.qparams import QParams, integer_range, quantize
@@ -44,6 +44,7 @@ class Arithmetic:
 ARITHMETICS: Mapping[str, Arithmetic] = {
     "native": Arithmetic(integer_rules.RULES, integer_rules.rescale),
     "tflite": Arithmetic(tflite_rules.RULES, tflite_rules.rescale),
+    "tflm": Arithmetic(tflm_rules.RULES, tflite_rules.rescale),
     "onnx": Arithmetic(onnx_rules.RULES, onnx_rules.rescale),
 }
 

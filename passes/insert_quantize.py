@@ -221,7 +221,10 @@ def _quantize_activation(
     outputs = [] if graph.tensor(tensor).kept else output_names(graph, tensor)
     if not readers and not outputs:
         return
-    plain = round_trip(graph, tensor, tensor, own)
+    maker = graph.producer(tensor)
+    is_copied = own != group and maker is not None and tensor in maker.one_scale
+    made = round_trip(graph, tensor, f"{tensor}.copied", group) if is_copied else tensor
+    plain = round_trip(graph, made, tensor, own)
     wants_group = [op for op in readers if tensor in op.one_scale] if own != group else []
     rescaled = round_trip(graph, plain, f"{tensor}.rescaled", group) if wants_group else plain
     others = [op for op in readers if op not in wants_group]
@@ -234,6 +237,12 @@ def _quantize_activation(
         scale=own.scale,
         zero_point=own.zero_point,
     )
+    if is_copied:
+        log.note(
+            f"{tensor}: rescaled from {group.scale:.6g}, which it is copied in",
+            tensor=tensor,
+            scale=group.scale,
+        )
     if wants_group:
         log.note(
             f"{tensor}: rescaled to {group.scale:.6g} for {len(wants_group)} readers",

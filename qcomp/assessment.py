@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from qcomp.accuracy.measure import measured_accuracy
+from qcomp.accuracy.steps import MOST_STEPS, measured_steps
 from qcomp.calibration.samples import Samples
 from qcomp.config import QuantizationConfig
 from qcomp.findings.find import Demands, of_data, of_outputs, of_ranges
@@ -15,9 +16,13 @@ from qcomp.findings.record import Finding, in_order, told
 from qcomp.ir.form import Form
 from qcomp.ir.given import is_quantized_already
 from qcomp.ir.graph import Graph
+from qcomp.ir.tensor import Array
 from qcomp.quantizer import Quantizer
 from qcomp.recipes.judge import Judge
 from qcomp.runtime.network import CompiledNetwork
+
+Run = Mapping[str, Array]
+_SPECIFIED_STEPS = 64  # which are slow
 
 _LOG = logging.getLogger("qcomp.findings")
 
@@ -28,10 +33,11 @@ def assess(
     data: Samples | None,
     quantizer: Quantizer,
     demands: Demands,
+    taken_at: Callable[[int], Graph],
 ) -> None:
     """Measure a network's accuracy and collect findings; FindingsError for those refused.
 
-    `data` is as it was given, for the imported graph.
+    `data` is as it was given, for the imported graph; `taken_at` is that at another length.
     """
     if net.samples:
         lacking = net.lacking
@@ -44,7 +50,16 @@ def assess(
         if found is not None and data is not None:
             count = found.samples * data.batch
             found = dataclasses.replace(found, samples=count, held_back=bool(held_back))
+            if imported.states:
+                stream = net.stream(specification=lacking is not None)
+                most = MOST_STEPS if lacking is None else _SPECIFIED_STEPS
+                steps = measured_steps(imported, real, stream, data, most)
+                found = dataclasses.replace(found, steps=steps)
         net.accuracy = found
+        for plan, size in zip(net.shorter, net.lengths[1:], strict=True):
+            answers = plan if lacking is None else plan.specification
+            cut = [_cut(sample, plan) for sample in held_back or net.samples]
+            plan.accuracy = measured_accuracy(taken_at(size), real, answers, cut)
     net.findings = in_order(_findings(net, imported, data, quantizer, demands))
     demands.check(net.findings, net.accuracy)
     for line in told(net.findings):
@@ -66,6 +81,16 @@ def _findings(
         yield from of_ranges(graph, quantizer.statistics(net.config), inner)
     if net.accuracy is not None:
         yield from of_outputs(net.accuracy, lambda: _wider(net, quantizer), demands)
+    for plan, size in zip(net.shorter, net.lengths[1:], strict=True):
+        if plan.accuracy is not None:
+            for finding in of_outputs(plan.accuracy, dict, demands):
+                yield dataclasses.replace(finding, where=f"{finding.where} at length {size}")
+
+
+def _cut(sample: Run, plan: CompiledNetwork) -> Run:
+    """The first rows of a sample, as many as a shorter plan takes."""
+    shapes = {info.name: info.shape for info in plan.inputs}
+    return {name: array[tuple(map(slice, shapes[name]))] for name, array in sample.items()}
 
 
 def _wider(net: CompiledNetwork, quantizer: Quantizer) -> Ratios:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
+import functools
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from numpy.typing import ArrayLike
@@ -15,8 +16,7 @@ from qcomp.calibration.estimators import expect_estimators
 from qcomp.calibration.evidence import Evidence
 from qcomp.config import AUTO, NATIVE, ONNX, QuantizationConfig
 from qcomp.dumping import dumping
-from qcomp.ends import ends_outside, inputs_taken, with_states
-from qcomp.files import user_cache
+from qcomp.ends import ends_outside, taken_as
 from qcomp.findings.find import Demands
 from qcomp.frontends import ModelLike, import_model
 from qcomp.frontends.model import ImportedModel
@@ -25,6 +25,7 @@ from qcomp.ir.graph import Graph
 from qcomp.ir.tensor import Array
 from qcomp.lengths import (
     Recorded,
+    emitted,
     expect_plain,
     integers_at_each,
     normalized_at_each,
@@ -33,10 +34,13 @@ from qcomp.lengths import (
 from qcomp.names import c_name, default_name
 from qcomp.output_forms import with_indices
 from qcomp.own_passes import told_of, with_own_passes
+from qcomp.padding import COMPARED, padding_of
 from qcomp.passes.base import Pass
 from qcomp.passes.ledger import Ledger
 from qcomp.passes.observers import Logged
+from qcomp.passes.own import OwnPass
 from qcomp.picture_bytes import with_picture_bytes
+from qcomp.prepared import prepared
 from qcomp.quantizer import Quantizer
 from qcomp.recipes.calibration_table import table_of, with_table
 from qcomp.recipes.choose import decide, evidence_for
@@ -44,8 +48,8 @@ from qcomp.recipes.file import with_recipe_file
 from qcomp.report.make import advised
 from qcomp.report.replay import Replay
 from qcomp.runtime.network import CompiledNetwork, plans_of
-from qcomp.targets.base import Target, lengthwise, tappable, tunable
-from qcomp.targets.catalog import target as find_target
+from qcomp.states import states_note
+from qcomp.targets.base import Target, tunable
 from qcomp.whole_attention import knows_attention
 from qcomp.wide_sums import knows_sums
 
@@ -117,40 +121,24 @@ def compile(
     >>> logits = net(images)
     """
     demands = Demands(strict, min_sqnr_db)
-    config = with_recipe_file(config or QuantizationConfig(), recipe)
-    expect_estimators(config)
-    config, own = with_own_passes(config, passes, after)
-    backend = find_target(target) if isinstance(target, str) else target
-    if tune < 0:
-        raise ValueError(f"tune is {tune}; expected at least 0")
-    if tiles is not None:
-        backend = tunable(backend).following(Path(tiles).read_text(encoding="utf-8"))
-    if tune:
-        tunable(backend)
+    config, own = _configured(config, recipe, passes, after)
     sizes, lengths = split_bindings(bind)
-    if lengths is not None:
-        expect_plain(lengths, {"taps": taps, "states": config.states})
-        lengthwise(backend)
-    if taps:
-        backend = tappable(backend).tapped()
-    kept = user_cache("objects") if object_cache == AUTO else object_cache
-    if kept is not None:
-        backend = backend.keeping(Path(kept))
+    expect_plain(lengths, {"taps": taps, "states": config.states})
+    backend = prepared(
+        target, lengths=lengths, tune=tune, tiles=tiles, taps=taps, object_cache=object_cache
+    )
     if is_torch(model):
         model = exported(model, example_inputs, calibration)
     imported = import_model(model, bind=sizes, bind_values=bind_values)
-    config = with_picture_bytes(config, pictures=is_pictures(calibration))
-    taken = inputs_taken(imported.graph, imported.form, config.inputs)
-    taken = with_states(taken, imported.form, config.states, config.outputs)
     symbol = c_name(default_name(model) if name is None else name)
+    config = with_picture_bytes(config, pictures=is_pictures(calibration))
+    taken = taken_as(imported.graph, imported.form, config)
+    config = replace(config, states=dict(taken.states))
     table = table_of(calibration)
     data = calibration if table is None else None
-    evidence = evidence_for(taken, data, config, samples=samples, progress=progress)
+    evidence = Recorded.of(evidence_for(taken, data, config, samples=samples, progress=progress))
     if evidence.data is not None:
-        config = dataclasses.replace(config, preprocessing=evidence.data.preprocessing)
-    recorded = Recorded.of(evidence)
-    if lengths is not None:
-        evidence = recorded
+        config = replace(config, preprocessing=evidence.data.preprocessing)
     inside = ends_outside(taken, imported.form, evidence, float_tail=config.float_tail)
     inner = evidence.inside(inside)
     ledger = Ledger()
@@ -168,31 +156,26 @@ def compile(
         ),
         own=own,
     )
-    normals: dict[int, Graph] = {}
-    if lengths is not None:
 
-        def imported_at(size: int) -> ImportedModel:
-            bound = {**sizes, lengths.dimension: size}
-            return import_model(model, bind=bound, bind_values=bind_values)
+    @functools.cache
+    def imported_at(size: int) -> ImportedModel:
+        bound = {**sizes, lengths.dimension: size}
+        return import_model(model, bind=bound, bind_values=bind_values)
 
-        normals = normalized_at_each(lengths, imported_at, quantizer, recorded, config)
-    told: tuple[str, ...] = ()
-    if table is not None:
-        tabled = with_table(quantizer.normalized, config, table)
-        config, told = tabled.config, (tabled.note,)
+    def taken_at(size: int, config: QuantizationConfig = config) -> Graph:
+        at = imported_at(size)
+        return taken_as(at.graph, at.form, config)
+
+    normals = normalized_at_each(lengths, imported_at, quantizer, evidence, config)
+    config, tabled = with_table(quantizer, config, table)
     chosen = decide(quantizer, config, backend.cost, progress=progress, sums=knows_sums(backend))
     graph = with_indices(quantizer.integer(chosen.config), config.outputs)
     lowered = quantizer.lowered(chosen.config)
+    shorter = integers_at_each(lengths, normals, quantizer, chosen.config)
     if tune:
         backend = tunable(backend).tuned(graph, tune)
-    shorter: tuple[Graph, ...] = ()
-    if lengths is None:
-        artifact = backend.emit(graph, symbol)
-    else:
-        others = integers_at_each(lengths, normals, quantizer, chosen.config)
-        shorter = tuple(others.values())
-        artifact = lengthwise(backend).emit_lengths({lengths.largest: graph, **others}, symbol)
-        told += (f"a plan for each of {lengths} of {lengths.dimension}, on the same weights",)
+    padded = padding_of(lengths, inside, taken_at, _first(evidence, COMPARED))
+    artifact = emitted(backend, graph, shorter, lengths, symbol, padded.padding)
     net = CompiledNetwork(
         graph,
         artifact,
@@ -200,8 +183,11 @@ def compile(
         chosen.config,
         notes=(
             *imported.notes,
+            *states_note(taken, imported.form),
             *_told(evidence),
-            *told,
+            *tabled,
+            *lengths.notes,
+            *padded.notes,
             *quantizer.notes(chosen.config),
             *chosen.notes,
             *told_of(own, quantizer.records),
@@ -210,13 +196,25 @@ def compile(
         records=quantizer.records,
         samples=_first(evidence, len(quantizer.samples(chosen.config))),
         stored_ledger=lambda: tuple(ledger.entries),
-        shorter=plans_of(artifact, shorter, backend.runtime, chosen.config),
+        shorter=plans_of(artifact, tuple(shorter.values()), backend.runtime, chosen.config),
         stored_qdq=None if lowered is None else lambda: with_indices(lowered(), config.outputs),
     )
-    assess(net, taken, evidence.data, quantizer, demands)
+    assess(net, taken, evidence.data, quantizer, demands, taken_at)
     if advise:
         net.advice = tuple(map(str, advised(net, Replay(taken, inside, quantizer, net.config))))
     return net
+
+
+def _configured(
+    config: QuantizationConfig | None,
+    recipe: str | os.PathLike[str] | None,
+    passes: Sequence[Pass | str],
+    after: str | None,
+) -> tuple[QuantizationConfig, tuple[OwnPass, ...]]:
+    """With the recipe's fields, and the caller's passes that it names."""
+    config = with_recipe_file(config or QuantizationConfig(), recipe)
+    expect_estimators(config)
+    return with_own_passes(config, passes, after)
 
 
 def _told(evidence: Evidence) -> tuple[str, ...]:

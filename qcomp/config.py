@@ -32,12 +32,15 @@ ROUNDINGS = ("nearest", "adaround", "gptq", "seqmse")
 CORRECTIONS = ("empirical", "analytic", None)
 WEIGHT_BITS = (8, 4, 3, 2, 1)
 ACTIVATION_BITS = (8, 16)
-NATIVE, TFLITE, ONNX = "native", "tflite", "onnx"
-ARITHMETICS = (NATIVE, TFLITE, ONNX)
+NATIVE, TFLITE, TFLM, ONNX = "native", "tflite", "tflm", "onnx"
+ARITHMETICS = (NATIVE, TFLITE, TFLM, ONNX)
+STATIC, DYNAMIC = "static", "dynamic"
+ACTIVATIONS = (STATIC, DYNAMIC)
 
 _CHOICES: Mapping[str, tuple[Any, ...]] = {
     "weight_bits": WEIGHT_BITS,
     "first_last_weight_bits": WEIGHT_BITS,
+    "activations": ACTIVATIONS,
     "activation_bits": (AUTO, *ACTIVATION_BITS, 32),
     "range": (AUTO, *RANGES),
     "weight_range": (AUTO, *WEIGHT_RANGES),
@@ -50,6 +53,7 @@ _CHOICES: Mapping[str, tuple[Any, ...]] = {
 }
 OVERRIDABLE = (
     "weight_bits",
+    "activations",
     "activation_bits",
     "per_channel",
     "group_size",
@@ -76,6 +80,9 @@ class QuantizationConfig:
     weight_bits: 8, 4, 3, 2 (ternary) or 1 (binary).
     first_last_weight_bits: the least bits of the first and the last layer with weights.
     group_size: neighbouring weights of an output channel that share a step; 0: all of them.
+    activations: "static", or "dynamic": what a layer reads has 16 bits, and is rounded to 8 by a
+        scale that is found in each run, for each row of a dense layer (a token), for each image of
+        a convolution.
     activation_bits: 8, 16 (symmetric), or "auto": 8, and 16 for single activations where 8 bits
         fall short and `max_slowdown` allows. In an override 32 as well, of sums that steep
         functions read.
@@ -107,11 +114,13 @@ class QuantizationConfig:
         "mean": 127.5, "std": (58.4, 57.1, 57.4), "layout": "NHWC"}, each of which may be left out.
         The model gets (x - mean) / std, with channels where it has them.
     outputs: {name: "argmax"}: the index of the largest value along the last axis, not the values.
-    states: {"h_in": "h_out"}: an input has in the next run what an output has in this one. Both
-        have the same integers, so nothing is rounded between; see docs/c-interface.md.
+    states: {"h_in": "h_out"}: an input has in the next run what an output has in this one, or the
+        rows that it has there are added. Both have the same integers, so nothing is rounded
+        between; "auto" takes what looks like a state by name and type; see docs/c-interface.md.
     arithmetic: how results are rounded to integers: "native"; "tflite", the bits of TensorFlow
-        Lite's reference kernels, of TFLite files whose activations are integers; or "onnx", those
-        of ONNX Runtime's quantized kernels, of ONNX models that are quantized.
+        Lite's reference kernels, of TFLite files whose activations are integers; "tflm", those of
+        TensorFlow Lite Micro and CMSIS-NN, of the same files; or "onnx", those of ONNX Runtime's
+        quantized kernels, of ONNX models that are quantized.
     passes: of other packages, in the order in which they run: {"name": "acme.prune", "after":
         "fold-batch-norm", "fields": {"share": 0.1}}, of which the last may be left out, and
         is None where only the caller has the pass (docs/extending.md).
@@ -124,6 +133,7 @@ class QuantizationConfig:
     weight_bits: int = 8
     first_last_weight_bits: int = 8
     group_size: int = 0
+    activations: str = STATIC
     activation_bits: int | str = AUTO
     max_slowdown: float = 1.1
     per_channel: bool = True
@@ -143,7 +153,7 @@ class QuantizationConfig:
     preprocessing: Preprocessing | None = None
     inputs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     outputs: Mapping[str, str] = field(default_factory=dict)
-    states: Mapping[str, str] = field(default_factory=dict)
+    states: Mapping[str, str] | str = field(default_factory=dict)
     arithmetic: str = NATIVE
     passes: tuple[Mapping[str, Any], ...] = ()
     overrides: Overrides = field(default_factory=dict)
@@ -165,10 +175,23 @@ class QuantizationConfig:
             )
         input_forms(self.inputs)
         check_outputs(self.outputs)
+        if isinstance(self.states, str):
+            _check_choice("states", self.states, (AUTO,))
         for p in self.passes:
             _check_pass(p)
         for key, fields in self.overrides.items():
             _check_override(key, fields)
+
+    @property
+    def is_dynamic(self) -> bool:
+        """Whether some layer's scale is to be found in each run."""
+        return DYNAMIC in (self.activations, *dict(self.own_activations).values())
+
+    @property
+    def own_activations(self) -> tuple[tuple[str, str], ...]:
+        """The overrides of `activations`."""
+        found = ((key, fields.get("activations")) for key, fields in self.overrides.items())
+        return tuple((key, value) for key, value in found if value is not None)
 
     @property
     def decided_activation_bits(self) -> int:

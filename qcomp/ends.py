@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from qcomp.calibration.evidence import Evidence
+from qcomp.config import QuantizationConfig
 from qcomp.errors import CalibrationError, CompileError
 from qcomp.input_forms import input_forms
 from qcomp.ir.form import Form
@@ -14,10 +15,18 @@ from qcomp.passes.base import run_pass
 from qcomp.passes.leave_float_tail import LeaveFloatTail
 from qcomp.passes.move_affine_ends import MoveAffineEnds
 from qcomp.passes.take_inputs import TakeInputs
+from qcomp.states import with_states
 
 
-def inputs_taken(imported: Graph, form: Form, inputs: Mapping[str, Any]) -> Graph:
-    """The graph that takes its inputs as a configuration says; itself where it says nothing."""
+def taken_as(imported: Graph, form: Form, config: QuantizationConfig) -> Graph:
+    """The graph with inputs, and states between runs, as a configuration has them; itself where it
+    says nothing of them.
+    """
+    graph = _with_inputs(imported, form, config.inputs)
+    return with_states(graph, form, config.states, config.outputs)
+
+
+def _with_inputs(imported: Graph, form: Form, inputs: Mapping[str, Any]) -> Graph:
     if not inputs:
         return imported
     if form is not Form.FLOAT:
@@ -26,35 +35,6 @@ def inputs_taken(imported: Graph, form: Form, inputs: Mapping[str, Any]) -> Grap
             "expected a float model"
         )
     graph, _ = run_pass(imported, TakeInputs(input_forms(inputs)))
-    return graph
-
-
-def with_states(
-    graph: Graph, form: Form, states: Mapping[str, str], indices: Collection[str]
-) -> Graph:
-    """The graph that knows which inputs are what outputs were in the run before; outputs that are
-    asked for as `indices` are none of these.
-    """
-    if not states:
-        return graph
-    if form is not Form.FLOAT:
-        raise CompileError(
-            f"states: the model comes in form {form.value}, whose scales are given; expected a "
-            "float model"
-        )
-    graph = graph.clone()
-    graph.states.update(states)
-    for name, output in states.items():
-        if name not in graph.inputs or output not in graph.outputs:
-            raise CompileError(
-                f"states: {name!r} from {output!r}; expected one of the inputs "
-                f"{', '.join(graph.inputs)} and one of the outputs {', '.join(graph.outputs)}"
-            )
-        types = graph.type(graph.inputs[name]), graph.type(graph.outputs[output])
-        if types[0] != types[1]:
-            raise CompileError(f"states: {name!r} is {types[0]} and {output!r} {types[1]}")
-        if output in indices or list(states.values()).count(output) > 1:
-            raise CompileError(f"states: {output!r} is asked for in two ways; expected one")
     return graph
 
 

@@ -13,16 +13,18 @@ from typing import Any
 
 from qcomp.calibration.evidence import Evidence
 from qcomp.config import QuantizationConfig
-from qcomp.ends import ends_outside, inputs_taken
+from qcomp.ends import ends_outside, taken_as
 from qcomp.errors import CalibrationError, CompileError, ModelError
 from qcomp.frontends.model import ImportedModel
 from qcomp.ir.at_length import at_length
 from qcomp.ir.form import Form
 from qcomp.ir.graph import Graph
+from qcomp.ir.padding import Padding
 from qcomp.ir.tensor import TensorId
 from qcomp.output_forms import with_indices
 from qcomp.quant.moments import Moments
 from qcomp.quantizer import Quantizer
+from qcomp.targets.base import Artifact, Target, lengthwise
 
 _Moments = Mapping[TensorId, Moments]
 _Answer = _Moments | CalibrationError
@@ -30,10 +32,13 @@ _Answer = _Moments | CalibrationError
 
 @dataclass(frozen=True)
 class Lengths:
-    """The dimension and its lengths, from the largest to the smallest."""
+    """A dimension and its lengths, from the largest to the smallest; none where each has one."""
 
-    dimension: str
-    sizes: tuple[int, ...]
+    dimension: str = ""
+    sizes: tuple[int, ...] = ()
+
+    def __bool__(self) -> bool:
+        return len(self.sizes) > 1
 
     @property
     def largest(self) -> int:
@@ -43,6 +48,13 @@ class Lengths:
     def shorter(self) -> tuple[int, ...]:
         return self.sizes[1:]
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user is told of."""
+        if not self:
+            return ()
+        return (f"a plan for each of {self} of {self.dimension}, on the same weights",)
+
     def __str__(self) -> str:
         *others, last = map(str, sorted(self.sizes))
         return f"{', '.join(others)} and {last}"
@@ -50,10 +62,10 @@ class Lengths:
 
 def split_bindings(
     bind: Mapping[str, int | Sequence[int]] | None,
-) -> tuple[dict[str, int], Lengths | None]:
+) -> tuple[dict[str, int], Lengths]:
     """Sizes at the largest length, and the lengths where one dimension has several."""
     sizes: dict[str, Any] = dict(bind or {})
-    lengths = None
+    lengths = Lengths()
     for name, given in sizes.items():
         if isinstance(given, str) or not isinstance(given, Sequence):
             continue
@@ -61,7 +73,7 @@ def split_bindings(
             raise ModelError(f"dimension {name!r} has the sizes {given}; expected different ones")
         if any(isinstance(size, bool) or not isinstance(size, int) for size in given):
             raise ModelError(f"dimension {name!r} has the sizes {given}; expected whole numbers")
-        if len(given) > 1 and lengths is not None:
+        if len(given) > 1 and lengths:
             raise ModelError(
                 f"dimensions {lengths.dimension!r} and {name!r} have several sizes; expected one"
             )
@@ -74,7 +86,8 @@ def split_bindings(
 
 def expect_plain(lengths: Lengths, wanted: Mapping[str, object]) -> None:
     """CompileError for what a library of several lengths has not, by name, where it is wanted."""
-    if named := [name for name, value in wanted.items() if value]:
+    named = [name for name, value in wanted.items() if value]
+    if lengths and named:
         raise CompileError(
             f"several lengths of {lengths.dimension} ({lengths}) with {', '.join(named)}; expected "
             "one length, or a library without"
@@ -145,6 +158,8 @@ def normalized_at_each(
 
     recorded: the evidence of the quantizer. CompileError where the network is another one there.
     """
+    if not lengths:
+        return {}
     if quantizer.form is Form.INTEGER:
         raise CompileError(
             f"several lengths of {lengths.dimension}: the model comes in integers; expected a "
@@ -156,7 +171,7 @@ def normalized_at_each(
     for size in lengths.shorter:
         imported = imported_at(size)
         repeated = Repeated.of(answers)
-        taken = inputs_taken(imported.graph, imported.form, config.inputs)
+        taken = taken_as(imported.graph, imported.form, config)
         inside = ends_outside(taken, imported.form, repeated, float_tail=config.float_tail)
         normal = quantizer.alike(inside, repeated, imported.integers).normalized
         with _named(lengths, size):
@@ -172,13 +187,29 @@ def integers_at_each(
     config: QuantizationConfig,
 ) -> dict[int, Graph]:
     """The integer graph of each shorter length."""
-    found = {}
+    found: dict[int, Graph] = {}
+    if not normals:
+        return found
     qdq = quantizer.quantized(config, quantizer.evidence.data)
     for size, normal in normals.items():
         with _named(lengths, size):
             shaped = at_length(qdq, quantizer.normalized, normal)
         found[size] = with_indices(quantizer.lowering(shaped, config), config.outputs)
     return found
+
+
+def emitted(
+    target: Target,
+    graph: Graph,
+    others: Mapping[int, Graph],
+    lengths: Lengths,
+    name: str,
+    padding: Padding | None,
+) -> Artifact:
+    """Code of a graph, and of those of the shorter lengths; `padding` is for those between."""
+    if not lengths:
+        return target.emit(graph, name)
+    return lengthwise(target).emit_lengths({lengths.largest: graph, **others}, name, padding)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ through them. Configurations have no field left "auto" here.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from qcomp.calibration.statistics import Statistics, float_activations, mnemonics
@@ -35,13 +35,13 @@ from qcomp.passes.fuse_requantize import FuseRequantize
 from qcomp.passes.insert_quantize import InsertQuantize
 from qcomp.passes.lib.quantization_noise import MomentsOf, Precision
 from qcomp.passes.lib.relative_rows import MomentsOfSome
-from qcomp.passes.lib.same_scale import scale_groups
 from qcomp.passes.narrow_saturated_ranges import NarrowSaturatedRanges
 from qcomp.passes.own import OwnPass
 from qcomp.passes.recompose_activations import RecomposeActivations
 from qcomp.passes.recompose_attention import RecomposeAttention
 from qcomp.passes.recompose_normalization import RecomposeNormalization
 from qcomp.passes.recompose_powers import RecomposePowers
+from qcomp.passes.scale_dynamically import ScaleDynamically
 from qcomp.passes.smooth_channels import SmoothChannels
 from qcomp.passes.snap_scales import SnapScales
 from qcomp.passes.split_sliced_layers import SplitSlicedLayers
@@ -163,6 +163,8 @@ def _equalizing(config: QuantizationConfig, given: Given) -> list[Pass]:
         )
     if config.absorb_bias:
         passes.append(AbsorbHighBias(given.moments))
+    if config.is_dynamic:
+        passes.append(ScaleDynamically(config))
     return passes
 
 
@@ -203,13 +205,39 @@ def table_ranges(graph: Graph) -> dict[TensorId, tuple[float, float]]:
 
 
 def known_ranges(graph: Graph) -> dict[TensorId, tuple[float, float]]:
-    """By the model's own parameters, also of what the same integers are copied from or to."""
+    """By the model's own parameters, also of what the same integers are copied from or to: of an
+    operand, where all its copies agree, and of a copy of operands that agree. What is joined with
+    others that have none is calibrated.
+    """
     known = {id: q.range for id, q in given_qparams(graph).items()}
-    for members in scale_groups(graph) if known else ():
-        found = {known[t] for t in members if t in known}
-        if len(found) == 1:
-            known |= dict.fromkeys(members, *found)
+    if not known:
+        return known
+    copies = [
+        (op.output, [t for t in op.one_scale if t != op.output and not graph.is_constant(t)])
+        for op in graph.ops()
+        if op.output in op.one_scale and not graph.is_kept(op)
+    ]
+    wanted: dict[TensorId, set[tuple[float, float]]] = {}
+    for output, operands in reversed(copies):
+        known |= _agreed(output, wanted, known)
+        for t in operands if output in known else ():
+            wanted.setdefault(t, set()).add(known[output])
+    for t in [t for t in wanted if t not in known]:
+        known |= _agreed(t, wanted, known)
+    for output, operands in copies:
+        if operands and all(t in known for t in operands):
+            known |= _agreed(output, {output: {known[t] for t in operands}}, known)
     return known
+
+
+def _agreed(
+    id: TensorId,
+    wanted: Mapping[TensorId, Collection[tuple[float, float]]],
+    known: Mapping[TensorId, tuple[float, float]],
+) -> dict[TensorId, tuple[float, float]]:
+    """What is wanted of a tensor of which nothing is known, where that is one range."""
+    found = wanted.get(id, ())
+    return {} if id in known or len(found) != 1 else {id: next(iter(found))}
 
 
 def _quantizing(config: QuantizationConfig, given: Given) -> list[Pass]:
@@ -233,7 +261,16 @@ def _lowering(config: QuantizationConfig, given: Given) -> list[Pass]:
     return [FuseRequantize(config.arithmetic), CertifyAccumulators()]
 
 
-_EQUALIZING = ("smooth", "equalize", "absorb_bias", "per_channel", "weight_bits", "activation_bits")
+_EQUALIZING = (
+    "smooth",
+    "equalize",
+    "absorb_bias",
+    "per_channel",
+    "weight_bits",
+    "activation_bits",
+    "activations",
+    "own_activations",
+)
 _NOT_QUANTIZING = (
     "recipe",  # how to choose, not what
     "max_slowdown",
@@ -272,7 +309,12 @@ EQUALIZE = Stage(
     name="equalize",
     needs=Form.FLOAT,
     gives=Form.FLOAT,
-    order=(SmoothChannels.name, EqualizeCrossLayer.name, AbsorbHighBias.name),
+    order=(
+        SmoothChannels.name,
+        EqualizeCrossLayer.name,
+        AbsorbHighBias.name,
+        ScaleDynamically.name,
+    ),
     reads=_EQUALIZING,
     fits=False,
     passes=_equalizing,

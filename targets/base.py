@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from qcomp.errors import TargetError
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import Op
+from qcomp.ir.padding import Padding
 from qcomp.ir.tensor import TensorId
 from qcomp.targets.layout import Layout
 
@@ -95,7 +96,8 @@ class Artifact:
     `files` are what is linked (relocatable objects: code, and data that they share), `sources` what
     programs are compiled with (NAME.h); both by file name, which begins with `name`. `notes` tell
     the user what was decided. `taps` are those of a library that has some. A library of several
-    `lengths`, from the largest to the smallest, has a plan for each, and this is number `plan`.
+    `lengths`, from the largest to the smallest, has a plan for each, and this is number `plan`;
+    `padding` is how others are made to fit.
     """
 
     name: str
@@ -108,6 +110,7 @@ class Artifact:
     taps: Taps | None = None
     lengths: tuple[int, ...] = ()
     plan: int = 0
+    padding: Padding | None = None
 
     @property
     def run(self) -> str:
@@ -353,8 +356,12 @@ class Tappable(Target, Protocol):
 class Lengthwise(Target, Protocol):
     """A target whose libraries can have plans for several lengths on the same weights."""
 
-    def emit_lengths(self, graphs: Mapping[int, Graph], name: str) -> Artifact:
-        """As `emit`, of the graph of each length, the largest one first."""
+    def emit_lengths(
+        self, graphs: Mapping[int, Graph], name: str, padding: Padding | None = None
+    ) -> Artifact:
+        """As `emit`, of the graph of each length, the largest one first; `padding` is how lengths
+        between are made to fit, where they may be.
+        """
         ...
 
 

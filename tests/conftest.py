@@ -6,6 +6,8 @@ import math
 import os
 import re
 import shutil
+import sys
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +26,8 @@ settings.register_profile(
     "qcomp", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("qcomp")
-FAST_SHARE, SLOW_SHARE = 1 / 3, 1.0  # of the examples of a sweep
+FAST_SHARE, SLOW_SHARE = 1 / 8, 1.0  # of the examples of a sweep
+COMPILE, FEW = ("tests/targets", "tests/end_to_end", "tests/c"), 3  # parameters of a test there
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -45,15 +48,16 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Without --slow, sweeps are short and slow tests are left out, and counted as such."""
+    """Without --slow, sweeps are short, parameters few and slow tests left out (and counted so)."""
     is_slow = bool(config.getoption("--slow"))
     set_examples_of_sweeps(items, SLOW_SHARE if is_slow else FAST_SHARE)
     if is_slow:
         return
-    slow = [item for item in items if item.get_closest_marker("slow") is not None]
-    if slow:
-        config.hook.pytest_deselected(items=slow)
-        items[:] = [item for item in items if item not in slow]
+    left = {item for item in items if item.get_closest_marker("slow") is not None}
+    left |= beyond_a_few(items)
+    if left:
+        config.hook.pytest_deselected(items=[item for item in items if item in left])
+        items[:] = [item for item in items if item not in left]
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
@@ -71,6 +75,43 @@ def set_examples_of_sweeps(items: Sequence[pytest.Item], share: float) -> None:
     }
     for function, examples in sweeps.items():  # in place; a function must be set once only
         settings(max_examples=math.ceil(share * examples))(function)
+
+
+def beyond_a_few(items: Sequence[pytest.Item]) -> set[pytest.Item]:
+    """What is left out of the parameters of tests that compile, or are marked `few(n)`.
+
+    What is kept has as many values of each parameter as there can be; the same on each run, by a
+    hash of names.
+    """
+    grids: dict[str, list[pytest.Function]] = {}
+    for item in items:
+        if isinstance(item, pytest.Function) and hasattr(item, "callspec"):
+            grids.setdefault(item.nodeid.partition("[")[0], []).append(item)
+    left: set[pytest.Item] = set()
+    for grid in grids.values():
+        left |= set(grid) - set(_cover(grid, _few(grid[0])))
+    return left
+
+
+def _few(item: pytest.Function) -> int:
+    marker = item.get_closest_marker("few")
+    if marker is not None:
+        return int(marker.args[0])
+    folder = item.path.relative_to(ROOT).parts[:2]
+    return FEW if "/".join(folder) in COMPILE else sys.maxsize
+
+
+def _cover(grid: Sequence[pytest.Function], most: int) -> Sequence[pytest.Function]:
+    """`most` items, each with as many new values as any that is left has."""
+    if len(grid) <= most:
+        return grid
+    rest = sorted(grid, key=lambda item: zlib.crc32(item.nodeid.encode()))
+    seen: set[tuple[str, int]] = set()
+    for _ in range(most):
+        best = max(rest, key=lambda item: len(item.callspec.indices.items() - seen))
+        seen |= best.callspec.indices.items()
+        rest.remove(best)
+    return [item for item in grid if item not in rest]
 
 
 @dataclass(frozen=True)

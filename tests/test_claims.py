@@ -7,6 +7,7 @@ import importlib.util
 import inspect
 import re
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,7 @@ FILES = [
 each_page = pytest.mark.parametrize("name", PAGES)
 
 
+@cache
 def options() -> set[str]:
     """Of every command, and those that the sources of our other programs have in quotes."""
     commands = get_command(app).commands.values()  # type: ignore[attr-defined]

@@ -40,11 +40,11 @@ from qcomp.ir.ops import (
     Interpolate,
     Mask,
     Movement,
+    QAbsMax,
     QAdd,
     QAddRescaled,
     QAddWide,
     QAveragePool2d,
-    QDenseBy,
     QDiv,
     QGru,
     QLogPower,
@@ -55,11 +55,11 @@ from qcomp.ir.ops import (
     QPRelu,
     QPReluRescaled,
     QRescale,
+    QScaleDown,
+    QScaleUp,
     QSoftmax,
-    QuantizeBy,
     Resize2d,
     ResizeMode,
-    ScaleOf,
     Unattended,
 )
 from qcomp.ir.parse import parse
@@ -116,18 +116,24 @@ TRANSFORMER = """graph @g(%x: f32[2,4]) {
 
 
 def test_the_passes_are_listed_in_their_order() -> None:
-    every = qcomp.QuantizationConfig(equalize=True, absorb_bias=True, rounding="adaround")
+    every = qcomp.QuantizationConfig(
+        equalize=True, absorb_bias=True, rounding="adaround", activations="dynamic"
+    )
     config = settled(every, calibrated=True)
-    onnx = dataclasses.replace(config, arithmetic="onnx")
+    others: list[dict[str, Any]] = [
+        {"arithmetic": "onnx"},
+        {"activations": "dynamic"},
+    ]  # which have passes of their own
     nothing, graph = Statistics(mnemonics={}, channel_means={}), parse(TRANSFORMER)
     run: list[str] = [TakeInputs.name, LeaveFloatTail.name, MoveAffineEnds.name]  # before them
     for stage in STAGES:
         for fitting in (FittingData(graph, (), SampledMeans({})), None):
             given = Given(graph, lambda graph: {}, lambda graph, ids: {}, lambda: nothing, fitting)
             names = [p.name for p in stage.passes(config, given)]
-            stored = [p.name for p in stage.passes(onnx, given)]
-            for name in [name for name in stored if name not in names]:
-                names.insert(stored.index(name), name)
+            for fields in others:
+                more = [p.name for p in stage.passes(dataclasses.replace(config, **fields), given)]
+                for name in [name for name in more if name not in names]:
+                    names.insert(more.index(name), name)
             run += [name for name in names if name not in run]
     listed = re.findall(r"^## ([a-z-]+)$", page("passes.md"), re.MULTILINE)
     assert listed == run
@@ -520,24 +526,20 @@ def test_logarithm_of_16_bits(
     assert shown["log_16"](total, table.tolist()) == meaning[0]
 
 
-@given(st.lists(I16, min_size=1, max_size=20), I16)
-def test_scales_that_are_tensors(shown: dict[str, Any], row: list[int], zx: int) -> None:
-    scale = dynamic.scale_of(ScaleOf(inputs=("x",), output="s", x_zero_point=zx), a16(*row))
-    assert shown["scale_of"](row, zx) == tuple(scale.tolist())
-    op = QuantizeBy(inputs=("x", "s"), output="q", x_zero_point=zx)
-    meaning = dynamic.quantize_by(op, a16(*row), scale)
-    assert [shown["quantize_by"](x, zx, *scale.tolist()) for x in row] == meaning.tolist()
+@given(st.lists(I16, min_size=1, max_size=20), st.integers(0, 15))
+def test_scaling_down(shown: dict[str, Any], row: list[int], small: int) -> None:
+    row = [x >> small for x in row]
+    scale = dynamic.q_abs_max(QAbsMax(inputs=("x",), output="a", axes=(0,)), a16(*row))
+    assert shown["q_abs_max"](row) == scale[0]
+    meaning = dynamic.q_scale_down(QScaleDown(inputs=("x", "a"), output="q"), a16(*row), scale)
+    assert [shown["q_scale_down"](x, int(scale[0])) for x in row] == meaning.tolist()
 
 
-@given(ROWS, st.integers(1, 32768), st.integers(0, 2**31 - 1), st.integers(10, 56), I8)
-def test_layers_with_a_dynamic_scale(
-    shown: dict[str, Any], row: list[int], largest: int, m: int, s: int, z: int
-) -> None:
-    scale, weights = dynamic.scale_parts(largest), row[::-1]
-    op = QDenseBy(inputs=("x", "w", "r", "m", "s"), output="y", requantize=Requantize(Form.WIDE, z))
-    constants = np.array(scale), np.array([m]), np.array([s])
-    meaning = dynamic.q_dense_by(op, a(*row), a(*weights)[None], *constants)
-    assert shown["q_dense_by"](row, weights, *scale, m, s, z) == meaning[0]
+@given(I16, st.integers(0, 32767), st.integers(-(2**30), 2**30), st.integers(0, 30))
+def test_scaling_up(shown: dict[str, Any], t: int, scale: int, bias: int, shift: int) -> None:
+    op = QScaleUp(inputs=("t", "a", "b"), output="y", shift=shift, qmin=-100, qmax=127)
+    meaning = dynamic.q_scale_up(op, a16(t), a16(scale), np.array([bias], np.int32))
+    assert shown["q_scale_up"](t, scale, bias, shift, qmin=-100) == meaning[0]
 
 
 @given(

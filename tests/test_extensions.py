@@ -193,6 +193,7 @@ PLACES = [(s, name) for s in STAGES for name in s.order if name != "certify-accu
 ANNOTATED = ("annotate-ranges", "narrow-saturated-ranges")
 
 
+@pytest.mark.few(8)
 @pytest.mark.parametrize(("stage", "place"), PLACES, ids=[name for _, name in PLACES])
 def test_a_pass_runs_behind_its_place_in_the_form_of_it(
     stage: Any, place: str, model: Path

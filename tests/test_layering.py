@@ -138,8 +138,12 @@ ALLOWED: dict[str, set[str]] = {
         "qcomp.errors",
         "qcomp.extensions",
     },
+    "qcomp.state_names": {"qcomp.ir"},
+    "qcomp.states": {"qcomp.state_names", "qcomp.ir", "qcomp.errors", "qcomp.config"},
     "qcomp.ends": {
         "qcomp.input_forms",
+        "qcomp.states",
+        "qcomp.config",
         "qcomp.passes",
         "qcomp.calibration",
         "qcomp.ir",

@@ -26,6 +26,7 @@ from qcomp.ir.exemptions import Exemptions
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import (
     UP_TO_ONE,
+    AbsMax,
     Add,
     ArgMax,
     Attention,
@@ -60,6 +61,8 @@ from qcomp.ir.ops import (
     Reshape,
     Resize2d,
     Rnn,
+    ScaleDown,
+    ScaleUp,
     Select,
     Slice,
     Softmax,
@@ -331,6 +334,9 @@ RULES: Mapping[type[Op], Callable[[_Ties, Op], None]] = {
 EXEMPT: Exemptions = {
     Domain.INTEGER: "has scales already",
     Domain.BORDER: "has scales already",
+    AbsMax: "compares values of all channels",
+    ScaleDown: "has one number for all channels",
+    ScaleUp: "has one number for all channels",
     Normalize: "is the same for a factor of all channels of a group",
     MatMul: "sums over channels of both operands",
     Attention: "sums over channels of q and k",

@@ -16,11 +16,14 @@ from dataclasses import dataclass
 import networkx as nx
 
 from qcomp.config import QuantizationConfig
+from qcomp.errors import PassError
 from qcomp.ir.graph import Graph
-from qcomp.ir.ops import Recurrent, Softmax, Unary
+from qcomp.ir.ops import Recurrent, ScaleDown, ScaleUp, Softmax, Unary
 from qcomp.ir.tensor import DType, TensorId
+from qcomp.ir.text import format_op
 from qcomp.ir.widths import of_16_bits
 from qcomp.passes.lib.group_ranges import group_ranges
+from qcomp.quant.dynamic_constants import NORMALIZED, product_qparams
 from qcomp.quant.qparams import FINEST_SOFTMAX, QParams, integer_range, softmax_qparams
 
 
@@ -36,7 +39,10 @@ def _pinned(graph: Graph, id: TensorId, bits: int) -> QParams | None:
         return None if tensor.kept else tensor.qparams
     if readers := [r for r in graph.consumers(id) if isinstance(r, Recurrent) and r.x == id]:
         return _sums_of_gates(graph, id, readers)
-    if type(graph.producer(id)) is not Softmax:
+    producer = graph.producer(id)
+    if isinstance(producer, ScaleDown):
+        return NORMALIZED
+    if type(producer) is not Softmax:
         return None
     if bits > 8 or tensor.range is None or not graph.is_output(id):
         return softmax_qparams(bits, 0)
@@ -114,7 +120,28 @@ def assign_qparams(graph: Graph, config: QuantizationConfig) -> Assignment:
         for t in members:
             own[t] = fixed.get(t, common)
             group[t] = common
-    return Assignment(own, group)
+    products = _scaled_products(graph, own)
+    return Assignment(own | products, group | products)
+
+
+def _scaled_products(graph: Graph, own: Mapping[TensorId, QParams]) -> dict[TensorId, QParams]:
+    """Of what is scaled up, whose steps are those of the result over those of the scale, but for a
+    power of two; PassError where none fits.
+    """
+    found: dict[TensorId, QParams] = {}
+    for op in graph.ops():
+        if isinstance(op, ScaleUp) and not graph.is_kept(op):
+            if graph.is_constant(op.scale):
+                raise PassError(
+                    f"{format_op(graph, op)}\n  its scale is a constant: a product is meant"
+                )
+            low, high = graph.tensor(op.x).range or (0.0, 0.0)
+            scales = own[op.scale], own[op.output]
+            try:
+                found[op.x] = product_qparams(max(-low, high), *scales, graph.data(op.bias))
+            except ValueError as error:
+                raise PassError(f"{format_op(graph, op)}\n  {error}") from error
+    return found
 
 
 def _choices(graph: Graph, config: QuantizationConfig, id: TensorId) -> QuantizationConfig:

@@ -35,18 +35,33 @@ class PartAccuracy:
 
 
 @dataclass(frozen=True)
+class StepsAccuracy:
+    """Of the steps `first` to `last` of sequences, counted from 1, over all outputs."""
+
+    first: int
+    last: int
+    sqnr_db: float | None
+
+    def __str__(self) -> str:
+        ratio = "nothing to compare" if self.sqnr_db is None else f"{self.sqnr_db:.1f} dB"
+        return f"{self.first} to {self.last}: {ratio}"
+
+
+@dataclass(frozen=True)
 class Accuracy:
     """Quantized outputs against those of the float network, on some samples.
 
     sqnr_db: of all outputs together, which a loud part decides; see `worst`.
     held_back: whether calibration left these samples out; else they are some of its own, on which
         outputs are nearer than on others.
+    steps: of a network with states, by the steps of a sequence, each network from its own states.
     """
 
     samples: int
     sqnr_db: float | None
     parts: tuple[PartAccuracy, ...]
     held_back: bool = False
+    steps: tuple[StepsAccuracy, ...] = ()
 
     @property
     def worst(self) -> PartAccuracy | None:
@@ -75,6 +90,7 @@ def read(record: Mapping[str, Any] | None) -> Accuracy | None:
         record["sqnr_db"],
         tuple(PartAccuracy(**p) for p in parts),
         record.get("held_back", False),
+        tuple(StepsAccuracy(**steps) for steps in record.get("steps", ())),
     )
 
 

@@ -95,6 +95,14 @@ def open_calibration(
     tell: is called with what of the data was left out, and why.
     samples: so many at most.
     """
+    for _, run in open_items(source, inputs, tell, samples):
+        yield run
+
+
+def open_items(
+    source: Source, inputs: Inputs, tell: Tell | None = None, samples: int | None = None
+) -> Iterator[tuple[int, Run]]:
+    """The same, each run with the number of the item or file that it is part of."""
     say = tell or _silently
     runs = Runs(inputs)
     made = _runs(resolved(source), inputs, runs, say)
@@ -102,7 +110,7 @@ def open_calibration(
     empty = True
     for run in itertools.islice(made, limit):
         empty = False
-        yield run
+        yield runs.items, run
     if limit is None or empty:
         runs.end(say)
     if empty:

@@ -31,6 +31,7 @@ from qcomp.ir.evaluate.unary import FUNCTIONS
 from qcomp.ir.exemptions import Exemptions
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import (
+    AbsMax,
     Add,
     ArgMax,
     Attention,
@@ -68,6 +69,8 @@ from qcomp.ir.ops import (
     Reshape,
     Resize2d,
     Rnn,
+    ScaleDown,
+    ScaleUp,
     Select,
     Slice,
     Softmax,
@@ -263,6 +266,24 @@ def _normalize(beliefs: Beliefs, op: Normalize) -> Moments:
     return clamped(added(multiplied(unit, gamma), beta), op.clamp)
 
 
+def _abs_max(beliefs: Beliefs, op: AbsMax) -> Moments:
+    """Some of the largest values are as large as any."""
+    largest = max(abs(bound) for bound in beliefs.read(op.x).range)
+    return spread(uniform(0.0, largest), beliefs.channels(op.output))
+
+
+def _scale_down(beliefs: Beliefs, op: ScaleDown) -> Moments:
+    """As if all had the largest scale."""
+    largest = max(abs(bound) for bound in beliefs.read(op.scale).range)
+    return scaled(beliefs.read(op.x), 1.0 / largest if largest > 0.0 else 1.0)
+
+
+def _scale_up(beliefs: Beliefs, op: ScaleUp) -> Moments:
+    largest = max(abs(bound) for bound in beliefs.read(op.scale).range)
+    x = scaled(beliefs.read(op.x), largest)
+    return clamped(added(x, beliefs.read(op.bias, beliefs.channels(op.output))), op.clamp)
+
+
 def _log_softmax(beliefs: Beliefs, op: LogSoftmax) -> Moments:
     low, high = beliefs.read(op.x).range
     least = low - high - math.log(beliefs.graph.type(op.x).shape[op.axis])
@@ -336,6 +357,9 @@ RULES: Mapping[type[Op], Callable[[Beliefs, Any], Moments]] = {
     Reduce: _reduce,
     Softmax: _softmax,
     Normalize: _normalize,
+    AbsMax: _abs_max,
+    ScaleDown: _scale_down,
+    ScaleUp: _scale_up,
     Attention: _attention,
     LogSoftmax: _log_softmax,
     Concat: _concat,

@@ -54,14 +54,18 @@ class InMemory:
 
 @dataclass(eq=False)
 class Runs:
-    """What items become, one after the other; `waiting` are samples that fill no batch yet."""
+    """What items become, one after the other; `waiting` are samples that fill no batch yet, and
+    `items` counts those that were begun.
+    """
 
     inputs: Inputs
     waiting: list[Run] = field(default_factory=list)
     given: bool = False
+    items: int = 0
 
     def of(self, where: str, arrays: Mapping[str, Stored]) -> Iterator[Run]:
         """The runs that one item or file makes full; CalibrationError for what does not fit."""
+        self.items += 1
         for name, type in self.inputs.items():
             _check_type(f"{where}, input {name}", arrays[name], type)
         counts = {n: run_count(arrays[n].shape, type) for n, type in self.inputs.items()}

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qcomp.ir.graph import Graph
-from qcomp.ir.ops import Minimum, PRelu, Weighted
+from qcomp.ir.ops import Minimum, PRelu, ScaleDown, Weighted
 from qcomp.ir.tensor import Array, DType, TensorId
 
 F64 = NDArray[np.float64]
@@ -79,7 +79,8 @@ class SampledMeans:
         count = -(-ROWS // max(min(runs, RUNS), 1))
         ops = graph.ops()
         made = [op.output for op in ops if isinstance(op, Weighted | PRelu | Minimum)]
-        read = [op.x for op in ops if isinstance(op, Weighted) and not graph.is_constant(op.x)]
+        reading = [op for op in ops if isinstance(op, Weighted | ScaleDown)]
+        read = [op.x for op in reading if not graph.is_constant(op.x)]
         types = {id: graph.type(id) for id in (*made, *read)}
         floats = [id for id, type in types.items() if type.dtype is DType.F32 and type.rank]
         return SampledMeans({id: positions(graph, id, count) for id in floats})

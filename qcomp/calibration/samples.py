@@ -78,7 +78,7 @@ class Samples:
         return sum(1 for _ in self) if expected is None else expected
 
     def __iter__(self) -> Iterator[Run]:
-        if _is_read_again(self._source):
+        if self._is_read_again():
             return self._read()
         if self._copy is None:
             runs = tracked(self._read(), "reading data", self.expected, shown=self.progress)
@@ -121,11 +121,14 @@ class Samples:
             others = spread(self._source.others, count * self.batch)
             rest = dataclasses.replace(self._source, items=others, others=())
             return tuple(open_calibration(rest, self.inputs)) if len(others) >= self.batch else ()
-        if self._samples is None or not _is_read_again(self._source):
+        if self._samples is None or not self._is_read_again():
             return ()
         used = max(self._samples // self.batch, 1)
         runs = open_calibration(self._source, self.inputs)
         return tuple(itertools.islice(runs, used, used + count))
+
+    def _is_read_again(self) -> bool:
+        return _is_read_again(self._source)
 
     def first(self, count: int) -> tuple[Run, ...]:
         """The first runs, or all where there are fewer."""

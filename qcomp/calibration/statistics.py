@@ -13,7 +13,7 @@ from qcomp.calibration.sampled import SampledMeans
 from qcomp.config import QuantizationConfig
 from qcomp.errors import CalibrationError
 from qcomp.ir.graph import Graph
-from qcomp.ir.ops import Weighted
+from qcomp.ir.ops import ScaleDown, Weighted
 from qcomp.ir.region import with_outputs
 from qcomp.ir.tensor import Array, DType, TensorId
 from qcomp.quant.distribution import Distribution, Range
@@ -137,6 +137,8 @@ def mnemonics(graph: Graph) -> dict[TensorId, str | None]:
 
 
 def weighted_operands(graph: Graph) -> list[TensorId]:
-    """The tensors that convolutions and dense layers read, each once, in order."""
-    read = (op.x for op in graph.ops() if isinstance(op, Weighted))
+    """The tensors that convolutions and dense layers read, also before these are scaled down, each
+    once, in order.
+    """
+    read = (op.x for op in graph.ops() if isinstance(op, Weighted | ScaleDown))
     return [t for t in dict.fromkeys(read) if not graph.is_constant(t)]

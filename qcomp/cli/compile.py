@@ -32,6 +32,7 @@ from qcomp.cli.session import Session
 from qcomp.cli.summary import report, summarize
 from qcomp.config import (
     ACTIVATION_BITS,
+    ACTIVATIONS,
     ARITHMETICS,
     AUTO,
     RANGES,
@@ -78,6 +79,14 @@ def compile(
             "8 fall short.",
         ),
     ] = None,
+    activations: Annotated[
+        str,
+        typer.Option(
+            metavar="KIND",
+            help=f"{one_of(ACTIVATIONS)}: scales of what layers read, found in each run for each "
+            "row or image.",
+        ),
+    ] = DEFAULTS.activations,
     max_slowdown: Annotated[
         float,
         typer.Option(
@@ -146,7 +155,8 @@ def compile(
         typer.Option(
             "--state",
             metavar="IN:OUT",
-            help="Input IN is what output OUT was in the run before; may be repeated.",
+            help="Input IN is what output OUT was in the run before; may be repeated. auto: those "
+            "that look like it.",
         ),
     ] = None,
     argmax: Annotated[
@@ -163,9 +173,9 @@ def compile(
     arithmetic: Annotated[
         str,
         typer.Option(
-            help=f"{one_of(ARITHMETICS)}: the bits of TensorFlow Lite's reference kernels, of "
-            "TFLite files of integers, or of ONNX Runtime's quantized kernels, of quantized ONNX "
-            "models."
+            help=f"{one_of(ARITHMETICS)}: the bits of TensorFlow Lite's reference kernels or of "
+            "TensorFlow Lite Micro, of TFLite files of integers, or of ONNX Runtime's quantized "
+            "kernels, of quantized ONNX models."
         ),
     ] = DEFAULTS.arithmetic,
     dump: Annotated[
@@ -238,6 +248,7 @@ def compile(
     config = QuantizationConfig(
         recipe=recipe,
         weight_bits=weight_bits,
+        activations=activations,
         activation_bits=AUTO if activation_bits is None else activation_bits,
         max_slowdown=max_slowdown,
         per_channel=not per_tensor,

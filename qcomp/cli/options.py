@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from qcomp.config import AUTO
 from qcomp.input_forms import EVERY
 
 # Those of qcomp.targets.catalog, which is not imported for help; tests/test_claims.py compares.
@@ -152,14 +153,16 @@ def parse_values(texts: list[str] | None) -> dict[str, float]:
     return values
 
 
-def parse_states(texts: list[str] | None) -> dict[str, str]:
-    """`["h_in:h_out"]` as `{"h_in": "h_out"}`; a usage error for anything else."""
+def parse_states(texts: list[str] | None) -> dict[str, str] | str:
+    """`["h_in:h_out"]` as `{"h_in": "h_out"}`, `["auto"]` as "auto"; a usage error for else."""
+    if texts == [AUTO]:
+        return AUTO
     states: dict[str, str] = {}
     for text in texts or []:
         name, colon, output = text.partition(":")
         if not (name and colon and output) or states.setdefault(name, output) != output:
             raise typer.BadParameter(
-                f"{text!r}: expected INPUT:OUTPUT, each input once, as in h_in:h_out",
+                f"{text!r}: expected INPUT:OUTPUT, each input once, as in h_in:h_out, or auto",
                 param_hint="--state",
             )
     return states

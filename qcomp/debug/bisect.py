@@ -24,7 +24,7 @@ from qcomp.debug.exactness import EXACT, Exactness
 from qcomp.debug.metrics import metric_of
 from qcomp.debug.search import Search
 from qcomp.debug.trials import Trials, answers_of
-from qcomp.ends import inputs_taken
+from qcomp.ends import taken_as
 from qcomp.errors import CompileError
 from qcomp.evaluation.labelled import Labelled, labelled
 from qcomp.evaluation.labels import Classes
@@ -77,7 +77,7 @@ def bisect(
             "expected a float model"
         )
     config = with_picture_bytes(config, pictures=is_pictures(calibration))
-    graph = inputs_taken(imported.graph, imported.form, config.inputs)
+    graph = taken_as(imported.graph, imported.form, config)
     if not float_outputs(graph):
         raise CompileError(f"@{graph.name} has no output of type f32 to compare")
     evidence = evidence_for(graph, calibration, config, samples=samples, progress=progress)

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from qcomp.calibration.data import Source
 from qcomp.calibration.runs import Inputs
 from qcomp.calibration.samples import Samples
-from qcomp.ends import inputs_taken
+from qcomp.ends import taken_as
 from qcomp.errors import CalibrationError
 from qcomp.evaluation.labelled import Labelled, Metric, labelled
 from qcomp.evaluation.labels import Classes
@@ -83,8 +83,9 @@ def _float_graph(
 ) -> Graph:
     """With inputs as the compiled network takes them, such as bytes of a camera."""
     imported = import_model(model, bind=bind, bind_values=bind_values)
-    forms = {} if net is None else net.config.inputs
-    return inputs_taken(imported.graph, imported.form, forms)
+    if net is None:
+        return imported.graph
+    return taken_as(imported.graph, imported.form, net.config)
 
 
 def outputs_of(

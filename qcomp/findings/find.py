@@ -13,7 +13,7 @@ from qcomp.errors import FindingsError
 from qcomp.findings.behaviour import behaviour
 from qcomp.findings.first_layer import first_layer
 from qcomp.findings.inputs import few_samples, labels, layout
-from qcomp.findings.outputs import LEAST_DB, Ratios, few_integers, inaccurate
+from qcomp.findings.outputs import LEAST_DB, Ratios, drift, few_integers, inaccurate
 from qcomp.findings.record import Finding, Kind
 from qcomp.findings.tensors import constant, outliers
 from qcomp.findings.variety import different_ones, noise, repeated, unlike
@@ -91,4 +91,5 @@ def of_outputs(
 ) -> Iterator[Finding]:
     """What is inaccurate; `wider` gives the ratios of 16-bit activations."""
     yield from inaccurate(accuracy, wider, demands.least_db)
+    yield from drift(accuracy)
     yield from few_integers(accuracy, demands.least_db)

@@ -11,6 +11,11 @@ from qcomp.findings.record import Finding, Kind
 LEAST_DB = 20.0
 LEAST_INTEGERS = 8
 _WORTHWHILE_DB = 3.0  # that 16 bits have to gain to be the advice
+_DRIFT_DB = 3.0  # that later steps lose; up to 1.3 where errors do not grow and inputs are alike
+_STEADIER = (
+    "longer sequences in --calibration tell whether that goes on; --activation-bits 16 has smaller "
+    "errors from the start"
+)
 _RECIPE = "try --recipe best, or other values in --calibration"
 
 Ratios = Mapping[Part, float]
@@ -28,6 +33,20 @@ def inaccurate(
             text += f", in {part.integers} of 256 integers"
         help = _advice(_ratio(part), wide.get(part.part))
         yield Finding(Kind.INACCURATE, str(part.part), _ratio(part), text, help)
+
+
+def drift(accuracy: Accuracy) -> Iterator[Finding]:
+    """Of a network with states, later steps that are less accurate than earlier ones. The first
+    ones begin with states that are exact, so they are not looked at.
+    """
+    later = [steps for steps in accuracy.steps[1:] if steps.sqnr_db is not None]
+    if len(later) < 2:
+        return
+    first, last = later[0], later[-1]
+    lost = (first.sqnr_db or 0.0) - (last.sqnr_db or 0.0)
+    if lost > _DRIFT_DB:
+        text = f"the later steps of a sequence are less accurate: {first}; {last}"
+        yield Finding(Kind.DRIFT, "states", lost, text, _STEADIER)
 
 
 def few_integers(accuracy: Accuracy, least_db: float) -> Iterator[Finding]:

@@ -25,6 +25,7 @@ class Kind(enum.StrEnum):
     UNLIKE_TRAINING = "unlike-training"
     ONE_ANSWER = "one-answer"
     INACCURATE = "inaccurate"
+    DRIFT = "drift"
     FEW_INTEGERS = "few-integers"
     REPEATED = "repeated"
     FEW_SAMPLES = "few-samples"

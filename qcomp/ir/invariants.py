@@ -11,19 +11,15 @@ form. All others become integers. The two meet at border ops only:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import (
     Dequantize,
-    Domain,
     Op,
-    QDenseBy,
     QSoftmax,
     Quantize,
-    QuantizeBy,
     QuantizedConstant,
-    ScaleOf,
 )
 from qcomp.ir.tensor import FLOATS, DType, Tensor, TensorId
 from qcomp.ir.text import format_op
@@ -127,47 +123,8 @@ def _floats(graph: Graph) -> Iterator[Tensor]:
 
 
 def _scales(graph: Graph) -> _Problems:
-    """Every integer activation has qparams, or a scale that is a tensor, which its readers know."""
-    dynamic = _dynamic_scales(graph)
+    """Every integer activation has qparams."""
     for tensor in graph.tensors():
         integer = not tensor.is_constant and tensor.type.dtype in _INTEGERS
-        if integer and tensor.qparams is None and tensor.id not in dynamic:
+        if integer and tensor.qparams is None:
             yield f"%{tensor.id} has no qparams"
-        if tensor.id in dynamic and (tensor.qparams is not None or graph.is_output(tensor.id)):
-            yield (
-                f"%{tensor.id} has the scale %{dynamic[tensor.id]}; expected no qparams, and "
-                "no output of the graph"
-            )
-    for op in graph.ops():
-        yield from (f"{format_op(graph, op)}\n  {p}" for p in _misread(graph, op, dynamic))
-
-
-def _misread(graph: Graph, op: Op, dynamic: Mapping[TensorId, TensorId]) -> _Problems:
-    """What is wrong with the scales that an op reads."""
-    if isinstance(op, QuantizeBy | QDenseBy) and not isinstance(graph.producer(op.scale), ScaleOf):
-        yield f"%{op.scale} is not the result of a scale_of"
-    if isinstance(op, QDenseBy):
-        if dynamic.get(op.x) != op.scale:
-            yield f"%{op.x} has not the scale %{op.scale}"
-    elif not _moves(op):
-        for t in op.inputs:
-            if t in dynamic:
-                yield f"%{t} has the scale %{dynamic[t]}, which only q_dense_by and movements read"
-
-
-def _moves(op: Op) -> bool:
-    """Whether the integers of all operands become those of the result, in whatever scale."""
-    return op.domain is Domain.ANY and op.copies_integers
-
-
-def _dynamic_scales(graph: Graph) -> dict[TensorId, TensorId]:
-    """The scale tensors of what QuantizeBy gives, and of what is moved from there."""
-    scales: dict[TensorId, TensorId] = {}
-    for op in graph.ops():
-        if isinstance(op, QuantizeBy):
-            scales[op.output] = op.scale
-        elif _moves(op):
-            found = {scales.get(t) for t in graph.activations(op)}
-            if len(found) == 1 and (scale := found.pop()) is not None:
-                scales[op.output] = scale
-    return scales

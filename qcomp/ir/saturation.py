@@ -21,6 +21,7 @@ from qcomp.ir.evaluate.unary import FUNCTIONS
 from qcomp.ir.exemptions import Exemptions
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import (
+    AbsMax,
     Add,
     ArgMax,
     Attention,
@@ -56,6 +57,8 @@ from qcomp.ir.ops import (
     Reshape,
     Resize2d,
     Rnn,
+    ScaleDown,
+    ScaleUp,
     Select,
     Slice,
     Softmax,
@@ -267,6 +270,9 @@ EXEMPT: Exemptions = {
     Conv2d: "is linear",
     Dense: "is linear",
     Normalize: "takes all of each value",
+    AbsMax: "takes all of each value",
+    ScaleDown: "takes all of each value",
+    ScaleUp: "is linear",
     MatMul: "is linear in each operand",
     PRelu: "is linear on both sides of zero",
     Embedding: "tells whole numbers apart",

@@ -13,6 +13,7 @@ from qcomp.ir.form import Form
 from qcomp.ir.graph import Graph
 from qcomp.ir.invariants import integer_edges, quantized_edges, ranges_of_floats
 from qcomp.ir.ops import Domain, Op, QuantizedConstant
+from qcomp.ir.states import state_from
 from qcomp.ir.tensor import TensorId
 from qcomp.ir.text import format_op
 
@@ -97,8 +98,10 @@ def _state_problem(graph: Graph, name: str, output: str) -> str | None:
     if not all(id in graph for id in ends):
         return None  # which is told
     one, other = (graph.tensor(id) for id in ends)
-    if one.type != other.type:
-        return f"{where}: {one.type} from {other.type}; expected one type"
+    try:
+        state_from(name, output, one.type, other.type)
+    except ValueError as error:
+        return f"state: {error}"
     if None not in (one.qparams, other.qparams) and one.qparams != other.qparams:
         return f"{where}: {one.qparams} from {other.qparams}; expected one scale"
     changed = {name, output} & {*graph.conversions, *graph.tails}

@@ -8,10 +8,10 @@ from typing import Any
 
 from qcomp.calibration.data import is_pictures
 from qcomp.calibration.estimators import expect_estimators
-from qcomp.calibration.samples import samples_of
+from qcomp.calibration.sequences import data_of
 from qcomp.calibration.statistics import float_outputs
 from qcomp.config import AUTO, ONNX, QuantizationConfig
-from qcomp.ends import inputs_taken, with_states
+from qcomp.ends import taken_as
 from qcomp.errors import CompileError
 from qcomp.frontends import import_model
 from qcomp.ir.graph import Graph
@@ -50,12 +50,11 @@ class Preparation:
             config = dataclasses.replace(config, activation_bits=8)
         imported = import_model(model, bind=bind, bind_values=bind_values)
         config = with_picture_bytes(config, pictures=is_pictures(calibration))
-        graph = inputs_taken(imported.graph, imported.form, config.inputs)
-        graph = with_states(graph, imported.form, config.states, config.outputs)
+        graph = taken_as(imported.graph, imported.form, config)
         if not float_outputs(graph):
             raise CompileError(f"@{graph.name} has no output of type f32 to compare")
         how = config.preprocessing
-        data = samples_of(graph, calibration, preprocessing=how, samples=samples)
+        data = data_of(graph, calibration, preprocessing=how, samples=samples)
         self.runs: tuple[Run, ...] = tuple(data)
         config = dataclasses.replace(config, preprocessing=data.preprocessing)
         evidence = evidence_for(graph, self.runs, config, progress=progress)

@@ -24,12 +24,12 @@ def f32(x: float) -> float:
     return float(np.float32(x))
 
 
-def product_factors(x: float, weight: F64, y: float, *, unsigned: bool) -> F64:
-    """scale_x * scale_weight / scale_y of each channel: in float64, and where activations are bytes
-    without a sign the product in float32.
+def product_factors(x: float, weight: F64, y: float, *, in_float32: bool) -> F64:
+    """scale_x * scale_weight / scale_y of each channel in float64, or with the product in float32,
+    as where activations are bytes without a sign.
     """
     product = x * weight
-    if unsigned:
+    if in_float32:
         product = product.astype(np.float32).astype(np.float64)
     return np.asarray(product / y)
 
@@ -40,6 +40,11 @@ def f32_quotient(*factors: float, by: float = 1.0) -> float:
     for factor in factors[1:]:
         product = f32(product * factor)
     return f32(product / by)
+
+
+def f64_quotient(*factors: float, by: float = 1.0) -> float:
+    """As f32_quotient, in float64."""
+    return math.prod(factors) / by
 
 
 def round_away(x: float) -> int:

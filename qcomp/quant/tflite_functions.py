@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,13 @@ from qcomp.quant.tflite_constants import Fixed, f32, f32_quotient, signed_multip
 
 F64 = NDArray[np.float64]
 IntegerFunction = Callable[[I64, QParams, QParams], I64]
+
+
+class Quotient(Protocol):
+    """A product of scales over one, in some precision."""
+
+    def __call__(self, *factors: float, by: float = 1.0) -> float: ...
+
 
 _BEYOND = 2.0**30  # beyond every result
 _ROOT_BITS = 20  # of the fraction of an inverse root
@@ -65,19 +72,23 @@ def rectified(q: I64, x: QParams, y: QParams) -> I64:
     return y.zero_point + scaled_by(q - x.zero_point, factor)
 
 
-def magnitude(q: I64, x: QParams, y: QParams) -> I64:
+def magnitude(quotient: Quotient) -> IntegerFunction:
     """ABS."""
-    factor = multiplier_tflite(f32_quotient(x.scale, by=y.scale))
-    return y.zero_point + scaled_by(np.abs(q - x.zero_point), factor)
+
+    def function(q: I64, x: QParams, y: QParams) -> I64:
+        factor = multiplier_tflite(quotient(x.scale, by=y.scale))
+        return y.zero_point + scaled_by(np.abs(q - x.zero_point), factor)
+
+    return function
 
 
-def leaky(alpha: float) -> IntegerFunction:
+def leaky(alpha: float, quotient: Quotient) -> IntegerFunction:
     """LEAKY_RELU; alpha is a float32 and may be negative."""
 
     def function(q: I64, x: QParams, y: QParams) -> I64:
         t = q - x.zero_point
-        positive = multiplier_tflite(f32_quotient(x.scale, by=y.scale))
-        negative = signed_multiplier(f32_quotient(x.scale, alpha, by=y.scale))
+        positive = multiplier_tflite(quotient(x.scale, by=y.scale))
+        negative = signed_multiplier(quotient(x.scale, alpha, by=y.scale))
         scaled = np.where(t >= 0, scaled_by(t, positive), scaled_by(t, negative))
         return y.zero_point + scaled
 
@@ -253,6 +264,46 @@ _ENTRIES = _NEAREST + [_ONE_MORE >> i & 1 for i in range(256)]
 """sigmoid(i / 24) in 16 bits, for the sigmoid and the tanh of 16 bits. Where a bit of _ONE_MORE is
 set the reference's entry is one above the nearest integer, as its results show.
 """
+
+
+def sigmoid_8(q: I64, x: QParams, y: QParams) -> I64:
+    """LOGISTIC of bytes in TensorFlow Lite Micro, in steps of 2^-8: integer_ops/logistic.h.
+
+    ValueError where the result has another scale or zero point, which its kernel does not read.
+    """
+    _expect_grid(y, 2.0**-8, -128)
+    place, beyond = _place_q27(q, x)
+    result = rounding_divide_by_pot(gemmlowp.sigmoid(place), 23) - 128
+    return np.where(beyond == 0, result, np.where(beyond > 0, 127, -128))
+
+
+def tanh_8(q: I64, x: QParams, y: QParams) -> I64:
+    """TANH of bytes in TensorFlow Lite Micro, in steps of 2^-7: integer_ops/tanh.h.
+
+    ValueError where the result has another scale or zero point.
+    """
+    _expect_grid(y, 2.0**-7, 0)
+    place, beyond = _place_q27(q, x)
+    result = rounding_divide_by_pot(gemmlowp.tanh(place), 24)
+    return np.where(beyond == 0, result, np.where(beyond > 0, 127, -128))
+
+
+def _expect_grid(y: QParams, scale: float, zero_point: int) -> None:
+    if (y.scale, y.zero_point) != (scale, zero_point):
+        raise ValueError(
+            f"a result of scale {y.scale:g} and zero point {y.zero_point}; TensorFlow Lite Micro "
+            f"has {scale:g} and {zero_point}"
+        )
+
+
+def _place_q27(q: I64, x: QParams) -> tuple[I64, I64]:
+    """q in Q27, and the sign of those that are 15 and more away from 0, which have 0 there."""
+    t = q - x.zero_point
+    fraction, shift = math.frexp(x.scale * 2.0**27)
+    radius = math.floor(15 * 2.0**27 / 2.0**shift)
+    beyond = np.where(np.abs(t) >= radius, np.sign(t), 0)
+    multiplier = math.floor(fraction * 2.0**31 + 0.5)
+    return scaled_by(np.where(beyond == 0, t, 0), (multiplier, shift)), beyond
 
 
 def sigmoid_16(q: I64, x: QParams, y: QParams) -> I64:

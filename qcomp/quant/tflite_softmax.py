@@ -11,20 +11,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qcomp.quant.fixed_point import I32, I64, multiplier_tflite
-from qcomp.quant.tflite_functions import looked_up_16, scaled_by, table_513
+from qcomp.quant.tflite_functions import Scalar, looked_up_16, scaled_by, table_513
 
 F64 = NDArray[np.float64]
 
 _DIFFERENCES = 1 << 16
 
 
-def softmax_tables(scale: float) -> I32:
-    """The i32 [65536 + 513] of QSoftmax: exponentials of differences, then reciprocals."""
+def softmax_tables(scale: float, kind: type[Scalar]) -> I32:
+    """The i32 [65536 + 513] of QSoftmax: exponentials of differences, then reciprocals.
+
+    They are filled in numbers of this kind: float64, and TensorFlow Lite Micro's in float32.
+    """
     factor = multiplier_tflite(scale / (10.0 / 65535.0))  # so that 65535 stands for 10
     difference = -np.arange(_DIFFERENCES, dtype=np.int64)
     place = np.clip(scaled_by(difference, factor) + 32767, -(2**15), 2**15 - 1)
-    exponentials = looked_up_16(_table(np.exp, 10.0, 32767), place)
-    reciprocals = _table(lambda x: 1 / (1 + x), 1.0, -32768)
+    exponentials = looked_up_16(_table(np.exp, 10.0, 32767, kind), place)
+    reciprocals = _table(lambda x: 1 / (1 + x), 1.0, -32768, kind)
     return np.concatenate([exponentials, reciprocals]).astype(np.int32)
 
 
@@ -37,9 +40,11 @@ def shares(e: I64, total: I64, reciprocals: I64) -> I64:
     return np.asarray(np.clip(product >> (bits - 1), 0, 2**15 - 1), np.int64)
 
 
-def _table(function: Callable[[F64], F64], width: float, zero_point: int) -> I64:
-    """Of all 16-bit integers that stand for an interval of this width, in Q15 and in float64."""
-    step, y_step = width / 65535, 2.0 / 65535
-    low, high = (step * (limit - zero_point) for limit in (-32768, 32767))
-    scaling = 65536 / (y_step * 32767 - y_step * -32768)
-    return table_513(function, np.float64(low), np.float64(high), np.float64(scaling))
+def _table(
+    function: Callable[[F64], F64], width: float, zero_point: int, kind: type[Scalar]
+) -> I64:
+    """Of all 16-bit integers that stand for an interval of this width, in Q15."""
+    step, y_step = kind(width / 65535), kind(2.0 / 65535)
+    low, high = (step * kind(limit - zero_point) for limit in (-32768, 32767))
+    scaling = kind(65536) / (y_step * kind(32767) - y_step * kind(-32768))
+    return table_513(function, low, high, scaling)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from qcomp.errors import CalibrationError
 from qcomp.formats.calibration_table import BrokenTable, Ranges, read_table
 from qcomp.ir.graph import Graph
 from qcomp.passes.lib.same_scale import scale_groups
+from qcomp.quantizer import Quantizer
 
 _LARGEST = 64 << 20  # bytes
 _WITHOUT_DATA: Mapping[str, Any] = {
@@ -27,14 +27,6 @@ _WITHOUT_DATA: Mapping[str, Any] = {
     "absorb_bias": False,
     "bias_correction": None,
 }
-
-
-@dataclass(frozen=True)
-class WithTable:
-    """The configuration that has the table's intervals, and what to tell of it."""
-
-    config: QuantizationConfig
-    note: str
 
 
 def table_of(calibration: Any) -> Ranges | None:
@@ -50,8 +42,16 @@ def table_of(calibration: Any) -> Ranges | None:
         raise CalibrationError(f"calibration table {path}: {error}") from error
 
 
-def with_table(graph: Graph, config: QuantizationConfig, table: Ranges) -> WithTable:
-    """For a normalized graph; CalibrationError where no activation has an interval."""
+def with_table(
+    quantizer: Quantizer, config: QuantizationConfig, table: Ranges | None
+) -> tuple[QuantizationConfig, tuple[str, ...]]:
+    """The configuration with a table's intervals, and what to tell; as it is without one.
+
+    CalibrationError where no activation has an interval.
+    """
+    if table is None:
+        return config, ()
+    graph = quantizer.normalized
     names = {t: _name(graph, t) for t in float_activations(graph)}
     found = {t: table[name] for t, name in names.items() if name is not None and name in table}
     ranges = dict(found)
@@ -69,7 +69,7 @@ def with_table(graph: Graph, config: QuantizationConfig, table: Ranges) -> WithT
         overrides[key] = {**overrides.get(key, {}), **fields}
     left = {k: v for k, v in _WITHOUT_DATA.items() if getattr(config, k) == AUTO}
     note = f"ranges of {len(found)} activations come from a calibration table of {len(table)}"
-    return WithTable(dataclasses.replace(config, overrides=overrides, **left), note)
+    return dataclasses.replace(config, overrides=overrides, **left), (note,)
 
 
 def _name(graph: Graph, id: str) -> str | None:

@@ -9,18 +9,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from qcomp.calibration.evidence import Evidence
-from qcomp.calibration.samples import samples_of
+from qcomp.calibration.sequences import data_of
 from qcomp.calibration.statistics import float_outputs
-from qcomp.config import AUTO, ONNX, TFLITE, QuantizationConfig
+from qcomp.config import AUTO, DYNAMIC, ONNX, TFLITE, TFLM, QuantizationConfig
 from qcomp.errors import RecipeError
 from qcomp.ir.form import Form
 from qcomp.ir.given import is_quantized_already
 from qcomp.ir.graph import Graph
+from qcomp.ir.ops import ScaleDown, ScaleUp
 from qcomp.ir.transformer import is_transformer
 from qcomp.passes.events import PassLog
 from qcomp.progress import bar
 from qcomp.quantizer import Quantizer
-from qcomp.recipes.decisions import with_bits, with_fine_decisions
+from qcomp.recipes.decisions import with_16_bits, with_fields, with_fine_decisions
 from qcomp.recipes.divide import divided, for_all, too_few
 from qcomp.recipes.estimated_time import CostOf
 from qcomp.recipes.judge import Feed, Judge
@@ -53,7 +54,7 @@ def evidence_for(
     """The calibration data of a graph, unless there is none or the recipe does without."""
     with_data = calibration is not None and config.recipe != DATA_FREE
     options = {"preprocessing": config.preprocessing, "samples": samples, "progress": progress}
-    data = samples_of(graph, calibration, **options) if with_data else None
+    data = data_of(graph, calibration, **options) if with_data else None
     return Evidence(data, config.input_range, progress)
 
 
@@ -73,6 +74,7 @@ def decide(
     and for an arithmetic that is not that of the model.
     """
     _check_arithmetic(quantizer, config)
+    _check_activations(quantizer, config)
     if config.overrides and quantizer.form is not Form.FLOAT:
         raise RecipeError(
             f"overrides: the model comes in form {quantizer.form.value}, where nothing is left to "
@@ -85,6 +87,7 @@ def decide(
         config = spread_ranges(quantizer.normalized, config)
         config = with_fine_decisions(quantizer.normalized, config, sums=sums)
         config = _with_wide_streams(quantizer, config, log)
+        config = _with_all_of_what_is_scaled(quantizer, config)
         chosen = _chosen(quantizer, config, cost, log, progress=progress)
     else:
         log.declined("trials", f"the model comes in form {quantizer.form.value}")
@@ -106,14 +109,49 @@ def _with_wide_streams(
         "up to it, and pre-activations; activation_bits=8 leaves them in 8",
         tensors=len(ids),
     )
-    return with_bits(config, 16, ids, {"range": "minmax"})
+    return with_16_bits(config, ids, {"range": "minmax"})
+
+
+def _with_all_of_what_is_scaled(
+    quantizer: Quantizer, config: QuantizationConfig
+) -> QuantizationConfig:
+    """The configuration with ranges of all values for what a scale is found of in each run, and 16
+    bits for what is scaled up, where it has none: 8 in static steps would lose what was won.
+    """
+    if not config.is_dynamic:
+        return config
+    graph = quantizer.equalized(settled(config, calibrated=quantizer.evidence.data is not None))
+    scaled = [t for op in graph.ops() if isinstance(op, ScaleDown) for t in (*op.inputs, op.output)]
+    products = [op.x for op in graph.ops() if isinstance(op, ScaleUp)]
+    results = [op.id for op in graph.ops() if isinstance(op, ScaleUp)]
+    if config.activation_bits == AUTO:
+        config = with_16_bits(config, (id for id in results if not graph.is_output(id)))
+    if quantizer.evidence.data is None or config.recipe == DATA_FREE:
+        return config
+    return with_fields(config, (*scaled, *products), {"range": "minmax"})
+
+
+def _check_activations(quantizer: Quantizer, config: QuantizationConfig) -> None:
+    """Scales can be found in each run where the model has none of its own."""
+    if not config.is_dynamic:
+        return
+    if config.activation_bits == 16:
+        raise RecipeError(
+            f"activations={DYNAMIC!r}, activation_bits=16: layers read 8 bits by a scale that is "
+            "found in each run; expected activation_bits 'auto' or 8"
+        )
+    if quantizer.form is not Form.FLOAT or is_quantized_already(quantizer.normalized):
+        raise RecipeError(
+            f"activations={DYNAMIC!r}: the model's activations have scales of its own; expected a "
+            "float model, or one whose weights alone are integers"
+        )
 
 
 def _check_arithmetic(quantizer: Quantizer, config: QuantizationConfig) -> None:
     """An arithmetic that is another tool's is that of models which come from it in integers."""
-    if config.arithmetic == TFLITE and quantizer.form is not Form.QDQ:
+    if config.arithmetic in (TFLITE, TFLM) and quantizer.form is not Form.QDQ:
         raise RecipeError(
-            f"arithmetic={TFLITE!r}: the model comes in form {quantizer.form.value}; "
+            f"arithmetic={config.arithmetic!r}: the model comes in form {quantizer.form.value}; "
             "expected a TFLite file whose activations are integers"
         )
     if config.arithmetic == ONNX and not (

@@ -33,25 +33,26 @@ def with_fine_decisions(
     """
     if config.activation_bits == 8:
         return config
-    if sums and config.arithmetic == NATIVE:
+    if sums and config.arithmetic == NATIVE and not config.is_dynamic:
         decades = read_over_decades(graph)
-        config = with_bits(config, SUM_BITS, decades.sums)
-        config = with_bits(config, 16, decades.sources)
-    return with_bits(config, 16, decided_by(graph)) if config.activation_bits == AUTO else config
+        config = with_fields(config, decades.sums, {"activation_bits": SUM_BITS})
+        config = with_16_bits(config, decades.sources)
+    return with_16_bits(config, decided_by(graph)) if config.activation_bits == AUTO else config
 
 
-def with_bits(
-    config: QuantizationConfig,
-    bits: int,
-    ids: Iterable[TensorId],
-    fields: Mapping[str, Any] | None = None,
+def with_16_bits(
+    config: QuantizationConfig, ids: Iterable[TensorId], fields: Mapping[str, Any] | None = None
 ) -> QuantizationConfig:
-    """The configuration with so many bits, and other fields, for tensors, under what it has for
-    them.
-    """
+    """The configuration with 16 bits, and other fields, for tensors, under what it has for them."""
+    return with_fields(config, ids, {"activation_bits": 16, **(fields or {})})
+
+
+def with_fields(
+    config: QuantizationConfig, ids: Iterable[TensorId], fields: Mapping[str, Any]
+) -> QuantizationConfig:
+    """The configuration with these fields for tensors, under what it has for them."""
     found: dict[str, dict[str, Any]] = {
-        id: {"activation_bits": bits, **(fields or {}), **config.overrides.get(id, {})}
-        for id in ids
+        id: {**fields, **config.overrides.get(id, {})} for id in ids
     }
     return replace(config, overrides={**found, **config.overrides, **found})
 

@@ -28,6 +28,7 @@ from qcomp.ir.ops import (
     Normalize,
     Op,
     Reshape,
+    ScaleUp,
     Sub,
     Unary,
 )
@@ -92,7 +93,7 @@ def _curved(graph: Graph) -> Iterator[TensorId]:
     for op in graph.ops():
         if not isinstance(op, Unary) or op.function is Function.AFFINE:
             continue
-        if not isinstance(_moved_from(graph, op.x), Dense) or graph.is_output(op.output):
+        if not isinstance(_moved_from(graph, op.x), Dense | ScaleUp) or graph.is_output(op.output):
             continue
         yield op.x
         readers = list(_readers(graph, op.output))

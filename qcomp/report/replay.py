@@ -16,7 +16,7 @@ import numpy as np
 from qcomp.calibration.data import Source
 from qcomp.calibration.samples import ConvertedSamples, Samples, samples_of
 from qcomp.config import QuantizationConfig
-from qcomp.ends import ends_outside, inputs_taken
+from qcomp.ends import ends_outside, taken_as
 from qcomp.errors import CompileError
 from qcomp.frontends import ModelLike, import_model
 from qcomp.ir.form import Form
@@ -85,7 +85,7 @@ def replayed(
 ) -> Replay:
     """As `compile` goes with this configuration, up to the float graph that is quantized."""
     imported = import_model(model, bind=bind, bind_values=bind_values)
-    taken = inputs_taken(imported.graph, imported.form, config.inputs)
+    taken = taken_as(imported.graph, imported.form, config)
     evidence = evidence_for(taken, calibration, config, samples=samples, progress=progress)
     inside = ends_outside(taken, imported.form, evidence, float_tail=config.float_tail)
     inner, ledger = evidence.inside(inside), Ledger()

@@ -14,6 +14,11 @@ from qcomp.ir.graph import Graph
 
 Notes = tuple[str, ...]
 
+_EXACT_SUMS = (
+    "ONNX Runtime saturates sums of 8-bit products on x86 without VNNI, here too then; its session "
+    'option session.x64quantprecision = "1" makes them exact'
+)
+
 
 @dataclass(frozen=True)
 class Format:
@@ -31,7 +36,7 @@ def _qdq(graph: Graph, path: Path) -> Notes:
     from qcomp.exporters.onnx.model import export_qdq
 
     write_file(path, export_qdq(graph).SerializeToString())
-    return ()
+    return (_EXACT_SUMS,)
 
 
 def _tflite(graph: Graph, path: Path) -> Notes:

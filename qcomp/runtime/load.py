@@ -20,6 +20,7 @@ from qcomp.files import open_regular
 from qcomp.findings import record
 from qcomp.ir.form import Form
 from qcomp.ir.graph import Graph
+from qcomp.ir.padding import Padding
 from qcomp.ir.parse import ParseError
 from qcomp.passes.ledger import PassEntry
 from qcomp.passes.ledger_file import SUFFIX as LEDGER
@@ -105,6 +106,9 @@ def _network(folder: Path, manifest: dict[str, Any]) -> CompiledNetwork:
     recipe = fields.pop("recipe")
     config = config_of(fields, recipe=recipe)
     shared = None if library is None else folder / library
+    plans = plans_of(artifact, shorter, backend, config, directory=folder, library=shared)
+    for other_plan, told in zip(plans, manifest.get("accuracy_shorter", []), strict=False):
+        other_plan.accuracy = read(told)
     return CompiledNetwork(
         graph,
         artifact,
@@ -115,7 +119,7 @@ def _network(folder: Path, manifest: dict[str, Any]) -> CompiledNetwork:
         findings=record.read(manifest["findings"]),
         directory=folder,
         library=shared,
-        shorter=plans_of(artifact, shorter, backend, config, directory=folder, library=shared),
+        shorter=plans,
         stored_qdq=_stored_qdq(folder, name),
         stored_ledger=partial(_read_ledger, folder / f"{name}.{LEDGER}"),
     )
@@ -169,6 +173,7 @@ def _artifact(folder: Path, manifest: dict[str, Any], backend: Runtime) -> Artif
         ),
         taps=taps.read(manifest["taps"]) if "taps" in manifest else None,
         lengths=_lengths(manifest),
+        padding=_padding(manifest),
     )
 
 
@@ -178,6 +183,14 @@ def _lengths(manifest: dict[str, Any]) -> tuple[int, ...]:
     if not all(type(n) is int and n > 0 for n in lengths) or len(set(lengths)) != len(lengths):
         raise ValueError(f"lengths are {lengths!r}, expected different sizes")
     return tuple(lengths)
+
+
+def _padding(manifest: dict[str, Any]) -> Padding | None:
+    found = manifest.get("padding")
+    if found is None:
+        return None
+    inputs = {name: (int(axis), float(value)) for name, (axis, value) in found["inputs"].items()}
+    return Padding(inputs, {name: int(axis) for name, axis in found["outputs"].items()})
 
 
 def _requirements(manifest: dict[str, Any]) -> Requirements:

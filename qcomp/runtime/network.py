@@ -25,6 +25,7 @@ from qcomp.passes.base import PassRecord
 from qcomp.passes.ledger import PassEntry
 from qcomp.runtime.calls import Calls
 from qcomp.runtime.interface import Answers, Array, Arrays, Interface, TensorInfo
+from qcomp.runtime.padded import Fitted, fitted
 from qcomp.runtime.plans import plan_of
 from qcomp.runtime.stream import Stream
 from qcomp.runtime.summary import card, one_line, summary
@@ -135,6 +136,28 @@ class CompiledNetwork:
         interfaces = [plan._interface for plan in self.plans]
         return self.plans[plan_of(interfaces, self._interface.arrays(x))]
 
+    def _fitted(self, x: Arrays, *, integers: bool = False) -> Fitted | None:
+        """Arrays of a length between as a plan takes them; None where one has their length, or
+        nothing is padded.
+        """
+        padding = self.artifact.padding
+        if padding is None or not self.shorter:
+            return None
+        arrays = self._interface.arrays(x)
+        try:
+            plan_of([plan._interface for plan in self.plans], arrays)
+        except ValueError:
+            return fitted(padding, self.lengths, self._interface, arrays, integers=integers)
+        return None
+
+    def _cut(self, x: Arrays, fit: Fitted, found: Any) -> Any:
+        """Results of a plan in the form of the caller's arrays, of the length that they have."""
+        assert self.artifact.padding is not None
+        results = list(found) if isinstance(found, list | tuple) else [found]
+        names = [output.name for output in self.outputs]
+        cut = fit.cut(self.artifact.padding, names, results)
+        return self._interface.like(x, cut, self.outputs)
+
     @property
     def arena_bytes(self) -> int:
         return self.artifact.memory.arena
@@ -171,6 +194,8 @@ class CompiledNetwork:
         if interface.is_one_run(x):
             results = self._calls.floats((x,), 1, threads)
             return results[0] if len(results) == 1 else tuple(results)
+        if (fit := self._fitted(x)) is not None:
+            return self._cut(x, fit, self.plans[fit.plan](fit.arrays, threads=threads))
         if (plan := self._plan(x)) is not self:
             return plan(x, threads=threads)
         arrays = interface.arrays(x)
@@ -185,6 +210,8 @@ class CompiledNetwork:
 
         The same bits for any number of threads; more than one needs a C compiler, else TargetError.
         """
+        if (fit := self._fitted(x, integers=True)) is not None:
+            return self._cut(x, fit, self.plans[fit.plan].run_integer(fit.arrays, threads=threads))
         if (plan := self._plan(x)) is not self:
             return plan.run_integer(x, threads=threads)
         arrays = self._interface.arrays(x)
@@ -195,6 +222,8 @@ class CompiledNetwork:
 
     def specification(self, x: Arrays) -> Any:
         """Float in, float out, through the numpy meaning of the integer graph."""
+        if (fit := self._fitted(x)) is not None:
+            return self._cut(x, fit, self.plans[fit.plan].specification(fit.arrays))
         if (plan := self._plan(x)) is not self:
             return plan.specification(x)
         q = self.specification_integer(list(self._quantized(x)))
@@ -203,6 +232,8 @@ class CompiledNetwork:
 
     def specification_integer(self, x: Arrays) -> Any:
         """`run_integer` through the numpy meaning of the integer graph."""
+        if (fit := self._fitted(x, integers=True)) is not None:
+            return self._cut(x, fit, self.plans[fit.plan].specification_integer(fit.arrays))
         if (plan := self._plan(x)) is not self:
             return plan.specification_integer(x)
         arrays = self._interface.arrays(x)
@@ -232,9 +263,19 @@ class CompiledNetwork:
     def _calls(self) -> Calls:
         return Calls(self.entry(), self.artifact.memory, self._interface)
 
-    def stream(self) -> Stream:
-        """A sequence of runs that keep the network's states between them, in integers."""
-        return Stream(self.graph, self._interface, self._calls)
+    def stream(self, *, specification: bool = False) -> Stream:
+        """A sequence of runs that keep the network's states between them, in integers; through the
+        generated code, or through the numpy meaning of the integer graph.
+        """
+        run = self._specified if specification else self._generated
+        return Stream(self.graph, self._interface, run)
+
+    def _generated(self, arrays: Sequence[Array]) -> Sequence[Array]:
+        return self._calls.integers(arrays, 1, 1)
+
+    def _specified(self, arrays: Sequence[Array]) -> Sequence[Array]:
+        inputs = dict(zip(self.graph.inputs, arrays, strict=True))
+        return list(evaluate(self.graph, inputs).values())
 
     def entry(self) -> Entry:
         """The generated code in this process; TargetError names what this machine lacks for it."""

@@ -167,6 +167,8 @@ def _manifest(net: CompiledNetwork, linked: Linked) -> dict[str, Any]:
         "notes": list(net.notes),
         "config": {"recipe": net.config.recipe, **fields_of(net.config)},
         **({"lengths": list(artifact.lengths)} if artifact.lengths else {}),
+        "padding": None if artifact.padding is None else dataclasses.asdict(artifact.padding),
+        "accuracy_shorter": [plain(plan.accuracy) for plan in net.shorter],
         **({} if artifact.taps is None else {"taps": taps.plain(artifact.taps, net.graph)}),
     }
 

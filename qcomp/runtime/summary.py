@@ -37,6 +37,8 @@ class Network(Protocol):
     @property
     def accuracy(self) -> Accuracy | None: ...
     @property
+    def shorter(self) -> Sequence[Network]: ...
+    @property
     def findings(self) -> Sequence[Finding]: ...
     @property
     def notes(self) -> Sequence[str]: ...
@@ -86,7 +88,13 @@ def accuracy(net: Network) -> list[str]:
     if net.accuracy is None:
         return []
     lines = [f"  sqnr     {part}" for part in net.accuracy.parts]
-    return [*lines, f"           against float, on {_compared_on(net.accuracy)}"]
+    lines += [f"           against float, on {_compared_on(net.accuracy)}"]
+    if net.accuracy.steps:
+        lines += [f"  steps    {', '.join(map(str, net.accuracy.steps))}"]
+    for plan, length in zip(net.shorter, net.artifact.lengths[1:], strict=True):
+        parts = () if plan.accuracy is None else plan.accuracy.parts
+        lines += [f"  at {length:<6}{part}" for part in parts]
+    return lines
 
 
 def card(net: Network) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from qcomp.errors import TargetError
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import Op
+from qcomp.ir.padding import Padding
 from qcomp.targets.base import Artifact, Border, Memory, Requirements, Taps
 from qcomp.targets.cpu.library.codegen import Generate, object_code
 from qcomp.targets.cpu.library.header import header
@@ -74,12 +75,20 @@ class CpuTarget:
         """Lower, generate code and describe it."""
         return self._emitted([graph], (), name)
 
-    def emit_lengths(self, graphs: Mapping[int, Graph], name: str) -> Artifact:
+    def emit_lengths(
+        self, graphs: Mapping[int, Graph], name: str, padding: Padding | None = None
+    ) -> Artifact:
         """A library of a plan for each length; its memory is that of the largest."""
-        return self._emitted(list(graphs.values()), tuple(graphs), name)
+        return self._emitted(list(graphs.values()), tuple(graphs), name, padding)
 
     @without_collections()
-    def _emitted(self, graphs: Sequence[Graph], lengths: tuple[int, ...], name: str) -> Artifact:
+    def _emitted(
+        self,
+        graphs: Sequence[Graph],
+        lengths: tuple[int, ...],
+        name: str,
+        padding: Padding | None = None,
+    ) -> Artifact:
         plans = lower_lengths(graphs, self.isas, name, taps=self.taps, without=self.without)
         graph, programs, every = graphs[0], plans[0], [p for plan in plans for p in plan]
         shorter = dict(zip(lengths[1:], plans[1:], strict=True))
@@ -96,7 +105,9 @@ class CpuTarget:
             target=self.name,
             files=build_objects(programs, name, self.splitting, self.generate, shorter),
             sources={
-                f"{name}.h": header(graph, name, arena, weights, self.isas, taps, plan_graphs)
+                f"{name}.h": header(
+                    graph, name, arena, weights, self.isas, taps, plan_graphs, padding
+                )
             },
             requires=Requirements(
                 triple=self.isas[0].triple,
@@ -112,6 +123,7 @@ class CpuTarget:
             notes=() if taps is None else _told(taps),
             taps=taps,
             lengths=lengths,
+            padding=padding,
         )
 
     def otherwise(self) -> Mapping[str, CpuTarget]:

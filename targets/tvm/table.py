@@ -11,6 +11,7 @@ from qcomp.ir.ops import (
     Domain,
     InterpolateOctaves,
     Op,
+    QAbsMax,
     QAttention,
     QEmbedding,
     QGru,
@@ -18,6 +19,8 @@ from qcomp.ir.ops import (
     QNormalize,
     QResize2d,
     QRnn,
+    QScaleDown,
+    QScaleUp,
     QSoftmax,
 )
 from qcomp.ir.tensor import FLOATS, DType, TensorId
@@ -26,7 +29,6 @@ from qcomp.quant.fixed_point import Form
 from qcomp.targets.tvm.builder import ComputeOp
 from qcomp.targets.tvm.ops import (
     choice,
-    dynamic,
     elementwise,
     linear,
     movement,
@@ -37,7 +39,6 @@ from qcomp.targets.tvm.ops import (
 
 FUNCTIONS = merged(
     choice.FUNCTIONS,
-    dynamic.FUNCTIONS,
     elementwise.FUNCTIONS,
     linear.FUNCTIONS,
     movement.FUNCTIONS,
@@ -53,6 +54,10 @@ EXEMPT: Exemptions = {
     InterpolateOctaves: _NO_SUMS,
     QNormalize: "no function computes an inverse root of sums",
     QAttention: "no function is written for it; expected products and a softmax",
+    **dict.fromkeys(
+        (QAbsMax, QScaleDown, QScaleUp),
+        "no function knows scales that are found at run time; expected activations static",
+    ),
     QResize2d: "no function knows weights that are operands",
     **dict.fromkeys((QGru, QLstm, QRnn), "no function has a loop over steps"),
 }

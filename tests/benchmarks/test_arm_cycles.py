@@ -29,6 +29,7 @@ def compiled(target: str, folder: Path) -> Library:
     return Library.of(folder)
 
 
+@pytest.mark.slow
 def test_dot_products_take_fewer_cycles_and_no_core_runs_what_it_lacks(
     tools: None, tmp_path: Path
 ) -> None:

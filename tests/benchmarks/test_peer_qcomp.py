@@ -57,6 +57,7 @@ def config(isa: str = "native", threads: int = 1) -> SimpleNamespace:
     return SimpleNamespace(isa=isa, threads=threads)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("peer", ["QcompInt8", "QcompInt8FloatIo"])
 def test_the_outputs_are_those_of_the_compiled_network(
     peer: str, adapters: Any, examples: Path, images: np.ndarray, cc: str, tmp_path: Path

@@ -38,6 +38,8 @@ def compiled(qcomp_command: Command, examples: Path, tmp_path: Path, calibration
 def test_the_version_is_printed(qcomp_command: Command) -> None:
     outcome = qcomp_command("--version")
     assert (outcome.status, outcome.out) == (0, f"qcomp {qcomp.__version__}\n")
+    module = [sys.executable, "-m", "qcomp", "--version"]
+    assert subprocess.check_output(module, text=True) == outcome.out
 
 
 def test_options_of_every_command_may_stand_anywhere() -> None:

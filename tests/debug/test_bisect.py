@@ -73,6 +73,7 @@ def test_the_report_fits_a_terminal_and_json_has_no_infinities(clipped: Bisectio
     assert {"name", "told", "value", "gain", "reason"} == set(found["trials"][0])
 
 
+@pytest.mark.slow
 def test_causes_that_gain_on_top_of_each_other_are_named_together(
     model: Path, samples: list[Any]
 ) -> None:
@@ -212,6 +213,7 @@ def test_code_that_is_right_is_said_to_be(model: Path, samples: list[Any]) -> No
     assert found.verdict == "the generated code is as specified"
 
 
+@pytest.mark.slow
 def test_a_fusion_that_is_wrong_is_named_with_the_op(model: Path, samples: list[Any]) -> None:
     if not qcomp.compile(model, recipe="fast").isa[-1].startswith("avx"):
         pytest.skip("no set of this machine fuses additions")

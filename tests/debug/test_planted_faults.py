@@ -109,6 +109,7 @@ def _of_device() -> list[Any]:
     return list(device_faults(net, [run]))
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("place", range(4))
 def test_a_fault_of_choices_or_data_is_named_by_bisect(place: int) -> None:
     rows = _of_choices()

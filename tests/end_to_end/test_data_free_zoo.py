@@ -15,6 +15,7 @@ from qcomp.quant.metrics import sqnr_db
 pytestmark = pytest.mark.zoo
 
 
+@pytest.mark.slow
 def test_equalization_and_correction_from_batch_norm_make_mobilenet_usable(
     zoo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

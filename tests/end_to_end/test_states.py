@@ -169,7 +169,7 @@ def test_the_command_line_names_states(tmp_path: Path) -> None:
     fed = floats(GRU, 20, 0)[0]
     np.savez(data, **{name: np.concatenate([feed[name] for feed in fed]) for name in fed[0]})
     given = ["compile", str(path), "-o", str(out), "--calibration", str(data), "--recipe", "fast"]
-    for state, status in (("h0:Y_h", 0), ("h0", 2)):
+    for state, status in (("h0:Y_h", 0), ("auto", 0), ("h0", 2)):
         with pytest.raises(SystemExit) as left:
             main([*given, "--state", state])
         assert left.value.code == status

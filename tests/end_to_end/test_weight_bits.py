@@ -45,6 +45,7 @@ def widths(graph: Graph) -> list[int]:
     return [fewest_bits((w.T >> powers_of_two(w, 6)).T) for w in weights]
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(("name", "per_channel"), [("resnet", True), ("mobilenet_v2", False)])
 def test_every_bit_less_costs_accuracy_and_none_costs_exactness(
     name: str, per_channel: bool
@@ -58,6 +59,7 @@ def test_every_bit_less_costs_accuracy_and_none_costs_exactness(
     assert max(quality[3:]) < quality[2]  # ternary and binary are as good as each other here
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("bits", [4, 3, 2])
 def test_groups_win_accuracy_back(bits: int) -> None:
     """Each layer by itself: with corrections layer by layer one makes up for another."""

@@ -23,6 +23,7 @@ from qcomp.ir.form import Form
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import (
     RELU,
+    AbsMax,
     Add,
     ArgMax,
     Attention,
@@ -45,6 +46,7 @@ from qcomp.ir.ops import (
     Relation,
     Resize2d,
     ResizeMode,
+    ScaleUp,
     Select,
     SpaceToDepth,
     Unary,
@@ -60,7 +62,7 @@ from qcomp.recipes.named import settled
 SAYABLE = [
     op
     for op in CASES
-    if not isinstance(op, Attention | BatchNorm | LogPower | Normalize)
+    if not isinstance(op, AbsMax | Attention | BatchNorm | LogPower | Normalize | ScaleUp)
     and not (isinstance(op, ArgMax) and op.last)
     and not (isinstance(op, MaxPool2d) and (op.dilation != (1, 1) or op.kernel == (2, 3)))
 ]

@@ -124,3 +124,21 @@ def test_what_is_refused(inputs: dict[str, Array | None], outputs: int, reason: 
     inputs = {n: QKV["q"] if n == "q" else a for n, a in inputs.items()}
     with pytest.raises(UnsupportedOp, match=rf"MultiHeadAttention node .*{reason}"):
         import_model(model("MultiHeadAttention", inputs, {}, outputs, num_heads=H))
+
+
+@pytest.mark.parametrize(
+    ("q", "k", "past", "reason"),
+    [
+        ([2, 3, 8], [2, 3], None, r"q, k and v of shapes \[.*; accepted: 3 axes of each, or 4"),
+        ([2], [2], None, "accepted: 3 axes of each, or 4"),
+        ([1, 2, 3, 4], [1, 2, 3, 4], [2], r"a past of shape \(2,\); accepted: 4 axes"),
+    ],
+)
+def test_an_attention_of_other_ranks_is_refused(
+    onnx_model: Any, q: list[int], k: list[int], past: list[int] | None, reason: str
+) -> None:
+    inputs = {"q": q, "k": k, "v": k, **({"p": past, "r": past} if past else {})}
+    read = ["q", "k", "v", "", "p", "r"] if past else ["q", "k", "v"]
+    node = onnx.helper.make_node("Attention", read, ["y"], q_num_heads=2, kv_num_heads=2)
+    with pytest.raises(UnsupportedOp, match=reason):
+        import_model(onnx_model([node], inputs, ["y"], opset=23))

@@ -173,14 +173,16 @@ def test_branches_nest_and_may_give_constants_or_what_is_around_them(onnx_model:
     np.testing.assert_array_equal(y, np.float32([3.0, 6.0]))
 
 
-def test_other_subgraphs_are_refused_with_what_is_accepted(onnx_model: Any) -> None:
-    branch = _graph([make_node("Relu", ["x"], ["t"])], ["t"])
-    node = make_node("Loop", ["n", "c", "x"], ["y"], body=branch)
-    model = onnx_model([node], {"x": [1]}, ["y"], {"n": np.int64(2), "c": np.bool_(True)})
-    with pytest.raises(
-        UnsupportedOp, match=r"a subgraph; accepted: .*If with a constant condition"
-    ):
-        import_onnx(model)
+def test_the_body_of_another_operator_is_refused_by_name(onnx_model: Any) -> None:
+    branch = _graph([make_node("Relu", ["e"], ["t"])], ["t"])
+    branch.input.append(make_tensor_value_info("e", onnx.TensorProto.FLOAT, [1]))
+    nodes = [
+        make_node("SequenceConstruct", ["x"], ["s"]),
+        make_node("SequenceMap", ["s"], ["r"], body=branch),
+        make_node("SequenceAt", ["r", "zero"], ["y"]),
+    ]
+    with pytest.raises(UnsupportedOp, match="SequenceMap"):
+        import_onnx(onnx_model(nodes, {"x": [1]}, ["y"], {"zero": np.int64(0)}))
 
 
 def test_a_computed_condition_chooses_between_both_branches(onnx_model: Any) -> None:
@@ -216,6 +218,16 @@ def test_branches_of_a_computed_condition_have_results_of_one_type(onnx_model: A
         _if("c", _graph([], ["x"]), _graph([], ["k"], k=np.ones(2, "f"))),
     ]
     with pytest.raises(UnsupportedOp, match=r"branches give f32\[1\] and f32\[2\]"):
+        import_onnx(onnx_model(nodes, {"x": [1]}, ["y"]))
+
+
+def test_branches_of_a_computed_condition_give_tensors(onnx_model: Any) -> None:
+    pair = make_node("SequenceConstruct", ["x", "x"], ["s"])
+    nodes = [
+        make_node("Cast", ["x"], ["c"], to=9),
+        _if("c", _graph([pair], ["s"]), _graph([pair], ["s"])),
+    ]
+    with pytest.raises(UnsupportedOp, match="'s', which a branch gives, is a sequence"):
         import_onnx(onnx_model(nodes, {"x": [1]}, ["y"]))
 
 

@@ -24,7 +24,11 @@ def model(
     op: str, data: tuple[int, ...], indices: tuple[int, ...], updates: bool, **attributes: Any
 ) -> onnx.ModelProto:
     names = ["x", "i", "u"][: 3 if updates else 2]
-    types = {"x": (1, data), "i": (TensorProto.INT64, indices), "u": (1, indices)}
+    types = {
+        "x": (1, data),
+        "i": (TensorProto.INT64, indices),
+        "u": (1, updates_of(op, data, indices)),
+    }
     graph = helper.make_graph(
         [helper.make_node(op, names, ["y"], "node", **attributes)],
         "g",
@@ -32,6 +36,10 @@ def model(
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def updates_of(op: str, data: tuple[int, ...], indices: tuple[int, ...]) -> tuple[int, ...]:
+    return indices if op == "ScatterElements" else (*indices[:-1], *data[1:])
 
 
 CASES = [
@@ -45,6 +53,8 @@ CASES = [
     ("ScatterElements", (2, 5, 3), (2, 1, 3), {"axis": 1}),
     ("ScatterElements", (2, 5), (2, 1), {"axis": -1}),
     ("ScatterElements", (5, 2), (1, 2), {}),
+    ("ScatterND", (5, 3), (1, 1), {}),
+    ("ScatterND", (5, 2, 3), (1,), {}),
 ]
 
 
@@ -53,12 +63,12 @@ def test_what_onnx_runtime_does(
     op: str, data: tuple[int, ...], indices: tuple[int, ...], attributes: dict[str, Any]
 ) -> None:
     random = np.random.default_rng(0)
-    updates = op == "ScatterElements"
+    updates = op.startswith("Scatter")
     made = model(op, data, indices, updates, **attributes)
     run = {
         "x": random.normal(size=data).astype(np.float32),
         "i": random.integers(-5, 5, indices),
-        "u": random.normal(size=indices).astype(np.float32),
+        "u": random.normal(size=updates_of(op, data, indices)).astype(np.float32),
     }
     run = {n: a for n, a in run.items() if n != "u" or updates}
     session = onnxruntime.InferenceSession(made.SerializeToString())
@@ -75,12 +85,13 @@ def test_what_onnx_runtime_does(
         ("Gather", (2000, 3), (2,), {}, "places of 2000 are computed"),
         ("ScatterElements", (2, 5), (2, 2), {"axis": 1}, "indices .2, 2. for .2, 5. are computed"),
         ("ScatterElements", (2, 5), (2, 1), {"axis": 1, "reduction": "add"}, "a reduction"),
+        ("ScatterND", (5, 3), (2, 1), {}, "indices .2, 1. for .5, 3. are computed"),
     ],
 )
 def test_what_is_refused(
     op: str, data: tuple[int, ...], indices: tuple[int, ...], attributes: Any, reason: str
 ) -> None:
-    made = model(op, data, indices, op == "ScatterElements", **attributes)
+    made = model(op, data, indices, op.startswith("Scatter"), **attributes)
     with pytest.raises(UnsupportedOp, match=rf"{op} node 'node': .*{reason}"):
         import_model(made)
 

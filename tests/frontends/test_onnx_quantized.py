@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
+from exact_sums import exact_session
 from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 from onnx.helper import make_node, make_opsetid
@@ -20,8 +20,9 @@ import qcomp
 from qcomp.errors import CalibrationError, CompileError, UnsupportedOp
 from qcomp.frontends.onnx import import_onnx
 from qcomp.frontends.onnx.quantized import QUANTIZED
+from qcomp.frontends.onnx.tensors import PACKED
 from qcomp.ir.evaluate import evaluate
-from qcomp.ir.ops import QWeighted
+from qcomp.ir.ops import QWeighted, Weighted
 from qcomp.quant.qparams import QParams
 
 RNG = np.random.default_rng(17)
@@ -51,9 +52,7 @@ def contributed(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def reference(model: onnx.ModelProto, x: NDArray[Any]) -> NDArray[Any]:
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options)
+    session = exact_session(model.SerializeToString())
     return np.asarray(session.run(None, {session.get_inputs()[0].name: x})[0])
 
 
@@ -173,6 +172,91 @@ def test_copies_between_two_scales(onnx_model: Any) -> None:
     assert steps_apart(onnx_model(nodes, SHAPES, ["y"], constants), 0.06) <= 1.51
 
 
+def test_copies_of_floats_to_two_scales(onnx_model: Any) -> None:
+    """Two slices of an image that nothing quantizes, as in front of YOLO's first convolution."""
+    nodes = [make_node("Slice", ["x", "zero", "all", "axis", "two"], ["a"])]
+    nodes += [make_node("Slice", ["x", "one", "all", "axis", "two"], ["b"])]
+    nodes += [q("a", "aq"), dq("aq", "ad"), q("b", "bq", "e"), dq("bq", "bd", "e")]
+    nodes += [make_node("Concat", ["ad", "bd"], ["j"], axis=1), q("j", "jq", "j")]
+    nodes += [dq("jq", "y", "j")]
+    lists = {"zero": [0], "one": [1], "all": [6], "axis": [2], "two": [2]}
+    constants = {k: np.array(v, np.int64) for k, v in lists.items()}
+    constants |= {"xs": X[0], "xz": X[1], "es": F32(0.017), "ez": np.uint8(125)}
+    constants |= {"js": F32(0.021), "jz": np.uint8(122)}
+    model = onnx_model(nodes, SHAPES, ["y"], constants)
+    assert steps_apart(model, 0.021, calibration=list(DATA)) <= 2.01
+
+
+def test_a_part_without_a_scale_does_not_get_that_of_another(onnx_model: Any) -> None:
+    """Probabilities joined with pixels, as at the end of a detector: the range is that of all."""
+    nodes = [q("x", "xq"), dq("xq", "xd"), make_node("Sigmoid", ["xd"], ["s"]), q("s", "sq", "u")]
+    nodes += [dq("sq", "sd", "u"), make_node("Mul", ["xd", "many"], ["b"])]
+    nodes += [make_node("Concat", ["sd", "b"], ["y"], axis=1)]
+    constants = {"xs": X[0], "xz": X[1], "us": F32(1 / 256), "uz": np.uint8(0), "many": F32(90)}
+    model = onnx_model(nodes, SHAPES, ["y"], constants)
+    with pytest.raises(CalibrationError, match="the model has no scales for %b"):
+        qcomp.compile(model)
+    assert steps_apart(model, 90 * 4 / 255, calibration=list(DATA)) <= 1.51
+
+
+WORDS = RNG.integers(0, 30, (6, 1, 7)).astype(np.int64)
+
+
+@pytest.mark.parametrize("moved", [False, True])
+@pytest.mark.parametrize("table", [np.uint8, np.int8])
+def test_rows_of_a_table_of_integers(onnx_model: Any, table: Any, moved: bool) -> None:
+    """With a movement in front of the scale too."""
+    limits = np.iinfo(table)
+    constants = {
+        "t": RNG.integers(limits.min, int(limits.max) + 1, (30, 4)).astype(table),
+        "ts": F32(0.03), "tz": table(5),
+    }  # fmt: skip
+    nodes = [make_node("Gather", ["t", "x"], ["r"])]
+    nodes += [make_node("Transpose", ["r"], ["m"], perm=[1, 0, 2])] if moved else []
+    nodes += [dq("m" if moved else "r", "y", "t")]
+    model = onnx_model(nodes, {"x": [1, 7]}, ["y"], constants)
+    model.graph.input[0].type.tensor_type.elem_type = onnx.TensorProto.INT64
+    assert steps_apart(model, 0.03, WORDS, calibration=list(WORDS)) <= 1.01
+
+
+def test_scales_per_row_of_a_table_are_refused(onnx_model: Any) -> None:
+    constants = {
+        "t": np.ones((30, 4), np.int8), "ts": np.ones(4, F32), "tz": np.zeros(4, np.int8),
+    }  # fmt: skip
+    nodes = [make_node("Gather", ["t", "x"], ["r"]), dq("r", "y", "t", axis=2)]
+    model = onnx_model(nodes, {"x": [1, 7]}, ["y"], constants)
+    model.graph.input[0].type.tensor_type.elem_type = onnx.TensorProto.INT64
+    with pytest.raises(UnsupportedOp, match="4 scales behind rows of a table; accepted: one"):
+        import_onnx(model)
+
+
+@pytest.mark.parametrize("kind", ["INT4", "UINT4", "INT2", "UINT2"])
+@pytest.mark.parametrize("raw", [False, True])
+def test_weights_of_few_bits(onnx_model: Any, kind: str, raw: bool) -> None:
+    """Several in a byte, of an odd number, with and without floats before them."""
+    number = getattr(onnx.TensorProto, kind)
+    low, high = PACKED[number]
+    codes = RNG.integers(low, high + 1, (5, 4, 3, 3))
+    real = (codes * W_SCALE.reshape(-1, 1, 1, 1) * 10).astype(F32)
+    nodes = [dq("w", "wd", "w", axis=0), make_node("Conv", ["x", "wd"], ["y"])]
+    nodes += [q("f", "fq", "w"), dq("fq", "fd", "w", axis=0), make_node("Conv", ["x", "fd"], ["z"])]
+    nodes[2].attribute.extend(nodes[0].attribute)
+    constants = {"ws": W_SCALE * 10, "f": 2 * real}
+    model = onnx_model(nodes, SHAPES, ["y", "z"], constants, opset=25)
+    for name, values in (("w", codes), ("wz", np.zeros(5, int))):
+        tensor = onnx.helper.make_tensor(name, number, values.shape, values.reshape(-1))
+        if raw:
+            tensor.raw_data = bytes(tensor.int32_data)
+            del tensor.int32_data[:]
+        model.graph.initializer.append(tensor)
+    graph = import_onnx(model).graph
+    found = [graph.data(op.weight).transpose(0, 3, 1, 2) for op in graph.ops()
+             if isinstance(op, Weighted)]  # fmt: skip
+    steps = np.clip(2 * codes, low, high) * W_SCALE.reshape(-1, 1, 1, 1) * 10
+    np.testing.assert_allclose(found[0], real, rtol=1e-6)
+    np.testing.assert_allclose(found[1], steps, rtol=1e-6)
+
+
 def test_parts_of_a_concatenation_have_scales_of_their_own(onnx_model: Any) -> None:
     nodes = conv()[:5]
     nodes += [q("c", "a", "y"), dq("a", "ad", "y"), q("c", "e", "e"), dq("e", "ed", "e")]
@@ -237,6 +321,10 @@ MORE: dict[str, Any] = {
     "mss": RNG.uniform(0.005, 0.02, 3).astype(F32), "mzs": np.zeros(3, np.int8),
     "mb": RNG.integers(-100, 100, 3).astype(np.int32), "fb": RNG.normal(size=3).astype(F32),
     "us": F32(1 / 256), "uz": np.uint8(0), "ys": F32(0.05), "yz": np.uint8(110),
+    "lw": RNG.integers(-99, 99, (2, 6, 20)).astype(np.int8), "ls": np.full(2, 0.003, F32),
+    "lwz": np.full(2, 5, np.int8), "lr": RNG.integers(-99, 99, (2, 5, 20)).astype(np.int8),
+    "lrs": RNG.uniform(0.002, 0.006, (2, 20)).astype(F32), "lrz": np.zeros((2, 20), np.int8),
+    "lb": RNG.normal(size=(2, 40)).astype(F32) / 5, "steps": np.array([24, 1, 6], np.int64),
     "w8": (WEIGHT.astype(np.int16) + 128).clip(0, 255).astype(np.uint8), "w8z": np.uint8(128),
 }  # fmt: skip
 
@@ -285,6 +373,11 @@ OPERATORS: dict[str, Callable[[], Nodes]] = {
     "DynamicQuantizeLinear": lambda: dynamic(
         make_node("DequantizeLinear", ["a", "as", "az"], ["d"]),
         make_node("Add", ["d", "d"], ["y"])),
+    "DynamicQuantizeLSTM": lambda: [
+        make_node("Reshape", ["x", "steps"], ["t"]),
+        make_node("DynamicQuantizeLSTM",
+                  ["t", "lw", "lr", "lb", "", "", "", "", "ls", "lwz", "lrs", "lrz"], ["y"],
+                  hidden_size=5, direction="bidirectional", domain="com.microsoft")],
     "DynamicQuantizeMatMul": lambda: [
         make_node("DynamicQuantizeMatMul", ["x", "m", "ms", "mz", "fb"], ["y"],
                   domain="com.microsoft")],

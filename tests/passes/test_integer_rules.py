@@ -200,6 +200,7 @@ def test_every_rule_has_a_case() -> None:
         o.Normalize,  # has bounds of its own: tests/passes/test_normalization_rule.py
         o.Attention,  # its weights have few bits: tests/passes/test_attention_rule.py
         *(o.Gru, o.Lstm, o.Rnn),  # tests/passes/test_recurrent_rules.py
+        *(o.AbsMax, o.ScaleDown, o.ScaleUp),  # of one pass: tests/targets/test_cpu_dynamic.py
     }
     assert {c.op for c in CASES} | elsewhere == set(RULES)
 

@@ -69,6 +69,7 @@ def decibels(layer: Layer, graph: Graph, result: Graph) -> float:
     return 10 * np.log10(signal / error)
 
 
+@pytest.mark.few(28)
 @pytest.mark.parametrize(("bits", "bar"), [(8, 30.0), (16, 42.0)])
 @pytest.mark.parametrize("name", LAYERS)
 def test_layers_are_near_the_floats(name: str, bits: int, bar: float) -> None:

@@ -63,6 +63,7 @@ def is_of(part: Part, kind: Kind, id: str) -> bool:
     return kind is part.kind and id in part.members
 
 
+@pytest.mark.few(4)
 @pytest.mark.parametrize("name", NAMES)
 def test_each_part_rounded_alone_is_as_in_a_graph_of_its_own(
     prepare: Callable[..., Preparation], name: str
@@ -78,6 +79,7 @@ def test_each_part_rounded_alone_is_as_in_a_graph_of_its_own(
                 assert found.noise == pytest.approx(expected.noise, rel=0.01, abs=floor), part
 
 
+@pytest.mark.few(4)
 @pytest.mark.parametrize("name", NAMES)
 def test_each_part_in_float_alone_is_as_in_a_graph_of_its_own(
     prepare: Callable[..., Preparation], name: str

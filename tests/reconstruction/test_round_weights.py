@@ -59,6 +59,7 @@ def test_the_outputs_are_better_than_with_rounding_to_nearest(choices: dict[str,
     assert quality(c, after) > quality(c, nearest) + 1.0
 
 
+@pytest.mark.few(6)
 @pytest.mark.parametrize("choices", FITTED[-2:], ids=str)
 @pytest.mark.parametrize(
     "grid",

@@ -267,6 +267,7 @@ QUICK = [(name, 8) for name in ("focus", "movement", "transformer", "unet")] + [
 EVERY = [(name, bits) for name in sorted(NETWORKS) for bits in (8, 16)]
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize(
     ("name", "bits"),
     [

@@ -11,6 +11,7 @@ from qcomp.ir.graph import Graph
 from qcomp.ir.ops import (
     RELU,
     RELU6,
+    AbsMax,
     Activation,
     Add,
     ArgMax,
@@ -46,6 +47,7 @@ from qcomp.ir.ops import (
     Reduction,
     Reshape,
     Rnn,
+    ScaleUp,
     Slice,
     Softmax,
     Sub,
@@ -80,6 +82,7 @@ CONSTANTS: Mapping[str, np.ndarray] = {
         for name, shape in {"R": (24, hidden), "h": (5, hidden), "P": (3 * hidden,)}.items()
     },
     "b24": RNG.normal(size=24).astype(np.float32),
+    "sizes": np.array([0.0, 2.5], np.float32).reshape(2, 1, 1, 1),
 }
 
 
@@ -113,6 +116,9 @@ CASES: list[Op] = [
     PRelu(inputs=("x", "c"), output="y"),
     PRelu(inputs=("x", "plane"), output="y"),
     LogPower(inputs=("x", "x"), output="y", added=0.5, least=0.75),
+    AbsMax(inputs=X, output="y", axes=(1, 2, 3)),
+    AbsMax(inputs=X, output="y", axes=(3,)),
+    ScaleUp(inputs=("x", "sizes", "c"), output="y", clamp=RELU),
     *(
         Normalize(
             inputs=("x", "c", "plane"),

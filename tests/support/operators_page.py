@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
-from exported_ops import CASES, RECURRENT, SEQUENCE, SHAPE, X, graph_of
+from exported_ops import CASES, CONSTANTS, RECURRENT, SEQUENCE, SHAPE, X, graph_of
 from operator_cases import BOTH, FLOATS, Net
 
 from qcomp.config import QuantizationConfig
@@ -25,6 +25,7 @@ from qcomp.ir.evaluate import evaluate_all
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import (
     OPS,
+    AbsMax,
     AveragePool2d,
     Compare,
     Domain,
@@ -33,10 +34,13 @@ from qcomp.ir.ops import (
     IntegerOp,
     Op,
     QRecurrent,
+    QScaleUp,
     Recurrent,
     Relation,
     Reshape,
     Resize2d,
+    ScaleDown,
+    ScaleUp,
     Select,
     SpaceToDepth,
     Transpose,
@@ -194,11 +198,22 @@ def _integer_code() -> dict[str, str]:
         if op.domain is Domain.INTEGER:
             continue
         for bits in (8, 16):
-            for integer in _lowered(op, bits):
+            shape = SEQUENCE if isinstance(op, Recurrent) else SHAPE
+            for integer in _lowered(graph_of(op, shape, spatial_first=False), bits):
                 if type(integer) in KEPT[bits] or isinstance(integer, QRecurrent):
                     widths = found.setdefault(key(op), {}).setdefault(integer.mnemonic, set())
                     widths.add(bits)
+    found["scale_up"] = {o.mnemonic: {16} for o in _scaled_up() if isinstance(o, QScaleUp)}
     return {name: _told(widths) for name, widths in found.items()}
+
+
+def _scaled_up() -> list[Op]:
+    """A product's scale is found from its own maximum, so that a graph has both."""
+    graph = graph_of(AbsMax(inputs=X, output="y", axes=(1, 2, 3)), SHAPE, spatial_first=False)
+    graph.add_constant("c", CONSTANTS["c"])
+    product = graph.add_op(Unary(inputs=X, output="product", function=Function.TANH))
+    graph.outputs["y"] = graph.add_op(ScaleUp(inputs=(product, "y", "c"), output="up"))
+    return _lowered(graph, 16)
 
 
 def _more() -> list[Op]:
@@ -213,6 +228,7 @@ def _more() -> list[Op]:
         Compare(inputs=("x", "positive"), output="y", relation=Relation.LESS),
         Select(inputs=("x", "c", "positive"), output="y"),
         Embedding(inputs=("x", "rows"), output="y"),
+        ScaleDown(inputs=("x", "x"), output="y"),
     ]
 
 
@@ -223,10 +239,9 @@ def _told(widths: Mapping[str, set[int]]) -> str:
     )
 
 
-def _lowered(op: Op, bits: int) -> list[Op]:
+def _lowered(graph: Graph, bits: int) -> list[Op]:
     """The integer ops of a graph of one op: those that move nothing, or all there are."""
-    shape = SEQUENCE if isinstance(op, Recurrent) else SHAPE
-    graph = graph_of(op, shape, spatial_first=False)
+    shape = graph.type("x").shape
     x = np.abs(np.random.default_rng(0).normal(size=shape)).astype(np.float32) + np.float32(0.1)
     values = evaluate_all(graph, {"x": x})
     floats = [t.id for t in graph.tensors() if t.type.dtype is DType.F32 and not t.is_constant]

@@ -97,19 +97,6 @@ def choices() -> list[Case]:
     ]
 
 
-def dynamics() -> list[Case]:
-    scale = np.array([2**30 + 12345, 29], np.int32)
-    shifts = [fixed(*[2**30 + 7, 2**31 - 1, 2**30]), fixed(*[38, 40, 39])]
-    dense = partial(ops.QDenseBy, requantize=Requantize(Form.WIDE, 3))
-    return [
-        (partial(ops.ScaleOf, x_zero_point=-7), (i8(3, 9),)),
-        (partial(ops.ScaleOf, x_zero_point=0), (i16(3, 9),)),
-        (partial(ops.ScaleOf, x_zero_point=0), (np.zeros((3,), np.int8),)),
-        (partial(ops.QuantizeBy, x_zero_point=5), (i8(3, 9), Fixed(scale))),
-        (dense, (i8(4, 8), Fixed(i8(3, 8, seed=1)), Fixed(scale), *shifts)),
-    ]
-
-
 def elements() -> list[Case]:
     points = {"a_zero_point": 5, "b_zero_point": -9}
     clamp = {"zero_point": 3, "qmin": -120, "qmax": 121}
@@ -257,7 +244,6 @@ def reductions() -> list[Case]:
 
 CASES: Mapping[str, Callable[[], list[Case]]] = {
     "choice": choices,
-    "dynamic": dynamics,
     "elementwise": elements,
     "linear": layers,
     "movement": movements,

@@ -22,17 +22,6 @@ graph @g(%x: {{x}}) {{{{
 zero_point=0, qmin=-128, qmax=127, bits=8)}}}} : i8[2,3] {Q}
   return y=%y
 }}}}"""
-DYNAMIC = f"""
-graph @g(%x: i8[2,4] {Q}) {{
-  %w = constant : i8[3,4]
-  %m = constant : i32[3]
-  %s = constant : i32[3]
-  %scale = scale_of(%x) {{x_zero_point=0}} : i32[2]
-  %q = quantize_by(%x, %scale) {{x_zero_point=0}} : i8[2,4]
-  %y = q_dense_by(%q, %w, %scale, %m, %s) {{requantize=Requantize(form=wide, \
-zero_point=0, qmin=-128, qmax=127, bits=8)}} : i8[2,3] {Q}
-  return y=%y
-}}"""
 ISLAND = f"""
 graph @g(%x: i8[4] {Q}) {{
   %x.dq = dequantize(%x) : f32[4]
@@ -57,11 +46,6 @@ def test_weights_with_a_zero_point_beside_16_bits() -> None:
     refused(parse(text), "%y = q_dense(%x, %w, %b, %m, %s, %z)", reason)
     graph = parse(WEIGHT_ZERO_POINT.format(x=f"i8[2,4] {Q}"))
     assert refusal(graph, graph.op("y")) is None
-
-
-def test_scales_that_are_tensors() -> None:
-    reason = "no kernels know a scale that is a tensor"
-    refused(parse(DYNAMIC), "%scale = scale_of", "%q = quantize_by", "%y = q_dense_by", reason)
 
 
 def test_floats_among_the_integers() -> None:

@@ -10,9 +10,7 @@ from numpy.typing import NDArray
 
 from qcomp.errors import PassError
 from qcomp.ir import ops
-from qcomp.ir.evaluate.dynamic import LARGEST, scale_parts
 from qcomp.ir.evaluate.integer_linear import centered_weight
-from qcomp.ir.exemptions import Exemptions
 from qcomp.ir.graph import Graph
 from qcomp.ir.tensor import Array, DType, TensorId
 from qcomp.passes.lib.integer_rules.site import IntegerRule, Site
@@ -229,18 +227,6 @@ def _taps(weight: Array) -> NDArray[np.int64]:
     return np.asarray(magnitudes.reshape(len(weight), -1).sum(axis=1))
 
 
-def dense_by_sums(graph: Graph, op: ops.QDenseBy) -> Sums:
-    """The scale's shift is between that of the largest value which its tensor can hold and of 1."""
-    scale = graph.producer(op.scale)
-    assert isinstance(scale, ops.ScaleOf), "the INTEGER form knows where a scale comes from"
-    widest = max(largest_centered(graph, scale.x, scale.x_zero_point), 1)
-    shift = graph.data(op.shift).astype(np.int64)
-    shifts = [shift + scale_parts(n)[1] - 31 for n in (widest, 1)]
-    multiplier = np.tile(graph.data(op.multiplier).astype(np.int64), 2)
-    largest = np.tile(_taps(graph.data(op.weight)).astype(object) * LARGEST, 2)
-    return Sums(largest, Epilogue(op.requantize, multiplier, np.concatenate(shifts)))
-
-
 def matmul_sums(graph: Graph, op: ops.QMatMul) -> Sums:
     depth = graph.type(op.a).shape[-1]
     return Sums(
@@ -260,10 +246,4 @@ SUMS: Mapping[type[ops.Op], BoundSums] = {
     ops.QConv2d: linear_sums,
     ops.QDense: linear_sums,
     ops.QMatMul: matmul_sums,
-    ops.QDenseBy: dense_by_sums,
-}
-
-NO_SUMS: Exemptions = {
-    ops.ScaleOf: "shifts 2^16 by at most 37",
-    ops.QuantizeBy: "shifts 2^16 by at most 38",
 }

@@ -15,6 +15,7 @@ from qcomp.ir.graph import Graph
 from qcomp.ir.merged import merged
 from qcomp.ir.ops import (
     OPS,
+    AbsMax,
     ArgMax,
     AxisUse,
     BroadcastTo,
@@ -181,6 +182,7 @@ EXEMPT: Exemptions = {
     Domain.INTEGER: "is made after layouts are settled",
     Domain.BORDER: "is made after layouts are settled",
     Transpose: "is a boundary itself",
+    AbsMax: "is made after layouts are settled",
     **{cls: "is defined for one layout" for cls in OPS.values() if cls.axis_use is AxisUse.ALL},
 }
 

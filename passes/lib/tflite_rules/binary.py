@@ -29,8 +29,13 @@ def add(site: Site, op: ops.Add | ops.Sub) -> ops.Op:
 
 
 def mul(site: Site, op: ops.Mul) -> ops.Op:
+    (_, a), (_, b) = site.operand(op.a), site.operand(op.b)
+    return mul_by(site, op, f32_quotient(a.scale, b.scale, by=site.qparams.scale))
+
+
+def mul_by(site: Site, op: ops.Mul, factor: float) -> ops.Op:
     (a_id, a), (b_id, b) = site.operand(op.a), site.operand(op.b)
-    multiplier, shift = multiplier_tflite(f32_quotient(a.scale, b.scale, by=site.qparams.scale))
+    multiplier, shift = multiplier_tflite(factor)
     return ops.QMul(
         inputs=(a_id, b_id),
         output=site.output,

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
+from numpy.typing import NDArray
 
 from qcomp.errors import PassError
 from qcomp.ir import ops
@@ -32,15 +33,21 @@ from qcomp.quant.tflite_constants import (
 )
 from qcomp.quant.tflite_dense import away_multiplier
 
-_Inputs = tuple[tuple[TensorId, ...], QParams, Requantize]
+Inputs = tuple[tuple[TensorId, ...], QParams, Requantize]
+Factors = NDArray[np.float64]
 
 
-def convolution(site: Site, op: ops.Weighted) -> _Inputs:
+def convolution(site: Site, op: ops.Weighted) -> Inputs:
     layer = layer_of(site, op)
-    unsigned = site.is_unsigned(site.output)
+    in_float32 = site.is_unsigned(site.output)
     factors = product_factors(
-        layer.x.scale, layer.weight.scale, site.qparams.scale, unsigned=unsigned
+        layer.x.scale, layer.weight.scale, site.qparams.scale, in_float32=in_float32
     )
+    return fixed_point(site, op, layer, factors)
+
+
+def fixed_point(site: Site, op: ops.Weighted, layer: Layer, factors: Factors) -> Inputs:
+    """The layer whose sums are multiplied by integers that stand for these factors."""
     constants = [multiplier_tflite(float(f)) for f in np.broadcast_to(factors, layer.channels)]
     form, acc = Form.TFLITE, DType.I32
     if layer.x.bits == 16:
@@ -49,14 +56,16 @@ def convolution(site: Site, op: ops.Weighted) -> _Inputs:
     return _with(site, op, layer, constants, form, acc)
 
 
-def dense(site: Site, op: ops.Weighted) -> _Inputs:
+def dense(site: Site, op: ops.Weighted) -> Inputs:
     layer = layer_of(site, op)
     if site.is_wide(layer.x):
         raise PassError(
             f"{op.id}: a dense layer of 16 bits multiplies by float64 in TensorFlow Lite's "
-            "reference; expected one of 8 bits, or arithmetic='native'"
+            "reference; expected one of 8 bits, or arithmetic='tflm' or 'native'"
         )
-    factors = product_factors(layer.x.scale, layer.weight.scale, site.qparams.scale, unsigned=False)
+    factors = product_factors(
+        layer.x.scale, layer.weight.scale, site.qparams.scale, in_float32=False
+    )
     channels = np.broadcast_to(factors, layer.channels)
     constants = [away_multiplier(float(f), layer.largest) for f in channels]
     return _with(site, op, layer, constants, Form.AWAY, DType.I32)
@@ -69,7 +78,7 @@ def _with(
     constants: list[Fixed],
     form: Form,
     acc: DType,
-) -> _Inputs:
+) -> Inputs:
     multiplier, shift = np.array(constants, np.int64).reshape(-1, 2).T
     if form is not Form.AWAY:
         multiplier = multiplier.astype(np.int32)

@@ -16,6 +16,7 @@ from qcomp.passes.lib.tflite_rules.grid import requantize
 from qcomp.quant import gemmlowp
 from qcomp.quant.fixed_point import Form, Requantize, multiplier_tflite
 from qcomp.quant.tflite_constants import mean_constants
+from qcomp.quant.tflite_functions import Scalar
 from qcomp.quant.tflite_softmax import softmax_tables
 
 
@@ -44,13 +45,18 @@ def reduce(site: Site, op: ops.Reduce) -> ops.Op:
 
 
 def softmax(site: Site, op: ops.Softmax) -> ops.Op:
+    return softmax_by(site, op, np.float64)
+
+
+def softmax_by(site: Site, op: ops.Softmax, kind: type[Scalar]) -> ops.Op:
+    """With tables of 16 bits that are filled in numbers of this kind."""
     x_id, x = site.operand(op.x)
     if x.bits != site.qparams.bits:
         raise PassError(
             f"{op.id}: a softmax of {x.bits} bits to {site.qparams.bits} has no arithmetic of "
             "TensorFlow Lite; expected the same, or arithmetic='native'"
         )
-    table = softmax_tables(x.scale) if x.bits == 16 else gemmlowp.exp_table(x.scale)
+    table = softmax_tables(x.scale, kind) if x.bits == 16 else gemmlowp.exp_table(x.scale)
     return ops.QSoftmax(
         inputs=(x_id, site.constant(f"{op.id}.exp", table)),
         output=site.output,

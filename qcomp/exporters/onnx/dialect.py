@@ -3,7 +3,9 @@
 ONNX Runtime refuses files of opset 21 with signed zero points when it repeats a pair of
 QuantizeLinear and DequantizeLinear, and OpenVINO computes networks of signed activations wrongly,
 so a file that leaves has opset 19 and unsigned activations of 8 bits. Those of 16 bits, which ONNX
-has from opset 21 on, are ONNX Runtime's own operators there.
+has from opset 21 on, are ONNX Runtime's own operators there. Its weights have zero points, all 0:
+without VNNI ONNX Runtime adds products of u8 and s8 in 16 bits that saturate, unless it is asked
+for exact sums, and that needs them.
 """
 
 from __future__ import annotations
@@ -34,6 +36,11 @@ class Dialect:
         if self.unsigned and q.bits == 8:
             return np.array(q.zero_point + _UNSIGNED, np.uint8)
         return np.array(q.zero_point, INTEGERS[q.bits])
+
+    def zero_points(self, scale: Array, weight: Array) -> tuple[Array, ...]:
+        """What is written of those of weights, which are 0, for a scale or one of each channel."""
+        is_written = self.unsigned and weight.dtype == np.int8
+        return (np.zeros(scale.size, np.int8),) if is_written else ()
 
     def domain(self, q: QParams) -> str:
         """Whose QuantizeLinear gives these integers."""

@@ -12,6 +12,7 @@ from qcomp.errors import UnsupportedOp
 from qcomp.exporters.onnx import (
     attention,
     choice,
+    dynamic,
     elementwise,
     ends,
     linear,
@@ -38,6 +39,7 @@ RULES: Mapping[type[Op], Callable[..., None]] = merged(
     linear.RULES,
     movement.RULES,
     recurrent.RULES,
+    dynamic.RULES,
     normalization.RULES,
     reduction.RULES,
 )

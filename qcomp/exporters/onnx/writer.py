@@ -221,7 +221,8 @@ class Writer:
             values = grid.values(self.graph.data(op.x)).astype(np.float32)
             return self._initializer(self._arranged_name(op.id, order), _in_order(values, order))
         q = grid.integers(self.graph.data(op.x)).astype(np.int8 if op.bits <= 8 else np.int32)
-        return self._dequantized(op, order, q)
+        zero_points = self.dialect.zero_points(self.graph.data(op.scale), q)
+        return self._dequantized(op, order, q, *zero_points)
 
     def _given(self, op: IntegerConstant, order: tuple[int, ...]) -> str:
         """DequantizeLinear takes a zero point of the type of x, and none of an i32."""

@@ -17,7 +17,20 @@ from qcomp.formats.tflite import IDENTIFIER, SCHEMA, VERSION
 from qcomp.ir.exemptions import Exemptions, exemption
 from qcomp.ir.graph import Graph
 from qcomp.ir.merged import merged
-from qcomp.ir.ops import Attention, BatchNorm, Domain, Gru, LogPower, Lstm, Normalize, Op, Rnn
+from qcomp.ir.ops import (
+    AbsMax,
+    Attention,
+    BatchNorm,
+    Domain,
+    Gru,
+    LogPower,
+    Lstm,
+    Normalize,
+    Op,
+    Rnn,
+    ScaleDown,
+    ScaleUp,
+)
 from qcomp.ir.tensor import TensorId
 from qcomp.ir.text import format_op
 from qcomp.quant.qparams import QParams
@@ -32,6 +45,10 @@ EXEMPT: Exemptions = {
     Normalize: "TFLite has no normalisation of groups in integers",
     Attention: "TFLite has no such operator in integers",
     LogPower: "TFLite has no logarithm of a sum of squares in integers",
+    **dict.fromkeys(
+        (AbsMax, ScaleDown, ScaleUp),
+        "TFLite has no scales in integers that are found at run time; expected activations static",
+    ),
     **dict.fromkeys((Gru, Lstm, Rnn), "TFLite has no recurrence on sums of gates"),
 }
 

@@ -99,7 +99,10 @@ def attention(s: Source) -> Nodes:
     if s.input(6):
         raise Refused("lengths of sequences are an operand", "a mask")
     shapes = [s.shape(i) for i in range(3)]
-    flat = len(shapes[0]) == 3
+    ranks = {len(shape) for shape in shapes}
+    if ranks not in ({3}, {4}):
+        raise Refused(f"q, k and v of shapes {shapes}", "3 axes of each, or 4")
+    flat = ranks == {3}
     names = [s.input(i) for i in range(3)]
     if flat:
         heads = [s.integer("q_num_heads"), *[s.integer("kv_num_heads")] * 2]
@@ -112,6 +115,8 @@ def attention(s: Source) -> Nodes:
         wanted = len(s.proto.output) > result and bool(s.result(result))
         present = s.result(result) if wanted else s.name(f"present{i}")
         if s.input(i + 3):
+            if len(s.shape(i + 3)) != 4:
+                raise Refused(f"a past of shape {s.shape(i + 3)}", "4 axes")
             past = s.shape(i + 3)[2]
             names[i] = w.put(present, "Concat", s.input(i + 3), names[i], axis=2)
             b, h, n, e = shapes[i]

@@ -49,6 +49,7 @@ class Context:
     added: dict[tuple[str, str], TensorId] = field(default_factory=dict)
     element_types: MutableMapping[str, int] = field(default_factory=dict)  # of what is no float
     sequences: MutableMapping[str, list[str]] = field(default_factory=dict)  # their elements
+    looked_up: dict[str, onnx.NodeProto] = field(default_factory=dict)  # rows of integers
     depth: int = 0  # of the subgraph
     quantized: dict[tuple[TensorId, QParams], TensorId] = field(default_factory=dict)
     whole_of: dict[TensorId, TensorId] = field(default_factory=dict)  # what was truncated
@@ -86,7 +87,7 @@ class Context:
     def element_type(self, name: str) -> int:
         """The ONNX element type of any value; activations are floats in the graph."""
         constant = self.constants.get(name)
-        if constant is None:
+        if constant is None or name in self.element_types:  # of few bits, in bytes
             return self.element_types.get(name, onnx.TensorProto.FLOAT)
         return int(onnx.helper.np_dtype_to_tensor_dtype(constant.dtype))
 

@@ -121,5 +121,5 @@ def _attribute(a: onnx.AttributeProto) -> Attribute:
         case _:
             raise Refused(
                 f"attribute {a.name} is {_KINDS.get(kinds.AttributeType.Name(a.type), 'unknown')}",
-                "numbers, texts and tensors; of subgraphs those of an If with a constant condition",
+                "numbers, texts and tensors; of subgraphs those of If, Loop and Scan",
             )

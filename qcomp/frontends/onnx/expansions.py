@@ -16,6 +16,7 @@ from qcomp.frontends.onnx.places import PLACES
 from qcomp.frontends.onnx.quantized import BORDERS, CONTRIB, QUANTIZED
 from qcomp.frontends.onnx.sequences import SEQUENCES
 from qcomp.frontends.onnx.spelled import SPELLED, unless_constant
+from qcomp.frontends.onnx.tables import TABLES
 from qcomp.ir.merged import merged
 
 
@@ -40,6 +41,7 @@ EXPANSIONS: Mapping[tuple[str, str], Expansion] = merged(
     _checked(SEQUENCES),
     _checked(SPELLED),
     _checked(PLACES),
+    _checked(TABLES),
     _checked({("", "Einsum"): unless_constant(einsum)}),
 )
 
@@ -50,6 +52,6 @@ def expanded(context: Context, proto: onnx.NodeProto) -> Nodes:
         plain = onnx.NodeProto()
         plain.CopyFrom(proto)
         plain.domain = ""
-        return [plain]
+        proto = plain
     expansion = EXPANSIONS.get((proto.domain if proto.domain == CONTRIB else "", proto.op_type))
     return [proto] if expansion is None else expansion(Source(context, proto))

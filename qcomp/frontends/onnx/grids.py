@@ -11,6 +11,7 @@ import onnx.helper
 
 from qcomp.frontends.limits import Refused
 from qcomp.frontends.onnx.context import Node
+from qcomp.frontends.onnx.tensors import PACKED
 from qcomp.ir.given import GivenIntegers
 from qcomp.ir.tensor import Array
 
@@ -57,11 +58,18 @@ def folded(node: Node) -> Array | None:
         node.context.integers[node.proto.output[0]] = given(data, scale, zeros, axis)
         return floats
     kind = node.integer("output_dtype", 0) or onnx.TensorProto.UINT8
-    dtype = onnx.helper.tensor_dtype_to_np_dtype(kind) if zero is None else zero.dtype
-    node.require(dtype.kind in "iu", f"integers of {dtype}", "int8, uint8, int16, uint16, int32")
-    limits = np.iinfo(dtype)
+    kind = kind if zero is None else node.element_type(2)
+    if kind in PACKED:
+        low, high = PACKED[kind]
+        dtype = np.dtype(np.int8 if low < 0 else np.uint8)
+        node.context.element_types[node.proto.output[0]] = kind
+    else:
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(kind)
+        accepted = "int8, uint8, int16, uint16, int32, or of 4 or 2 bits"
+        node.require(dtype.kind in "iu", f"integers of {dtype}", accepted)
+        low, high = np.iinfo(dtype).min, np.iinfo(dtype).max
     with np.errstate(all="ignore"):
         steps = np.rint(data / along(scale, data, axis)).astype(np.float64)
     if zero is not None:
         steps = steps + along(zero, data, axis)
-    return np.clip(np.nan_to_num(steps), limits.min, limits.max).astype(dtype)
+    return np.clip(np.nan_to_num(steps), low, high).astype(dtype)

@@ -15,15 +15,17 @@ from qcomp.frontends.onnx.decode import decode_node, own_node, result_types
 from qcomp.frontends.onnx.expansions import EXPANSIONS, expanded
 from qcomp.frontends.onnx.infer import InferredType, node_types
 from qcomp.frontends.onnx.load import DEFAULT_DOMAINS
+from qcomp.frontends.onnx.loops import MOST_NODES, Along, Loop, loop_of, stack
 from qcomp.frontends.onnx.own_rules import apply_own, has_own
 from qcomp.frontends.onnx.quantized import BORDERS, CONTRIB
 from qcomp.frontends.onnx.rules import FOLDED_ONLY, RULES
 from qcomp.frontends.onnx.sequences import SEQUENCES
 from qcomp.frontends.onnx.structure import describe, ordered_nodes, reads, subgraphs
-from qcomp.frontends.onnx.tensors import NUMBERS, decode_tensor
+from qcomp.frontends.onnx.tensors import NUMBERS, PACKED, decode_tensor
 from qcomp.ir.ops import Reshape, Select
 from qcomp.ir.tensor import DType, Tensor, TensorId, TensorType
 
+_LOOPS = ("Loop", "Scan")
 _DEEPEST_CHOICE = 4  # of nested branches that are all computed; each level doubles them
 
 
@@ -33,12 +35,15 @@ class NodeReader:
     def __init__(self, folder: Path | None) -> None:
         self.folder = folder
         self.problems: list[str] = []
+        self._unrolled = 0
 
     def read_initializers(self, graph: onnx.GraphProto, context: Context) -> None:
         for proto in graph.initializer:
             label = f"initializer {proto.name!r}"
             data = decode_tensor(proto, self.folder, label)
             context.constants[proto.name] = data
+            if proto.data_type in PACKED:
+                context.element_types[proto.name] = proto.data_type
             context.folding.given(data.size)
 
     def read(self, nodes: Sequence[onnx.NodeProto], context: Context) -> None:
@@ -53,6 +58,8 @@ class NodeReader:
                     raise Refused(problem)
                 if proto.op_type == "If":
                     self._read_if(proto, context)
+                elif proto.op_type in _LOOPS:
+                    self._read_loop(proto, loop_of(context, proto), context)
                 else:
                     for part in expanded(context, proto):
                         _read_node(context, part)
@@ -109,11 +116,55 @@ class NodeReader:
             context.element_types[name] = sources[0][0].element_type(sources[0][1])
         context.notes.append(f"{describe(proto)}: both branches are computed, and one is chosen")
 
+    def _read_loop(self, proto: onnx.NodeProto, loop: Loop, context: Context) -> None:
+        """The nodes of the body for each trip; what trips stack up is joined behind them."""
+        nodes = ordered_nodes(loop.body, context)
+        self._unrolled += loop.trips * len(nodes)
+        if self._unrolled > MOST_NODES:
+            raise Refused(
+                f"{loop.trips} trips of {len(nodes)} nodes would be {self._unrolled} nodes",
+                f"up to {MOST_NODES} in all; LSTM, GRU and RNN are loops of any length",
+            )
+        at = [(context, c.initial) for c in loop.carried]
+        parts: dict[Along, list[str]] = {part: [] for part in loop.stacked}
+        for trip in range(loop.trips):
+            inner = context.inner(used_names(nodes, loop.body))
+            inner.constants.update(loop.constants(trip))
+            for carried, (source, name) in zip(loop.carried, at, strict=True):
+                inner.bind(carried.before, source, name)
+            before = len(self.problems)
+            self.read_initializers(loop.body, inner)
+            self.read([*loop.slices(trip, inner), *nodes], inner)
+            if len(self.problems) > before:  # which the next trip would have again
+                _lose(proto, context)
+                return
+            at = [(inner, c.after) for c in loop.carried]
+            for part, names in parts.items():
+                names.append(f"{part.outside or part.inside}.{trip}")
+                context.bind(names[-1], inner, part.inside)
+            if not loop.follows(inner):
+                break
+        for carried, (source, name) in zip(loop.carried, at, strict=True):
+            context.bind(carried.result, source, name)
+        for part, names in parts.items():
+            if part.outside and not names:
+                raise Refused("no trip, which stacks up nothing", "one or more")
+            self.read(stack(part, names, context) if part.outside else [], context)
+        if loop.trips:
+            context.notes.append(
+                f"{describe(proto)}: unrolled, {loop.trips} trips of {len(nodes)} nodes"
+            )
+
 
 def _result(inner: Context, name: str) -> TensorId:
     """A value inside of a branch as a tensor of the graph."""
     if name in inner.constants:
         return inner.graph.add_constant(name, inner.floats(name))
+    if name not in inner.values:
+        raise Refused(
+            f"{name!r}, which a branch gives, is a sequence, and its condition depends on an input",
+            "branches that give tensors",
+        )
     return inner.values[name]
 
 
@@ -147,7 +198,7 @@ def _refusal(proto: onnx.NodeProto, lost: bool) -> str | None:
             return None
         known = ", ".join(sorted(op for domain, op in EXPANSIONS if domain == CONTRIB))
         return f"domain {proto.domain!r} is unknown; accepted: ai.onnx, and of {CONTRIB} {known}"
-    if lost and proto.op_type not in (*RULES, *FOLDED_ONLY, "If") and not has_own(proto):
+    if lost and proto.op_type not in (*RULES, *FOLDED_ONLY, "If", *_LOOPS) and not has_own(proto):
         return str(_unsupported(proto.op_type))
     return None
 

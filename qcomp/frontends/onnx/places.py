@@ -52,10 +52,16 @@ def gather(s: Source) -> Nodes:
 
 
 def gather_nd(s: Source) -> Nodes:
-    """Along the axis behind those of the batch."""
-    if not _is_computed(s):
+    """Along the axis behind those of the batch; rows of a constant table are a Gather."""
+    if s.input(1) in s.context.constants:
         return [s.proto]
     data, indices, batch = s.shape(0), s.shape(1), s.integer("batch_dims", 0)
+    if s.input(0) in s.context.constants and indices[-1:] == (1,) and batch == 0:
+        ids = s.integers("ids", indices[:-1])
+        return [
+            make_node("Reshape", [s.input(1), ids], [s.name("indices")]),
+            make_node("Gather", [s.input(0), s.name("indices")], [s.output], axis=0),
+        ]
     if indices[-1:] != (1,) or not 0 <= batch < min(len(data), len(indices)):
         raise Refused(
             f"indices {list(indices)} are computed", "those of one axis, or constant ones"
@@ -99,6 +105,31 @@ def scatter_elements(s: Source) -> Nodes:
     ]
 
 
+def scatter_nd(s: Source) -> Nodes:
+    """One row of the first axis, as of a cache that is written at a position."""
+    if s.input(1) in s.context.constants:
+        return [s.proto]
+    data, indices = s.shape(0), s.shape(1)
+    if s.text("reduction", "none") != "none":
+        raise Refused("a reduction to places that are computed", "none")
+    if math.prod(indices) != 1 or s.shape(2) != (*indices[:-1], *data[1:]):
+        raise Refused(
+            f"indices {list(indices)} for {list(data)} are computed",
+            "one row of the first axis, or constant ones",
+        )
+    column = s.integers("column", [data[0], *(1 for _ in data[1:])])
+    row = s.integers("row", [1, *data[1:]])
+    one = s.integers("one", [1])
+    return [
+        make_node("Reshape", [s.input(1), one], [s.name("indices")]),
+        _one_hot(s, s.name("indices"), data[0]),
+        make_node("Reshape", [s.name("one hot"), column], [s.name("here")]),
+        make_node("Cast", [s.name("here")], [s.name("condition")], to=TensorProto.BOOL),
+        make_node("Reshape", [s.input(2), row], [s.name("update")]),
+        make_node("Where", [s.name("condition"), s.name("update"), s.input(0)], [s.output]),
+    ]
+
+
 def _axis(s: Source, rank: int) -> int:
     axis = s.integer("axis", 0)
     if not -rank <= axis < rank:
@@ -115,7 +146,7 @@ def _one_hot(s: Source, indices: str, places: int) -> onnx.NodeProto:
 
 
 PLACES: Mapping[tuple[str, str], Expansion] = {
-    ("", "Gather"): gather,
     ("", "GatherND"): gather_nd,
     ("", "ScatterElements"): scatter_elements,
+    ("", "ScatterND"): scatter_nd,
 }

@@ -88,7 +88,8 @@ def _dynamic(s: Source) -> Nodes:
         if name:
             s.context.constants[name] = np.array(value)
     s.context.notes.append(
-        f"the range of {s.input(0)}, which the model finds in each run, is fixed"
+        f"the range of {s.input(0)}, which the model finds in each run, is fixed, unless "
+        "activations='dynamic' has one found for each row or image"
     )
     return [make_node("Identity", [s.input(0)], [s.output])]
 
@@ -115,6 +116,23 @@ def _dynamic_matmul(s: Source) -> Nodes:
     return _with_bias(s, s.input(0), s.real(1, -1), 4)
 
 
+def _lstm(s: Source) -> Nodes:
+    """Weights have the gates last: [directions, inputs, 4 H], as scales [directions, 4 H] have."""
+    weights = []
+    for role, index in (("w", 1), ("r", 2)):
+        data = s.constant(index, "the weight")
+        scale, zero = s.constant(6 + 2 * index, "the scale"), s.zero(7 + 2 * index)
+        if data.ndim != 3 or scale.size % data.shape[0]:
+            raise Refused(f"weights {list(data.shape)} with {scale.size} scales")
+        each = (data.shape[0], 1, -1)
+        centered = data.astype(np.int64) - (zero.reshape(each) if zero.size > 1 else zero)
+        floats = (centered * scale.reshape(each).astype(np.float64)).astype(np.float32)
+        weights.append(s.given(role, floats.transpose(0, 2, 1)))
+    made = s.node("LSTM", [s.input(0), *weights, *(s.input(i) for i in range(3, 8))], s.output)
+    made.output[:] = s.proto.output
+    return [made]
+
+
 def _with_bias(s: Source, a: str, b: str, bias: int) -> Nodes:
     if not s.input(bias):
         return [make_node("MatMul", [a, b], [s.output])]
@@ -131,6 +149,7 @@ QUANTIZED: Mapping[tuple[str, str], Expansion] = {
     ("", "MatMulInteger"): _matmul_integer,
     ("", "QLinearConv"): _conv,
     ("", "QLinearMatMul"): _matmul,
+    (CONTRIB, "DynamicQuantizeLSTM"): _lstm,
     (CONTRIB, "DynamicQuantizeMatMul"): _dynamic_matmul,
     (CONTRIB, "MatMulIntegerToFloat"): _matmul_to_float,
     (CONTRIB, "QGemm"): _gemm,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import numpy as np
@@ -26,6 +27,13 @@ _RAW_DTYPES: dict[int, str] = {
     TensorProto.UINT64: "<u8",
     TensorProto.BOOL: "?",
 }
+PACKED: Mapping[int, tuple[int, int]] = {
+    TensorProto.INT2: (-2, 1),
+    TensorProto.UINT2: (0, 3),
+    TensorProto.INT4: (-8, 7),
+    TensorProto.UINT4: (0, 15),
+}
+"""The limits of integers of which a byte holds several, the first in its lowest bits."""
 NUMBERS = frozenset({*_RAW_DTYPES, TensorProto.BFLOAT16})
 _TYPED_FIELDS: dict[int, str] = {
     TensorProto.FLOAT: "float_data",
@@ -54,13 +62,27 @@ def decode_tensor(proto: TensorProto, folder: Path | None, label: str) -> Array:
     if proto.data_type == TensorProto.BFLOAT16:
         widened = _decode_as(proto, dims, "<u2", folder, label).astype(np.uint32) << 16
         return widened.view(np.float32)
+    if proto.data_type in PACKED:
+        return _unpacked(proto, dims, folder, label)
     dtype = _RAW_DTYPES.get(proto.data_type)
     if dtype is None:
-        accepted = ", ".join(element_type_name(t) for t in (*_RAW_DTYPES, TensorProto.BFLOAT16))
+        kinds = (*_RAW_DTYPES, TensorProto.BFLOAT16, *PACKED)
+        accepted = ", ".join(map(element_type_name, kinds))
         raise ModelError(
             f"{label}: element type {element_type_name(proto.data_type)}; accepted: {accepted}"
         )
     return _decode_as(proto, dims, dtype, folder, label)
+
+
+def _unpacked(proto: TensorProto, dims: tuple[int, ...], folder: Path | None, label: str) -> Array:
+    """Integers of 4 or 2 bits, in bytes."""
+    low, high = PACKED[proto.data_type]
+    bits, count = (high - low).bit_length(), math.prod(dims)
+    packed = _decode_as(proto, (-(-count * bits // 8),), "<u1", folder, label)
+    apart = packed[:, None] >> np.arange(0, 8, bits, dtype=np.uint8)
+    codes = (apart & ((1 << bits) - 1)).reshape(-1)[:count].astype(np.int8)
+    integers = np.where(codes > high, codes - (1 << bits), codes)
+    return integers.astype(np.int8 if low < 0 else np.uint8).reshape(dims)
 
 
 def _decode_as(

@@ -1,51 +1,53 @@
-"""Exact integer meaning of the ops whose scale is an operand."""
+"""Meanings of the ops of scales that are found at run time, of floats and of integers."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
 import numpy as np
+from numpy.typing import NDArray
 
-from qcomp.ir.evaluate.integer_linear import dense_sums
-from qcomp.ir.ops.base import Op
-from qcomp.ir.ops.dynamic import QDenseBy, QuantizeBy, ScaleOf
+from qcomp.ir.evaluate.integer_elementwise import saturated
+from qcomp.ir.ops import AbsMax, Op, QAbsMax, QScaleDown, QScaleUp, ScaleDown, ScaleUp
 from qcomp.ir.tensor import Array
-from qcomp.quant.fixed_point import requantize
+from qcomp.quant.dynamic_constants import reciprocal
 
-LARGEST = 127
-
-
-def scale_of(op: ScaleOf, x: Array) -> Array:
-    largest = max(int(np.abs(x.astype(np.int64) - op.x_zero_point).max(initial=0)), 1)
-    return np.array(scale_parts(largest), np.int32)
+F32 = NDArray[np.float32]
 
 
-def scale_parts(largest: int) -> tuple[int, int]:
-    """(mantissa, shift) of largest / 127."""
-    shift = 0
-    while (largest << shift + 1) // LARGEST < 2**31:
-        shift += 1
-    return (largest << shift) // LARGEST, shift
+def abs_max(op: AbsMax, x: F32) -> F32:
+    return np.asarray(np.abs(x).max(axis=op.axes, keepdims=True))
 
 
-def quantize_by(op: QuantizeBy, x: Array, scale: Array) -> Array:
-    mantissa, shift = scale.astype(np.int64)
-    centered = x.astype(np.int64) - op.x_zero_point
-    magnitude = (2 * (np.abs(centered) << shift) + mantissa) // (2 * mantissa)
-    return np.asarray(np.sign(centered) * np.minimum(magnitude, LARGEST)).astype(np.int8)
+def scale_down(op: ScaleDown, x: F32, scale: F32) -> F32:
+    return np.asarray(x / np.where(scale > 0.0, scale, np.float32(1.0)), np.float32)
 
 
-def q_dense_by(
-    op: QDenseBy, x: Array, weight: Array, scale: Array, multiplier: Array, shift: Array
-) -> Array:
-    mantissa, scale_shift = scale.astype(np.int64)
-    factors = multiplier.astype(np.int64) * mantissa >> 31
-    shifts = shift.astype(np.int64) + scale_shift - 31
-    return requantize(dense_sums(x, 0, weight), factors, shifts, op.requantize)
+def scale_up(op: ScaleUp, x: F32, scale: F32, bias: F32) -> F32:
+    return np.asarray(np.clip(x * scale + bias, op.clamp.low, op.clamp.high), np.float32)
+
+
+def q_abs_max(op: QAbsMax, x: Array) -> Array:
+    largest = np.abs(x.astype(np.int32)).max(axis=op.axes, keepdims=True)
+    return np.asarray(np.minimum(largest, 2**15 - 1)).astype(np.int16)
+
+
+def q_scale_down(op: QScaleDown, x: Array, scale: Array) -> Array:
+    power, r = reciprocal(scale)
+    q = (x.astype(np.int64) * power * r + 2**21) >> 22
+    return np.asarray(q).astype(np.int8)
+
+
+def q_scale_up(op: QScaleUp, x: Array, scale: Array, bias: Array) -> Array:
+    product = x.astype(np.int64) * scale.astype(np.int64) + bias.astype(np.int64)
+    return saturated(product >> op.shift, op.qmin, op.qmax, op.bits)
 
 
 MEANINGS: Mapping[type[Op], Callable[..., Array]] = {
-    ScaleOf: scale_of,
-    QuantizeBy: quantize_by,
-    QDenseBy: q_dense_by,
+    AbsMax: abs_max,
+    ScaleDown: scale_down,
+    ScaleUp: scale_up,
+    QAbsMax: q_abs_max,
+    QScaleDown: q_scale_down,
+    QScaleUp: q_scale_up,
 }

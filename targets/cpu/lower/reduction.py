@@ -7,7 +7,7 @@ from collections.abc import Hashable, Mapping, Sequence
 import numpy as np
 
 from qcomp.errors import TargetError
-from qcomp.ir.ops import ArgMax, Op, QReduceExtreme, QReduceSum
+from qcomp.ir.ops import ArgMax, Op, QAbsMax, QReduceExtreme, QReduceSum
 from qcomp.ir.text import format_op
 from qcomp.targets.cpu import llvm_ir as ir
 from qcomp.targets.cpu.emit.builder import Value
@@ -53,7 +53,7 @@ def lower_argmax(lowering: Lowering, op: ArgMax) -> None:
 
 def lower_reduction(
     lowering: Lowering,
-    op: QReduceSum | QReduceExtreme | ArgMax,
+    op: QAbsMax | QReduceSum | QReduceExtreme | ArgMax,
     axes: Sequence[int],
     keepdims: bool,
     fold: Fold,

@@ -36,6 +36,7 @@ from qcomp.targets.cpu.lower import (
     softmax,
 )
 from qcomp.targets.cpu.lower.context import LowerOp
+from qcomp.targets.cpu.lower.i16 import dynamic as i16_dynamic
 from qcomp.targets.cpu.lower.i16 import elementwise as i16_elementwise
 from qcomp.targets.cpu.lower.i16 import linear as i16_linear
 from qcomp.targets.cpu.lower.i16 import matmul as i16_matmul
@@ -80,6 +81,7 @@ I16_LOWERINGS: Mapping[type[ops.Op], LowerOp] = merged(
     i16_linear.I16_LOWERINGS,
     i16_matmul.I16_LOWERINGS,
     i16_reduction.I16_LOWERINGS,
+    i16_dynamic.I16_LOWERINGS,
     i16_softmax.I16_LOWERINGS,
 )
 
@@ -94,14 +96,14 @@ I32_LOWERINGS: Mapping[type[ops.Op], LowerOp] = merged(
 _NO_KERNELS: Exemptions = {
     ops.Domain.FLOAT: "the libraries compute with integers only",
     ops.Domain.BORDER: "the libraries take and give integers",
-    ops.ScaleOf: "no kernels know a scale that is a tensor",
-    ops.QuantizeBy: "no kernels know a scale that is a tensor",
-    ops.QDenseBy: "no kernels know a scale that is a tensor",
 }
 EXEMPT: Exemptions = {
     **_NO_KERNELS,
     ops.Interpolate: "its operand has 16 bits",
     ops.InterpolateOctaves: "its operand has 32 bits",
+    **dict.fromkeys(
+        (ops.QAbsMax, ops.QScaleDown, ops.QScaleUp), "what its scale is found of has 16 bits"
+    ),
     ops.QGru: "sums of gates have 16 bits",
     ops.QLstm: "sums of gates have 16 bits",
     ops.QRnn: "sums of gates have 16 bits",

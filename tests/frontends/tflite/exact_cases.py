@@ -29,12 +29,12 @@ LACKING: Mapping[tuple[str, str], str] = {
     ("SUM", "int8"): "LiteRT takes its bytes for some without a sign",
     ("SUM", "int16"): "LiteRT takes its integers for bytes",
     ("GELU", "int16"): "its table has the last bits of the C library's erfc and tanh",
-    ("PRELU", "int16"): "LiteRT reads slopes of 16 bits as some of 8",
 }  # fmt: skip
 """Where there is nothing to be equal to, by operator and type."""
 
 REFUSED: Mapping[tuple[str, str], str] = {
     ("FULLY_CONNECTED", "int16"): "a dense layer of 16 bits multiplies by float64",
+    ("PRELU", "int16"): "a PReLU of 16 bits has no kernel",
     ("RESIZE_BILINEAR", "uint8"): "a bilinear resize of bytes without a sign is one of floats",
 }
 """What qcomp refuses with this arithmetic, and how it says so."""

@@ -61,3 +61,15 @@ class RandomNet(Net):
         if "alpha" in options:
             options["alpha"] = float(np.float32(self.rng.uniform(-0.5, 1.5)))
         super().op(name, inputs, *outputs, **options)
+
+
+@dataclass
+class PerTensorNet(RandomNet):
+    """One scale for the weights of all channels."""
+
+    def weights(self, *shape: int, axis: int = 0, x: float = 4 / 255) -> tuple[int, int]:
+        w, bias = super().weights(*shape, axis=axis, x=x)
+        for tensor in (w, bias):
+            q = self.builder.tensors[tensor].quantization
+            q.scale, q.zeroPoint = q.scale[:1], [0]
+        return w, bias

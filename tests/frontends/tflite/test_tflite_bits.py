@@ -38,10 +38,10 @@ def net_of(name: str, dtype: Any, seed: int) -> RandomNet:
     return net
 
 
-def lowered(model: bytes) -> Graph:
+def lowered(model: bytes, config: QuantizationConfig = TFLITE) -> Graph:
     imported = import_model(model)
     quantizer = Quantizer(imported.graph, imported.form, Evidence(None, (-1.0, 1.0)))
-    return quantizer.integer(settled(TFLITE, calibrated=False))
+    return quantizer.integer(settled(config, calibrated=False))
 
 
 def stored(feed: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -134,8 +134,8 @@ def test_a_recipe_has_the_arithmetic(tmp_path: Path) -> None:
     path = tmp_path / "recipe.yaml"
     path.write_text(recipe_text(TFLITE), encoding="utf-8")
     assert read_recipe(path).arithmetic == "tflite"
-    with pytest.raises(CompileError, match="arithmetic='tflm': expected one of 'native', 'tflite'"):
-        QuantizationConfig(arithmetic="tflm")
+    with pytest.raises(CompileError, match="arithmetic='lite': expected one of 'native', 'tflite'"):
+        QuantizationConfig(arithmetic="lite")
 
 
 def test_floats_have_no_such_arithmetic() -> None:

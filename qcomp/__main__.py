@@ -1,0 +1,7 @@
+"""`python -m qcomp` is the command."""
+
+from __future__ import annotations
+
+from qcomp.cli import main
+
+main()
