@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import functools
 import json
+import os
 import re
 import subprocess
 import tempfile
@@ -25,6 +26,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 LLVM = "22"
 COMPILER = "aarch64-linux-gnu-gcc"
 PLUGIN = Path(__file__).parent / "arm_blocks.c"
@@ -32,16 +35,17 @@ WINDOWS = (0.15, 0.35, 0.55, 0.75)  # of what a function executes
 WINDOW = 3000  # instructions of each
 BAD_CPU = 2  # what NAME_run returns on a processor without its instructions
 
+# Its input is the inputs, one after the other.
 MAIN = """
+#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 int {name}_run({parameters});
 int main(void) {{
   void *p[{count}];
   int sizes[] = {{{sizes}}};
   for (int i = 0; i < {count}; i++) {{
     p[i] = aligned_alloc(64, (sizes[i] + 63) / 64 * 64);
-    memset(p[i], 3, sizes[i]);
+    if (i < {inputs} && fread(p[i], 1, sizes[i], stdin) != sizes[i]) return 255;
   }}
   return {name}_run({arguments});
 }}
@@ -79,17 +83,23 @@ class Function:
     sampled: int
 
 
-def run(*command: str | Path) -> str:
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+def run(*command: str | Path, given: Path | None = None) -> str:
+    with open(given or os.devnull, "rb") as stdin:
+        done = subprocess.run(command, check=True, capture_output=True, text=True, stdin=stdin)
+    return done.stdout
 
 
 @dataclass(frozen=True)
 class Library:
-    """A static library for AArch64: its prefix, and the bytes of its tensors and its arena."""
+    """A static library for AArch64: its prefix, the bytes of its tensors and its arena, a sample.
+
+    The sample is the inputs' bytes: a library refuses indices beyond their tables.
+    """
 
     path: Path
     name: str
     sizes: tuple[int, ...]
+    sample: tuple[bytes, ...]
 
     @staticmethod
     def of(directory: Path) -> Library:
@@ -98,14 +108,18 @@ class Library:
         manifest = json.loads(path.read_text(encoding="utf-8"))
         tensors = [*manifest["inputs"], *manifest["outputs"]]
         sizes = (*(tensor["bytes"] for tensor in tensors), manifest["arena_bytes"])
-        return Library(directory / manifest["static_library"], manifest["name"], sizes)
+        name = manifest["name"]
+        with np.load(directory / f"{name}.vectors.npz") as vectors:
+            rows = [vectors[f"input_{n}"][:1] for n in range(len(manifest["inputs"]))]
+        sample = tuple(np.ascontiguousarray(row).tobytes() for row in rows)
+        return Library(directory / manifest["static_library"], name, sizes, sample)
 
 
 @functools.cache
 def traced(library: Library, processor: str) -> tuple[Function, ...]:
     """The functions of a library that a run executes; none where the processor lacks what it has.
 
-    The run happens twice: to count, and to record windows.
+    The run happens twice: to count, and to record windows. Raises RuntimeError where it fails.
     """
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
@@ -113,8 +127,15 @@ def traced(library: Library, processor: str) -> tuple[Function, ...]:
         run("cc", "-O2", "-shared", "-fPIC", PLUGIN, "-o", plugin)
         (folder / "main.c").write_text(_main(library), encoding="utf-8")
         run(COMPILER, "-O2", "-static", folder / "main.c", library.path, "-o", program)
-        if subprocess.run(["qemu-aarch64", "-cpu", processor, program]).returncode == BAD_CPU:
+        sample = folder / "sample"
+        sample.write_bytes(b"".join(library.sample))
+        emulated = ("qemu-aarch64", "-cpu", processor)
+        with sample.open("rb") as stdin:
+            status = subprocess.run([*emulated, program], stdin=stdin).returncode
+        if status == BAD_CPU:
             return ()
+        if status:
+            raise RuntimeError(f"{library.name}_run on {processor}: status {status}")
         places = _functions(program, library.name)
 
         def blocks(first: Sequence[Sequence[int]]) -> list[list[str]]:
@@ -124,7 +145,7 @@ def traced(library: Library, processor: str) -> tuple[Function, ...]:
             )
             (folder / "functions").write_text("".join(lines), encoding="utf-8")
             plugged = f"{plugin},functions={folder}/functions,window={WINDOW},out={folder}/out"
-            run("qemu-aarch64", "-cpu", processor, "-plugin", plugged, program)
+            run(*emulated, "-plugin", plugged, program, given=sample)
             return [line.split() for line in (folder / "out").read_text("utf-8").splitlines()]
 
         counts = [(int(n), int(total)) for _, _, n, total in blocks([[]] * len(places))]
@@ -147,6 +168,7 @@ def _main(library: Library) -> str:
     return MAIN.format(
         name=library.name,
         count=count,
+        inputs=len(library.sample),
         sizes=", ".join(map(str, library.sizes)),
         parameters=", ".join(["void *"] * count),
         arguments=", ".join(f"p[{i}]" for i in range(count)),

@@ -38,9 +38,14 @@ class Event:
 
 @dataclass
 class PassLog:
-    """The log of a pass: an event for each thing that it did or left alone, in order."""
+    """The log of a pass: an event for each thing that it did or left alone, in order.
+
+    tensors: ratios in dB, by names of the model, that are others since this pass, where they were
+        measured (passes/tensor_ratios.py).
+    """
 
     events: list[Event] = field(default_factory=list)
+    tensors: dict[str, float] = field(default_factory=dict)
 
     def did(
         self,

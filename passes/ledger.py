@@ -42,6 +42,7 @@ class PassEntry:
     ops, constant_bytes: of the graph that it left.
     seconds: of its own. peak_bytes: the most memory that the process has held so far. Both are None
         where they are not known, as in what is saved with a network.
+    tensors: as in the log of the pass; empty where they were not measured.
     """
 
     name: str
@@ -52,6 +53,7 @@ class PassEntry:
     constant_bytes: int
     seconds: float | None = None
     peak_bytes: int | None = None
+    tensors: Mapping[str, float] = field(default_factory=dict)
 
     def count(self, kind: EventKind) -> int:
         """How many events are of a kind."""
@@ -61,6 +63,10 @@ class PassEntry:
         """The last figure of that name among the events."""
         found = [event.numbers[name] for event in self.events if name in event.numbers]
         return found[-1] if found else None
+
+    def worst(self, count: int) -> list[tuple[str, float]]:
+        """The tensors with the lowest ratios among those that are others since this pass."""
+        return sorted(self.tensors.items(), key=lambda pair: pair[1])[:count]
 
     @property
     def untimed(self) -> PassEntry:
@@ -99,6 +105,7 @@ class Ledger:
                 sum(t.type.bytes for t in graph.tensors() if t.is_constant),
                 record.seconds,
                 _peak_bytes(),
+                dict(record.log.tensors),
             )
         )
 

@@ -44,6 +44,7 @@ def unpacked(content: bytes) -> tuple[PassEntry, ...]:
 def _entry(record: Mapping[str, Any]) -> PassEntry:
     fields = {**record, "gives": Form(record["gives"]), "diff": tuple(map(_text, record["diff"]))}
     fields["events"] = tuple(_event(e) for e in record["events"])
+    fields["tensors"] = {_text(n): float(db) for n, db in record.get("tensors", {}).items()}
     entry = PassEntry(**fields)
     _expect(entry, name=str, ops=int, constant_bytes=int)
     for figure in (entry.seconds, entry.peak_bytes):

@@ -13,15 +13,15 @@ from qcomp.passes.base import Observer, PassRecord
 from qcomp.passes.ledger import Ledger
 from qcomp.passes.ledger_file import SUFFIX, packed
 from qcomp.passes.observers import Dump
-from qcomp.report.answers import output_difference
+from qcomp.report.answers import output_difference, tensor_ratios
 
 
 def dumping(
     directory: Path, imported: Graph, evidence: Evidence, ledger: Ledger
 ) -> tuple[Observer, ...]:
-    """A dump of every pass, whose logs say how much each moves the outputs."""
-    difference = output_difference(imported, evidence)
-    return difference, Dump(directory), ledger, LedgerFile(directory, ledger)
+    """A dump of every pass, whose logs say how much each moves the outputs and all tensors."""
+    measured = output_difference(imported, evidence), tensor_ratios(imported, evidence)
+    return *measured, Dump(directory), ledger, LedgerFile(directory, ledger)
 
 
 @dataclass(frozen=True)

@@ -322,6 +322,8 @@ def imported(path: Path) -> list[tuple[int, str]]:
 
 
 def layer(module: str) -> str:
+    if module == "qcomp.__main__":
+        return CLI
     named = [n for n in [*ALLOWED, CLI] if module == n or module.startswith(n + ".")]
     return named[0] if named else TOP
 

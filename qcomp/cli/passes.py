@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _COLUMNS = 80
 _MEBI = 1 << 20
+_TENSORS = 20  # of a pass, that are told
 _NOT_A_PASS = "expected a name or a number of the table"
 
 
@@ -109,4 +110,7 @@ def details(entry: PassEntry) -> list[str]:
         lines.append(f"  {event.kind:4} {event.text}")
         if event.line:
             lines.append(f"       {event.line}")
+    if entry.tensors:
+        lines.append(f"  {len(entry.tensors)} tensors are nearer or farther now, the farthest:")
+        lines += [f"  {db:6.1f} dB %{name}" for name, db in entry.worst(_TENSORS)]
     return [*lines, *(f"  {line}" for line in entry.diff)]

@@ -47,10 +47,16 @@ def report(
     advise: Annotated[
         bool, typer.Option("--advise", help="Also measure what each advice gains.")
     ] = False,
+    bench: Annotated[
+        float,
+        typer.Option(
+            metavar="SECONDS", min=0.0, help="Also time each op on this machine, for so long."
+        ),
+    ] = 0.0,
     bind: Bindings = None,
     bind_value: BoundValues = None,
 ) -> None:
-    """Write a page: the graph with each op's error, its causes, values, passes and memory."""
+    """Write a page: the graph, errors and their causes, values, passes, memory, times."""
     path = qcomp.load(directory).report(
         output,
         model=model,
@@ -61,6 +67,7 @@ def report(
         label_offset=label_offset,
         count=count,
         advise=advise,
+        bench=bench,
         samples=samples,
         bind=parse_bindings(bind),
         bind_values=parse_values(bind_value),

@@ -33,16 +33,20 @@ def graph_section(found: Json) -> str:
         "autocomplete=off><span id=hits aria-live=polite></span>"
         "<label>Colour <select id=colour><option value=alone>error alone</option>"
         "<option value=whole>error in the network</option>"
-        "<option value=share>share at the outputs</option></select></label>"
+        f"<option value=share>share at the outputs</option>{_by_time(found)}</select></label>"
         '<span class=zoom><button id=out aria-label="zoom out">−</button>'
         '<button id=in aria-label="zoom in">+</button>'
         "<button id=fit>all</button></span>"
         f"{_legend()}</div>"
         f"<div class=split><div class=stage><div id=strip aria-hidden=true></div>"
-        f"{graph_svg(found['nodes'], found['edges'])}</div>"
+        f"{graph_svg(found['nodes'], found['edges'], (found['times'] or {}).get('sum'))}</div>"
         "<aside id=details tabindex=-1><p class=quiet>Click a box, or walk with the arrow keys: "
         "its text, numbers, errors and values are shown here.</p></aside></div>"
     )
+
+
+def _by_time(found: Json) -> str:
+    return "" if found["times"] is None else "<option value=time>share of the time</option>"
 
 
 def _legend() -> str:

@@ -29,6 +29,7 @@ from qcomp.ir.region import with_outputs
 from qcomp.ir.tensor import Array, TensorId
 from qcomp.quant.qparams import QParams, dequantize, quantize
 from qcomp.report.alone import AloneSums, Cause, TensorError
+from qcomp.report.integer_counts import IntegerCounts
 from qcomp.report.integers import IntegerSession, each_alone
 from qcomp.report.pairs import Pairs
 from qcomp.report.sums import Sums
@@ -47,12 +48,14 @@ class Measurement:
 
     pairs: its three forms. correction: of biases, as the configuration has it.
     cumulative, isolated: which of both ways.
+    integers: counts those of the whole integer network, where it is given.
     """
 
     pairs: Pairs
     correction: str | None = None
     cumulative: bool = True
     isolated: bool = True
+    integers: IntegerCounts | None = None
     samples: int = 0
     notes: tuple[str, ...] = ()
     _sums: dict[TensorId, Sums] = field(default_factory=dict)
@@ -115,6 +118,8 @@ class Measurement:
         for id, sums in self._sums.items():
             y = real[floats[id]]
             sums.add(y, dequantize(answers[id], _q(graph, id)) - y)
+            if self.integers is not None:
+                self.integers.add(id, answers[id], _q(graph, id))
 
     def _add_isolated(self, real: Values) -> Values:
         graph, twins = self.pairs.integer, self._twins.twins

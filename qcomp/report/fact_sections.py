@@ -77,7 +77,18 @@ def _pass(n: int, one: Json) -> str:
     told = "".join(f"<span>{esc(f)}</span>" for f in figures if f)
     return (
         f"<details><summary><b>{n} {esc(one['name'])}</b>{told}</summary>"
-        f"<ul>{events}</ul><pre>{diff}</pre></details>"
+        f"{_tensors(one)}<ul>{events}</ul><pre>{diff}</pre></details>"
+    )
+
+
+def _tensors(one: Json) -> str:
+    """The farthest of those that a pass moved."""
+    if not one["tensors"]:
+        return ""
+    rows = [f"<tr><td>{esc(n)}</td><td class=n>{db:.1f} dB</td></tr>" for n, db in one["tensors"]]
+    return (
+        f"<p class=quiet>{one['moved_tensors']} tensors are nearer to the model's or farther from "
+        f"them since this pass; the farthest:</p>{table((), rows)}"
     )
 
 

@@ -17,10 +17,11 @@ from qcomp.report.changed import Comparison
 from qcomp.report.measure import Errors
 from qcomp.report.network import Network
 from qcomp.report.node_facts import Findings, Json, edge_facts, node_facts, rounded
+from qcomp.report.times import Times
 from qcomp.targets.layout import Layout
 from qcomp.version import VERSION
 
-MOST_EVENTS, MOST_LINES = 80, 160  # of a pass
+MOST_EVENTS, MOST_LINES, MOST_TENSORS = 80, 160, 8  # of a pass
 
 
 def facts(net: Network, found: Findings) -> Json:
@@ -45,6 +46,7 @@ def facts(net: Network, found: Findings) -> Json:
             "code": sum(map(len, net.artifact.files.values())),
         },
         "accuracy": plain(net.accuracy),
+        "times": _times(found.times),
         "errors": _of_errors(found.errors),
         "comparison": _comparison(found.comparison),
         "advice": [_advice(one) for one in found.advice],
@@ -83,6 +85,12 @@ def _interface(info: Any) -> Json:
         "scale": info.scale,
         "zero_point": info.zero_point,
     }
+
+
+def _times(times: Times | None) -> Json | None:
+    if times is None:
+        return None
+    return {"isa": times.isa, "run": rounded(times.run), "sum": rounded(times.sum)}
 
 
 def _of_errors(errors: Errors | None) -> Json | None:
@@ -124,6 +132,8 @@ def _pass(entry: PassEntry) -> Json:
         "exact": entry.number("exact") is not None,
         "seconds": rounded(entry.seconds),
         "peak": entry.peak_bytes,
+        "moved_tensors": len(entry.tensors),
+        "tensors": list(map(list, entry.worst(MOST_TENSORS))),
         "events": [[e.kind.value, e.text, e.line] for e in entry.events[:MOST_EVENTS]],
         "more_events": max(len(entry.events) - MOST_EVENTS, 0),
         "diff": list(entry.diff[:MOST_LINES]),

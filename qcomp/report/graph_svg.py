@@ -19,8 +19,11 @@ _LONGEST = 25  # characters of a name
 Json = dict[str, Any]
 
 
-def graph_svg(nodes: Sequence[Json], edges: Sequence[Sequence[int]]) -> str:
-    """`nodes` and `edges` as facts have them; the script finds boxes by `data-i`."""
+def graph_svg(nodes: Sequence[Json], edges: Sequence[Sequence[int]], us: float | None) -> str:
+    """`nodes` and `edges` as facts have them; the script finds boxes by `data-i`.
+
+    us: microseconds of all ops, where they were timed.
+    """
     drawing = drawn([(WIDTH, HEIGHT)] * len(nodes), [(a, b) for a, b in edges])
     box = (
         f"{-_MARGIN:g} {-_MARGIN:g} "
@@ -30,7 +33,7 @@ def graph_svg(nodes: Sequence[Json], edges: Sequence[Sequence[int]]) -> str:
         f'<path d="{_curve(points)}" data-a="{a}" data-b="{b}"/>'
         for (a, b), points in zip(edges, drawing.edges, strict=True)
     )
-    boxes = "".join(_box(i, node, at) for i, (node, at) in _placed(nodes, drawing))
+    boxes = "".join(_box(i, node, at, us) for i, (node, at) in _placed(nodes, drawing))
     return (
         f'<svg id="graph" viewBox="{box}" role="group" tabindex="0" '
         'aria-label="the graph, from top to bottom">'
@@ -53,7 +56,7 @@ def _curve(points: Sequence[Point]) -> str:
     return "".join(parts)
 
 
-def _box(i: int, node: Json, at: Point) -> str:
+def _box(i: int, node: Json, at: Point, us: float | None) -> str:
     error = node.get("error") or {}
     alone, whole = error.get("isolated") or {}, error.get("cumulative") or {}
     db, all_db, share = alone.get("db"), whole.get("db"), error.get("share")
@@ -61,6 +64,8 @@ def _box(i: int, node: Json, at: Point) -> str:
     label = f"{node['kind']} {node['title']}" + (f", {figure} alone" if figure else "")
     x, y = at[0] - WIDTH / 2, at[1] - HEIGHT / 2
     classes = {"alone": of_db(db), "whole": of_db(all_db), "share": of_share(share)}
+    if us:
+        classes["time"] = of_share((node.get("us") or 0.0) / us)
     colours = " ".join(f'data-{name}="{kind}"' for name, kind in classes.items())
     return (
         f'<g class="node {of_db(db)}" data-i="{i}" {colours} role="button" '

@@ -14,22 +14,23 @@ from qcomp.files import write_file
 from qcomp.findings.record import told
 from qcomp.frontends import ModelLike
 from qcomp.ir.graph import Graph
-from qcomp.ir.tensor import TensorId
 from qcomp.passes.ledger import PassEntry
 from qcomp.progress import bar, tracked
 from qcomp.report.advice import Advice, advice, tried
 from qcomp.report.changed import compared
 from qcomp.report.channels import channel_ranges
-from qcomp.report.distributions import Observed, Values
+from qcomp.report.distributions import Observed
 from qcomp.report.facts import facts
+from qcomp.report.integer_counts import IntegerCounts
 from qcomp.report.measure import Errors, Subject, inputs_of, subject
 from qcomp.report.measure import errors as errors_of
 from qcomp.report.network import Network
-from qcomp.report.node_facts import Findings, Json
+from qcomp.report.node_facts import Findings, Json, Seen
 from qcomp.report.page import page
 from qcomp.report.pairs import Pairs
 from qcomp.report.replay import Replay
 from qcomp.report.shares import OutputShares
+from qcomp.report.times import Times
 
 MOST_ADVISED = 8
 MOST_MEASURED = 32  # samples, unless told otherwise
@@ -50,6 +51,7 @@ def report(
     bind: Mapping[str, int] | None = None,
     bind_values: Mapping[str, Any] | None = None,
     advise: bool = False,
+    times: Times | None = None,
     progress: bool = False,
 ) -> Path:
     """Write one HTML file that needs nothing else.
@@ -58,6 +60,7 @@ def report(
         there are no errors of weights, without any data no errors at all.
     data: to measure on, else the calibration data; `count` samples at most, None: all.
     advise: measure what each advice gains; takes the model and the calibration data.
+    times: of ops, where they were measured.
     labels, classes, label_offset: as for `evaluate`; labels may also be in the data.
     """
     found = collected(
@@ -73,6 +76,7 @@ def report(
         bind=bind,
         bind_values=bind_values,
         advise=advise,
+        times=times,
         progress=progress,
     )
     target = Path(path)
@@ -94,6 +98,7 @@ def collected(
     bind: Mapping[str, int] | None,
     bind_values: Mapping[str, Any] | None,
     advise: bool,
+    times: Times | None,
     progress: bool,
 ) -> Json:
     """What the page shows."""
@@ -118,9 +123,9 @@ def collected(
     else:
         notes.append("errors of tensors take data: give --calibration or --data")
     errors: Errors | None = None
-    values: Mapping[TensorId, Values] = {}
+    seen = Seen({}, {})
     if subject_ is not None and source is not None:
-        errors, values = _measured(subject_, source, count, progress=progress)
+        errors, seen = _measured(subject_, source, count, progress=progress)
     comparison = None
     if subject_ is not None and subject_.replay is not None and data is not None:
         comparison = compared(
@@ -139,15 +144,17 @@ def collected(
     told_ = advice(subject_, told(net.findings), errors, tries=advise)
     if advise and subject_ is not None and subject_.replay is not None:
         told_ = tried(told_, subject_.replay.quantizer, net.config)
-    return facts(net, Findings(errors, passes, values, channels, comparison, told_, notes, began))
+    return facts(
+        net, Findings(errors, passes, seen, channels, comparison, told_, notes, began, times)
+    )
 
 
 def _measured(
     found: Subject, source: Any, count: int | None, *, progress: bool
-) -> tuple[Errors, Mapping[TensorId, Values]]:
+) -> tuple[Errors, Seen]:
     """Errors, and the values of the tensors that have any, in one go over the samples."""
-    pairs = found.pairs
-    measurement, shares = found.measurement(), OutputShares(pairs)
+    pairs, counts = found.pairs, IntegerCounts()
+    measurement, shares = found.measurement(counts), OutputShares(pairs)
     observed = Observed(dict.fromkeys(pairs.floats.values()))
     data = found.samples(source, count)
     for sample in tracked(data, "errors of tensors", data.expected, shown=progress):
@@ -157,7 +164,9 @@ def _measured(
     with bar("shares of ops", shown=progress) as done:
         errors = Errors.summed(found, measurement, shares, data.batch, done.advance)
     owners = {e.real: e.qparams for e in reversed(errors.tensors) if e.isolated is not None}
-    return errors, {id: observed.of(id, q) for id, q in owners.items()}
+    floats = {id: observed.of(id, q) for id, q in owners.items()}
+    integers = {e.id: values for e in errors.tensors if (values := counts.of(e.id)) is not None}
+    return errors, Seen(floats, integers)
 
 
 def _passes(net: Network, found: Subject | None) -> Sequence[PassEntry]:

@@ -17,6 +17,7 @@ from qcomp.progress import bar, tracked
 from qcomp.quant.noise import Noise
 from qcomp.report.alone import TensorError
 from qcomp.report.errors import Measurement
+from qcomp.report.integer_counts import IntegerCounts
 from qcomp.report.network import Network, Tensor
 from qcomp.report.pairs import Pairs, unrounded
 from qcomp.report.replay import Replay, expect_alike, replayed
@@ -86,9 +87,9 @@ class Subject:
     replay: Replay | None
     notes: tuple[str, ...]
 
-    def measurement(self) -> Measurement:
+    def measurement(self, integers: IntegerCounts | None = None) -> Measurement:
         """Of this network."""
-        return Measurement(self.pairs, self.net.config.bias_correction)
+        return Measurement(self.pairs, self.net.config.bias_correction, integers=integers)
 
     def samples(self, source: Source, count: int | None) -> Samples:
         """Data in the units of the float graph's inputs; labels among them are left out."""

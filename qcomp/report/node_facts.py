@@ -17,8 +17,10 @@ from qcomp.report.alone import TensorError
 from qcomp.report.changed import Comparison
 from qcomp.report.channels import ChannelRanges
 from qcomp.report.distributions import Values
+from qcomp.report.integer_counts import IntegerValues
 from qcomp.report.measure import Errors
 from qcomp.report.sums import Figures
+from qcomp.report.times import Times
 from qcomp.targets.layout import Layout
 
 _SHOWN_NUMBERS = 8  # of a constant
@@ -27,20 +29,29 @@ Json = dict[str, Any]
 
 
 @dataclass(frozen=True)
+class Seen:
+    """Values on the samples: those of the float network, and the integers of the integer one."""
+
+    floats: Mapping[TensorId, Values]
+    integers: Mapping[TensorId, IntegerValues]
+
+
+@dataclass(frozen=True)
 class Findings:
     """What was measured and collected of a network; None or empty: not known.
 
-    values, channels: by float tensor. advice: what to try next, the best first.
+    channels: by float tensor. advice: what to try next, the best first.
     """
 
     errors: Errors | None
     passes: Sequence[PassEntry]
-    values: Mapping[TensorId, Values]
+    seen: Seen
     channels: Mapping[TensorId, ChannelRanges]
     comparison: Comparison | None
     advice: Sequence[Advice]
     notes: Sequence[str]
     began: float
+    times: Times | None = None
 
 
 def node_facts(
@@ -50,6 +61,7 @@ def node_facts(
     for name, id in graph.inputs.items():
         yield {**_node(graph, id, found), "kind": "input", "title": name, "text": f"%{id}"}
     outputs = {id: name for name, id in graph.outputs.items()}
+    us = {} if found.times is None else found.times.ops
     kernels = {} if layout is None else {step.op: step.kernels for step in layout.steps}
     for op in graph.ops():
         node = _node(graph, op.output, found)
@@ -61,13 +73,14 @@ def node_facts(
             "room": rounded(room.get(op.id)),
             "kernels": list(kernels.get(op.id, ())),
             "output": outputs.get(op.output),
+            "us": rounded(us.get(op.output)),
         }
         yield node
 
 
 def _node(graph: Graph, id: TensorId, found: Findings) -> Json:
     tensor = graph.tensor(id)
-    node: Json = {"id": id, "type": str(tensor.type)}
+    node: Json = {"id": id, "type": str(tensor.type), "behind": _behind(tensor, found.passes)}
     if tensor.qparams is not None:
         q = tensor.qparams
         node["q"] = {
@@ -80,11 +93,20 @@ def _node(graph: Graph, id: TensorId, found: Findings) -> Json:
     error = None if found.errors is None else found.errors.of.get(id)
     if error is not None and found.errors is not None:
         node["error"] = _error(error, found.errors)
-        values = found.values.get(error.real)
+        values = found.seen.floats.get(error.real)
         node["values"] = None if values is None else _values(values)
+        integers = found.seen.integers.get(id)
+        node["integers"] = None if integers is None else _integers(integers)
         channels = found.channels.get(error.real)
         node["channels"] = None if channels is None else _channels(channels)
     return node
+
+
+def _behind(tensor: Tensor, passes: Sequence[PassEntry]) -> list[list[Any]]:
+    """The passes, by their places, that changed the ratio of the model's tensor, and that ratio."""
+    if tensor.origin is None or (name := tensor.origin.name) is None:
+        return []
+    return [[n, entry.tensors[name]] for n, entry in enumerate(passes) if name in entry.tensors]
 
 
 def _title(tensor: Tensor) -> str:
@@ -144,6 +166,16 @@ def _values(values: Values) -> Json:
         "most": rounded(values.most),
         "counts": list(values.counts),
         "ranges": {n: [rounded(r[0]), rounded(r[1])] for n, r in values.ranges.items()},
+    }
+
+
+def _integers(values: IntegerValues) -> Json:
+    return {
+        "low": values.low,
+        "width": values.width,
+        "counts": list(values.counts),
+        "used": list(values.used),
+        "at_ends": rounded(values.at_ends),
     }
 
 

@@ -60,7 +60,9 @@ def _file(name: str) -> str:
 
 def _for_script(found: Json) -> Json:
     """What the script reads: the others stand in the page."""
-    return {"name": found["name"], "nodes": found["nodes"], "edges": found["edges"]}
+    passes = [one["name"] for one in found["passes"]]
+    kept = {key: found[key] for key in ("name", "nodes", "edges", "times")}
+    return {**kept, "passes": passes}
 
 
 def _header(found: Json) -> str:
@@ -74,6 +76,9 @@ def _header(found: Json) -> str:
                 cards.append((name, f"{100 * share:.1f} %", f"{compared['samples']} samples"))
         if compared["agreement"] is not None:
             cards.append(("agreement", f"{100 * compared['agreement']:.1f} %", "largest outputs"))
+    if found["times"] is not None:
+        shown_us = f"{found['times']['run']:,.4g} us"
+        cards.append(("a run", shown_us, f"one thread, {found['times']['isa']}"))
     cards += [
         ("weights", human(sizes["weights"]), "in the library"),
         ("arena", human(sizes["arena"]), f"{human(sizes['live'])} live at once"),

@@ -27,7 +27,7 @@ from qcomp.ir.tensor import Array, Mark, TensorId
 from qcomp.passes.ledger import Ledger, PassEntry
 from qcomp.quantizer import Quantizer
 from qcomp.recipes.choose import evidence_for
-from qcomp.report.answers import output_difference
+from qcomp.report.answers import output_difference, tensor_ratios
 
 _NEAR = 0.9  # the cosine of a layer's weights of 8 bits to the model's
 _NEAR_ENOUGH = 0.4  # of fewer bits, and of weights that were fitted to what they read
@@ -89,7 +89,7 @@ def replayed(
     evidence = evidence_for(taken, calibration, config, samples=samples, progress=progress)
     inside = ends_outside(taken, imported.form, evidence, float_tail=config.float_tail)
     inner, ledger = evidence.inside(inside), Ledger()
-    observers = (output_difference(inside, inner), ledger)
+    observers = (output_difference(inside, inner), tensor_ratios(inside, inner), ledger)
     quantizer = Quantizer(inside, imported.form, inner, observers=observers)
     return Replay(taken, inside, quantizer, config, ledger)
 

@@ -29,6 +29,7 @@ from qcomp.runtime.padded import Fitted, fitted
 from qcomp.runtime.plans import plan_of
 from qcomp.runtime.stream import Stream
 from qcomp.runtime.summary import card, one_line, summary
+from qcomp.runtime.timing import glance, times
 from qcomp.targets.base import Artifact, Entry, Profile, Runtime
 
 if TYPE_CHECKING:
@@ -78,7 +79,11 @@ class CompiledNetwork:
 
     def _repr_html_(self) -> str:
         """A card, in notebooks."""
-        return card(self)
+        return card(self, self._glance)
+
+    @cached_property
+    def _glance(self) -> float | None:
+        return glance(self)
 
     def summary(self) -> str:
         """Sizes, inputs and outputs, accuracy, ops, notes and findings, in a few lines.
@@ -349,16 +354,17 @@ class CompiledNetwork:
         shown = bool(options.get("progress"))
         return errors(found, found.samples(data, count), progress=shown)
 
-    def report(self, path: str | os.PathLike[str], **options: Any) -> Path:
+    def report(self, path: str | os.PathLike[str], *, bench: float = 0.0, **options: Any) -> Path:
         """Write one HTML file with all that is known of the network.
 
+        bench: seconds to time its ops for, on this machine; TargetError where it does not run them.
         options: `model`, `calibration`, `data`, `labels` and others of qcomp.report.make.report.
 
         >>> net.report("report.html", model="net.onnx", calibration="photos/")
         """
         from qcomp.report.make import report
 
-        return report(self, path, **options)
+        return report(self, path, times=times(self, bench) if bench else None, **options)
 
     def export(self, path: str | os.PathLike[str], format: str | None = None) -> tuple[str, ...]:
         """Write the network as another tool reads it; what is to be told of the file.

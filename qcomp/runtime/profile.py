@@ -7,23 +7,17 @@ several ways (its `Profile`); the largest is the bound.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
 
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import QConv2d
 from qcomp.ir.tensor import TensorId
 from qcomp.runtime.benchmark import BenchReport, bench_directory
 from qcomp.runtime.load import load
-from qcomp.runtime.network import CompiledNetwork
-from qcomp.runtime.vectors import random_inputs
+from qcomp.runtime.timing import layer_medians
 from qcomp.targets.base import Profile
-
-_MIN_ROUNDS = 20
 
 
 @dataclass(frozen=True)
@@ -68,28 +62,11 @@ def bench_layers(directory: Path, seconds: float = 2.0, threads: int = 1) -> Lay
     net = load(directory)
     profile = net.profile()
     with profile.sharing.among(threads):
-        us = _medians_us(net, profile, seconds / 2)
+        us = layer_medians(net, profile, seconds / 2)
     layers = tuple(_layer(net.graph, profile, id, t) for id, t in us.items())
     network = bench_directory(directory, seconds / 2, threads=threads)
     total = sum(layer.us for layer in layers)
     return LayerReport(profile.isa, 2 * profile.peak_macs_per_ns, layers, total, network)
-
-
-def _medians_us(net: CompiledNetwork, profile: Profile, seconds: float) -> Mapping[TensorId, float]:
-    """Microseconds of each layer, in the order of the run."""
-    random = np.random.default_rng(0)
-    inputs = [random_inputs(info, random) for info in net.inputs]
-    arrays = [*inputs, *(np.empty(info.shape, info.dtype) for info in net.outputs)]
-    profile.run(arrays)
-    began, rounds = time.perf_counter(), [profile.run(arrays)]
-    while len(rounds) < _MIN_ROUNDS or time.perf_counter() < began + seconds:
-        rounds.append(profile.run(arrays))
-    us_per_tick = (time.perf_counter() - began) * 1e6 / (rounds[-1][-1] - rounds[0][0])
-    medians = np.median(np.diff(np.array(rounds), axis=1), axis=0) * us_per_tick
-    layers: dict[TensorId, float] = {}
-    for op, us in zip(profile.calls, medians, strict=True):
-        layers[op] = layers.get(op, 0.0) + float(us)
-    return layers
 
 
 def _layer(graph: Graph, profile: Profile, id: TensorId, us: float) -> Layer:

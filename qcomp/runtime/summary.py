@@ -97,8 +97,11 @@ def accuracy(net: Network) -> list[str]:
     return lines
 
 
-def card(net: Network) -> str:
-    """HTML of a few lines, with a bar for each op of the graph as high as its result is large."""
+def card(net: Network, us: float | None) -> str:
+    """HTML of a few lines, with a bar for each op of the graph as high as its result is large.
+
+    us: microseconds of a run on this machine; None: it does not run here.
+    """
     rows = {
         "target": f"{net.target} ({', '.join(net.isa)})",
         "inputs": ", ".join(map(_type, net.inputs)),
@@ -110,6 +113,8 @@ def card(net: Network) -> str:
         worst = net.accuracy.worst
         ratio = "nothing to compare" if worst is None else f"{worst.sqnr_db:.1f} dB at worst"
         rows["accuracy"] = f"{ratio}, on {_compared_on(net.accuracy)}"
+    if us is not None:
+        rows["speed"] = f"{_duration(us)} a run on this machine, the fastest of a few"
     if net.findings:
         rows["findings"] = " | ".join(told(net.findings))
     cells = "".join(
@@ -119,6 +124,10 @@ def card(net: Network) -> str:
     )
     title = f"<b>{html.escape(net.name)}</b>"
     return f"<div>{title}{_thumbnail(net.graph)}<table>{cells}</table></div>"
+
+
+def _duration(us: float) -> str:
+    return f"{us:.3g} us" if us < 1e3 else f"{us / 1e3:.3g} ms" if us < 1e6 else f"{us / 1e6:.3g} s"
 
 
 def _thumbnail(graph: Graph) -> str:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from arm_cycles import COMPILER, CORES, LLVM, Library, cycles, priced, traced
 from compile_time import noise
+from onnx import TensorProto, helper, numpy_helper
 
 import qcomp
 
@@ -46,6 +49,25 @@ def test_windows_are_what_the_functions_executed(tools: None, tmp_path: Path) ->
         assert 0 < len(function.window) <= function.sampled
     (largest,) = sorted(functions, key=lambda f: -f.instructions)[:1]
     assert any(text.startswith("sdot") for text in largest.window)
+
+
+def test_a_library_runs_on_a_sample_of_its_own_and_says_what_it_refuses(
+    tools: None, tmp_path: Path
+) -> None:
+    table = numpy_helper.from_array(np.eye(5, 16, dtype=np.float32), "table")
+    ids = helper.make_tensor_value_info("ids", TensorProto.INT64, [1, 3])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 3, 16])
+    node = helper.make_node("Gather", ["table", "ids"], ["y"])
+    model = helper.make_model(helper.make_graph([node], "words", [ids], [y], [table]))
+    sample = {"ids": np.array([[4, 0, 2]])}
+    qcomp.compile(model, "aarch64", calibration=[sample], recipe="fast", name="words").save(
+        tmp_path
+    )
+    library = Library.of(tmp_path)
+    assert sum(cycles(library, CORES["A72"]).values()) > 0
+    beyond = replace(library, sample=(b"\x7f" * len(library.sample[0]),))
+    with pytest.raises(RuntimeError, match="words_run on cortex-a72: status"):
+        cycles(beyond, CORES["A72"])
 
 
 def test_a_chain_of_products_takes_the_latency_of_each(tools: None) -> None:

@@ -34,7 +34,13 @@ def test_it_is_a_small_card_in_notebooks(net: Any) -> None:
     card = net._repr_html_()
     assert len(card) < 5000
     assert card.count("<rect") == len(list(net.graph.ops()))
-    for told in ("<b>digits</b>", f"{net.weights_bytes:,} bytes", "dB at worst", "fewer than 16"):
+    for told in (
+        "<b>digits</b>",
+        f"{net.weights_bytes:,} bytes",
+        "dB at worst",
+        "fewer than 16",
+        "a run on",
+    ):
         assert told in card
 
 

@@ -122,6 +122,7 @@ entries = st.builds(
     st.integers(0, 9),
     st.none() | st.floats(0, 9),
     st.none() | st.integers(0, 1 << 40),
+    st.dictionaries(texts, st.floats(-120, 120), max_size=2),
 )
 
 

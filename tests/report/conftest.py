@@ -40,6 +40,7 @@ def page(digits: Any, examples: Path, tmp_path_factory: pytest.TempPathFactory) 
         data=images[:60],
         labels=labels[:60],
         count=60,
+        bench=0.02,
     )
 
 

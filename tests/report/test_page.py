@@ -56,6 +56,7 @@ def test_every_op_is_drawn_with_its_error_and_its_facts(digits: Any, read: Read)
         assert {"weights", "clipping", "rounding"} <= set(error["causes"])
         assert sum(node["values"]["counts"]) > 0
         assert {"mse", "minmax", "percentile"} <= set(node["values"]["ranges"])
+        assert sum(node["integers"]["counts"]) == 60 * digits.graph.type(op.output).size
         if op.mnemonic == "q_conv2d":
             assert node["room"] > 0
             assert node["kernels"] or "stem" not in op.output
@@ -76,6 +77,22 @@ def test_the_sections_tell_of_passes_memory_answers_and_choices(read: Read) -> N
         assert told in shown
     held = [a for t, a in read.elements if t == "rect" and "held" in (a.get("class") or "")]
     assert len(held) > 2
+
+
+def test_times_are_those_of_the_ops(read: Read) -> None:
+    facts = read.facts
+    us = [node.get("us") or 0.0 for node in facts["nodes"]]
+    assert abs(sum(us) - facts["times"]["sum"]) < 0.01 * sum(us)
+    assert facts["times"]["run"] > 0.0
+    assert any("a run" in text for text in read.shown)
+
+
+def test_an_op_has_the_ratios_behind_the_passes_that_changed_it(digits: Any, read: Read) -> None:
+    passes = read.facts["passes"]
+    behind = [[passes[n], db] for node in read.facts["nodes"][1:] for n, db in node["behind"]]
+    quantized = [db for name, db in behind if name == "insert-quantize"]
+    assert len(quantized) == len(digits.graph.ops())
+    assert all(10.0 < db < 80.0 for db in quantized)
 
 
 def test_the_ranking_is_of_all_of_the_error(read: Read) -> None:

@@ -40,10 +40,18 @@ def test_a_click_on_a_box_shows_its_op(shown: Page) -> None:
     told = shown.value("document.getElementById('details').textContent")
     node = shown.value("JSON.parse(document.getElementById('facts').textContent).nodes[3]")
     assert node["title"] in told
-    for part in ("alone", "scale", "What estimators choose", node["text"][:30]):
+    for part in (
+        "alone",
+        "scale",
+        "What estimators choose",
+        "Values of the integer network",
+        "behind passes",
+        "us of a run",
+        node["text"][:30],
+    ):
         assert part in told
     assert shown.value("document.querySelectorAll('.node.chosen').length") == 1
-    assert shown.value("document.querySelectorAll('#details .plot').length") == 2
+    assert shown.value("document.querySelectorAll('#details .plot').length") == 3
     assert shown.problems() == []
 
 

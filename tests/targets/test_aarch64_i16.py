@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,14 +15,18 @@ from numpy.testing import assert_array_equal
 
 from qcomp.ir.ops import Interpolate, QAddWide, QConv2d, QDense, QMul, QRescale
 from qcomp.quant.fixed_point import Form, Requantize, requantize
-from qcomp.targets.cpu.arm.i16.layers import by_planes, by_words
+from qcomp.targets.cpu import llvm_ir as ir
+from qcomp.targets.cpu.arm.dot import SdotRows, SmullPairs
+from qcomp.targets.cpu.arm.i16.layers import by_matrices, by_planes, by_words
 from qcomp.targets.cpu.arm.i16.planes import Planes
+from qcomp.targets.cpu.arm.i16.products import TiledProducts
 from qcomp.targets.cpu.arm.i16.scale import doubled, in_words, shifts_in_words
 from qcomp.targets.cpu.arm.i16.tiling import best_vectors
 from qcomp.targets.cpu.arm.i16.words import Words
-from qcomp.targets.cpu.emit.builder import I16, I32
+from qcomp.targets.cpu.arm.smmla import Smmla
+from qcomp.targets.cpu.emit.builder import I8, I16, I32
 from qcomp.targets.cpu.emit.i16.spec import LayerConstants, ProductSpec
-from qcomp.targets.cpu.isa import AARCH64, AARCH64_DOTPROD
+from qcomp.targets.cpu.isa import AARCH64, AARCH64_DOTPROD, AARCH64_I8MM
 from qcomp.targets.cpu.kernels.axis import Axis
 from qcomp.targets.cpu.machine import Isa
 from tests.targets.aarch64 import each_set, expect_exact
@@ -37,11 +42,13 @@ SCALES = [(2**30 + 7, (44, 47)), (2**31 - 1, (31, 62)), (3, (1, 13)), (2**20, (2
 def layer(
     kit: Any, make: Any, x: Any, weight: Any, n: int, q: Requantize, bias: Any, **fields: Any
 ) -> tuple[Any, list[Any]]:
-    """With the n-th of SCALES; the largest products in the last channel."""
+    """With the n-th of SCALES; the largest products in the last channel, of odd ones without the
+    weight whose products do not add up in 16 bits.
+    """
     multiplier, (low, high) = SCALES[n % len(SCALES)]
     outputs = len(weight)
     values = np.clip(weight, -127, 127)
-    values[-1] = -128
+    values[-1] = -127 if n % 2 else -128
     x.reshape(-1)[:3] = np.iinfo(x.dtype).min
     shift = np.linspace(low, high, outputs).astype(np.int32)
     tables = (
@@ -181,11 +188,11 @@ def test_scales_in_32_bits_are_the_form_wide(sums: list[int], multiplier: int, s
     assert_array_equal(np.clip(got, WIDE.qmin, WIDE.qmax), expected)
 
 
-def spec_of(inputs: int, channels: int) -> ProductSpec:
+def spec_of(inputs: int, channels: int, source: ir.IntType = I16) -> ProductSpec:
     one = Axis(1, 0, 0)
     return ProductSpec(
         groups=one, batch=one, rows=one, columns=Axis(9, 2 * inputs, 2 * channels), segments=(),
-        length=inputs, channels=channels, source=I16, sums=I32, result=I16, ceiling=False,
+        length=inputs, channels=channels, source=source, sums=I32, result=I16, ceiling=False,
     )  # fmt: skip
 
 
@@ -195,14 +202,33 @@ def constants_of(spec: ProductSpec) -> LayerConstants:
     return LayerConstants(weight, *tables, None, WIDE, 0)
 
 
+@pytest.mark.parametrize("source", [I8, I16], ids=str)
 @pytest.mark.parametrize("channels", [1, 4, 10, 24, 100])
-def test_the_variants_of_a_library_share_their_weights(channels: int) -> None:
-    spec = spec_of(37, channels)
+def test_the_variants_of_a_library_share_their_weights(channels: int, source: ir.IntType) -> None:
+    spec = spec_of(37, channels, source)
     layer = constants_of(spec)
     plain = by_words(spec, layer, AARCH64)
     dots = by_planes(spec, layer, AARCH64_DOTPROD)
-    assert (type(plain.sums), type(dots.sums)) == (Words, Planes)
+    kinds = (Planes if source == I8 else Words, Planes)
+    assert (type(plain.sums), type(dots.sums)) == kinds
     assert_array_equal(plain.constants(layer)[0], dots.constants(layer)[0])
+
+
+def test_products_are_those_that_the_set_has_and_the_layer_allows() -> None:
+    spec = spec_of(37, 16, I8)
+    layer = constants_of(spec)
+
+    def products(kernel: TiledProducts) -> type:
+        return type(kernel.sums.products) if isinstance(kernel.sums, Planes) else Words
+
+    assert products(by_words(spec, layer, AARCH64)) is SmullPairs
+    assert products(by_planes(spec, layer, AARCH64_DOTPROD)) is SdotRows
+    assert products(by_matrices(spec, layer, AARCH64_I8MM)) is Smmla
+    alone = replace(spec, columns=Axis(1, 0, 0))
+    assert products(by_matrices(alone, layer, AARCH64_I8MM)) is SdotRows
+    assert products(by_matrices(replace(alone, shared=True), layer, AARCH64_I8MM)) is Smmla
+    least = replace(layer, weight=np.full_like(layer.weight, -128))
+    assert products(by_words(spec, least, AARCH64)) is Words
 
 
 def test_as_few_channels_as_can_be_are_computed_twice() -> None:

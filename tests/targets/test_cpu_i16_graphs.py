@@ -151,10 +151,10 @@ class Builder:
             return self.add(QAdd, a, b, **points, **fields)
         limits = (-128, 127) if bits == 8 else (-(2**15), 2**15 - 1)
         multipliers = {
-            f"{name}_multiplier": 1 << (46 - self.bits(x)) for name, x in (("a", a), ("b", b))
+            f"{name}_multiplier": 1 << (38 - self.bits(x)) for name, x in (("a", a), ("b", b))
         }
         return self.add(
-            QAddWide, a, b, **points, **multipliers, shift=47 - bits, qmin=limits[0],
+            QAddWide, a, b, **points, **multipliers, shift=39 - bits, qmin=limits[0],
             qmax=limits[1], bits=bits,
         )  # fmt: skip
 

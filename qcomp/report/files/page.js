@@ -145,7 +145,7 @@
 
   function paint() {
     const key = colour.value;
-    document.body.classList.toggle("by-share", key === "share");
+    document.body.classList.toggle("by-share", key === "share" || key === "time");
     strip.replaceChildren(make("i", null, "seen"));
     boxes.forEach((box, i) => {
       const kind = box.dataset[key];
@@ -246,7 +246,7 @@
   function told(node) {
     const parts = [make("h4", node.title), make("p", `${node.kind}, ${node.type}`, "quiet")];
     if (node.output) parts.push(make("p", `the output ${node.output}`, "quiet"));
-    parts.push(...ofError(node), ...ofValues(node), ...ofChannels(node));
+    parts.push(...ofError(node), ...ofValues(node), ...ofIntegers(node), ...ofChannels(node), ...ofPasses(node));
     parts.push(make("h3", "Numbers"), table(numbers(node)));
     if ((node.constants || []).length) {
       parts.push(make("h3", "Constants"));
@@ -263,6 +263,8 @@
       rows.push(["range", `${number(node.q.low)} to ${number(node.q.high)}, ${node.q.bits} bits`]);
     }
     if (node.room !== null && node.room !== undefined) rows.push(["head-room of sums", `${node.room.toFixed(1)} bits, certified`]);
+    if (node.us !== undefined && node.us !== null)
+      rows.push(["time", `${number(node.us, 3)} us of a run, ${number(100 * node.us / facts.times.sum, 2)} %, on ${facts.times.isa}`]);
     if (node.kernels && node.kernels.length) rows.push(["kernels", node.kernels.join(", ")]);
     else if (node.kernels) rows.push(["kernels", "computed in another op's"]);
     return rows;
@@ -340,6 +342,21 @@
     return [make("h3", "Float values"), picture, make("p", chosenRow, "quiet"),
       make("h3", "What estimators choose"), listed];
   }
+  function ofIntegers(node) {
+    const integers = node.integers;
+    if (!integers) return [];
+    const { low, width, counts, used } = integers, picture = plot("histogram of the integer network's values");
+    const most = Math.log1p(Math.max(...counts)), step = W / counts.length;
+    counts.forEach((count, i) => {
+      const h = most ? (BASE - 4) * Math.log1p(count) / most : 0;
+      if (count) picture.append(shape("rect", { class: "v", x: i * step, y: BASE - h, width: step, height: h }));
+    });
+    picture.append(shape("line", { class: "base", x1: 0, x2: W, y1: BASE, y2: BASE }));
+    picture.append(label(0, H - 8, number(low), "start"), label(W, H - 8, number(low + width * counts.length - 1), "end"));
+    const told = `integers from ${number(used[0])} to ${number(used[1])}; ${number(100 * integers.at_ends, 3)} % are at an end of ` +
+      `the range; ${width > 1 ? `a bar is ${width} integers, and ` : ""}counts are logarithmic`;
+    return [make("h3", "Values of the integer network"), picture, make("p", told, "quiet")];
+  }
   function ofChannels(node) {
     const channels = node.channels;
     if (!channels) return [];
@@ -359,6 +376,14 @@
       ? `bars: before equalization, ${number(ratio(before), 3)} times apart; dots: after, ${number(ratio(after), 3)}`
       : `${number(ratio(after), 3)} times apart; not equalized`;
     return [make("h3", `Largest weight of ${channels.count} channels`), picture, make("p", text, "quiet")];
+  }
+
+  function ofPasses(node) {
+    if (!node.behind.length) return [];
+    const rows = node.behind.map(([place, db]) => [`${place + 1} ${facts.passes[place]}`, `${db.toFixed(1)} dB`]);
+    const listed = table(rows);
+    listed.querySelectorAll("td:last-child").forEach(cell => { cell.className = "n"; });
+    return [make("h3", "Ratio to the model's tensor, behind passes that changed it"), listed];
   }
 
   paint();

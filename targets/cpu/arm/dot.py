@@ -38,7 +38,10 @@ class Sdot:
     def same(self, b: ir.IRBuilder, pointer: Value, groups: int) -> list[Operand]:
         if groups == 1:
             return [self.every(b, load(b, raw(pointer), I32))]
-        fours = load(b, raw(pointer), vector(I32, self.together))
+        return self.elements(b, load(b, raw(pointer), vector(I32, self.together)), groups)
+
+    def elements(self, b: ir.IRBuilder, fours: Value, groups: int) -> list[Operand]:
+        """Of the activations in a register, <4 x i32>."""
         bytes_ = vector(I8, _ROW)
         elements = (shuffle(b, fours, fours, [k] * self.together) for k in range(groups))
         return [(b.bitcast(element, bytes_),) for element in elements]
@@ -62,6 +65,19 @@ class Sdot:
 
 
 @dataclass(frozen=True)
+class SdotRows(EachStep):
+    """By sdot, of activations in registers too."""
+
+    dot: Sdot = Sdot(NEON)
+    steps: int = 1
+
+    def taken(self, b: ir.IRBuilder, rows: Sequence[Value], steps: int) -> list[Operand]:
+        """Of so many steps; a row is sixteen bytes."""
+        (row,) = rows
+        return self.dot.elements(b, b.bitcast(row, vector(I32, self.together)), steps)
+
+
+@dataclass(frozen=True)
 class SmullPairs:
     """Products of i8 in i16, of two steps where they fit, which sadalp adds up in i32.
 
@@ -78,10 +94,14 @@ class SmullPairs:
     pairs: bool = True
     biased: bool = False
     narrow: MakeNarrow | None = None
-    _like = EachStep(Sdot(NEON))  # how operands lie
+    steps: int = 2
+    _like = SdotRows()  # how operands lie
 
     def same(self, b: ir.IRBuilder, pointers: Sequence[Value], steps: int) -> list[Operand]:
         return self._like.same(b, pointers, steps)
+
+    def taken(self, b: ir.IRBuilder, rows: Sequence[Value], steps: int) -> list[Operand]:
+        return self._like.taken(b, rows, steps)
 
     def every(self, b: ir.IRBuilder, steps: Sequence[Value]) -> Operand:
         return self._like.every(b, steps)

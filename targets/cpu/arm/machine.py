@@ -11,7 +11,7 @@ from qcomp.targets.cpu.arm.elementwise import neon_body
 from qcomp.targets.cpu.arm.epilogue import NeonEpilogue
 from qcomp.targets.cpu.arm.i16.curves import PairedCurves
 from qcomp.targets.cpu.arm.i16.elementwise import neon_body as neon_body_16
-from qcomp.targets.cpu.arm.i16.layers import by_planes, by_words, taps
+from qcomp.targets.cpu.arm.i16.layers import by_matrices, by_planes, by_words, taps
 from qcomp.targets.cpu.arm.linux import emit_supports_on_linux
 from qcomp.targets.cpu.arm.requantize import neon_requantize
 from qcomp.targets.cpu.arm.smmla import BY_EIGHTS, Smmla
@@ -162,5 +162,6 @@ def i8mm() -> Machine:
         dotprod(),
         products=Smmla(),
         gemms=(VectorGemms(BY_EIGHTS, _MATRIX_GEMM),),
-        rates=Rates(macs=48.0, macs_16=6.0, results_16=0.2),
+        products_16=by_matrices,
+        rates=Rates(macs=48.0, macs_16=12.0, results_16=0.2),
     )

@@ -32,13 +32,18 @@ class Smmla:
     pixels: int = 2
     parts: int = 2
     pairs: bool = False
+    steps: int = 1
     biased: bool = True
     narrow: MakeNarrow | None = PairedEpilogue
 
     def same(self, b: ir.IRBuilder, pointers: Sequence[Value], steps: int) -> list[Operand]:
         if steps == 1:
             return [self.every(b, [load(b, raw(p), I64) for p in pointers])]
-        first, second = (load(b, raw(p), _STEP) for p in pointers)
+        return self.taken(b, [load(b, raw(p), _STEP) for p in pointers], steps)
+
+    def taken(self, b: ir.IRBuilder, rows: Sequence[Value], steps: int) -> list[Operand]:
+        """Of so many steps; rows are sixteen bytes of each pixel."""
+        first, second = (b.bitcast(row, _STEP) for row in rows)
         return [self._bytes(b, shuffle(b, first, second, (k, k + 2))) for k in range(steps)]
 
     def every(self, b: ir.IRBuilder, steps: Sequence[Value]) -> Operand:

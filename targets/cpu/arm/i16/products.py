@@ -1,7 +1,7 @@
 """Convolutions and dense layers with operands or results of 16 bits on AArch64.
 
 What differs by the instructions is how a tile multiplies, `TileSums`: byte by byte with dot
-products (planes.py), else in lanes of 16 bits (words.py).
+products and with products of matrices (planes.py), else in lanes of 16 bits (words.py).
 
 Meaning: qcomp.ir.evaluate.integer_linear (QConv2d, QDense).
 """
@@ -16,7 +16,7 @@ from qcomp.ir.tensor import Array
 from qcomp.targets.cpu import llvm_ir as ir
 from qcomp.targets.cpu.arm.i16.results import Results
 from qcomp.targets.cpu.arm.i16.scale import Tables
-from qcomp.targets.cpu.arm.i16.tiling import GROUP, LANES, Tiling, steps_of
+from qcomp.targets.cpu.arm.i16.tiling import LANES, Tiling
 from qcomp.targets.cpu.arm.i16.walk import Walk
 from qcomp.targets.cpu.emit.builder import Value, at, divided, loop, multiple, overlapped
 from qcomp.targets.cpu.emit.i16.spec import LayerConstants
@@ -29,6 +29,10 @@ class TileSums(Protocol):
     @property
     def vectors(self) -> int:
         """Of channels, at once."""
+
+    @property
+    def together(self) -> int:
+        """Steps in straight code."""
 
     @property
     def entries(self) -> tuple[int, int, int]:
@@ -96,9 +100,9 @@ class TiledProducts:
             )
             for n, axis in steps:
                 x, y = at(b, x, multiple(b, n, axis.src)), at(b, y, multiple(b, n, axis.dst))
-            size = spec.segment_count * steps_of(spec) * GROUP * tiling.block
+            size = spec.segment_count * tiling.steps * tiling.group * tiling.block
             w = at(b, weights, multiple(b, which, size))
-            w = at(b, w, multiple(b, part, GROUP * channels))
+            w = at(b, w, multiple(b, part, tiling.group * channels))
             block_tables = Tables(
                 *(
                     at(
@@ -113,7 +117,7 @@ class TiledProducts:
             def tile(n: Value | int) -> None:
                 p = at(b, x, multiple(b, n, tiling.pixels * spec.columns.src))
                 q = at(b, y, multiple(b, n, tiling.pixels * spec.columns.dst))
-                pixels = self.sums.scaled(b, Walk(tiling, p, w), block_tables)
+                pixels = self.sums.scaled(b, Walk(tiling, self.sums.together, p, w), block_tables)
                 for pixel, vectors in enumerate(pixels):
                     to.store(b, vectors, at(b, q, pixel * spec.columns.dst), spec.channels)
 

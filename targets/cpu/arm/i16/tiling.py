@@ -1,8 +1,8 @@
 """How layers with weights and 16 bits at either side are cut and packed for AArch64.
 
 Channels come in blocks of vectors of four, the last one moved back to end with them, and pixels in
-runs of tiles along the columns. Weights lie as those of 8 bits do, by four neighbouring k of each
-channel of a block, for every set: the variants of a library share them.
+runs of tiles along the columns. Weights lie as those of 8 bits do: by four neighbouring k of each
+channel of a block, so that the variants of a library share them, or by eight for smmla.
 """
 
 from __future__ import annotations
@@ -26,12 +26,18 @@ _EPILOGUE, _WEIGHTS, _TILE, _RUN = 8, 0.25, 8, 12
 
 @dataclass(frozen=True)
 class Tiling:
-    """`vectors` of a block, `pixels` of a tile, `tiles` of a run."""
+    """`vectors` of a block, `pixels` of a tile, `tiles` of a run, neighbouring k of a `group`."""
 
     spec: ProductSpec
     vectors: int
     pixels: int
     tiles: int
+    group: int = GROUP
+
+    @property
+    def steps(self) -> int:
+        """Of a segment; what is missing in the last one is multiplied by weights of 0."""
+        return -(-self.spec.length // self.group)
 
     @property
     def block(self) -> int:
@@ -52,12 +58,12 @@ class Tiling:
         return -(-self.spec.columns.count // self.run)
 
     def packed(self, weight: Array) -> NDArray[np.int8]:
-        """[groups, channels, segments, length] to [group][block][segment][step][channel][4]."""
+        """[groups, channels, segments, length] to [group][block][segment][step][channel][k]."""
         groups, _, segments, length = weight.shape
-        steps = steps_of(self.spec)
-        padded = np.pad(self._whole(weight, axis=1), [(0, 0)] * 3 + [(0, steps * GROUP - length)])
+        missing = self.steps * self.group - length
+        padded = np.pad(self._whole(weight, axis=1), [(0, 0)] * 3 + [(0, missing)])
         parts = padded[:, self._order()].reshape(
-            groups, self.blocks, self.block, segments, steps, GROUP
+            groups, self.blocks, self.block, segments, self.steps, self.group
         )
         return np.ascontiguousarray(parts.transpose(0, 1, 3, 4, 2, 5), np.int8)
 
@@ -78,11 +84,6 @@ class Tiling:
         return (starts[:, None] + np.arange(self.block)).reshape(-1)
 
 
-def steps_of(spec: ProductSpec) -> int:
-    """Of a segment; what is missing in the last one is multiplied by weights of 0."""
-    return -(-spec.length // GROUP)
-
-
 def planes_of(spec: ProductSpec) -> int:
     """Bytes of an activation, which are multiplied one by one where there are dot products."""
     width: int = spec.source.width
@@ -96,22 +97,32 @@ def best_vectors(spec: ProductSpec) -> int:
     return min(widths, key=lambda v: -(-spec.channels // (LANES * v)) * (4 * planes * v + 3))
 
 
-def best_tiling(spec: ProductSpec, most_pixels: int, step: float, pixel: float) -> Tiling:
+def best_tiling(
+    spec: ProductSpec,
+    most_pixels: int,
+    step: float,
+    pixel: float,
+    group: int = GROUP,
+    together: int = 1,
+) -> Tiling:
     """The fewest instructions: `step` of them for a vector of a pixel, `pixel` more for a pixel,
-    for each step of four k.
+    for each step of a group of k; `together` pixels are multiplied at once.
     """
-    vectors, steps = best_vectors(spec), spec.segment_count * steps_of(spec)
+    vectors = best_vectors(spec)
 
     def cost(tiling: Tiling) -> float:
-        products = steps * (tiling.pixels * (vectors * step + pixel) + vectors * _WEIGHTS)
+        steps = spec.segment_count * tiling.steps
+        pixels = -(-tiling.pixels // together) * together
+        weights = vectors * _WEIGHTS * group / GROUP
+        products = steps * (pixels * (vectors * step + pixel) + weights)
         tile = products + _EPILOGUE * tiling.pixels * vectors + _TILE
         return tiling.runs * (tiling.tiles * tile + _RUN)
 
-    return min(_tilings(spec, vectors, most_pixels), key=cost)
+    return min(_tilings(spec, vectors, most_pixels, group), key=cost)
 
 
-def _tilings(spec: ProductSpec, vectors: int, most_pixels: int) -> Iterator[Tiling]:
+def _tilings(spec: ProductSpec, vectors: int, most_pixels: int, group: int) -> Iterator[Tiling]:
     columns = spec.columns.count
     for pixels in range(1, min(most_pixels, columns) + 1):
         for tiles in range(1, min(_MOST_TILES, columns // pixels) + 1):
-            yield Tiling(spec, vectors, pixels, tiles)
+            yield Tiling(spec, vectors, pixels, tiles, group)

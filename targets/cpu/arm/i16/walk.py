@@ -6,12 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from qcomp.targets.cpu import llvm_ir as ir
-from qcomp.targets.cpu.arm.i16.tiling import GROUP, Tiling, steps_of
+from qcomp.targets.cpu.arm.i16.tiling import Tiling
 from qcomp.targets.cpu.emit.builder import Carried, Value, at, multiple, repeat
 from qcomp.targets.cpu.emit.i16.segments import over_segments
 from qcomp.targets.cpu.emit.i16.spec import ProductSpec
-
-TOGETHER = 4  # steps in straight code: 16 neighbouring k
 
 # (sums, the activations of each pixel, weights, steps) -> sums
 Add = Callable[[Carried, Sequence[Value], Value, int], Carried]
@@ -20,9 +18,12 @@ Run = Callable[[Carried], Carried]
 
 @dataclass(frozen=True, eq=False)
 class Walk:
-    """Of one tile; `x` points to its first pixel, `w` to the weights of its vectors."""
+    """Of one tile; `x` points to its first pixel, `w` to the weights of its vectors. So many steps
+    `together` are in straight code.
+    """
 
     tiling: Tiling
+    together: int
     x: Value
     w: Value
 
@@ -33,11 +34,11 @@ class Walk:
     @property
     def steps(self) -> int:
         """Of all segments."""
-        return self.spec.segment_count * steps_of(self.spec)
+        return self.spec.segment_count * self.tiling.steps
 
     def everything(self, b: ir.IRBuilder, sums: Carried, add: Add) -> Carried:
         return self._segments(
-            b, sums, lambda x, w, sums: self._run(b, x, w, steps_of(self.spec), sums, add)
+            b, sums, lambda x, w, sums: self._run(b, x, w, self.tiling.steps, sums, add)
         )
 
     def by_parts(
@@ -49,7 +50,7 @@ class Walk:
         join: Callable[[Carried, Run], Carried],
     ) -> Carried:
         """join(totals, run) for at most so many steps at a time, which `run` adds to sums."""
-        whole, rest = divmod(steps_of(self.spec), most)
+        whole, rest = divmod(self.tiling.steps, most)
 
         def segment(x: Value, w: Value, totals: Carried) -> Carried:
             def part(n: Value | int, totals: Carried, steps: int = most) -> Carried:
@@ -67,18 +68,18 @@ class Walk:
     def _activation(self) -> int:
         """Bytes of a step of one pixel."""
         width: int = self.spec.source.width
-        return GROUP * width // 8
+        return self.tiling.group * width // 8
 
     @property
     def _weights(self) -> int:
         """Bytes of a step of a block."""
-        return GROUP * self.tiling.block
+        return self.tiling.group * self.tiling.block
 
     def _segments(
         self, b: ir.IRBuilder, sums: Carried, body: Callable[[Value, Value, Carried], Carried]
     ) -> Carried:
         """body(activations, weights, sums) for each."""
-        inner = steps_of(self.spec) * self._weights
+        inner = self.tiling.steps * self._weights
 
         def segment(x: Value | int, n: Value | int, sums: Carried) -> Carried:
             return body(at(b, self.x, x), at(b, self.w, multiple(b, n, inner)), sums)
@@ -90,13 +91,15 @@ class Walk:
     ) -> Carried:
         """Neighbouring steps."""
 
-        def trip(n: Value | int, sums: Carried, count: int = TOGETHER) -> Carried:
-            first = multiple(b, n, TOGETHER)
+        together = self.together
+
+        def trip(n: Value | int, sums: Carried, count: int = together) -> Carried:
+            first = multiple(b, n, together)
             p = at(b, x, multiple(b, first, self._activation))
             pixels = range(self.tiling.pixels)
             each = [at(b, p, pixel * self.spec.columns.src) for pixel in pixels]
             return add(sums, each, at(b, w, multiple(b, first, self._weights)), count)
 
-        trips, rest = divmod(steps, TOGETHER)
+        trips, rest = divmod(steps, together)
         sums = repeat(b, trips, sums, trip, "k")
         return trip(trips, sums, rest) if rest else sums

@@ -45,6 +45,7 @@ class Words:
     tiling: Tiling
     scaling: Scaling
     vectors: int = 1
+    together: int = 4
 
     @property
     def entries(self) -> tuple[int, int, int]:

@@ -12,7 +12,7 @@ from qcomp.ir.tensor import Array
 from qcomp.targets.cpu.machine import Isa
 from qcomp.targets.cpu.memory import SLACK
 
-MOST_VECTORS = 4  # of channels whose sums are formed at once
+_REGISTERS = 4  # of which one has sums: of the others, some hold weights that are widened
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,7 @@ class RecurrentSpec:
     batch: int
     hidden: int
     lanes: int
+    most_vectors: int  # of channels whose sums are formed at once
     group: int  # neighbouring k of a step of the product
     bias: int
     initial_bytes: int
@@ -53,8 +54,9 @@ class RecurrentSpec:
         return (Part(0, self.channels),)
 
     def vectors(self, part: Part) -> int:
-        """Of channels, in a block."""
-        return min(MOST_VECTORS, -(-part.count // self.lanes))
+        """Of channels, in a block; blocks are alike."""
+        whole = -(-part.count // self.lanes)
+        return -(-whole // -(-whole // self.most_vectors))
 
     def blocks(self, part: Part) -> int:
         return -(-part.count // (self.vectors(part) * self.lanes))
@@ -151,6 +153,7 @@ def recurrent_spec(
         batch,
         channels // op.float_op.gates,
         isa.lanes,
+        max(1, isa.registers // _REGISTERS),
         4 if narrow else 2,
         isa.machine.storage.value if narrow else 0,
         *bytes_,
