@@ -188,8 +188,8 @@ def _fake_quant(graph: Graph, constant: TensorId, grid: Grid) -> TensorId:
 
 
 def _quantize_constants(graph: Graph, op: Op, assignment: Assignment) -> None:
-    """Constant operands of a product or a sum: symmetric, one scale, as wide as what they meet, of 16
-    bits where that has 32.
+    """Constant operands of a product or a sum: symmetric, one scale, as wide as what they meet, and
+    of 16 bits where that has 32.
     """
     met = (t for t in (*op.inputs, op.output) if t in assignment.own)
     bits = min(max(assignment.own[t].bits for t in met), 16)

@@ -167,10 +167,10 @@ class Tensor:
     """One value. A constant has `data` (read-only) and no producer.
 
     `range` is the calibrated real interval (ANNOTATED form); `qparams` the affine parameters of an
-    i8, i16 or i32 activation (QDQ and INTEGER forms); `normal` what a folded batch normalisation told of
-    it (a hint for data-free passes); `origin` the tensor of the imported model that it stands for,
-    None where nothing is known of it; `kept` marks an f32 result that is computed in floats in
-    every form.
+    i8, i16 or i32 activation (QDQ and INTEGER forms); `normal` what a folded batch normalisation
+    told of it (a hint for data-free passes); `origin` the tensor of the imported model that it
+    stands for, None where nothing is known of it; `kept` marks an f32 result that is computed in
+    floats in every form.
     """
 
     id: TensorId

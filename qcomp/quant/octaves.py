@@ -78,8 +78,8 @@ def _nodes(step_bits: int, parts: int = 1) -> F64:
 def _steps(function: Callable[[F64], F64], integers: F64, x: QParams, y: QParams) -> F64:
     """The function of integers of x, in steps of y."""
     with np.errstate(all="ignore"):
-        real = np.asarray(function(x.scale * integers), np.float64) / y.scale
-    return np.nan_to_num(real, nan=0.0, posinf=np.inf, neginf=-np.inf)
+        real: F64 = np.asarray(function(x.scale * integers), np.float64) / y.scale
+    return np.where(np.isnan(real), 0.0, real)
 
 
 def _is_close(

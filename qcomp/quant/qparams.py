@@ -133,7 +133,7 @@ def _scale(step: float, power_of_two: bool) -> float:
 
 
 def quantize(x: Float, q: QParams) -> NDArray[np.integer]:
-    """f32 to i8, i16 or i32: float32 division, half to even, saturated; NaN gives the zero point."""
+    """f32 to integers: float32 division, half to even, saturated; NaN gives the zero point."""
     with np.errstate(over="ignore"):  # to infinity, which saturates
         scaled = np.rint(x.astype(np.float32) / np.float32(q.scale)).astype(np.float64)
     steps = np.nan_to_num(scaled, nan=0.0, posinf=np.inf, neginf=-np.inf)
@@ -143,7 +143,7 @@ def quantize(x: Float, q: QParams) -> NDArray[np.integer]:
 
 
 def dequantize(x: NDArray[np.integer], q: QParams) -> NDArray[np.float32]:
-    """i8, i16 or i32 to f32: the difference, exact of up to 16 bits, and the product are rounded."""
+    """Integers to f32: the product is rounded, and the difference too of an i32."""
     real = x.astype(np.float32)
     real -= np.float32(q.zero_point)
     real *= np.float32(q.scale)

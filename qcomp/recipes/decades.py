@@ -35,8 +35,8 @@ from qcomp.recipes.steep import copied_from, steep_operands
 
 @dataclass(frozen=True)
 class Decades:
-    """`sums`: the activations that need 32 bits; `sources`: those that have 16, since squares are of
-    them, with the inputs of the layers that they come from. Both in the graph's order.
+    """`sums`: the activations that need 32 bits; `sources`: those that have 16, since squares are
+    of them, with the inputs of the layers that they come from. Both in the graph's order.
     """
 
     sums: list[TensorId]

@@ -25,7 +25,7 @@ from qcomp.recipes.steep import read_steeply
 
 
 def with_fine_decisions(
-    graph: Graph, config: QuantizationConfig, *, sums: bool = True
+    graph: Graph, config: QuantizationConfig, *, sums: bool = False
 ) -> QuantizationConfig:
     """The configuration with 16 or 32 bits for these tensors, under whatever it has for them.
 

@@ -3,8 +3,9 @@
 Every activation is i8 or i16, operands and results of an op independently of each other, unless the
 op says otherwise; an op's `bits` (or its requantize's) are those of its result. Some ops know sums
 of 32 bits as well, i32. i16 and i32 are symmetric: their zero points are 0. With one of these at an
-operand or the result, sums and products are i64, requantization has the form WIDE (or QUOTIENT, or TFLITE, whose sums stay within 32 bits), and
-certify-accumulators proves that nothing leaves the lanes.
+operand or the result, sums and products are i64, requantization has the form WIDE (with i16 also
+QUOTIENT, or TFLITE, whose sums stay within 32 bits), and certify-accumulators proves that nothing
+leaves the lanes.
 """
 
 from __future__ import annotations

@@ -46,9 +46,10 @@ class QWeighted(Requantized):
 
         requantize(sum((weight - weight_zero_point) * (x - x_zero_point)) + bias), weights i8
 
-    bias is [O], i32 or i64 (x i16, and x i32 always): its type is the accumulator's. multiplier and shift are
-    i32 [O], the multiplier of the form AWAY i64; the zero point of the weights, which may be left
-    out, is i8, [O] or [1] for all. Axis 0 of the weight is the output channel.
+    bias is [O], i32 or, with an x of i16 where it needs it and of i32 always, i64: its type is the
+    accumulator's. multiplier and shift are i32 [O], the multiplier of the form AWAY i64; the zero
+    point of the weights, which may be left out, is i8, [O] or [1] for all. Axis 0 of the weight is
+    the output channel.
     """
 
     arity: ClassVar[int | None] = None

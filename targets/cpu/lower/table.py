@@ -2,7 +2,8 @@
 
 An op all of whose tensors have 8 bits (or are no activations) takes its row of LOWERINGS; one that
 reads or makes a sum of 32 bits that of I32_LOWERINGS, and else one that reads or makes an i16 that
-of I16_LOWERINGS. Ops that move elements of any width stand in all. Each module ends with its own rows.
+of I16_LOWERINGS. Ops that move elements of any width stand in all. Each module ends with its own
+rows.
 """
 
 from __future__ import annotations

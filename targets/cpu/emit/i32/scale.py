@@ -24,8 +24,8 @@ class Limits:
 
     @staticmethod
     def constant(zero_point: int, qmin: int, qmax: int, lanes: int, bits: int) -> Limits:
-        found = (splat(I64, lanes, n) for n in (zero_point, qmin, qmax))
-        return Limits(*found, ir.IntType(bits))
+        zero, low, high = (splat(I64, lanes, n) for n in (zero_point, qmin, qmax))
+        return Limits(zero, low, high, ir.IntType(bits))
 
     @staticmethod
     def of(q: Requantize, lanes: int) -> Limits:
@@ -36,8 +36,8 @@ class Limits:
         """What `Saturation.loaded` reads."""
         found = Saturation.loaded(b, header, lanes)
         wide = vector(I64, lanes)
-        ends = (b.sext(v, wide) for v in (found.zero_point, found.low, found.high))
-        return Limits(*ends, result)
+        zero, low, high = (b.sext(v, wide) for v in (found.zero_point, found.low, found.high))
+        return Limits(zero, low, high, result)
 
     def saturated(self, b: ir.IRBuilder, x: Value) -> Value:
         x = smaller(b, larger(b, b.add(x, self.zero_point), self.low), self.high)
