@@ -79,7 +79,8 @@ def _steps(function: Callable[[F64], F64], integers: F64, x: QParams, y: QParams
     """The function of integers of x, in steps of y."""
     with np.errstate(all="ignore"):
         real: F64 = np.asarray(function(x.scale * integers), np.float64) / y.scale
-    return np.where(np.isnan(real), 0.0, real)
+    real[np.isnan(real)] = 0.0
+    return real
 
 
 def _is_close(

@@ -70,8 +70,8 @@ def decide(
     """Every field decided, by trials on some of the data where the recipe makes any.
 
     `cost` is that of the target that the network is for, and `sums` says whether it knows sums of
-    32 bits. How it came about is a record of the quantizer. RecipeError for overrides that match nothing,
-    and for an arithmetic that is not that of the model.
+    32 bits. How it came about is a record of the quantizer. RecipeError for overrides that match
+    nothing, and for an arithmetic that is not that of the model.
     """
     _check_arithmetic(quantizer, config)
     _check_activations(quantizer, config)
