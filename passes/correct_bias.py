@@ -31,7 +31,12 @@ from qcomp.ir.graph import Graph
 from qcomp.ir.ops import Dense, Dequantize, Op, Quantize, ScaleDown, ScaleUp, Weighted
 from qcomp.ir.tensor import Mark, TensorId
 from qcomp.passes.events import PassLog
-from qcomp.passes.lib.qdq import rounded_constant, rounding_grid, why_not_rounded
+from qcomp.passes.lib.qdq import (
+    rounded_constant,
+    rounding_grid,
+    why_no_mean_error,
+    why_not_rounded,
+)
 
 F64 = NDArray[np.float64]
 
@@ -76,6 +81,8 @@ def _uncorrectable(graph: Graph, op: Weighted, means: Mapping[TensorId, F64]) ->
     bias = biased.inputs[index]
     if Mark.CORRECTED in graph.tensor(bias).marks:
         return f"its bias %{bias} is corrected already"
+    if reason := why_no_mean_error(graph, op):
+        return reason
     if not isinstance(biased, ScaleUp) and graph.sole_consumer(biased.id) is None:
         return f"its bias %{biased.id} has other users"
     source = _read(graph, op)

@@ -188,9 +188,11 @@ def _fake_quant(graph: Graph, constant: TensorId, grid: Grid) -> TensorId:
 
 
 def _quantize_constants(graph: Graph, op: Op, assignment: Assignment) -> None:
-    """Constant operands of a product or a sum: symmetric, one scale, as wide as what they meet."""
+    """Constant operands of a product or a sum: symmetric, one scale, as wide as what they meet, and
+    of 16 bits where that has 32.
+    """
     met = (t for t in (*op.inputs, op.output) if t in assignment.own)
-    bits = max(assignment.own[t].bits for t in met)
+    bits = min(max(assignment.own[t].bits for t in met), 16)
     for index, t in enumerate(op.inputs):
         if graph.is_constant(t):
             data = graph.data(t)
@@ -228,7 +230,7 @@ def _quantize_activation(
     others = [op for op in readers if op not in wants_group]
     read_rounded(graph, tensor, plain, others, outputs)
     read_rounded(graph, tensor, rescaled, wants_group, [])
-    width = ", 16 bits" if own.bits == 16 else ""
+    width = f", {own.bits} bits" if own.bits > 8 else ""
     log.did(
         f"{tensor}: scale {own.scale:.6g}, zero_point {own.zero_point}{width}",
         tensor=tensor,

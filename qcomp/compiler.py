@@ -51,6 +51,7 @@ from qcomp.runtime.network import CompiledNetwork, plans_of
 from qcomp.states import states_note
 from qcomp.targets.base import Target, tunable
 from qcomp.whole_attention import knows_attention
+from qcomp.wide_sums import knows_sums
 
 
 def compile(
@@ -167,7 +168,7 @@ def compile(
 
     normals = normalized_at_each(lengths, imported_at, quantizer, evidence, config)
     config, tabled = with_table(quantizer, config, table)
-    chosen = decide(quantizer, config, backend.cost, progress=progress)
+    chosen = decide(quantizer, config, backend.cost, progress=progress, sums=knows_sums(backend))
     graph = with_indices(quantizer.integer(chosen.config), config.outputs)
     lowered = quantizer.lowered(chosen.config)
     shorter = integers_at_each(lengths, normals, quantizer, chosen.config)

@@ -41,7 +41,7 @@ _CHOICES: Mapping[str, tuple[Any, ...]] = {
     "weight_bits": WEIGHT_BITS,
     "first_last_weight_bits": WEIGHT_BITS,
     "activations": ACTIVATIONS,
-    "activation_bits": (AUTO, *ACTIVATION_BITS),
+    "activation_bits": (AUTO, *ACTIVATION_BITS, 32),
     "range": (AUTO, *RANGES),
     "weight_range": (AUTO, *WEIGHT_RANGES),
     "rounding": (AUTO, *ROUNDINGS),
@@ -84,7 +84,8 @@ class QuantizationConfig:
         scale that is found in each run, for each row of a dense layer (a token), for each image of
         a convolution.
     activation_bits: 8, 16 (symmetric), or "auto": 8, and 16 for single activations where 8 bits
-        fall short and `max_slowdown` allows.
+        fall short and `max_slowdown` allows. In an override 32 as well, of sums that steep
+        functions read.
     max_slowdown: the time of a run, over that with 8 bits everywhere, that 16 bits may take where
         "auto" chooses them, by the target's estimate.
     per_channel: one weight scale for each output channel; False: one for each tensor.

@@ -29,6 +29,7 @@ from qcomp.ir.evaluate import (
     integer_recurrent,
     movement,
     normalization,
+    octaves,
     pooling,
     power,
     reduction,
@@ -38,6 +39,7 @@ from qcomp.ir.ops import (
     Domain,
     IntegerOp,
     Interpolate,
+    InterpolateOctaves,
     Mask,
     Movement,
     QAbsMax,
@@ -434,6 +436,24 @@ def test_interpolation(shown: dict[str, Any], x: int, k: int, seed: int) -> None
     op = Interpolate(inputs=("x", "t"), output="y", step_bits=k, bits=16, **limits)
     meaning = integer_elementwise.interpolate(op, a16(x), table.astype(np.int32))
     assert shown["interpolate"](x, table.tolist(), k, *limits.values()) == meaning[0]
+
+
+@given(
+    st.one_of(st.integers(-(2**31), 2**31 - 1), st.integers(-300, 300)),
+    st.integers(1, 4),
+    st.integers(1, 2),
+    st.sampled_from((16, 32)),
+)
+def test_interpolation_by_octaves(
+    shown: dict[str, Any], x: int, k: int, sides: int, bits: int
+) -> None:
+    size = 1 + sides * ((32 << k) + 1)
+    table = np.random.default_rng(k).integers(-(2**23), 2**23, size, np.int32)
+    low, high = integer_range(bits)
+    limits = {"bits": bits, "zero_point": 0, "qmin": low, "qmax": high}
+    op = InterpolateOctaves(inputs=("x", "t"), output="y", step_bits=k, **limits)
+    meaning = octaves.interpolate_octaves(op, np.array([x], np.int32), table)
+    assert shown["interpolate_octaves"](x, table.tolist(), k, *limits.values()) == meaning[0]
 
 
 @given(

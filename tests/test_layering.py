@@ -167,6 +167,7 @@ ALLOWED: dict[str, set[str]] = {
         "qcomp.progress",
     },
     "qcomp.picture_bytes": {"qcomp.config", "qcomp.preprocessing", "qcomp.errors"},
+    "qcomp.wide_sums": {"qcomp.ir", "qcomp.targets"},
     "qcomp.precision": {
         "qcomp.own_passes",
         "qcomp.picture_bytes",
@@ -257,6 +258,7 @@ ALLOWED: dict[str, set[str]] = {
     "qcomp.debug": {
         "qcomp.runtime",
         "qcomp.picture_bytes",
+        "qcomp.wide_sums",
         "qcomp.evaluation",
         "qcomp.recipes",
         "qcomp.quantizer",

@@ -14,15 +14,20 @@ from qcomp.ir.graph import Graph
 from qcomp.ir.ops import (
     Dequantize,
     FakeQuantConstant,
+    Function,
     IntegerConstant,
+    LogPower,
+    Mul,
     Op,
     Quantize,
     QuantizedConstant,
+    Unary,
+    Weighted,
 )
 from qcomp.ir.tensor import TensorId
 from qcomp.ir.text import format_op
 from qcomp.quant.grid import Grid
-from qcomp.quant.qparams import QParams
+from qcomp.quant.qparams import SUM_BITS, QParams
 
 
 def quantized_operand(graph: Graph, tensor: TensorId) -> TensorId:
@@ -94,6 +99,28 @@ def why_not_rounded(graph: Graph, constant: TensorId) -> str | None:
         return None
     state = "was given in integers" if isinstance(producer, IntegerConstant) else "is not quantized"
     return f"%{constant} {state}"
+
+
+def why_no_mean_error(graph: Graph, layer: Weighted) -> str | None:
+    """The reason why no number may be added to all results of a layer, or None.
+
+    What is 32 bits wide, and what is squared to that or for a logarithm, ranges over decades: the
+    mean of its errors is that of its largest values, and would drown the small ones.
+    """
+    waiting = [layer.output]
+    while waiting:
+        t = waiting.pop()
+        q = graph.tensor(t).qparams
+        if q is not None and q.bits == SUM_BITS:
+            return f"%{t} has 32 bits: its errors differ by decades, and so does their mean"
+        for op in graph.consumers(t):
+            if isinstance(op, LogPower):
+                return f"%{op.output} is the logarithm of its square: its errors differ by decades"
+            moves = op.copies_integers and len(graph.activations(op)) == 1
+            squares = isinstance(op, Unary) and op.function is Function.POW
+            if moves or squares or isinstance(op, Quantize | Dequantize | Mul):
+                waiting.append(op.output)
+    return None
 
 
 def rounded_constant(graph: Graph, constant: TensorId) -> FakeQuantConstant:

@@ -3,7 +3,7 @@
 Movements, max pooling and extremes copy integers, so their operands and results have one scale; so
 have the operands of minimum and maximum. Groups are the classes of the smallest equivalence that
 holds all these ties. A group's range is the union of its members', and its width the largest that
-one of them asks for; 16 bits are symmetric.
+one of them asks for; 16 and 32 bits are symmetric, and inputs and outputs have 16 at most.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def _pinned(graph: Graph, id: TensorId, bits: int) -> QParams | None:
         return NORMALIZED
     if type(producer) is not Softmax:
         return None
-    if bits == 16 or tensor.range is None or not graph.is_output(id):
+    if bits > 8 or tensor.range is None or not graph.is_output(id):
         return softmax_qparams(bits, 0)
     largest = max(tensor.range[1], 2.0**-FINEST_SOFTMAX)
     return softmax_qparams(bits, math.floor(-math.log2(min(largest, 1.0))))
@@ -75,11 +75,14 @@ class Assignment:
 
 
 def activation_bits(graph: Graph, config: QuantizationConfig) -> dict[TensorId, int]:
-    """The width of every f32 activation: 8 or 16."""
+    """The width of every f32 activation: 8, 16 or 32."""
     found: dict[TensorId, int] = {}
     wide = of_16_bits(graph)
+    ends = {*graph.inputs.values(), *graph.outputs.values()}
     for members in scale_groups(graph):
         widest = max(16 if t in wide else _bits(graph, config, t) for t in members)
+        if any(t in ends for t in members):
+            widest = min(widest, 16)
         found |= dict.fromkeys(members, widest)
     return found
 
@@ -106,7 +109,7 @@ def assign_qparams(graph: Graph, config: QuantizationConfig) -> Assignment:
             high,
             qmin=qmin,
             qmax=qmax,
-            symmetric=asked or bits == 16,
+            symmetric=asked or bits > 8,
             power_of_two=config.power_of_two_scales,
         )
         if len(set(fixed.values())) == 1:

@@ -123,8 +123,9 @@ def scalar_epilogue(requantize: Requantize, multiplier: int, shift: int) -> Epil
 
 
 def sum_bits(graph: Graph, tensors: tuple[TensorId, ...]) -> int:
-    """Of a sum's magnitude: 64-bit lanes where one of the tensors is i16."""
-    return 63 if any(graph.type(t).dtype is DType.I16 for t in tensors) else 31
+    """Of a sum's magnitude: 64-bit lanes where one of the tensors is i16 or i32."""
+    wide = (DType.I16, DType.I32)
+    return 63 if any(graph.type(t).dtype in wide for t in tensors) else 31
 
 
 def largest_centered(graph: Graph, id: TensorId, zero_point: int) -> int:

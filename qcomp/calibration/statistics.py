@@ -18,6 +18,7 @@ from qcomp.ir.region import with_outputs
 from qcomp.ir.tensor import Array, DType, TensorId
 from qcomp.quant.distribution import Distribution, Range
 from qcomp.quant.integer_grid import IntegerGrid
+from qcomp.quant.qparams import SUM_BITS
 
 BATCH_NORM = "batchnorm"
 
@@ -58,7 +59,8 @@ class Statistics:
     ) -> Range:
         """The range of an activation by one estimator; each is computed once.
 
-        At 16 bits a measured range is widened by HEADROOM on both sides.
+        At 16 bits a measured range is widened by HEADROOM on both sides, at 32, which squares of
+        such values have, by its square.
 
         CalibrationError for an estimator that does not exist or has nothing to go by.
         """
@@ -75,7 +77,8 @@ class Statistics:
     def ranges(self, config: QuantizationConfig) -> dict[TensorId, Range]:
         """The range of every activation as `config` has it; an interval is taken as it is.
 
-        Activations of 16 bits are symmetric.
+        Activations of 16 and 32 bits are symmetric. Those of 32 hold the largest value: their
+        steps are too fine for a clip to gain anything.
         """
         found = {}
         for id, mnemonic in self.mnemonics.items():
@@ -85,7 +88,9 @@ class Statistics:
             else:
                 bits = 16 if id in self.of_16_bits else own.decided_activation_bits
                 symmetric = own.symmetric_activations or bits > 8
-                found[id] = self.range(id, own.range, bits=bits, symmetric=symmetric)
+                whole = bits == SUM_BITS and own.range != BATCH_NORM
+                estimator = "minmax" if whole else own.range
+                found[id] = self.range(id, estimator, bits=bits, symmetric=symmetric)
         return found
 
     def _implied_range(self, id: TensorId) -> Range:
@@ -101,6 +106,8 @@ class Statistics:
             )
         low, high = estimator_of(estimator)(self.distributions[id], grid)
         room = HEADROOM if grid.steps >= 2**16 - 1 else 1.0
+        if grid.steps >= 2**32 - 1:
+            room **= 2
         return low * room, high * room
 
 

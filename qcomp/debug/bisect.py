@@ -38,6 +38,7 @@ from qcomp.preprocessing import Preprocessing
 from qcomp.recipes.choose import decide, evidence_for
 from qcomp.recipes.file import with_recipe_file
 from qcomp.targets.catalog import target as find_target
+from qcomp.wide_sums import knows_sums
 
 
 def bisect(
@@ -92,7 +93,13 @@ def bisect(
         imported.integers,
         rounds=config.arithmetic == ONNX,
     )
-    config = decide(trials.quantizer(), config, backend.cost, progress=progress).config
+    config = decide(
+        trials.quantizer(),
+        config,
+        backend.cost,
+        progress=progress,
+        sums=knows_sums(backend),
+    ).config
     if metric == EXACT:
         integer = trials.quantizer().integer(config)
         return Exactness(integer, config, backend).search(progress=progress)

@@ -82,15 +82,15 @@ def _listed(ids: Iterable[TensorId]) -> str:
 
 
 def _widths(graph: Graph) -> _Problems:
-    """Qparams are those of the element type; i16 is symmetric."""
+    """Qparams are those of the element type; i16 and i32 are symmetric."""
     for tensor in graph.tensors():
         q, dtype = tensor.qparams, tensor.type.dtype
         if q is None or tensor.is_constant:
             continue
         if dtype is not DType.activation(q.bits):
             yield f"%{tensor.id}: {q} does not fit {tensor.type}"
-        elif q.bits == 16 and q.zero_point != 0:
-            yield f"%{tensor.id} is i16 with zero_point {q.zero_point}; expected 0"
+        elif q.bits > 8 and q.zero_point != 0:
+            yield f"%{tensor.id} is i{q.bits} with zero_point {q.zero_point}; expected 0"
 
 
 def _kept_marks(graph: Graph) -> _Problems:

@@ -38,7 +38,7 @@ class DType(enum.Enum):
 
     @staticmethod
     def activation(bits: int) -> DType:
-        """The type of a quantized activation of 8 or 16 bits."""
+        """The type of a quantized activation of 8, 16 or 32 bits."""
         return DType.of(INTEGERS[bits])
 
     @staticmethod
@@ -167,10 +167,10 @@ class Tensor:
     """One value. A constant has `data` (read-only) and no producer.
 
     `range` is the calibrated real interval (ANNOTATED form); `qparams` the affine parameters of an
-    i8 or i16 activation (QDQ and INTEGER forms); `normal` what a folded batch normalisation told of
-    it (a hint for data-free passes); `origin` the tensor of the imported model that it stands for,
-    None where nothing is known of it; `kept` marks an f32 result that is computed in floats in
-    every form.
+    i8, i16 or i32 activation (QDQ and INTEGER forms); `normal` what a folded batch normalisation
+    told of it (a hint for data-free passes); `origin` the tensor of the imported model that it
+    stands for, None where nothing is known of it; `kept` marks an f32 result that is computed in
+    floats in every form.
     """
 
     id: TensorId

@@ -1,7 +1,7 @@
 """Compile-time constants of the integer elementwise and pooling ops, each free of overflow.
 
 `sa`, `sb`, `sx` are scales of operands, `sy` that of the result. |q - zero_point| is at most 255,
-and 32768 of an i16, whose arithmetic has 64-bit lanes.
+32768 of an i16 and 2^31 of an i32, whose arithmetic has 64-bit lanes.
 """
 
 from __future__ import annotations
@@ -40,6 +40,8 @@ class Lanes:
 
 I32_LANES = Lanes(255, bits=32, factor=2**22, shift=30, term=2**30, term_shift=22)
 I64_LANES = Lanes(32768, bits=64, factor=2**31, shift=62, term=2**61, term_shift=45)
+SUM_LANES = Lanes(2**31, bits=64, factor=2**31, shift=62, term=2**61, term_shift=29)
+"""Where an operand is a sum of 32 bits."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +139,7 @@ def div_constants(sa: float, sb: float, sy: float, lanes: Lanes = I32_LANES) -> 
     """(multiplier, shift) of QDiv, multiplier / 2^shift = sa / (sb * sy), multiplier >= 1.
 
     255 * multiplier < 2^30 and 255 << shift < 2^30, so 2|n| + |d| < 2^32 fits u32; with i16,
-    32768 * multiplier < 2^61 and 32768 << shift < 2^61.
+    32768 * multiplier < 2^61 and 32768 << shift < 2^61; with i32 so with 2^31.
     """
     _expect_scales(sa, sb, sy)
     ratio = sa / sb / sy

@@ -1,4 +1,4 @@
-"""Requantization of accumulators to 8 or 16 bits: the six forms, exact, in numpy.
+"""Requantization of accumulators to 8, 16 or 32 bits: the six forms, exact, in numpy.
 
 Each multiplies by an effective factor per channel, or divides:
 
@@ -14,7 +14,7 @@ Each multiplies by an effective factor per channel, or divides:
 
 Every form saturates the result to [qmin, qmax]. Accumulators have 32 bits, and up to 40 bits before
 a WIDE requantize of 16-bit operands, whose m then has fewer (`wide_multiplier_bits`): no product
-leaves 64 bits. Results of 16 bits are always WIDE.
+leaves 64 bits; of operands of 32 bits they have up to 47. Results of 16 or 32 bits are WIDE.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Requantize:
 
     def __post_init__(self) -> None:
         if self.bits not in INTEGERS:
-            raise ValueError(f"a result of {self.bits} bits; expected 8 or 16")
+            raise ValueError(f"a result of {self.bits} bits; expected 8, 16 or 32")
         low, high = integer_range(self.bits)
         if not low <= self.qmin <= self.qmax <= high:
             raise ValueError(f"saturation [{self.qmin}, {self.qmax}] is not within i{self.bits}")
@@ -68,7 +68,7 @@ class Requantize:
 
 
 def requantize(acc: I64, multiplier: Multiplier, shift: I32, q: Requantize) -> NDArray[np.integer]:
-    """acc [..., C] to i8 or i16; multiplier and shift [C] or [1]."""
+    """acc [..., C] to i8, i16 or i32; multiplier and shift [C] or [1]."""
     scaled = rescaled(acc.astype(np.int64), multiplier, shift, q.form)
     saturated = np.clip(scaled + q.zero_point, q.qmin, q.qmax)
     result: NDArray[np.integer] = saturated.astype(INTEGERS[q.bits])

@@ -46,8 +46,8 @@ class Grid:
     multiplier: NDArray[np.int8] | None = None
 
     def __post_init__(self) -> None:
-        if not 1 <= self.bits <= 41:
-            raise ValueError(f"a grid has 1 to 41 bits, not {self.bits}")
+        if not 1 <= self.bits <= 48:
+            raise ValueError(f"a grid has 1 to 48 bits, not {self.bits}")
 
     def steps(self, rank: int) -> F64:
         """scale * multiplier, in a shape that broadcasts to a constant of that rank."""

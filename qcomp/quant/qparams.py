@@ -18,14 +18,26 @@ Float = NDArray[np.floating]
 
 SMALLEST_SCALE = float(np.finfo(np.float32).tiny)
 
-INTEGERS: Mapping[int, np.dtype[Any]] = {8: np.dtype(np.int8), 16: np.dtype(np.int16)}
+INTEGERS: Mapping[int, np.dtype[Any]] = {
+    8: np.dtype(np.int8),
+    16: np.dtype(np.int16),
+    32: np.dtype(np.int32),
+}
 """The numpy type of an activation by its width."""
+
+SUM_BITS = 32
+"""Of sums inside of a network that steep functions read; never of its inputs and outputs."""
 
 
 def integer_range(bits: int) -> tuple[int, int]:
-    """[qmin, qmax] of an activation of 8 or 16 bits."""
+    """[qmin, qmax] of an activation of 8, 16 or 32 bits."""
     limits = np.iinfo(INTEGERS[bits])
     return int(limits.min), int(limits.max)
+
+
+def _holds(bits: int, low: int, high: int) -> bool:
+    qmin, qmax = integer_range(bits)
+    return qmin <= low and high <= qmax
 
 
 @dataclass(frozen=True)
@@ -33,7 +45,8 @@ class QParams:
     """Parameters of one tensor. `scale` is exactly a float32, so C and Python divide alike.
 
     Activations of 16 bits are symmetric (TensorFlow Lite's 16x8 specification): zero_point 0,
-    qmin -32768, qmax 32767, and a scale of max|x| / 32767.
+    qmin -32768, qmax 32767, and a scale of max|x| / 32767. Those of 32 bits are so too; they are
+    sums inside of a network, and never its inputs or outputs.
     """
 
     scale: float
@@ -49,8 +62,9 @@ class QParams:
 
     @property
     def bits(self) -> int:
-        """The width of the tensor, 8 or 16."""
-        return 8 if self.qmin >= -128 and self.qmax <= 127 else 16
+        """The width of the tensor, 8, 16 or 32."""
+        fits = (bits for bits in INTEGERS if _holds(bits, self.qmin, self.qmax))
+        return next(fits)
 
     @property
     def range(self) -> tuple[float, float]:
@@ -119,7 +133,7 @@ def _scale(step: float, power_of_two: bool) -> float:
 
 
 def quantize(x: Float, q: QParams) -> NDArray[np.integer]:
-    """f32 to i8 or i16: float32 division, half to even, saturated; NaN gives the zero point."""
+    """f32 to integers: float32 division, half to even, saturated; NaN gives the zero point."""
     with np.errstate(over="ignore"):  # to infinity, which saturates
         scaled = np.rint(x.astype(np.float32) / np.float32(q.scale)).astype(np.float64)
     steps = np.nan_to_num(scaled, nan=0.0, posinf=np.inf, neginf=-np.inf)
@@ -129,7 +143,7 @@ def quantize(x: Float, q: QParams) -> NDArray[np.integer]:
 
 
 def dequantize(x: NDArray[np.integer], q: QParams) -> NDArray[np.float32]:
-    """i8 or i16 to f32, whose difference is exact; the product is rounded once, in float32."""
+    """Integers to f32: the product is rounded, and the difference too of an i32."""
     real = x.astype(np.float32)
     real -= np.float32(q.zero_point)
     real *= np.float32(q.scale)

@@ -2,7 +2,8 @@
 
 Weights are symmetric; the bias has the scale `scale_x * scale_w`. Accumulators and biases have 32
 bits, and with an x of 16 bits up to 41 (TensorFlow Lite's 16x8 has biases of 64): of |acc| < 2^40
-the wide requantize has a multiplier of 22 bits and more.
+the wide requantize has a multiplier of 22 bits and more. With an x of 32 bits they have up to 48,
+and a multiplier 14 bits and more.
 """
 
 from __future__ import annotations
@@ -22,15 +23,15 @@ from qcomp.quant.scales import minmax_scales, mse_scales, pow2_above
 
 F64 = NDArray[np.float64]
 
-BIAS_BITS: Mapping[int, int] = {8: 32, 16: 41}
+BIAS_BITS: Mapping[int, int] = {8: 32, 16: 41, 32: 48}
 """By the bits of x."""
 
-REACH: Mapping[int, int] = {8: 255, 16: 32768}
+REACH: Mapping[int, int] = {8: 255, 16: 32768, 32: 2**31}
 """The largest |x - zero_point|, by the bits of x."""
 
 # Half of what the accumulator holds: there is room for the rounding of a requantize (at most 2^29)
 # and for the weights' own.
-_ACC_BUDGET: Mapping[int, float] = {8: 2.0**30, 16: 2.0**39}
+_ACC_BUDGET: Mapping[int, float] = {8: 2.0**30, 16: 2.0**39, 32: 2.0**46}
 
 
 _ROUNDING = 1 / math.sqrt(12.0)  # deviation of a rounded weight, in steps

@@ -20,6 +20,7 @@ from qcomp.ir.ops import ScaleDown, ScaleUp
 from qcomp.ir.transformer import is_transformer
 from qcomp.passes.events import PassLog
 from qcomp.progress import bar
+from qcomp.quant.qparams import SUM_BITS
 from qcomp.quantizer import Quantizer
 from qcomp.recipes.decisions import with_16_bits, with_fields, with_fine_decisions
 from qcomp.recipes.divide import divided, for_all, too_few
@@ -59,13 +60,18 @@ def evidence_for(
 
 
 def decide(
-    quantizer: Quantizer, config: QuantizationConfig, cost: CostOf, *, progress: bool = False
+    quantizer: Quantizer,
+    config: QuantizationConfig,
+    cost: CostOf,
+    *,
+    progress: bool = False,
+    sums: bool = False,
 ) -> Chosen:
     """Every field decided, by trials on some of the data where the recipe makes any.
 
-    `cost` is that of the target that the network is for.
-    How it came about is a record of the quantizer. RecipeError for overrides that match nothing,
-    and for an arithmetic that is not that of the model.
+    `cost` is that of the target that the network is for, and `sums` says whether it knows sums of
+    32 bits. How it came about is a record of the quantizer. RecipeError for overrides that match
+    nothing, and for an arithmetic that is not that of the model.
     """
     _check_arithmetic(quantizer, config)
     _check_activations(quantizer, config)
@@ -79,7 +85,7 @@ def decide(
     if quantizer.form is Form.FLOAT:
         _check_overrides(quantizer, config)
         config = spread_ranges(quantizer.normalized, config)
-        config = with_fine_decisions(quantizer.normalized, config)
+        config = with_fine_decisions(quantizer.normalized, config, sums=sums)
         config = _with_wide_streams(quantizer, config, log)
         config = _with_all_of_what_is_scaled(quantizer, config)
         chosen = _chosen(quantizer, config, cost, log, progress=progress)
@@ -126,7 +132,14 @@ def _with_all_of_what_is_scaled(
 
 
 def _check_activations(quantizer: Quantizer, config: QuantizationConfig) -> None:
-    """Scales can be found in each run where the model has none of its own."""
+    """32 bits are of single sums; scales can be found in each run where the model has none of its
+    own.
+    """
+    if config.activation_bits == SUM_BITS:
+        raise RecipeError(
+            f"activation_bits={SUM_BITS}: only sums that steep functions read can have so many; "
+            "expected 8, 16 or 'auto', and 32 in the override of such a sum"
+        )
     if not config.is_dynamic:
         return
     if config.activation_bits == 16:

@@ -5,7 +5,8 @@ everything behind follows it. A tensor that only such ops read has its range cut
 decide, or is small; beside other readers, or where the largest of many is looked for, 8 bits are
 too coarse and 16 cost little.
 
-So have the tensors that steep functions are of (steep.py).
+So have the tensors that steep functions are of (steep.py); squares among them have 32
+(decades.py).
 """
 
 from __future__ import annotations
@@ -14,15 +15,28 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from qcomp.config import AUTO, QuantizationConfig
+from qcomp.config import AUTO, NATIVE, QuantizationConfig
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import Add, ArgMax, Compare, Function, Op, Sub, Unary, Weighted
 from qcomp.ir.tensor import TensorId
+from qcomp.quant.qparams import SUM_BITS
+from qcomp.recipes.decades import read_over_decades
 from qcomp.recipes.steep import read_steeply
 
 
-def with_fine_decisions(graph: Graph, config: QuantizationConfig) -> QuantizationConfig:
-    """The configuration with 16 bits for these tensors, under whatever it has for them."""
+def with_fine_decisions(
+    graph: Graph, config: QuantizationConfig, *, sums: bool = False
+) -> QuantizationConfig:
+    """The configuration with 16 or 32 bits for these tensors, under whatever it has for them.
+
+    sums: whether there may be any of 32 bits.
+    """
+    if config.activation_bits == 8:
+        return config
+    if sums and config.arithmetic == NATIVE and not config.is_dynamic:
+        decades = read_over_decades(graph)
+        config = with_fields(config, decades.sums, {"activation_bits": SUM_BITS})
+        config = with_16_bits(config, decades.sources)
     return with_16_bits(config, decided_by(graph)) if config.activation_bits == AUTO else config
 
 

@@ -92,7 +92,7 @@ def _computed_from(
                 continue
             found.add(t)
             if isinstance(producer, Weighted) and _is_log(op):
-                found.update(_copied_from(graph, producer.x))
+                found.update(copied_from(graph, producer.x))
             elif producer is not None and _is_passed(producer):
                 inside.add(producer.id)
                 waiting += graph.activations(producer)
@@ -114,10 +114,10 @@ def _is_passed(op: Op) -> bool:
     return isinstance(op, Unary | Clamp | PRelu | Binary | Reduce)
 
 
-def _copied_from(graph: Graph, id: TensorId) -> Iterator[TensorId]:
+def copied_from(graph: Graph, id: TensorId) -> Iterator[TensorId]:
     """A tensor, and those that it is copied from."""
     yield id
     op = graph.producer(id)
     if op is not None and op.copies_integers:
         for x in graph.activations(op):
-            yield from _copied_from(graph, x)
+            yield from copied_from(graph, x)

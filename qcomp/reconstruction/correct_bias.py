@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 from qcomp.calibration.sampled import RUNS
@@ -17,7 +18,7 @@ from qcomp.ir.form import Form
 from qcomp.ir.graph import Graph
 from qcomp.ir.tensor import Mark
 from qcomp.passes.events import PassLog
-from qcomp.passes.lib.qdq import result_qparams
+from qcomp.passes.lib.qdq import result_qparams, why_no_mean_error
 from qcomp.reconstruction.activation import activation_of, seen_result
 from qcomp.reconstruction.bias import bias_of_mean
 from qcomp.reconstruction.blocks import blocks
@@ -37,7 +38,7 @@ class CorrectBiasEmpirically:
     data: FittingData
 
     def run(self, graph: Graph, log: PassLog) -> None:
-        layers = suitable_layers(graph, Mark.CORRECTED, log)
+        layers = suitable_layers(graph, Mark.CORRECTED, log, partial(why_no_mean_error, graph))
         for layer, inputs in Walk(graph, layers, self.data, "correcting biases", RUNS):
             moved = self._correct(QuantizedLayer(graph, layer, self.data.float_graph), inputs)
             steps = moved / result_qparams(graph, layer.output).scale

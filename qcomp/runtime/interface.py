@@ -46,7 +46,7 @@ class TensorInfo:
     @property
     def is_quantized(self) -> bool:
         """Whether it stands for real numbers: int8 or int16, not the int32 of an index."""
-        return np.dtype(self.dtype) in INTEGERS.values()
+        return np.dtype(self.dtype) in (INTEGERS[8], INTEGERS[16])
 
     @cached_property
     def real(self) -> str:

@@ -314,6 +314,17 @@ def test_every_op_that_cannot_be_said_is_named_at_once() -> None:
     assert len(caught.value.problems) == 2
 
 
+def test_sums_of_32_bits_are_refused_by_name() -> None:
+    graph = Graph("sum")
+    graph.add_input("x", TensorType(DType.F32, SHAPE))
+    square = graph.add_op(Mul(inputs=("x", "x"), output="s"))
+    root = Unary(inputs=(square,), output="y", function=Function.SQRT)
+    graph.outputs["y"] = graph.add_op(root)
+    wide = quantized(graph, values(), overrides={"s": {"activation_bits": 32}})
+    with pytest.raises(UnsupportedOp, match="no activations of 32 bits; expected activation_bits"):
+        export_tflite(wide)
+
+
 def test_the_form_before_qdq_is_refused_by_name() -> None:
     graph = graph_of(replace(CASES[0], clamp=RELU), SHAPE, spatial_first=False)
     with pytest.raises(UnsupportedOp, match="%x is not quantized; expected a graph in form qdq"):

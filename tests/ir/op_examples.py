@@ -162,6 +162,7 @@ EXAMPLES = {
             **I16_RESULT,
         },
     ),
+    "interpolate_octaves": Example(("i32[4,3]", "i32[258]"), {"step_bits": 3, **I16_RESULT}),
     "log_power": Example((IMAGE, IMAGE)),
     "q_log_power": Example((I16_IMAGE, I16_IMAGE, "i64[305]"), {"bits": 8, "down": 3}),
     "q_log_softmax": Example((I16_IMAGE, "i32[512]", "i64[305]"), {"axis": 0, **I16_RESULT}),

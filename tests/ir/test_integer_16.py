@@ -239,9 +239,10 @@ def test_log_softmax_is_within_a_step_of_the_real_one(row: list[int], scale: flo
         (QDiv(inputs=("a", "b"), output="y", a_zero_point=0, b_zero_point=0, multiplier=1, shift=0,
               zero_point=1, bits=16), ["i8", "i8"], "zero_point 1 of an i16 result"),
         (QDiv(inputs=("a", "b"), output="y", a_zero_point=0, b_zero_point=0, multiplier=1, shift=0,
-              zero_point=0, bits=32), ["i8", "i8"], "expected 8 or 16"),
-        (QAddWide(inputs=("a", "b"), output="y", a_zero_point=0, b_zero_point=0, a_multiplier=1,
-                  b_multiplier=1, shift=0, zero_point=0), ["i32", "i8"], "expected i8 or i16"),
+              zero_point=0, bits=24), ["i8", "i8"], "expected 8, 16 or 32"),
+        (QMinimum(inputs=("a", "b"), output="y"), ["i32", "i32"], "expected i8 or i16"),
+        (QMul(inputs=("a", "b"), output="y", a_zero_point=0, b_zero_point=0, multiplier=300,
+              shift=3, requantize=Requantize(Form.WIDE, 0)), ["i32", "i32"], "two i32"),
     ],
 )  # fmt: skip
 def test_operands_that_do_not_fit_are_refused(op: Op, operands: list[str], message: str) -> None:

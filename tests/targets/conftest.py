@@ -124,7 +124,7 @@ class Kit:
         for n, image in enumerate(images if borders else ()):
             self._reader(graph, image, n, zero_point)
         for tensor in graph.tensors():
-            if not tensor.is_constant and tensor.type.dtype in (DType.I8, DType.I16):
+            if not tensor.is_constant and _is_activation(graph, tensor.id):
                 qparams = _qparams(graph, tensor.id, zero_point)
                 graph.update_tensor(replace(tensor, qparams=qparams))
         return graph, inputs
@@ -257,7 +257,19 @@ def _qparams(graph: Graph, tensor: TensorId, zero_point: int) -> QParams:
     is_i8, producer = graph.type(tensor).dtype is DType.I8, graph.producer(tensor)
     if isinstance(producer, QSoftmax):
         return softmax_qparams(producer.bits, producer.finer)
-    return QParams(0.5, zero_point) if is_i8 else QParams(0.5, 0, -(2**15), 2**15 - 1)
+    if is_i8:
+        return QParams(0.5, zero_point)
+    bits = 8 * graph.type(tensor).dtype.bytes
+    return QParams(0.5, 0, -(1 << (bits - 1)), (1 << (bits - 1)) - 1)
+
+
+def _is_activation(graph: Graph, id: TensorId) -> bool:
+    """Of 32 bits what is read, and what an op gives that says so; others are indices."""
+    producer, dtype = graph.producer(id), graph.type(id).dtype
+    if dtype is not DType.I32 or producer is None:
+        return dtype in (DType.I8, DType.I16, DType.I32)
+    q = getattr(producer, "requantize", producer)
+    return producer.copies_integers or getattr(q, "bits", 0) == 32
 
 
 def _is_image(graph: Graph, tensor: TensorId) -> bool:

@@ -41,7 +41,7 @@ def refused(graph: Graph, *patterns: str) -> None:
 
 
 def test_weights_with_a_zero_point_beside_16_bits() -> None:
-    reason = "no kernels of 16 bits know weights with a zero point; expected symmetric ones"
+    reason = "no kernels of 16 or 32 bits know weights with a zero point; expected symmetric ones"
     text = WEIGHT_ZERO_POINT.format(x="i16[2,4] qparams=(0.5, 0, -32768, 32767)")
     refused(parse(text), "%y = q_dense(%x, %w, %b, %m, %s, %z)", reason)
     graph = parse(WEIGHT_ZERO_POINT.format(x=f"i8[2,4] {Q}"))

@@ -9,6 +9,7 @@ import numpy as np
 from qcomp.ir import ops
 from qcomp.ir.exemptions import Exemptions
 from qcomp.ir.graph import Graph
+from qcomp.ir.tensor import TensorId
 from qcomp.passes.lib.integer_rules.site import IntegerRule, Site
 from qcomp.passes.lib.sums import (
     BoundSums,
@@ -22,6 +23,8 @@ from qcomp.passes.lib.sums import (
 )
 from qcomp.quant import binary_constants
 from qcomp.quant.fixed_point import Form
+from qcomp.quant.qparams import QParams
+from qcomp.quant.weights import REACH
 
 
 def add(site: Site, op: ops.Add | ops.Sub) -> ops.Op:
@@ -66,7 +69,10 @@ def add(site: Site, op: ops.Add | ops.Sub) -> ops.Op:
 
 def mul(site: Site, op: ops.Mul) -> ops.Op:
     (a_id, a), (b_id, b) = site.operand(op.a), site.operand(op.b)
-    multiplier, shift = binary_constants.mul_constants(a.scale, b.scale, site.qparams.scale)
+    largest = min(REACH[a.bits] * REACH[b.bits], 2**62)
+    multiplier, shift = binary_constants.mul_constants(
+        a.scale, b.scale, site.qparams.scale, max(largest, 2**31 - 1)
+    )
     return ops.QMul(
         inputs=(a_id, b_id),
         output=site.output,
@@ -95,6 +101,20 @@ def div(site: Site, op: ops.Div) -> ops.Op:
         qmin=qmin,
         qmax=qmax,
         bits=site.qparams.bits,
+    )
+
+
+def square(site: Site, x_id: TensorId, x: QParams) -> ops.Op:
+    """The product of an operand with itself."""
+    multiplier, shift = binary_constants.mul_constants(x.scale, x.scale, site.qparams.scale)
+    return ops.QMul(
+        inputs=(x_id, x_id),
+        output=site.output,
+        a_zero_point=x.zero_point,
+        b_zero_point=x.zero_point,
+        multiplier=multiplier,
+        shift=shift,
+        requantize=site.requantize(Form.WIDE),
     )
 
 

@@ -129,7 +129,7 @@ def _linear(site: Site, op: ops.Weighted) -> tuple[tuple[TensorId, ...], QParams
     layer = layer_of(site, op)
     x, w, largest = layer.x, layer.weight, layer.largest
     real = np.broadcast_to(x.scale * w.scale / site.qparams.scale, layer.channels)
-    acc = DType.I64 if x.bits == 16 and largest >= 2**31 else DType.I32
+    acc = DType.I64 if x.bits == 32 or (x.bits == 16 and largest >= 2**31) else DType.I32
     if site.is_wide(x):
         form = Form.WIDE
         multiplier, shift = wide_constants(real, largest)

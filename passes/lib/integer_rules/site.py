@@ -14,7 +14,7 @@ from qcomp.ir import ops
 from qcomp.ir.graph import Graph
 from qcomp.ir.tensor import Array, DType, Mark, TensorId
 from qcomp.passes.lib.qdq import quantized_operand, stored
-from qcomp.quant.binary_constants import I32_LANES, I64_LANES, Lanes
+from qcomp.quant.binary_constants import I32_LANES, I64_LANES, SUM_LANES, Lanes
 from qcomp.quant.fixed_point import Form, Requantize
 from qcomp.quant.qparams import INTEGERS, QParams, integer_range, quantize
 
@@ -94,12 +94,14 @@ class Site:
         return Requantize(form, q.zero_point, *self.saturation(clamp), bits=q.bits)
 
     def lanes(self, *operands: QParams) -> Lanes:
-        """Lane width of an elementwise op: 64 bits where an operand or the result is i16."""
+        """Lanes of an elementwise op: of 64 bits where an operand or the result has more than 8."""
+        if any(q.bits == 32 for q in operands):
+            return SUM_LANES
         return I64_LANES if self.is_wide(*operands) else I32_LANES
 
     def is_wide(self, *operands: QParams) -> bool:
-        """Whether an operand or the result has 16 bits."""
-        return 16 in (self.qparams.bits, *(q.bits for q in operands))
+        """Whether an operand or the result has 16 or 32 bits."""
+        return any(q.bits > 8 for q in (self.qparams, *operands))
 
 
 IntegerRule = Callable[[Site, Any], ops.Op]

@@ -1,4 +1,6 @@
-"""Functions of one value: tables of an i8, interpolation and changes of scale of an i16, PReLU."""
+"""Functions of one value: tables of an i8, interpolation and changes of scale of an i16, PReLU; of
+a sum of 32 bits interpolation by octaves.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +14,7 @@ from qcomp.ir.evaluate.unary import FUNCTIONS
 from qcomp.ir.exemptions import Exemptions
 from qcomp.ir.graph import Graph
 from qcomp.ir.tensor import Array, TensorId
+from qcomp.passes.lib.integer_rules.binary import square
 from qcomp.passes.lib.integer_rules.site import IntegerRule, Site
 from qcomp.passes.lib.qdq import stored
 from qcomp.passes.lib.sums import (
@@ -26,6 +29,7 @@ from qcomp.passes.lib.sums import (
 from qcomp.quant import binary_constants, tables
 from qcomp.quant.fixed_point import Form
 from qcomp.quant.interpolation import interpolation_table
+from qcomp.quant.octaves import octaves_table
 from qcomp.quant.qparams import QParams
 
 F64 = NDArray[np.float64]
@@ -46,8 +50,11 @@ def _saturated(
     site: Site, id: TensorId, x_id: TensorId, x: QParams, clamp: ops.ClampRange
 ) -> ops.Op:
     """A clamp and a change of scale."""
+    clipped = lambda real: np.clip(real, clamp.low, clamp.high)  # noqa: E731
     if x.bits == 8:
-        return _tabulated(site, id, x_id, x, lambda real: np.clip(real, clamp.low, clamp.high))
+        return _tabulated(site, id, x_id, x, clipped)
+    if x.bits == 32 and not clamp.is_none:
+        return _by_octaves(site, id, x_id, x, clipped)
     return _rescaled(site, x_id, x, x.scale, clamp)
 
 
@@ -73,7 +80,15 @@ def unary(site: Site, op: ops.Unary) -> ops.Op:
         return _tabulated(site, op.id, x_id, x, function)
     if op.function is ops.Function.SIGN:
         return _sign(site, x_id, x)
+    if x.bits == 32:
+        return _by_octaves(site, op.id, x_id, x, function)
     y = site.qparams
+    if y.bits == 32:
+        if op.function is ops.Function.POW and op.alpha == 2.0:
+            return square(site, x_id, x)
+        raise ValueError(
+            f"%{site.output} has 32 bits; expected 8 or 16 of {op.function.value} of an i16"
+        )
     step_bits, table = interpolation_table(function, x, y)
     return ops.Interpolate(
         inputs=(x_id, site.constant(op.id, table)),
@@ -89,6 +104,23 @@ def unary(site: Site, op: ops.Unary) -> ops.Op:
 def _sign(site: Site, x_id: TensorId, x: QParams) -> ops.Op:
     """Of an i16: one step from zero is beyond -1 and 1, where the result saturates."""
     return _rescaled(site, x_id, x, 2.0, ops.ClampRange(-1.0, 1.0))
+
+
+def _by_octaves(
+    site: Site, id: TensorId, x_id: TensorId, x: QParams, function: Callable[[F64], F64]
+) -> ops.Op:
+    y = site.qparams
+    step_bits, table = octaves_table(function, x, y)
+    site.remark = f", {len(table)} entries"
+    return ops.InterpolateOctaves(
+        inputs=(x_id, site.constant(id, table)),
+        output=site.output,
+        step_bits=step_bits,
+        zero_point=y.zero_point,
+        qmin=y.qmin,
+        qmax=y.qmax,
+        bits=y.bits,
+    )
 
 
 def _tabulated(
@@ -163,6 +195,13 @@ def interpolate_sums(graph: Graph, op: ops.Interpolate) -> Sums:
     return Sums(exact(max(largest, slope)))
 
 
+def octaves_sums(graph: Graph, op: ops.InterpolateOctaves) -> Sums:
+    """Of the difference of two entries times 15 bits, with its rounding."""
+    table = graph.data(op.table).astype(np.int64)
+    largest = int(np.abs(table).max(initial=0))
+    return Sums(exact((2 * largest << 15) + (1 << 14) + largest), bits=63)
+
+
 RULES: Mapping[type[ops.Op], IntegerRule] = {
     ops.Unary: unary,
     ops.Clamp: clamp,
@@ -174,6 +213,7 @@ SUMS: Mapping[type[ops.Op], BoundSums] = {
     ops.QPRelu: prelu_sums,
     ops.QPReluRescaled: prelu_rescaled_sums,
     ops.Interpolate: interpolate_sums,
+    ops.InterpolateOctaves: octaves_sums,
 }
 
 NO_SUMS: Exemptions = {

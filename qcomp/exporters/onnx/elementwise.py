@@ -8,6 +8,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 
+import onnx
+
 from qcomp.errors import UnsupportedOp
 from qcomp.exporters.onnx.writer import OPEN_FIELDS, Writer
 from qcomp.ir.ops import (
@@ -32,7 +34,7 @@ from qcomp.ir.ops import (
     Unary,
 )
 from qcomp.ir.tensor import TensorId
-from qcomp.quant.qparams import QParams, integer_range
+from qcomp.quant.qparams import SUM_BITS, QParams, integer_range
 
 _OPSET_OF_GELU = 20
 
@@ -78,13 +80,20 @@ def unary(w: Writer, op: Unary) -> None:
 
 
 def quantize(w: Writer, op: Quantize) -> None:
-    """QuantizeLinear saturates to all of the type; a narrower range is a Clip before it."""
+    """QuantizeLinear saturates to all of the type; a narrower range is a Clip before it. It has no
+    sums of 32 bits, which are rounded and cast.
+    """
     if op.output in w.open_tensors:
         _open_quantize(w, op)
         return
     q = _qparams(w, op.output)
     layout = w.common_layout(op.inputs)
     x = w.read(op.x, layout)
+    if q.bits == SUM_BITS:
+        steps = w.emit("Round", [w.emit("Div", [x, w.scalar(q.scale)])])
+        steps = w.emit_clamp(steps, ClampRange(-(2.0**31), 2.0**31 - 128.0))  # as floats have it
+        w.define(op.id, layout, w.emit("Cast", [steps], to=onnx.TensorProto.INT32))
+        return
     if (q.qmin, q.qmax) != integer_range(q.bits):
         x = w.emit_clamp(x, ClampRange(*q.range))
     operands = [x, w.scalar(q.scale), w.literal(w.dialect.zero_point(q))]
@@ -107,6 +116,10 @@ def dequantize(w: Writer, op: Dequantize) -> None:
         return
     q = _qparams(w, op.x)
     layout = w.common_layout(op.inputs)
+    if q.bits == SUM_BITS:
+        steps = w.emit("Cast", [w.read(op.x, layout)], to=onnx.TensorProto.FLOAT)
+        w.define(op.id, layout, w.emit("Mul", [steps, w.scalar(q.scale)]))
+        return
     operands = [w.read(op.x, layout), w.scalar(q.scale), w.literal(w.dialect.zero_point(q))]
     w.define(op.id, layout, w.emit_of(w.dialect.domain(q), "DequantizeLinear", operands))
 

@@ -27,13 +27,14 @@ from qcomp.ir.ops import (
     Lstm,
     Normalize,
     Op,
+    Quantize,
     Rnn,
     ScaleDown,
     ScaleUp,
 )
 from qcomp.ir.tensor import TensorId
 from qcomp.ir.text import format_op
-from qcomp.quant.qparams import QParams
+from qcomp.quant.qparams import SUM_BITS, QParams
 
 RULES: Mapping[type[Op], Callable[..., None]] = merged(
     elementwise.RULES, linear.RULES, movement.RULES, reduction.RULES
@@ -63,7 +64,7 @@ class TFLiteExport:
 
 def export_tflite(graph: Graph) -> TFLiteExport:
     """UnsupportedOp lists the ops that can't be said in integers of TensorFlow Lite."""
-    if missing := [op for op in graph.ops() if type(op) not in RULES or graph.is_kept(op)]:
+    if missing := [op for op in graph.ops() if not _is_known(graph, op)]:
         raise UnsupportedOp([f"{format_op(graph, op)}\n  {_why(graph, op)}" for op in missing])
     writer = Writer(graph)
     public = Public(writer)
@@ -88,9 +89,19 @@ def export_tflite(graph: Graph) -> TFLiteExport:
     return TFLiteExport(write_flatbuffer(record, "Model", SCHEMA, IDENTIFIER), _notes(graph))
 
 
+def _is_known(graph: Graph, op: Op) -> bool:
+    return type(op) in RULES and not graph.is_kept(op) and not _is_of_a_sum(op)
+
+
+def _is_of_a_sum(op: Op) -> bool:
+    return isinstance(op, Quantize) and op.bits == SUM_BITS
+
+
 def _why(graph: Graph, op: Op) -> str:
     if graph.is_kept(op):
         return "it is kept in floats; expected integers"
+    if _is_of_a_sum(op):
+        return f"TFLite has no activations of {SUM_BITS} bits; expected activation_bits 8 or 16"
     return exemption(EXEMPT, type(op)) or "expected a row in RULES of the TFLite export"
 
 

@@ -1,7 +1,8 @@
 """Exact integer meaning of the ops with weights: sums by BLAS, then the requantize epilogue.
 
 A floating-point sum of integers is exact, in any order and with or without fused multiply-adds,
-while every partial sum is below 2^24 (float32) or 2^53 (float64); the width is chosen by that.
+while every partial sum is below 2^24 (float32) or 2^53 (float64); the width is chosen by that. The
+sums of an x of i32 are certified to stay below 2^48.
 """
 
 from __future__ import annotations
@@ -20,7 +21,11 @@ from qcomp.ir.tensor import Array
 from qcomp.quant.fixed_point import I64, requantize
 
 _LARGEST_WEIGHT = {np.dtype(np.int8): 128, np.dtype(np.int16): 255}  # i16: without zero point
-_CENTERED = {np.dtype(np.int8): 255, np.dtype(np.int16): 65535}  # |x - zero_point|
+_CENTERED = {
+    np.dtype(np.int8): 255,
+    np.dtype(np.int16): 65535,
+    np.dtype(np.int32): 2**31,
+}  # |x - zero_point|
 _PATCH_ELEMENTS = 2**23  # of im2col at a time: 64 MB in float64
 
 Real = NDArray[np.floating[Any]]

@@ -24,6 +24,7 @@ from qcomp.ir.ops import (
     linear,
     movement,
     normalization,
+    octaves,
     pair_table,
     pooling,
     power,
@@ -45,6 +46,7 @@ from qcomp.ir.ops.integer_resize import *
 from qcomp.ir.ops.linear import *
 from qcomp.ir.ops.movement import *
 from qcomp.ir.ops.normalization import *
+from qcomp.ir.ops.octaves import *
 from qcomp.ir.ops.pair_table import *
 from qcomp.ir.ops.pooling import *
 from qcomp.ir.ops.power import *
@@ -76,6 +78,7 @@ __all__ += integer_recurrent.__all__
 __all__ += integer_resize.__all__
 __all__ += linear.__all__
 __all__ += movement.__all__
+__all__ += octaves.__all__
 __all__ += pair_table.__all__
 __all__ += normalization.__all__
 __all__ += pooling.__all__

@@ -143,9 +143,17 @@ def expect_activation(*types: TensorType) -> None:
         expect(t.dtype in (DType.I8, DType.I16), f"expected i8 or i16, got {t}")
 
 
-def activation_dtype(bits: int) -> DType:
-    """The element type of a result of `bits` bits."""
-    expect(bits in (8, 16), f"a result of {bits} bits; expected 8 or 16")
+def expect_activation_or_sum(*types: TensorType) -> None:
+    """Operands of the ops that know sums of 32 bits too."""
+    for t in types:
+        known = t.dtype in (DType.I8, DType.I16, DType.I32)
+        expect(known, f"expected i8, i16 or i32, got {t}")
+
+
+def activation_dtype(bits: int, *, sums: bool = False) -> DType:
+    """The element type of a result of `bits` bits, of an op that may give `sums` of 32 or not."""
+    known = "8, 16 or 32" if sums else "8 or 16"
+    expect(bits in (8, 16) or (sums and bits == 32), f"a result of {bits} bits; expected {known}")
     return DType.activation(bits)
 
 

@@ -5,7 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from qcomp.ir.ops.base import Operand, broadcast_shapes, expect, expect_activation
+from qcomp.ir.ops.base import (
+    Operand,
+    broadcast_shapes,
+    expect,
+    expect_activation,
+    expect_activation_or_sum,
+)
 from qcomp.ir.ops.integer import (
     IntegerOp,
     Requantized,
@@ -39,11 +45,13 @@ class QBinary(IntegerOp):
     """Base of the broadcasting ops on two operands; either may be a constant."""
 
     arity: ClassVar[int | None] = 2
+    sums: ClassVar[bool] = False
+    """Whether operands and results may be sums of 32 bits."""
     a = Operand(0)
     b = Operand(1)
 
     def result_type(self, *inputs: TensorType) -> TensorType:
-        expect_activation(*inputs)
+        (expect_activation_or_sum if self.sums else expect_activation)(*inputs)
         return TensorType(self._dtype(*inputs), broadcast_shapes([t.shape for t in inputs]))
 
     def _dtype(self, *inputs: TensorType) -> DType:
@@ -81,10 +89,11 @@ class QAddWide(QBinary):
     """Sum in 32-bit lanes, for operands whose scales are too far apart for QAdd; of i16 in 64 bits.
 
     sat(zero_point + (((a - za) * ma + (b - zb) * mb + 2^(shift-1)) >> shift)); of i8 alone
-    |ma|, |mb| < 2^22 and shift <= 30; with i16 |ma|, |mb| < 2^31 and shift <= 62.
+    |ma|, |mb| < 2^22 and shift <= 30; with i16 or i32 |ma|, |mb| < 2^31 and shift <= 62.
     """
 
     mnemonic: ClassVar[str] = "q_add_wide"
+    sums: ClassVar[bool] = True
 
     a_zero_point: int
     b_zero_point: int
@@ -97,7 +106,7 @@ class QAddWide(QBinary):
     bits: int = 8
 
     def _dtype(self, *inputs: TensorType) -> DType:
-        return result_dtype(self.bits, self.zero_point)
+        return result_dtype(self.bits, self.zero_point, sums=self.sums)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,9 +151,12 @@ def expect_tflite(q: Requantize) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class QMul(QBinary, Requantized):
-    """requantize((a - a_zero_point) * (b - b_zero_point)); the product fits i32."""
+    """requantize((a - a_zero_point) * (b - b_zero_point)); the product fits i32, of an i32 and an
+    i8 or i16 i64.
+    """
 
     mnemonic: ClassVar[str] = "q_mul"
+    sums: ClassVar[bool] = True
 
     a_zero_point: int
     b_zero_point: int
@@ -153,7 +165,9 @@ class QMul(QBinary, Requantized):
     requantize: Requantize
 
     def _dtype(self, *inputs: TensorType) -> DType:
-        return requantized_dtype(self.requantize, *inputs)
+        wide = [t for t in inputs if t.dtype is DType.I32]
+        expect(len(wide) < 2, "a product of two i32; expected one, as 64 bits hold no more")
+        return requantized_dtype(self.requantize, *inputs, sums=self.sums)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,6 +180,7 @@ class QDiv(QBinary):
     """
 
     mnemonic: ClassVar[str] = "q_div"
+    sums: ClassVar[bool] = True
 
     a_zero_point: int
     b_zero_point: int
@@ -177,7 +192,7 @@ class QDiv(QBinary):
     bits: int = 8
 
     def _dtype(self, *inputs: TensorType) -> DType:
-        return result_dtype(self.bits, self.zero_point)
+        return result_dtype(self.bits, self.zero_point, sums=self.sums)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -239,7 +254,9 @@ class Table(IntegerOp):
 
 @dataclass(frozen=True, kw_only=True)
 class QRescale(Requantized):
-    """requantize(x - x_zero_point): every change of an i16's scale or width, and every clamp."""
+    """requantize(x - x_zero_point): every change of the scale or width of an i16 or i32, and every
+    clamp of an i16.
+    """
 
     mnemonic: ClassVar[str] = "q_rescale"
     x = Operand(0)
@@ -250,7 +267,7 @@ class QRescale(Requantized):
     requantize: Requantize
 
     def result_type(self, *inputs: TensorType) -> TensorType:
-        return inputs[0].with_dtype(requantized_dtype(self.requantize, *inputs))
+        return inputs[0].with_dtype(requantized_dtype(self.requantize, *inputs, sums=True))
 
 
 @dataclass(frozen=True, kw_only=True)

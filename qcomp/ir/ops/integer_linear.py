@@ -18,14 +18,17 @@ def accumulated_dtype(inputs: tuple[TensorType, ...], q: Requantize) -> DType:
     """The result's element type from the types of (x, weight, bias, multiplier, shift) and, where
     there is one, the weight's zero point.
 
-    The accumulator has the type of the bias: i32, or i64 where 16-bit operands need it.
+    The accumulator has the type of the bias: i32, or i64 where 16-bit operands need it and where x
+    is i32.
     """
     expect(len(inputs) in (5, 6), f"expected 5 or 6 operands, got {len(inputs)}")
     x, weight, bias, multiplier, shift, *zero_point = inputs
     expect_dtype(weight, DType.I8)
     expect(
-        bias.dtype is DType.I32 or (bias.dtype is DType.I64 and x.dtype is DType.I16),
-        f"expected a bias i32, or i64 where x is i16, got {bias}",
+        bias.dtype is DType.I64
+        if x.dtype is DType.I32
+        else bias.dtype is DType.I32 or (bias.dtype is DType.I64 and x.dtype is DType.I16),
+        f"expected a bias i32, or i64 where x is i16 (and where it is i32), got {bias}",
     )
     expect_dtype(multiplier, DType.I64 if q.form is Form.AWAY else DType.I32)
     expect_dtype(shift, DType.I32)
@@ -34,7 +37,7 @@ def accumulated_dtype(inputs: tuple[TensorType, ...], q: Requantize) -> DType:
     for t in zero_point:
         expect_dtype(t, DType.I8)
         expect(t.shape in ((1,), weight.shape[:1]), f"{t} for {weight.shape[0]} channels")
-    return requantized_dtype(q, x)
+    return requantized_dtype(q, x, sums=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,9 +46,10 @@ class QWeighted(Requantized):
 
         requantize(sum((weight - weight_zero_point) * (x - x_zero_point)) + bias), weights i8
 
-    bias is [O], i32 or (x i16 only) i64: its type is the accumulator's. multiplier and shift are
-    i32 [O], the multiplier of the form AWAY i64; the zero point of the weights, which may be left
-    out, is i8, [O] or [1] for all. Axis 0 of the weight is the output channel.
+    bias is [O], i32 or, with an x of i16 where it needs it and of i32 always, i64: its type is the
+    accumulator's. multiplier and shift are i32 [O], the multiplier of the form AWAY i64; the zero
+    point of the weights, which may be left out, is i8, [O] or [1] for all. Axis 0 of the weight is
+    the output channel.
     """
 
     arity: ClassVar[int | None] = None

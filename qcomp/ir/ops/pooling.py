@@ -104,4 +104,4 @@ class QAveragePool2d(Requantized):
             f"expected a multiplier for each count, got {multiplier}",
         )
         shape = pool_shape(x, self.kernel, self.stride, self.padding, self.dilation)
-        return TensorType(requantized_dtype(self.requantize, x), shape)
+        return TensorType(requantized_dtype(self.requantize, x, sums=True), shape)

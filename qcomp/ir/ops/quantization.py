@@ -11,7 +11,7 @@ from qcomp.ir.ops.base import (
     Operand,
     activation_dtype,
     expect,
-    expect_activation,
+    expect_activation_or_sum,
     expect_float,
 )
 from qcomp.ir.tensor import Array, DType, TensorType
@@ -22,7 +22,7 @@ __all__ = ["Dequantize", "FakeQuantConstant", "IntegerConstant", "Quantize", "Qu
 
 @dataclass(frozen=True, kw_only=True)
 class Quantize(Op):
-    """f32 activation to i8 or i16; the parameters are the result tensor's qparams."""
+    """f32 activation to i8, i16 or i32; the parameters are the result tensor's qparams."""
 
     mnemonic: ClassVar[str] = "quantize"
     domain: ClassVar[Domain] = Domain.BORDER
@@ -32,19 +32,19 @@ class Quantize(Op):
 
     def result_type(self, *inputs: TensorType) -> TensorType:
         expect_float(*inputs)
-        return inputs[0].with_dtype(activation_dtype(self.bits))
+        return inputs[0].with_dtype(activation_dtype(self.bits, sums=True))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Dequantize(Op):
-    """i8 or i16 activation to f32; the parameters are the input tensor's qparams."""
+    """i8, i16 or i32 activation to f32; the parameters are the input tensor's qparams."""
 
     mnemonic: ClassVar[str] = "dequantize"
     domain: ClassVar[Domain] = Domain.BORDER
     x = Operand(0)
 
     def result_type(self, *inputs: TensorType) -> TensorType:
-        expect_activation(*inputs)
+        expect_activation_or_sum(*inputs)
         return inputs[0].with_dtype(DType.F32)
 
 

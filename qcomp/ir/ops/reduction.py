@@ -98,7 +98,7 @@ class QReduceSum(Requantized):
     def result_type(self, *inputs: TensorType) -> TensorType:
         (x,) = inputs
         shape = reduced_shape(x, self.axes, self.keepdims)
-        return TensorType(requantized_dtype(self.requantize, x), shape)
+        return TensorType(requantized_dtype(self.requantize, x, sums=True), shape)
 
 
 @dataclass(frozen=True, kw_only=True)

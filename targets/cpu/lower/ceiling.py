@@ -17,6 +17,7 @@ from qcomp.ir.ops import QMinimum, QWeighted
 from qcomp.ir.tensor import TensorId
 from qcomp.quant.qparams import integer_range
 from qcomp.targets.cpu.lower.i16.types import is_i16
+from qcomp.targets.cpu.lower.i32.types import is_i32
 from qcomp.targets.cpu.machine import Isa
 
 
@@ -32,7 +33,11 @@ def fused_ceilings(graph: Graph, isa: Isa) -> Mapping[TensorId, Ceiling]:
     """By the id of the convolution or dense layer that absorbs the minimum."""
     found: dict[TensorId, Ceiling] = {}
     for op in graph.ops():
-        if not isinstance(op, QWeighted) or (is_i16(graph, op) and not isa.machine.ceilings_16):
+        if (
+            not isinstance(op, QWeighted)
+            or is_i32(graph, op)
+            or (is_i16(graph, op) and not isa.machine.ceilings_16)
+        ):
             continue
         minimum, bits = graph.sole_consumer(op.output), 8 * graph.type(op.output).dtype.bytes
         if isinstance(minimum, QMinimum) and (minimum.qmin, minimum.qmax) == integer_range(bits):

@@ -1,8 +1,9 @@
 """Op to lowering function, by the width of the elements. A missing row is a TargetError.
 
 An op all of whose tensors have 8 bits (or are no activations) takes its row of LOWERINGS; one that
-reads or makes an i16 that of I16_LOWERINGS. Ops that move, compare or rescale elements of any width
-stand in both. Each module ends with its own rows.
+reads or makes a sum of 32 bits that of I32_LOWERINGS, and else one that reads or makes an i16 that
+of I16_LOWERINGS. Ops that move elements of any width stand in all. Each module ends with its own
+rows.
 """
 
 from __future__ import annotations
@@ -43,6 +44,9 @@ from qcomp.targets.cpu.lower.i16 import matmul as i16_matmul
 from qcomp.targets.cpu.lower.i16 import reduction as i16_reduction
 from qcomp.targets.cpu.lower.i16 import softmax as i16_softmax
 from qcomp.targets.cpu.lower.i16.types import is_i16
+from qcomp.targets.cpu.lower.i32 import elementwise as i32_elementwise
+from qcomp.targets.cpu.lower.i32 import reduction as i32_reduction
+from qcomp.targets.cpu.lower.i32.types import is_i32
 
 LOWERINGS: Mapping[type[ops.Op], LowerOp] = merged(
     attention.LOWERINGS,
@@ -82,6 +86,14 @@ I16_LOWERINGS: Mapping[type[ops.Op], LowerOp] = merged(
     i16_softmax.I16_LOWERINGS,
 )
 
+I32_LOWERINGS: Mapping[type[ops.Op], LowerOp] = merged(
+    concat.I16_LOWERINGS,
+    movement.I16_LOWERINGS,
+    i16_linear.I32_LOWERINGS,
+    i32_elementwise.I32_LOWERINGS,
+    i32_reduction.I32_LOWERINGS,
+)
+
 _NO_KERNELS: Exemptions = {
     ops.Domain.FLOAT: "the libraries compute with integers only",
     ops.Domain.BORDER: "the libraries take and give integers",
@@ -89,6 +101,7 @@ _NO_KERNELS: Exemptions = {
 EXEMPT: Exemptions = {
     **_NO_KERNELS,
     ops.Interpolate: "its operand has 16 bits",
+    ops.InterpolateOctaves: "its operand has 32 bits",
     **dict.fromkeys(
         (ops.QAbsMax, ops.QScaleDown, ops.QScaleUp), "what its scale is found of has 16 bits"
     ),
@@ -103,6 +116,14 @@ I16_EXEMPT: Exemptions = {
     ops.QPReluRescaled: "its operand has 8 bits",
     ops.PairTable: "its operands have 8 bits",
     ops.QAdd: "adds i8 in 16-bit lanes; of i16 QAddWide is made",
+    ops.InterpolateOctaves: "its operand has 32 bits",
+}
+
+_NO_SUMS = "reads and makes no sums of 32 bits"
+I32_EXEMPT: Exemptions = {
+    **dict.fromkeys((cls for cls in I16_LOWERINGS if cls not in I32_LOWERINGS), _NO_SUMS),
+    **dict.fromkeys((cls for cls in LOWERINGS if cls not in I32_LOWERINGS), _NO_SUMS),
+    **_NO_KERNELS,
 }
 
 
@@ -124,6 +145,11 @@ I16_FORMS: Mapping[type[ops.Op], tuple[Form, ...]] = {
     **dict.fromkeys((cls for cls in FORMS if cls in I16_LOWERINGS), (Form.WIDE,)),
     ops.QSoftmax: (Form.QUOTIENT,),
 }
+
+
+I32_FORMS: Mapping[type[ops.Op], tuple[Form, ...]] = dict.fromkeys(
+    (cls for cls in FORMS if cls in I32_LOWERINGS), (Form.WIDE,)
+)
 
 
 @dataclass(frozen=True)
@@ -159,10 +185,13 @@ class Table:
 
 NARROW = Table(8, LOWERINGS, EXEMPT, FORMS)
 WIDE = Table(16, I16_LOWERINGS, I16_EXEMPT, I16_FORMS)
+SUMS = Table(32, I32_LOWERINGS, I32_EXEMPT, I32_FORMS)
 
 
 def table_of(graph: Graph, op: ops.Op) -> Table:
     """By the types of the op's operands and result."""
+    if is_i32(graph, op):
+        return SUMS
     return WIDE if is_i16(graph, op) else NARROW
 
 
@@ -182,8 +211,8 @@ def refusals(graph: Graph) -> list[str]:
 def refusal(graph: Graph, op: ops.Op) -> str | None:
     """The reason why an op can't be lowered as it stands; None where it can."""
     zero_point = isinstance(op, ops.QWeighted) and op.weight_zero_point is not None
-    if zero_point and table_of(graph, op) is WIDE:
-        return "no kernels of 16 bits know weights with a zero point; expected symmetric ones"
+    if zero_point and table_of(graph, op) is not NARROW:
+        return "no kernels of 16 or 32 bits know weights with a zero point; expected symmetric ones"
     return _float_refusal(graph, op) or table_of(graph, op).refusal(op)
 
 

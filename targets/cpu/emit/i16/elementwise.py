@@ -85,7 +85,13 @@ def prelu(b: ir.IRBuilder, op: QPRelu, x: Value, negative: Value) -> Value:
 
 
 def div(b: ir.IRBuilder, op: QDiv, a: Value, c: Value) -> Value:
-    """Magnitudes in u64: 2|n| + |d| < 2^62 + 2^61. A zero divisor becomes 1 for now."""
+    return _saturated(b, op, b.trunc(quotient(b, op, a, c), vector(I32, a.type.count)))
+
+
+def quotient(b: ir.IRBuilder, op: QDiv, a: Value, c: Value) -> Value:
+    """Rounded, as i64 within 2^(bits + 2). Magnitudes in u64: 2|n| + |d| < 2^62 + 2^61. A zero
+    divisor becomes 1 for now.
+    """
     lanes = a.type.count
     zero, one = splat(I64, lanes, 0), splat(I64, lanes, 1)
 
@@ -100,10 +106,9 @@ def div(b: ir.IRBuilder, op: QDiv, a: Value, c: Value) -> Value:
     beyond = splat(I64, lanes, 1 << (op.bits + 2))  # what a zero divisor gives, and all above
     infinite = b.select(b.icmp_signed("==", n, zero), zero, beyond)
     quotient = b.select(b.icmp_unsigned("<", quotient, beyond), quotient, beyond)
-    quotient = b.trunc(b.select(by_zero, infinite, quotient), vector(I32, lanes))
+    size = b.select(by_zero, infinite, quotient)
     negative = b.icmp_signed("<", b.select(by_zero, n, b.xor(n, d)), zero)
-    signed = b.select(negative, b.sub(splat(I32, lanes, 0), quotient), quotient)
-    return _saturated(b, op, signed)
+    return b.select(negative, b.sub(zero, size), size)
 
 
 def minimum(b: ir.IRBuilder, op: QMinimum, a: Value, c: Value) -> Value:

@@ -1,4 +1,4 @@
-"""Lowering of convolutions and dense layers with operands or results of 16 bits."""
+"""Lowering of convolutions and dense layers with operands or results of 16 or 32 bits."""
 
 from __future__ import annotations
 
@@ -9,14 +9,17 @@ import numpy as np
 
 from qcomp.ir.ops import Op, QConv2d, QDense, QWeighted
 from qcomp.ir.tensor import Array
+from qcomp.targets.cpu.emit.builder import I32
 from qcomp.targets.cpu.emit.i16.spec import LayerConstants, ProductSpec, TapSpec
+from qcomp.targets.cpu.emit.i32.products import SumProducts
 from qcomp.targets.cpu.emit.reduce import simplified_axes
 from qcomp.targets.cpu.kernels.axis import Axis, flattened_axes
 from qcomp.targets.cpu.lower.context import Lowering, LowerOp, element_types
 from qcomp.targets.cpu.lower.i16.types import bytes_of
+from qcomp.targets.cpu.lower.i32.types import is_i32
 from qcomp.targets.cpu.lower.residual import is_depthwise
 from qcomp.targets.cpu.lower.windows import Window, windows
-from qcomp.targets.cpu.machine import Kernel16
+from qcomp.targets.cpu.machine import Isa, Kernel16
 from qcomp.targets.cpu.program import Address
 from qcomp.targets.cpu.storage import BIAS
 
@@ -24,7 +27,7 @@ from qcomp.targets.cpu.storage import BIAS
 def lower_conv2d(lowering: Lowering, op: QConv2d) -> None:
     """Depthwise layers go to their own kernel, everything else is a matrix product."""
     for window in windows(lowering, op):
-        if is_depthwise(lowering.graph, op):
+        if is_depthwise(lowering.graph, op) and not is_i32(lowering.graph, op):
             _depthwise(lowering, op, window)
         else:
             _convolution(lowering, op, window)
@@ -89,7 +92,9 @@ def _product(
     groups = spec.groups.count
     by_group = weight.reshape(groups, spec.channels, spec.segment_count, spec.length)
     layer = _constants(lowering, op, by_group, source)
-    kernel = lowering.isa.machine.products_16(spec, layer, lowering.isa)
+    of_32 = I32 in (spec.source, spec.result)
+    make = sum_products if of_32 else lowering.isa.machine.products_16
+    kernel = make(spec, layer, lowering.isa)
     _call(lowering, op, "products", kernel, layer, (source, result))
 
 
@@ -150,7 +155,14 @@ def _limits(op: QWeighted) -> Array:
     return np.array([q.zero_point, q.qmin, q.qmax], np.int32)
 
 
+def sum_products(spec: ProductSpec, layer: LayerConstants, isa: Isa) -> Kernel16:
+    """Of 32 bits at either side, on any machine."""
+    return SumProducts(spec, isa)
+
+
 I16_LOWERINGS: Mapping[type[Op], LowerOp] = {
     QConv2d: lower_conv2d,
     QDense: lower_dense,
 }
+
+I32_LOWERINGS = I16_LOWERINGS
