@@ -54,11 +54,12 @@ def between(graph: Graph, given: Iterable[TensorId], wanted: Iterable[TensorId])
 
 def with_outputs(graph: Graph, ids: Iterable[TensorId]) -> Graph:
     """The graph with these results as its outputs, without what none of them needs; all inputs
-    stay.
+    stay. It is one run by itself: nothing is done to its ends outside, and no state is kept.
     """
     watched = graph.clone()
     watched.inputs = {id: id for id in graph.inputs.values()}
     watched.outputs = {op.id: op.output for op in _ops(graph, ids)}
+    watched.conversions, watched.tails, watched.states = {}, {}, {}
     watched.sweep()
     return watched
 

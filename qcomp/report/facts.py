@@ -7,11 +7,11 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from qcomp.accuracy.record import plain
 from qcomp.ir.tensor import TensorId
 from qcomp.passes.events import EventKind
 from qcomp.passes.ledger import PassEntry
 from qcomp.recipes.file import fields_of
+from qcomp.report.accuracy_section import accuracy_facts
 from qcomp.report.advice import Advice
 from qcomp.report.changed import Comparison
 from qcomp.report.measure import Errors
@@ -45,7 +45,7 @@ def facts(net: Network, found: Findings) -> Json:
             "live": memory.live,
             "code": sum(map(len, net.artifact.files.values())),
         },
-        "accuracy": plain(net.accuracy),
+        "accuracy": accuracy_facts(net),
         "times": _times(found.times),
         "errors": _of_errors(found.errors),
         "comparison": _comparison(found.comparison),

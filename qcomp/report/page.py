@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from importlib import resources
 from typing import Any
 
+from qcomp.report.accuracy_section import accuracy_section
 from qcomp.report.charts import human
 from qcomp.report.error_sections import advice_section, graph_section, ranking_section
 from qcomp.report.fact_sections import (
@@ -98,6 +99,7 @@ def _header(found: Json) -> str:
 
 def _links(found: Json) -> str:
     names = {"try": "What to try", "graph-section": "Graph", "ranking": "Ranking"}
+    names |= {"accuracy": "Accuracy"} if found["accuracy"] else {}
     names |= {"answers": "Answers"} if found["comparison"] else {}
     names |= {"passes": "Passes", "sizes": "Memory and sizes", "notes": "Notes"}
     return "<nav>" + "".join(f'<a href="#{id}">{name}</a>' for id, name in names.items()) + "</nav>"
@@ -107,6 +109,8 @@ def _sections(found: Json) -> Iterator[str]:
     yield _section("try", "What to try next", advice_section(found["advice"]))
     yield _section("graph-section", "Graph", graph_section(found))
     yield _section("ranking", "Which ops explain the error at the outputs", ranking_section(found))
+    if found["accuracy"] is not None:
+        yield _section("accuracy", "Accuracy", accuracy_section(found["accuracy"]))
     if found["comparison"] is not None:
         yield _section("answers", "Answers", answers_section(found["comparison"]))
     yield _section("passes", "Passes", passes_section(found["passes"]))

@@ -113,6 +113,14 @@ def card(net: Network, us: float | None) -> str:
         worst = net.accuracy.worst
         ratio = "nothing to compare" if worst is None else f"{worst.sqnr_db:.1f} dB at worst"
         rows["accuracy"] = f"{ratio}, on {_compared_on(net.accuracy)}"
+        if net.accuracy.steps:
+            rows["by step"] = ", ".join(map(str, net.accuracy.steps))
+    worst_of = [plan.accuracy and plan.accuracy.worst for plan in (net, *net.shorter)]
+    if net.artifact.lengths:
+        rows["by length"] = ", ".join(
+            f"{length}: {'not measured' if worst is None else f'{worst.sqnr_db:.1f} dB'}"
+            for length, worst in zip(net.artifact.lengths, worst_of, strict=True)
+        )
     if us is not None:
         rows["speed"] = f"{_duration(us)} a run on this machine, the fastest of a few"
     if net.findings:

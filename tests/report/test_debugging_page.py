@@ -81,3 +81,23 @@ def test_advice_has_tried_the_cure(run: Run) -> None:
     (told,) = [line for line in run(command).splitlines() if "--range minmax (" in line]
     before, after = map(float, re.findall(r"logits: (\S+) to (\S+) dB", told)[0])
     assert after - before == pytest.approx(36, abs=2)
+
+
+@pytest.mark.slow
+def test_the_story_of_scales_per_tensor_ends_with_the_cure_that_the_tool_names(run: Run) -> None:
+    (story,) = re.findall(r"<!-- run: story -->\n```bash\n(.*?)```", PAGE, re.DOTALL)
+    output = run(story)
+    bad, good = re.findall(r"top-1 +(\S+) +(\S+)", output)
+    assert float(bad[0]) == float(good[0]) == pytest.approx(0.98, abs=0.01)
+    assert float(bad[1]) < 0.6
+    assert float(good[1]) == pytest.approx(float(good[0]), abs=0.005)
+    (table,) = re.findall(r" together .*\n(?:.*\n){3}", output)
+    assert {line.split()[0] for line in table.splitlines()[2:]} == {
+        "expand.relu6.q",
+        "depthwise.relu6.q",
+    }
+    assert len(re.findall(r" weights +\d+ %", table)) == 2
+    advised = [line for line in output.splitlines() if "(tried: " in line]
+    assert "channels are not equalized: equalize: true in a recipe file" in advised[0]
+    before, after = map(float, re.findall(r"logits: (\S+) to (\S+) dB", advised[0])[0])
+    assert after - before == pytest.approx(37, abs=3)
