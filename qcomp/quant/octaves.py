@@ -65,7 +65,8 @@ def _table(
     nodes = np.concatenate([np.zeros(1), side, *([-side] if signed else [])])
     bits = fraction_bits(y.bits)
     largest = LARGEST_ENTRY if bits else 2**31 - 1
-    return np.rint(np.clip(_steps(function, nodes, x, y) * 2**bits, -largest, largest))
+    steps = _steps(function, nodes, x, y) * 2**bits
+    return np.asarray(np.rint(np.clip(steps, -largest, largest)), np.float64)
 
 
 def _nodes(step_bits: int, parts: int = 1) -> F64:

@@ -85,7 +85,7 @@ def decide(
     if quantizer.form is Form.FLOAT:
         _check_overrides(quantizer, config)
         config = spread_ranges(quantizer.normalized, config)
-        config = with_fine_decisions(quantizer.normalized, config, sums=sums)
+        config = _with_fine_decisions(quantizer, config, log, sums=sums)
         config = _with_wide_streams(quantizer, config, log)
         config = _with_all_of_what_is_scaled(quantizer, config)
         chosen = _chosen(quantizer, config, cost, log, progress=progress)
@@ -94,6 +94,23 @@ def decide(
         chosen = Chosen(settled(config, calibrated=data is not None))
     quantizer.record("recipe", log, time.perf_counter() - began)
     return chosen
+
+
+def _with_fine_decisions(
+    quantizer: Quantizer, config: QuantizationConfig, log: PassLog, *, sums: bool
+) -> QuantizationConfig:
+    found = with_fine_decisions(quantizer.normalized, config, sums=sums)
+    made = sum(
+        fields.get("activation_bits") == SUM_BITS and fields != config.overrides.get(id)
+        for id, fields in found.overrides.items()
+    )
+    if made:
+        log.note(
+            f"{SUM_BITS} bits for {made} sums of squares that steep functions read; "
+            "activation_bits=8 leaves them in 8",
+            tensors=made,
+        )
+    return found
 
 
 def _with_wide_streams(
