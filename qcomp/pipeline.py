@@ -44,6 +44,7 @@ from qcomp.passes.recompose_powers import RecomposePowers
 from qcomp.passes.scale_dynamically import ScaleDynamically
 from qcomp.passes.smooth_channels import SmoothChannels
 from qcomp.passes.snap_scales import SnapScales
+from qcomp.passes.split_max_pools import SplitMaxPools
 from qcomp.passes.split_sliced_layers import SplitSlicedLayers
 from qcomp.passes.take_given_integers import TakeGivenIntegers
 from qcomp.reconstruction.correct_bias import CorrectBiasEmpirically
@@ -258,7 +259,7 @@ def _quantizing(config: QuantizationConfig, given: Given) -> list[Pass]:
 
 
 def _lowering(config: QuantizationConfig, given: Given) -> list[Pass]:
-    return [FuseRequantize(config.arithmetic), CertifyAccumulators()]
+    return [FuseRequantize(config.arithmetic), SplitMaxPools(), CertifyAccumulators()]
 
 
 _EQUALIZING = (
@@ -340,7 +341,7 @@ LOWER = Stage(
     name="lower",
     needs=Form.QDQ,
     gives=Form.INTEGER,
-    order=(FuseRequantize.name, CertifyAccumulators.name),
+    order=(FuseRequantize.name, SplitMaxPools.name, CertifyAccumulators.name),
     reads=("arithmetic",),
     fits=False,
     passes=_lowering,

@@ -111,6 +111,7 @@ def test_a_model_in_qdq_form_is_lowered_as_it_is() -> None:
     assert [r.name for r in entered.records] == [
         "recipe",
         "fuse-requantize",
+        "split-max-pools",
         "certify-accumulators",
     ]
     assert entered.records[0].log.text == "skip trials: the model comes in form qdq"
@@ -165,6 +166,7 @@ def test_observers_see_the_passes_of_the_result_once_and_no_trial() -> None:
         "snap-scales",
         "correct-bias-empirically",
         "fuse-requantize",
+        "split-max-pools",
         "certify-accumulators",
     ]
     assert route.records == tuple(seen.kept)
