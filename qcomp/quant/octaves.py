@@ -66,7 +66,8 @@ def _table(
     bits = fraction_bits(y.bits)
     largest = LARGEST_ENTRY if bits else 2**31 - 1
     steps = _steps(function, nodes, x, y) * 2**bits
-    return np.asarray(np.rint(np.clip(steps, -largest, largest)), np.float64)
+    entries: F64 = np.rint(np.clip(steps, -largest, largest))
+    return entries
 
 
 def _nodes(step_bits: int, parts: int = 1) -> F64:

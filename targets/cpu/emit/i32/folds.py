@@ -43,7 +43,7 @@ def average_pool(x_zero_point: int, shift: int, q: Requantize, multipliers: Valu
         x = scaled(b, centred, broadcast(b, multiplier, lanes), splat(I32, lanes, shift))
         return Limits.of(q, lanes).saturated(b, x)
 
-    return PoolFold(I64, 0, step, finish)
+    return PoolFold(I64, 0, step, lambda b, x, y: b.add(x, y), finish)
 
 
 def requantized_sum(
