@@ -12,7 +12,8 @@ import typer
 from qcomp.cli.options import Json
 
 if TYPE_CHECKING:
-    from qcomp.debug.difference import Change, NetworkDifference
+    from qcomp.debug.change import Change
+    from qcomp.debug.difference import NetworkDifference
 
 DIFFERENT = 1
 _MOST = 20  # changes of a kind that are printed
@@ -26,7 +27,7 @@ def diff(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Compare two compilations, setting by setting and tensor by tensor; exit status 1 if any."""
+    """Compare two compilations by settings, tensors, kernels and memory; exit status 1 if any."""
     from qcomp.debug.difference import differences
 
     found = differences(a, b)
@@ -36,16 +37,21 @@ def diff(
 
 
 def told(found: NetworkDifference, most: int | None) -> str:
-    """The report for people: settings, tensors with the first of them named, figures."""
+    """The report for people: settings, tensors with the first of them named, what follows."""
     if found.same:
         same = "no difference in settings, ops, scales and numbers"
-        return "\n".join([same, *_lines("figures", found.figures, most)])
+        return "\n".join([same, *_follows(found, most)])
     lines = [*_lines("settings", found.settings, most), *_lines("tensors", found.tensors, most)]
     if not found.tensors:
         lines.append("the integer networks are the same")
     elif found.first is not None:
         lines.append(f"first tensor that differs: %{found.first.where}")
-    return "\n".join([*lines, *_lines("figures", found.figures, most)])
+    return "\n".join([*lines, *_follows(found, most)])
+
+
+def _follows(found: NetworkDifference, most: int | None) -> list[str]:
+    kinds = {"kernels": found.kernels, "memory": found.memory, "figures": found.figures}
+    return [line for kind, changes in kinds.items() for line in _lines(kind, changes, most)]
 
 
 def _lines(kind: str, changes: Sequence[Change], most: int | None) -> list[str]:

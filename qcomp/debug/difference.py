@@ -1,15 +1,17 @@
-"""What differs between two compilations: setting by setting, and tensor by tensor."""
+"""What differs between two compilations: by settings, tensors, kernels and bytes, in every plan."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from qcomp.debug.change import Change, changed
+from qcomp.debug.layout_difference import kernels, layouts, memory
 from qcomp.ir.graph import Graph
 from qcomp.ir.ops import Op
 from qcomp.ir.ops.base import Operand
@@ -19,34 +21,27 @@ from qcomp.recipes.file import fields_of
 from qcomp.runtime.load import load
 from qcomp.runtime.network import CompiledNetwork
 
-_NOTHING = "nothing"
 _DUST = 1e-6  # of a factor, that says nothing
 _LEAST = 1e-300
 
-
-@dataclass(frozen=True)
-class Change:
-    """A property of something that has another value in each of the compilations, as text."""
-
-    where: str
-    what: str
-    a: str
-    b: str
-
-    def __str__(self) -> str:
-        return f"{self.where}: {self.what} {self.a} -> {self.b}"
+_Pair = tuple[CompiledNetwork, CompiledNetwork]
 
 
 @dataclass(frozen=True)
 class NetworkDifference:
-    """Changes of settings, of tensors in the order in which they are computed, and of figures.
+    """Changes of settings, of tensors in the order in which they are computed, of the kernels that
+    compute them, of memory, and of figures.
 
     A tensor that only one of them has is a change of its own, and so is its type, op, scale, zero
-    point, factors per channel, attributes and numbers. Figures are what follows from these.
+    point, factors per channel, attributes and numbers. Figures are what follows from these. Of a
+    library of several lengths, a shorter plan (`TENSOR at LENGTH`) tells of what the longer ones
+    have not told.
     """
 
     settings: tuple[Change, ...]
     tensors: tuple[Change, ...]
+    kernels: tuple[Change, ...]
+    memory: tuple[Change, ...]
     figures: tuple[Change, ...]
 
     @property
@@ -71,37 +66,53 @@ def differences(a: Path, b: Path) -> NetworkDifference:
 
 def between(a: CompiledNetwork, b: CompiledNetwork) -> NetworkDifference:
     """Of two networks."""
+    pairs = _plans(a, b)
+    found = {length: layouts(*nets) for length, nets in pairs.items()}
+    code = {length: pair for length, pair in found.items() if pair is not None}
     return NetworkDifference(
-        tuple(_settings(a, b)), tuple(_tensors(a.graph, b.graph)), tuple(_figures(a, b))
+        tuple(_settings(a, b)),
+        _once((n, _tensors(mine.graph, theirs.graph)) for n, (mine, theirs) in pairs.items()),
+        _once((n, kernels(*pair)) for n, pair in code.items()),
+        _once((n, memory(*pair)) for n, pair in code.items()),
+        _once((n, _figures(*nets)) for n, nets in pairs.items()),
     )
 
 
+def _plans(a: CompiledNetwork, b: CompiledNetwork) -> Mapping[int, _Pair]:
+    """Those of the same length, from the largest; the largest of each where there are none."""
+    mine, theirs = (dict(zip(net.lengths, net.plans, strict=False)) for net in (a, b))
+    return {n: (mine[n], theirs[n]) for n in mine if n in theirs} or {0: (a, b)}
+
+
+def _once(found: Iterable[tuple[int, Iterable[Change]]]) -> tuple[Change, ...]:
+    """Changes by lengths, those of later ones with the length and only where they are others."""
+    told: dict[Change, Change] = {}
+    for number, (length, changes) in enumerate(found):
+        for change in changes:
+            where = f"{change.where} at {length}" if number else change.where
+            told.setdefault(change, replace(change, where=where))
+    return tuple(told.values())
+
+
 def _settings(a: CompiledNetwork, b: CompiledNetwork) -> Iterator[Change]:
-    yield from _changed("compile", _told(a), _told(b))
+    yield from changed("compile", _told(a), _told(b))
     mine, theirs = fields_of(a.config), fields_of(b.config)
     overrides = mine.pop("overrides"), theirs.pop("overrides")
-    yield from _changed("config", mine, theirs)
+    yield from changed("config", mine, theirs)
     for key in dict.fromkeys((*overrides[0], *overrides[1])):
         fields = [chosen.get(key, {}) for chosen in overrides]
-        yield from _changed(f"override {key}", *fields)
+        yield from changed(f"override {key}", *fields)
 
 
 def _told(net: CompiledNetwork) -> Mapping[str, Any]:
-    return {"target": net.target, "isa": ", ".join(net.isa), "recipe": net.config.recipe}
-
-
-def _changed(where: str, a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterator[Change]:
-    """Fields that differ, also where only one has them."""
-    for name in dict.fromkeys((*a, *b)):
-        texts = [str(fields[name]) if name in fields else _NOTHING for fields in (a, b)]
-        if texts[0] != texts[1]:
-            yield Change(where, name, *texts)
+    told = {"target": net.target, "isa": ", ".join(net.isa), "recipe": net.config.recipe}
+    return told | ({"lengths": ", ".join(map(str, net.lengths))} if net.lengths else {})
 
 
 def _tensors(a: Graph, b: Graph) -> Iterator[Change]:
     """Of a constant, under the op that reads it: passes call what they rewrite otherwise."""
-    yield from _changed("graph", a.inputs, b.inputs)
-    yield from _changed("graph", a.outputs, b.outputs)
+    yield from changed("graph", a.inputs, b.inputs)
+    yield from changed("graph", a.outputs, b.outputs)
     for id in dict.fromkeys((*_computed(a), *_computed(b))):
         if id not in a or id not in b:
             yield Change(id, "is", *("nothing" if id not in g else _line(g, id) for g in (a, b)))
@@ -121,11 +132,11 @@ def _line(graph: Graph, id: TensorId) -> str:
 
 def _tensor(a: Graph, b: Graph, id: TensorId) -> Iterator[Change]:
     mine, theirs = a.tensor(id), b.tensor(id)
-    yield from _changed(id, _known(mine), _known(theirs))
+    yield from changed(id, _known(mine), _known(theirs))
     factors = [None if t.origin is None else t.origin.scale for t in (mine, theirs)]
     yield from _factors(id, *factors)
     ops = a.producer(id), b.producer(id)
-    yield from _changed(id, _attributes(a, ops[0]), _attributes(b, ops[1]))
+    yield from changed(id, _attributes(a, ops[0]), _attributes(b, ops[1]))
     if ops[0] is not None and type(ops[0]) is type(ops[1]):
         yield from _constants(a, ops[0], b, ops[1])
 
@@ -192,10 +203,10 @@ def _numbers(id: TensorId, role: str, a: Array, b: Array) -> Iterator[Change]:
 
 
 def _figures(a: CompiledNetwork, b: CompiledNetwork) -> Iterator[Change]:
-    yield from _changed("bytes", _bytes(a), _bytes(b))
-    yield from _changed("sqnr", _ratios(a), _ratios(b))
+    yield from changed("bytes", _bytes(a), _bytes(b))
+    yield from changed("sqnr", _ratios(a), _ratios(b))
     found = [{f"{f.kind.value} of {f.where}": f.text for f in net.findings} for net in (a, b)]
-    yield from _changed("finding", *found)
+    yield from changed("finding", *found)
 
 
 def _bytes(net: CompiledNetwork) -> Mapping[str, int]:

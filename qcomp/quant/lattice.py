@@ -24,18 +24,25 @@ def lattice_steps(rows: F64, largest: int) -> F64:
     peaks = np.abs(rows).max(axis=1, initial=0.0)
     steps = np.full(len(rows), np.nan)
     open_ = np.flatnonzero(peaks > 0)
-    few = rows[:, np.linspace(0, rows.shape[1] - 1, _FIRST).astype(int)] if rows.size else rows
-    for count in range(largest, 0, -1):
-        likely = open_[_is_whole(few[open_], peaks[open_] / count)]
-        if not likely.size:
-            continue
-        found = likely[_is_whole(rows[likely], peaks[likely] / count)]
-        steps[found] = peaks[found] / count
-        open_ = np.setdiff1d(open_, found, assume_unique=True)
+    if not rows.size:
+        return steps
+    few = rows[:, np.linspace(0, rows.shape[1] - 1, _FIRST).astype(int)]
+    counts = np.arange(largest, 0, -1)
+    likely = _near_multiples(few[:, :1], peaks[:, np.newaxis] / counts)  # by one weight; few are
+    for count, by_one in zip(counts, likely.T, strict=True):
+        found = open_[by_one[open_]]
+        for looked_at in (few, rows):
+            if found.size:
+                step = peaks[found] / count
+                found = found[_near_multiples(looked_at[found], step[:, np.newaxis]).all(axis=1)]
+        if found.size:
+            steps[found] = peaks[found] / count
+            open_ = np.setdiff1d(open_, found, assume_unique=True)
     return steps
 
 
-def _is_whole(rows: F64, steps: F64) -> NDArray[np.bool_]:
-    """Whether all of a row are near multiples of its step."""
-    positions = rows / steps[:, np.newaxis]
-    return np.asarray((np.abs(positions - np.rint(positions)) < _CLOSE).all(axis=1))
+def _near_multiples(values: F64, steps: F64) -> NDArray[np.bool_]:
+    """Which values are near multiples of their steps; of no step, none is."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        positions = values / steps
+        return np.asarray(np.abs(positions - np.rint(positions)) < _CLOSE)

@@ -1,6 +1,6 @@
 """Which samples trials measure ranges on, and which they are judged by.
 
-Ranges are measured on every other sample, the first 64 at most: those that were measured on the
+Ranges are measured on every other sample, the first 32 at most: those that were measured on the
 very samples that they are judged by look better than they are. Where there are enough samples,
 trials are judged by the rest only. Where there are few, they are judged by all: among few samples
 hardly any is extreme, and without the extremes every clip looks good.
@@ -17,7 +17,7 @@ from qcomp.calibration.statistics import Statistics
 from qcomp.config import QuantizationConfig
 
 MOST_JUDGED = 32
-MOST_RANGED = 64  # what was chosen gets its ranges from all
+MOST_RANGED = 32  # what was chosen gets its ranges from all
 LEAST_SAMPLES = 8  # fewer tell nothing of others: what is best for them is chance
 _MOST_WIDENED = 1.25  # more is due to single samples
 

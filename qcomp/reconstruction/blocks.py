@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from qcomp.calibration.sampled import Positions
 from qcomp.ir.ops import Conv2d, Weighted
-from qcomp.quant.qparams import QParams, dequantize
-from qcomp.reconstruction.rows import Read, by_group, window_pixels
+from qcomp.quant.qparams import QParams
+from qcomp.reconstruction.rows import Read, floats_by_group, window_pixels
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
@@ -90,4 +90,4 @@ def blocks(
         if apart:
             yield Taps(pixels, qparams)
         else:
-            yield Windows(dequantize(by_group(pixels, layer.groups), qparams))
+            yield Windows(floats_by_group(pixels, qparams, layer.groups))

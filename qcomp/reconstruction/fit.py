@@ -19,8 +19,9 @@ from qcomp.reconstruction.scales import best_scales
 F64 = NDArray[np.float64]
 
 LARGEST_GAIN = 1.25
-_MANY_BITS = 8
-"""Of so many, rounding to nearest ranks scales as the layer's own rounding does, in less time."""
+MANY_BITS = 8
+"""Of so many, rounding to nearest ranks scales as the layer's own rounding does, in less time; and
+there is little to gain by weights that make up for each other."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def fit(
     rounding = _nearest(problem) if method.rounding == "nearest" else _compensated(aim)
     factor = np.ones(problem.weight.shape[:2])
     if method.search:
-        few = levels.bits < _MANY_BITS
+        few = levels.bits < MANY_BITS
         tried = rounding if few else _nearest(problem)
         factor = best_scales(aim, levels, tried, adjusted)
     chosen = rounding(levels.scaled(factor))

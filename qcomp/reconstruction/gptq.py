@@ -11,8 +11,8 @@ Columns come in the order of falling H[k, k], so that inputs with much power are
 are many others left; the updates of columns further on are made a block at a time.
 
 `descend` then moves one weight at a time to where the error is least, given all others, for a few
-rounds: a level that was right when its turn came may not be in the end. Here too what a column does
-to those of other blocks is one product of matrices.
+rounds: a level that was right when its turn came may not be in the end. Here too a column changes
+at once only those of its block that are still to come, and the others a block at a time.
 """
 
 from __future__ import annotations
@@ -57,16 +57,15 @@ def descend(moments: Moments, levels: Levels, chosen: F64, rounds: int = 2) -> F
     slope = np.matmul(h, weight) - moments.products.swapaxes(1, 2)
     for start in [*range(0, weight.shape[1], BLOCK)] * rounds:
         end = min(start + BLOCK, weight.shape[1])
-        before = weight[:, start:end].copy()
+        inner, moved = slope[:, start:end].copy(), np.empty_like(slope[:, start:end])
         for k in range(start, end):
-            own = levels.at(k)
-            chosen[:, k] = own.nearest(weight[:, k] - slope[:, k] / power[:, k, None])
+            own, at = levels.at(k), k - start
+            chosen[:, k] = own.nearest(weight[:, k] - inner[:, at] / power[:, k, None])
             value = own.value(chosen[:, k])
-            slope[:, start:end] += h[:, start:end, k, None] * (value - weight[:, k])[:, None]
+            moved[:, at] = value - weight[:, k]
+            inner[:, at + 1 :] += h[:, k + 1 : end, k, None] * moved[:, at, None]
             weight[:, k] = value
-        moved = weight[:, start:end] - before
-        slope[:, :start] += np.matmul(h[:, :start, start:end], moved)
-        slope[:, end:] += np.matmul(h[:, end:, start:end], moved)
+        slope += np.matmul(h[:, :, start:end], moved)
     return _columns(chosen)
 
 

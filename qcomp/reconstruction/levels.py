@@ -48,10 +48,12 @@ class Levels:
         return np.asarray((weight / self.step + largest(self.bits)) / self._stride)
 
     def nearest(self, weight: F64) -> F64:
-        return np.asarray(self._level(nearest(weight / self.step, self.bits)))
+        position = np.asarray(weight / self.step)
+        return self._level(nearest(position, self.bits, position))
 
     def value(self, level: F64) -> F64:
-        return np.asarray(self.step * (level * self._stride - largest(self.bits)))
+        q = level * self._stride if self._stride > 1 else level
+        return np.asarray(self.step * (q - largest(self.bits)))
 
     def at(self, k: int) -> Levels:
         """Those of column k alone, for weights [G, O / G]."""
@@ -68,4 +70,5 @@ class Levels:
         return replace(self, step=self.step * factor[:, :, None])
 
     def _level(self, q: F64) -> F64:
-        return (q + largest(self.bits)) / self._stride
+        level = np.asarray(q + largest(self.bits))
+        return level / self._stride if self._stride > 1 else level

@@ -19,6 +19,7 @@ from qcomp.reconstruction.rows import row_means
 F64 = NDArray[np.float64]
 
 DAMPING = 0.01
+_TOGETHER = 1 << 20  # numbers of rows that are multiplied at once
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,11 +31,18 @@ class Moments:
 
     @staticmethod
     def of(problem: Problem) -> Moments:
-        x, target = problem.rows.x, problem.rows.target
-        inputs = np.matmul(x.swapaxes(1, 2), x).astype(np.float64) / x.shape[1]
-        products = np.matmul(target.swapaxes(1, 2), x).astype(np.float64) / x.shape[1]
-        products -= problem.bias[:, :, None] * row_means(x)[:, None]
-        return Moments(inputs, products)
+        """Of a few groups and rows at a time, so that centred ones are never all there."""
+        (groups, count, size), outputs = problem.rows.x.shape, problem.rows.target.shape[2]
+        inputs, products = np.zeros((groups, size, size)), np.zeros((groups, outputs, size))
+        for at in _parts(groups, count * size):
+            for some in _parts(count, size):
+                x, target = problem.part(at, some)
+                inputs[at] += np.matmul(x.swapaxes(1, 2), x)
+                products[at] += np.matmul(target.swapaxes(1, 2), x)
+                if problem.mean is None:  # else their sum is 0
+                    total = row_means(x) * x.shape[1]
+                    products[at] -= problem.bias[at, :, None] * total[:, None]
+        return Moments(inputs / count, products / count)
 
     def eased(self, weight: F64) -> Moments:
         """Those of the problem with eased targets (problem.py); `weight` is what it is to round."""
@@ -84,3 +92,9 @@ class Moments:
         power = np.einsum("gok,gok->go", np.matmul(weight, self.inputs), weight)
         useful = (along > 0) & (power > 0)
         return np.where(useful, along / np.where(useful, power, 1.0), 1.0)
+
+
+def _parts(count: int, size: int) -> list[slice]:
+    """Of so many things of that size, as many at a time as are multiplied at once."""
+    step = max(_TOGETHER // size, 1)
+    return [slice(first, first + step) for first in range(0, count, step)]

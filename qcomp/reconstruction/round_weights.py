@@ -3,6 +3,11 @@
 The layers are taken in order, each on what the layers before it, rounded already, give it to read
 (walk.py). How the weights of one are rounded is fit.py. Where biases are corrected on data, the fit
 counts on that, and the bias is corrected at once, for the layers behind to see.
+
+Where a layer gives fewer rows than a channel has weights, as the last one of a classifier does,
+weights that make up for each other's rounding learn these rows by heart: fitted to 100 images, the
+last layer of mobilenetv2_tf gains 1 dB on these and loses .1 dB on others. With 8 bits, of which
+little is to be made up for, such a layer is rounded to nearest.
 """
 
 from __future__ import annotations
@@ -22,14 +27,15 @@ from qcomp.ir.ops import Weighted
 from qcomp.ir.tensor import Mark
 from qcomp.ir.transformer import is_transformer
 from qcomp.passes.events import PassLog
+from qcomp.passes.lib.qdq import rounded_constant, rounding_grid
 from qcomp.reconstruction.activation import activation_of
 from qcomp.reconstruction.best_engine import best_engine
 from qcomp.reconstruction.bias import bias_of_rows
 from qcomp.reconstruction.engine import Engine, NumpyEngine
-from qcomp.reconstruction.fit import Fit, Method, fit
+from qcomp.reconstruction.fit import MANY_BITS, Fit, Method, fit
 from qcomp.reconstruction.layer import QuantizedLayer, suitable_layers
 from qcomp.reconstruction.levels import Levels
-from qcomp.reconstruction.problem import Problem, centred, evened
+from qcomp.reconstruction.problem import Problem, corrected_later, evened
 from qcomp.reconstruction.rows import Rows
 from qcomp.reconstruction.walk import FittingData, walk
 
@@ -66,6 +72,14 @@ class RoundWeights:
         size = graph.type(layer.weight).size // graph.type(layer.weight).shape[0]
         if size > LARGEST_ROW:
             return f"{size} weights in an output channel, more than {LARGEST_ROW}"
+        count = max(self.data.count, 1)
+        rows = math.prod(graph.type(layer.output).shape[:-1]) * count
+        bits = rounding_grid(graph, rounded_constant(graph, layer.weight)).bits
+        if rows < size and bits >= MANY_BITS and method.rounding != "nearest":
+            return (
+                f"{size} weights in an output channel, which would learn {rows} rows by heart; "
+                f"from {-(-size * count // rows)} samples on they are fitted"
+            )
         return None
 
     def _method(self, layer: Weighted) -> Method:
@@ -76,7 +90,7 @@ class RoundWeights:
         layer = view.layer
         corrects = self.config.bias_correction == "empirical"
         problem = Problem(*view.unrounded, rows, activation_of(view.graph, layer))
-        asked = centred(problem) if corrects else problem
+        asked = corrected_later(problem) if corrects else problem
         if is_transformer(view.graph):
             asked = evened(asked)
         found = self._fit(view, asked, engine, log)
@@ -122,7 +136,13 @@ def _key(
     """Of all that a fit depends on."""
     activation, rows = problem.activation, problem.rows
     return digest(
-        (str(method), f"{levels.bits} bits", view.arithmetic, engine.name, np.__version__),
+        (
+            str(method),
+            f"{levels.bits} bits, {'centred' if problem.mean is not None else 'as they are'}",
+            view.arithmetic,
+            engine.name,
+            np.__version__,
+        ),
         (
             problem.weight,
             problem.bias,

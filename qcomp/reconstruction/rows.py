@@ -22,7 +22,7 @@ from qcomp.ir.graph import Graph
 from qcomp.ir.ops import NO_CLAMP, Clamp, Conv2d, Weighted
 from qcomp.ir.region import with_outputs
 from qcomp.ir.tensor import TensorId
-from qcomp.quant.qparams import QParams, dequantize
+from qcomp.quant.qparams import QParams
 from qcomp.reconstruction.prefix import Samples
 
 F32 = NDArray[np.float32]
@@ -73,12 +73,18 @@ def window_pixels(
         yield _pixels(layer, kernel, block, at), block[0].qparams
 
 
-def by_group(pixels: NDArray[np.integer], groups: int) -> NDArray[np.integer]:
-    """Rows [G, R, K] of what was read, [R, KH * KW, C]."""
+def floats_by_group(
+    pixels: NDArray[np.integer], qparams: QParams, groups: int, out: F32 | None = None
+) -> F32:
+    """Rows [G, R, K] of what was read, [R, KH * KW, C], as `dequantize` has it."""
     count, taps, channels = pixels.shape
     depth = channels // groups
-    moved = pixels.reshape(count, taps, groups, depth).transpose(2, 0, 1, 3)
-    return np.ascontiguousarray(moved.reshape(groups, count, taps * depth))
+    x = np.empty((groups, count, taps * depth), np.float32) if out is None else out
+    apart = x.reshape(groups, count, taps, depth)  # a view: only the last axis is split
+    apart[...] = pixels.reshape(count, taps, groups, depth).transpose(2, 0, 1, 3)
+    x -= np.float32(qparams.zero_point)
+    x *= np.float32(qparams.scale)
+    return x
 
 
 def _pixels(
@@ -145,7 +151,10 @@ def layer_rows(
 ) -> Rows:
     """The rows of a layer from its operand in each sample and its float results [R, O]."""
     groups = layer.groups
-    pixels = window_pixels(layer, kernel, place, inputs)
-    x = np.concatenate([dequantize(by_group(p, groups), q) for p, q in pixels], axis=1)
+    x = np.empty((groups, len(results), math.prod(kernel[1:])), np.float32)
+    first = 0
+    for pixels, qparams in window_pixels(layer, kernel, place, inputs):
+        floats_by_group(pixels, qparams, groups, x[:, first : first + len(pixels)])
+        first += len(pixels)
     targets = results.reshape(len(results), groups, -1).transpose(1, 0, 2)
     return Rows(x, np.ascontiguousarray(targets))

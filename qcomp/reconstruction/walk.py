@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 
@@ -37,6 +38,11 @@ class FittingData:
     sampled: SampledMeans
     progress: bool = False
     cache: Path | None = None
+
+    @cached_property
+    def count(self) -> int:
+        """How many samples there are; to tell, they are read once."""
+        return sum(1 for _ in self.samples)
 
 
 class Walk:
@@ -81,7 +87,7 @@ def walk(
         return
     steps = Walk(graph, layers, data, title, None)
     width = sum(graph.type(layer.output).shape[-1] for layer in layers)
-    most, count = _RESULTS // (4 * width), max(sum(1 for _ in steps.samples), 1)
+    most, count = _RESULTS // (4 * width), max(min(data.count, steps.samples.count), 1)
     places = {}
     for op in layers:
         rows = min(rows_of(graph.type(op.weight).shape), most)

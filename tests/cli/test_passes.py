@@ -51,6 +51,24 @@ def test_a_dump_measures_what_each_pass_moved(qcomp_command: Command, written: W
             assert 20 < figures["sqnr_db"] < 60
 
 
+def test_a_dump_has_the_ratio_of_every_tensor_that_a_pass_moved(
+    qcomp_command: Command, written: Written
+) -> None:
+    saved, dumped = (json.loads(qcomp_command("passes", d, "--json").out) for d in written)
+    assert [record["tensors"] for record in saved] == [record["tensors"] for record in dumped]
+    after: dict[str, float] = {}
+    for record in dumped:
+        after |= record["tensors"]
+        if record["gives"] == "float":
+            assert all(db == 120.0 or db > 90.0 for db in after.values())
+    assert "logits" in after
+    assert len(after) >= 10
+    assert all(15.0 < db < 70.0 for db in after.values())
+    moved = [record["name"] for record in dumped if record["tensors"]]
+    told = qcomp_command("passes", written[1], "--pass", moved[-1]).out
+    assert " tensors are nearer or farther now, the farthest:\n" in told
+
+
 def test_one_pass_tells_every_event_with_the_line_of_its_op(
     qcomp_command: Command, written: Written
 ) -> None:

@@ -13,10 +13,12 @@ import pytest
 
 import qcomp
 from qcomp.debug.difference import between
+from qcomp.debug.layout_difference import kernels, memory
 from qcomp.ir.ops import QConv2d
 from qcomp.ir.tensor import TensorId
 from qcomp.quant.qparams import QParams
 from qcomp.runtime.network import CompiledNetwork
+from qcomp.targets.layout import Held, Layout, Step
 
 Command = Callable[..., Any]
 
@@ -45,6 +47,7 @@ def test_a_flipped_weight_is_found_with_its_place(net: CompiledNetwork) -> None:
     assert isinstance(op, QConv2d)
     weights = net.graph.data(op.weight).copy()
     weights[7, 0, 0, 5] ^= 64
+    weights.flags.writeable = False
     found = between(net, changed(net, op.weight, data=weights))
     (change,) = found.tensors
     assert found.first == change
@@ -111,3 +114,53 @@ def test_exit_status_and_report_are_those_of_a_diff(
     found = json.loads(qcomp_command("diff", digits, other, "--json").out)
     assert found["same"] is False
     assert {"where", "what", "a", "b"} == set(found["tensors"][0])
+
+
+def test_kernels_and_bytes_of_ops_that_both_have_are_compared() -> None:
+    steps = (
+        Step("a", ("gemm",), "a", ((0, 64),), (1, 2)),
+        Step("b", (), "b", ((0, 64),), (1, 2)),
+        Step("c", ("add", "tail"), "c", ((64, 128),), (2, 3)),
+    )
+    held = (Held("a", 0, 64, 1, 2), Held("c", 64, 64, 2, 3))
+    one = Layout("avx2", steps, held, 128)
+    direct = dataclasses.replace(steps[0], kernels=("direct",))
+    wider = Held("a", 0, 80, 1, 1)
+    other = Layout("avx2", (direct, steps[1]), (wider, held[1]), 160)
+    assert list(map(str, kernels(one, other))) == [
+        "a: kernels gemm -> direct",
+        "c: kernels add, tail -> computed in another op's",
+    ]
+    assert list(map(str, memory(one, other))) == [
+        "arena: bytes 128 -> 160",
+        "arena: most that is held at once 128 (step 2) -> 80 (step 1)",
+        "a: bytes 64 -> 80",
+    ]
+    assert not [*kernels(one, one), *memory(one, one)]
+
+
+def test_plans_of_the_same_length_are_compared_and_a_change_of_all_is_told_once(
+    net: CompiledNetwork,
+) -> None:
+    def of_lengths(
+        lengths: tuple[int, ...], plan: CompiledNetwork, shorter: CompiledNetwork
+    ) -> CompiledNetwork:
+        artifact = dataclasses.replace(plan.artifact, lengths=lengths)
+        return dataclasses.replace(plan, artifact=artifact, shorter=(shorter,))
+
+    op = net.graph.op("expand.relu6.q")
+    assert isinstance(op, QConv2d)
+    weights, scales = net.graph.data(op.weight) ^ 1, net.graph.tensor("residual.q").qparams
+    weights.flags.writeable = False
+    assert scales is not None
+    of_all = changed(net, op.weight, data=weights)
+    of_one = changed(of_all, "residual.q", qparams=dataclasses.replace(scales, scale=1.0))
+    good = of_lengths((32, 16), net, net)
+    found = between(good, of_lengths((32, 16), of_all, of_one))
+    assert [(c.where, c.what[:8]) for c in found.tensors] == [
+        ("expand.relu6.q", "weight, "),
+        ("residual.q at 16", "scale"),
+    ]
+    found = between(good, of_lengths((16, 8), of_one, net))
+    assert str(found.settings[0]) == "compile: lengths 32, 16 -> 16, 8"
+    assert found.tensors[-1].where == "residual.q"

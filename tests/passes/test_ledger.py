@@ -150,6 +150,7 @@ BROKEN = [
     {"version": 1, "passes": [GOOD | {"ops": "1"}]},
     {"version": 1, "passes": [GOOD | {"more": 1}]},
     {"version": 1, "passes": [GOOD | {"seconds": "1"}]},
+    {"version": 1, "passes": [GOOD | {"tensors": {"x": "near"}}]},
     {"version": 1, "passes": [GOOD | {"events": [EVENT]}]},
     {"version": 1, "passes": [GOOD | {"events": [EVENT | {"line": "", "kind": "x"}]}]},
     {"version": 1, "passes": [GOOD | {"events": [EVENT | {"line": "", "op": 5}]}]},

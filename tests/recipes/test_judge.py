@@ -93,9 +93,9 @@ def test_samples_are_held_out_from_ranges_where_there_are_enough(
     assert data is not None
     runs = [run["x"].tolist() for run in data]
     division = divided(data)
-    assert [run["x"].tolist() for run in division.ranges] == runs[0:128:2]
+    assert [run["x"].tolist() for run in division.ranges] == runs[0:64:2]
     assert [run["x"].tolist() for run in division.judged] == [runs[i] for i in judged_by]
-    assert division.ranges.expected == min(samples // 2, 64)
+    assert division.ranges.expected == min(samples // 2, 32)
 
 
 def test_an_interval_grows_with_what_all_samples_show_but_not_with_a_glitch() -> None:

@@ -9,12 +9,13 @@ import pytest
 from numpy.testing import assert_allclose
 from numpy.typing import NDArray
 
+from qcomp.reconstruction import moments
 from qcomp.reconstruction.activation import Activation
 from qcomp.reconstruction.engine import NumpyEngine
 from qcomp.reconstruction.fit import Fit, Method, fit
 from qcomp.reconstruction.levels import Levels
 from qcomp.reconstruction.moments import Moments
-from qcomp.reconstruction.problem import Problem, centred, eased
+from qcomp.reconstruction.problem import Problem, centred, corrected_later, eased
 from qcomp.reconstruction.rows import Rows
 
 F64 = NDArray[np.float64]
@@ -61,6 +62,26 @@ def test_moments_of_eased_targets_need_no_rows() -> None:
 def test_what_is_subtracted_of_centred_rows_changes_no_moments() -> None:
     p = problem(1.0)
     moved = Rows(p.rows.x + np.float32(3.0), p.rows.target + np.float32(5.0))
-    before, after = (Moments.of(centred(replace(p, rows=r))) for r in (p.rows, moved))
+    before, after = (Moments.of(corrected_later(replace(p, rows=r))) for r in (p.rows, moved))
     assert_allclose(after.inputs, before.inputs, atol=1e-4)
     assert_allclose(after.products, before.products, atol=1e-4)
+
+
+@pytest.mark.parametrize("groups", [1, 4])
+@pytest.mark.parametrize("together", [1, 7, 40, 1 << 20])
+def test_moments_of_parts_are_those_of_centred_rows(
+    groups: int, together: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(moments, "_TOGETHER", together)
+    random = np.random.default_rng(1)
+    x = random.normal(2.0, size=(groups, 50, 6)).astype(np.float32)
+    target = random.normal(1.0, size=(groups, 50, 3)).astype(np.float32)
+    bound = np.full((groups, 1, 3), np.inf, np.float32)
+    free = Activation(-bound, bound, np.ones((groups, 1, 3), np.float32))
+    p = Problem(np.zeros((groups, 3, 6)), np.ones((groups, 3)), Rows(x, target), free)
+    asked = corrected_later(p)
+    found, rows = Moments.of(asked), centred(asked).rows
+    away = rows.target - asked.bias[:, None]
+    assert_allclose(found.inputs, rows.x.swapaxes(1, 2) @ rows.x / 50, atol=1e-5)
+    assert_allclose(found.products, away.swapaxes(1, 2) @ rows.x / 50, atol=1e-5)
+    assert np.abs(rows.x.mean(axis=1)).max() < 1e-6

@@ -23,6 +23,7 @@ from qcomp.quant.grid import largest
 from qcomp.quant.metrics import sqnr_db
 from qcomp.reconstruction.correct_bias import CorrectBiasEmpirically
 from qcomp.reconstruction.round_weights import RoundWeights
+from qcomp.reconstruction.walk import FittingData
 
 FITTED = [
     {"rounding": "gptq"},
@@ -133,6 +134,18 @@ def test_a_layer_with_long_rows_is_declined(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(module, "LARGEST_ROW", 30)
     _, log = rounded(made(rounding="gptq"))
     assert "skip e: 36 weights in an output channel, more than 30" in log.text
+
+
+def test_few_rows_are_not_learned_by_heart() -> None:
+    c = made(rounding="gptq", weight_bits=8)
+    few = FittingData(c.float_graph, c.samples[:5], c.data.sampled)
+    _, log = run_pass(c.qdq, RoundWeights(c.config, few))
+    told = "skip g: 12 weights in an output channel, which would learn 5 rows by heart; from 12"
+    assert f"{told} samples on they are fitted" in log.text
+    assert log.count("did") == len(c.layers) - 1
+    four = made(rounding="gptq", weight_bits=4, first_last_weight_bits=4)
+    _, log = run_pass(four.qdq, RoundWeights(four.config, few))
+    assert log.count("did") == len(c.layers), "of 4 bits there is much to make up for"
 
 
 def test_weights_that_are_not_quantized_or_are_shared_are_declined() -> None:

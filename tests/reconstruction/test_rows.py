@@ -14,7 +14,7 @@ from qcomp.passes.lib.qdq import operand_qparams, quantized_operand
 from qcomp.quant.qparams import INTEGERS, QParams, dequantize, integer_range
 from qcomp.reconstruction.blocks import Taps, Windows
 from qcomp.reconstruction.prefix import QuantizedPrefix, kept_bytes
-from qcomp.reconstruction.rows import Read, by_group, float_results, layer_rows
+from qcomp.reconstruction.rows import Read, float_results, floats_by_group, layer_rows
 
 EVERY = 10**6
 
@@ -98,7 +98,7 @@ def test_taps_where_they_lie_give_what_rows_by_channel_give(
     weight = random.normal(size=(groups, multiplier, 9)).astype(np.float32)
     exact = dequantize(integers, q).astype(np.float64)
     wanted = np.einsum("rkg,gok->gor", exact, weight.astype(np.float64))
-    for block in (Taps(integers, q), Windows(dequantize(by_group(integers, groups), q))):
+    for block in (Taps(integers, q), Windows(floats_by_group(integers, q, groups))):
         found = block.summed(weight)
         assert found.count == 3000
         assert found.products is not None

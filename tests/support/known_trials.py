@@ -15,5 +15,9 @@ class KnownTrial(Trial):
     def available(self) -> int:
         return 1
 
+    @property
+    def now(self) -> Judgement:
+        return self._judgement
+
     def on(self, count: int) -> Judgement:
         return self._judgement

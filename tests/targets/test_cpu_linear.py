@@ -52,10 +52,14 @@ def check_conv(
     borders: bool = False,
     isas: Any = None,
     groups: int = 1,
+    limits: tuple[int, int, int] | None = None,
     **window: Any,
 ) -> None:
+    """limits: zero point, least and greatest of the results."""
     weight = np.maximum(kit.i8(outputs, *kernel, x.shape[3] // groups, seed=1), -127)
     q, tables = epilogue(form, outputs, weight[0].size)
+    if limits is not None:
+        q = Requantize(form, *limits)
     op = partial(QConv2d, x_zero_point=zero_point, requantize=q, groups=groups, **window)
     constants = [kit.fixed(a) for a in (weight, *tables)]
     kit.check(op, x, *constants, zero_point=zero_point, borders=borders, isas=isas)
@@ -75,6 +79,17 @@ def test_convolutions_in_every_form(kit: Any, form: Form, zero_point: int) -> No
     options: dict[str, Any] = {"form": form, "zero_point": zero_point}
     check_conv(kit, x, 20, (3, 3), padding=(1, 1, 1, 1), **options)
     check_conv(kit, x, 8, (3, 3), padding=(1, 1, 1, 1), groups=8, **options)
+
+
+@pytest.mark.parametrize(
+    "limits", [(-128, -128, 127), (-128, -128, 90), (5, -128, 127), (-128, -100, 127)], ids=str
+)
+def test_limits_that_are_those_of_bytes_are_left_out(
+    kit: Any, limits: tuple[int, int, int]
+) -> None:
+    options: dict[str, Any] = {"limits": limits, "isas": kit.isas, "padding": (1, 1, 1, 1)}
+    check_conv(kit, kit.i8(1, 4, 5, 8), 20, (3, 3), **options)
+    check_conv(kit, kit.i8(1, 5, 7, 20), 20, (3, 3), groups=20, **options)
 
 
 @pytest.mark.parametrize(

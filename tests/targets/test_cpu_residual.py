@@ -38,6 +38,7 @@ def block(
     subtract: bool = False,
     read_again: bool = False,
     bordered: bool = False,
+    zero_point: int = 5,
 ) -> tuple[Graph, Inputs]:
     """x -> max(x, c) -> conv -> + max(x, c): the other operand lies in the arena."""
     random = np.random.default_rng(seed)
@@ -52,7 +53,7 @@ def block(
     add = QAdd(
         inputs=operands, output="sum",
         a_zero_point=-3, b_zero_point=-3, a_multiplier=multipliers[0], b_multiplier=multipliers[1],
-        fraction_bits=fraction_bits, zero_point=5, qmin=5 if relu else -128,
+        fraction_bits=fraction_bits, zero_point=zero_point, qmin=zero_point if relu else -128,
     )  # fmt: skip
     total = graph.add_op(add)
     graph.outputs["y"] = total
@@ -60,7 +61,7 @@ def block(
         graph.outputs["z"] = add_conv(graph, total, 3, 3, random, Form.NARROW)
     if read_again:
         graph.outputs["c"] = conv
-    quantize_all(graph, {total: 5})
+    quantize_all(graph, {total: zero_point})
     return graph, {"x": kit.i8(*shape, seed=seed)}
 
 
@@ -115,6 +116,13 @@ def test_fused_additions_equal_the_specification(
 @pytest.mark.parametrize("kernel", [1, 3])
 def test_every_instruction_set(kit: Kit, kernel: int) -> None:
     kit.check_graph(*block(kit, 7, 70, kernel, bordered=True), isas=kit.isas)
+
+
+@pytest.mark.parametrize("zero_point", [-128, 5])
+def test_limits_of_a_sum_that_are_those_of_bytes(kit: Kit, zero_point: int) -> None:
+    for fraction_bits in (0, 6):
+        made = block(kit, zero_point=zero_point, fraction_bits=fraction_bits)
+        kit.check_graph(*made, isas=kit.isas)
 
 
 def test_the_addition_is_no_kernel_of_its_own(kit: Kit) -> None:

@@ -61,7 +61,7 @@ def clamps(lowering: Lowering, op: QWeighted) -> bool:
     """Whether the kernel has to limit results beyond what i8 does."""
     residual = lowering.residuals.get(op.id)
     last = residual.addition if residual else op.requantize
-    knows = lowering.isa.machine.unclamped or op.form in UNCLAMPED
+    knows = op.form in UNCLAMPED or (lowering.isa.machine.unclamped and op.form is Form.NARROW)
     return not knows or (last.qmin, last.qmax) != (-128, 127)
 
 
@@ -69,7 +69,8 @@ def rectifies(lowering: Lowering, op: QWeighted) -> bool:
     """Whether the kernel may take results for unsigned bytes, less 128."""
     residual = lowering.residuals.get(op.id)
     last = residual.addition if residual else op.requantize
-    return lowering.isa.machine.unclamped and last.zero_point == -128
+    knows = lowering.isa.machine.unclamped and op.form is Form.NARROW
+    return knows and last.zero_point == -128
 
 
 def shifts_right(lowering: Lowering, op: QWeighted) -> bool:

@@ -160,7 +160,7 @@ def _machine(
         requantize=emit_requantize,
         narrow=PackedEpilogue,
         fusions=frozenset({Fusion.RESIDUAL}),
-        unclamped=False,
+        unclamped=True,
         elementwise=packed_body,
         tables=ShuffledTables(vectors),
         elementwise_16=no_kernel,

@@ -1,8 +1,9 @@
 """The packed epilogue of x86: four vectors of i32 sums to one of stored bytes.
 
-Arithmetic shift, packssdw, pmulhrsw, a residual addition, the zero point, packuswb, the clamp and a
-lookup; meaning: qcomp.quant.fixed_point.requantize (NARROW). Packs work within 128-bit lanes, so
-bytes come out in *packed order*: in each lane four of the first vector, four of the second, ...
+Arithmetic shift, packssdw, pmulhrsw, a residual addition, the zero point where it is not the least,
+packuswb, the clamp where it limits more than bytes do, and a lookup; meaning:
+qcomp.quant.fixed_point.requantize (NARROW). Packs work within 128-bit lanes, so bytes come out in
+*packed order*: in each lane four of the first vector, four of the second, ...
 """
 
 from __future__ import annotations
@@ -58,13 +59,16 @@ class Packing:
             scaled = x86.pmulhrsw(b, t, self._multipliers(b, vs[i : i + 2]))
             if others:
                 scaled = self._added(b, scaled, others[i // 2])
-            halves.append(x86.saturating_add(b, scaled, self._zero_point(b, t.type.count)))
+            if not self.block.rectified:  # else + BIAS it is 0
+                scaled = x86.saturating_add(b, scaled, self._zero_point(b, t.type.count))
+            halves.append(scaled)
         q = x86.packuswb(b, *halves)
-        low, high = (self._limit(b, n, q.type.count) for n in (1, 2))
-        q = larger_unsigned(b, q, low)
+        if self.block.clamped:
+            q = larger_unsigned(b, q, self._limit(b, 1, q.type.count))
         if self.block.ceiling:
             q = smaller_unsigned(b, q, self._ceilings(b, vs))
-        q = smaller_unsigned(b, q, high)
+        if self.block.clamped:
+            q = smaller_unsigned(b, q, self._limit(b, 2, q.type.count))
         return self._looked_up(b, q) if self.block.lookup else q
 
     def _shift(self, b: ir.IRBuilder, v: int) -> Value:
