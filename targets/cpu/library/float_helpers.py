@@ -115,9 +115,13 @@ def suffix_of(index: int, tensors: Sequence[TensorId]) -> str:
 
 
 def float_helpers(graph: Graph, name: str) -> Iterator[str]:
-    """NAME_quantize_input of each input, NAME_dequantize_output of each output that is no index."""
+    """NAME_quantize_input of each input, NAME_dequantize_output of each output, of 8 or 16 bits:
+    not of indices, nor of sums of 32 bits where a part of a network begins or ends with these.
+    """
     inputs, outputs = list(graph.inputs.values()), list(graph.outputs.values())
     for i, (public, t) in enumerate(graph.inputs.items()):
+        if graph.type(t).dtype not in _BEYOND:
+            continue
         function = f"{name}_quantize_input{suffix_of(i, inputs)}"
         yield _helper((_QUANTIZE, _CONVERTED_QUANTIZE), function, graph, public, t)
     for i, (public, t) in enumerate(graph.outputs.items()):
