@@ -26,8 +26,8 @@ settings.register_profile(
     "qcomp", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("qcomp")
-FAST_SHARE, SLOW_SHARE = 1 / 8, 1.0  # of the examples of a sweep
-COMPILE, FEW = ("tests/targets", "tests/end_to_end", "tests/c"), 3  # parameters of a test there
+FAST_SHARE, SLOW_SHARE = 1 / 12, 1.0  # of the examples of a sweep
+COMPILE, FEW = ("tests/targets", "tests/end_to_end", "tests/c"), 2  # parameters of a test there
 
 ROOT = Path(__file__).resolve().parent.parent
 

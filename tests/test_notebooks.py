@@ -32,6 +32,7 @@ def run(source: str, where: str, names: dict[str, Any]) -> None:
         assert (card() if card else repr(value)) or value is None
 
 
+@pytest.mark.few(1)
 @each
 def test_it_runs(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, examples: Path

@@ -151,7 +151,7 @@ def test_marks_tell_what_was_done_to_weights(quantizer: Quantizer) -> None:
     marks = {t.origin.name: t.marks for t in graph.tensors() if t.origin is not None}
     assert marks["w1"] == (Mark.FOLDED, Mark.FITTED)
     assert marks["b1"] == (Mark.FOLDED, Mark.CORRECTED)
-    assert marks["w4"] == (Mark.REORDERED, Mark.FITTED)
+    assert marks["w4"] == (Mark.REORDERED,)  # 8 bits, as the last layer has, and few rows to fit
 
 
 def test_what_was_corrected_is_known_from_the_text(quantizer: Quantizer) -> None:

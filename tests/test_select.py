@@ -24,7 +24,7 @@ def affected() -> Affected:
     return found
 
 
-@pytest.mark.few(2)
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changed", "some", "none"),
     [

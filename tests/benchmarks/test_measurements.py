@@ -28,6 +28,7 @@ def test_the_stages_are_parts_of_what_follows_calibration(target: str, tmp_path:
     assert spent["printing IR"] < spent["objects"]
 
 
+@pytest.mark.slow
 def test_the_first_result_comes_after_the_library_is_open(digits: Path, cc: str) -> None:
     results = first_results(digits, 2)
     assert len(results) == 2

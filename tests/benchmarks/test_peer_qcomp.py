@@ -57,7 +57,7 @@ def config(isa: str = "native", threads: int = 1) -> SimpleNamespace:
     return SimpleNamespace(isa=isa, threads=threads)
 
 
-@pytest.mark.few(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("peer", ["QcompInt8", "QcompInt8FloatIo"])
 def test_the_outputs_are_those_of_the_compiled_network(
     peer: str, adapters: Any, examples: Path, images: np.ndarray, cc: str, tmp_path: Path
@@ -75,6 +75,7 @@ def test_the_outputs_are_those_of_the_compiled_network(
         assert prepared.size > net.weights_bytes
 
 
+@pytest.mark.slow
 def test_a_refused_model_is_said_in_one_line(
     adapters: Any, images: np.ndarray, tmp_path: Path
 ) -> None:

@@ -104,6 +104,7 @@ def test_a_defect_is_found(defect: str, tmp_path: Path, cc: str) -> None:
     assert not check(library(tmp_path, cc, DEFECTS[defect])).clean
 
 
+@pytest.mark.slow
 def test_each_instruction_set_is_run_on_request(tmp_path: Path, cc: str) -> None:
     echo = library(tmp_path, cc, "if (chosen == 2) output[4] ^= 4;")
     assert check(echo, "first").clean

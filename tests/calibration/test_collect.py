@@ -122,6 +122,7 @@ class Repeated:
             yield sample
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_samples() -> None:
     """What Python itself holds, some 100 kB either way, is far below the bound."""
     distinct = samples(20, size=32)

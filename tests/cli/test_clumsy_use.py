@@ -95,6 +95,7 @@ def test_calibration_data_that_only_fits_in_memory_as_a_whole_is_refused(
         assert "Fortran order" in mistake(outcome)
 
 
+@pytest.mark.slow
 def test_compressed_data_larger_than_its_array_is_not_unpacked(
     qcomp_command: Command, model: Path, tmp_path: Path
 ) -> None:

@@ -55,6 +55,7 @@ def clipped(model: Path, samples: list[Any]) -> Bisection:
     return bisect(model, "sqnr", calibration=samples, config=config)
 
 
+@pytest.mark.slow
 def test_a_clipped_range_is_named_by_its_override(clipped: Bisection) -> None:
     assert clipped.causes[0] == "override residual"
     (trial,) = (t for t in clipped.trials if t.name == "override residual")
@@ -95,6 +96,7 @@ def test_a_network_that_loses_nothing_has_no_cause(
     assert found.samples == 120
 
 
+@pytest.mark.slow
 def test_bits_are_the_cause_where_no_free_choice_helps(model: Path, samples: list[Any]) -> None:
     config = QuantizationConfig(recipe="fast", weight_bits=2, rounding="nearest")
     found = bisect(model, "sqnr", calibration=samples, config=config)
@@ -195,6 +197,7 @@ def test_data_is_treated_as_its_values_suggest(low: float, high: float, names: l
 # -------------------------------------------------------------------- exactness
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("isa", host_isas()[-1:], ids=lambda isa: isa.name)
 def test_code_that_does_without_a_choice_is_the_same_function(isa: Any, digits: Path) -> None:
     net = qcomp.load(digits)

@@ -144,6 +144,7 @@ def test_kernels_of_one_shape_are_there_once(nets: Nets) -> None:
     assert [c.kernel for c in again[0][0].calls] == [c.kernel for c in again[1][0].calls]
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("target", ["x86-64", "arm64", "armv7", "wasm32", "x86-64-windows"])
 def test_every_processor_has_a_run_for_each(target: str, tmp_path: Path) -> None:
     net = compiled((8, 32), target=target)

@@ -40,7 +40,7 @@ print(json.dumps([loaded.lacking, sorted(f for f in os.listdir(folder) if "digit
 """
 
 
-@pytest.mark.few(1)
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("system", "machine", "target", "library"),
     [

@@ -45,7 +45,7 @@ def widths(graph: Graph) -> list[int]:
     return [fewest_bits((w.T >> powers_of_two(w, 6)).T) for w in weights]
 
 
-@pytest.mark.few(1)
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "per_channel"), [("resnet", True), ("mobilenet_v2", False)])
 def test_every_bit_less_costs_accuracy_and_none_costs_exactness(
     name: str, per_channel: bool

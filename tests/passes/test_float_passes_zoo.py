@@ -67,6 +67,7 @@ def test_all_batch_norms_and_clamps_fold(zoo: Path, model: str, batch_norms: int
     assert_same_function(before, after)
 
 
+@pytest.mark.slow
 def test_mobilenet_v2_equalizes_to_the_same_function(zoo: Path) -> None:
     before, after, manager = folded(zoo / "models" / "mobilenetv2_tf.onnx")
     clamps = [op for op in after.ops() if isinstance(op, Conv2d) and op.clamp == RELU6]

@@ -24,7 +24,7 @@ def counted(preparation: Preparation, bits: int) -> int:
     return sum(costs.of(part, bits).bytes for part in weights)
 
 
-@pytest.mark.few(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["resnet", "mobilenet_v2"])
 def test_fewer_bits_save_in_the_library_what_the_search_counts(name: str, prepare: Prepare) -> None:
     """Headers, and what depthwise layers are padded with, do not depend on bits."""

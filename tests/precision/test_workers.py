@@ -45,6 +45,7 @@ def alone() -> object:
     return rows(processes=1)
 
 
+@pytest.mark.slow
 def test_processes_give_the_same_numbers(alone: object) -> None:
     assert rows(processes=2) == alone
 

@@ -320,6 +320,7 @@ def test_another_model_is_told_and_not_compared_with(compiled_once: Any) -> None
     assert not any(e.isolated.causes[Cause.WEIGHTS] for e in found.tensors if e.isolated)
 
 
+@pytest.mark.slow
 def test_a_model_that_is_quantized_already_is_compared_without_its_rounding(
     compiled_once: Any, tmp_path: Path
 ) -> None:
@@ -334,6 +335,7 @@ def test_a_model_that_is_quantized_already_is_compared_without_its_rounding(
     assert "quantized already" in page.read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_code_for_another_machine_is_measured_too(compiled_once: Any) -> None:
     """Errors are those of the bits, which all targets have alike."""
     network = NETWORKS["mobilenet_v2"]

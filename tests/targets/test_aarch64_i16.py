@@ -133,6 +133,7 @@ def depthwise(kit: Any) -> dict[str, tuple[Any, list[Any]]]:
     return found
 
 
+@pytest.mark.few(1)
 @each_set
 def test_depthwise_layers_of_every_shape(kit: Any, isa: Isa, arm_gcc: str, tmp_path: Path) -> None:
     expect_exact(kit, depthwise(kit), isa, arm_gcc, tmp_path)

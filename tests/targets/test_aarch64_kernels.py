@@ -61,6 +61,7 @@ def test_elementwise_ops_of_every_length(kit: Any, isa: Isa, arm_gcc: str, tmp_p
     expect_exact(kit, elementwise_cases(kit), isa, arm_gcc, tmp_path)
 
 
+@pytest.mark.few(1)
 @each_set
 def test_every_kind_of_kernel_in_one_program(
     kit: Any, isa: Isa, arm_gcc: str, tmp_path: Path
@@ -100,6 +101,7 @@ def depthwise_cases(kit: Any) -> dict[str, tuple[Any, list[Any]]]:
     return result
 
 
+@pytest.mark.few(1)
 @each_set
 def test_depthwise_layers_of_every_shape(kit: Any, isa: Isa, arm_gcc: str, tmp_path: Path) -> None:
     """With the largest products: of -128 by -127, of which two fit 16 bits, and by -128."""

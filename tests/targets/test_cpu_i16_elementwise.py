@@ -156,6 +156,7 @@ def test_tables_of_results_of_16_bits(kit: Any, isa: Any) -> None:
     check(kit, Table, kit.i8(1, 3, 4, 5), table, isas=[isa], borders=True)
 
 
+@pytest.mark.few(1)
 def test_slopes_by_sign(kit: Any, isa: Any) -> None:
     for x, y in ((16, 16), (16, 8), (8, 16)):
         for slope in ((9,), (1,), (3, 4, 9)):
